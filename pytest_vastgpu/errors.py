@@ -1,0 +1,135 @@
+"""Every exception this package raises on purpose.
+
+::
+
+    VastGpuError
+    ├── ConfigurationError        a value the user gave is wrong; nothing was rented
+    │   └── SshKeyError           the SSH private key cannot be used
+    ├── MarketError               the market did not do what it was asked; never a host's fault
+    │   ├── MarketUnreachable     no answer: refused, timed out, reset, DNS
+    │   ├── MarketAnswerInvalid   an answer that is not what the API documents: truncated, not JSON, 5xx
+    │   ├── BadApiKey             401 or 404 with ``auth_error``
+    │   ├── NotAuthorized         403: the key lacks a scope
+    │   ├── NoCredit              no credit, no billing, or a spend rate limit
+    │   ├── RequestRejected       400: the request itself is wrong
+    │   ├── RateLimited           429, still so after all waiting
+    │   ├── SearchQuotaExceeded   429: no more searches today
+    │   ├── OfferGone             somebody else was quicker
+    │   └── CreateUnsettled       a create whose answer was lost and whose label cannot be looked up
+    ├── NoOffers                  nothing on the market is admitted by the policy
+    ├── HostCacheError            the host cache cannot be read or written
+    ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
+    └── LocalMarketError          the local market cannot do what it was asked
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_vastgpu.model import Attempt
+
+
+class VastGpuError(Exception):
+    """Base of all; its text says what happened, with the value, and what to do now."""
+
+
+class ConfigurationError(VastGpuError):
+    """A value the user gave is wrong. One line; raised before anything is rented."""
+
+
+class SshKeyError(ConfigurationError):
+    """The SSH private key is missing, unreadable, protected by a passphrase or of an unknown kind."""
+
+
+class MarketError(VastGpuError):
+    """The market did not do what it was asked. Nothing is ever recorded against a host for it.
+
+    :param message: What happened and what to do.
+    :param status: The HTTP status, or None when there was no answer.
+    :param code: The API's own error code (``no_such_ask`` …), or an empty string.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class MarketUnreachable(MarketError):
+    """No answer from the market: connection refused, timed out, reset, or a name that does not resolve."""
+
+
+class MarketAnswerInvalid(MarketError):
+    """The market answered with a server error or with something that is not the documented JSON."""
+
+
+class BadApiKey(MarketError):
+    """The API key is wrong or expired. The API says so with 401, or with 404 and ``auth_error``."""
+
+
+class NotAuthorized(MarketError):
+    """The API key is right but lacks a scope that the call needs."""
+
+
+class NoCredit(MarketError):
+    """The account has no credit, no billing information, or is limited in its spend rate."""
+
+
+class RequestRejected(MarketError):
+    """The API refused the request as malformed: asking again would not help."""
+
+
+class RateLimited(MarketError):
+    """Still 429 after all waiting.
+
+    :param retry_after_s: Seconds the API asked us to wait, or None where it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, status: int = 429, code: str = "") -> None:
+        super().__init__(message, status=status, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class SearchQuotaExceeded(RateLimited):
+    """The account's daily quota of search result rows is spent; waiting seconds will not help."""
+
+
+class OfferGone(MarketError):
+    """The offer was taken or withdrawn between search and create. Nobody's fault: take the next one."""
+
+
+class CreateUnsettled(MarketError):
+    """A create whose answer was lost and whose label could not be looked up: an instance may exist.
+
+    :param label: The unique label to look for.
+    """
+
+    def __init__(self, message: str, *, label: str, status: int | None = None) -> None:
+        super().__init__(message, status=status)
+        self.label = label
+
+
+class NoOffers(VastGpuError):
+    """Nothing on the market is admitted. The text says what removed how many and the nearest relaxation."""
+
+
+class HostCacheError(VastGpuError):
+    """The host cache can be neither read nor set aside, or cannot be written."""
+
+
+class ProvisioningFailed(VastGpuError):
+    """No instance became ready.
+
+    :param attempts: What was tried, in order, each with its verdict.
+    """
+
+    def __init__(self, message: str, attempts: Sequence[Attempt] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+
+class LocalMarketError(VastGpuError):
+    """The local market cannot start or cannot do what it was asked."""

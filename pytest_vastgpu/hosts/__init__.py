@@ -1,0 +1,1 @@
+"""Reputation: what is remembered of machines and their operators, in one locked YAML file."""

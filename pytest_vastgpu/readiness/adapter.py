@@ -1,0 +1,92 @@
+"""What an adapter is: everything this package must know about one kind of server.
+
+An adapter has no state and does no I/O. It answers questions about a workload with values; what it is shown is an
+:class:`Observation`, and the same observation always gets the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pytest_vastgpu.model import Probe, ProbeResult, Progress, Verdict, Workload
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of a warming server at one moment."""
+
+    probes: Mapping[str, ProbeResult]
+    """The newest result of each of the adapter's probes, by name."""
+    log: str
+    """What the server has printed since this start, from its first byte (the middle of a huge log is cut out)."""
+    exit_code: int | None
+    """The server's exit code, or None while its process is alive."""
+    age_s: float
+    """Seconds since the server was started."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The server serves what the workload asks for."""
+
+
+@dataclass(frozen=True)
+class Warming:
+    """Not ready, and nothing that must fail."""
+
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The start cannot succeed any more, and whose fault that is."""
+
+    verdict: Verdict
+
+
+Readiness = Ready | Warming | Failed
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started on an instance."""
+
+    script: str
+    """POSIX shell text that becomes the server (its last command should be ``exec``). Every value in it is quoted."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment of the script. Goes over SSH in a file of mode 0600, never on a command line."""
+
+
+class Adapter(Protocol):
+    """Knows one kind of server: how to start it, how to see that it is ready, whose fault a failure is."""
+
+    name: str
+    """What a workload's ``adapter`` says."""
+    default_image: str
+    """Docker image for workloads that name none."""
+    warmup_s: float
+    """How long a start may take from launch to ready when nothing is known to move."""
+
+    def launch(self, workload: Workload, api_key: str) -> Launch:
+        """How to start the server so that it listens on the instance's loopback only.
+
+        :param api_key: Random secret of this instance; servers that can ask their clients for a key should ask for it.
+        """
+        ...
+
+    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
+        """HTTP headers that a client of the endpoint must send."""
+        ...
+
+    def probes(self, workload: Workload) -> tuple[Probe, ...]:
+        """Commands to run on the instance, again and again while the server warms up.
+
+        The secret is in the environment variable ``VASTGPU_API_KEY`` of every probe: keep it out of command lines.
+        """
+        ...
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        """Whether the server is ready, on its way, or lost."""
+        ...

@@ -1,0 +1,1 @@
+"""The event log and those who read it: progress lines, the table at the end, files."""
