@@ -7,7 +7,8 @@ Units are in the names: ``_s`` seconds, ``_gb`` GB (10^9 bytes), ``_mb`` MB, ``_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field
 from enum import Enum
 
 

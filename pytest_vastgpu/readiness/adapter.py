@@ -7,10 +7,15 @@ An adapter has no state and does no I/O. It answers questions about a workload w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field
 from typing import Protocol
 
-from pytest_vastgpu.model import Probe, ProbeResult, Progress, Verdict, Workload
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
 
 
 @dataclass(frozen=True)
