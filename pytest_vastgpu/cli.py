@@ -1,0 +1,57 @@
+"""The command ``vastgpu``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_vastgpu.errors import VastGpuError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :param argv: Arguments without the program's name; None: the process's own.
+    :returns: 0 for success, 1 for a failure that was told in one line, 2 for wrong usage.
+    """
+    parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_local(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.handler(arguments))
+    except VastGpuError as error:
+        print(f"vastgpu: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("local", help="serve the local market, which rents out this machine")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
+    parser.add_argument("--fleet", type=Path, metavar="FILE", help="YAML file of machines, timings and faults")
+    parser.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="PATTERN=COMMAND",
+        help="what an image's entrypoint is here (args run type)",
+    )
+    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where instances keep their disks")
+    parser.add_argument("--lifeline", type=int, metavar="FD", help=argparse.SUPPRESS)
+    parser.set_defaults(handler=_local)
+
+
+def _local(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.local.server import serve
+
+    return serve(
+        port=arguments.port,
+        fleet=arguments.fleet,
+        images=arguments.image,
+        state_dir=arguments.state_dir,
+        lifeline=arguments.lifeline,
+    )

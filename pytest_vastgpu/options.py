@@ -1,0 +1,282 @@
+"""Options: command line over environment over ini over default, and which of them won.
+
+Every option ``--vast-x-y`` is also the ini key ``vast_x_y`` and the environment variable ``VAST_X_Y``. Secrets
+(``VAST_API_KEY``, ``VAST_SSH_KEY_PATH``) come from the environment only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import NamedTuple
+
+if TYPE_CHECKING:
+    import pytest
+
+DEFAULT_URL = "https://console.vast.ai"
+"""Where Vast.ai's API lives, unless ``VAST_URL`` (the vendor's own variable) says otherwise."""
+
+
+class Option(NamedTuple):
+    """One row of the options table."""
+
+    name: str
+    """As in ``--vast-<name>``."""
+    default: str
+    """What an absent option means, as it would be typed."""
+    metavar: str
+    help: str
+    parse: Callable[[str], Any]
+    """Turns the typed text into a value; raises ValueError with what was expected."""
+
+    @property
+    def flag(self) -> str:
+        """The command line option."""
+        return f"--vast-{self.name}"
+
+    @property
+    def ini(self) -> str:
+        """The ini key."""
+        return f"vast_{self.name}".replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return self.ini.upper()
+
+
+class Value(NamedTuple):
+    """A value and where it came from: ``command line``, ``VAST_…``, ``ini`` or ``default``."""
+
+    value: Any
+    source: str
+
+
+class Settings(NamedTuple):
+    """What a run was told to do. Made once, before anything is rented; the same in every worker."""
+
+    strictness: str
+    """``strict``, ``balanced`` or ``aggressive``."""
+    backend: str
+    """``vast`` or ``local``; ``auto`` has been decided."""
+    backend_reason: str
+    """Why this backend, in words."""
+    max_price: float
+    """USD/h, with the disk and the transfer."""
+    budget: float
+    """USD that the whole run may cost at worst."""
+    attempts: int
+    """How many offers a workload is tried on."""
+    boot_timeout: float
+    """Infrastructure budget in seconds: from create to checked."""
+    max_lifetime: float
+    """Seconds after which an instance is destroyed whatever happens."""
+    host_cache: str
+    """Path of the host cache; empty: the user's cache directory."""
+    exclude_countries: frozenset[str]
+    """Two-letter codes of countries whose hosts are not rented."""
+    expose: bool
+    """Publish the server's port to the world instead of tunnelling to it."""
+    url: str
+    """Base URL of the market; empty for the embedded local market."""
+    sources: Mapping[str, str]
+    """Where each value came from, by option name."""
+
+    def header(self) -> list[str]:
+        """The lines for pytest's header: every value with its source, no secret."""
+        shown = {
+            "strictness": self.strictness,
+            "max-price": f"{self.max_price:g} USD/h",
+            "budget": f"{self.budget:g} USD",
+            "attempts": str(self.attempts),
+            "boot-timeout": f"{self.boot_timeout:g} s",
+            "max-lifetime": f"{self.max_lifetime:g} s",
+            "exclude-countries": ",".join(sorted(self.exclude_countries)) or "none",
+            "expose": "yes" if self.expose else "no",
+            "host-cache": self.host_cache or "user's cache directory",
+        }
+        given = [f"{name} {text} ({self.sources[name]})" for name, text in shown.items()]
+        return [
+            f"vastgpu: {self.backend_reason} (backend: {self.sources['backend']})",
+            "vastgpu: " + ", ".join(given),
+        ]
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _number(unit: str, *, least: float, inclusive: bool = True) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and (number > least or (inclusive and number == least))):
+            raise ValueError(f"a number of {unit} {'of at least' if inclusive else 'above'} {least:g}")
+        return number
+
+    return parse
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("a whole number of at least 1")
+    return int(text)
+
+
+def _countries(text: str) -> frozenset[str]:
+    codes = [code.strip().upper() for code in text.replace(" ", ",").split(",") if code.strip()]
+    if codes == ["NONE"]:
+        return frozenset()
+    if wrong := [code for code in codes if not (len(code) == 2 and code.isascii() and code.isalpha())]:
+        raise ValueError(f"two-letter country codes with commas between, or none; {wrong[0]} is not one")
+    return frozenset(codes)
+
+
+def _switch(text: str) -> bool:
+    switches = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in switches:
+        raise ValueError("yes or no")
+    return switches[text.lower()]
+
+
+OPTIONS = (
+    Option(
+        "strictness",
+        "balanced",
+        "LEVEL",
+        "Which offers are admitted and how they are ranked: strict, balanced or aggressive",
+        _one_of("strict", "balanced", "aggressive"),
+    ),
+    Option(
+        "backend",
+        "auto",
+        "NAME",
+        "Where instances come from: vast (Vast.ai), local (this machine) or auto (vast where VAST_API_KEY is set)",
+        _one_of("auto", "vast", "local"),
+    ),
+    Option(
+        "max-price",
+        "1.00",
+        "USD",
+        "Most an instance may cost an hour, with its disk and the transfer of image and model",
+        _number("USD/h", least=0, inclusive=False),
+    ),
+    Option(
+        "budget",
+        "5",
+        "USD",
+        "Most the whole run may cost at worst; renting stops before it could be passed",
+        _number("USD", least=0, inclusive=False),
+    ),
+    Option("attempts", "5", "N", "How many offers a workload is tried on", _count),
+    Option(
+        "boot-timeout",
+        "900",
+        "SECONDS",
+        "Infrastructure budget: time from create until the host is checked; the warm-up has its own",
+        _number("seconds", least=0, inclusive=False),
+    ),
+    Option(
+        "max-lifetime",
+        "7200",
+        "SECONDS",
+        "Hard end of life of an instance",
+        _number("seconds", least=0, inclusive=False),
+    ),
+    Option("host-cache", "", "PATH", "File that remembers how each machine did (default: in the user's cache)", str),
+    Option(
+        "exclude-countries",
+        "CN,IR,KP,RU,SY",
+        "CODES",
+        "Countries whose hosts are not rented, two-letter codes with commas between, or none",
+        _countries,
+    ),
+    Option("expose", "no", "", "Use the instance's public port instead of a tunnel through SSH", _switch),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and its ini key. Defaults stay None, so that "not given" can be told."""
+    group = parser.getgroup("vastgpu", "GPU workloads on rented Vast.ai hosts")
+    for option in OPTIONS:
+        text = option.help if "default" in option.help else f"{option.help} (default: {option.default})"
+        if option.metavar:
+            group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=text)
+        else:
+            group.addoption(option.flag, dest=option.ini, action="store_const", const="yes", default=None, help=text)
+        parser.addini(option.ini, text, default=None)
+
+
+def resolve(
+    given: Callable[[str], str | None], ini: Callable[[str], str | None], environ: Mapping[str, str]
+) -> Settings:
+    """Decide every value once.
+
+    :param given: What the command line says for an ini-style name, or None.
+    :param ini: What the ini file says for it, or None.
+    :param environ: The environment; an empty variable counts as not set.
+    :raises pytest_vastgpu.errors.ConfigurationError: one line that names the source, the value and what is expected.
+    """
+    values = {option.name: _value(option, given, ini, environ) for option in OPTIONS}
+    backend, reason, url = _backend(values["backend"], environ)
+    return Settings(
+        strictness=values["strictness"].value,
+        backend=backend,
+        backend_reason=reason,
+        max_price=values["max-price"].value,
+        budget=values["budget"].value,
+        attempts=values["attempts"].value,
+        boot_timeout=values["boot-timeout"].value,
+        max_lifetime=values["max-lifetime"].value,
+        host_cache=values["host-cache"].value,
+        exclude_countries=values["exclude-countries"].value,
+        expose=values["expose"].value,
+        url=url,
+        sources={name: value.source for name, value in values.items()},
+    )
+
+
+def _value(
+    option: Option, given: Callable[[str], str | None], ini: Callable[[str], str | None], environ: Mapping[str, str]
+) -> Value:
+    sources = (
+        (given(option.ini), "command line", option.flag),
+        (environ.get(option.variable) or None, option.variable, option.variable),
+        (ini(option.ini), "ini", option.ini),
+        (option.default, "default", option.flag),
+    )
+    text, source, name = next(row for row in sources if row[0] is not None)
+    try:
+        return Value(option.parse(str(text).strip()), source)
+    except ValueError as wrong:
+        from pytest_vastgpu.errors import ConfigurationError
+
+        raise ConfigurationError(f"{name}: {text!r} is not {wrong}") from None
+
+
+def _backend(asked: Value, environ: Mapping[str, str]) -> tuple[str, str, str]:
+    """(backend, why in words, base URL)."""
+    key = bool(environ.get("VAST_API_KEY"))
+    url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
+    place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
+    if asked.value == "vast" and not key:
+        from pytest_vastgpu.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"{asked.source} asks for backend vast, but VAST_API_KEY is not set: set it to your Vast.ai API key, "
+            "or use --vast-backend=local to rent this machine from the local market"
+        )
+    if asked.value == "vast" or (asked.value == "auto" and key):
+        return "vast", f"renting from {place}" + ("" if asked.value == "vast" else ", since VAST_API_KEY is set"), url
+    why = "" if asked.value == "local" else ", since VAST_API_KEY is not set"
+    return "local", f"renting this machine from the local market (play money){why}", ""
