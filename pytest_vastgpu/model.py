@@ -270,6 +270,8 @@ class Attempt:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent until each state was left, by the state's name."""
     cost_usd: float = 0.0
+    log_tail: str = ""
+    """The last lines that the server printed, secrets removed; empty where it never started."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""Destroying: idempotent, retried, and believed only when the market no longer knows the instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.lifecycle.clock import Deadline
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.market.client import MarketClient
+
+DESTROY_WITHIN_S = 180.0
+"""How long a destroy is tried. Gone within 5 to 7 s is usual; outages and rate limits pass within minutes."""
+_LOOKS = 5
+_PAUSE_S = 1.0
+
+
+class NotDestroyed(MarketError):
+    """An instance could not be destroyed, or not be seen to be gone: it may go on costing money."""
+
+    def __init__(self, instance_id: int, cause: str) -> None:
+        super().__init__(
+            f"instance {instance_id} could not be destroyed ({cause}); it may go on costing money: "
+            f"run `vastgpu destroy {instance_id}`"
+        )
+        self.instance_id = instance_id
+
+
+def destroy(
+    client: MarketClient, instance_id: int, wait: Callable[[float], None], within_s: float = DESTROY_WITHIN_S
+) -> None:
+    """Destroy an instance and see that it is gone; success also where it is gone already.
+
+    A destroy that is answered with success and not done is asked for again.
+
+    :param wait: Waits that many seconds.
+    :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
+    """
+    deadline = Deadline.after(within_s)
+    cause = "no time to ask"
+    while not deadline.passed:
+        try:
+            client.destroy(instance_id)
+            for _ in range(_LOOKS):
+                if client.show(instance_id) is None:
+                    return
+                wait(_PAUSE_S)
+            cause = "the market said yes and still lists it"
+        except (BadApiKey, NotAuthorized) as error:
+            raise NotDestroyed(instance_id, str(error)) from error
+        except MarketError as error:
+            cause = str(error)
+            wait(_PAUSE_S)
+    raise NotDestroyed(instance_id, cause)

@@ -1,0 +1,64 @@
+"""The event log: one line for each step of each instance. Everything that is shown later is read from here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+
+from pytest_vastgpu.model import State
+
+_log = logging.getLogger("pytest_vastgpu")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step of one instance."""
+
+    label: str
+    """Which attempt; empty for what concerns the whole run."""
+    state: State | None
+    """The state it is in now; None for what concerns the whole run."""
+    text: str
+    """What happened, for people; no secret."""
+    facts: dict[str, object] = field(default_factory=dict)
+    """The same for programs."""
+    time: float = field(default_factory=time.time)
+    """Epoch seconds."""
+
+
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Appends events to ``events.jsonl`` in the run's directory and tells everybody who listens.
+
+    Any thread may write. Listeners are called in the writer's thread and must be quick.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "events.jsonl"
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have every later event handed over, too."""
+        self._listeners.append(listener)
+
+    def write(self, event: Event) -> None:
+        """Append one event. It is told even where the file cannot be written: the disk may be full."""
+        row = {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
+        with self._lock:
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({**row, **event.facts}, default=str) + "\n")
+            except OSError as error:
+                _log.warning("the event log %s cannot be written: %s", self.path, error)
+        _log.info("%s %s", event.label, event.text)
+        for listener in self._listeners:
+            listener(event)
