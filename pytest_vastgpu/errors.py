@@ -15,7 +15,7 @@
     │   ├── RateLimited           429, still so after all waiting
     │   ├── SearchQuotaExceeded   429: no more searches today
     │   ├── OfferGone             somebody else was quicker
-    │   └── CreateUnsettled       a create whose answer was lost and whose label cannot be looked up
+    │   └── CreateUnsettled       a create after which an instance may exist that nobody has been given
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
@@ -102,14 +102,17 @@ class OfferGone(MarketError):
 
 
 class CreateUnsettled(MarketError):
-    """A create whose answer was lost and whose label could not be looked up: an instance may exist.
+    """A create after which an instance may exist that nobody has been given: its answer was lost and its label could
+    not be looked up, or it was refused with an instance left behind that could not be destroyed.
 
     :param label: The unique label to look for.
+    :param instance_id: The id of what was left behind; None where it is not known.
     """
 
-    def __init__(self, message: str, *, label: str, status: int | None = None) -> None:
+    def __init__(self, message: str, *, label: str, instance_id: int | None = None, status: int | None = None) -> None:
         super().__init__(message, status=status)
         self.label = label
+        self.instance_id = instance_id
 
 
 class NoOffers(VastGpuError):

@@ -1,0 +1,128 @@
+"""The API's rate limits, kept by all processes of a user together.
+
+The market asks for a minimum interval between two calls of one kind by one account, whichever process makes them. So
+each call first reserves a slot in a small file that all processes share, and then waits for its slot without holding
+anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+from filelock import Timeout
+
+INTERVALS_S: Mapping[str, float] = {
+    "create": 4.5,
+    "search": 2.0,
+    "show": 2.0,
+    "destroy": 3.0,
+    "list": 1.0,
+    "attach_key": 2.0,
+    "logs": 1.0,
+    "account": 1.0,
+}
+"""Seconds between two calls of one kind. Source: the minimum intervals that Vast.ai publishes per endpoint in its API
+specification; for log requests and the account it publishes none, and 1 s keeps clear of the limit over all calls."""
+
+MARGIN_S = 0.1
+"""Added to each interval: the market measures when requests arrive, and the way there is not always equally long."""
+
+_LOCK_TIMEOUT_S = 5.0
+"""The lock is held for a fraction of a millisecond; whoever holds it for seconds is suspended."""
+
+
+def identity(base_url: str, api_key: str) -> str:
+    """Whom the market counts calls for, as a file name that tells nothing about the key."""
+    return hashlib.sha256(f"{base_url}\0{api_key}".encode()).hexdigest()[:20]
+
+
+def reserve(slots: Sequence[float], now: float, interval_s: float) -> tuple[float, list[float]]:
+    """The next free slot, and the slots to remember. Pure.
+
+    Nobody waits longer than one interval for each slot that is reserved ahead: a file written before the clock was
+    set back cannot make anyone wait for the difference.
+
+    :param slots: Times reserved so far, in any order, old ones too.
+    """
+    ahead = sum(1 for slot in slots if slot > now)
+    after_last = max(slots, default=-math.inf) + interval_s
+    slot = min(max(now, after_last), now + interval_s * (ahead + 1))
+    return slot, [*(earlier for earlier in slots if now - interval_s < earlier < slot), slot]
+
+
+class Throttle:
+    """Spaces the calls of one account to one market; any number of processes and threads may share a directory.
+
+    It is a courtesy: where the files cannot be used (a full disk, a suspended process that holds the lock), this
+    process keeps the spacing for itself alone. The market's own answer to calls that are too quick is handled by the
+    client.
+
+    :param directory: Where the state is kept; made when first needed.
+    :param identity: See :func:`identity`.
+    :param wait: Waits that many seconds; may raise to give up.
+    :param clock: Epoch seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: str,
+        *,
+        wait: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._wait = wait
+        self._clock = clock
+        self._own_slots: dict[str, list[float]] = {}
+        self._own_lock = threading.Lock()
+
+    def turn(self, endpoint: str) -> None:
+        """Wait until a call to this endpoint is due. The first one is due at once.
+
+        :param endpoint: A key of :data:`INTERVALS_S`.
+        """
+        interval_s = INTERVALS_S[endpoint] + MARGIN_S
+        try:
+            slot = self._reserve_for_all(endpoint, interval_s)
+        except (OSError, Timeout):
+            slot = self._reserve_for_this_process(endpoint, interval_s)
+        delay = slot - self._clock()
+        if delay > 0:
+            self._wait(delay)
+
+    def _reserve_for_all(self, endpoint: str, interval_s: float) -> float:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state = self._directory / f"{self._identity}.{endpoint}.json"
+        # Blocking in short polls: filelock's usual 50 ms would be the longest wait of a local run.
+        with FileLock(state.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, poll_interval=0.005):
+            slot, slots = reserve(_read(state), self._clock(), interval_s)
+            state.write_text(json.dumps(slots))
+        return slot
+
+    def _reserve_for_this_process(self, endpoint: str, interval_s: float) -> float:
+        with self._own_lock:
+            slots = self._own_slots.get(endpoint, [])
+            slot, self._own_slots[endpoint] = reserve(slots, self._clock(), interval_s)
+        return slot
+
+
+def _read(state: Path) -> list[float]:
+    """The slots in a state file. A missing or damaged one holds none: at worst one call is too early."""
+    try:
+        slots = json.loads(state.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return []
+    if not isinstance(slots, list):
+        return []
+    return [float(slot) for slot in slots if type(slot) in {int, float} and math.isfinite(slot)]
