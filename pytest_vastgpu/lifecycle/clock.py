@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked us to stop
+class Cancelled(Exception):
     """The run is ending: whoever waits gives up and cleans up."""
 
 

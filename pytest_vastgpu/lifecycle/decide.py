@@ -68,7 +68,7 @@ class AttachKey:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """This attempt is over."""
+    """The attempt is over."""
 
     verdict: Verdict
 
@@ -100,9 +100,7 @@ class Moved:
     progress: Progress
 
 
-def boot(
-    looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict]
-) -> Wait | Connect | GiveUp:
+def boot(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | Connect | GiveUp:
     """What the market's answers since create mean.
 
     :param looks: All answers so far, oldest first; at least one.
@@ -128,7 +126,9 @@ def boot(
             )
         )
     if status.actual_status in {"offline", "unknown"}:
-        since = _since(looks, lambda look: look.status is not None and look.status.actual_status in {"offline", "unknown"})
+        since = _since(
+            looks, lambda look: look.status is not None and look.status.actual_status in {"offline", "unknown"}
+        )
         if newest.at_s - since >= OFFLINE_GRACE_S:
             text = f"actual_status is {status.actual_status} for {newest.at_s - since:.0f} s"
             return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
@@ -185,7 +185,9 @@ def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
     )
 
 
-def reach(knocks: Sequence[Knock], running_at_s: float, budget_s: float, attached_again: bool) -> Wait | AttachKey | GiveUp:
+def reach(
+    knocks: Sequence[Knock], running_at_s: float, budget_s: float, attached_again: bool
+) -> Wait | AttachKey | GiveUp:
     """What failed tries to get in by SSH mean.
 
     :param knocks: All tries so far, oldest first; the last one failed.
@@ -223,7 +225,9 @@ def _knocked_since(knocks: Sequence[Knock], *kinds: ProbeFailure) -> float:
 
 
 def _ssh_verdict(reason: str, knock: Knock) -> Verdict:
-    return Verdict(FailureClass.INFRA_FATAL, reason, knock.text, "another host is tried; nothing in the workload caused this")
+    return Verdict(
+        FailureClass.INFRA_FATAL, reason, knock.text, "another host is tried; nothing in the workload caused this"
+    )
 
 
 def warm(moves: Sequence[Moved], now_s: float, window_s: float) -> Wait | GiveUp:

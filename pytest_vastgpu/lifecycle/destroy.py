@@ -20,14 +20,17 @@ _PAUSE_S = 1.0
 
 
 class NotDestroyed(MarketError):
-    """An instance could not be destroyed, or not be seen to be gone: it may go on costing money."""
+    """An instance could not be destroyed, or not be seen to be gone: it may go on costing money.
 
-    def __init__(self, instance_id: int, cause: str) -> None:
+    :param instance: Its id, or its label where the market never told the id.
+    """
+
+    def __init__(self, instance: int | str, cause: str) -> None:
         super().__init__(
-            f"instance {instance_id} could not be destroyed ({cause}); it may go on costing money: "
-            f"run `vastgpu destroy {instance_id}`"
+            f"instance {instance} could not be destroyed ({cause}); it may go on costing money: "
+            f"run `vastgpu destroy {instance}`"
         )
-        self.instance_id = instance_id
+        self.instance = instance
 
 
 def destroy(

@@ -51,7 +51,9 @@ def failure(workload: Workload, attempts: Sequence[Attempt]) -> str:
         if attempt.verdict is None:
             continue
         where = attempt.failed_in.value if attempt.failed_in else "ready"
-        lines.append(f"  {attempt.number}. {offer_line(attempt.offer)}: failed while {where}: {verdict_line(attempt.verdict)}")
+        lines.append(
+            f"  {attempt.number}. {offer_line(attempt.offer)}: failed while {where}: {verdict_line(attempt.verdict)}"
+        )
         if attempt.verdict.evidence:
             lines.append(f"     evidence: {attempt.verdict.evidence.strip()[:600]}")
     last = attempts[-1] if attempts else None

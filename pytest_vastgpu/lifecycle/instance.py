@@ -1,0 +1,144 @@
+"""What a test holds: a handle on an instance that is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Protocol
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.text import gpus
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to use an instance, as plain values: it travels to xdist workers."""
+
+    label: str
+    """Names the instance at the desk."""
+    instance_id: int
+    offer: Offer
+    endpoint: str
+    headers: Mapping[str, str] = field(repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds spent in each state until it was ready."""
+
+
+class Desk(Protocol):
+    """Where tests ask for instances. In the controller it is the broker, in a worker a line to it."""
+
+    def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
+        """Wait for a ready instance.
+
+        :param test: The test's node id.
+        :param exclusive: A fresh one that nobody else gets.
+        :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
+        """
+        ...
+
+    def release(self, label: str) -> None:
+        """Give an exclusive instance back now."""
+        ...
+
+    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
+        """Run a command on an instance."""
+        ...
+
+    def logs(self, label: str) -> str:
+        """The server's log so far."""
+        ...
+
+    def cost(self, label: str) -> float:
+        """USD that an instance has cost so far."""
+        ...
+
+    def lost(self, label: str) -> Verdict | None:
+        """Whether an instance went away. If so nobody gets it any more."""
+        ...
+
+
+class VastInstance:
+    """A rented instance on which the workload's server is ready.
+
+    Made by the fixtures ``vast_instance`` and ``vast_instance_factory``.
+    """
+
+    def __init__(self, desk: Desk, lease: Lease) -> None:
+        self._desk = desk
+        self._lease = lease
+
+    def __repr__(self) -> str:
+        return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
+
+    @property
+    def id(self) -> int:
+        """The instance's id on the market."""
+        return self._lease.instance_id
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the server, without a slash at the end: ``http://127.0.0.1:40123``."""
+        return self._lease.endpoint
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """HTTP headers that the server asks for, such as the instance's own bearer token; may be empty."""
+        return self._lease.headers
+
+    @property
+    def offer(self) -> Offer:
+        """The offer that was taken: machine, GPU, price, location."""
+        return self._lease.offer
+
+    @property
+    def gpu(self) -> str:
+        """What was rented, for people: ``RTX 4090``, ``2x H100 SXM`` or ``no GPU``."""
+        return gpus(self.offer.num_gpus, self.offer.gpu_name)
+
+    @property
+    def cost_so_far(self) -> float:
+        """USD spent on this instance until now, transfer included."""
+        return self._desk.cost(self._lease.label)
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds that the instance spent in each state on its way to ready."""
+        return self._lease.seconds
+
+    def run(self, command: str, timeout_s: float = 60.0) -> ProbeResult:
+        """Run a shell command on the instance, as root in its home directory.
+
+        :param timeout_s: Seconds after which it is ended; what it printed until then is in the result.
+        :returns: exit code, output and, where it did not run, why. A failing command does not raise.
+        """
+        return self._desk.run(self._lease.label, command, timeout_s)
+
+    def logs(self) -> str:
+        """The server's log so far (of a huge one, the end)."""
+        return self._desk.logs(self._lease.label)
+
+    def lost(self) -> Verdict | None:
+        """Ask SSH and the market whether the instance went away; None where it is alive or nobody can say.
+
+        If it did, no other test gets it.
+        """
+        return self._desk.lost(self._lease.label)
+
+    def close(self) -> None:
+        """Give it back now. Only for an instance of one's own, from ``vast_instance_factory``; idempotent."""
+        self._desk.release(self._lease.label)
+
+    def properties(self) -> list[tuple[str, object]]:
+        """What a report says of it: instance, machine, price and times."""
+        return [
+            ("vast_instance", self.id),
+            ("vast_machine", self.offer.machine_id),
+            ("vast_gpu", self.gpu),
+            ("vast_usd_per_hour", round(self.offer.price_usd_h, 4)),
+            ("vast_cost_usd", round(self.cost_so_far, 6)),
+            ("vast_ready_s", round(sum(self.seconds.values()) - self.seconds.get("ready", 0.0), 3)),
+        ]

@@ -1,0 +1,57 @@
+"""The one SSH connection to an instance: made anew when it broke, shared by everybody who needs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.ssh.connection import Address
+from pytest_vastgpu.ssh.connection import Connection
+from pytest_vastgpu.ssh.connection import HostKeyPin
+from pytest_vastgpu.ssh.connection import connect
+from pytest_vastgpu.ssh.keys import KeyPair
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Link:
+    """Keeps one connection to an instance alive. Any thread may use it.
+
+    :param addresses: Where its SSH server is reached, the best first.
+    """
+
+    def __init__(self, addresses: Sequence[Address], key: KeyPair) -> None:
+        self._addresses = tuple(addresses)
+        self._key = key
+        self._pin = HostKeyPin()
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+
+    def connection(self) -> Connection:
+        """The living connection; connects where there is none.
+
+        :raises pytest_vastgpu.ssh.connection.ConnectFailed: if no address lets us in.
+        """
+        with self._lock:
+            if self._connection is None or not self._connection.alive:
+                if self._connection is not None:
+                    self._connection.close()
+                self._connection = connect(self._addresses, self._key, self._pin, timeout_s=CONNECT_TIMEOUT_S)
+            return self._connection
+
+    def run(self, command: str, timeout_s: float) -> ProbeResult:
+        """Run a command on the instance. See :meth:`Connection.run`."""
+        return self.connection().run(command, timeout_s=timeout_s)
+
+    def probe_all(self, probes: Sequence[Probe]) -> dict[str, ProbeResult]:
+        """Run several probes at once over the one connection."""
+        return self.connection().probe_all(probes)
+
+    def close(self) -> None:
+        """Close the connection; it can be opened again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None

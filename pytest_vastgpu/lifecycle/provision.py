@@ -1,0 +1,120 @@
+"""From a workload to a ready instance: offer after offer, until one is ready or there is no point in going on."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.lifecycle.budget import Budget
+from pytest_vastgpu.lifecycle.clock import Patience
+from pytest_vastgpu.lifecycle.decide import Next
+from pytest_vastgpu.lifecycle.decide import after_failure
+from pytest_vastgpu.lifecycle.destroy import NotDestroyed
+from pytest_vastgpu.lifecycle.rental import AttemptFailed
+from pytest_vastgpu.lifecycle.rental import Rental
+from pytest_vastgpu.lifecycle.rental import Tools
+from pytest_vastgpu.lifecycle.rental import transfer_usd
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.reporting.events import Event
+from pytest_vastgpu.reporting.text import failure
+
+STALE_OFFERS = 20
+"""So many offers may be gone when asked for before it is called hopeless."""
+
+
+@dataclass
+class Provisioner:
+    """Finds machines for workloads and brings them up. Any thread may use it; it holds no lock while waiting."""
+
+    tools: Tools
+    budget: Budget
+    find: Callable[[Workload, frozenset[int]], Sequence[Offer]]
+    """Offers for a workload, best first, without the machines that failed in this run. Raises NoOffers."""
+    record: Callable[[Attempt, Workload], None]
+    """Keeps the outcome of an attempt."""
+    started: Callable[[Rental], None]
+    """Told of each rental before it is created, so that it can be given back whatever happens."""
+    ended: Callable[[Rental, Attempt], None]
+    """Told of each failed attempt when its instance is gone."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _failed_machines: set[int] = field(default_factory=set)
+
+    def provision(self, workload: Workload, adapter: Adapter, patience: Patience) -> Rental:
+        """A ready instance.
+
+        :raises ProvisioningFailed: with all attempts, if none became ready.
+        :raises NoOffers: if nothing (more) is on the market.
+        :raises MarketError: the market's or our own fault.
+        :raises Cancelled: the run is ending; whatever was rented is given back.
+        """
+        attempts: list[Attempt] = []
+        gone: set[int] = set()
+        while True:
+            patience.check()
+            try:
+                offers = self.find(workload, frozenset(self._failed_machines))
+            except NoOffers as none_left:
+                if not attempts:
+                    raise
+                raise ProvisioningFailed(
+                    f"{failure(workload, attempts)}\n  no other offer to try: {none_left}", attempts
+                ) from None
+            offer = next((offer for offer in offers if offer.id not in gone), None)
+            if offer is None:
+                raise ProvisioningFailed(f"all {len(gone)} offers were taken by others; try again", attempts)
+            try:
+                return self._try(workload, adapter, offer, patience)
+            except OfferGone:
+                gone.add(offer.id)
+                if len(gone) >= STALE_OFFERS:
+                    raise ProvisioningFailed(f"{len(gone)} offers in a row were taken by others; try again") from None
+            except _Over as over:
+                attempts.append(over.attempt)
+                self._failed_machines.add(offer.machine_id)
+                if after_failure(attempts, self.tools.settings.attempts) is Next.STOP:
+                    raise ProvisioningFailed(failure(workload, attempts), attempts) from None
+
+    def _try(self, workload: Workload, adapter: Adapter, offer: Offer, patience: Patience) -> Rental:
+        rental = Rental(self.tools, workload, adapter, offer, next(self._numbers), patience)
+        hours = self.tools.settings.max_lifetime / 3600
+        self.budget.reserve(rental.label, offer.price_usd_h * hours + transfer_usd(workload, offer))
+        self.started(rental)
+        try:
+            rental.bring_up()
+        except AttemptFailed as failed:
+            attempt = rental.finish(failed.verdict)
+            self.record(attempt, workload)
+            self._give_back(rental)
+            self.ended(rental, attempt)
+            raise _Over(attempt) from failed
+        except BaseException:
+            self._give_back(rental)
+            raise
+        self.record(rental.attempt(), workload)
+        return rental
+
+    def _give_back(self, rental: Rental) -> None:
+        """Destroy; what cannot be destroyed now stays with the broker, which tries again and tells at the end."""
+        try:
+            rental.give_back(time.sleep)  # not the run's patience: also when the run is being called off
+        except NotDestroyed as error:
+            self.tools.events.write(Event(rental.label, rental.state, str(error)))
+        else:
+            self.budget.settle(rental.label, rental.cost_usd)
+
+
+class _Over(Exception):
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt.label)
+        self.attempt = attempt

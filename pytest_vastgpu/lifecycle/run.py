@@ -1,0 +1,151 @@
+"""A run: everything that must be there before the first rent, put together and taken apart in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import platformdirs
+
+from pytest_vastgpu.errors import NoCredit
+from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.hosts.cache import default_path
+from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.lifecycle.broker import Broker
+from pytest_vastgpu.lifecycle.budget import Budget
+from pytest_vastgpu.lifecycle.ledger import Ledger
+from pytest_vastgpu.lifecycle.ledger import read_ledger
+from pytest_vastgpu.lifecycle.provision import Provisioner
+from pytest_vastgpu.lifecycle.rental import Tools
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.market.client import MarketClient
+from pytest_vastgpu.market.throttle import Throttle
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.options import Settings
+from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.readiness.registry import adapters
+from pytest_vastgpu.reporting.events import EventLog
+from pytest_vastgpu.reporting.events import Listener
+from pytest_vastgpu.ssh.keys import load_key
+
+KEEP_RUNS = 20
+"""Records of so many finished runs are kept."""
+
+
+class Plugins(Protocol):
+    """What others plug in: the hooks, as plain calls."""
+
+    def adapters(self) -> list[Adapter]:
+        """Adapters from conftest files."""
+        ...
+
+    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
+        """Filter or re-rank."""
+        ...
+
+    def outcome(self, attempt: Attempt, workload: Workload) -> None:
+        """Look at an outcome."""
+        ...
+
+
+def state_dir() -> Path:
+    """Where runs leave their ledgers: ``$XDG_STATE_HOME/pytest-vastgpu`` or its like."""
+    return platformdirs.user_state_path("pytest-vastgpu")
+
+
+@dataclass
+class Run:
+    """One pytest run that rents. :meth:`open` checks everything that can be checked without renting."""
+
+    broker: Broker
+    id: str
+    directory: Path
+    closing: contextlib.ExitStack
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        environ: Mapping[str, str],
+        plugins: Plugins,
+        listener: Listener,
+        idle: Callable[[], None],
+    ) -> Run:
+        """Make ready to rent.
+
+        :param listener: Told of every event.
+        :param idle: Called while the main thread waits.
+        :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
+        """
+        known = adapters(plugins.adapters())
+        key = load_key(environ, Path.home())
+        cache = HostCache(Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ))
+        cache.read()
+        with contextlib.ExitStack() as stack:
+            run_id = secrets.token_hex(4)
+            directory = state_dir() / "runs" / run_id
+            ledger = Ledger(directory)
+            stack.callback(ledger.close)
+            _forget_old_runs(directory.parent)
+            url, api_key = _market(settings, environ, stack)
+            client = MarketClient(url, api_key, Throttle(state_dir() / "throttle"))
+            stack.callback(client.close)
+            account = client.account()
+            if account.credit_usd <= 0:
+                raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
+            events = EventLog(directory)
+            events.listen(listener)
+            tools = Tools(client, settings, key, ledger, events, run_id)
+
+            def record(attempt: Attempt, workload: Workload) -> None:
+                cache.record(Evidence.of(attempt, workload, run_id, time.time()))
+                plugins.outcome(attempt, workload)
+
+            def find(workload: Workload, failed: frozenset[int]) -> Sequence[Offer]:
+                return plugins.offers(_find(client, settings, cache, workload, failed), workload)
+
+            broker = Broker(known, settings.max_lifetime, record, idle)
+            stack.callback(broker.close)
+            broker.open(Provisioner(tools, Budget(settings.budget), find, record, broker.started, broker.ended))
+            return cls(broker, run_id, directory, stack.pop_all())
+        raise AssertionError("unreachable: the stack swallows nothing")
+
+    def close(self) -> None:
+        """Give everything back, then close what was opened. Idempotent."""
+        self.closing.close()
+
+
+def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack) -> tuple[str, str]:
+    """URL and key of the market; starts the local one where that is asked for."""
+    if settings.backend == "vast":
+        return settings.url, environ["VAST_API_KEY"]
+    market = stack.enter_context(LocalMarket())
+    return market.url, market.api_key
+
+
+def _find(
+    client: MarketClient, settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int]
+) -> list[Offer]:
+    raise NotImplementedError
+
+
+def _forget_old_runs(runs: Path) -> None:
+    """Remove the oldest records of runs that left nothing behind."""
+    try:
+        kept = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEEP_RUNS:]
+    except OSError:
+        return
+    for directory in kept:
+        with contextlib.suppress(OSError):  # another run may be doing the same
+            if all(entry.gone for entry in read_ledger(directory / "ledger.jsonl").values()):
+                shutil.rmtree(directory)

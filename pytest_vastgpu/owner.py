@@ -1,0 +1,108 @@
+"""The part of the plugin that owns what a run rents. It exists only where, and only once, a selected test needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Generator
+from types import FrameType
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.run import Run
+from pytest_vastgpu.marks import Collected
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.terminal import Progress
+from pytest_vastgpu.reporting.terminal import summarise
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.options import Settings
+    from pytest_vastgpu.readiness.adapter import Adapter
+
+
+class Hooks:
+    """The hooks of others, as plain calls. Implements :class:`pytest_vastgpu.lifecycle.run.Plugins`."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._hook = config.hook
+
+    def adapters(self) -> list[Adapter]:
+        """All adapters that hooks bring."""
+        return [adapter for found in self._hook.pytest_vastgpu_adapters() for adapter in found]
+
+    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
+        """The offers as the hooks left them."""
+        changed = list(offers)
+        self._hook.pytest_vastgpu_modify_offers(offers=changed, workload=workload)
+        return changed
+
+    def outcome(self, attempt: Attempt, workload: Workload) -> None:
+        """Tell everybody."""
+        self._hook.pytest_vastgpu_outcome(attempt=attempt, workload=workload)
+
+
+class Owner:
+    """Plugin object of the controller, or of the only process: opens the run, strikes tests off, ends it.
+
+    :param distributed: Whether xdist workers run the tests.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings, *, distributed: bool) -> None:
+        progress = Progress(config, own_thread=distributed)
+        config.add_cleanup(progress.close)
+        try:
+            self.run = Run.open(settings, os.environ, Hooks(config), progress.tell, progress.pump)
+        except VastGpuError as error:
+            raise pytest.UsageError(f"vastgpu: {error}") from error
+        self.broker = self.run.broker
+        self._progress = progress
+        # A net below pytest_sessionfinish: runs also when a second Ctrl-C breaks that off.
+        config.add_cleanup(self.run.close)
+        config.add_cleanup(_terminate_like_ctrl_c())
+
+    def expect(self, collected: Collected) -> None:
+        """Learn what the selected tests need."""
+        self.broker.demand.expect(collected.tests)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test is over, here or in a worker."""
+        self.broker.finished(nodeid)
+        self._progress.pump()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Give everything back when all workers and fixtures are done."""
+        try:
+            return (yield)
+        finally:
+            self.run.close()
+            self._progress.close()
+            if self.broker.problems and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table, and what could not be destroyed."""
+        summarise(terminalreporter, self.broker.attempts(), self.broker.problems)
+
+
+def _terminate_like_ctrl_c() -> Any:
+    """Have SIGTERM end the run as Ctrl-C does, so that everything is given back.
+
+    :returns: what puts the old handler back.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return lambda: None
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)

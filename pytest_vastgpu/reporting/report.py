@@ -1,0 +1,65 @@
+"""What this package adds to pytest's report of a test that held an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pytest
+
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.instance import VastInstance
+from pytest_vastgpu.reporting.text import offer_line
+from pytest_vastgpu.reporting.text import verdict_line
+
+LOG_LINES = 40
+"""So much of the server's log goes into the report of a failed test."""
+
+_held = pytest.StashKey[list[VastInstance]]()
+
+
+def hold(item: pytest.Item, instance: VastInstance) -> None:
+    """Note that a test holds an instance, for its reports and its JUnit properties."""
+    item.stash.setdefault(_held, []).append(instance)
+    item.user_properties += instance.properties()
+
+
+class Reports:
+    """Plugin object of every process that runs tests which may hold instances."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Where a test failed, add what the server said; where its instance is gone, say so."""
+        report = yield
+        held = item.stash.get(_held, None)
+        if held and report.failed:
+            # The owner may be gone with everything it could tell; the test's own failure stands then.
+            with suppress(VastGpuError):
+                explain_failure(report, held)
+        return report
+
+
+def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> None:
+    """Add the instances and the end of their servers' logs to a failed report.
+
+    Where an instance turns out to have gone away, the failure becomes an error of infrastructure: pytest calls a
+    report an error, not a failure, when it is not of the phase ``call``.
+
+    :raises pytest_vastgpu.errors.VastGpuError: if whoever owns the instances no longer answers.
+    """
+    for instance in held:
+        report.sections.append(("vastgpu instance", f"{instance!r}, {offer_line(instance.offer)}"))
+        verdict = instance.lost()
+        if verdict is None:
+            log = "\n".join(instance.logs().splitlines()[-LOG_LINES:])
+            report.sections.append(("vastgpu server log (end)", log))
+        else:
+            report.sections.append(("vastgpu the test's own failure", str(report.longrepr)))
+            report.longrepr = (
+                f"the instance was lost while the test used it: {verdict_line(verdict)}\n"
+                f"  {offer_line(instance.offer)}: {verdict.evidence}\n"
+                f"  what to do: {verdict.remedy}"
+            )
+            if report.when == "call":
+                report.when = "setup"

@@ -1,0 +1,64 @@
+"""Values for tests: complete, plausible, and changed where a test says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import Offer
+
+_OFFER = Offer(
+    id=1001,
+    machine_id=42,
+    host_id=7,
+    gpu_name="RTX 4090",
+    num_gpus=1,
+    gpu_ram_mb=24564,
+    compute_cap=8.9,
+    cuda_max_good=12.8,
+    driver_version="570.86.15",
+    cpu_cores=16,
+    cpu_ram_mb=64000,
+    disk_space_gb=500,
+    inet_down_mbps=900,
+    inet_up_mbps=800,
+    inet_down_usd_gb=0.001,
+    inet_up_usd_gb=0.001,
+    direct_port_count=64,
+    reliability=0.998,
+    verified=True,
+    rentable=True,
+    rented=False,
+    is_bid=False,
+    geolocation="Sweden, SE",
+    duration_s=30 * 86400,
+    price_usd_h=0.36,
+    storage_usd_gb_month=0.1,
+)
+
+_STATUS = InstanceStatus(
+    id=555,
+    label="vastgpu-abcd1234-1-7fffffff",
+    machine_id=42,
+    host_id=7,
+    actual_status="loading",
+    intended_status="running",
+    cur_state="loading",
+    next_state="running",
+    status_msg="",
+    ssh_host="",
+    ssh_port=0,
+    public_ipaddr="",
+    ports={},
+    price_usd_h=0.36,
+    start_date=0.0,
+)
+
+
+def make_offer(**changes: Any) -> Offer:
+    return replace(_OFFER, **changes)
+
+
+def make_status(**changes: Any) -> InstanceStatus:
+    return replace(_STATUS, **changes)
