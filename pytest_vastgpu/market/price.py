@@ -1,0 +1,22 @@
+"""What renting an offer costs a workload."""
+
+from __future__ import annotations
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+
+_LEAST_USE_S = 60.0
+"""A transfer is never spread over less: a use of no time would make any transfer infinitely dear."""
+
+
+def transfer_usd(offer: Offer, workload: Workload) -> float:
+    """USD for pulling the image and the model once. Vast bills traffic by the byte, at each machine's own price."""
+    return (workload.image_gb + workload.model_gb) * offer.inet_down_usd_gb
+
+
+def hourly_usd(offer: Offer, workload: Workload) -> float:
+    """USD an hour, all in: the offer's price, which holds GPU and disk, and the transfer spread over the expected use.
+
+    This is what the limit on the price applies to. The offer must come from a search that named the workload's disk.
+    """
+    return offer.price_usd_h + transfer_usd(offer, workload) * 3600 / max(workload.expected_use_s, _LEAST_USE_S)

@@ -1,0 +1,39 @@
+"""From a need to offers in the order to try them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.market.admission import admit
+from pytest_vastgpu.market.admission import search_query
+from pytest_vastgpu.market.admission import wide_query
+from pytest_vastgpu.market.admission import widest_query
+from pytest_vastgpu.market.explain import explain_no_offers
+from pytest_vastgpu.market.need import Need
+from pytest_vastgpu.market.ranking import Ranked
+from pytest_vastgpu.market.ranking import rank
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.market.client import MarketClient
+    from pytest_vastgpu.model import Offer
+
+
+def find_offers(client: MarketClient, need: Need) -> list[Ranked]:
+    """Admitted offers, best first; at least one.
+
+    One search as a rule. Where it leaves nothing, wider ones follow until they show something: to tell what stood in
+    the way, and in case it was the market's own filter.
+
+    :raises NoOffers: if nothing is admitted, with what would help.
+    :raises MarketError: if the market cannot be asked.
+    """
+    seen: dict[int, Offer] = {}
+    for query in (search_query, wide_query, widest_query):
+        found = client.search(query(need))
+        if kept := admit(found, need).kept:
+            return rank(kept, need.workload, need.policy, need.reputation)
+        seen.update((offer.id, offer) for offer in found)
+        if found and query is not search_query:
+            break
+    raise NoOffers(explain_no_offers(list(seen.values()), need))
