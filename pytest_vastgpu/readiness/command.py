@@ -1,0 +1,129 @@
+"""The adapter ``command``: any server that a shell command starts and that answers HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.readiness import asking
+from pytest_vastgpu.readiness.adapter import Failed
+from pytest_vastgpu.readiness.adapter import Launch
+from pytest_vastgpu.readiness.adapter import Observation
+from pytest_vastgpu.readiness.adapter import Readiness
+from pytest_vastgpu.readiness.adapter import Ready
+from pytest_vastgpu.readiness.adapter import Warming
+from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
+from pytest_vastgpu.readiness.surroundings import gpu_trouble
+from pytest_vastgpu.readiness.verdicts import judge_log
+
+
+def command(
+    command: str,
+    *,
+    port: int = 8000,
+    ready_path: str = "/",
+    model: str = "",
+    image: str = "",
+    files: Mapping[str, str | Path] | None = None,
+    env: Mapping[str, str] | None = None,
+    gpus: int = 1,
+    gpu_name: str = "",
+    gpu_ram_gb: float = 0.0,
+    compute_cap: float = 0.0,
+    cuda: float = 0.0,
+    disk_gb: float = 16.0,
+    image_gb: float = 0.0,
+    model_gb: float = 0.0,
+    warmup_s: float = 0.0,
+) -> Workload:
+    """A workload that is any server.
+
+    :param command: Shell text that runs the server in the foreground, listening on 127.0.0.1 and ``port``. The
+        instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can ask for one.
+    :param ready_path: Path that answers 200 once the server is ready.
+    :param model: Also wait until ``/v1/models`` lists this model; empty: any server.
+    :param files: Local files to bring along, by their path in the server's working directory.
+    :param env: Environment of the server. Goes over SSH, never on a command line.
+    :param gpus: GPUs on one machine; 0 for a server that needs none.
+    :param warmup_s: Longest start without any progress; 0: the adapter's own.
+    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, and a missing file.
+    """
+    if not command.strip():
+        raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
+    if not ready_path.startswith("/"):
+        raise ConfigurationError(f"ready_path must start with '/'; it is {ready_path!r}")
+    return Workload(
+        adapter="command",
+        model=model,
+        image=image,
+        command=command,
+        env=tuple(sorted((env or {}).items())),
+        files=tuple(sorted((name, _local(name, path)) for name, path in (files or {}).items())),
+        port=port,
+        ready_path=ready_path,
+        gpus=gpus,
+        gpu_name=gpu_name,
+        gpu_ram_gb=gpu_ram_gb,
+        compute_cap=compute_cap,
+        cuda=cuda,
+        disk_gb=disk_gb,
+        image_gb=image_gb,
+        model_gb=model_gb,
+        warmup_s=warmup_s,
+    )
+
+
+def _local(name: str, path: str | Path) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not name:
+        raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
+    local = Path(path).expanduser().resolve()
+    if not local.is_file():
+        raise ConfigurationError(f"files: {local} (for {name!r}) is not a file; give the path of one")
+    return str(local)
+
+
+class CommandAdapter:
+    """Any server: ready when its path answers 200, and lists the model if one is wanted."""
+
+    name = "command"
+    default_image = "python:3.12-slim"
+    warmup_s = 300.0
+
+    def launch(self, workload: Workload, api_key: str) -> Launch:
+        """Run the command as it is."""
+        return Launch(f"{workload.command}\n")
+
+    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
+        """The key; servers that ask for none ignore it."""
+        return {"Authorization": f"Bearer {api_key}"}
+
+    def probes(self, workload: Workload) -> tuple[Probe, ...]:
+        """What it answers, in one round trip, and what goes on around it."""
+        requests = [asking.request("ready", workload.ready_path)]
+        if workload.model:
+            requests.append(asking.request("models", "/v1/models"))
+        return (Probe("answers", asking.script(workload.port, *requests), timeout_s=15.0), *SURROUNDINGS)
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        """Ready by its answers; lost by its end or by a GPU that went away.
+
+        While its process lives, no word in its log can condemn a server of which nothing is known.
+        """
+        if seen.exit_code is not None:
+            return Failed(judge_log(seen.log, exit_code=seen.exit_code).verdict)
+        probe = seen.probes.get("answers")
+        answers = asking.answers(probe.stdout) if probe else {}
+        ready = answers.get("ready")
+        if ready is not None and ready.status == 200:
+            if not workload.model:
+                return Ready()
+            models = answers.get("models")
+            if models is not None and workload.model in (asking.listed_models(models) or ()):
+                return Ready()
+            return Warming(Progress("serving"))
+        lost = gpu_trouble(workload, seen.probes.get("gpu"))
+        return Failed(lost) if lost else Warming(Progress("answering" if ready and ready.status else "starting"))

@@ -1,0 +1,99 @@
+"""Lines of a log as rules want them: without colours and logger prefixes, with the level their program gave them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAX_CHARS = 4000
+"""Longer lines are read up to here: causes are told in their beginning."""
+
+
+class Level(IntEnum):
+    """What the program that printed a line thinks of it."""
+
+    CHATTER = 0
+    """Marked as debug or information."""
+    WARNING = 1
+    """Marked as a warning: the program goes on."""
+    PLAIN = 2
+    """Marked as an error, or not at all."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, ready to be matched."""
+
+    text: str
+    """Without colours and without what loggers and container tools put in front."""
+    level: Level
+    printed: str
+    """As it was printed, without colours and white space around it."""
+    code: bool
+    """A frame of a traceback: source code, which names every error that could happen, not the one that did."""
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_PREFIX = re.compile(
+    r"""(?:\s*(?:
+        \(\w[\w.-]*\ pid=\d+[^)]*\)                                        # vLLM, Ray: (EngineCore pid=7)
+      | \[(?:rank)?\d+\]:?                                                 # torchrun: [rank0]:
+      | [\w.-]{1,60}\s+\|(?=\s)                                            # docker compose: service  |
+      | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ [\d:.,]{8,15}\ (?:\[[^\]]*\]|[\w./-]+:\d+\])   # vLLM
+    )\ ?)*""",
+    re.VERBOSE,
+)
+_LEVEL = re.compile(
+    r"""
+      \b(?P<chatter>TRACE|DEBUG|INFO|NOTICE)\b
+    | \b(?P<warning>WARN|WARNING|\w*Warning(?=:))\b
+    | \b(?P<error>ERROR|CRITICAL|FATAL|PANIC|[A-Za-z]*(?:Error|Exception)(?=:))\b
+    | level"?[=:]\s*"?(?:(?P<chatter2>trace|debug|info)|(?P<warning2>warn\w*)|(?P<error2>error|fatal|panic))\b
+    | ^\W{0,3}(?:(?P<chatter3>I)|(?P<warning3>W)|(?P<error3>[EF]))\d{3,6}[ ]+\d\d:\d\d
+    | :\ (?:(?P<chatter4>I)|(?P<warning4>W)|(?P<error4>E))\ \w[\w/.-]+:\d+\]
+    """,
+    re.VERBOSE,
+)
+_LEVEL_WITHIN = 160
+"""Levels stand in front."""
+_CODE = re.compile(
+    r"""\s*(?:
+        File\ "[^"]*",\ line\ \d | [\^~\s]+$
+      | (?:raise|return|await|assert|with|for|if|elif|except|yield)\s | self\.\w+[\w.]*\(? | super\(\) | sys\.exit\(
+    )""",
+    re.VERBOSE,
+)
+
+
+def read_line(raw: str) -> Line:
+    """A line as printed, made ready to be matched."""
+    printed = _COLOUR.sub("", raw[:MAX_CHARS]).rstrip()
+    prefix = _PREFIX.match(printed)
+    text = printed[prefix.end() :] if prefix else printed
+    return Line(text, _level(printed), printed.strip(), bool(_CODE.match(text)))
+
+
+def _level(printed: str) -> Level:
+    found = _LEVEL.search(printed, 0, _LEVEL_WITHIN)
+    kind = (found.lastgroup or "") if found else ""
+    if kind.startswith("chatter"):
+        return Level.CHATTER
+    return Level.WARNING if kind.startswith("warning") else Level.PLAIN
+
+
+class LineSplitter:
+    """Cuts a text that grows into lines; a carriage return ends a line too, so that progress bars are seen."""
+
+    def __init__(self) -> None:
+        self.rest = ""
+        """What stands after the last end of line."""
+
+    def feed(self, text: str) -> list[str]:
+        """The lines that are complete now."""
+        lines = re.split(r"[\r\n]+", self.rest + text)
+        self.rest = lines.pop()
+        if len(self.rest) > MAX_CHARS:
+            lines.append(self.rest)
+            self.rest = ""
+        return lines

@@ -1,0 +1,48 @@
+"""How far a server's start is, read from its own log: download, weights, compilation, KV cache, graphs, serving."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pytest_vastgpu.model import Progress
+
+
+class Stage(NamedTuple):
+    """One stage; its expression may name groups ``done`` and ``total``, or ``percent``."""
+
+    name: str
+    pattern: re.Pattern[str]
+
+
+_BAR = r"\|\s*(?P<done>\d+)/(?P<total>\d+)\s*\["
+"""The count in one of tqdm's bars."""
+
+STAGES: tuple[Stage, ...] = (
+    Stage("weights", re.compile(r"(?:Loading|Multi-thread loading)[\w ]*\bshards\b.*?" + _BAR)),
+    Stage("graphs", re.compile(r"Captur(?:ing|e)\b[^:]*\b(?:graphs?|batches|num tokens)\b.*?" + _BAR)),
+    Stage("downloading", re.compile(r"^Fetching \d+ files.*?" + _BAR)),
+    Stage("downloading", re.compile(r"^[\w./-]+\.(?:safetensors|bin|gguf|pth?|json)\S*:\s+(?P<percent>\d+)%\|")),
+    Stage("weights", re.compile(r"Starting to load model|Load weight begin|Loading (?:model )?weights")),
+    Stage("compiling", re.compile(r"Dynamo bytecode transform|Compiling (?:a|the) .*graph|torch\.compile t")),
+    Stage("compiling", re.compile(r"torch_compile_cache|Autotuning process starts|JIT (?:compil|load)\w+ ops?", re.I)),
+    Stage("kv_cache", re.compile(r"KV cache size|KV Cache is allocated|KV cache memory|# (?:GPU|CUDA) blocks")),
+    Stage("graphs", re.compile(r"Captur(?:ing|e)\b.*\bgraph\b.*\b(?:begin|may|can)\b|Graph capturing finished")),
+    Stage("serving", re.compile(r"Starting vLLM (?:API )?server|Started server process|Application startup complete")),
+    Stage("engine", re.compile(r"Initializing an? (?:V\d )?LLM engine|init engine \(")),
+    Stage("configuring", re.compile(r"Resolved architecture|vLLM API server version|non-default args")),
+)
+
+
+def progress_of(text: str) -> Progress | None:
+    """The stage that a line speaks of; None where it speaks of none.
+
+    :param text: A line without logger prefixes.
+    """
+    for stage in STAGES:
+        if found := stage.pattern.search(text):
+            numbers = found.groupdict()
+            if numbers.get("percent"):
+                return Progress(stage.name, int(numbers["percent"]), 100)
+            return Progress(stage.name, int(numbers.get("done") or 0), int(numbers.get("total") or 0))
+    return None
