@@ -18,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_ls(commands)
+    _add_destroy(commands)
     _add_local(commands)
     arguments = parser.parse_args(argv)
     try:
@@ -27,6 +29,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
+
+
+def _add_ls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("ls", help="what of ours is alive, since when, and what it costs")
+    parser.set_defaults(handler=_ls)
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.lifecycle.commands import list_ours
+
+    return list_ours(arguments)
+
+
+def _add_destroy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("destroy", help="destroy an instance and see that it is gone")
+    parser.add_argument("instance", metavar="ID", help="the instance's id, or its label where the id is not known")
+    parser.set_defaults(handler=_destroy)
+
+
+def _destroy(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.lifecycle.commands import destroy_one
+
+    return destroy_one(arguments)
 
 
 def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -21,7 +21,7 @@ from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.rental import AttemptFailed
 from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.lifecycle.rental import Tools
-from pytest_vastgpu.lifecycle.rental import transfer_usd
+from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -88,7 +88,7 @@ class Provisioner:
     def _try(self, workload: Workload, adapter: Adapter, offer: Offer, patience: Patience) -> Rental:
         rental = Rental(self.tools, workload, adapter, offer, next(self._numbers), patience)
         hours = self.tools.settings.max_lifetime / 3600
-        self.budget.reserve(rental.label, offer.price_usd_h * hours + transfer_usd(workload, offer))
+        self.budget.reserve(rental.label, offer.price_usd_h * hours + transfer_usd(offer, workload))
         self.started(rental)
         try:
             rental.bring_up()

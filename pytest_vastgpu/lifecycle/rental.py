@@ -28,6 +28,7 @@ from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
+from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
@@ -318,7 +319,7 @@ class Rental:
             return 0.0
         if self._destroyed_cost >= 0:
             return self._destroyed_cost
-        return self.offer.price_usd_h * self.age_s / 3600 + transfer_usd(self.workload, self.offer)
+        return self.offer.price_usd_h * self.age_s / 3600 + transfer_usd(self.offer, self.workload)
 
     def confirm_lost(self) -> Verdict | None:
         """Ask SSH, then the market, whether it went away. None where it is alive, or where nobody can say."""
@@ -442,11 +443,6 @@ class Rental:
     def _tell(self, text: str, **facts: object) -> None:
         name = f"instance {self.instance_id}" if self.instance_id else f"attempt {self.number}"
         self._tools.events.write(Event(self.label, self.state, f"{name}: {text}", dict(facts)))
-
-
-def transfer_usd(workload: Workload, offer: Offer) -> float:
-    """What pulling the image and downloading the model costs."""
-    return (workload.image_gb + workload.model_gb) * offer.inet_down_usd_gb
 
 
 def _addresses(status: InstanceStatus) -> list[Address]:

@@ -19,6 +19,7 @@ from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.hosts.evidence import workload_key
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.ledger import Ledger
@@ -27,9 +28,14 @@ from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.rental import Tools
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import MarketClient
+from pytest_vastgpu.market.need import Need
+from pytest_vastgpu.market.search import find_offers
+from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.market.throttle import Throttle
+from pytest_vastgpu.market.throttle import identity
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
@@ -61,6 +67,11 @@ class Plugins(Protocol):
 def state_dir() -> Path:
     """Where runs leave their ledgers: ``$XDG_STATE_HOME/pytest-vastgpu`` or its like."""
     return platformdirs.user_state_path("pytest-vastgpu")
+
+
+def open_client(url: str, api_key: str) -> MarketClient:
+    """A client whose calls are spaced together with those of all processes of this user."""
+    return MarketClient(url, api_key, Throttle(state_dir() / "throttle", identity(url, api_key)))
 
 
 @dataclass
@@ -98,7 +109,7 @@ class Run:
             stack.callback(ledger.close)
             _forget_old_runs(directory.parent)
             url, api_key = _market(settings, environ, stack)
-            client = MarketClient(url, api_key, Throttle(state_dir() / "throttle"))
+            client = open_client(url, api_key)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
@@ -115,13 +126,13 @@ class Run:
                 return plugins.offers(_find(client, settings, cache, workload, failed), workload)
 
             broker = Broker(known, settings.max_lifetime, record, idle)
-            stack.callback(broker.close)
             broker.open(Provisioner(tools, Budget(settings.budget), find, record, broker.started, broker.ended))
             return cls(broker, run_id, directory, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
-        """Give everything back, then close what was opened. Idempotent."""
+        """Give everything back, then close what was opened. Idempotent, and can be taken up again when broken off."""
+        self.broker.close()
         self.closing.close()
 
 
@@ -136,7 +147,17 @@ def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.Ex
 def _find(
     client: MarketClient, settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int]
 ) -> list[Offer]:
-    raise NotImplementedError
+    need = Need(
+        workload=workload,
+        policy=POLICIES[Strictness(settings.strictness)],
+        max_price_usd_h=settings.max_price,
+        excluded_countries=settings.exclude_countries,
+        reputation=cache.read(),
+        now=time.time(),
+        failed_machines=failed,
+        workload_key=workload_key(workload),
+    )
+    return [ranked.offer for ranked in find_offers(client, need)]
 
 
 def _forget_old_runs(runs: Path) -> None:
