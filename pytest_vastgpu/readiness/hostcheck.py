@@ -1,0 +1,116 @@
+"""The host check: what was sold against what is there, before a byte of a model is pulled. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pytest_vastgpu.model import Channel
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.readiness.hostfacts import SCRIPT
+from pytest_vastgpu.readiness.hostfacts import SMI_LIMIT_S
+from pytest_vastgpu.readiness.hostfacts import TIMEOUT_S
+from pytest_vastgpu.readiness.hostfacts import HostFacts
+from pytest_vastgpu.readiness.hostfacts import parse
+from pytest_vastgpu.readiness.verdicts import FINAL
+from pytest_vastgpu.readiness.verdicts import classify
+
+__all__ = ["SCRIPT", "TIMEOUT_S", "HostFacts", "judge", "parse"]
+
+LEAST_SHARE = 0.8
+"""A disk that is smaller than this share of what was rented was not rented out honestly; less is rounding."""
+LEAST_VRAM_SHARE = 0.9
+"""Cards report some hundred MB less than their name says."""
+HELD_MB = 1024.0
+"""A desktop and the driver itself hold some hundred MB."""
+HELD_SHARE = 0.05
+LEAST_SHM_MB = 256.0
+"""Processes of one server on several GPUs exchange data through it; Docker's default is 64 MB."""
+
+_ANOTHER = "another host is tried; nothing in the workload caused this"
+
+
+def judge(offer: Offer, workload: Workload, facts: HostFacts) -> Verdict | None:
+    """The first thing that keeps a workload from running here; None where nothing does.
+
+    Who needs no GPU is not asked about GPUs. What the machine did not say is not held against it.
+    """
+    checks = (_gpu_checks(offer, workload, facts) if workload.gpus else iter(())), _other_checks(workload, facts)
+    return next((verdict for check in checks for verdict in check), None)
+
+
+def _gpu_checks(offer: Offer, workload: Workload, facts: HostFacts) -> Iterator[Verdict]:
+    yield from _driver(facts)
+    yield from _as_sold(offer, facts)
+    if workload.cuda and 0 < facts.cuda < workload.cuda:
+        yield Verdict(
+            FailureClass.INCOMPATIBLE,
+            "driver_too_old_for_image",
+            f"the driver supports CUDA {facts.cuda}, the image needs {workload.cuda}",
+            "a machine with a newer driver is tried; an image for an older CUDA would run on more machines",
+        )
+    if facts.libcuda is False:
+        yield _infra("libcuda_missing", "the driver's library libcuda.so is not in the container")
+    yield from _held(facts)
+    if workload.gpus > 1 and facts.shm_mb is not None and facts.shm_mb < LEAST_SHM_MB:
+        yield Verdict(
+            FailureClass.INCOMPATIBLE,
+            "shm_too_small",
+            f"{facts.shm_mb:.0f} MB of shared memory; {workload.gpus} GPUs need {LEAST_SHM_MB:.0f}",
+            "a machine that gives more shared memory is tried",
+        )
+
+
+def _driver(facts: HostFacts) -> Iterator[Verdict]:
+    if facts.smi_exit_code == 124:
+        yield _infra("nvidia_smi_hangs", f"nvidia-smi gave no answer within {SMI_LIMIT_S} s")
+    elif facts.smi_exit_code:
+        verdict = classify(facts.smi_text, channel=Channel.NVIDIA_SMI)
+        if verdict.failure_class in FINAL:
+            yield verdict
+        else:
+            yield _infra("nvidia_smi_failed", f"nvidia-smi exit code {facts.smi_exit_code}: {facts.smi_text[:300]}")
+
+
+def _as_sold(offer: Offer, facts: HostFacts) -> Iterator[Verdict]:
+    found = len(facts.gpus) if facts.smi_present else facts.device_nodes
+    if facts.complete and found < offer.num_gpus:
+        reason = "fewer_gpus_than_sold" if found else "no_gpu_in_container"
+        yield _infra(reason, f"{offer.num_gpus} x {offer.gpu_name} sold, {found} found")
+    for gpu in facts.gpus:
+        if not _same_kind(offer.gpu_name, gpu.name):
+            yield _infra("gpu_other_than_sold", f"{offer.gpu_name} sold, {gpu.name} found")
+        if 0 < gpu.total_mb < offer.gpu_ram_mb * LEAST_VRAM_SHARE:
+            yield _infra("vram_less_than_sold", f"{offer.gpu_ram_mb:.0f} MB sold, {gpu.name} has {gpu.total_mb:.0f} MB")
+
+
+def _held(facts: HostFacts) -> Iterator[Verdict]:
+    for gpu in facts.gpus:
+        if gpu.used_mb > max(HELD_MB, gpu.total_mb * HELD_SHARE):
+            names = ", ".join(f"{holder.name} (pid {holder.pid}, {holder.used_mb:.0f} MB)" for holder in facts.holders)
+            who = names or "a process outside this container"
+            yield _infra(
+                "vram_held_by_stranger",
+                f"{gpu.used_mb:.0f} of {gpu.total_mb:.0f} MB of {gpu.name} are in use before we start: {who}",
+            )
+
+
+def _other_checks(workload: Workload, facts: HostFacts) -> Iterator[Verdict]:
+    if facts.disk_free_gb is not None and facts.disk_free_gb < workload.disk_gb * LEAST_SHARE:
+        yield _infra("disk_less_than_rented", f"{workload.disk_gb:.0f} GB rented, {facts.disk_free_gb:.1f} GB free")
+    if workload.model_gb and facts.way_out in ("no_name", "refused"):
+        what = "names do not resolve" if facts.way_out == "no_name" else "connections are refused"
+        yield _infra("no_way_out", f"a model must be downloaded, and huggingface.co cannot be reached: {what}")
+
+
+def _infra(reason: str, evidence: str) -> Verdict:
+    return Verdict(FailureClass.INFRA_FATAL, reason, evidence, _ANOTHER)
+
+
+def _same_kind(sold: str, found: str) -> bool:
+    """Whether the model number sold (``4090``, ``A100``) is in the name found: the rest is spelt in many ways."""
+    number = re.search(r"[A-Z]{0,2}\d{2,4}", sold.upper())
+    return number is None or number.group(0) in found.upper()
