@@ -1,0 +1,103 @@
+"""How files are locked, written and put in place, so that a crash at any moment leaves the old or the new one.
+
+The lock is ``filelock``'s on ``<name>.lock``, taken by whoever rewrites. Whoever appends takes the same lock shared
+(``flock``, which is what filelock uses on POSIX systems): appenders never wait for each other, as the kernel appends
+each of their documents as a whole, so that none of them can starve another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from pytest_vastgpu.errors import HostCacheError
+
+LOCK_TIMEOUT_S = 30.0
+"""A lock is held for milliseconds; one that is held that long belongs to a process that was stopped."""
+POLL_S = 0.002
+
+
+def lock_path(path: Path) -> Path:
+    """The file whose lock guards the one at ``path``."""
+    return path.with_name(f"{path.name}.lock")
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock alone: nobody appends, nobody rewrites.
+
+    :raises filelock.Timeout: if others held it for :data:`LOCK_TIMEOUT_S`.
+    """
+    with filelock.FileLock(lock_path(path), LOCK_TIMEOUT_S, mode=0o600, poll_interval=POLL_S):
+        yield
+
+
+@contextlib.contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock together with others who append: nobody rewrites.
+
+    :raises filelock.Timeout: if somebody held it alone for :data:`LOCK_TIMEOUT_S`.
+    """
+    lock = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise filelock.Timeout(str(lock_path(path))) from None
+                time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def draft(path: Path, data: bytes) -> Iterator[Path]:
+    """A file beside ``path`` with that content, on disk; removed afterwards unless it was moved."""
+    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    made = Path(name)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield made
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, data: bytes, why: str) -> Path:
+    """A new file ``<name>.<why>-<time>`` beside ``path`` with that content, on disk; no file is ever overwritten."""
+    name = f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    for number in range(1, 1000):
+        aside = path.with_name(name if number == 1 else f"{name}-{number}")
+        try:
+            file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            continue
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        sync_directory(path.parent)
+        return aside
+    raise HostCacheError(f"there are 1000 files {path.with_name(name)}* already: move some of them away")
+
+
+def sync_directory(path: Path) -> None:
+    """Bring to disk which files a directory has."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
