@@ -44,6 +44,8 @@ from pytest_vastgpu.model import Reputation
 
 OPTIMISTIC = 4
 """Rewrites that are tried without holding the lock while the text is made, before one is made under the lock."""
+RECORD_TRIES = 10
+"""A record finds no file of ours to append to only when it is the first one, or a person has just removed the file."""
 COMPACT_BYTES = 256 * 1024
 """Appended records are moved into the snapshot when they are that many bytes and half of a file that is read."""
 
@@ -68,10 +70,9 @@ class HostCache:
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None] = _LOG.warning) -> None:
-        self.path = path
+        self.path = path.resolve()  # a rewrite must replace what a link points to, not the link
         self._tell = tell
-        self._seen = b""
-        self._book = Book()
+        self._known = (b"", Book())
 
     def read(self, now: float | None = None) -> Reputation:
         """What is known at a moment. A damaged file is set aside, what can be saved of it is kept, and that is told.
@@ -89,20 +90,19 @@ class HostCache:
             if data and not data.endswith(END):  # a record may be on its way: with the lock held none is
                 with disk.exclusive(self.path):
                     data = self._bytes() or b""
-            if self._seen and data.startswith(self._seen):
+            seen, known = self._known
+            if seen and data.startswith(seen):
                 # The same file, grown: only what is new is parsed. Most reads of a run are this.
-                parsed = parse(data[len(self._seen) :], continued=True)
-                parsed = replace(parsed, book=union(self._book, parsed.book))
+                parsed = self._parse(data[len(seen) :], continued=True)
+                parsed = replace(parsed, book=union(known, parsed.book))
             else:
                 parsed = self._parse(data)
-                for note in parsed.notes:
-                    self._tell(f"{self.path}: {note}; it is ignored and kept under 'not_understood'")
-            if parsed.damage or parsed.broken:
-                return self._rewritten(lambda book: book)
-            self._seen, self._book = (data, parsed.book) if data.endswith(END) else (b"", Book())
+            for note in parsed.notes:
+                self._tell(f"{self.path}: {note}; it is ignored, and kept under 'not_understood'")
             appended = len(data) - data.find(END)
-            if END in data and appended > COMPACT_BYTES and 2 * appended > len(data):
+            if parsed.damage or parsed.broken or (appended > COMPACT_BYTES and 2 * appended > len(data)):
                 return self._rewritten(lambda book: book)
+            self._known = (data, parsed.book) if data.endswith(END) else (b"", Book())
             return parsed.book
 
     def record(self, evidence: Evidence) -> None:
@@ -112,8 +112,11 @@ class HostCache:
         """
         text = record_text(evidence)
         with self._explained("write"):
-            while not self._append(text):
+            for _ in range(RECORD_TRIES):
+                if self._append(text):
+                    return
                 self._rewritten(lambda book: book)
+        raise HostCacheError(f"{self.path} is being replaced by another program again and again: nothing was recorded")
 
     def ban(self, number: int, *, host: bool = False, until: float, reason: str = "", since: float) -> None:
         """Ban a machine, or with ``host`` an operator. It is taken off the allow-list.
@@ -127,27 +130,36 @@ class HostCache:
         """Put a machine, or with ``host`` an operator, on the allow-list: it is never banned."""
         self._set(number, host, lambda entry: replace(entry, allowed=True, ban=None))
 
-    def clear(self, number: int, *, host: bool = False) -> None:
-        """Forget all that is known of a machine, or with ``host`` of all machines of an operator."""
+    def clear(self, number: int, *, host: bool = False) -> int:
+        """Forget all that is known of a machine, or with ``host`` of all machines of an operator.
+
+        :returns: The number of pieces of evidence that are forgotten.
+        """
+        forgotten = 0
 
         def forget(book: Book) -> Book:
+            nonlocal forgotten
             evidence = {
                 key: item
                 for key, item in book.evidence.items()
                 if (item.host_id if host else item.machine_id) != number
             }
-            if host:
-                return replace(book, evidence=evidence, hosts=_without(book.hosts, number))
-            return replace(book, evidence=evidence, machines=_without(book.machines, number))
+            forgotten = len(book.evidence) - len(evidence)
+            machines = book.machines if host else _without(book.machines, number)
+            hosts = _without(book.hosts, number) if host else book.hosts
+            return replace(book, evidence=evidence, machines=machines, hosts=hosts)
 
         with self._explained("write"):
             self._rewritten(forget)
+        return forgotten
 
     def clear_all(self) -> Path | None:
         """Forget everything.
 
         :returns: Where the file was put aside; None where there was none.
         """
+        if not self.path.parent.is_dir():
+            return None
         with self._explained("write"), disk.exclusive(self.path):
             data = self._bytes()
             if data is None:
@@ -166,40 +178,35 @@ class HostCache:
         added = Book()
         for other in others:
             added = union(added, _foreign(other))
-        new: list[int] = []
+        new = 0
 
         def add(book: Book) -> Book:
-            new[:] = [len(added.evidence.keys() - book.evidence.keys())]
+            nonlocal new
+            new = len(added.evidence.keys() - book.evidence.keys())
             return union(book, added)
 
         with self._explained("write"):
             self._rewritten(add)
-        return new[0]
+        return new
 
     # ------------------------------------------------------------- appending
 
     def _append(self, text: bytes) -> bool:
         """:returns: False where the file is not there or not one of ours."""
-        try:
-            with disk.shared(self.path):
-                file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-                try:
+        with contextlib.ExitStack() as closing:
+            try:
+                with disk.shared(self.path):
+                    file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                    closing.callback(os.close, file)
                     if not _OURS.search(os.pread(file, _HEAD_BYTES, 0)):
-                        os.close(file)
                         return False
                     written = os.write(file, text)
-                except BaseException:
-                    os.close(file)
-                    raise
-        except FileNotFoundError:
-            return False
-        try:
+            except FileNotFoundError:
+                return False
+            if written < len(text):
+                raise HostCacheError(f"{self.path}: only a part of a record could be written: is the disk full?")
             # Outside the lock: many processes share one flush. A rewrite in between has flushed this record itself.
             os.fsync(file)
-        finally:
-            os.close(file)
-        if written < len(text):
-            raise HostCacheError(f"{self.path}: only a part of a record could be written: is the disk full?")
         return True
 
     # ------------------------------------------------------------- rewriting
@@ -266,8 +273,8 @@ class HostCache:
         except FileNotFoundError:
             return None
 
-    def _parse(self, data: bytes) -> Parsed:
-        parsed = parse(data)
+    def _parse(self, data: bytes, *, continued: bool = False) -> Parsed:
+        parsed = parse(data, continued=continued)
         if parsed.newer:
             raise HostCacheError(
                 f"{self.path} was written by a newer pytest-vastgpu: update this one, "
