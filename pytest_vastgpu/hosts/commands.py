@@ -74,14 +74,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def machine_table(known: Reputation, now: float) -> str:
     """A line for each machine: banned ones first, then the least successful."""
-    records = sorted(
-        known.machines.values(),
-        key=lambda record: (
-            not banned(known, record.machine_id, record.host_id, now),
-            record.successes,
-            record.machine_id,
-        ),
-    )
+
+    def order(record: MachineRecord) -> tuple[bool, float, int]:
+        return not banned(known, record.machine_id, record.host_id, now), record.successes, record.machine_id
+
     return table(
         ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
         [
