@@ -72,6 +72,8 @@ class Machine:
     storage_usd_gb_month: float = 0.10
     duration_s: float = 30 * 86400.0
     """How long the offer lasts."""
+    slots: int = 1
+    """How many instances it holds at once; they share its devices."""
     rentable: bool = True
     network: bool = False
     """Whether its instances can reach beyond the market."""
@@ -93,9 +95,11 @@ THIS_MACHINE_ID = 1
 _OWN_PRICE_USD_H = 0.10
 """Play money: enough for a bill to show, little enough for every price limit."""
 
+_OWN_SLOTS = 64
+
 
 def this_machine(disk: Path) -> Machine:
-    """This machine as an offer that the strictest policy admits: it costs nothing, it is near, and it is ours.
+    """The machine we run on, as an offer that the strictest policy admits: it is near, cheap and ours.
 
     :param disk: Where instances keep their disks.
     """
@@ -130,6 +134,7 @@ def this_machine(disk: Path) -> Machine:
         min_bid_usd_h=_OWN_PRICE_USD_H / 2,
         storage_usd_gb_month=0.0,
         duration_s=365 * 86400.0,
+        slots=_OWN_SLOTS,
         network=True,
         simulated=False,
     )

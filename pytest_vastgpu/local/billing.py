@@ -1,0 +1,77 @@
+"""What an instance costs. Pure.
+
+The rules are those of Vast's billing documentation: the GPU is charged by the second while the instance runs (not
+while it loads), storage by the second from creation to destruction in every state but offline, traffic by the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HOURS_PER_MONTH = 720
+"""Vast's own conversion of a monthly storage price."""
+
+_GPU_STATES = frozenset({"running", "frozen"})
+_FREE_OF_STORAGE = frozenset({"offline"})
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Prices of one instance."""
+
+    gpu_usd_h: float
+    storage_usd_gb_month: float
+    disk_gb: float
+    inet_down_usd_gb: float
+    inet_up_usd_gb: float
+
+    @property
+    def storage_usd_h(self) -> float:
+        return self.storage_usd_gb_month * self.disk_gb / HOURS_PER_MONTH
+
+
+@dataclass(frozen=True)
+class Change:
+    """A state began."""
+
+    at: float
+    """Epoch seconds."""
+    state: str
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What has become due, in USD."""
+
+    gpu_usd: float
+    storage_usd: float
+    transfer_usd: float
+    gpu_seconds: float
+    storage_seconds: float
+
+    @property
+    def total_usd(self) -> float:
+        return self.gpu_usd + self.storage_usd + self.transfer_usd
+
+
+def bill(rates: Rates, changes: Sequence[Change], until: float, down_gb: float = 0.0, up_gb: float = 0.0) -> Bill:
+    """The bill at a moment.
+
+    :param changes: Oldest first; the first is the creation.
+    :param until: Epoch seconds; now, or when it was destroyed.
+    """
+    ends = [change.at for change in changes[1:]] + [until]
+    gpu_s = storage_s = 0.0
+    for change, end in zip(changes, ends, strict=True):
+        # A clock that is set back must not earn the renter money.
+        seconds = max(0.0, end - change.at)
+        gpu_s += seconds if change.state in _GPU_STATES else 0.0
+        storage_s += 0.0 if change.state in _FREE_OF_STORAGE else seconds
+    return Bill(
+        gpu_usd=gpu_s * rates.gpu_usd_h / 3600,
+        storage_usd=storage_s * rates.storage_usd_h / 3600,
+        transfer_usd=down_gb * rates.inet_down_usd_gb + up_gb * rates.inet_up_usd_gb,
+        gpu_seconds=gpu_s,
+        storage_seconds=storage_s,
+    )
