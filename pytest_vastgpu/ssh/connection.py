@@ -1,0 +1,263 @@
+"""The one SSH connection that is kept to an instance, and what can be done over it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.ssh import execution
+from pytest_vastgpu.ssh.command import BoundedText
+from pytest_vastgpu.ssh.command import MarkedOutput
+from pytest_vastgpu.ssh.command import kill_line
+from pytest_vastgpu.ssh.command import shell_line
+from pytest_vastgpu.ssh.execution import BROKEN
+from pytest_vastgpu.ssh.login import close_transport
+from pytest_vastgpu.ssh.login import log_in
+from pytest_vastgpu.ssh.stream import Stream
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from pytest_vastgpu.model import Probe
+    from pytest_vastgpu.ssh.keys import KeyPair
+    from pytest_vastgpu.ssh.login import Address
+    from pytest_vastgpu.ssh.login import HostKeyPin
+
+OUTPUT_LIMIT = 8 << 20
+"""Bytes kept of each of stdout and stderr; of more, the middle is left out."""
+_SESSIONS = 8
+"""Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; the rest is for killing."""
+_KILL_LIMIT_S = 2.0
+_CLOCK_SLACK_S = 0.05
+"""paramiko's limits are on the wall clock, ours on the monotonic one."""
+
+_log = logging.getLogger(__name__)
+
+
+class TransferFailed(VastGpuError):
+    """A file could not be written on the instance.
+
+    :param result: How the command that should write it ended.
+    """
+
+    def __init__(self, message: str, result: ProbeResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+def connect(
+    addresses: Sequence[Address], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str = "root"
+) -> Connection:
+    """Log in at the first address that lets us: direct ones first, then the proxy.
+
+    :param timeout_s: Limit for each address, from the first packet to being logged in.
+    :raises ConnectFailed: none let us in; says for each of them why.
+    """
+    transport, address, sock = log_in(addresses, key, pin, timeout_s=timeout_s, user=user)
+    return Connection(transport, address, sock)
+
+
+class Connection:
+    """An SSH connection that is logged in. All methods may be called from any thread.
+
+    Commands are run by ``sh`` whatever the user's login shell is, see :mod:`pytest_vastgpu.ssh.command`.
+    """
+
+    def __init__(self, transport: paramiko.Transport, address: Address, sock: socket.socket) -> None:
+        self._transport = transport
+        self._socket = sock
+        self._sessions = threading.Condition()
+        self._free = _SESSIONS
+        self._streams: set[Stream] = set()
+        self.address = address
+        """Where we are logged in."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the connection is closed or known to be broken."""
+        return self._transport.is_active()
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        name: str = "command",
+    ) -> ProbeResult:
+        """Run a command and wait for its end. What goes wrong on the way is in the result, never raised.
+
+        A command killed by a signal has exit code 128 + its number. One that exceeds ``timeout_s`` is killed with all
+        its children; the result holds what it had printed.
+
+        :param env: Environment for the command; goes through stdin, so that no process list shows it.
+        :raises ValueError: ``command`` or ``env`` cannot be put into a shell's words.
+        """
+        line, preface = shell_line(command, env or {})
+        began = time.monotonic()
+        deadline = began + timeout_s
+        marked, out, err = MarkedOutput(), BoundedText(OUTPUT_LIMIT), BoundedText(OUTPUT_LIMIT)
+
+        def on_stdout(data: bytes) -> None:
+            out.feed(marked.feed(data))
+
+        end, why = execution.End(None), ""
+        try:
+            with self.session(deadline) as channel:
+                execution.start(channel, line, max(0.001, deadline - time.monotonic()))
+                end = execution.pump(channel, on_stdout, err.feed, stdin=preface + stdin, deadline=deadline)
+                if end.timed_out:
+                    self.kill(marked.pid)
+        except BROKEN as error:
+            end, why = (
+                execution.End(None, timed_out=self.alive and time.monotonic() >= deadline - _CLOCK_SLACK_S),
+                str(error),
+            )
+        failure = _failure(end, started=bool(marked.pid))
+        stderr = err.text()
+        if failure is ProbeFailure.TRANSPORT:
+            stderr += self._explain(marked, why)
+        exit_code = end.exit_code if marked.pid else None
+        return ProbeResult(name, failure, exit_code, out.text(), stderr, time.monotonic() - began)
+
+    def _explain(self, marked: MarkedOutput, why: str) -> str:
+        if not self.alive:
+            what = "the SSH connection broke"
+        elif marked.pid:
+            what = "the SSH server ended the command without an exit code"
+        else:
+            instead = marked.preamble.decode(errors="replace").strip()[-500:]
+            what = "the command was not run" + (f"; the login shell said: {instead}" if instead else "")
+        return f"[{what}{': ' + why if why else ''}]\n"
+
+    def probe(self, probe: Probe, env: Mapping[str, str] | None = None) -> ProbeResult:
+        """Run one probe."""
+        return self.run(probe.command, timeout_s=probe.timeout_s, env=env, name=probe.name)
+
+    def probe_all(self, probes: Iterable[Probe], env: Mapping[str, str] | None = None) -> dict[str, ProbeResult]:
+        """Run several probes at the same time; their results by name."""
+        wanted = list(probes)
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(min(len(wanted), _SESSIONS), thread_name_prefix="vastgpu-probe") as pool:
+            return {result.name: result for result in pool.map(lambda probe: self.probe(probe, env), wanted)}
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600, timeout_s: float = 60.0) -> None:
+        """Write a file on the instance. It appears whole or not at all, and never with a wider mode.
+
+        :raises TransferFailed: it could not be written.
+        """
+        # The size is checked because a connection that breaks looks to `cat` like the end of the file.
+        script = (
+            f'umask 077; p={shlex.quote(path)}; t="$p.$$"; trap \'rm -f -- "$t"\' EXIT; cat > "$t" && '
+            f'[ "$(wc -c < "$t")" -eq {len(data)} ] && chmod {mode:o} "$t" && mv -f -- "$t" "$p"'
+        )
+        result = self.run(script, timeout_s=timeout_s, stdin=data, name="write_file")
+        if not result.ok:
+            what = result.stderr.strip() or result.failure.value
+            raise TransferFailed(f"cannot write {path} on the instance at {self.address}: {what}", result)
+
+    def stream(
+        self,
+        command: str,
+        on_line: Callable[[str], None],
+        on_end: Callable[[int | None], None] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+    ) -> Stream:
+        """Run a command that lives long and hand over each line of its stdout the moment it arrives.
+
+        Both functions are called in one thread of the stream's own. Each stream takes one of the connection's few
+        sessions for as long as it lives, so one that reports on many things is better than many.
+
+        :param on_end: Called once, after the last line, with the exit code, or None where the command was not run, was
+            stopped by us, or the connection broke.
+        :raises ValueError: as for :meth:`run`.
+        """
+        line, preface = shell_line(command, env or {})
+        stream = Stream(self, line, preface, on_line, on_end)
+        with self._sessions:
+            self._streams.add(stream)
+        stream.start()
+        return stream
+
+    def forward(self, port: int, timeout_s: float) -> paramiko.Channel:
+        """A channel to a port on the instance's own loopback.
+
+        :raises paramiko.SSHException: nothing listens there, or the connection is broken.
+        """
+        return self._transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout_s)
+
+    @contextmanager
+    def session(self, deadline: float | None) -> Iterator[paramiko.Channel]:
+        """A channel to run one command on; waits while too many are open."""
+        with self._sessions:
+            while not self._free and self.alive:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError("all sessions of the SSH connection are taken")
+                self._sessions.wait(1.0 if left is None else min(left, 1.0))  # a break wakes nobody up
+            if not self.alive:
+                raise paramiko.SSHException("not connected")
+            self._free -= 1
+        try:
+            left = None if deadline is None else max(0.001, deadline - time.monotonic())
+            channel = self._transport.open_session(timeout=left)
+            try:
+                yield channel
+            finally:
+                channel.close()
+        finally:
+            with self._sessions:
+                self._free += 1
+                self._sessions.notify()
+
+    def kill(self, pid: int) -> None:
+        """Kill the command ``pid`` with its children. Outside of the sessions counted: it must not wait for them."""
+        if not pid or not self.alive:
+            return
+        try:
+            channel = self._transport.open_session(timeout=_KILL_LIMIT_S)
+            execution.start(channel, f"sh -c {shlex.quote(kill_line(pid))}", _KILL_LIMIT_S)
+            deadline = time.monotonic() + _KILL_LIMIT_S
+            execution.pump(channel, lambda _: None, lambda _: None, deadline=deadline)
+        except BROKEN as error:
+            _log.warning("could not kill process %d on the instance at %s: %s", pid, self.address, error)
+
+    def close(self) -> None:
+        """Close the connection, end whatever waits on it, and wait for the threads of its streams."""
+        with self._sessions:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
+        close_transport(self._transport, self._socket)
+        with self._sessions:
+            self._sessions.notify_all()
+
+    def forget(self, stream: Stream) -> None:
+        with self._sessions:
+            self._streams.discard(stream)
+
+
+def _failure(end: execution.End, *, started: bool) -> ProbeFailure:
+    if end.timed_out:
+        return ProbeFailure.TIMEOUT
+    if not started or end.exit_code is None:
+        return ProbeFailure.TRANSPORT
+    return ProbeFailure.COMMAND if end.exit_code else ProbeFailure.NONE

@@ -1,0 +1,122 @@
+"""The key pair we log in with: the user's own, or one made for the run."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from pytest_vastgpu.errors import SshKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    _PrivateKey = RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKey
+
+KEY_VARIABLE = "VAST_SSH_KEY_PATH"
+DEFAULT_KEY = ".ssh/id_rsa_vastai"
+"""Below the home directory."""
+_COMMENT = "pytest-vastgpu"
+_REMEDY = f"point {KEY_VARIABLE} at a private key without a passphrase, or unset it to get a key made for the run"
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A private key that can be used, and where it came from."""
+
+    pkey: paramiko.PKey = field(repr=False)
+    source: str
+    """For the header: ``VAST_SSH_KEY_PATH``, ``~/.ssh/id_rsa_vastai`` or ``made for this run``."""
+    private_text: bytes = field(repr=False)
+    """The private key in OpenSSH's format, without a passphrase."""
+
+    @property
+    def public_line(self) -> str:
+        """The public key as ``authorized_keys`` and the market's API want it: type, base64, comment."""
+        return f"{self.pkey.get_name()} {self.pkey.get_base64()} {_COMMENT}"
+
+    def save(self, path: Path) -> None:
+        """Write the private key to a new file with mode 0600, for ``ssh -i``.
+
+        :raises FileExistsError: something is there already; a key is never overwritten.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self.private_text)
+
+
+def load_key(environ: Mapping[str, str], home: Path) -> KeyPair:
+    """The key named by ``VAST_SSH_KEY_PATH``, else ``~/.ssh/id_rsa_vastai``, else a fresh ed25519 pair.
+
+    RSA, ed25519 and ECDSA, in OpenSSH's or PEM format. The file's permissions are the user's affair.
+
+    :raises SshKeyError: a file that was named, or the default one that exists, cannot be used.
+    """
+    named = environ.get(KEY_VARIABLE, "")
+    if named:
+        path = home / named[2:] if named.startswith("~/") else Path(named)
+        return _from_file(path, KEY_VARIABLE)
+    default = home / DEFAULT_KEY
+    if os.path.lexists(default):
+        return _from_file(default, f"~/{DEFAULT_KEY}")
+    return _key_pair(Ed25519PrivateKey.generate(), "made for this run")
+
+
+def _from_file(path: Path, source: str) -> KeyPair:
+    where = f"SSH key {path}" + (f" (from {source})" if source == KEY_VARIABLE else "")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SshKeyError(f"{where} cannot be read: {error.strerror}; {_REMEDY}") from error
+    try:
+        private = _parse(data)
+    except _Unusable as error:
+        raise SshKeyError(f"{where} {error}; {_REMEDY}") from error
+    return _key_pair(private, source)
+
+
+class _Unusable(Exception):
+    """Why the content of a file cannot be used as our key."""
+
+
+def _parse(data: bytes) -> _PrivateKey:
+    if data.startswith((b"ssh-", b"ecdsa-", b"sk-", b"---- BEGIN SSH2 PUBLIC", b"-----BEGIN PUBLIC")):
+        raise _Unusable("is a public key, the private one is needed")
+    if data.startswith(b"PuTTY-User-Key-File"):
+        raise _Unusable("is in PuTTY's format; export it with `puttygen KEY -O private-openssh -o NEW`")
+    openssh = b"-----BEGIN OPENSSH" in data
+    load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
+    try:
+        key = load(data, None)
+    except TypeError as error:  # cryptography's way to say that a passphrase is missing
+        raise _Unusable("is protected by a passphrase") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _Unusable("is not a private key that can be used") from error
+    if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKey):
+        raise _Unusable("is neither RSA, ed25519 nor ECDSA")
+    return key
+
+
+def _key_pair(private: _PrivateKey, source: str) -> KeyPair:
+    # One format for all kinds: paramiko reads each of them from OpenSSH's, and so does the user's ssh.
+    text = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    kind: type[paramiko.PKey]
+    if isinstance(private, RSAPrivateKey):
+        kind = paramiko.RSAKey
+    elif isinstance(private, Ed25519PrivateKey):
+        kind = paramiko.Ed25519Key
+    else:
+        kind = paramiko.ECDSAKey
+    return KeyPair(kind.from_private_key(io.StringIO(text.decode())), source, text)

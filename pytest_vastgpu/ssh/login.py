@@ -1,0 +1,251 @@
+"""Getting in: where to knock, with which key, whom we expect to find there, and why it did not work.
+
+How failures are told apart:
+
+=================  =====================================================================================
+``REFUSED``        the host answers that nothing listens on the port
+``UNREACHABLE``    no answer to the first packet in time, no route, or a name that does not resolve
+``TRANSPORT``      TCP is connected, but then silence, a reset or an end before we were logged in; or no
+                   algorithm in common
+``HOST_KEY``       the server's host key is not the one pinned for this instance; our key was not shown to it
+``AUTHENTICATION`` the server answered that it does not accept our key
+=================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from typing import Literal
+
+import paramiko
+
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import ProbeFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_vastgpu.ssh.keys import KeyPair
+
+_KEEPALIVE_S = 20
+"""Below the shortest time after which NATs and proxies commonly drop idle connections (30 s)."""
+_DEAD_AFTER_MS = 60_000
+"""Sent data that nobody acknowledges for so long ends the connection."""
+_PARAMIKO_LOG = "pytest_vastgpu.ssh.paramiko"
+# paramiko reports each failed login as an error with a traceback, line by line. We raise what happened; its own words
+# are for those who ask for debug output.
+_log = logging.getLogger(_PARAMIKO_LOG)
+_log.addFilter(lambda _: _log.isEnabledFor(logging.DEBUG))
+
+_NEAREST_FIRST = (
+    ProbeFailure.HOST_KEY,
+    ProbeFailure.AUTHENTICATION,
+    ProbeFailure.TRANSPORT,
+    ProbeFailure.REFUSED,
+    ProbeFailure.UNREACHABLE,
+)
+"""Failures by how near to being logged in they happen."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an instance's SSH server can be reached."""
+
+    host: str
+    port: int
+    kind: Literal["direct", "proxy"]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port} ({self.kind})"
+
+
+@dataclass(frozen=True)
+class AddressFailure:
+    """Why one address did not let us in."""
+
+    address: Address
+    kind: ProbeFailure
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.text}"
+
+
+class ConnectFailed(VastGpuError):
+    """No address of the instance let us in.
+
+    :param failures: One for each address, in the order in which they were tried.
+    """
+
+    def __init__(self, failures: Sequence[AddressFailure]) -> None:
+        super().__init__("no SSH login: " + "; ".join(map(str, failures)))
+        self.failures = tuple(failures)
+
+    @property
+    def kind(self) -> ProbeFailure:
+        """The failure of the address where we came nearest to being logged in."""
+        return min((failure.kind for failure in self.failures), key=_NEAREST_FIRST.index)
+
+
+class HostKeyPin:
+    """The host key of one instance: that of the first login, for the instance's whole life and all its addresses.
+
+    A key is pinned only once its server has accepted our key: addresses of a marketplace are used again and again, and
+    one that still leads to somebody else's container must not become the instance's identity.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: paramiko.PKey | None = None
+
+    @property
+    def key(self) -> paramiko.PKey | None:
+        """The pinned key; None before the first login."""
+        return self._key
+
+    def admits(self, key: paramiko.PKey) -> bool:
+        """Whether a server with this host key may be the instance."""
+        return self._key is None or self._key.asbytes() == key.asbytes()
+
+    def pin(self, key: paramiko.PKey) -> bool:
+        """Pin the key of a server that accepted ours; False where another thread has pinned another one meanwhile."""
+        with self._lock:
+            if self._key is None:
+                self._key = key
+            return self.admits(key)
+
+
+class _Refused(Exception):
+    """One address does not let us in."""
+
+    def __init__(self, kind: ProbeFailure, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def log_in(
+    addresses: Sequence[Address], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str
+) -> tuple[paramiko.Transport, Address, socket.socket]:
+    """A transport that is logged in, where, and its socket; direct addresses first.
+
+    :raises ConnectFailed: no address let us in.
+    """
+    if not addresses:
+        raise ValueError("there is no address to connect to")
+    failures = []
+    for address in sorted(addresses, key=lambda each: each.kind != "direct"):
+        try:
+            transport, sock = _enter(address, key, pin, user, timeout_s)
+        except _Refused as refusal:
+            failures.append(AddressFailure(address, refusal.kind, str(refusal)))
+        else:
+            return transport, address, sock
+    raise ConnectFailed(failures)
+
+
+def _dial(address: Address, timeout_s: float) -> socket.socket:
+    try:
+        sock = socket.create_connection((address.host, address.port), timeout_s)
+    except ConnectionRefusedError as error:
+        raise _Refused(ProbeFailure.REFUSED, "connection refused, nothing listens there yet") from error
+    except ConnectionError as error:
+        raise _Refused(ProbeFailure.TRANSPORT, f"the connection broke at once: {error.strerror}") from error
+    except TimeoutError as error:
+        raise _Refused(ProbeFailure.UNREACHABLE, f"no answer within {timeout_s:g} s") from error
+    except socket.gaierror as error:
+        raise _Refused(ProbeFailure.UNREACHABLE, f"the name does not resolve: {error.strerror}") from error
+    except OSError as error:
+        raise _Refused(ProbeFailure.UNREACHABLE, f"cannot be reached: {error.strerror}") from error
+    # Without TCP_NODELAY every command and request waits some 40 ms for Nagle's algorithm, and paramiko leaves it on.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
+    return sock
+
+
+def _enter(
+    address: Address, key: KeyPair, pin: HostKeyPin, user: str, limit_s: float
+) -> tuple[paramiko.Transport, socket.socket]:
+    """Dial, agree on algorithms, look at the host's key, show ours. Leaves nothing behind where that fails."""
+    deadline = time.monotonic() + limit_s
+    sock = _dial(address, limit_s)
+    transport = paramiko.Transport(sock)
+    try:
+        transport.set_log_channel(_PARAMIKO_LOG)
+        _handshake(transport, pin, deadline, limit_s)
+        host_key = transport.get_remote_server_key()
+        _expect(pin.admits(host_key), host_key)
+        _authenticate(transport, key, user, deadline)
+        _expect(pin.pin(host_key), host_key)
+        transport.set_keepalive(_KEEPALIVE_S)
+    except BaseException as error:  # also Ctrl-C: neither the socket nor the thread may be left behind
+        close_transport(transport, sock)
+        if isinstance(error, paramiko.SSHException | EOFError | OSError):
+            raise _Refused(ProbeFailure.TRANSPORT, f"the connection broke: {_words(error)}") from error
+        raise
+    return transport, sock
+
+
+def _handshake(transport: paramiko.Transport, pin: HostKeyPin, deadline: float, limit_s: float) -> None:
+    # paramiko's own limits only have to be out of the way: ours decides, and says so in one way.
+    transport.banner_timeout = transport.handshake_timeout = 2 * limit_s + 60
+    if pin.key is not None:
+        # A server has several keys: ask for the one we know.
+        options = transport.get_security_options()
+        kind = pin.key.get_name()
+        names = [name for name in options.key_types if name == kind or (kind == "ssh-rsa" and name.startswith("rsa-"))]
+        options.key_types = [*names, *(name for name in options.key_types if name not in names)]
+    done = threading.Event()
+    transport.start_client(event=done)
+    if not done.wait(max(0.001, deadline - time.monotonic())):
+        raise _Refused(ProbeFailure.TRANSPORT, f"accepts connections, but no SSH handshake within {limit_s:g} s")
+    if not transport.is_active():
+        error = transport.get_exception()
+        raise _Refused(ProbeFailure.TRANSPORT, f"no SSH handshake: {_words(error)}") from error
+
+
+def _authenticate(transport: paramiko.Transport, key: KeyPair, user: str, deadline: float) -> None:
+    done = threading.Event()
+    transport.auth_publickey(user, key.pkey, event=done)
+    in_time = done.wait(max(0.001, deadline - time.monotonic()))
+    if transport.is_authenticated():
+        return
+    error = transport.get_exception()
+    if not in_time:
+        raise _Refused(ProbeFailure.TRANSPORT, "no answer to our login in time")
+    if transport.is_active() or isinstance(error, paramiko.AuthenticationException):
+        raise _Refused(ProbeFailure.AUTHENTICATION, f"the server refuses the key of user {user} ({key.source})")
+    raise _Refused(ProbeFailure.TRANSPORT, f"the connection broke during the login: {_words(error)}") from error
+
+
+def _expect(admitted: bool, host_key: paramiko.PKey) -> None:
+    if not admitted:
+        shown = f"{host_key.get_name()} {host_key.fingerprint}"
+        raise _Refused(ProbeFailure.HOST_KEY, f"the host key {shown} is not the one seen at the first login")
+
+
+def _words(error: BaseException | None) -> str:
+    if error is None or isinstance(error, EOFError):
+        return "closed by the other side"
+    # paramiko glues the cause to this prefix without a blank.
+    text = str(error)
+    prefix = "Error reading SSH protocol banner"
+    return f"closed before its banner {text[len(prefix) :]}".strip() if text.startswith(prefix) else text or repr(error)
+
+
+def close_transport(transport: paramiko.Transport, sock: socket.socket) -> None:
+    """Close, and wait until paramiko's thread is gone."""
+    with contextlib.suppress(OSError):  # raised where it is not connected any more
+        sock.shutdown(socket.SHUT_RDWR)  # paramiko's thread looks up at once, not at its next tick
+    transport.close()
+    sock.close()
+    if transport.is_alive() and transport is not threading.current_thread():
+        transport.join()
+    transport.packetizer.complete_handshake()  # a handshake broken off leaves a timer thread behind otherwise

@@ -1,0 +1,106 @@
+"""A command that lives long and whose lines are handed over as they arrive: what pushed news is made of."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.ssh import execution
+from pytest_vastgpu.ssh.command import BoundedText
+from pytest_vastgpu.ssh.command import MarkedOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import paramiko
+
+    from pytest_vastgpu.ssh.connection import Connection
+
+_STDERR_LIMIT = 1 << 16
+
+_log = logging.getLogger(__name__)
+
+
+class Stream:
+    """Handle on a command started by :meth:`Connection.stream`, which describes it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        line: str,
+        stdin: bytes,
+        on_line: Callable[[str], None],
+        on_end: Callable[[int | None], None] | None,
+    ) -> None:
+        self._connection = connection
+        self._line = line
+        self._stdin = stdin
+        self._on_line = on_line
+        self._on_end = on_end
+        self._marked = MarkedOutput()
+        self._stderr = BoundedText(_STDERR_LIMIT)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._partial = ""
+        self._lock = threading.Lock()
+        self._channel: paramiko.Channel | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name="vastgpu-ssh-stream", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """True until the last line has been handed over."""
+        return self._thread.is_alive()
+
+    @property
+    def stderr(self) -> str:
+        """What the command has printed on stderr; of more than 64 KiB, the middle is left out."""
+        return self._stderr.text()
+
+    def start(self) -> None:
+        """Begin; called by the connection."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Kill the command and wait until nothing more will be handed over (unless called from a callback)."""
+        with self._lock:
+            first = not self._stopped
+            self._stopped = True
+            channel = self._channel
+        if first and self.alive:
+            self._connection.kill(self._marked.pid)
+            if channel is not None:
+                channel.close()
+        self.wait()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; False where it has not come within ``timeout_s``."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        return not self.alive
+
+    def _work(self) -> None:
+        end = execution.End(None)
+        try:
+            with self._connection.session(None) as channel:
+                with self._lock:
+                    self._channel = channel
+                    stopped = self._stopped
+                if not stopped:
+                    execution.start(channel, self._line, None)
+                    end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin)
+        except execution.BROKEN as error:
+            if not self._stopped:
+                _log.info("stream from %s ended: %s", self._connection.address, error)
+        finally:
+            self._connection.forget(self)
+            if self._partial:
+                self._on_line(self._partial)
+            if self._on_end is not None:
+                self._on_end(end.exit_code if self._marked.pid and not self._stopped else None)
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + self._decoder.decode(self._marked.feed(data))).split("\n")
+        for line in lines:
+            self._on_line(line)

@@ -1,0 +1,204 @@
+"""The tunnel: a port on this machine's loopback that leads to a port on the instance's loopback.
+
+Each client gets two threads, one per direction, because a single one that blocks in one direction could lock up a
+conversation in which both sides talk at the same time. The ends of both directions are passed on separately, and a
+conversation that was cut short ends in a reset: a client must never take half an answer for a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.ssh.execution import BROKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import paramiko
+
+    from pytest_vastgpu.ssh.connection import Connection
+
+_CHUNK = 1 << 16
+_OPEN_LIMIT_S = 10.0
+_BACKLOG = 128
+_SEND_TICK = struct.pack("ll", 0, 200_000)
+"""As a ``timeval``: a client that does not read keeps us for so long until we look whether we shall stop."""
+_RESET = struct.pack("ii", 1, 0)
+"""As a ``linger``: closing a socket with a linger time of zero sends a reset instead of a regular end."""
+
+_log = logging.getLogger(__name__)
+
+
+class Tunnel:
+    """Listens from construction until :meth:`close`.
+
+    While there is no connection clients are accepted and reset at once. Once there is one again, the same local port
+    leads to the instance again.
+    """
+
+    def __init__(self, connection: Callable[[], Connection | None], remote_port: int) -> None:
+        """:param connection: Asked for each client; gives the connection of the moment."""
+        self._connection = connection
+        self._remote_port = remote_port
+        self._lock = threading.Lock()
+        self._relays: set[_Relay] = set()
+        self._closed = False
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self.local_port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, name="vastgpu-tunnel", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where an HTTP server at the other end is found from here."""
+        return f"http://127.0.0.1:{self.local_port}"
+
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            while not self._closed:
+                selector.select()
+                try:
+                    client, _ = self._listener.accept()
+                except BlockingIOError:
+                    continue  # woken up to close, or the client is gone already
+                except OSError as error:
+                    # Out of descriptors, say. The client stays in the queue, so a pause keeps this from spinning.
+                    _log.warning("tunnel on port %d cannot accept: %s", self.local_port, error)
+                    self._wake_receiver.settimeout(0.1)
+                    with contextlib.suppress(TimeoutError):
+                        self._wake_receiver.recv(1)
+                    continue
+                self._serve(client)
+
+    def _serve(self, client: socket.socket) -> None:
+        client.setblocking(True)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TICK)
+        relay = _Relay(client, self._open, self._forget)
+        with self._lock:
+            self._relays.add(relay)
+        relay.thread.start()
+
+    def _open(self) -> paramiko.Channel | None:
+        connection = self._connection()
+        if connection is None or not connection.alive:
+            return None
+        try:
+            return connection.forward(self._remote_port, _OPEN_LIMIT_S)
+        except BROKEN as error:
+            _log.debug("tunnel on port %d: port %d: %s", self.local_port, self._remote_port, error)
+            return None
+
+    def _forget(self, relay: _Relay) -> None:
+        with self._lock:
+            self._relays.discard(relay)
+
+    def close(self) -> None:
+        """Stop listening, reset all clients and wait until every thread is gone. May be called again."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._wake_sender.send(b"x")
+        self._thread.join()
+        for each in (self._listener, self._wake_receiver, self._wake_sender):
+            each.close()
+        with self._lock:
+            relays = list(self._relays)
+        for relay in relays:
+            relay.cut()
+        for relay in relays:
+            relay.thread.join()
+
+
+class _Relay:
+    """One client's conversation with the server on the instance."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        open_channel: Callable[[], paramiko.Channel | None],
+        on_end: Callable[[_Relay], None],
+    ) -> None:
+        self._client = client
+        self._open_channel = open_channel
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._channel: paramiko.Channel | None = None
+        self._whole = False
+        """Both sides have said that they are done."""
+        self._cut = False
+        self.thread = threading.Thread(target=self._work, name="vastgpu-tunnel-client", daemon=True)
+
+    def _work(self) -> None:
+        channel = self._open_channel()
+        try:
+            with self._lock:
+                self._channel = channel
+            if channel is not None and not self._cut:
+                self._converse(channel)
+        finally:
+            if channel is not None:
+                channel.close()
+            if not self._whole:
+                self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._client.close()
+            self._on_end(self)
+
+    def _converse(self, channel: paramiko.Channel) -> None:
+        upward = threading.Thread(target=self._send, args=(channel,), name="vastgpu-tunnel-client-up", daemon=True)
+        upward.start()
+        try:
+            while data := channel.recv(_CHUNK):
+                self._answer(data)
+            # An end that the server meant, as opposed to a connection that broke or was cut.
+            self._whole = bool(channel.eof_received) and not self._cut
+            if self._whole:
+                self._client.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._whole = False  # the client is gone
+        if channel.closed or not self._whole:
+            self._hang_up(channel)
+        upward.join()
+
+    def _answer(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._client.send(left) :]
+            except BlockingIOError:
+                if self._cut:
+                    raise
+
+    def _send(self, channel: paramiko.Channel) -> None:
+        """Client to server, until the client has nothing more to say."""
+        try:
+            while data := self._client.recv(_CHUNK):
+                channel.sendall(data)
+            channel.shutdown_write()
+        except BROKEN:
+            self._hang_up(channel)
+
+    def _hang_up(self, channel: paramiko.Channel) -> None:
+        """Make both directions end."""
+        channel.close()
+        with contextlib.suppress(OSError):  # raised where the client has hung up already
+            self._client.shutdown(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """End the conversation wherever it is."""
+        with self._lock:
+            self._cut = True
+            channel = self._channel
+        if channel is not None:
+            self._hang_up(channel)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vastgpu.ssh.connection import Connection
+from pytest_vastgpu.ssh.connection import connect
+from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.ssh.keys import load_key
+from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import HostKeyPin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+
+
+@dataclass
+class Server:
+    """A running SSH server."""
+
+    address: Address
+    user: str
+    stop: Callable[[], None]
+
+
+@pytest.fixture(scope="session")
+def key() -> KeyPair:
+    return load_key({}, Path("/nonexistent"))
+
+
+@pytest.fixture(scope="session")
+def other_key() -> KeyPair:
+    return load_key({}, Path("/nonexistent"))
+
+
+def _key_files(folder: Path, key: KeyPair) -> tuple[str, str]:
+    authorized = folder / "authorized_keys"
+    authorized.write_text(key.public_line + "\n")
+    host_key = folder / "host_key"
+    if not host_key.exists():
+        load_key({}, folder / "nobody").save(host_key)
+    return str(host_key), str(authorized)
+
+
+def start_asyncssh(folder: Path, key: KeyPair, mode: str = "plain") -> Server:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.ssh.server", *_key_files(folder, key), mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+
+    def stop() -> None:
+        process.communicate()  # closes its stdin
+        assert process.returncode == 0
+
+    return Server(Address("127.0.0.1", port, "direct"), "root", stop)
+
+
+def start_sshd(folder: Path, key: KeyPair) -> Server:
+    assert SSHD is not None
+    host_key, authorized = _key_files(folder, key)
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # what it gives its unprivileged part as a root directory
+    config = folder / "sshd_config"
+    for _ in range(5):  # its port must be chosen here, and could be taken by somebody else before sshd has it
+        port = free_port()
+        config.write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {authorized}\n"
+            "StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
+            "PermitRootLogin yes\nPidFile none\n"
+        )
+        process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        if "Server listening" in first:
+            break
+        process.communicate()
+    else:
+        pytest.fail(f"sshd does not start: {first}")
+
+    def stop() -> None:
+        process.terminate()
+        process.communicate()
+
+    return Server(Address("127.0.0.1", port, "direct"), getpass.getuser(), stop)
+
+
+@pytest.fixture(params=["asyncssh", "sshd"])
+def server(request: pytest.FixtureRequest, tmp_path: Path, key: KeyPair) -> Iterator[Server]:
+    """Each kind of server in turn."""
+    if request.param == "sshd" and SSHD is None:
+        pytest.skip("no sshd on this machine (apt-get install openssh-server)")
+    server = (start_sshd if request.param == "sshd" else start_asyncssh)(tmp_path, key)
+    with contextlib.closing(_Stopper(server)):
+        yield server
+
+
+@dataclass
+class _Stopper:
+    server: Server
+
+    def close(self) -> None:
+        self.server.stop()
+
+
+@pytest.fixture
+def connection(server: Server, key: KeyPair) -> Iterator[Connection]:
+    with contextlib.closing(log_in(server, key)) as connection:
+        yield connection
+
+
+def log_in(server: Server, key: KeyPair, pin: HostKeyPin | None = None) -> Connection:
+    return connect([server.address], key, pin or HostKeyPin(), timeout_s=20, user=server.user)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port: int = holder.getsockname()[1]
+        return port
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
+        for thread in left:
+            thread.join(0.1)
+    assert not left

@@ -1,0 +1,76 @@
+"""An SSH server for the tests, in a process of its own: ``python -m tests.ssh.server HOST_KEY AUTHORIZED_KEYS [MODE]``.
+
+Prints its port, and ends when its stdin does. MODE says what stands for the login shell: ``plain``; ``noisy`` prints
+before each command; ``tmux`` prints its complaint and runs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import asyncssh
+
+_PREFIX = {
+    "plain": "",
+    "noisy": "echo 'Welcome!'; printf 'no newline at the end'; echo; ",
+    "tmux": "echo no sessions; : ",
+}
+
+
+class _Server(asyncssh.SSHServer):
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        return True
+
+
+async def _copy_in(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+    target.close()
+
+
+async def _copy_out(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+
+
+async def _handle(process: asyncssh.SSHServerProcess[bytes], prefix: str) -> None:
+    pipe = asyncio.subprocess.PIPE
+    command = prefix + (process.command or "")
+    shell = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert shell.stdin is not None
+    assert shell.stdout is not None
+    assert shell.stderr is not None
+    feeding = asyncio.create_task(_copy_in(process.stdin, shell.stdin))
+    await asyncio.gather(_copy_out(shell.stdout, process.stdout), _copy_out(shell.stderr, process.stderr))
+    code = await shell.wait()
+    feeding.cancel()
+    process.exit(code)
+
+
+async def _serve(host_key: str, authorized_keys: str, mode: str) -> None:
+    async def handle(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        await _handle(process, _PREFIX[mode])
+
+    server = await asyncssh.create_server(
+        _Server,
+        "127.0.0.1",
+        0,
+        server_host_keys=[host_key],
+        authorized_client_keys=authorized_keys,
+        process_factory=handle,
+        encoding=None,
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how the test learns the port
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    os._exit(0)  # nothing to tidy up, and no client may keep us
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], sys.argv[2], sys.argv[3]))
