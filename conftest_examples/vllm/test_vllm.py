@@ -21,10 +21,13 @@ def client(vast_instance: VastInstance):
         yield client
 
 
-def complete(client: httpx.Client, model: str, **more: object) -> dict:
-    """Exactly 16 tokens, always the likeliest one, unless told otherwise."""
-    asked = {"model": model, "prompt": "Nothing is left", "temperature": 0, "max_tokens": 16, "ignore_eos": True}
-    return client.post("/v1/completions", json={**asked, **more}).raise_for_status().json()
+def asked(model: str) -> dict[str, object]:
+    """Exactly 16 tokens, always the likeliest one."""
+    return {"model": model, "prompt": "Nothing is left", "temperature": 0, "max_tokens": 16, "ignore_eos": True}
+
+
+def complete(client: httpx.Client, model: str) -> dict:
+    return client.post("/v1/completions", json=asked(model)).raise_for_status().json()
 
 
 def counter(client: httpx.Client, name: str) -> float:
@@ -47,8 +50,8 @@ def test_completion(client: httpx.Client, model: str):
 
 def test_chat_completion(client: httpx.Client, model: str):
     messages = [{"role": "user", "content": "What is left running?"}]
-    asked = {"model": model, "messages": messages, "max_tokens": 16, "ignore_eos": True}
-    answer = client.post("/v1/chat/completions", json=asked).raise_for_status().json()
+    asking = {"model": model, "messages": messages, "max_tokens": 16, "ignore_eos": True}
+    answer = client.post("/v1/chat/completions", json=asking).raise_for_status().json()
     assert answer["choices"][0]["message"]["role"] == "assistant"
     assert answer["choices"][0]["message"]["content"]
     assert answer["usage"]["completion_tokens"] == 16
@@ -60,8 +63,7 @@ def test_the_likeliest_tokens_are_the_same_each_time(client: httpx.Client, model
 
 def test_a_stream_says_what_a_single_answer_says(client: httpx.Client, model: str):
     whole = complete(client, model)["choices"][0]["text"]
-    asked = {"model": model, "prompt": "Nothing is left", "temperature": 0, "max_tokens": 16, "ignore_eos": True}
-    with client.stream("POST", "/v1/completions", json={**asked, "stream": True}) as stream:
+    with client.stream("POST", "/v1/completions", json={**asked(model), "stream": True}) as stream:
         events = [line.removeprefix("data: ") for line in stream.iter_lines() if line]
     assert events[-1] == "[DONE]"
     assert "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1]) == whole

@@ -1,0 +1,60 @@
+"""What runs is said by markers: on the module, on a class, on a test. The closest one wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pytest_vastgpu import VastInstance
+from pytest_vastgpu import command
+
+HERE = Path(__file__).parent
+QUICKSTART = HERE.parent / "quickstart"
+
+language_model = command(
+    "exec python3 model_server.py --port 8000",
+    files={name: QUICKSTART / name for name in ("model_server.py", "weights.json")},
+    ready_path="/health",
+    model="quickstart-30k",
+    gpus=0,
+)
+file_server = command(
+    "exec python3 -m http.server 8000 --bind 127.0.0.1",
+    files={"greeting.txt": HERE / "greeting.txt"},
+    ready_path="/greeting.txt",
+    gpus=0,
+)
+
+pytestmark = pytest.mark.vast(language_model)
+
+
+def ask(instance: VastInstance, path: str) -> httpx.Response:
+    return httpx.get(f"{instance.endpoint}{path}", headers=instance.headers)
+
+
+def test_the_modules_marker_names_the_workload(vast_instance: VastInstance):
+    assert ask(vast_instance, "/v1/models").json()["data"][0]["id"] == "quickstart-30k"
+
+
+@pytest.mark.vast(file_server)
+class TestFiles:
+    def test_the_classes_marker_wins_over_the_modules(self, vast_instance: VastInstance):
+        assert ask(vast_instance, "/greeting.txt").text == "Hello from the instance.\n"
+
+    def test_both_tests_of_the_class_share_an_instance(self, vast_instance: VastInstance):
+        ask(vast_instance, "/asked-by-the-second-test")
+        assert "GET /greeting.txt" in vast_instance.logs()
+        assert "GET /asked-by-the-second-test" in vast_instance.logs()
+
+    @pytest.mark.vast(language_model)
+    def test_a_tests_own_marker_wins_over_all(self, vast_instance: VastInstance):
+        assert ask(vast_instance, "/v1/models").status_code == 200
+
+
+@pytest.mark.vast(disk_gb=8)
+def test_keywords_change_the_workload_of_the_marker_around(vast_instance: VastInstance):
+    """A smaller disk is another workload, so this test gets an instance of its own; what runs on it stays the same."""
+    assert ask(vast_instance, "/v1/models").json()["data"][0]["id"] == "quickstart-30k"
+    assert vast_instance.offer.disk_space_gb >= 8
