@@ -1,0 +1,274 @@
+"""One instance of the local market: a real process tree behind a real SSH server, seen from the market."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local import smi
+from pytest_vastgpu.local.egress import Egress
+from pytest_vastgpu.local.isolation import Isolation
+from pytest_vastgpu.local.nursery import nursery
+from pytest_vastgpu.local.spec import ContainerFaults
+from pytest_vastgpu.local.spec import ContainerSpec
+from pytest_vastgpu.local.spec import Orders
+
+__all__ = ["Container", "ContainerFaults", "ContainerSpec"]
+
+LOG_BYTES = 1 << 20
+"""So much of the end of a container's log is shown."""
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SSH_PORT = 22
+STOP_S = 10.0
+"""A guest that has not ended so long after it was told to is killed."""
+START_S = 60.0
+"""A guest that has said nothing for so long is given up; it takes some hundredths of a second."""
+BACKLOG = 128
+INIT = 'if [ $# -gt 0 ]; then "$@" & fi; while :; do sleep 86400; done'
+"""The first process where there is SSH: runs the start script beside itself, and collects orphans as a shell does."""
+
+
+class Container:
+    """An instance that runs, or has run."""
+
+    def __init__(self, spec: ContainerSpec, isolation: Isolation) -> None:
+        self.spec = spec
+        self.isolation = isolation
+        """What keeps it apart from others and, where nothing does, why."""
+        self.ssh_host = "127.0.0.1"
+        self.ssh_port = 0
+        """The proxy's address; 0 without SSH."""
+        self.direct_ports: Mapping[str, int] = {}
+        """Docker's name of each published port, such as ``22/tcp``, and its port on 127.0.0.1."""
+        self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+        self._egress: Egress | None = None
+        self._held: list[socket.socket] = []
+
+    @classmethod
+    async def start(cls, spec: ContainerSpec) -> Container:
+        """Starts an instance on its disk, which is made at its first start.
+
+        :raises LocalMarketError: It cannot be started: what the system said.
+        """
+        parent = await nursery()
+        container = cls(spec, parent.isolation())
+        if spec.faults.disk_full and not container.isolation.isolated:
+            raise LocalMarketError(f"the fault disk_full needs isolated instances: {container.isolation.reason}")
+        _prepare_disk(spec)
+        ssh_ways = (1 + spec.direct) if spec.ssh else 0
+        ssh = [container._listener(spec.faults) for _ in range(ssh_ways)]
+        ports = [port for port, protocol in spec.ports if protocol == "tcp" and not (port == SSH_PORT and spec.ssh)]
+        published = [container._listener(ContainerFaults()) for _ in ports]
+        names = [f"{SSH_PORT}/tcp"] * spec.direct * spec.ssh + [f"{port}/tcp" for port in ports]
+        numbers = [each.getsockname()[1] for each in [*ssh[1:], *published]]
+        container.direct_ports = dict(zip(names, numbers, strict=True))
+        container.ssh_port = ssh[0].getsockname()[1] if ssh else 0
+        if spec.network and container.isolation.isolated:
+            container._egress = Egress(os.environ)
+        outward = [container._egress.inner] if container._egress else []
+        ours, theirs = socket.socketpair()
+        sockets = [theirs, *([] if spec.faults.ssh_black_hole else ssh), *published, *outward]
+        orders = container._orders(len(ssh), ports)
+        try:
+            parent.fork(sockets)
+        except LocalMarketError:
+            ours.close()
+            container._release()
+            raise
+        finally:
+            for each in sockets:
+                each.close()
+        await container._introduce(ours, orders)
+        return container
+
+    def _listener(self, faults: ContainerFaults) -> socket.socket:
+        """A port on this machine's loopback: bound here, where clients are; served by the guest."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self.ssh_host, 0))
+        if faults.ssh_black_hole:
+            # Linux drops what would connect to a listener whose queue is full, and so the client waits for nothing.
+            listener.listen(0)
+            self._held.append(listener)
+            for _ in range(2):
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+                self._held.append(filler)
+        elif not faults.ssh_refused_s:  # bound and not listening: connections are refused
+            listener.listen(BACKLOG)
+        return listener
+
+    def _orders(self, ssh_listeners: int, ports: list[int]) -> Orders:
+        spec = self.spec
+        home = spec.directory / "home"
+        path = os.pathsep.join([*_tools(spec), str(Path(sys.executable).parent), SYSTEM_PATH])
+        user = getpass.getuser()
+        variables = {f"VAST_TCP_PORT_{name.partition('/')[0]}": str(port) for name, port in self.direct_ports.items()}
+        environment = {"HOME": str(home), "PATH": path, "USER": user, **spec.environment, **variables}
+        return Orders(
+            instance_id=spec.instance_id,
+            directory=str(spec.directory),
+            environment=environment,
+            init=_init(spec),
+            path=path,
+            how=self.isolation.how,
+            ssh_listeners=0 if spec.faults.ssh_black_hole else ssh_listeners,
+            published=ports,
+            egress=self._egress is not None,
+            proxy_template=self._egress.url_template if self._egress else "",
+            market_port=urlsplit(spec.market_url).port or 80,
+            market_socket=str(spec.market_socket),
+            faults=spec.faults,
+        )
+
+    async def _introduce(self, control: socket.socket, orders: Orders) -> None:
+        self._reader, self._writer = await asyncio.open_connection(sock=control)
+        self._writer.write(orders.line())
+        try:
+            first = await asyncio.wait_for(self._reader.readline(), START_S)
+        except asyncio.TimeoutError:
+            first = b""
+        message: dict[str, Any] = json.loads(first) if first else {"failed": "it said nothing"}
+        if "ready" not in message:
+            self._writer.close()
+            self._release()
+            raise LocalMarketError(
+                f"instance {self.spec.instance_id} cannot start: {message['failed']}; see {orders.directory}/guest.log"
+            )
+        self._guest = int(message["ready"])
+        self._listening = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        while line := await self._reader.readline():
+            message = json.loads(line)
+            if "exited" in message:
+                self._exit_code.set_result(message["exited"])
+        # The other end is closed only by the guest's end, and a guest ends when it has collected all others.
+        self._release()
+        if not self._exit_code.done():
+            self._exit_code.set_result(-signal.SIGKILL)
+        self._ended.set()
+
+    def _release(self) -> None:
+        for each in self._held:
+            each.close()
+        if self._egress is not None:
+            self._egress.close()
+
+    def add_key(self, line: str) -> None:
+        """Lets the owner of a public key log in, from the next login on."""
+        _write_keys(self.spec.directory, [*_read_keys(self.spec.directory), line.strip()])
+
+    def remove_key(self, line: str) -> None:
+        """Takes a public key away; who is logged in stays so."""
+        _write_keys(self.spec.directory, [key for key in _read_keys(self.spec.directory) if key != line.strip()])
+
+    async def wait(self) -> int:
+        """Waits until its first process has ended; the exit code, negative for a signal (-9 also after a stop)."""
+        return await asyncio.shield(self._exit_code)
+
+    async def stop(self) -> None:
+        """Ends every process of it; the disk stays. Does nothing where none is left."""
+        if not self._ended.is_set():
+            with contextlib.suppress(OSError):
+                self._writer.write(b"!")
+            try:
+                await asyncio.wait_for(self._ended.wait(), STOP_S)
+            except asyncio.TimeoutError:
+                # Its end of the control socket is open, so it is alive and the process id is still its own.
+                os.kill(self._guest, signal.SIGKILL)
+                await self._ended.wait()
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def destroy(self) -> None:
+        """Ends every process of it and removes its disk."""
+        await self.stop()
+        await asyncio.to_thread(shutil.rmtree, self.spec.directory, ignore_errors=False)
+
+    def log(self) -> str:
+        """The end of what its first process and the start script have written."""
+        try:
+            with (self.spec.directory / "container.log").open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(0, size - LOG_BYTES))
+                return log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def disk_usage_gb(self) -> float:
+        """What its disk holds, in GB of 10⁹ bytes."""
+        total = 0
+        for folder, _, files in os.walk(self.spec.directory):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                    total += (Path(folder) / name).lstat().st_blocks * 512
+        return total / 1e9
+
+
+def _prepare_disk(spec: ContainerSpec) -> None:
+    home = spec.directory / "home"
+    (home / ".ssh").mkdir(parents=True, exist_ok=True)
+    spec.directory.chmod(0o700)
+    known = _read_keys(spec.directory)
+    _write_keys(spec.directory, [*known, *(key for key in spec.authorized_keys if key not in known)])
+    link = home / ".ssh" / "authorized_keys"
+    if not link.is_symlink() and not link.exists():
+        link.symlink_to("../../authorized_keys")
+    profile = home / ".profile"
+    if not profile.exists():  # login shells read the system's profile first, which sets PATH anew
+        front = os.pathsep.join([*_tools(spec), str(Path(sys.executable).parent)])
+        profile.write_text(f'PATH="{front}:$PATH"\n')
+    if spec.ssh and spec.onstart:
+        script = home / "onstart.sh"
+        script.write_text(spec.onstart)
+        script.chmod(0o700)
+    smi.install(spec.directory / "bin", spec.gpus, spec.faults)
+
+
+def _tools(spec: ContainerSpec) -> list[str]:
+    tools = spec.directory / "bin"
+    return [str(tools)] if smi.needed(spec.gpus, spec.faults) else []
+
+
+def _init(spec: ContainerSpec) -> list[str]:
+    if not spec.ssh:
+        return ["/bin/sh", "-c", spec.command]
+    script = str(spec.directory / "home" / "onstart.sh")
+    if not spec.onstart or spec.faults.onstart_never_runs:
+        start = []
+    elif spec.onstart.startswith("#!"):
+        start = [script]
+    else:
+        start = [shutil.which("bash") or "/bin/sh", script]
+    return ["/bin/sh", "-c", INIT, "init", *start]
+
+
+def _read_keys(directory: Path) -> list[str]:
+    try:
+        return [line.strip() for line in (directory / "authorized_keys").read_text().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return []
+
+
+def _write_keys(directory: Path, lines: list[str]) -> None:
+    """Replaces the file as a whole: a login may be reading it."""
+    fresh = directory / "authorized_keys.new"
+    fresh.write_text("".join(f"{line}\n" for line in dict.fromkeys(lines)))
+    fresh.chmod(0o600)
+    fresh.replace(directory / "authorized_keys")

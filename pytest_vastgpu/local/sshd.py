@@ -1,0 +1,356 @@
+"""The SSH server of an instance: asyncssh on an inherited listener, and the commands it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import os
+import pty
+import signal
+import socket
+import struct
+import subprocess
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import cast
+
+import asyncssh
+
+from pytest_vastgpu.local.relay import CHUNK_BYTES
+from pytest_vastgpu.local.spec import ContainerFaults
+
+BANNER = (
+    "Welcome to vast.ai. If authentication fails, try again after a few seconds, and double check your ssh key.\n"
+    "Have fun!\n"
+)
+"""What Vast's SSH servers send before authentication; clients have to cope with it."""
+QUIET_S = 0.1
+"""A command's output counts as complete when it has ended and its pipes were silent for so long: a background child
+may keep them open for ever."""
+
+
+class Children:
+    """Every child process of this one, collected as it ends; single-threaded, as a process in here has to be."""
+
+    def __init__(self) -> None:
+        self._exits: dict[int, asyncio.Future[int]] = {}
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._collect)
+
+    def watch(self, pid: int) -> asyncio.Future[int]:
+        """The exit code to come; negative for a signal. To be called before the loop runs again."""
+        self._exits[pid] = asyncio.get_running_loop().create_future()
+        return self._exits[pid]
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            waiting = self._exits.pop(pid, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(os.waitstatus_to_exitcode(status))
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where commands run."""
+
+    home: Path
+    shell: str
+    environment: dict[str, str]
+    children: Children
+
+
+class _Output(asyncio.Protocol):
+    """Copies one output of a command to the client, no quicker than the client takes it."""
+
+    def __init__(self, target: asyncssh.SSHWriter[bytes]) -> None:
+        self._target = target
+        self._handing_on: asyncio.Task[None] | None = None
+        self.copied = 0
+        self.ended = asyncio.get_running_loop().create_future()
+
+    @property
+    def waiting_for_more(self) -> bool:
+        """Whether all that the command has written is on its way to the client."""
+        return self._handing_on is None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.ReadTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.pause_reading()
+        self._handing_on = asyncio.ensure_future(self._hand_on(data))
+
+    async def _hand_on(self, data: bytes) -> None:
+        try:
+            self._target.write(data)
+            await self._target.drain()
+        except OSError:  # the client is gone
+            self._transport.close()
+            return
+        self.copied += len(data)
+        self._handing_on = None
+        self._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def close(self) -> None:
+        if self._handing_on is not None:
+            self._handing_on.cancel()
+        self._transport.close()
+
+
+async def run_command(process: asyncssh.SSHServerProcess[bytes], site: Site) -> None:
+    """Runs what a client asked for, a command or a login shell, with or without a terminal."""
+    command = process.command
+    arguments = [site.shell, "-c", command] if command is not None else [f"-{Path(site.shell).name}"]
+    environment = site.environment | _session_variables(process)
+    terminal = None
+    if process.term_type is None:
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        ours_err, theirs_err = os.pipe()
+        theirs = [theirs_in, theirs_out, theirs_err]
+        outputs = [(ours_out, process.stdout), (ours_err, process.stderr)]
+    else:
+        terminal, slave = pty.openpty()
+        _resize(terminal, process.term_size)
+        environment |= {"TERM": process.term_type, "SSH_TTY": os.ttyname(slave)}
+        ours_in = os.dup(terminal)
+        theirs = [slave, slave, slave]
+        outputs = [(terminal, process.stdout)]
+    popen = subprocess.Popen(
+        arguments,
+        executable=site.shell,
+        stdin=theirs[0],
+        stdout=theirs[1],
+        stderr=theirs[2],
+        cwd=site.home,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_take_terminal if terminal is not None else None,
+    )
+    popen.returncode = 0  # Popen shall not wait for it: Children does
+    exit_code = site.children.watch(popen.pid)
+    for descriptor in set(theirs):
+        os.close(descriptor)
+    await _Exchange(process, popen.pid, exit_code, terminal).run(ours_in, outputs)
+
+
+class _Exchange:
+    """One command and its client, until the command has ended and all it wrote is on its way."""
+
+    def __init__(
+        self,
+        process: asyncssh.SSHServerProcess[bytes],
+        pid: int,
+        exit_code: asyncio.Future[int],
+        terminal: int | None,
+    ) -> None:
+        self._process = process
+        self._pid = pid
+        self._exit_code = exit_code
+        self._terminal = terminal
+
+    async def run(self, stdin: int, sources: list[tuple[int, asyncssh.SSHWriter[bytes]]]) -> None:
+        loop = asyncio.get_running_loop()
+        outputs: list[_Output] = []
+        for descriptor, target in sources:
+            _, output = await loop.connect_read_pipe(functools.partial(_Output, target), os.fdopen(descriptor, "rb", 0))
+            outputs.append(output)
+        feeding = asyncio.ensure_future(self._feed(stdin))
+        gone = asyncio.ensure_future(self._process.wait_closed())
+        try:
+            either: set[asyncio.Future[Any]] = {self._exit_code, gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                await self._settle(outputs, gone)
+                self._finish(self._exit_code.result())
+        finally:
+            feeding.cancel()
+            gone.cancel()
+            await asyncio.gather(feeding, gone, return_exceptions=True)
+            for output in outputs:
+                output.close()
+
+    async def _settle(self, outputs: list[_Output], gone: asyncio.Future[None]) -> None:
+        """Waits for the end of the output, or for silence."""
+        copied = -1
+        while open_still := [output for output in outputs if not output.ended.done()]:
+            before, copied = copied, sum(output.copied for output in outputs)
+            silent = copied == before and all(output.waiting_for_more for output in open_still)
+            if silent or gone.done():
+                return
+            await asyncio.wait([*(output.ended for output in open_still), gone], timeout=QUIET_S)
+
+    def _finish(self, code: int) -> None:
+        with contextlib.suppress(OSError):  # the client closed the channel meanwhile
+            if code < 0:
+                self._process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
+            else:
+                self._process.exit(code)
+
+    async def _feed(self, stdin: int) -> None:
+        """Carries what the client sends to the command, until its end of file."""
+        loop = asyncio.get_running_loop()
+        unread = asyncio.StreamReader()
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(unread), os.fdopen(stdin, "wb", 0)
+        )
+        writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        try:
+            while data := await self._next_input():
+                writer.write(data)
+                await writer.drain()
+            if self._terminal is not None:
+                writer.write(b"\x04")
+            writer.close()
+        except OSError:  # the command reads no more
+            pass
+        finally:
+            if not transport.is_closing():
+                transport.abort()
+
+    async def _next_input(self) -> bytes:
+        while True:
+            try:
+                return await self._process.stdin.read(CHUNK_BYTES)
+            except asyncssh.TerminalSizeChanged as change:
+                if self._terminal is not None:
+                    _resize(self._terminal, change.term_size)
+            except asyncssh.SignalReceived as received:
+                self._signal(received.signal)
+            except asyncssh.BreakReceived:
+                pass
+
+    def _signal(self, name: str) -> None:
+        number = getattr(signal, f"SIG{name}", None)
+        if number is not None and not self._exit_code.done():
+            os.killpg(self._pid, number)
+
+
+def _session_variables(process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
+    peer, own = process.get_extra_info("peername"), process.get_extra_info("sockname")
+    asked = {name: value for name, value in process.env.items() if name == "LANG" or name.startswith("LC_")}
+    return asked | {
+        "SSH_CLIENT": f"{peer[0]} {peer[1]} {own[1]}",
+        "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
+    }
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _resize(terminal: int, size: tuple[int, int, int, int]) -> None:
+    columns, rows, width, height = size
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, width, height))
+
+
+class _Login(asyncssh.SSHServer):
+    """Says who may log in, and what for."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._tunnels_end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        self._connection.send_auth_banner(BANNER)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return self._gate.admits(key)
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        after = self._gate.faults.tunnels_die_after_s
+        if after is not None and self._tunnels_end is None:
+            self._tunnels_end = asyncio.get_running_loop().call_later(after, self._connection.abort)
+        return True
+
+    def server_requested(self, listen_host: str, listen_port: int) -> bool:
+        return True
+
+
+class Gate:
+    """Accepts SSH connections, with the faults that were asked for."""
+
+    def __init__(
+        self, site: Site, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
+    ) -> None:
+        self.faults = faults
+        self._site = site
+        self._host_keys = host_keys
+        self._keys = keys
+        self._started = asyncio.get_running_loop().time()
+        self._accepted = 0
+        self._connections: set[asyncio.Task[None]] = set()
+
+    def _age(self) -> float:
+        return asyncio.get_running_loop().time() - self._started
+
+    def admits(self, key: asyncssh.SSHKey) -> bool:
+        """Whether the key is in the file of authorized keys, as it is now."""
+        if self._age() < self.faults.key_refused_s:
+            return False
+        try:
+            lines = self._keys.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return False
+        blob = key.export_public_key().split()[1].decode()
+        return any(blob in line.split() for line in lines if not line.lstrip().startswith("#"))
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Accepts for as long as the instance runs; the listener is bound, and listens when it may."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        if self.faults.ssh_refused_s:
+            await asyncio.sleep(self.faults.ssh_refused_s)
+            listener.listen()
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            self._accepted += 1
+            if self._accepted <= self.faults.ssh_reset_first_n:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+                continue
+            task = asyncio.ensure_future(self._talk(connection))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    async def _talk(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        changes = self.faults.host_key_changes_after_s
+        other_key = changes is not None and self._age() >= changes
+        try:
+            await asyncssh.run_server(
+                connection,
+                server_factory=lambda: _Login(self),
+                server_host_keys=[self._host_keys(other_key)],
+                process_factory=lambda process: run_command(process, self._site),
+                sftp_factory=True,
+                allow_scp=True,
+                encoding=None,
+                line_editor=False,
+                password_auth=False,
+                kbdint_auth=False,
+                agent_forwarding=False,
+            )
+        except (OSError, asyncssh.Error):  # the client went away or was not let in: asyncssh's log says which
+            return
