@@ -32,7 +32,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.reporting.text import workload_line
-from pytest_vastgpu.ssh.connection import ConnectFailed
+from pytest_vastgpu.ssh.login import ConnectFailed
 
 CLOSE_WITHIN_S = 240.0
 """How long the end of a run waits for everything to be destroyed and seen to be gone."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
-from pytest_vastgpu.ssh.connection import Address
 from pytest_vastgpu.ssh.connection import Connection
-from pytest_vastgpu.ssh.connection import HostKeyPin
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import HostKeyPin
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -32,7 +33,7 @@ class Link:
     def connection(self) -> Connection:
         """The living connection; connects where there is none.
 
-        :raises pytest_vastgpu.ssh.connection.ConnectFailed: if no address lets us in.
+        :raises pytest_vastgpu.ssh.login.ConnectFailed: if no address lets us in.
         """
         with self._lock:
             if self._connection is None or not self._connection.alive:
@@ -45,9 +46,9 @@ class Link:
         """Run a command on the instance. See :meth:`Connection.run`."""
         return self.connection().run(command, timeout_s=timeout_s)
 
-    def probe_all(self, probes: Sequence[Probe]) -> dict[str, ProbeResult]:
-        """Run several probes at once over the one connection."""
-        return self.connection().probe_all(probes)
+    def probe_all(self, probes: Sequence[Probe], env: Mapping[str, str]) -> dict[str, ProbeResult]:
+        """Run several probes at once over the one connection. See :meth:`Connection.probe_all`."""
+        return self.connection().probe_all(probes, env)
 
     def close(self) -> None:
         """Close the connection; it can be opened again."""

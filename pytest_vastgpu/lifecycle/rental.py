@@ -49,9 +49,10 @@ from pytest_vastgpu.readiness.verdicts import classify
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.reporting.text import offer_line
-from pytest_vastgpu.ssh.connection import Address
-from pytest_vastgpu.ssh.connection import ConnectFailed
+from pytest_vastgpu.ssh.connection import TransferFailed
 from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.tunnel import Tunnel
 
 POLL_S = 1.0
@@ -211,7 +212,8 @@ class Rental:
                 self.link.connection()
                 break
             except ConnectFailed as failed:
-                knocks.append(decide.Knock(self.age_s, failed.failures, str(failed)))
+                kinds = tuple(failure.kind for failure in failed.failures)
+                knocks.append(decide.Knock(self.age_s, kinds, str(failed)))
             step = decide.reach(knocks, running_at, self._tools.settings.boot_timeout, attached_again)
             if isinstance(step, decide.GiveUp):
                 raise AttemptFailed(step.verdict)
@@ -234,35 +236,31 @@ class Rental:
     def _launch(self) -> None:
         launch = self._adapter.launch(self.workload, self._api_key)
         connection = self._connected.connection()
-        for name, text in serverjob.files_of(launch, self._api_key, dict(self.workload.env)).items():
-            connection.write_file(f".vastgpu/{name}", text.encode(), 0o600)
-        for name, path in self.workload.files:
-            connection.write_file(f".vastgpu/work/{name}", Path(path).read_bytes(), 0o700)
+        folders = {str(Path(serverjob.WORK, name).parent) for name, _ in self.workload.files}
+        made = connection.run(serverjob.make_folders(folders), timeout_s=30)
+        try:
+            for name, text in serverjob.files_of(launch, self._api_key, dict(self.workload.env)).items():
+                connection.write_file(f"{serverjob.HOME}/{name}", text.encode())
+            for name, path in self.workload.files:
+                connection.write_file(f"{serverjob.WORK}/{name}", Path(path).read_bytes(), mode=0o700)
+        except TransferFailed as failed:
+            raise _cannot_start(made.stderr or str(failed)) from failed
         started = connection.run(serverjob.START, timeout_s=30)
         if not started.ok:
-            raise AttemptFailed(
-                Verdict(
-                    FailureClass.INFRA_FATAL,
-                    "cannot_start_processes",
-                    started.stderr or f"exit code {started.exit_code}",
-                    "another host is tried",
-                )
-            )
+            raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
         self._enter(State.WARMING, "server launched")
 
     def _warm(self) -> None:
         window = self.workload.warmup_s or self._adapter.warmup_s
         started = time.monotonic()
         moves = [decide.Moved(0.0, Progress("launched"))]
-        probes = [
-            Probe(probe.name, serverjob.with_key(probe.command), probe.timeout_s)
-            for probe in self._adapter.probes(self.workload)
-        ]
+        probes = self._adapter.probes(self.workload)
+        env = {"VASTGPU_API_KEY": self._api_key}
         offset = 0
         while True:
             self._go_on()
             age = time.monotonic() - started
-            results = self._connected.probe_all([*probes, Probe("_server", serverjob.look_command(offset))])
+            results = self._connected.probe_all([*probes, Probe("_server", serverjob.look_command(offset))], env)
             look = results.pop("_server")
             state = serverjob.parse_look(look.stdout, offset)
             if state is not None:
@@ -453,6 +451,11 @@ def _addresses(status: InstanceStatus) -> list[Address]:
     if status.ssh_host and status.ssh_port:
         addresses.append(Address(status.ssh_host, status.ssh_port, "proxy"))
     return addresses
+
+
+def _cannot_start(evidence: str) -> AttemptFailed:
+    remedy = "another host is tried; this one can neither write files nor start processes"
+    return AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "cannot_start_processes", evidence, remedy))
 
 
 def _judge_status(text: str) -> Verdict:

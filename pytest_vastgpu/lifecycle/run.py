@@ -40,6 +40,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.registry import adapters
+from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.reporting.events import Listener
 from pytest_vastgpu.ssh.keys import load_key
@@ -100,22 +101,23 @@ class Run:
         """
         known = adapters(plugins.adapters())
         key = load_key(environ, Path.home())
-        cache = HostCache(Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ))
-        cache.read()
         with contextlib.ExitStack() as stack:
             run_id = secrets.token_hex(4)
             directory = state_dir() / "runs" / run_id
             ledger = Ledger(directory)
             stack.callback(ledger.close)
             _forget_old_runs(directory.parent)
+            events = EventLog(directory)
+            events.listen(listener)
+            path = Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ)
+            cache = HostCache(path, lambda text: events.write(Event("", None, f"warning: {text}")))
+            cache.read()
             url, api_key = _market(settings, environ, stack)
             client = open_client(url, api_key)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
-            events = EventLog(directory)
-            events.listen(listener)
             tools = Tools(client, settings, key, ledger, events, run_id)
 
             def record(attempt: Attempt, workload: Workload) -> None:

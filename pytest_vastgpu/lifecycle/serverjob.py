@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_vastgpu.readiness.adapter import Launch
 
-HOME = "$HOME/.vastgpu"
-"""Where our files live on an instance; readable by nobody else."""
+HOME = ".vastgpu"
+"""Where our files live on an instance, below the home directory, in which every SSH session starts."""
+WORK = f"{HOME}/work"
+"""The server's working directory."""
 LOG_CHUNK_BYTES = 1 << 20
 """Most of the log that is fetched at once."""
 KILLED_EXIT_CODE = 137
 """What is reported for a server that ended without leaving an exit code: something killed it and its shell."""
 
 START = f"""\
-mkdir -p {HOME}/work && cd {HOME}/work || exit 1
+cd {WORK} || exit 1
 rm -f ../exit_code ../pid ../server.log
 : > ../server.log
 setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
@@ -41,19 +44,18 @@ def env_script(env: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
 
 
+def make_folders(folders: Iterable[str]) -> str:
+    """Makes our folders on the instance, readable by nobody else."""
+    return "umask 077; mkdir -p " + " ".join(shlex.quote(folder) for folder in sorted({WORK, *folders}))
+
+
 def files_of(launch: Launch, api_key: str, workload_env: Mapping[str, str]) -> dict[str, str]:
     """Our files on the instance, by path below :data:`HOME`."""
     return {
         "env.sh": env_script({**launch.env, **workload_env, "VASTGPU_API_KEY": api_key}),
-        "key.sh": env_script({"VASTGPU_API_KEY": api_key}),
         "start.sh": launch.script,
         "run.sh": RUN_SCRIPT,
     }
-
-
-def with_key(command: str) -> str:
-    """A probe's command with the instance's secret in its environment, never on a command line."""
-    return f'. "$HOME/.vastgpu/key.sh"; {command}'
 
 
 def look_command(offset: int) -> str:

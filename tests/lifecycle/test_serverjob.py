@@ -18,7 +18,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def sh(home: Path, script: str) -> str:
-    done = subprocess.run(["sh", "-c", script], env={**os.environ, "HOME": str(home)}, capture_output=True, check=True)
+    done = subprocess.run(["sh", "-c", script], cwd=home, env={**os.environ, "HOME": str(home)}, capture_output=True, check=True)
     return done.stdout.decode()
 
 
