@@ -1,0 +1,87 @@
+"""The market's rate limits: a minimum interval for each endpoint and key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+INTERVALS_S: Mapping[str, float] = {
+    "search": 2.0,
+    "search_get": 0.8,
+    "create": 4.5,
+    "create_bulk": 4.5,
+    "launch": 2.0,
+    "list": 1.0,
+    "show": 2.0,
+    "update": 1.0,
+    "update_bulk": 4.0,
+    "destroy": 3.0,
+    "destroy_bulk": 3.0,
+    "reboot": 1.0,
+    "recycle": 1.0,
+    "bid_price": 5.5,
+    "update_template": 2.0,
+    "command": 1.5,
+    "keys": 1.0,
+    "instance_keys": 2.0,
+    "templates": 1.9,
+    "spend_rate": 2.0,
+    "list_v0": 20.0,
+    "report": 1.2,
+}
+"""Seconds between two calls of one endpoint. Source: the minimum intervals in Vast's API specification. Endpoints that
+are not listed there have none."""
+
+TOLERANCE_S = 0.05
+"""A client measures when it sends, we when it arrives."""
+
+SEARCH_ROWS_PER_DAY = 20_000
+"""Results that one account may see in a day, which ends at 00:00 UTC."""
+
+_DAY_S = 86400
+
+
+class Limiter:
+    """Remembers when each key last called each endpoint. A call that is refused does not count."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], float] = {}
+
+    def wait_s(self, key: str, endpoint: str, now: float) -> float:
+        """0 if the call is in time, and then it counts; otherwise seconds until it would be.
+
+        :param now: Seconds on a clock that only goes forward.
+        """
+        interval = INTERVALS_S.get(endpoint, 0.0)
+        due = self._last.get((key, endpoint), -math.inf) + interval - TOLERANCE_S
+        if now < due:
+            return due + TOLERANCE_S - now
+        self._last[key, endpoint] = now
+        return 0.0
+
+
+class SearchQuota:
+    """The rows an account may still see today.
+
+    :param rows: How many in a day.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._day = -1
+        self._used = 0
+
+    def left(self, now: float) -> int:
+        """:param now: Epoch seconds."""
+        if int(now // _DAY_S) != self._day:
+            self._day, self._used = int(now // _DAY_S), 0
+        return max(0, self.rows - self._used)
+
+    def use(self, rows: int) -> None:
+        """Count what was shown."""
+        self._used += rows
+
+
+def until_tomorrow_s(now: float) -> int:
+    """Seconds until the quota is renewed."""
+    return math.ceil(_DAY_S - now % _DAY_S)
