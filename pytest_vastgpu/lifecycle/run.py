@@ -26,7 +26,6 @@ from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.rental import Tools
-from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.need import Need
 from pytest_vastgpu.market.search import find_offers
@@ -142,6 +141,8 @@ def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.Ex
     """URL and key of the market; starts the local one where that is asked for."""
     if settings.backend == "vast":
         return settings.url, environ["VAST_API_KEY"]
+    from pytest_vastgpu.local.embed import LocalMarket
+
     market = stack.enter_context(LocalMarket())
     return market.url, market.api_key
 

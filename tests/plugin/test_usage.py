@@ -1,0 +1,150 @@
+"""What a user who gets something wrong sees: one line, exit code 4, and nothing rented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TEST = """
+import pytest
+from pytest_vastgpu import command
+
+@pytest.mark.vast(command("true", gpus=0){more})
+def test_it(vast_instance):
+    pass
+"""
+
+
+def check(result: pytest.RunResult, *lines: str) -> None:
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    errors = [line for line in result.errlines + result.outlines if line.startswith("ERROR")]
+    assert len(errors) == 1, result.errlines
+    for line in lines:
+        assert line in errors[0]
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--vast-strictness=blanced"], "--vast-strictness: 'blanced' is not one of strict, balanced, aggressive"),
+        (["--vast-max-price=-1"], "--vast-max-price: '-1' is not a number of USD/h above 0"),
+        (["--vast-backend=vast"], "VAST_API_KEY is not set"),
+        (["-n2", "--vast-attempts=0"], "--vast-attempts: '0' is not a whole number"),
+    ],
+)
+def test_a_bad_option_stops_before_anything(pytester: pytest.Pytester, arguments: list[str], line: str) -> None:
+    pytester.makepyfile("def test_nothing(): pass")
+    check(pytester.runpytest_subprocess(*arguments), line)
+
+
+def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nvast_max_price = cheap")
+    pytester.makepyfile("def test_nothing(): pass")
+    check(pytester.runpytest_subprocess(), "vast_max_price: 'cheap' is not a number of USD/h above 0")
+
+
+@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'"),
+        (", gpus=-1", "marker vast: gpus=-1 is below 0"),
+        (", gpu_name=4090", "marker vast: gpu_name=4090 is not text"),
+    ],
+)
+def test_a_wrong_marker_is_a_usage_error(pytester: pytest.Pytester, more: str, line: str, distributed: bool) -> None:
+    pytester.makepyfile(test_it=TEST.format(more=more))
+    check(pytester.runpytest_subprocess(*(["-n2"] if distributed else [])), line)
+
+
+def test_a_marker_whose_workload_is_none_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it="import pytest\n@pytest.mark.vast('org/model')\ndef test_it(vast_instance): pass")
+    check(pytester.runpytest_subprocess(), "its first argument is a Workload", "not 'org/model'")
+
+
+@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
+def test_an_ssh_key_that_cannot_be_used_is_a_usage_error(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, distributed: bool
+) -> None:
+    key = tmp_path / "key"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)], check=True, stdin=subprocess.DEVNULL
+    )
+    monkeypatch.setenv("VAST_SSH_KEY_PATH", str(key))
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    check(pytester.runpytest_subprocess(*(["-n2"] if distributed else [])), str(key), "passphrase")
+
+
+def test_a_missing_ssh_key_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAST_SSH_KEY_PATH", "/nowhere/key")
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    check(pytester.runpytest_subprocess(), "/nowhere/key")
+
+
+@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
+def test_an_unreachable_api_is_one_line(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, distributed: bool
+) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "k")
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")  # nothing listens on the discard port
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    check(pytester.runpytest_subprocess(*(["-n2"] if distributed else [])), "127.0.0.1:9", "refused")
+
+
+def test_a_misspelt_hook_is_told_by_pytest(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_vastgpu_adapter(): return []")
+    pytester.makepyfile("def test_nothing(): pass")
+    result = pytester.runpytest_subprocess()
+    assert result.ret != pytest.ExitCode.OK
+    assert "unknown hook 'pytest_vastgpu_adapter'" in result.stderr.str() + result.stdout.str()
+
+
+def test_the_header_names_every_source_and_the_budget(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAST_ATTEMPTS", "2")
+    pytester.makeini("[pytest]\nvast_strictness = strict")
+    pytester.makepyfile("def test_nothing(): pass")
+    pytester.runpytest("--vast-budget=3").stdout.fnmatch_lines(
+        [
+            "vastgpu: renting this machine from the local market (play money), since VAST_API_KEY is not set *",
+            "vastgpu: strictness strict (ini), *budget 3 USD (command line), attempts 2 (VAST_ATTEMPTS), *",
+        ]
+    )
+
+
+def test_collect_only_rents_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "k")
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    assert pytester.runpytest_subprocess("--collect-only").ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("more", [[], ["-n2"], ["-p", "no:terminal"], ["-p", "no:xdist"], ["-p", "no:cacheprovider"]])
+def test_a_run_that_rents_nothing_imports_nothing_heavy(pytester: pytest.Pytester, more: list[str]) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing():
+            heavy = {"httpx", "paramiko", "yaml", "filelock", "asyncssh", "starlette", "pytest_vastgpu.model"}
+            assert not heavy & set(sys.modules)
+        """
+    )
+    assert pytester.runpytest_subprocess(*more).ret == pytest.ExitCode.OK
+
+
+def test_public_names_are_loaded_when_used() -> None:
+    script = """
+import sys
+import pytest_vastgpu
+assert not {"httpx", "paramiko", "yaml"} & set(sys.modules)
+for name in pytest_vastgpu.__all__:
+    getattr(pytest_vastgpu, name)
+assert sorted(pytest_vastgpu._HOMES) == sorted(pytest_vastgpu.__all__)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
