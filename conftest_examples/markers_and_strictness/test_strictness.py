@@ -1,4 +1,4 @@
-"""What strictness, price limit and the conftest's own filter promise of the machine, seen on the one that was rented."""
+"""What strictness, price limit and the conftest's filter promise of a machine, seen on the one that was rented."""
 
 from __future__ import annotations
 
