@@ -3,7 +3,7 @@
 A login shell may print things before our command, may be set to do something else altogether (Vast's images put
 logins into tmux, and users have seen only tmux's complaint come back), and the SSH protocol offers no way to end a
 command that all servers honour. One thing settles all three: the command announces itself with a mark and its process
-id as the first line of its output. What comes before the mark is not the command's; no mark means that it never ran;
+id as the first thing in its output. What comes before the mark is not the command's; no mark means that it never ran;
 and the id is that of a process group which a second command can kill.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MARK = "pytest-vastgpu:pid"
-_MARKED = re.compile(rb"(?:^|\n)" + _MARK.encode() + rb" (\d+)\n")
+_MARKED = re.compile(_MARK.encode() + rb" (\d+)\n")
 _LONGEST_PREAMBLE = 1 << 20
 """Bytes that a login shell may print before the mark."""
 
@@ -28,10 +28,11 @@ _READ_ENVIRONMENT = (
 )
 # The command gets a session of its own where the image has setsid, so that it can be killed with all its children. It
 # runs in the background because setsid forks when it leads a group, and the exit code would be lost; descriptor 3
-# because a background command would otherwise read from /dev/null.
+# because a background command would otherwise read from /dev/null. Where the mark can no longer be written, because we
+# gave up before the login shell was through, the command is not begun: nobody would know whom to kill.
 _RUN = (
     "_vg_s=; command -v setsid >/dev/null 2>&1 && _vg_s=setsid; exec 3<&0; "
-    f'$_vg_s sh -c \'echo {_MARK} $$; exec sh -c "$1"\' sh "$1" <&3 3<&- & '
+    f'$_vg_s sh -c \'echo {_MARK} $$ && exec sh -c "$1"\' sh "$1" <&3 3<&- & '
     'wait "$!" 2>/dev/null'  # the shell itself would say "Killed" there
 )
 

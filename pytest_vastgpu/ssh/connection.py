@@ -43,6 +43,8 @@ OUTPUT_LIMIT = 8 << 20
 _SESSIONS = 8
 """Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; the rest is for killing."""
 _KILL_LIMIT_S = 2.0
+_LAST_WORDS_S = 0.1
+"""A connection that breaks ends its channels first, and is known to be broken a moment later."""
 _CLOCK_SLACK_S = 0.05
 """paramiko's limits are on the wall clock, ours on the monotonic one."""
 
@@ -137,6 +139,7 @@ class Connection:
         return ProbeResult(name, failure, exit_code, out.text(), stderr, time.monotonic() - began)
 
     def _explain(self, marked: MarkedOutput, why: str) -> str:
+        self._transport.join(_LAST_WORDS_S)
         if not self.alive:
             what = "the SSH connection broke"
         elif marked.pid:

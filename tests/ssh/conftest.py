@@ -88,7 +88,8 @@ def start_sshd(folder: Path, key: KeyPair) -> Server:
         config.write_text(
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {authorized}\n"
             "StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
-            "PermitRootLogin yes\nPidFile none\n"
+            # A home of its own: what this machine's users have in their start files is not what is tested.
+            f"PermitRootLogin yes\nPidFile none\nSetEnv HOME={folder}\n"
         )
         process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None

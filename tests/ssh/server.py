@@ -1,7 +1,7 @@
 """An SSH server for the tests, in a process of its own: ``python -m tests.ssh.server HOST_KEY AUTHORIZED_KEYS [MODE]``.
 
 Prints its port, and ends when its stdin does. MODE says what stands for the login shell: ``plain``; ``noisy`` prints
-before each command; ``tmux`` prints its complaint and runs nothing.
+before each command; ``tmux`` prints its complaint and runs nothing. ``drop``: the connection is cut during the login.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ import sys
 
 import asyncssh
 
-_PREFIX = {
-    "plain": "",
-    "noisy": "echo 'Welcome!'; printf 'no newline at the end'; echo; ",
-    "tmux": "echo no sessions; : ",
-}
+_PREFIX = {"plain": "", "drop": "", "noisy": "echo Welcome; printf 'no end of line'; ", "tmux": "echo no sessions; : "}
 
 
 class _Server(asyncssh.SSHServer):
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        if self._mode == "drop":
+            self._connection.abort()
+        return True
+
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         return True
 
@@ -48,10 +55,15 @@ async def _handle(process: asyncssh.SSHServerProcess[bytes], prefix: str) -> Non
     assert shell.stdout is not None
     assert shell.stderr is not None
     feeding = asyncio.create_task(_copy_in(process.stdin, shell.stdin))
-    await asyncio.gather(_copy_out(shell.stdout, process.stdout), _copy_out(shell.stderr, process.stderr))
-    code = await shell.wait()
+    copying = asyncio.gather(_copy_out(shell.stdout, process.stdout), _copy_out(shell.stderr, process.stderr))
+    # asyncio's own wait() lasts until all pipes are closed, and a process in the background may never close them.
+    while shell.returncode is None:
+        await asyncio.wait([copying], timeout=0.01)
+        await asyncio.sleep(0)
+    await asyncio.wait([copying], timeout=0.2)
+    copying.cancel()
     feeding.cancel()
-    process.exit(code)
+    process.exit(shell.returncode)
 
 
 async def _serve(host_key: str, authorized_keys: str, mode: str) -> None:
@@ -59,7 +71,7 @@ async def _serve(host_key: str, authorized_keys: str, mode: str) -> None:
         await _handle(process, _PREFIX[mode])
 
     server = await asyncssh.create_server(
-        _Server,
+        lambda: _Server(mode),
         "127.0.0.1",
         0,
         server_host_keys=[host_key],

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import queue
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
+from pytest_vastgpu.ssh.connection import TransferFailed
+from tests.ssh.conftest import log_in
+from tests.ssh.conftest import start_asyncssh
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.ssh.connection import Connection
+    from pytest_vastgpu.ssh.keys import KeyPair
+    from tests.ssh.conftest import Server
+
+LONG_S = 30.0
+"""For what ends long before."""
+SHORT_S = 3.0
+"""For what does not end by itself; long enough to get going on a busy machine."""
+
+
+def _dead(pid: int) -> bool:
+    """Whether the process is not there, or only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ends; the one who sends a signal does not wait until it has worked."""
+    deadline = time.monotonic() + LONG_S
+    while not _dead(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("command", "failure", "exit_code", "stdout", "stderr"),
+    [
+        ("echo out; echo err >&2", ProbeFailure.NONE, 0, "out\n", "err\n"),
+        ("exit 3", ProbeFailure.COMMAND, 3, "", ""),
+        ("kill -9 $$", ProbeFailure.COMMAND, 137, "", ""),
+        ("kill -TERM $$", ProbeFailure.COMMAND, 143, "", ""),
+        ("exit 255", ProbeFailure.COMMAND, 255, "", ""),
+        ("cat", ProbeFailure.NONE, 0, "", ""),
+        ("printf 'a\\n\\nb'", ProbeFailure.NONE, 0, "a\n\nb", ""),
+        ("printf '\\377'", ProbeFailure.NONE, 0, "\ufffd", ""),
+        ("echo kept; exec >&- 2>&-; sleep 0.1; exit 4", ProbeFailure.COMMAND, 4, "kept\n", ""),
+    ],
+)
+def test_how_a_command_ends(
+    connection: Connection, command: str, failure: ProbeFailure, exit_code: int, stdout: str, stderr: str
+) -> None:
+    result = connection.run(command, timeout_s=LONG_S, name="it")
+    assert (result.failure, result.exit_code, result.stdout, result.stderr) == (failure, exit_code, stdout, stderr)
+    assert (result.name, result.ok) == ("it", failure is ProbeFailure.NONE)
+
+
+def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_children(
+    connection: Connection, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    command = f"echo half; echo problem >&2; sleep 1000 & echo $$ $! > {ready}; wait"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(connection.run, command, timeout_s=SHORT_S)
+        pids = [int(pid) for pid in ready.read_text().split()]
+        result = running.result()
+    assert (result.failure, result.exit_code) == (ProbeFailure.TIMEOUT, None)
+    assert (result.stdout, result.stderr) == ("half\n", "problem\n")
+    assert [gone(pid) for pid in pids] == [True, True]
+    assert connection.run("echo next", timeout_s=LONG_S).stdout == "next\n"
+
+
+def test_endless_output_is_ended_too(connection: Connection) -> None:
+    result = connection.run("yes", timeout_s=SHORT_S)
+    assert result.failure is ProbeFailure.TIMEOUT
+    assert result.stdout.startswith("y\ny\n")
+    assert len(result.stdout) <= OUTPUT_LIMIT + 100
+
+
+def test_a_process_left_in_the_background_does_not_hold_us(connection: Connection) -> None:
+    result = connection.run("sleep 1000 & echo $!", timeout_s=LONG_S)
+    try:
+        assert (result.failure, result.exit_code) == (ProbeFailure.NONE, 0)
+    finally:
+        assert connection.run(f"kill {result.stdout}", timeout_s=LONG_S).ok
+
+
+def test_of_20_megabytes_the_beginning_and_the_end_are_kept(connection: Connection) -> None:
+    size = 20 << 20
+    command = f"echo first; head -c {size} /dev/zero | tr '\\0' x; echo; echo last; echo fine >&2"
+    result = connection.run(command, timeout_s=60)
+    assert result.ok
+    assert result.stderr == "fine\n"
+    assert result.stdout.startswith("first\nxxx")
+    assert result.stdout.endswith("xxx\nlast\n")
+    left_out = size + len("first\n\nlast\n") - OUTPUT_LIMIT
+    assert f"[... {left_out} bytes left out ...]" in result.stdout
+
+
+def test_binary_stdin_larger_than_all_windows_while_the_command_prints(connection: Connection) -> None:
+    data = random.Random(7).randbytes(6 << 20)
+    result = connection.run("tee /dev/stderr | sha256sum", timeout_s=60, stdin=data)
+    assert result.ok
+    assert result.stdout.split()[0] == hashlib.sha256(data).hexdigest()
+    assert len(result.stderr.encode()) > OUTPUT_LIMIT // 2
+
+
+def test_a_command_that_does_not_read_its_stdin(connection: Connection) -> None:
+    result = connection.run("exec <&-; echo no thanks", timeout_s=LONG_S, stdin=bytes(8 << 20))
+    assert (result.failure, result.stdout) == (ProbeFailure.NONE, "no thanks\n")
+
+
+def test_the_environment_comes_before_stdin_and_in_no_process_list(connection: Connection) -> None:
+    env = {"SECRET": "sec'ret\n\"x$", "EMPTY": ""}
+    result = connection.run(
+        'printf \'%s|%s|\' "$SECRET" "${EMPTY-unset}"; cat; cat /proc/$$/cmdline /proc/$PPID/cmdline',
+        timeout_s=LONG_S,
+        stdin=b"body ",
+        env=env,
+    )
+    assert result.stdout.startswith("sec'ret\n\"x$||body ")
+    assert "sec'ret" not in result.stdout[15:]
+
+
+def test_many_commands_at_once(connection: Connection) -> None:
+    def one(number: int) -> tuple[str, int | None]:
+        result = connection.run(f"cat; echo {number}; exit {number}", timeout_s=60, stdin=b"%d " % number)
+        return result.stdout, result.exit_code
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(one, range(50)))
+    assert answers == [(f"{number} {number}\n", number) for number in range(50)]
+
+
+def test_probes_run_at_the_same_time(connection: Connection, tmp_path: Path) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    os.mkfifo(there)
+    os.mkfifo(back)
+    results = connection.probe_all(
+        [
+            Probe("asks", f'echo "$GREETING" > {there}; cat {back}', LONG_S),
+            Probe("answers", f"cat {there}; echo fine > {back}", LONG_S),
+            Probe("fails", "exit 9"),
+            Probe("slow", "echo so far; sleep 1000", SHORT_S),
+        ],
+        {"GREETING": "how are you"},
+    )
+    assert {name: (each.failure.value, each.stdout) for name, each in results.items()} == {
+        "asks": ("none", "fine\n"),
+        "answers": ("none", "how are you\n"),
+        "fails": ("command", ""),
+        "slow": ("timeout", "so far\n"),
+    }
+    assert connection.probe_all([]) == {}
+
+
+def test_what_the_login_shell_prints_is_not_the_commands(tmp_path: Path, key: KeyPair) -> None:
+    server = start_asyncssh(tmp_path, key, "noisy")
+    try:
+        with contextlib.closing(log_in(server, key)) as connection:
+            assert connection.run("echo mine", timeout_s=LONG_S).stdout == "mine\n"
+    finally:
+        server.stop()
+
+
+def test_a_login_shell_that_runs_something_else_is_found_out(tmp_path: Path, key: KeyPair) -> None:
+    server = start_asyncssh(tmp_path, key, "tmux")
+    try:
+        with contextlib.closing(log_in(server, key)) as connection:
+            result = connection.run("true", timeout_s=LONG_S)
+    finally:
+        server.stop()
+    assert (result.failure, result.exit_code, result.stdout) == (ProbeFailure.TRANSPORT, None, "")
+    assert "the command was not run; the login shell said: no sessions" in result.stderr
+
+
+@pytest.mark.parametrize("who", ["we close", "the server dies"])
+def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, who: str) -> None:
+    server = start_asyncssh(tmp_path, key)
+    connection = log_in(server, key)
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    ended: queue.Queue[int | None] = queue.Queue()
+    try:
+        lines: queue.Queue[str] = queue.Queue()
+        stream = connection.stream("echo up; sleep 1000", lines.put, ended.put)
+        assert lines.get(timeout=LONG_S) == "up"
+        with ThreadPoolExecutor(12) as pool:
+            first = pool.submit(connection.run, f"echo half; echo > {ready}; sleep 1000", timeout_s=600)
+            ready.read_text()
+            assert connection.run("true", timeout_s=LONG_S).ok  # the answer comes after what was printed before
+            # More than run at once: some of them wait for a session.
+            runs = [pool.submit(connection.run, "sleep 1000", timeout_s=600) for _ in range(11)]
+            if who == "we close":
+                connection.close()
+            else:
+                server.stop()
+            results = [run.result(LONG_S) for run in (first, *runs)]
+        assert {result.failure for result in results} == {ProbeFailure.TRANSPORT}
+        assert results[0].stdout == "half\n"
+        assert all("the SSH connection broke" in result.stderr for result in results)
+        assert ended.get(timeout=LONG_S) is None
+        assert stream.wait(LONG_S)
+        assert not connection.alive
+        after = connection.run("true", timeout_s=LONG_S)
+        assert (after.failure, after.exit_code) == (ProbeFailure.TRANSPORT, None)
+    finally:
+        connection.close()
+        if who == "we close":
+            server.stop()
+
+
+def test_closing_twice_and_from_many_threads(server: Server, key: KeyPair) -> None:
+    connection = log_in(server, key)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: connection.close(), range(16)))
+    assert not connection.alive
+
+
+@pytest.mark.parametrize("data", [b"", b"text\n", bytes(range(256)) * 10_000])
+def test_a_written_file(connection: Connection, tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "it's a $(file)"
+    connection.write_file(str(path), data)
+    assert path.read_bytes() == data
+    assert path.stat().st_mode & 0o777 == 0o600
+    connection.write_file(str(path), b"#!/bin/sh\n", mode=0o755)
+    assert path.read_bytes() == b"#!/bin/sh\n"
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith("it")] == [path.name]
+
+
+def test_a_file_that_cannot_be_written(connection: Connection, tmp_path: Path) -> None:
+    with pytest.raises(TransferFailed, match="cannot write") as caught:
+        connection.write_file(str(tmp_path / "no" / "folder"), b"data")
+    assert caught.value.result.failure is ProbeFailure.COMMAND
+    assert str(connection.address) in str(caught.value)
+
+
+def test_lines_are_handed_over_as_they_arrive(connection: Connection, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    lines: queue.Queue[str] = queue.Queue()
+    ended: queue.Queue[int | None] = queue.Queue()
+    stream = connection.stream(
+        f"echo \"$WHAT\"; printf 'h\\303'; cat {gate}; printf '\\251\\n\\nno end of line'; echo said >&2; exit 5",
+        lines.put,
+        ended.put,
+        env={"WHAT": "first"},
+    )
+    assert lines.get(timeout=LONG_S) == "first"
+    assert stream.alive
+    assert lines.empty()
+    gate.write_text("")
+    assert [lines.get(timeout=LONG_S) for _ in range(3)] == ["hé", "", "no end of line"]
+    assert ended.get(timeout=LONG_S) == 5
+    assert stream.wait(LONG_S)
+    assert stream.stderr == "said\n"
+
+
+def test_closing_a_stream_kills_its_command_and_frees_its_session(connection: Connection) -> None:
+    for _ in range(12):  # more than there are sessions
+        lines: queue.Queue[str] = queue.Queue()
+        ended: queue.Queue[int | None] = queue.Queue()
+        stream = connection.stream("echo $$; exec sleep 1000", lines.put, ended.put)
+        pid = int(lines.get(timeout=LONG_S))
+        stream.close()
+        assert not stream.alive
+        assert ended.get_nowait() is None
+        assert gone(pid)
+    assert connection.run("echo fine", timeout_s=LONG_S).ok
+
+
+def test_a_stream_can_be_closed_from_its_own_callback(connection: Connection) -> None:
+    seen: list[str] = []
+    known = threading.Event()
+
+    def on_line(line: str) -> None:
+        seen.append(line)
+        assert known.wait(LONG_S)
+        stream.close()
+
+    stream = connection.stream("echo one; exec sleep 1000", on_line)
+    known.set()
+    assert stream.wait(LONG_S)
+    assert seen == ["one"]
