@@ -19,7 +19,10 @@ PATH="$PATH:/usr/sbin:/sbin"
 notes=$(mktemp -d) || exit 1
 trap 'rm -rf "$notes"' EXIT
 limited() {{ if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi; }}
-note() {{ what=$1; shift; ("$@") > "$notes/$what" 2>&1 < /dev/null; printf '\n@@ %s %s\n' "$what" $? >> "$notes/$what"; }}
+note() {{
+  what=$1; shift
+  ("$@") > "$notes/$what" 2>&1 < /dev/null; printf '\n@@ %s %s\n' "$what" $? >> "$notes/$what"
+}}
 smi() {{ limited {SMI_LIMIT_S} nvidia-smi "$@"; }}
 ask_gpu() {{ smi "--query-$1=$2" --format=csv,noheader,nounits; }}
 libcuda() {{

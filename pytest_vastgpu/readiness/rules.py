@@ -43,8 +43,8 @@ class Rule:
 
     reason: str
     failure_class: FailureClass
-    pattern: str
-    """Regular expression, searched in one line, whatever its case."""
+    patterns: tuple[str, ...]
+    """Regular expressions, searched in one line, whatever its case."""
     remedy: str
     """What the reader should do now."""
     source: str
@@ -65,6 +65,6 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Compile the expressions once."""
-        object.__setattr__(self, "matches", re.compile(self.pattern, re.IGNORECASE))
+        object.__setattr__(self, "matches", re.compile("|".join(self.patterns), re.IGNORECASE))
         object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
         object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)

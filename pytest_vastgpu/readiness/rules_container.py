@@ -1,7 +1,353 @@
-"""Rules."""
+"""What Docker, containerd, runc and NVIDIA's container toolkit say when a container cannot be started."""
 
+# ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.readiness.rules import CONTAINER
+from pytest_vastgpu.readiness.rules import STATUS
 from pytest_vastgpu.readiness.rules import Rule
 
-RULES: tuple[Rule, ...] = ()
+_ANOTHER = "another host is tried; nothing in the workload caused this"
+_TOOLKIT = "NVIDIA container toolkit"
+_DOCKER = "Docker engine"
+_RUNC = "runc"
+_CONTEXT = r"docker|daemon|container|runc|OCI runtime|cgroup"
+
+RULES: tuple[Rule, ...] = (
+    # ------------------------------------------------ the GPU and the container toolkit
+    Rule(
+        "driver_too_old_for_image",
+        FailureClass.INCOMPATIBLE,
+        (r"unsatisfied condition: (?:cuda|driver)",),
+        "a host with a newer driver is tried; an image for an older CUDA would run on more hosts",
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "image_requirement_unsatisfied",
+        FailureClass.INCOMPATIBLE,
+        (r"requirement error: unsatisfied condition",),
+        "the image demands another kind of GPU: see NVIDIA_REQUIRE_* in it",
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "cdi_device_unresolvable",
+        FailureClass.INFRA_FATAL,
+        (
+            r"failed to inject CDI devices",
+            r"unresolvable CDI device",
+            r"CDI (?:device injection|registry).*(?:failed|error)",
+        ),
+        _ANOTHER,
+        "container device interface",
+        channels=CONTAINER,
+    ),
+    Rule(
+        "nvidia_runtime_not_installed",
+        FailureClass.INFRA_FATAL,
+        (r"unknown or invalid runtime name", r"unknown runtime specified"),
+        _ANOTHER,
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "container_runtime_missing",
+        FailureClass.INFRA_FATAL,
+        (
+            r"invalid runtime name",
+            r"no runtime for \"nvidia\" is configured",
+            r"runtime \"?io\.containerd\S+ .*not (?:found|installed)",
+        ),
+        _ANOTHER,
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "nvidia_runtime_binary_missing",
+        FailureClass.INFRA_FATAL,
+        (
+            r"(?:nvidia-container-\w+|nvidia-ctk|nvidia-cdi-hook|docker-runc|\brunc|containerd-shim\S*)\S*\"?: (?:executable file not found|no such file)",
+            r"fork/exec \S*(?:nvidia-c|runc|containerd-shim)\S*: ",
+            r"stat \S*/(?:nvidia-container\S*|runc)\S*: no such file",
+        ),
+        _ANOTHER,
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "no_gpu_driver_plugin_in_docker",
+        FailureClass.INFRA_FATAL,
+        (r"could not select device driver",),
+        _ANOTHER,
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "nvidia_ldcache_hook_failed",
+        FailureClass.INFRA_FATAL,
+        (r"nvidia-container-cli: ldcache error", r"update-ldcache.*(?:failed|error)", r"ldconfig\.real failed"),
+        _ANOTHER,
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "driver_files_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (r"nvidia-container-cli: mount error: file creation failed: .*: file exists",),
+        "the image carries driver libraries of its own where the host's must go: remove them from it",
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "nvml_driver_library_mismatch",
+        FailureClass.INFRA_FATAL,
+        (r"nvml error: driver/library version mismatch",),
+        _ANOTHER,
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "nvml_unknown_error",
+        FailureClass.INFRA_FATAL,
+        (r"nvml error: unknown",),
+        _ANOTHER,
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "driver_not_communicating",
+        FailureClass.INFRA_FATAL,
+        (
+            r"nvml error: (?:driver not loaded|insufficient permissions|gpu is lost|\w)",
+            r"nvidia-container-cli: (?:initialization|detection) error:",
+            r"load library failed: libnvidia-ml",
+            r"failed to (?:initialize|construct) (?:nvml|NVML|cdi|CDI)",
+        ),
+        _ANOTHER,
+        _TOOLKIT,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "gpu_device_missing",
+        FailureClass.INFRA_FATAL,
+        (
+            r"nvidia-container-cli: device error: ",
+            r"nvidia-container-cli: (?:mount|container) error: ",
+            r"error gathering device information while adding custom device",
+            r"(?:stat|lstat|open|mknod) \"?/dev/nvidia\S*: ",
+            r"failed to (?:add|apply) device rules",
+        ),
+        _ANOTHER,
+        _TOOLKIT,
+        channels=CONTAINER,
+        unless=r"cgroup",
+    ),
+    Rule(
+        "gpu_error_reported_by_market",
+        FailureClass.INFRA_FATAL,
+        (r"gpu error, unable to start instance",),
+        _ANOTHER,
+        "Vast.ai status text",
+        channels=CONTAINER,
+    ),
+    # ------------------------------------------------ the host's kernel, storage, network and daemon
+    Rule(
+        "cgroup_failure",
+        FailureClass.INFRA_FATAL,
+        (
+            r"cgroups?: .*(?:mountpoint does not exist|cannot|not found|no such|busy|denied)",
+            r"unable to apply cgroup configuration",
+            r"error (?:setting|applying) cgroup",
+            r"unable to start unit \"?docker-",
+            r"cgroup subsystem \w+ not found|bpf_prog_query|BPF_CGROUP_DEVICE|existing device filters",
+            r"failed to write .*/sys/fs/cgroup/\S+|/sys/fs/cgroup/\S+: (?:no such|invalid|device or resource|permission|no space)",
+        ),
+        _ANOTHER,
+        _RUNC,
+        channels=STATUS,
+    ),
+    Rule(
+        "pull_disk_full",
+        FailureClass.INFRA_FATAL,
+        (r"no space left on device", r"disk quota exceeded", r"not enough (?:free )?(?:disk )?space"),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "host_storage_broken",
+        FailureClass.INFRA_FATAL,
+        (
+            r"input/output error|read-only file system|structure needs cleaning|stale (?:NFS )?file handle",
+            r"storage-opt is supported only for",
+            r"(?:error creating|failed to mount|error mounting) overlay|overlay.*(?:mount|lower).*(?:failed|error|invalid argument)",
+            r"layer does not exist|failed to (?:get|find) layer|unable to prepare extraction snapshot|failed to rename ",
+            r"(?:open|lstat|stat|mkdir|unlinkat) /(?:var/lib|mnt|data)\S*/?(?:docker|containerd)\S*: ",
+            r"error while creating mount source path",
+            r"failed to (?:prepare|create) (?:snapshot|rw layer)|error creating (?:rw|read-write) layer",
+            r"database disk image is malformed|file integrity checksum failed|timed out waiting for .*lock",
+        ),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "pull_disk_full",
+        FailureClass.INFRA_FATAL,
+        (r"(?:register layer|overlay2|/var/lib/(?:docker|containerd)|extract).*no space left on device",),
+        _ANOTHER,
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "docker_daemon_down",
+        FailureClass.INFRA_FATAL,
+        (
+            r"cannot connect to the docker daemon|is the docker daemon running",
+            r"(?:dial|connect:?) .*(?:containerd|docker)\S*\.sock",
+            r"ttrpc: closed|shim (?:disconnected|reaped|exited)|containerd.*(?:not running|timeout)",
+            r"(?:task|container|shim).*context deadline exceeded",
+            r"transport is closing|grpc: the client connection is closing|dialing.*connection refused",
+        ),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+        unless=r"https?://|registry|manifest|layer|pull",
+    ),
+    Rule(
+        "container_runtime_crashed",
+        FailureClass.INFRA_FATAL,
+        (
+            r"unexpected fault address|fatal error: (?:fault|unexpected signal)|runtime/cgo|pthread_create failed",
+            r"(?:fork/exec|clone|start).*: (?:cannot allocate memory|resource temporarily unavailable)",
+            r"OCI runtime.*cannot allocate memory|can't (?:create|start) (?:new )?thread",
+        ),
+        _ANOTHER,
+        _RUNC,
+        channels=STATUS,
+    ),
+    Rule(
+        "container_vanished",
+        FailureClass.INFRA_FATAL,
+        (r"no such container", r"container .*is (?:marked for removal|not running|dead)"),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "container_vanished",
+        FailureClass.INFRA_FATAL,
+        (r"Error(?: response from daemon)?: No such container",),
+        _ANOTHER,
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "container_name_conflict",
+        FailureClass.INFRA_FATAL,
+        (r"container name .* is already in use",),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "host_port_taken",
+        FailureClass.INFRA_FATAL,
+        (r"port is already allocated", r"Bind for \S+ failed", r"(?:listen|bind).*address already in use"),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "docker_network_failed",
+        FailureClass.INFRA_FATAL,
+        (
+            r"driver failed programming external connectivity|failed to create endpoint|failed to set up container networking",
+            r"iptables(?: failed|: No chain|v\d)|nftables|non-overlapping IPv4 address pool",
+            r"adding interface \S+ to bridge|failed to (?:add|create) (?:the )?(?:host|sandbox|interface|veth)",
+            r"network \S+ not found|network sandbox",
+        ),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "host_security_module_broken",
+        FailureClass.INFRA_FATAL,
+        (
+            r"AppArmor.*(?:could not be loaded|not be loaded|failed)|apparmor_parser",
+            r"error loading seccomp|seccomp.*errno",
+        ),
+        _ANOTHER,
+        _RUNC,
+        channels=STATUS,
+    ),
+    # ------------------------------------------------ the request
+    Rule(
+        "bad_container_option",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"docker: (?:unknown (?:shorthand )?flag|invalid argument|flag needs an argument|'\w+' requires)",
+            r"unknown (?:shorthand )?flag: |invalid (?:publish|port|volume|mount|env|environment|memory|hostname)\b",
+            r"invalid (?:containerPort|hostPort|mode|containerport|proto)|Invalid (?:port|range|containerPort)",
+            r"conflicting options|Minimum memory limit allowed|invalid (?:cpu|ulimit|restart)|argument list too long",
+        ),
+        "an option of the request is wrong: environment, ports or arguments",
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
+        "image_user_missing",
+        FailureClass.WORKLOAD_FATAL,
+        (r"unable to find (?:user|group) .*no matching entries",),
+        "the image has no such user: do not set one, or fix the image",
+        _RUNC,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "cpu_architecture_mismatch",
+        FailureClass.INCOMPATIBLE,
+        (
+            r"no matching manifest for|no match for platform in manifest",
+            r"exec format error",
+            r"does not (?:provide|match) the specified platform|image operating system",
+        ),
+        "the image is for another CPU architecture: a host of its kind is tried",
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "entrypoint_missing_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"executable file not found in \$?PATH",
+            r"exec:? \"?[^\":]*\"?: (?:stat .*: )?(?:no such file or directory|permission denied|is a directory)",
+            r"stat \S+: no such file or directory: unknown",
+            r"chdir to cwd .* (?:no such file|permission denied|not a directory)|no command specified",
+        ),
+        "the image has no such program: check image, entrypoint and command",
+        _RUNC,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "image_format_unsupported",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"max depth exceeded",
+            r"unsupported (?:manifest )?media type|mediaType.*(?:unsupported|no longer supported)|schema version 1",
+        ),
+        "the image's format is not understood: build it again with a current tool",
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+    Rule(
+        "host_ram_too_small",
+        FailureClass.INCOMPATIBLE,
+        (r"OOMKilled|container.*(?:killed|exited).*(?:out of memory|oom)",),
+        "a host with more memory is tried; a smaller model or less offloading needs less",
+        _DOCKER,
+        channels=CONTAINER,
+    ),
+)

@@ -1,7 +1,70 @@
-"""Rules."""
+"""Errors in general words: Python's, Rust's and Go's. They explain an end only if nothing better is there."""
 
+# ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.readiness.rules import Rule
+from pytest_vastgpu.readiness.rules import Weight
 
-RULES: tuple[Rule, ...] = ()
+_PYTHON = "Python"
+_SHELL = r"(?:ba|da|z)?sh(?:: line \d+|: \d+)?: "
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "entrypoint_missing_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"(?:^|/)" + _SHELL + r"(?:\d+: )?\S+: (?:command )?not found",
+            r"(?:^|/)" + _SHELL + r"(?:exec: )?\S+: (?:not found|cannot execute|No such file or directory)",
+            r"can't open file '\S+': \[Errno 2\]|^env: .*No such file or directory|exec: \S+: not found",
+        ),
+        "the image has no such program: check image and command",
+        "shells",
+    ),
+    Rule(
+        "import_error_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (r"^(?:[\w.]+: )?(?:ModuleNotFoundError|ImportError)\b|cannot import name|numpy\.dtype size changed",),
+        "the image's packages do not fit each other: use the image's own versions, or another image",
+        _PYTHON,
+        Weight.HINT,
+    ),
+    Rule(
+        "file_missing_in_container",
+        FailureClass.WORKLOAD_FATAL,
+        (r"^(?:[\w.]+\.)?FileNotFoundError: |\[Errno 2\] No such file",),
+        "a file that the command names is not in the container: check its path",
+        _PYTHON,
+        Weight.HINT,
+    ),
+    Rule(
+        "bad_engine_config",
+        FailureClass.WORKLOAD_FATAL,
+        (r"validation errors? for \w+",),
+        "the server refuses its arguments: the lines below this one say which",
+        "pydantic",
+        Weight.SYMPTOM,
+    ),
+    Rule(
+        "program_error",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"^(?:[\w.]+\.)?(?:Type|Attribute|Key|Name|Index|Value|Assertion|NotImplemented|Syntax|Indentation|Unicode\w*|IsADirectory|"
+            r"NotADirectory|Recursion|Validation|UnboundLocal|ZeroDivision)Error\b(?:: |$)",
+        ),
+        "the program fails by itself, with this model and these arguments: it would on the next host too",
+        _PYTHON,
+        Weight.SYMPTOM,
+    ),
+    Rule(
+        "unexplained_error",
+        FailureClass.UNKNOWN,
+        (
+            r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?:: |$)|^(?:Error|Exception): |^panic: |panicked at|^Fatal Python error",
+        ),
+        "the line names no cause that is known: read what stands above it",
+        _PYTHON,
+        Weight.SYMPTOM,
+    ),
+)

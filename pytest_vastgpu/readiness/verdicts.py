@@ -24,6 +24,7 @@ from pytest_vastgpu.readiness import rules_gpu
 from pytest_vastgpu.readiness import rules_host
 from pytest_vastgpu.readiness import rules_hub
 from pytest_vastgpu.readiness import rules_python
+from pytest_vastgpu.readiness import rules_registry
 from pytest_vastgpu.readiness import rules_servers
 from pytest_vastgpu.readiness import rules_signs
 from pytest_vastgpu.readiness import rules_ssh
@@ -39,14 +40,15 @@ from pytest_vastgpu.readiness.stages import progress_of
 
 RULES: tuple[Rule, ...] = (
     *rules_ssh.RULES,
+    *rules_registry.RULES,
     *rules_container.RULES,
     *rules_gpu.RULES,
     *rules_host.RULES,
     *rules_hub.RULES,
     *rules_vllm.RULES,
     *rules_servers.RULES,
-    *rules_python.RULES,
     *rules_signs.RULES,
+    *rules_python.RULES,
 )
 """In the order in which they are tried on a line: special ones before general ones."""
 
@@ -80,6 +82,8 @@ class LogReader:
         self._first: dict[Weight, _Found] = {}
         self._sign: _Found | None = None
         self._ready: _Found | None = None
+        self._newest_error = 0
+        self._newest_sign = 0
         self.progress = Progress("starting")
         """The newest stage that the text speaks of."""
 
@@ -103,19 +107,43 @@ class LogReader:
         """What the text means so far.
 
         :param exit_code: Of the program that prints it; None while it runs, or where that is not known.
-        :param complete: The text is all there is, so an error at its end was the end.
+        :param complete: The text is all there is: what stands at its end was the end.
         """
-        cause = self._first.get(Weight.CAUSE)
-        ended = self._ended(exit_code, complete)
-        if cause and (ended or not self._ready or cause.rule.failure_class is FailureClass.INFRA_FATAL):
-            return cause.verdict()
-        if ended:
-            return self._end(exit_code)
-        if self._ready:
-            return self._ready.verdict()
-        if self._sign:
-            return self._sign.verdict()
-        return self._nothing()
+        if Weight.CAUSE in self._first:
+            return self._first[Weight.CAUSE].verdict()
+        over = exit_code is not None or (complete and not self._ready and self._newest_error > self._newest_sign)
+        if over or Weight.END in self._first:
+            return self._lost(exit_code) if self._ready else self._failed(exit_code, over or complete)
+        sign = self._ready or self._sign
+        return sign.verdict() if sign else self._nothing()
+
+    def _failed(self, exit_code: int | None, certain: bool) -> Verdict:
+        """A start that is over. While more lines may come, only a cause is worth believing."""
+        for weight in (Weight.HINT, Weight.SYMPTOM) if certain else ():
+            if weight in self._first:
+                return self._first[weight].verdict()
+        return Verdict(
+            FailureClass.UNKNOWN,
+            "server_exited",
+            self._end_evidence(exit_code),
+            "the log names no cause: look above its last lines, or start again with more verbose logging",
+        )
+
+    def _lost(self, exit_code: int | None) -> Verdict:
+        """The end of a server that had been ready."""
+        first = min(self._first.values(), key=lambda found: found.number, default=None)
+        if first and first.rule.weight is Weight.END and first.rule.reason == rules_signs.STOPPED:
+            return first.verdict()
+        return Verdict(
+            FailureClass.RUNTIME_LOST,
+            "server_died_after_ready",
+            shown(first.printed) if first else self._end_evidence(exit_code),
+            "the server had been ready and ended: see the end of its log, and whether the host is still there",
+        )
+
+    def _end_evidence(self, exit_code: int | None) -> str:
+        end = self._first.get(Weight.END)
+        return shown(end.printed) if end else f"the server ended with exit code {exit_code}"
 
     def _read(self, raw: str) -> None:
         self._number += 1
@@ -132,39 +160,16 @@ class LogReader:
         weight = rule.weight
         if weight is Weight.SIGN:
             self._sign = found
+            self._newest_sign = self._number
             if rule.failure_class is FailureClass.READY:
                 self._ready = found
                 self._first.clear()
             return
-        if weight is not Weight.END and line.level < Level.PLAIN:
+        if line.level < Level.PLAIN:
             weight = Weight.HINT if weight is Weight.CAUSE else weight
+        elif weight in (Weight.HINT, Weight.SYMPTOM):
+            self._newest_error = self._number
         self._first.setdefault(weight, found)
-
-    def _ended(self, exit_code: int | None, complete: bool) -> bool:
-        if exit_code is not None or Weight.END in self._first:
-            return True
-        symptom = self._first.get(Weight.SYMPTOM)
-        return complete and symptom is not None and (self._sign is None or self._sign.number < symptom.number)
-
-    def _end(self, exit_code: int | None) -> Verdict:
-        for weight in (Weight.HINT, Weight.SYMPTOM):
-            if weight in self._first:
-                return self._first[weight].verdict()
-        last = self._first.get(Weight.END)
-        evidence = shown(last.printed) if last else f"the server ended with exit code {exit_code}"
-        if self._ready:
-            return Verdict(
-                FailureClass.RUNTIME_LOST,
-                "server_died_after_ready",
-                evidence,
-                "the server had been ready and ended: see the end of its log, and whether the host is still there",
-            )
-        return Verdict(
-            FailureClass.UNKNOWN,
-            "server_exited",
-            evidence,
-            "the log names no cause: look above its last lines, or start again with more verbose logging",
-        )
 
     def _nothing(self) -> Verdict:
         if self._channel is Channel.SERVER_LOG:
