@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_hosts(commands)
     _add_ls(commands)
     _add_destroy(commands)
     _add_local(commands)
@@ -29,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
+
+
+def _add_hosts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from pytest_vastgpu.hosts.commands import add_hosts_parser
+
+    add_hosts_parser(commands)
 
 
 def _add_ls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,67 @@
+"""The README says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pytest_vastgpu.market.strictness import POLICIES
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Strictness
+from pytest_vastgpu.options import OPTIONS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def options_table() -> str:
+    rows = ["| option | variable | ini key | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for option in OPTIONS:
+        flag = f"{option.flag} {option.metavar}".strip()
+        rows.append(
+            f"| `{flag}` | `{option.variable}` | `{option.ini}` | {option.default or 'in the user cache'} | {option.help} |"
+        )
+    return "\n".join(rows)
+
+
+def test_the_options_table_is_the_options() -> None:
+    assert options_table() in section("Options")
+
+
+def test_the_strictness_table_is_the_policy() -> None:
+    rows = dict(re.findall(r"^\| (\S.*?) +\| (.*) \|$", section("Strictness"), re.MULTILINE))
+    levels = [POLICIES[level] for level in (Strictness.STRICT, Strictness.BALANCED, Strictness.AGGRESSIVE)]
+    assert rows["reliability at least"] == " | ".join(f"{level.reliability:g}" for level in levels)
+    assert rows["direct ports at least"] == " | ".join(str(level.direct_ports) for level in levels)
+    assert rows["download, Mbps at least"] == " | ".join(f"{level.inet_down_mbps:g}" for level in levels)
+    assert rows["machines with recorded success preferred"] == " | ".join(
+        "yes" if level.by_record else "no" for level in levels
+    )
+
+
+def test_every_failure_class_is_explained() -> None:
+    text = section("Whose fault")
+    for failure_class in FailureClass:
+        if failure_class is not FailureClass.READY:
+            assert f"`{failure_class.value}`" in text
+
+
+def test_the_first_fenced_block_of_both_command_sections_is_one_line() -> None:
+    for title in ("Quick start", "Run the tests"):
+        block = re.search(r"```\w*\n(.*?)```", section(title), re.DOTALL)
+        assert block is not None
+        assert block.group(1).count("\n") == 1
+
+
+def test_every_example_is_listed_and_exists() -> None:
+    listed = set(re.findall(r"\]\(conftest_examples/(\w+)\)", section("Examples")))
+    assert listed == {path.name for path in (ROOT / "conftest_examples").iterdir() if (path / "README.md").exists()}
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
