@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -40,13 +41,18 @@ def test_the_modules_marker_names_the_workload(vast_instance: VastInstance):
 
 @pytest.mark.vast(file_server)
 class TestFiles:
+    instances: ClassVar[set[int]] = set()
+
     def test_the_classes_marker_wins_over_the_modules(self, vast_instance: VastInstance):
         assert ask(vast_instance, "/greeting.txt").text == "Hello from the instance.\n"
+        self.instances.add(vast_instance.id)
+        assert len(self.instances) == 1
 
-    def test_both_tests_of_the_class_share_an_instance(self, vast_instance: VastInstance):
-        ask(vast_instance, "/asked-by-the-second-test")
-        assert "GET /greeting.txt" in vast_instance.logs()
-        assert "GET /asked-by-the-second-test" in vast_instance.logs()
+    def test_tests_with_equal_workloads_share_an_instance(self, vast_instance: VastInstance):
+        ask(vast_instance, "/asked-by-this-test")
+        assert "GET /asked-by-this-test" in vast_instance.logs()
+        self.instances.add(vast_instance.id)
+        assert len(self.instances) == 1
 
     @pytest.mark.vast(language_model)
     def test_a_tests_own_marker_wins_over_all(self, vast_instance: VastInstance):
