@@ -55,5 +55,5 @@ model=$dir/tiny-llama
 "$py" conftest_examples/vllm/make_tiny_model.py "$model" >/dev/null
 cat <<END
 vLLM $vllm for CPU is in $dir, a tiny model in $model. To test with them:
-  PATH="$dir/bin:\$PATH" VLLM_EXAMPLE_CPU=1 VLLM_EXAMPLE_MODEL="$model" pytest --vast-backend=local conftest_examples/vllm
+  VLLM_EXAMPLE_CPU=1 VLLM_EXAMPLE_MODEL="$model" "$dir/bin/pytest" --vast-backend=local conftest_examples/vllm
 END
