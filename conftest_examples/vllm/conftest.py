@@ -18,4 +18,5 @@ def vast_workload() -> Workload:
     if CPU:
         # Eager mode saves half a minute of compiling; the share is of the machine's RAM, which others use too.
         return vllm(MODEL, "--enforce-eager", "--gpu-memory-utilization=0.1", gpus=0, disk_gb=8, image_gb=0, env=env)
-    return vllm(MODEL, "--max-model-len=2048", gpu_ram_gb=8, model_gb=2.2, env=env)
+    # The model's weights are bfloat16, which GPUs older than 8.0 do not compute with.
+    return vllm(MODEL, "--max-model-len=2048", gpu_ram_gb=8, compute_cap=8.0, model_gb=2.2, env=env)
