@@ -153,10 +153,11 @@ class Container:
         self._listening = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
-        while line := await self._reader.readline():
-            message = json.loads(line)
-            if "exited" in message:
-                self._exit_code.set_result(message["exited"])
+        with contextlib.suppress(ConnectionResetError):  # it ended without having read that it shall stop
+            while line := await self._reader.readline():
+                message = json.loads(line)
+                if "exited" in message:
+                    self._exit_code.set_result(message["exited"])
         # The other end is closed only by the guest's end, and a guest ends when it has collected all others.
         self._release()
         if not self._exit_code.done():
@@ -197,9 +198,10 @@ class Container:
             await self._writer.wait_closed()
 
     async def destroy(self) -> None:
-        """Ends every process of it and removes its disk."""
+        """Ends every process of it and removes its disk. Does nothing where neither is left."""
         await self.stop()
-        await asyncio.to_thread(shutil.rmtree, self.spec.directory, ignore_errors=False)
+        if self.spec.directory.exists():
+            await asyncio.to_thread(shutil.rmtree, self.spec.directory)
 
     def log(self) -> str:
         """The end of what its first process and the start script have written."""

@@ -38,6 +38,7 @@ from pytest_vastgpu.local.sshd import Children
 from pytest_vastgpu.local.sshd import Gate
 from pytest_vastgpu.local.sshd import Site
 
+SETTINGS = Path("/etc/environment")
 FULL_DISK_BYTES = 1 << 20
 MOST_SOCKETS = 253
 """Linux passes at most so many descriptors in one message."""
@@ -68,17 +69,17 @@ class Guest:
         self._home = self._directory / "home"
         self._isolated = orders.how != "none"
         self._first_process = 0
+        self._settings: Path | None = None
 
     def prepare(self) -> None:
         """Enters the namespaces and arranges the mounts. To be called before there is an event loop."""
         isolation.enter(self._orders.how)
         if not self._isolated:
             isolation.adopt_orphans()
-        elif Path("/etc/environment").is_file():
-            own = self._directory / "environment"
-            if not own.exists():
-                shutil.copyfile("/etc/environment", own)
-            isolation.bind(own, Path("/etc/environment"))
+        elif SETTINGS.is_file():  # start scripts on Vast write it, so that sessions see the container's environment
+            self._settings = self._directory / "environment"
+            self._settings.touch()
+            isolation.bind(self._settings, SETTINGS)
         if self._orders.faults.disk_full:
             self._fill_disk()
         os.chdir(self._home)
@@ -101,7 +102,7 @@ class Guest:
         session = self._session_environment()
         ways_out = await self._listen()
         environment |= ways_out
-        site = Site(self._home, _shell(), session | ways_out, children)
+        site = Site(self._home, _shell(), session | ways_out, children, self._settings)
         self._first_process = self._start_first_process(environment)
         exited = children.watch(self._first_process)
         gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
@@ -124,8 +125,7 @@ class Guest:
         of this process, so that "no child left" means "nothing left".
         """
         while True:
-            doomed = [self._first_process] if self._isolated else descendants(os.getpid())
-            for pid in doomed:
+            for pid in self._heads():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             try:
@@ -134,6 +134,11 @@ class Guest:
             except ChildProcessError:
                 return
             time.sleep(0.001)
+
+    def _heads(self) -> list[int]:
+        if not self._isolated:
+            return descendants(os.getpid())
+        return [self._first_process] if self._first_process else []
 
     async def _say(self, message: dict[str, object]) -> None:
         await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(message).encode() + b"\n")

@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pytest_vastgpu.local.machine import SimulatedGpu
     from pytest_vastgpu.local.spec import ContainerFaults
 
 FAILED_STATUS = 9
 """Exit status of ``nvidia-smi`` when it cannot reach the driver, as its manual gives it."""
+INVALID_STATUS = 2
+"""Its exit status for arguments that are not valid."""
+NO_DEVICE_STATUS = 6
+"""Its exit status where the device that was asked for is not there."""
 SYSTEM_LDCONFIG = "/sbin/ldconfig"
 
 LDCONFIG = """\
@@ -48,7 +54,7 @@ def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFa
     if gpus or faults.nvidia_smi_fails:
         described = [
             {
-                "name": _product_name(gpu.name),
+                "name": product_name(gpu.name),
                 "ram_mb": gpu.ram_mb,
                 "driver": gpu.driver_version,
                 "cuda": f"{gpu.cuda_max_good:.1f}",
@@ -64,7 +70,7 @@ def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFa
         _program(directory / "ldconfig", LDCONFIG.format(system=SYSTEM_LDCONFIG, libcuda=libcuda))
 
 
-def _product_name(name: str) -> str:
+def product_name(name: str) -> str:
     """The driver's name for what the market calls, for example, RTX 4090."""
     if name.startswith("NVIDIA"):
         return name
@@ -76,19 +82,41 @@ def _program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _facts(index: int, gpu: dict[str, Any], count: int) -> dict[str, tuple[str, str]]:
-    """Value and unit of each query field, of an idle device."""
-    used = 2
-    plain = {
+class Refused(Exception):
+    """A call that ``nvidia-smi`` does not answer, with its exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+Facts = dict[str, str]
+
+UNITS = {
+    **dict.fromkeys(("memory.total", "memory.used", "memory.free", "used_memory", "used_gpu_memory"), "MiB"),
+    **dict.fromkeys(("utilization.gpu", "utilization.memory"), "%"),
+    **dict.fromkeys(("power.draw", "power.limit"), "W"),
+    **dict.fromkeys(("clocks.sm", "clocks.mem", "clocks.max.sm"), "MHz"),
+}
+"""What the query fields that have a unit are measured in."""
+USED_MB = 2
+"""What the driver keeps of an idle device."""
+
+
+def _facts(index: int, gpu: dict[str, Any], count: int) -> Facts:
+    """Every query field of an idle device."""
+    return {
         "index": str(index),
         "count": str(count),
         "name": gpu["name"],
         "gpu_name": gpu["name"],
         "uuid": f"GPU-00000000-0000-4000-8000-{index:012x}",
+        "gpu_uuid": f"GPU-00000000-0000-4000-8000-{index:012x}",
         "serial": "[N/A]",
         "driver_version": gpu["driver"],
         "compute_cap": gpu["compute_cap"],
         "pci.bus_id": f"00000000:{index + 1:02X}:00.0",
+        "gpu_bus_id": f"00000000:{index + 1:02X}:00.0",
         "pstate": "P8",
         "persistence_mode": "Enabled",
         "display_active": "Disabled",
@@ -100,119 +128,114 @@ def _facts(index: int, gpu: dict[str, Any], count: int) -> dict[str, tuple[str, 
         "pcie.link.gen.current": "4",
         "pcie.link.width.current": "16",
         "temperature.gpu": "34",
-        "fan.speed": "0 %",
-    }
-    measured = {
-        "memory.total": (gpu["ram_mb"], "MiB"),
-        "memory.used": (used, "MiB"),
-        "memory.free": (gpu["ram_mb"] - used, "MiB"),
-        "utilization.gpu": (0, "%"),
-        "utilization.memory": (0, "%"),
-        "power.draw": ("21.00", "W"),
-        "power.limit": ("450.00", "W"),
-        "clocks.sm": (210, "MHz"),
-        "clocks.mem": (405, "MHz"),
-        "clocks.max.sm": (3105, "MHz"),
-    }
-    return {name: (value, "") for name, value in plain.items()} | {
-        name: (str(value), unit) for name, (value, unit) in measured.items()
+        "fan.speed": "[N/A]",
+        "memory.total": str(gpu["ram_mb"]),
+        "memory.used": str(USED_MB),
+        "memory.free": str(gpu["ram_mb"] - USED_MB),
+        "utilization.gpu": "0",
+        "utilization.memory": "0",
+        "power.draw": "21.00",
+        "power.limit": "450.00",
+        "clocks.sm": "210",
+        "clocks.mem": "405",
+        "clocks.max.sm": "3105",
     }
 
 
-def _query(gpus: list[dict[str, Any]], fields: str, form: str) -> str:
+def _csv(rows: list[Facts], known: Collection[str], fields: str, form: str) -> str:
+    options = [option.strip() for option in form.split(",")]
+    if "csv" not in options:
+        raise Refused('"--format=" must be given, with csv in it.', INVALID_STATUS)
+    units = {} if "nounits" in options else UNITS
     names = [field.strip() for field in fields.split(",")]
-    options = form.split(",")
-    with_units = "nounits" not in options
-    rows = [_facts(index, gpu, len(gpus)) for index, gpu in enumerate(gpus)]
-    known = _facts(0, gpus[0], 1)
     for name in names:
         if name not in known:
-            raise SystemExit(f'Field "{name}" is not a valid field to query.\n')
-    lines = []
-    if "noheader" not in options:
-        lines.append(", ".join(f"{n} [{known[n][1]}]" if known[n][1] and with_units else n for n in names))
-    for row in rows:
-        cells = [f"{row[n][0]} {row[n][1]}" if row[n][1] and with_units else row[n][0] for n in names]
-        lines.append(", ".join(cells))
-    return "\n".join(lines)
+            raise Refused(f'Field "{name}" is not a valid field to query.', INVALID_STATUS)
+    lines = [] if "noheader" in options else [[f"{n} [{units[n]}]" if n in units else n for n in names]]
+    lines += [[f"{row[n]} {units[n]}" if n in units else row[n] for n in names] for row in rows]
+    return "\n".join(", ".join(cells) for cells in lines)
 
 
-def _list(gpus: list[dict[str, Any]]) -> str:
-    rows = (_facts(index, gpu, len(gpus)) for index, gpu in enumerate(gpus))
-    return "\n".join(f"GPU {row['index'][0]}: {row['name'][0]} (UUID: {row['uuid'][0]})" for row in rows)
+def _list(rows: list[Facts]) -> str:
+    return "\n".join(f"GPU {row['index']}: {row['name']} (UUID: {row['uuid']})" for row in rows)
 
 
-def _table(gpus: list[dict[str, Any]]) -> str:
+def _table(rows: list[Facts], cuda: str) -> str:
+    driver = rows[0]["driver_version"]
     rule = "+" + "-" * 89 + "+"
-    first = gpus[0]
-    head = f"| NVIDIA-SMI {first['driver']:<22} Driver Version: {first['driver']:<14} CUDA Version: {first['cuda']}"
-    lines = [rule, f"{head:<90}|", rule]
-    lines.append(f"{'| GPU  Name (simulated)              Bus-Id           |    Memory-Usage | GPU-Util':<90}|")
-    lines.append(rule)
-    for index, gpu in enumerate(gpus):
-        facts = _facts(index, gpu, len(gpus))
-        used, total = facts["memory.used"][0], facts["memory.total"][0]
-        memory = f"{used}MiB / {total}MiB"
-        line = f"| {index:>3}  {gpu['name']:<30} {facts['pci.bus_id'][0]} | {memory:>20} |   0%"
-        lines.append(f"{line:<90}|")
-    lines += [rule, "", rule, f"{'| Processes:':<90}|", f"{'|  No running processes found':<90}|", rule]
-    return "\n".join(lines)
+    lines = [
+        rule,
+        f"| NVIDIA-SMI {driver:<22} Driver Version: {driver:<14} CUDA Version: {cuda}",
+        rule,
+        "| GPU  Name (simulated)               Bus-Id           |         Memory-Usage | GPU-Util",
+        rule,
+    ]
+    for row in rows:
+        memory = f"{row['memory.used']}MiB / {row['memory.total']}MiB"
+        lines.append(f"| {row['index']:>3}  {row['name']:<30} {row['pci.bus_id']} | {memory:>20} |       0%")
+    lines += [rule, "", rule, "| Processes:", "|  No running processes found", rule]
+    return "\n".join(f"{line:<90}|" if line.startswith("|") else line for line in lines)
 
 
-def _details(gpus: list[dict[str, Any]]) -> str:
+def _details(rows: list[Facts], cuda: str) -> str:
     lines = [
         "",
         "==============NVSMI LOG==============",
         "",
-        f"{'Driver Version':<42}: {gpus[0]['driver']}",
-        f"{'CUDA Version':<42}: {gpus[0]['cuda']}",
-        f"{'Attached GPUs':<42}: {len(gpus)}",
+        f"{'Driver Version':<42}: {rows[0]['driver_version']}",
+        f"{'CUDA Version':<42}: {cuda}",
+        f"{'Attached GPUs':<42}: {rows[0]['count']}",
     ]
-    for index, gpu in enumerate(gpus):
-        facts = _facts(index, gpu, len(gpus))
+    for row in rows:
         lines += [
-            f"GPU {facts['pci.bus_id'][0]}",
-            f"    {'Product Name':<38}: {gpu['name']}",
-            f"    {'GPU UUID':<38}: {facts['uuid'][0]}",
+            f"GPU {row['pci.bus_id']}",
+            f"    {'Product Name':<38}: {row['name']}",
+            f"    {'GPU UUID':<38}: {row['uuid']}",
             "    FB Memory Usage",
-            *(f"        {label:<34}: {facts[f'memory.{label.lower()}'][0]} MiB" for label in ("Total", "Used", "Free")),
+            f"        {'Total':<34}: {row['memory.total']} MiB",
+            f"        {'Used':<34}: {row['memory.used']} MiB",
+            f"        {'Free':<34}: {row['memory.free']} MiB",
             "    Utilization",
-            f"        {'Gpu':<34}: 0 %",
+            f"        {'Gpu':<34}: {row['utilization.gpu']} %",
             "    Temperature",
-            f"        {'GPU Current Temp':<34}: {facts['temperature.gpu'][0]} C",
+            f"        {'GPU Current Temp':<34}: {row['temperature.gpu']} C",
             f"    {'Processes':<38}: None",
         ]
     return "\n".join(lines)
 
 
+APP_FIELDS = ("gpu_name", "gpu_bus_id", "gpu_uuid", "pid", "process_name", "name", "used_memory", "used_gpu_memory")
+_WITH_VALUE = ("-i", "--id", "-d", "--display")
+_QUERIES = ("--query-gpu", "--query-compute-apps")
+
+
 def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
     """What ``nvidia-smi`` prints for these arguments.
 
-    :raises SystemExit: With the message and exit status of a call that it does not know.
+    :raises Refused: It does not know such a call, or such a device.
     """
-    values: dict[str, str] = {}
+    given: dict[str, str] = {}
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
-        values[name] = value if equals or name not in ("-i", "--id", "-d", "--display") else next(rest, "")
-    chosen = next((values[name] for name in ("-i", "--id") if name in values), "")
-    numbers = [int(number) for number in chosen.split(",") if number.strip().isdigit()]
-    if any(number >= len(gpus) for number in numbers):
-        raise SystemExit("No devices were found")
-    shown = [gpu for index, gpu in enumerate(gpus) if not numbers or index in numbers]
-    form = values.get("--format", "")
-    if "--query-gpu" in values:
-        return _query(shown, values["--query-gpu"], form)
-    if "--query-compute-apps" in values:
-        return "" if "noheader" in form else ", ".join(values["--query-compute-apps"].split(","))
-    if "-L" in values or "--list-gpus" in values:
-        return _list(shown)
-    if "-q" in values or "--query" in values:
-        return _details(shown)
-    unknown = [name for name in values if name not in ("-i", "--id")]
+        given[name] = value if equals or name not in _WITH_VALUE else next(rest, "")
+    unknown = given.keys() - {*_WITH_VALUE, *_QUERIES, "--format", "-L", "--list-gpus", "-q", "--query"}
     if unknown:
-        raise SystemExit(f"Invalid combination of input arguments. Please run 'nvidia-smi -h' for help. ({unknown[0]})")
-    return _table(shown)
+        raise Refused(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
+    rows = [_facts(index, gpu, len(gpus)) for index, gpu in enumerate(gpus)]
+    wanted = [number.strip() for number in (given.get("-i") or given.get("--id") or "").split(",") if number]
+    shown = [row for row in rows if not wanted or row["index"] in wanted or row["uuid"] in wanted]
+    if len(shown) < len(wanted) or not shown:
+        raise Refused("No devices were found", NO_DEVICE_STATUS)
+    form = given.get("--format", "")
+    if "--query-gpu" in given:
+        return _csv(shown, rows[0].keys(), given["--query-gpu"], form)
+    if "--query-compute-apps" in given:
+        return _csv([], APP_FIELDS, given["--query-compute-apps"], form)
+    if given.keys() & {"-L", "--list-gpus"}:
+        return _list(shown)
+    cuda = gpus[0]["cuda"]
+    return _details(shown, cuda) if given.keys() & {"-q", "--query"} else _table(shown, cuda)
 
 
 def main() -> None:
@@ -221,7 +244,11 @@ def main() -> None:
     if machine["failure"]:
         sys.stdout.write(f"{machine['failure']}\n")
         sys.exit(FAILED_STATUS)
-    text = answer(machine["gpus"], sys.argv[2:])
+    try:
+        text = answer(machine["gpus"], sys.argv[2:])
+    except Refused as refusal:
+        sys.stdout.write(f"{refusal}\n")
+        sys.exit(refusal.status)
     sys.stdout.write(f"{text}\n" if text else "")
 
 

@@ -67,6 +67,8 @@ class Site:
     shell: str
     environment: dict[str, str]
     children: Children
+    settings: Path | None
+    """The instance's own ``/etc/environment``, which is read at each login; None where it has none."""
 
 
 class _Output(asyncio.Protocol):
@@ -115,7 +117,7 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes], site: Site) -> 
     """Runs what a client asked for, a command or a login shell, with or without a terminal."""
     command = process.command
     arguments = [site.shell, "-c", command] if command is not None else [f"-{Path(site.shell).name}"]
-    environment = site.environment | _session_variables(process)
+    environment = site.environment | _session_variables(process) | _settings(site.settings)
     terminal = None
     if process.term_type is None:
         theirs_in, ours_in = os.pipe()
@@ -192,7 +194,8 @@ class _Exchange:
             silent = copied == before and all(output.waiting_for_more for output in open_still)
             if silent or gone.done():
                 return
-            await asyncio.wait([*(output.ended for output in open_still), gone], timeout=QUIET_S)
+            waited_for = [*(output.ended for output in open_still), gone]
+            await asyncio.wait(waited_for, timeout=QUIET_S, return_when=asyncio.FIRST_COMPLETED)
 
     def _finish(self, code: int) -> None:
         with contextlib.suppress(OSError):  # the client closed the channel meanwhile
@@ -249,6 +252,19 @@ def _session_variables(process: asyncssh.SSHServerProcess[bytes]) -> dict[str, s
     }
 
 
+def _settings(file: Path | None) -> dict[str, str]:
+    """What an ``/etc/environment`` says, read as pam_env does: no expansion, one pair of quotes around a value."""
+    if file is None:
+        return {}
+    variables = {}
+    for line in file.read_text(errors="replace").splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and name.isidentifier():
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            variables[name] = value[1:-1] if quoted else value
+    return variables
+
+
 def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -256,6 +272,14 @@ def _take_terminal() -> None:
 def _resize(terminal: int, size: tuple[int, int, int, int]) -> None:
     columns, rows, width, height = size
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, width, height))
+
+
+class _Files(asyncssh.SFTPServer):
+    """Files as the instance sees them. OpenSSH's ``scp`` calls a transfer failed that ends without an exit status."""
+
+    def exit(self) -> None:
+        with contextlib.suppress(OSError):  # the channel is closed already
+            self.channel.exit(0)
 
 
 class _Login(asyncssh.SSHServer):
@@ -344,7 +368,7 @@ class Gate:
                 server_factory=lambda: _Login(self),
                 server_host_keys=[self._host_keys(other_key)],
                 process_factory=lambda process: run_command(process, self._site),
-                sftp_factory=True,
+                sftp_factory=_Files,
                 allow_scp=True,
                 encoding=None,
                 line_editor=False,
