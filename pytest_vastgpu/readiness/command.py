@@ -114,7 +114,7 @@ class CommandAdapter:
         While its process lives, no word in its log can condemn a server of which nothing is known.
         """
         if seen.exit_code is not None:
-            return Failed(judge_log(seen.log, exit_code=seen.exit_code).verdict)
+            return Failed(judge_log(seen.log, context=f"gpus={workload.gpus}", exit_code=seen.exit_code).verdict)
         probe = seen.probes.get("answers")
         answers = asking.answers(probe.stdout) if probe else {}
         ready = answers.get("ready")

@@ -8,6 +8,8 @@ from enum import IntEnum
 
 MAX_CHARS = 4000
 """Longer lines are read up to here: causes are told in their beginning."""
+MAX_CHATTER_CHARS = 300
+"""The same for information: a server prints its whole configuration in one line."""
 
 
 class Level(IntEnum):
@@ -30,8 +32,8 @@ class Line:
     level: Level
     printed: str
     """As it was printed, without colours and white space around it."""
-    code: bool
-    """A frame of a traceback: source code, which names every error that could happen, not the one that did."""
+    dull: bool
+    """A frame of a traceback (code names every error that could happen, not the one that did), or an access log."""
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -57,8 +59,9 @@ _LEVEL = re.compile(
 )
 _LEVEL_WITHIN = 160
 """Levels stand in front."""
-_CODE = re.compile(
+_DULL = re.compile(
     r"""\s*(?:
+        INFO:\ .*"[A-Z]+\ /\S*\ HTTP/ |
         File\ "[^"]*",\ line\ \d | [\^~\s]+$
       | (?:raise|return|await|assert|with|for|if|elif|except|yield)\s | self\.\w+[\w.]*\(? | super\(\) | sys\.exit\(
     )""",
@@ -69,9 +72,12 @@ _CODE = re.compile(
 def read_line(raw: str) -> Line:
     """A line as printed, made ready to be matched."""
     printed = _COLOUR.sub("", raw[:MAX_CHARS]).rstrip()
+    level = _level(printed)
+    if level is Level.CHATTER:
+        printed = printed[:MAX_CHATTER_CHARS]
     prefix = _PREFIX.match(printed)
     text = printed[prefix.end() :] if prefix else printed
-    return Line(text, _level(printed), printed.strip(), bool(_CODE.match(text)))
+    return Line(text, level, printed.strip(), bool(_DULL.match(text)))
 
 
 def _level(printed: str) -> Level:

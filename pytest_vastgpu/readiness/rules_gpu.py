@@ -20,6 +20,8 @@ _ANOTHER = "another host is tried; nothing in the workload caused this"
 _NEWER_DRIVER = "a host with a newer driver is tried; an image for an older CUDA would run on more hosts"
 _NEWER_CARD = "a GPU of a newer generation is tried: ask for it with compute_cap"
 _MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
+_GPU_RENTED = r"^(?!.*gpus=0)"
+"""Whoever rented no GPU finds none."""
 _CUDA = "CUDA runtime"
 _NVML = "nvidia-smi and NVML"
 _KERNEL = "NVIDIA kernel module"
@@ -67,7 +69,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INFRA_FATAL,
         (
             r"uncorrectable ECC error|CUDA_ERROR_ECC_UNCORRECTABLE|double[- ]bit ECC",
-            r"Xid \(.*\): (?:48|63|64|92|94|95|140|160|171|172)\b",
+            r"Xid \(.*\): (?:48|64|94|95|140|171|172)\b",
             r"Remapping Failure Occurred\s*:\s*Yes",
             r"(?:Page Retirement|Retirement Pending|Pending)\s*:\s*Yes",
             r"[0-9A-F]{4,8}:[0-9A-F]{2}:[0-9A-F]{2}\.\d\s+(?:On|Off)\s*\|\s+[1-9]\d*\s*\|",
@@ -359,6 +361,7 @@ RULES: tuple[Rule, ...] = (
         "the driver's library is not in the container; " + _ANOTHER,
         "Triton",
         unless=r"lcudart",
+        context=_GPU_RENTED,
     ),
     Rule(
         "no_gpu_in_container",
@@ -375,6 +378,7 @@ RULES: tuple[Rule, ...] = (
         _TORCH,
         chatty=True,
         unless=r"Gloo|CPU platform|libcudart",
+        context=_GPU_RENTED,
     ),
     Rule(
         "cuda_not_available_in_container",
@@ -384,6 +388,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "the host gave the container no GPU; " + _ANOTHER,
         _TORCH,
+        context=_GPU_RENTED,
     ),
     Rule(
         "shm_too_small",

@@ -11,7 +11,7 @@ from pytest_vastgpu.readiness.rules import Weight
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 _HUB = "huggingface_hub"
 _GOES_ON = r"thrown while requesting|Retrying in|Retry attempt|Retrying\.\.\.|will retry|trying to resume"
-_PLACE = r"(?:huggingface\.co|\bhf\.co|hf-mirror|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|github\.com|githubusercontent|pypi\.org|pythonhosted)"
+_PLACE = r"(?:huggingface\.co|\bhf\.co|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|github\.com|githubusercontent|pypi\.org|pythonhosted)"
 _DOWN = (
     r"(?:ConnectTimeout|Connect(?:ion)?Error|ConnectionRefused|NewConnectionError|Max retries exceeded|ReadTimeout|Read timed out|timed out"
     r"|Connection (?:refused|reset|aborted)|i/o timeout|TLS handshake timeout|Network is unreachable|No route to host|RemoteDisconnected)"

@@ -39,10 +39,19 @@ RULES: tuple[Rule, ...] = (
         channels=CONTAINER,
     ),
     Rule(
+        "registry_not_usable",
+        FailureClass.WORKLOAD_FATAL,
+        (r"dial tcp (?:10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.)\d",),
+        "the registry in the image's name has an address that only its own network reaches",
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
         "registry_unreachable_from_host",
         FailureClass.INFRA_FATAL,
         (
             PUBLIC + r".*" + _LINE_DOWN,
+            _LINE_DOWN + r".*" + PUBLIC,
             _PULL + r".*(?:i/o timeout|TLS handshake timeout|connection (?:reset by peer|timed out)|server misbehaving"
             r"|temporary failure in name resolution|network is unreachable|no route to host|Client\.Timeout"
             r"|http2: client connection lost|lookup .* on .*:53.*timeout)",

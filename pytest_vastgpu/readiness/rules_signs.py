@@ -88,6 +88,7 @@ RULES: tuple[Rule, ...] = (
         r"curl: \((?:28|52|56)\)|Empty reply|Connection reset|timed out",
         channels=_CURL,
     ),
+    _warm("no_model_listed_yet", "OpenAI-compatible servers", r"\"(?:data|models)\":\s*\[\s*\]", channels=_CURL),
     _ready(
         "models_endpoint_ok",
         "OpenAI-compatible servers",

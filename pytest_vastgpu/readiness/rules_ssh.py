@@ -23,8 +23,6 @@ _CUT = (
     r"Connection (?:closed|reset) by (?:remote host|\S+ port \d+|authenticating user)",
     r"Connection to \S+ (?:port \d+ )?(?:timed out|closed by remote host)",
     r"ssh_dispatch_run_fatal|ssh_exchange_identification",
-    r"client_loop: send disconnect|Broken pipe",
-    r"Timeout, server \S+ not responding",
 )
 _KEY_REFUSED = (r"Permission denied \((?:publickey|[\w,-]*publickey[\w,-]*)\)", r"No supported authentication methods")
 
@@ -166,8 +164,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.READY,
         (
             r"^Authenticated to |Authentication succeeded|Entering interactive session",
-            r"^Last login: ",
-            r"root@\S+:[~/]\S*[#$]",
+            r"^Last login: |root@\S+:[~/]\S*[#$]|^Welcome to vast\.ai|^Have fun!",
         ),
         "",
         _OPENSSH,

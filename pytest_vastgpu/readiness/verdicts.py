@@ -114,7 +114,7 @@ class LogReader:
         over = exit_code is not None or (complete and not self._ready and self._newest_error > self._newest_sign)
         if over or Weight.END in self._first:
             return self._lost(exit_code) if self._ready else self._failed(exit_code, over or complete)
-        sign = self._ready or self._sign
+        sign = self._ready if self._ready and self._channel is Channel.SERVER_LOG else self._sign
         return sign.verdict() if sign else self._nothing()
 
     def _failed(self, exit_code: int | None, certain: bool) -> Verdict:
@@ -150,7 +150,7 @@ class LogReader:
         if not raw or raw.isspace():
             return
         line = read_line(raw)
-        if line.code:
+        if line.dull:
             return
         self.progress = progress_of(line.text) or self.progress
         rule = _match(line, self._rules)
@@ -165,7 +165,7 @@ class LogReader:
                 self._ready = found
                 self._first.clear()
             return
-        if line.level < Level.PLAIN:
+        if line.level < Level.PLAIN and self._channel is Channel.SERVER_LOG:
             weight = Weight.HINT if weight is Weight.CAUSE else weight
         elif weight in (Weight.HINT, Weight.SYMPTOM):
             self._newest_error = self._number
@@ -203,32 +203,30 @@ class Judgement(NamedTuple):
 
 _KEPT = 32
 _lock = threading.Lock()
-_readers: OrderedDict[tuple[str, str], LogReader] = OrderedDict()
-"""Readers by kind of server and by what they have read: a log is asked about ten times a second while it grows."""
+_readers: OrderedDict[tuple[str, str, str], LogReader] = OrderedDict()
+"""Readers by kind of server, context and what they have read: a growing log is asked about ten times a second."""
 
 
-def judge_log(log: str, *, server: str = "", exit_code: int | None = None) -> Judgement:
+def judge_log(log: str, *, server: str = "", context: str = "", exit_code: int | None = None) -> Judgement:
     """What a server's log says, each line of it read once however often it is asked about while it grows.
 
     :param log: All of it so far, from the first byte of this start.
     :param server: Kind of server, e.g. ``vllm``; empty where it is not known.
+    :param context: What else is known, e.g. ``gpus=0``.
     :param exit_code: The server's, or None while it runs.
     """
     with _lock:
-        known = max((key for key in _readers if key[0] == server and log.startswith(key[1])), default=None, key=_length)
-        reader = _readers.pop(known) if known else LogReader(server=server)
-        reader.feed(log[len(known[1]) if known else 0 :])
+        known = [key for key in _readers if key[:2] == (server, context) and log.startswith(key[2])]
+        longest = max(known, key=lambda key: len(key[2]), default=None)
+        reader = _readers.pop(longest) if longest else LogReader(server=server, context=context)
+        reader.feed(log[len(longest[2]) if longest else 0 :])
         if exit_code is None:
-            _readers[server, log] = reader
+            _readers[server, context, log] = reader
             if len(_readers) > _KEPT:
                 _readers.popitem(last=False)
         else:
             reader.finish()
         return Judgement(reader.verdict(exit_code), reader.progress)
-
-
-def _length(key: tuple[str, str]) -> int:
-    return len(key[1])
 
 
 def _match(line: Line, rules: Sequence[Rule]) -> Rule | None:

@@ -120,13 +120,14 @@ class VllmAdapter:
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """Ready by its answers; lost by its end, by its log, or by a GPU that went away."""
+        context = f"gpus={workload.gpus}"
         if seen.exit_code is not None:
-            return Failed(judge_log(seen.log, server="vllm", exit_code=seen.exit_code).verdict)
+            return Failed(judge_log(seen.log, server="vllm", context=context, exit_code=seen.exit_code).verdict)
         probe = seen.probes.get("answers")
         served = _served(workload.model, asking.answers(probe.stdout) if probe else {})
         if served is not None:
             return served
-        judged = judge_log(seen.log, server="vllm")
+        judged = judge_log(seen.log, server="vllm", context=context)
         if judged.verdict.failure_class in FINAL:
             return Failed(judged.verdict)
         lost = gpu_trouble(workload, seen.probes.get("gpu"))
