@@ -123,7 +123,7 @@ def probe() -> Isolation:
     tried: list[str] = []
     ways: tuple[How, ...] = ("root", "user") if os.getuid() == 0 else ("user",)
     for how in ways:
-        complaint = _attempt(how)
+        complaint = complaint_about(how)
         if not complaint:
             return Isolation(how)
         tried.append(complaint)
@@ -132,7 +132,8 @@ def probe() -> Isolation:
     )
 
 
-def _attempt(how: How) -> str:
+def complaint_about(how: How) -> str:
+    """What the system says when a child process tries this isolation; empty where it works."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -8,6 +8,7 @@ import fcntl
 import functools
 import os
 import pty
+import shutil
 import signal
 import socket
 import struct
@@ -369,7 +370,7 @@ class Gate:
                 server_host_keys=[self._host_keys(other_key)],
                 process_factory=lambda process: run_command(process, self._site),
                 sftp_factory=_Files,
-                allow_scp=True,
+                allow_scp=shutil.which("scp") is None,  # the real one, if there is, goes through the shell as it should
                 encoding=None,
                 line_editor=False,
                 password_auth=False,

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.container import Container
+from pytest_vastgpu.local.isolation import How
 from pytest_vastgpu.local.isolation import Isolation
 from pytest_vastgpu.local.nursery import Nursery
 from pytest_vastgpu.local.processes import descendants
@@ -81,18 +82,21 @@ def test_stop_and_start_keep_the_disk(tmp_path: Path) -> None:
         assert again.log() == "up\nup\n"
 
 
-@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "not_isolated"])
-def test_destroy_leaves_no_process_file_or_port(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
-) -> None:
-    if not isolated:
-        monkeypatch.setattr(Nursery, "isolation", lambda _: Isolation("none", "for this test"))
+@pytest.mark.parametrize("how", ["root", "user", "none"])
+def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How) -> None:
+    if how != "none":
+        attempt = f"from pytest_vastgpu.local import isolation; print(isolation.complaint_about({how!r}), end='')"
+        complaint = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
+        if complaint:
+            pytest.skip(complaint)
+    monkeypatch.setattr(Nursery, "isolation", lambda _: Isolation(how, "for this test"))
     with Yard(tmp_path) as yard:
         before = set(descendants(os.getpid()))
         container = yard.start_one(
             onstart="setsid nohup sleep 86002 > /dev/null 2>&1 &", direct=True, ports=((8000, "tcp"),)
         )
-        assert container.isolation.isolated == isolated or isolated
+        hidden = yard.ssh(container, f"test -d /proc/{os.getpid()}").returncode == 1
+        assert hidden == (how != "none")
         # A double fork, as daemons do: its parent is gone when the instance is destroyed.
         started = "(setsid nohup sleep 86003 > /dev/null 2>&1 &); until pgrep -f 'sleep 8600[3]'; do sleep 0.02; done"
         assert yard.ssh(container, started).stdout
