@@ -43,6 +43,8 @@ try:
 except ImportError:  # PyYAML was built without libyaml: the same, slower
     from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment]
 
+_UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What PyYAML's safe loader raises for foreign text: the last ones for tags it knows on values that do not fit them."""
 _MARKS = re.compile(rb"^(?:---(?=[ \t\r\n]|\Z)|\.\.\.[ \t]*(?:\r?\n|\Z))", re.MULTILINE)
 
 
@@ -73,7 +75,7 @@ def parse(data: bytes, *, continued: bool = False) -> Parsed:
     for start, chunk, closed in _documents(data):
         try:
             content = yaml.load(chunk.decode("utf-8-sig"), Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except _UNREADABLE as error:
             if first:
                 damage = _where(error, data.count(b"\n", 0, start))
             else:

@@ -151,3 +151,21 @@ def test_pruning_keeps_what_counts() -> None:
     assert kept.evidence == {item.id: item for item in many[:KEPT_PER_MACHINE]}
     assert kept.machines == {2: Entry(ban=Ban(until=now + 1)), 3: Entry(extra={"a": 1})}
     assert pruned(kept, now) == kept
+
+
+@given(BOOKS, st.data())
+@settings(max_examples=100)
+def test_no_damage_raises_and_none_takes_later_records_along(book: Book, data: st.DataObject) -> None:
+    text = bytearray(snapshot_text(book))
+    for _ in range(data.draw(st.integers(1, 5))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b"\x00\t\n :-[]{}!&*?|'\"%@\xff0a"))
+    item = Evidence("after", 1_800_000_000.0, 42, FailureClass.READY)
+    parsed = parse(bytes(text) + b"\n..." + record_text(item))
+    assert parsed.newer or "after" in parsed.book.evidence
+
+
+@pytest.mark.parametrize(
+    "text", ["a: !!timestamp x", "a: !!bool x", "a: !!int ''", "a: !!float .", "? [a]\n: b", "!!set {a}"]
+)
+def test_values_that_do_not_fit_their_tags(text: str) -> None:
+    assert parse(text.encode()).damage
