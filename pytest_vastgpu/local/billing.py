@@ -18,9 +18,8 @@ _FREE_OF_STORAGE = frozenset({"offline"})
 
 @dataclass(frozen=True)
 class Rates:
-    """Prices of one instance."""
+    """Prices of one instance that stay as they are; a bid on its GPUs can change."""
 
-    gpu_usd_h: float
     storage_usd_gb_month: float
     disk_gb: float
     inet_down_usd_gb: float
@@ -33,11 +32,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Change:
-    """A state began."""
+    """A state, or a price, began."""
 
     at: float
     """Epoch seconds."""
     state: str
+    gpu_usd_h: float
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,16 @@ def bill(rates: Rates, changes: Sequence[Change], until: float, down_gb: float =
     :param until: Epoch seconds; now, or when it was destroyed.
     """
     ends = [change.at for change in changes[1:]] + [until]
-    gpu_s = storage_s = 0.0
+    gpu_s = gpu_usd = storage_s = 0.0
     for change, end in zip(changes, ends, strict=True):
         # A clock that is set back must not earn the renter money.
         seconds = max(0.0, end - change.at)
-        gpu_s += seconds if change.state in _GPU_STATES else 0.0
+        if change.state in _GPU_STATES:
+            gpu_s += seconds
+            gpu_usd += seconds * change.gpu_usd_h / 3600
         storage_s += 0.0 if change.state in _FREE_OF_STORAGE else seconds
     return Bill(
-        gpu_usd=gpu_s * rates.gpu_usd_h / 3600,
+        gpu_usd=gpu_usd,
         storage_usd=storage_s * rates.storage_usd_h / 3600,
         transfer_usd=down_gb * rates.inet_down_usd_gb + up_gb * rates.inet_up_usd_gb,
         gpu_seconds=gpu_s,

@@ -76,13 +76,13 @@ def parse_query(body: object, most: int) -> Query:
     kind = body.get("type") or "on-demand"
     if kind not in _BIDS:
         raise QueryInvalid(f"q.type: Input should be 'on-demand', 'bid' or 'reserved', not {kind!r}")
-    conditions: list[Condition] = []
+    found: list[Condition] = []
     for field, tests in {**_DEFAULTS, **body}.items():
         if field not in _NO_FILTERS:
-            conditions += _conditions(field, tests)
+            found += conditions(field, tests)
     limit = body.get("limit")
     return Query(
-        conditions=tuple(conditions),
+        conditions=tuple(found),
         order=_order(body.get("order")),
         limit=most if limit is None else max(0, min(most, int(_number("limit", limit)))),
         storage_gb=_number("allocated_storage", body.get("allocated_storage", DEFAULT_STORAGE_GB)),
@@ -102,7 +102,7 @@ def evaluate(query: Query, rows: Sequence[Row]) -> list[Row]:
 
     found = [row for row in found if all(condition.holds(value(row, condition.field)) for condition in by_price)]
     for field, descending in reversed(query.order):
-        found.sort(key=lambda row, field=field: _rank(value(row, field)), reverse=descending)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        found.sort(key=lambda row, field=field: rank(value(row, field)), reverse=descending)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     return [priced(row, query.storage_gb, bid=query.bid) for row in found[: query.limit]]
 
 
@@ -126,14 +126,18 @@ def _value(row: Row, field: str) -> Any:
     return row.get(field)
 
 
-def _rank(value: object) -> tuple[int, Any]:
+def rank(value: object) -> tuple[int, Any]:
     """Numbers before texts before nothing, so that a mixed column sorts."""
     if isinstance(value, (int, float)):
         return (0, value)
     return (1, value) if isinstance(value, str) else (2, 0)
 
 
-def _conditions(field: str, tests: object) -> list[Condition]:
+def conditions(field: str, tests: object) -> list[Condition]:
+    """The conditions on one field, as in ``{"gte": 1, "lte": 4}``.
+
+    :raises QueryInvalid: with the API's message.
+    """
     if not isinstance(tests, dict):
         raise QueryInvalid(f"q.{field}: Input should be a valid dictionary")
     name = _ALIASES.get(field, field)

@@ -1,0 +1,173 @@
+"""A local market for a test or a script: started, used and ended with a ``with`` statement.
+
+::
+
+    with LocalMarket(fleet={"machines": [{"gpu_name": "RTX 4090"}]}) as market:
+        subprocess.run(["vastai", "--url", market.url, "--api-key", market.api_key, "search", "offers"])
+        assert market.status()["alive"] == []
+
+The market is a process of its own. It ends with the ``with`` statement, with :meth:`LocalMarket.stop`, and also when
+this process dies, however that comes about; its instances end with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from pytest_vastgpu.errors import LocalMarketError
+
+_STOP_S = 30.0
+
+
+class LocalMarket:
+    """A local market in a process of its own.
+
+    :param fleet: A fleet file, or what would be in one; see :mod:`pytest_vastgpu.local.fleet`. None: this machine.
+    :param images: Entrypoints by image pattern, for instances of the args run type.
+    :param rate_limits: Whether Vast's minimum intervals between calls are enforced; None: as the fleet says, which is
+        yes where it says nothing.
+    :param port: On 127.0.0.1; 0 for a free one.
+    :param state_dir: Where instances keep their disks; None for a directory that is removed at the end.
+    """
+
+    def __init__(
+        self,
+        fleet: Path | Mapping[str, Any] | None = None,
+        *,
+        images: Mapping[str, str] | None = None,
+        rate_limits: bool | None = None,
+        port: int = 0,
+        state_dir: Path | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._images = dict(images or {})
+        self._rate_limits = rate_limits
+        self._port = port
+        self._state_dir = state_dir
+        self._process: subprocess.Popen[str] | None = None
+        self._lifeline = -1
+        self.url = ""
+        """``http://127.0.0.1:PORT``."""
+        self.api_key = ""
+        """The account's key."""
+        self.pid = 0
+
+    def __enter__(self) -> LocalMarket:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the market; on return it can be asked.
+
+        :raises LocalMarketError: with its own message, if it does not come up.
+        """
+        if self._process is not None:
+            raise LocalMarketError(f"this local market is running already, at {self.url}")
+        with tempfile.TemporaryDirectory(prefix="vastgpu-") as scratch, tempfile.TemporaryFile() as complaints:
+            theirs, self._lifeline = os.pipe()
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "pytest_vastgpu", "local", *self._arguments(Path(scratch), theirs)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    text=True,
+                    pass_fds=[theirs],
+                    start_new_session=True,  # Ctrl-C is for us; the market ends when we say so
+                )
+            finally:
+                os.close(theirs)
+            assert self._process.stdout is not None  # noqa: S101 -- it was asked for just above
+            try:
+                line = self._process.stdout.readline()
+                ready = json.loads(line) if line.startswith("{") else None
+            except BaseException:
+                self.stop()
+                raise
+            if ready is None:
+                code = self._process.wait()
+                self.stop()
+                complaints.seek(0)
+                said = complaints.read().decode(errors="replace").strip() or line.strip() or "it said nothing"
+                raise LocalMarketError(f"the local market did not start (exit code {code}): {_last_line(said)}")
+        self.url, self.api_key, self.pid = ready["url"], ready["api_key"], ready["pid"]
+
+    def stop(self) -> None:
+        """End the market and its instances. Does nothing if it has ended."""
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def status(self) -> dict[str, Any]:
+        """What is alive, what has ended, what it cost, how the API was called; see :mod:`pytest_vastgpu.local.status`.
+
+        :raises LocalMarketError: if the market does not answer.
+        """
+        try:
+            # A proxy for the way out is not for a server on this machine.
+            with httpx.Client(trust_env=False, timeout=30.0) as http:
+                answer = http.get(
+                    f"{self.url}/_market/status", headers={"Authorization": f"Bearer {self.api_key}"}
+                ).raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise LocalMarketError(f"the local market {self.url} does not answer: {error}") from error
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def _arguments(self, scratch: Path, lifeline: int) -> list[str]:
+        arguments = ["--port", str(self._port), "--lifeline", str(lifeline)]
+        if self._state_dir is not None:
+            arguments += ["--state-dir", str(self._state_dir)]
+        for pattern, command in self._images.items():
+            arguments += ["--image", f"{pattern}={command}"]
+        fleet = self._fleet_file(scratch)
+        return [*arguments, *(["--fleet", str(fleet)] if fleet else [])]
+
+    def _fleet_file(self, scratch: Path) -> Path | None:
+        if isinstance(self._fleet, Path):
+            if self._rate_limits is None:
+                return self._fleet
+            import yaml  # only who mixes a file with a parameter needs it
+
+            fleet = yaml.safe_load(self._fleet.read_text(encoding="utf-8")) or {}
+        else:
+            if self._fleet is None and self._rate_limits is None:
+                return None
+            fleet = dict(self._fleet or {})
+        if self._rate_limits is not None:
+            fleet["market"] = {**fleet.get("market", {}), "rate_limits": self._rate_limits}
+        file = scratch / "fleet.yaml"
+        # JSON is YAML, except for infinity.
+        file.write_text(json.dumps(fleet, indent=2).replace(": Infinity", ": .inf"), encoding="utf-8")
+        return file
+
+
+def _last_line(text: str) -> str:
+    """The message itself, of what may be a traceback."""
+    return text.splitlines()[-1].removeprefix("vastgpu: ")

@@ -1,0 +1,92 @@
+"""One call of the API: who asks, and for what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pytest_vastgpu.local.market import Market
+from pytest_vastgpu.local.refusal import Refusal
+from pytest_vastgpu.local.refusal import invalid
+
+
+class Access(Enum):
+    """Who may call an endpoint."""
+
+    ANYONE = "anyone"
+    """Also without a key."""
+    ACCOUNT = "account"
+    OWN = "own"
+    """The account, and the container's key for its own instance."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A call, after it was admitted."""
+
+    market: Market
+    path: Mapping[str, Any]
+    """What the path names: ``instance_id``, ``offer_id`` …"""
+    query: Mapping[str, str]
+    body: Any
+    """The JSON body; None where there is none."""
+    user_agent: str
+    base_url: str
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The body, which must be an object or nothing.
+
+        :raises Refusal: if it is something else.
+        """
+        if self.body is None:
+            return {}
+        if not isinstance(self.body, dict):
+            raise Refusal(400, "invalid_request", "Invalid json body")
+        return self.body
+
+    def json_parameter(self, name: str, default: Any) -> Any:
+        """A query parameter that holds JSON.
+
+        :raises Refusal: if it does not.
+        """
+        text = self.query.get(name)
+        if text is None:
+            return default
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise Refusal(400, "invalid_request", f"Error in query parameters: {name} is not valid JSON") from error
+
+    def number(self, name: str) -> int:
+        """A whole number of the path.
+
+        :raises Refusal: if it is none.
+        """
+        try:
+            return int(self.path[name])
+        except ValueError:
+            raise invalid(f"invalid {name}") from None
+
+
+Handler = Callable[[Exchange], Awaitable[object]]
+"""Gives the JSON of the answer, or a ``starlette`` response."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One line of the API.
+
+    :param name: What limits and faults call it.
+    """
+
+    name: str
+    method: str
+    path: str
+    handler: Handler
+    access: Access = Access.ACCOUNT

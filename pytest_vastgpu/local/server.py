@@ -1,0 +1,241 @@
+"""The local market as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from filelock import FileLock
+from filelock import Timeout
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.app import make_app
+from pytest_vastgpu.local.fleet import BUILT_IN_IMAGES
+from pytest_vastgpu.local.fleet import Fleet
+from pytest_vastgpu.local.fleet import Host
+from pytest_vastgpu.local.fleet import read_fleet
+from pytest_vastgpu.local.life import Site
+from pytest_vastgpu.local.machine import this_machine
+from pytest_vastgpu.local.market import Market
+from pytest_vastgpu.local.nursery import close_nursery
+from pytest_vastgpu.local.nursery import nursery
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.local.instance import Instance
+
+_CREDIT_CHECK_S = 1.0
+_GRACE_S = 1
+"""Requests under way at the end get so long."""
+_LONGEST_SOCKET_PATH = 100
+"""The system allows a few bytes more."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where a market serves, and where it keeps what."""
+
+    tcp: socket.socket
+    unix: socket.socket
+    socket_path: Path
+    disks: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.tcp.getsockname()[1]}"
+
+
+def serve(
+    *,
+    port: int = 0,
+    fleet: Path | None = None,
+    images: Sequence[str] = (),
+    state_dir: Path | None = None,
+    lifeline: int | None = None,
+    api_key: str = "",
+) -> int:
+    """Serve a local market until SIGINT, SIGTERM or the end of the lifeline; then end its instances.
+
+    When it is up, one line of JSON goes to standard output: ``url``, ``api_key``, ``pid``, ``state_dir``.
+
+    :param port: On 127.0.0.1; 0 for a free one.
+    :param fleet: See :mod:`pytest_vastgpu.local.fleet`; None: this machine alone.
+    :param images: ``PATTERN=COMMAND`` each: what an image's entrypoint is.
+    :param state_dir: Where instances keep their disks; None for a directory that is removed at the end.
+    :param lifeline: A descriptor whose end of file ends the market.
+    :param api_key: The account's key; empty: a random one.
+    :returns: The exit code, 0.
+    :raises LocalMarketError: it cannot start: what is wrong with the fleet file, the port or the directory.
+    """
+    plan = read_fleet(fleet) if fleet else Fleet()
+    table = {**_image_table(images), **plan.images, **BUILT_IN_IMAGES}
+    # Whoever signals us wants an end in good order, not the default's sudden one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    with _state_directory(state_dir) as state, _sockets(state, port) as served:
+        if plan.this_machine:
+            plan = replace(plan, hosts=(Host(this_machine(served.disks)), *plan.hosts))
+        asyncio.run(_serve(plan, table, served, lifeline, api_key or secrets.token_hex(32)))
+    return 0
+
+
+async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline: int | None, api_key: str) -> None:
+    site = Site(served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed, _vanish)
+    market = Market(fleet, site, api_key)
+    market.site = replace(site, vanish=market.vanish)
+    config = uvicorn.Config(
+        make_app(market),
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    if lifeline is not None:
+        _hold(lifeline, server)
+    watch = asyncio.gather(_watch_credit(market), _warm_up())
+    ready = {"url": served.url, "api_key": api_key, "pid": os.getpid(), "state_dir": str(served.disks.parent)}
+    # The sockets listen already, so whoever reads this line can connect.
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
+    try:
+        await server.serve(sockets=[served.tcp, served.unix])
+    finally:
+        watch.cancel()
+        await market.destroy_all()
+        close_nursery()
+
+
+def _vanish(_: Instance) -> None:
+    raise AssertionError("a site belongs to a market")
+
+
+async def _warm_up() -> None:
+    """Have ready what the first instance would have to wait for. Where it fails, that instance says why."""
+    with suppress(LocalMarketError):
+        await nursery()
+
+
+async def _watch_credit(market: Market) -> None:
+    while True:
+        await asyncio.sleep(_CREDIT_CHECK_S)
+        await market.stop_what_cannot_be_paid()
+
+
+def _hold(lifeline: int, server: uvicorn.Server) -> None:
+    """End the server when the other end of the lifeline is closed."""
+    loop = asyncio.get_running_loop()
+
+    def pulled() -> None:
+        if not os.read(lifeline, 4096):
+            loop.remove_reader(lifeline)
+            server.should_exit = True
+
+    os.set_blocking(lifeline, False)
+    loop.add_reader(lifeline, pulled)
+
+
+class _Connection(H11Protocol):
+    """A connection that a fault can cut."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn itself
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "connection": self}
+
+    def cut(self) -> None:
+        """End it here and now: the client sees a reset or an answer that breaks off."""
+        self.transport.close()
+
+
+def _image_table(images: Sequence[str]) -> dict[str, str]:
+    table = {}
+    for entry in images:
+        pattern, equals, command = entry.partition("=")
+        if not (equals and pattern.strip() and command.strip()):
+            raise LocalMarketError(f"--image {entry!r}: it must be PATTERN=COMMAND, like 'me/server*=python -m server'")
+        table[pattern.strip()] = command.strip()
+    return table
+
+
+@contextmanager
+def _state_directory(wanted: Path | None) -> Iterator[Path]:
+    """A directory that only this market uses. What an earlier one has left in it is removed."""
+    state = wanted if wanted is not None else _own_directory()
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(state / "market.lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LocalMarketError(
+            f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
+        ) from None
+    except OSError as error:
+        raise LocalMarketError(f"the state directory {state} cannot be used: {error}") from error
+    try:
+        shutil.rmtree(state / "instances", ignore_errors=True)
+        (state / "instances").mkdir()
+        yield state
+    finally:
+        lock.release()
+        shutil.rmtree(state if wanted is None else state / "instances", ignore_errors=True)
+
+
+def _own_directory() -> Path:
+    """A fresh directory; those of markets that were killed are removed."""
+    parent = Path(tempfile.gettempdir()) / f"vastgpu-{os.getuid()}"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    for old in parent.glob("market-*"):
+        with suppress(Timeout, OSError), FileLock(old / "market.lock", timeout=0):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix="market-", dir=parent))
+
+
+@contextmanager
+def _sockets(state: Path, port: int) -> Iterator[Served]:
+    tcp = socket.socket()
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    unix = socket.socket(socket.AF_UNIX)
+    path = state / "api.sock"
+    short = None
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        short = Path(tempfile.mkdtemp(prefix="vastgpu-"))
+        path = short / "api.sock"
+    path.unlink(missing_ok=True)
+    try:
+        try:
+            tcp.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            way_out = "give another --port, or none for a free one" if taken else str(error)
+            raise LocalMarketError(f"port {port} on 127.0.0.1 cannot be used: {way_out}") from error
+        unix.bind(str(path))
+        for each in (tcp, unix):
+            each.listen(512)
+        yield Served(tcp, unix, path, state / "instances")
+    finally:
+        tcp.close()
+        unix.close()
+        path.unlink(missing_ok=True)
+        if short is not None:
+            short.rmdir()
