@@ -42,6 +42,7 @@ OUTPUT_LIMIT = 8 << 20
 """Bytes kept of each of stdout and stderr; of more, the middle is left out."""
 _SESSIONS = 8
 """Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; the rest is for killing."""
+_RETRY_S = 0.02
 _KILL_LIMIT_S = 2.0
 _LAST_WORDS_S = 0.1
 """A connection that breaks ends its channels first, and is known to be broken a moment later."""
@@ -208,38 +209,55 @@ class Connection:
         return self._transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout_s)
 
     @contextmanager
-    def session(self, deadline: float | None) -> Iterator[paramiko.Channel]:
-        """A channel to run one command on; waits while too many are open."""
+    def session(self, deadline: float | None, wanted: Callable[[], bool] = lambda: True) -> Iterator[paramiko.Channel]:
+        """A channel to run one command on; waits while too many are open.
+
+        :param deadline: On the clock of ``time.monotonic``; None: no limit.
+        :param wanted: The waiting ends when this is no longer so.
+        :raises OSError, EOFError, paramiko.SSHException: there is none to be had.
+        """
         with self._sessions:
-            while not self._free and self.alive:
+            while not self._free and self.alive and wanted():
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError("all sessions of the SSH connection are taken")
-                self._sessions.wait(1.0 if left is None else min(left, 1.0))  # a break wakes nobody up
-            if not self.alive:
-                raise paramiko.SSHException("not connected")
+                self._sessions.wait(
+                    1.0 if left is None else min(left, 1.0)
+                )  # neither a break nor a change of mind wakes us up
+            if not (self.alive and wanted()):
+                raise paramiko.SSHException("not connected, or no longer wanted")
             self._free -= 1
         try:
-            left = None if deadline is None else max(0.001, deadline - time.monotonic())
-            channel = self._transport.open_session(timeout=left)
-            try:
+            with self._open_session(deadline, wanted) as channel:
                 yield channel
-            finally:
-                channel.close()
         finally:
             with self._sessions:
                 self._free += 1
                 self._sessions.notify()
+
+    def _open_session(self, deadline: float | None, wanted: Callable[[], bool] = lambda: True) -> paramiko.Channel:
+        while True:
+            left = None if deadline is None else max(0.001, deadline - time.monotonic())
+            try:
+                return self._transport.open_session(timeout=left)
+            except paramiko.SSHException:
+                # The server has no session to give: it may allow fewer than we think, and OpenSSH still counts one that
+                # has just been closed. (The type says no more: of two threads refused at once, paramiko gives the
+                # ChannelException to one.)
+                late = deadline is not None and time.monotonic() + _RETRY_S >= deadline
+                if late or not (self.alive and wanted()):
+                    raise
+                time.sleep(_RETRY_S)
 
     def kill(self, pid: int) -> None:
         """Kill the command ``pid`` with its children. Outside of the sessions counted: it must not wait for them."""
         if not pid or not self.alive:
             return
         try:
-            channel = self._transport.open_session(timeout=_KILL_LIMIT_S)
-            execution.start(channel, f"sh -c {shlex.quote(kill_line(pid))}", _KILL_LIMIT_S)
             deadline = time.monotonic() + _KILL_LIMIT_S
-            execution.pump(channel, lambda _: None, lambda _: None, deadline=deadline)
+            with self._open_session(deadline) as channel:
+                execution.start(channel, f"sh -c {shlex.quote(kill_line(pid))}", _KILL_LIMIT_S)
+                execution.pump(channel, lambda _: None, lambda _: None, deadline=deadline)
         except BROKEN as error:
             _log.warning("could not kill process %d on the instance at %s: %s", pid, self.address, error)
 

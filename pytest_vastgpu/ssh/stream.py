@@ -83,7 +83,7 @@ class Stream:
     def _work(self) -> None:
         end = execution.End(None)
         try:
-            with self._connection.session(None) as channel:
+            with self._connection.session(None, lambda: not self._stopped) as channel:
                 with self._lock:
                     self._channel = channel
                     stopped = self._stopped

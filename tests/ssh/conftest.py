@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+NO_SSHD = "no sshd on this machine (apt-get install openssh-server)"
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Server:
 
     address: Address
     user: str
+    pid: int
     stop: Callable[[], None]
 
 
@@ -74,10 +76,10 @@ def start_asyncssh(folder: Path, key: KeyPair, mode: str = "plain") -> Server:
         process.communicate()  # closes its stdin
         assert process.returncode == 0
 
-    return Server(Address("127.0.0.1", port, "direct"), "root", stop)
+    return Server(Address("127.0.0.1", port, "direct"), "root", process.pid, stop)
 
 
-def start_sshd(folder: Path, key: KeyPair) -> Server:
+def start_sshd(folder: Path, key: KeyPair, more: str = "") -> Server:
     assert SSHD is not None
     host_key, authorized = _key_files(folder, key)
     if os.getuid() == 0:
@@ -89,7 +91,7 @@ def start_sshd(folder: Path, key: KeyPair) -> Server:
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {authorized}\n"
             "StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
             # A home of its own: what this machine's users have in their start files is not what is tested.
-            f"PermitRootLogin yes\nPidFile none\nSetEnv HOME={folder}\n"
+            f"PermitRootLogin yes\nPidFile none\nSetEnv HOME={folder}\n{more}\n"
         )
         process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
@@ -104,25 +106,19 @@ def start_sshd(folder: Path, key: KeyPair) -> Server:
         process.terminate()
         process.communicate()
 
-    return Server(Address("127.0.0.1", port, "direct"), getpass.getuser(), stop)
+    return Server(Address("127.0.0.1", port, "direct"), getpass.getuser(), process.pid, stop)
 
 
 @pytest.fixture(params=["asyncssh", "sshd"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, key: KeyPair) -> Iterator[Server]:
     """Each kind of server in turn."""
     if request.param == "sshd" and SSHD is None:
-        pytest.skip("no sshd on this machine (apt-get install openssh-server)")
+        pytest.skip(NO_SSHD)
     server = (start_sshd if request.param == "sshd" else start_asyncssh)(tmp_path, key)
-    with contextlib.closing(_Stopper(server)):
+    try:
         yield server
-
-
-@dataclass
-class _Stopper:
-    server: Server
-
-    def close(self) -> None:
-        self.server.stop()
+    finally:
+        server.stop()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import hashlib
 import os
 import queue
 import random
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,11 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
 from pytest_vastgpu.ssh.connection import TransferFailed
+from tests.ssh.conftest import NO_SSHD
+from tests.ssh.conftest import SSHD
 from tests.ssh.conftest import log_in
 from tests.ssh.conftest import start_asyncssh
+from tests.ssh.conftest import start_sshd
 
 if TYPE_CHECKING:
     from pytest_vastgpu.ssh.connection import Connection
@@ -149,6 +153,17 @@ def test_many_commands_at_once(connection: Connection) -> None:
     assert answers == [(f"{number} {number}\n", number) for number in range(50)]
 
 
+@pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
+def test_a_server_that_allows_few_sessions(tmp_path: Path, key: KeyPair) -> None:
+    server = start_sshd(tmp_path, key, "MaxSessions 2")
+    try:
+        with contextlib.closing(log_in(server, key)) as connection, ThreadPoolExecutor(12) as pool:
+            results = list(pool.map(lambda number: connection.run(f"echo {number}", timeout_s=60), range(12)))
+    finally:
+        server.stop()
+    assert [each.stdout for each in results] == [f"{number}\n" for number in range(12)]
+
+
 def test_probes_run_at_the_same_time(connection: Connection, tmp_path: Path) -> None:
     there, back = tmp_path / "there", tmp_path / "back"
     os.mkfifo(there)
@@ -225,6 +240,55 @@ def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, who
         connection.close()
         if who == "we close":
             server.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, when: str) -> None:
+    server = start_asyncssh(tmp_path, key)
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    try:
+        with contextlib.closing(log_in(server, key)) as connection, ThreadPoolExecutor(1) as pool:
+            if when == "before":
+                os.kill(server.pid, signal.SIGSTOP)
+                running = pool.submit(connection.run, "true", timeout_s=0.2)
+            else:
+                running = pool.submit(connection.run, f"echo > {ready}; sleep 1000", timeout_s=SHORT_S)
+                ready.read_text()
+                os.kill(server.pid, signal.SIGSTOP)
+            result = running.result(LONG_S)
+        assert (result.failure, result.exit_code) == (ProbeFailure.TIMEOUT, None)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+        server.stop()
+
+
+@pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
+def test_a_command_given_up_before_the_login_shell_came_to_it_is_not_begun(tmp_path: Path, key: KeyPair) -> None:
+    gate, done, begun = tmp_path / "gate", tmp_path / "done", tmp_path / "begun"
+    os.mkfifo(gate)
+    os.mkfifo(done)
+    server = start_sshd(tmp_path, key, f'ForceCommand cat {gate}; sh -c "$SSH_ORIGINAL_COMMAND"; echo > {done}')
+    try:
+        with contextlib.closing(log_in(server, key)) as connection:
+            result = connection.run(f"touch {begun}", timeout_s=SHORT_S)
+            assert (result.failure, result.stdout) == (ProbeFailure.TIMEOUT, "")
+            gate.write_text("")
+            done.read_text()
+            assert not begun.exists()
+    finally:
+        server.stop()
+
+
+def test_a_stream_that_waits_for_a_session_can_be_closed(connection: Connection) -> None:
+    lines: queue.Queue[str] = queue.Queue()
+    streams = [connection.stream("echo up; sleep 1000", lines.put) for _ in range(9)]
+    for _ in range(8):
+        assert lines.get(timeout=LONG_S) == "up"
+    assert connection.run("true", timeout_s=0.2).failure is ProbeFailure.TIMEOUT
+    for stream in reversed(streams):
+        stream.close()
+    assert connection.run("true", timeout_s=LONG_S).ok
 
 
 def test_closing_twice_and_from_many_threads(server: Server, key: KeyPair) -> None:
