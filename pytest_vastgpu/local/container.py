@@ -153,7 +153,7 @@ class Container:
         self._listening = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
-        with contextlib.suppress(ConnectionResetError):  # it ended without having read that it shall stop
+        with contextlib.suppress(ConnectionError):  # it ended by itself just when it was told to stop
             while line := await self._reader.readline():
                 message = json.loads(line)
                 if "exited" in message:
@@ -191,7 +191,8 @@ class Container:
                 await asyncio.wait_for(self._ended.wait(), STOP_S)
             except asyncio.TimeoutError:
                 # Its end of the control socket is open, so it is alive and the process id is still its own.
-                os.kill(self._guest, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._guest, signal.SIGKILL)
                 await self._ended.wait()
         self._writer.close()
         with contextlib.suppress(OSError):
