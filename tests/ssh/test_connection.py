@@ -25,6 +25,8 @@ from tests.ssh.conftest import start_asyncssh
 from tests.ssh.conftest import start_sshd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_vastgpu.ssh.connection import Connection
     from pytest_vastgpu.ssh.keys import KeyPair
     from tests.ssh.conftest import Server
@@ -51,6 +53,16 @@ def gone(pid: int) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Iterator[Path]:
+    """A file whose readers wait for the end of the test: for commands that no server is left to end."""
+    path = tmp_path / "hold"
+    os.mkfifo(path)
+    yield path
+    with contextlib.suppress(OSError):  # raised where nobody reads
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +219,7 @@ def test_a_login_shell_that_runs_something_else_is_found_out(tmp_path: Path, key
 
 
 @pytest.mark.parametrize("who", ["we close", "the server dies"])
-def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, who: str) -> None:
+def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, hold: Path, who: str) -> None:
     server = start_asyncssh(tmp_path, key)
     connection = log_in(server, key)
     ready = tmp_path / "ready"
@@ -215,14 +227,14 @@ def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, who
     ended: queue.Queue[int | None] = queue.Queue()
     try:
         lines: queue.Queue[str] = queue.Queue()
-        stream = connection.stream("echo up; sleep 1000", lines.put, ended.put)
+        stream = connection.stream(f"echo up; cat {hold}", lines.put, ended.put)
         assert lines.get(timeout=LONG_S) == "up"
         with ThreadPoolExecutor(12) as pool:
-            first = pool.submit(connection.run, f"echo half; echo > {ready}; sleep 1000", timeout_s=600)
+            first = pool.submit(connection.run, f"echo half; echo > {ready}; cat {hold}", timeout_s=600)
             ready.read_text()
             assert connection.run("true", timeout_s=LONG_S).ok  # the answer comes after what was printed before
             # More than run at once: some of them wait for a session.
-            runs = [pool.submit(connection.run, "sleep 1000", timeout_s=600) for _ in range(11)]
+            runs = [pool.submit(connection.run, f"cat {hold}", timeout_s=600) for _ in range(11)]
             if who == "we close":
                 connection.close()
             else:
@@ -243,7 +255,7 @@ def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, who
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, when: str) -> None:
+def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, hold: Path, when: str) -> None:
     server = start_asyncssh(tmp_path, key)
     ready = tmp_path / "ready"
     os.mkfifo(ready)
@@ -253,7 +265,7 @@ def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, when: str
                 os.kill(server.pid, signal.SIGSTOP)
                 running = pool.submit(connection.run, "true", timeout_s=0.2)
             else:
-                running = pool.submit(connection.run, f"echo > {ready}; sleep 1000", timeout_s=SHORT_S)
+                running = pool.submit(connection.run, f"echo > {ready}; cat {hold}", timeout_s=SHORT_S)
                 ready.read_text()
                 os.kill(server.pid, signal.SIGSTOP)
             result = running.result(LONG_S)
