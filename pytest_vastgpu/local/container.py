@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local import smi
 from pytest_vastgpu.local.egress import Egress
+from pytest_vastgpu.local.egress import ways_out
 from pytest_vastgpu.local.isolation import Isolation
 from pytest_vastgpu.local.nursery import nursery
+from pytest_vastgpu.local.relay import Streams
 from pytest_vastgpu.local.spec import ContainerFaults
 from pytest_vastgpu.local.spec import ContainerSpec
 from pytest_vastgpu.local.spec import Orders
@@ -43,7 +45,7 @@ INIT = 'if [ $# -gt 0 ]; then "$@" & fi; while :; do sleep 86400; done'
 class Container:
     """An instance that runs, or has run."""
 
-    def __init__(self, spec: ContainerSpec, isolation: Isolation) -> None:
+    def __init__(self, spec: ContainerSpec, isolation: Isolation, control: Streams) -> None:
         self.spec = spec
         self.isolation = isolation
         """What keeps it apart from others and, where nothing does, why."""
@@ -55,7 +57,9 @@ class Container:
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._egress: Egress | None = None
-        self._held: list[socket.socket] = []
+        self._reader, self._writer = control
+        self._held = contextlib.ExitStack()
+        """The sockets of a black hole, which nobody serves."""
 
     @classmethod
     async def start(cls, spec: ContainerSpec) -> Container:
@@ -64,79 +68,79 @@ class Container:
         :raises LocalMarketError: It cannot be started: what the system said.
         """
         parent = await nursery()
-        container = cls(spec, parent.isolation())
-        if spec.faults.disk_full and not container.isolation.isolated:
-            raise LocalMarketError(f"the fault disk_full needs isolated instances: {container.isolation.reason}")
-        _prepare_disk(spec)
-        ssh_ways = (1 + spec.direct) if spec.ssh else 0
-        ssh = [container._listener(spec.faults) for _ in range(ssh_ways)]
-        ports = [port for port, protocol in spec.ports if protocol == "tcp" and not (port == SSH_PORT and spec.ssh)]
-        published = [container._listener(ContainerFaults()) for _ in ports]
-        names = [f"{SSH_PORT}/tcp"] * spec.direct * spec.ssh + [f"{port}/tcp" for port in ports]
-        numbers = [each.getsockname()[1] for each in [*ssh[1:], *published]]
-        container.direct_ports = dict(zip(names, numbers, strict=True))
-        container.ssh_port = ssh[0].getsockname()[1] if ssh else 0
-        if spec.network and container.isolation.isolated:
-            container._egress = Egress(os.environ)
-        outward = [container._egress.inner] if container._egress else []
-        ours, theirs = socket.socketpair()
-        sockets = [theirs, *([] if spec.faults.ssh_black_hole else ssh), *published, *outward]
-        orders = container._orders(len(ssh), ports)
-        try:
-            parent.fork(sockets)
-        except LocalMarketError:
-            ours.close()
-            container._release()
-            raise
-        finally:
-            for each in sockets:
-                each.close()
-        await container._introduce(ours, orders)
+        isolation = parent.isolation()
+        if spec.faults.disk_full and not isolation.isolated:
+            raise LocalMarketError(f"the fault disk_full needs isolated instances: {isolation.reason}")
+        with contextlib.ExitStack() as handed_over:
+            ours, theirs = socket.socketpair()
+            handed_over.enter_context(theirs)
+            container = cls(spec, isolation, await asyncio.open_connection(sock=ours))
+            try:
+                _prepare_disk(spec)
+                orders, sockets = container._arrange(handed_over)
+                parent.fork([theirs, *sockets])
+                handed_over.close()
+                await container._introduce(orders)
+            except BaseException as error:
+                container._release()
+                if isinstance(error, OSError):
+                    raise LocalMarketError(f"instance {spec.instance_id} cannot start: {error}") from error
+                raise
         return container
 
-    def _listener(self, faults: ContainerFaults) -> socket.socket:
-        """A port on this machine's loopback: bound here, where clients are; served by the guest."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self.ssh_host, 0))
-        if faults.ssh_black_hole:
-            # Linux drops what would connect to a listener whose queue is full, and so the client waits for nothing.
-            listener.listen(0)
-            self._held.append(listener)
-            for _ in range(2):
-                filler = socket.socket()
-                filler.setblocking(False)
-                filler.connect_ex(listener.getsockname())
-                self._held.append(filler)
-        elif not faults.ssh_refused_s:  # bound and not listening: connections are refused
-            listener.listen(BACKLOG)
-        return listener
-
-    def _orders(self, ssh_listeners: int, ports: list[int]) -> Orders:
+    def _arrange(self, handed_over: contextlib.ExitStack) -> tuple[Orders, list[socket.socket]]:
+        """Opens the instance's ports; what the guest is told, and the sockets that it gets with it."""
         spec = self.spec
-        home = spec.directory / "home"
+        ssh = [self._listener(spec.faults, handed_over) for _ in range((1 + spec.direct) if spec.ssh else 0)]
+        ports = [port for port, protocol in spec.ports if protocol == "tcp" and not (port == SSH_PORT and spec.ssh)]
+        published = [self._listener(ContainerFaults(), handed_over) for _ in ports]
+        names = [f"{SSH_PORT}/tcp"] * len(ssh[1:]) + [f"{port}/tcp" for port in ports]
+        numbers = [each.getsockname()[1] for each in [*ssh[1:], *published]]
+        self.direct_ports = dict(zip(names, numbers, strict=True))
+        self.ssh_port = ssh[0].getsockname()[1] if ssh else 0
+        served = [] if spec.faults.ssh_black_hole else ssh
+        outward: list[socket.socket] = []
+        if spec.network and self.isolation.isolated:
+            self._egress = Egress(os.environ)
+            outward.append(handed_over.enter_context(self._egress.inner))
         path = os.pathsep.join([*_tools(spec), str(Path(sys.executable).parent), SYSTEM_PATH])
-        user = getpass.getuser()
-        variables = {f"VAST_TCP_PORT_{name.partition('/')[0]}": str(port) for name, port in self.direct_ports.items()}
-        environment = {"HOME": str(home), "PATH": path, "USER": user, **spec.environment, **variables}
-        return Orders(
+        own = {"HOME": str(spec.directory / "home"), "PATH": path, "USER": _user()}
+        told = {f"VAST_TCP_PORT_{name.partition('/')[0]}": str(port) for name, port in self.direct_ports.items()}
+        orders = Orders(
             instance_id=spec.instance_id,
             directory=str(spec.directory),
-            environment=environment,
+            environment={**own, **spec.environment, **told},
             init=_init(spec),
             path=path,
+            user=_user(),
             how=self.isolation.how,
-            ssh_listeners=0 if spec.faults.ssh_black_hole else ssh_listeners,
+            ssh_listeners=len(served),
             published=ports,
-            egress=self._egress is not None,
-            proxy_template=self._egress.url_template if self._egress else "",
+            egress=bool(outward),
+            ways_out=ways_out(os.environ, isolated=self.isolation.isolated) if spec.network else {},
             market_port=urlsplit(spec.market_url).port or 80,
             market_socket=str(spec.market_socket),
             faults=spec.faults,
         )
+        return orders, [*served, *published, *outward]
 
-    async def _introduce(self, control: socket.socket, orders: Orders) -> None:
-        self._reader, self._writer = await asyncio.open_connection(sock=control)
+    def _listener(self, faults: ContainerFaults, handed_over: contextlib.ExitStack) -> socket.socket:
+        """A port on this machine's loopback: bound here, where clients are; served by the guest."""
+        listener = socket.socket()
+        (self._held if faults.ssh_black_hole else handed_over).enter_context(listener)
+        listener.bind((self.ssh_host, 0))
+        if faults.ssh_black_hole:
+            # Linux drops what would connect to a listener whose queue is full, and so the client waits for nothing.
+            listener.listen(0)
+            for _ in range(2):
+                filler = self._held.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+        elif not faults.ssh_refused_s:  # bound and not listening: connections are refused
+            listener.listen(BACKLOG)
+        return listener
+
+    async def _introduce(self, orders: Orders) -> None:
         self._writer.write(orders.line())
         try:
             first = await asyncio.wait_for(self._reader.readline(), START_S)
@@ -144,8 +148,6 @@ class Container:
             first = b""
         message: dict[str, Any] = json.loads(first) if first else {"failed": "it said nothing"}
         if "ready" not in message:
-            self._writer.close()
-            self._release()
             raise LocalMarketError(
                 f"instance {self.spec.instance_id} cannot start: {message['failed']}; see {orders.directory}/guest.log"
             )
@@ -165,8 +167,8 @@ class Container:
         self._ended.set()
 
     def _release(self) -> None:
-        for each in self._held:
-            each.close()
+        self._held.close()
+        self._writer.close()
         if self._egress is not None:
             self._egress.close()
 
@@ -184,19 +186,16 @@ class Container:
 
     async def stop(self) -> None:
         """Ends every process of it; the disk stays. Does nothing where none is left."""
-        if not self._ended.is_set():
-            with contextlib.suppress(OSError):
-                self._writer.write(b"!")
-            try:
-                await asyncio.wait_for(self._ended.wait(), STOP_S)
-            except asyncio.TimeoutError:
-                # Its end of the control socket is open, so it is alive and the process id is still its own.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._guest, signal.SIGKILL)
-                await self._ended.wait()
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        if self._ended.is_set():
+            return
+        self._writer.write(b"!")
+        try:
+            await asyncio.wait_for(self._ended.wait(), STOP_S)
+        except asyncio.TimeoutError:
+            # Its end of the control socket is open, so it is alive and the process id is still its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._guest, signal.SIGKILL)
+            await self._ended.wait()
 
     async def destroy(self) -> None:
         """Ends every process of it and removes its disk. Does nothing where neither is left."""
@@ -222,6 +221,13 @@ class Container:
                 with contextlib.suppress(FileNotFoundError):  # gone since it was listed
                     total += (Path(folder) / name).lstat().st_blocks * 512
         return total / 1e9
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some CI containers
+        return str(os.getuid())
 
 
 def _prepare_disk(spec: ContainerSpec) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.local.relay import Streams
@@ -19,9 +20,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+_NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
+_TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Whom the user trusts: needed behind a proxy that opens TLS."""
 _HEAD_S = 30.0
 """How long a client may take to say where it wants to go."""
 _REFUSED = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def _users_proxy(environment: Mapping[str, str]) -> SplitResult:
+    own = next((value for name in _PROXY_VARIABLES if (value := environment.get(name))), "")
+    return urlsplit(own if "://" in own or not own else f"http://{own}")
+
+
+def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
+    """The variables that tell programs in an instance how to get out, from those of the user.
+
+    An isolated instance goes through a port on its own loopback, for which ``{port}`` stands in the values.
+    """
+    kept = _TRUST_VARIABLES if isolated else (*_TRUST_VARIABLES, *_PROXY_VARIABLES, *_NO_PROXY_VARIABLES)
+    variables = {name: environment[name] for name in kept if name in environment}
+    if isolated:
+        upstream = _users_proxy(environment)
+        credentials, at, _ = upstream.netloc.rpartition("@")
+        proxy = f"{upstream.scheme or 'http'}://{credentials}{at}127.0.0.1:{{port}}"
+        variables |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), proxy)
+        variables |= dict.fromkeys(_NO_PROXY_VARIABLES, "127.0.0.1,localhost")
+    return variables
 
 
 class Egress:
@@ -33,11 +58,7 @@ class Egress:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._outer, self.inner = socket.socketpair()
         self._outer.setblocking(False)
-        own = next((value for name in _PROXY_VARIABLES if (value := environment.get(name))), "")
-        self._upstream = urlsplit(own if "://" in own or not own else f"http://{own}")
-        credentials, at, _ = self._upstream.netloc.rpartition("@")
-        self.url_template = f"{self._upstream.scheme or 'http'}://{credentials}{at}127.0.0.1:{{port}}"
-        """What a client inside is to use, with ``{port}`` for the port inside."""
+        self._upstream = _users_proxy(environment)
         self._connections: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(self._outer, self._take)
 

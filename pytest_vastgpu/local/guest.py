@@ -144,7 +144,7 @@ class Guest:
         await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(message).encode() + b"\n")
 
     def _session_environment(self) -> dict[str, str]:
-        user = self._orders.environment["USER"]
+        user = self._orders.user
         return {
             "HOME": str(self._home),
             "PATH": self._orders.path,
@@ -159,20 +159,14 @@ class Guest:
         for port, listener in zip(self._orders.published, self._published, strict=True):
             connect = functools.partial(asyncio.open_connection, "127.0.0.1", port)
             await asyncio.start_server(relay_to(connect), sock=listener)
-        if not self._isolated:
-            return {}
-        to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._orders.market_socket)
-        await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._orders.market_port)
-        if self._egress is None:
-            return {}
-        hand_out = functools.partial(_hand_out, self._egress)
-        exit_door = await asyncio.start_server(hand_out, "127.0.0.1", 0)
-        port = exit_door.sockets[0].getsockname()[1]
-        proxy = self._orders.proxy_template.format(port=port)
-        local = "127.0.0.1,localhost"
-        names = ("http_proxy", "https_proxy")
-        both = {n: proxy for name in names for n in (name, name.upper())}
-        return both | {"no_proxy": local, "NO_PROXY": local}
+        exit_port = 0
+        if self._isolated:
+            to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._orders.market_socket)
+            await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._orders.market_port)
+        if self._egress is not None:
+            exit_door = await asyncio.start_server(functools.partial(_hand_out, self._egress), "127.0.0.1", 0)
+            exit_port = exit_door.sockets[0].getsockname()[1]
+        return {name: value.replace("{port}", str(exit_port)) for name, value in self._orders.ways_out.items()}
 
     def _host_key(self, other: bool) -> asyncssh.SSHKey:
         path = self._directory / ("other_host_key" if other else "host_key")

@@ -31,6 +31,8 @@ class Nursery:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pytest_vastgpu.local.guest", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",  # nothing in the user's directory shall be imported in place of what is meant
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots))},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal is for the market, which then ends in good order
@@ -84,7 +86,10 @@ _choosing = threading.Lock()
 def _current() -> Nursery:
     global _nursery
     with _choosing:
-        if _nursery is None or not _nursery.alive:
+        if _nursery is not None and not _nursery.alive:
+            _nursery.close()
+            _nursery = None
+        if _nursery is None:
             _nursery = Nursery()
         return _nursery
 

@@ -83,6 +83,7 @@ class Orders:
     """The first process's command line."""
     path: str
     """``PATH`` of every process of the instance."""
+    user: str
     how: How
     ssh_listeners: int
     """The first so many sockets are the SSH server's."""
@@ -90,8 +91,8 @@ class Orders:
     """Then one socket for each of these container ports."""
     egress: bool
     """Whether the last socket takes connections that want to go out."""
-    proxy_template: str
-    """URL of the way out, with ``{port}`` for the port inside; empty for none."""
+    ways_out: dict[str, str]
+    """Variables that tell how to get out, with ``{port}`` for the port inside that leads there."""
     market_port: int
     market_socket: str
     faults: ContainerFaults

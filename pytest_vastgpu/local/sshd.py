@@ -139,7 +139,7 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes], site: Site) -> 
         stdin=theirs[0],
         stdout=theirs[1],
         stderr=theirs[2],
-        cwd=site.home,
+        cwd=site.home if site.home.is_dir() else "/",
         env=environment,
         start_new_session=True,
         preexec_fn=_take_terminal if terminal is not None else None,
