@@ -96,7 +96,7 @@ def _fields(line: str, defaults: Mapping[str, str]) -> dict[str, str]:
             f"must be a JSON object with a field 'text'; it is a {type(given).__name__}"
         )
     if not isinstance(given.get("text"), str):
-        raise ValueError("has no field 'text' that is a string")
+        raise ValueError("has no field 'text' that is a string")  # noqa: TRY004 - see above
     fields = {"text": given["text"]}
     for name, default in defaults.items():
         value = given.get(name)

@@ -18,7 +18,7 @@ from pytest_vastgpu.readiness.hostfacts import parse
 from pytest_vastgpu.readiness.verdicts import FINAL
 from pytest_vastgpu.readiness.verdicts import classify
 
-__all__ = ["SCRIPT", "TIMEOUT_S", "HostFacts", "judge", "parse"]
+__all__ = ["SCRIPT", "SMI_LIMIT_S", "TIMEOUT_S", "HostFacts", "judge", "parse"]
 
 LEAST_SHARE = 0.8
 """A disk that is smaller than this share of what was rented was not rented out honestly; less is rounding."""

@@ -42,6 +42,8 @@ _PREFIX = re.compile(
         \(\w[\w.-]*\ pid=\d+[^)]*\)                                        # vLLM, Ray: (EngineCore pid=7)
       | \[(?:rank)?\d+\]:?                                                 # torchrun: [rank0]:
       | [\w.-]{1,60}\s+\|(?=\s)                                            # docker compose: service  |
+      | \[?\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d[\d.,Z+:]*(?:\ [A-Z]{2}\d+)*\]?(?=\s)   # a date, SGLang's with its rank
+      | [A-Z][a-z]{2}\ [\ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [\w.-]+(?:\[\d+\])?:   # syslog
       | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ [\d:.,]{8,15}\ (?:\[[^\]]*\]|[\w./-]+:\d+\])   # vLLM
     )\ ?)*""",
     re.VERBOSE,

@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"Address already in use|\bEADDRINUSE\b|\[Errno 98\]|only one usage of each socket address",
-            r"(?:port|address) \S* ?is (?:already )?(?:in use|being used|occupied|not available)|couldn't bind (?:HTTP )?server socket",
+            r"(?:port\w*|address)(?: at)? \S* ?is (?:already )?(?:in use|being used|occupied|not available)|couldn't bind (?:HTTP )?server socket",
         ),
         "two programs of the workload want the same port: change one",
         _LIBC,

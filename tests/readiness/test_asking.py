@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
@@ -43,6 +44,7 @@ class OpenAIServer(ThreadingHTTPServer):
         self.completion: tuple[int, object] = (200, {"choices": [{"text": "x"}]})
         self.asked: list[str] = []
         self.keys: list[str | None] = []
+        self.on_request: Callable[[], None] = lambda: None
 
     @property
     def port(self) -> int:
@@ -70,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(*self.server.completion)
 
     def _note(self) -> None:
+        self.server.on_request()
         self.server.asked.append(self.path)
         self.server.keys.append(self.headers.get("Authorization"))
 
@@ -192,21 +195,14 @@ def test_the_key_is_on_no_command_line(server: OpenAIServer, tmp_path: Path) -> 
         assert KEY not in probe.command
     seen: list[str] = []
 
-    def watch(folder: Path = Path("/proc")) -> None:
-        for entry in folder.glob("[0-9]*/cmdline"):
+    def look_at_command_lines() -> None:
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 seen.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
             except OSError:
                 continue  # it has just ended
 
-    server.healthy = True
-    original = server.finish_request
-
-    def finish_request(*args: object) -> None:
-        watch()
-        original(*args)  # type: ignore[arg-type]
-
-    server.finish_request = finish_request  # type: ignore[method-assign] # to look while the client runs
+    server.on_request = look_at_command_lines
     run(VllmAdapter().probes(vllm("tiny", port=server.port))[0], os.environ["PATH"], tmp_path)
     assert any(f":{server.port}/v1/completions" in line for line in seen)
     assert not any(KEY in line for line in seen)
