@@ -37,8 +37,8 @@ class Value:
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_object(self._node, deep=True)
-        except yaml.YAMLError as error:
-            raise self.bad(f"cannot be read: {error}") from error
+        except yaml.MarkedYAMLError as error:
+            raise self.bad(f"cannot be read: {error.problem}") from error
         finally:
             loader.dispose()
 
