@@ -82,6 +82,12 @@ async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
     except asyncio.CancelledError:
         instance.container = await starting
         raise
+    # Keys that were attached or detached while it started.
+    lines = {line for _, line in instance.keys}
+    for line in lines.difference(spec.authorized_keys):
+        instance.container.add_key(line)
+    for line in set(spec.authorized_keys) - lines:
+        instance.container.remove_key(line)
 
 
 def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpec:
