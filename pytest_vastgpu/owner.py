@@ -68,7 +68,10 @@ class Owner:
 
     def expect(self, collected: Collected) -> None:
         """Learn what the selected tests need."""
-        self.broker.demand.expect(collected.tests)
+        try:
+            self.broker.expect(collected.tests)
+        except VastGpuError as error:
+            raise pytest.UsageError(f"vastgpu: {error}") from error
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -76,7 +79,8 @@ class Owner:
         self.broker.finished(nodeid)
         self._progress.pump()
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Give everything back when all workers and fixtures are done."""
         try:

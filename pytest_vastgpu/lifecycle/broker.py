@@ -91,9 +91,7 @@ class Broker:
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """See :meth:`Desk.acquire`."""
-        if workload.adapter not in self._adapters:
-            known = ", ".join(sorted(self._adapters))
-            raise ConfigurationError(f"no adapter is called {workload.adapter!r}; there are: {known}")
+        self._check(workload)
         if not exclusive:
             self.demand.needs(test, workload)
         slot = self._slot(object() if exclusive else workload, workload, exclusive)
@@ -147,6 +145,16 @@ class Broker:
         return verdict
 
     # --------------------------------------------------------------- the owner
+
+    def expect(self, tests: Mapping[str, Workload | None]) -> None:
+        """Learn which tests will ask, and for what, where that is known.
+
+        :raises ConfigurationError: if a workload names an adapter that there is not.
+        """
+        for workload in tests.values():
+            if workload is not None:
+                self._check(workload)
+        self.demand.expect(tests)
 
     def finished(self, test: str) -> None:
         """A test is over: give back what no test will need any more."""
@@ -203,6 +211,14 @@ class Broker:
         self._idle()
 
     # ---------------------------------------------------------------- plumbing
+
+    def _check(self, workload: Workload) -> None:
+        if workload.adapter not in self._adapters:
+            known = ", ".join(sorted(self._adapters))
+            raise ConfigurationError(
+                f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one must be "
+                "in a directory named on the command line, or in the root directory)"
+            )
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:

@@ -34,7 +34,8 @@ def total(attempts: Sequence[Attempt]) -> str:
 
 def _row(attempt: Attempt) -> tuple[str, ...]:
     steps = tuple(_seconds(sum(attempt.seconds.get(state.value, 0.0) for state in states)) for _, states in _STEPS)
-    outcome = "ready" if attempt.verdict is None else verdict_line(attempt.verdict)
+    calm = "ready" if State.READY.value in attempt.seconds else "called off"
+    outcome = verdict_line(attempt.verdict) if attempt.verdict else calm
     return (
         str(attempt.offer.machine_id),
         gpus(attempt.offer.num_gpus, attempt.offer.gpu_name),

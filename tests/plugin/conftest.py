@@ -1,0 +1,65 @@
+"""A market for each test, and pytest runs that rent from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.market import throttle
+
+SERVER = (
+    "import http.server, sys\n"
+    "class Handler(http.server.BaseHTTPRequestHandler):\n"
+    "    def do_GET(self):\n"
+    "        self.send_response(200); self.end_headers(); self.wfile.write(b'here I am')\n"
+    "    def log_message(self, *_): pass\n"
+    "print('serving', flush=True)\n"
+    "http.server.HTTPServer(('127.0.0.1', 8000), Handler).serve_forever()\n"
+)
+"""The smallest server there is."""
+
+WORKLOAD = """
+import httpx, pytest
+from pytest_vastgpu import command
+
+@pytest.fixture
+def vast_workload():
+    return command("exec python3 server.py", files={"server.py": "server.py"}, gpus=1, cuda=12.4)
+"""
+
+Fleet = Mapping[str, Any]
+
+
+@pytest.fixture
+def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> Iterator[Callable[[Fleet], LocalMarket]]:
+    """Starts a market with a fleet and points every run of this test to it. No call is made to wait for its turn."""
+    markets: list[LocalMarket] = []
+
+    def start(fleet: Fleet) -> LocalMarket:
+        market = LocalMarket(fleet={"market": {"rate_limits": False}, **fleet})
+        market.__enter__()
+        markets.append(market)
+        monkeypatch.setenv("VAST_URL", market.url)
+        monkeypatch.setenv("VAST_API_KEY", market.api_key)
+        return market
+
+    monkeypatch.setattr(throttle, "INTERVALS_S", dict.fromkeys(throttle.INTERVALS_S, 0.0))
+    monkeypatch.setattr(throttle, "MARGIN_S", 0.0)
+    pytester.path.joinpath("server.py").write_text(SERVER)
+    yield start
+    for market in markets:
+        status = market.status()
+        market.stop()
+        assert status["alive"] == [], "something was left running"
+
+
+@pytest.fixture
+def host_cache(home: Path) -> Path:
+    """Where runs of this test keep what they learn of hosts."""
+    return home / ".cache" / "pytest-vastgpu" / "hosts.yaml"

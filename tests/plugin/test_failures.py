@@ -1,0 +1,222 @@
+"""A market whose cheapest machine fails, in each class: outcome, blame and next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.model import MachineRecord
+from tests.plugin.conftest import WORKLOAD
+
+BAD, GOOD = 101, 102
+TEST = """
+def test_it(vast_instance):
+    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert vast_instance.offer.machine_id == 102
+"""
+
+
+def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
+    """The cheapest machine has faults, the dearer one has none."""
+    return {
+        "machines": [
+            {"machine_id": BAD, "host_id": 1, "price_usd_h": 0.2, "faults": list(faults), **bad},
+            {"machine_id": GOOD, "host_id": 2, "price_usd_h": 0.4},
+        ]
+    }
+
+
+def record_of(cache: Path, machine: int) -> MachineRecord:
+    return HostCache(cache).read().machines.get(machine, MachineRecord(machine))
+
+
+RentFrom = Callable[[dict[str, Any]], LocalMarket]
+AGGRESSIVE = "--vast-strictness=aggressive"  # the cheapest first, so that the bad machine is met
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("oci_runtime_failed", "cdi_device_unresolvable"), ("fewer_gpus", ""), ("nvidia_smi_fails", "")],
+)
+def test_infra_fatal_blames_the_machine_and_goes_on(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: str, reason: str
+) -> None:
+    rent_from(fleet(fault))
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"101 *infra_fatal: {reason}*", "102 * ready"])
+    bad = record_of(host_cache, BAD)
+    assert bad.infra_failures > 0
+    assert bad.banned_until > bad.last_failure > 0
+    assert bad.last_reason
+    assert record_of(host_cache, GOOD).successes == 1
+
+
+def test_a_banned_machine_is_not_rented_again(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    market = rent_from(fleet("oci_runtime_failed"))
+    pytester.makepyfile(WORKLOAD + TEST)
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD, GOOD]
+
+
+def test_incompatible_blames_nobody_and_remembers_the_pair(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    rent_from(fleet("driver_too_old"))
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["101 *incompatible: driver_too_old*"])
+    bad = record_of(host_cache, BAD)
+    assert (bad.infra_failures, bad.banned_until) == (0, 0)
+    assert len(bad.incompatible) == 1
+
+
+def test_workload_fatal_stops_and_blames_nobody(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    market = rent_from(fleet("image_manifest_unknown"))
+    pytester.makepyfile(WORKLOAD + TEST + TEST.replace("test_it", "test_other"))
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*no instance became ready for command 'exec python3 server.py' (1 attempt)",
+            "*1. machine 101 (RTX 4090, 0.20 USD/h): failed while booting: workload_fatal: *",
+            "*manifest*",
+            "*whose fault: the workload's: the next host would fail the same, so no other was tried",
+            "*what to do: *",
+            "*is not rented again in this run: *(the whole story: *test_it)",
+        ]
+    )
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD]
+    assert record_of(host_cache, BAD).infra_failures == 0
+
+
+def test_a_server_that_says_why_it_ends_stops_the_run_with_its_last_words(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    market = rent_from(fleet())
+    pytester.path.joinpath("server.py").write_text(
+        "import sys; print('loading'); sys.exit('ModuleNotFoundError: No module named \\'vllm_plugin\\'')"
+    )
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*failed while warming: workload_fatal: *", "*| loading", "*| ModuleNotFoundError: *"])
+    assert len(market.status()["ended"]) == 1
+    assert record_of(host_cache, BAD).infra_failures == 0
+
+
+def test_an_unexplained_end_is_tried_on_one_other_machine(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    market = rent_from(fleet())
+    pytester.path.joinpath("server.py").write_text("import sys; sys.exit(9)")
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*(2 attempts)", "*unknown: server_exited", "*unknown: server_exited"])
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD]
+    assert record_of(host_cache, BAD).banned_until == 0
+
+
+def test_running_out_of_warm_up_is_weak_evidence(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    rent_from(fleet())
+    pytester.path.joinpath("server.py").write_text("import time; time.sleep(60)")
+    pytester.makepyfile(WORKLOAD.replace("cuda=12.4", "warmup_s=0.5") + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "--vast-attempts=2")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*warmup: warmup_timeout", "*whose fault: nobody's*"])
+    assert record_of(host_cache, BAD).banned_until == 0
+    assert record_of(host_cache, GOOD).banned_until == 0
+
+
+@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
+def test_an_instance_lost_in_use_is_an_error_and_the_next_test_gets_another(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, more: list[str]
+) -> None:
+    rent_from(fleet({"name": "instance_vanishes", "after_s": 3}))
+    pytester.makepyfile(
+        WORKLOAD
+        + """
+def test_1_loses_it(vast_instance):
+    assert vast_instance.offer.machine_id == 101
+    while vast_instance.run("true", timeout_s=5).ok:
+        pass
+    httpx.get(vast_instance.endpoint)
+
+def test_2_gets_another(vast_instance):
+    assert vast_instance.offer.machine_id == 102
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly", "--junitxml=junit.xml", *more)
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(
+        ["*the instance was lost while the test used it: runtime_lost: instance_lost", "101 *runtime_lost: *", "102 * ready"]
+    )
+    junit = pytester.path.joinpath("junit.xml").read_text()
+    assert 'errors="1"' in junit
+    assert 'failures="0"' in junit
+    bad = record_of(host_cache, BAD)
+    assert 0 < bad.infra_failures < 1
+    assert bad.banned_until == 0
+
+
+def test_a_test_that_fails_by_itself_stays_a_failure(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from(fleet())
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): assert 1 == 2")
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*assert 1 == 2", "*vastgpu instance*", "*vastgpu server log (end)*", "serving"])
+
+
+@pytest.mark.parametrize("fault", ["offer_taken", "create_lost", "create_success_false"])
+def test_what_is_not_the_hosts_fault_is_recorded_against_nobody(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: str
+) -> None:
+    market = rent_from(fleet(fault))
+    pytester.makepyfile(WORKLOAD + TEST.replace("== 102", "in (101, 102)"))
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    assert record_of(host_cache, BAD).infra_failures == 0
+    labels = market.status()["rents_per_label"]
+    assert labels
+    assert set(labels.values()) == {1}
+
+
+def test_nothing_admitted_says_what_removed_how_many_and_what_would_help(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    rent_from(fleet())
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess("--vast-max-price=0.1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*2*price*", "*--vast-max-price*machine 101*"])
+
+
+def test_the_budget_is_never_passed(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    market = rent_from(fleet())
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess("--vast-budget=0.3")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*renting once more could cost 0.*more than --vast-budget 0.3 USD*"])
+    assert market.status()["ended"] == []
+
+
+def test_a_destroy_that_fails_is_retried_and_a_lie_is_found_out(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    rent_from(fleet({"name": "destroy_fails", "times": 2}, {"name": "destroy_lies", "times": 1}))
+    pytester.makepyfile(WORKLOAD + TEST.replace("== 102", "== 101"))
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
