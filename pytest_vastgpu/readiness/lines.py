@@ -20,7 +20,9 @@ class Level(IntEnum):
     WARNING = 1
     """Marked as a warning: the program goes on."""
     PLAIN = 2
-    """Marked as an error, or not at all."""
+    """Not marked."""
+    ERROR = 3
+    """Marked as an error, or worse."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def _level(printed: str) -> Level:
     kind = (found.lastgroup or "") if found else ""
     if kind.startswith("chatter"):
         return Level.CHATTER
-    return Level.WARNING if kind.startswith("warning") else Level.PLAIN
+    if kind.startswith("warning"):
+        return Level.WARNING
+    return Level.ERROR if kind else Level.PLAIN
 
 
 class LineSplitter:

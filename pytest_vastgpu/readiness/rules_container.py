@@ -187,6 +187,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:open|lstat|stat|mkdir|unlinkat) /(?:var/lib|mnt|data)\S*/?(?:docker|containerd)\S*: ",
             r"error while creating mount source path",
             r"failed to (?:prepare|create) (?:snapshot|rw layer)|error creating (?:rw|read-write) layer",
+            r"failed to remove root filesystem|device or resource busy",
             r"database disk image is malformed|file integrity checksum failed|timed out waiting for .*lock",
         ),
         _ANOTHER,
@@ -220,6 +221,7 @@ RULES: tuple[Rule, ...] = (
         "container_runtime_crashed",
         FailureClass.INFRA_FATAL,
         (
+            r"(?:runc|nvidia-container-runtime\S*) did not terminate successfully|unable to create new parent process",
             r"unexpected fault address|fatal error: (?:fault|unexpected signal)|runtime/cgo|pthread_create failed",
             r"(?:fork/exec|clone|start).*: (?:cannot allocate memory|resource temporarily unavailable)",
             r"OCI runtime.*cannot allocate memory|can't (?:create|start) (?:new )?thread",
@@ -292,6 +294,7 @@ RULES: tuple[Rule, ...] = (
             r"docker: (?:unknown (?:shorthand )?flag|invalid argument|flag needs an argument|'\w+' requires)",
             r"unknown (?:shorthand )?flag: |invalid (?:publish|port|volume|mount|env|environment|memory|hostname)\b",
             r"invalid (?:containerPort|hostPort|mode|containerport|proto)|Invalid (?:port|range|containerPort)",
+            r"Are you trying to mount a directory onto a file",
             r"conflicting options|Minimum memory limit allowed|invalid (?:cpu|ulimit|restart)|argument list too long",
         ),
         "an option of the request is wrong: environment, ports or arguments",

@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
         "driver_not_communicating",
         FailureClass.INFRA_FATAL,
         (
-            r"couldn't communicate with the NVIDIA driver",
+            r"couldn't communicate with the NVIDIA driver|couldn't find libnvidia-ml",
             r"Failed to initialize NVML: (?:Driver Not Loaded|GPU access blocked|Insufficient Permissions|Timeout)",
             r"NVMLError_(?:DriverNotLoaded|NoPermission|Timeout|IRQIssue|OperatingSystem)",
             r"NVRM: (?:.*probe routine failed|.*RmInitAdapter failed|rm_init_adapter failed|.*BAR\d is)",
@@ -181,7 +181,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INFRA_FATAL,
         (
             r"CUDA unknown error - this may be due",
-            r"(?:cudaGetDeviceCount|cuInit|cudart init).*(?:999|unknown error)",
+            r"cudaGetDeviceCount.*(?:999|unknown error)|cuInit.*(?:\b999\b|CUDA_ERROR_UNKNOWN)",
             r"Error 999: unknown error|init failure: 999",
             r"failed to initialize CUDA: unknown error",
         ),
@@ -287,6 +287,13 @@ RULES: tuple[Rule, ...] = (
         _CUDA,
     ),
     Rule(
+        "gpu_shared_memory_too_small",
+        FailureClass.INCOMPATIBLE,
+        (r"out of resource: shared memory|OutOfResources\b|exceeds? .*shared memory per block",),
+        "this kernel needs a GPU with more shared memory per block: another kind is tried",
+        "Triton",
+    ),
+    Rule(
         "gpu_generation_not_supported",
         FailureClass.INCOMPATIBLE,
         (
@@ -373,12 +380,21 @@ RULES: tuple[Rule, ...] = (
             r"lib(?:cuda\.so|nvidia-ml\.so)\S*: cannot open shared object",
             r"running on UnspecifiedPlatform|0 active driver\(s\) found|cudaErrorNoDevice|CUDA_ERROR_NO_DEVICE|init failure: 100\b",
             r"The NVIDIA Driver was not detected|CUDA driver initialization failed, you might not have",
-            r"No CUDA runtime is found|No (?:supported |NVIDIA |CUDA )?GPUs? (?:was |were )?(?:found|detected|available)|no usable GPU",
+            r"No CUDA runtime is found",
         ),
         "the host gave the container no GPU; " + _ANOTHER,
         _TORCH,
         chatty=True,
-        unless=r"Gloo|CPU platform|libcudart|current node",
+        unless=r"Gloo|CPU platform|libcudart|cuInit",
+        context=_GPU_RENTED,
+    ),
+    Rule(
+        "no_gpu_in_container",
+        FailureClass.INFRA_FATAL,
+        (r"No (?:supported |NVIDIA |CUDA |usable )?GPUs? (?:was |were )?(?:found|detected|available)",),
+        "the host gave the container no GPU; " + _ANOTHER,
+        "model servers",
+        Weight.HINT,
         context=_GPU_RENTED,
     ),
     Rule(
@@ -429,12 +445,16 @@ RULES: tuple[Rule, ...] = (
         "the text does not say whether card, driver or program is at fault",
         _CUDA,
         Weight.SYMPTOM,
+        unless=r"cuInit",
     ),
     # ---------------------------------------------------- nvidia-smi that works
     Rule(
         "gpu_healthy_idle",
         FailureClass.WARMUP,
-        (r"NVIDIA-SMI \d.*Driver Version", r"^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA |^(?:\d+, )?NVIDIA .*MiB"),
+        (
+            r"NVIDIA-SMI \d.*Driver Version|^Attached GPUs\s*:|^Driver Version\s*:",
+            r"^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA |^(?:\d+, )?NVIDIA .*MiB",
+        ),
         "nothing to do: the driver answers",
         _NVML,
         Weight.SIGN,

@@ -77,7 +77,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "names do not resolve on this host; " + _ANOTHER,
         _LIBC,
-        unless=r"thrown while requesting|Retrying in|Retry attempt",
+        unless=r"thrown while requesting|retrying|Retry attempt",
     ),
     Rule(
         "open_files_limit",

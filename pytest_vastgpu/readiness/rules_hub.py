@@ -10,7 +10,7 @@ from pytest_vastgpu.readiness.rules import Weight
 
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 _HUB = "huggingface_hub"
-_GOES_ON = r"thrown while requesting|Retrying in|Retry attempt|Retrying\.\.\.|will retry|trying to resume"
+_GOES_ON = r"thrown while requesting|retrying|Retry attempt|will retry|trying to resume"
 _PLACE = r"(?:huggingface\.co|\bhf\.co|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|github\.com|githubusercontent|pypi\.org|pythonhosted)"
 _DOWN = (
     r"(?:ConnectTimeout|Connect(?:ion)?Error|ConnectionRefused|NewConnectionError|Max retries exceeded|ReadTimeout|Read timed out|timed out"
@@ -81,7 +81,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "there is no model at this path in the container: check it",
         _HUB,
-        unless=r"chat[_ ]template|repository does not exist|index\.json|cache|creating|Created|Route",
+        unless=_GOES_ON + r"|chat[_ ]template|repository does not exist|index\.json|cache dir|creating|Created|Route",
     ),
     Rule(
         "model_file_missing",
@@ -107,6 +107,14 @@ RULES: tuple[Rule, ...] = (
         "this host does not reach the model hub; " + _ANOTHER,
         _HUB,
         unless=_GOES_ON + r"|looks like (?:'|\")?(?:/|\./)|[Pp]roxy|CERTIFICATE|\b(?:429|50\d)\b",
+    ),
+    Rule(
+        "hub_rate_limit_of_host",
+        FailureClass.INFRA_FATAL,
+        (r"rate limit your IP",),
+        "the limit is the host's address's: another host is tried; a token lifts it",
+        _HUB,
+        unless=_GOES_ON,
     ),
     Rule(
         "hub_rate_limit",

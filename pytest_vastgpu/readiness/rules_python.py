@@ -21,6 +21,8 @@ RULES: tuple[Rule, ...] = (
         ),
         "the image has no such program: check image and command",
         "shells",
+        Weight.HINT,
+        unless=r"nvidia-smi",
     ),
     Rule(
         "import_error_in_image",

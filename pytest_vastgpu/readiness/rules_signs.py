@@ -77,10 +77,15 @@ RULES: tuple[Rule, ...] = (
     _warm(
         "http_503_loading_model",
         "llama.cpp",
-        r"Loading model|model is (?:loading|not ready)|\"status\":\s*\"loading",
+        r"Loading model|model is (?:loading|not ready)|warming up|starting up|\"status\":\s*\"loading",
         channels=_CURL,
     ),
-    _warm("http_503_health", "curl", r"returned error: 50[234]|^HTTP/\S+ 50[234]", channels=_CURL),
+    _warm(
+        "http_503_health",
+        "curl",
+        r"returned error: 50[234]|^HTTP/\S+ 50[234]|\b50[234] (?:Bad Gateway|Service|Gateway)",
+        channels=_CURL,
+    ),
     _warm(
         "http_connection_refused",
         "curl",
@@ -124,11 +129,15 @@ RULES: tuple[Rule, ...] = (
     # -------------------------------------------------------- it is complete
     _ready("application_startup_complete", "Uvicorn", r"Application startup complete", r"Uvicorn running on"),
     _ready("server_fired_up", "SGLang", r"fired up and ready to roll"),
-    _ready("router_connected", "TGI", r"text_generation_router\S*: \S*: ?Connected\b|router.*\bConnected$"),
+    _ready(
+        "router_connected",
+        "TGI",
+        r"text_generation_router\S*: \S*: ?Connected\b|router.*\bConnected\"?[,}]?|\"message\":\"Connected\"|text_embeddings_router.*\bReady$",
+    ),
     _ready(
         "server_listening",
         "llama.cpp and Ollama",
-        r"(?<!HTTP )server is listening on|all slots are idle|msg=\"Listening on ",
+        r"(?<!HTTP )server is listening on|all slots are idle|msg=\"(?:Listening on |llama runner started)",
     ),
     _ready("server_listening", "Triton", r"Started (?:HTTPService|GRPCInferenceService) at"),
     # --------------------------------------------------------- it is over

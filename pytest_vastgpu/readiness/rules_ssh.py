@@ -1,5 +1,6 @@
 """What the SSH client says. The same line means different things while a host boots and once it has run for minutes."""
 
+# ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
 from pytest_vastgpu.model import Channel
@@ -56,7 +57,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"Bad configuration option|terminating, \d+ bad configuration options|^usage: ssh|unknown option -- ",
             r"ssh: (?:command )?not found|Bad (?:owner or permissions|port|local forwarding specification)",
-            r"cannot listen to port|Could not request local forwarding|Unable to negotiate with",
+            r"ControlPath|unix_listener: |cannot listen to port|Could not request local forwarding|Unable to negotiate with",
         ),
         "the fault is in the SSH client's call or configuration on this side",
         _OPENSSH,

@@ -9,6 +9,7 @@ becoming ready, so it was no failure.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -55,6 +56,11 @@ RULES: tuple[Rule, ...] = (
 FINAL = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
 """Classes that end a start: waiting longer cannot help."""
 
+_SOUNDS_WRONG = re.compile(
+    r"error|fail|denied|cannot|can't|unable|invalid|unknown|not found|time(?:d )?out|refused|no such|fatal|panic", re.I
+)
+"""Words of a status text that is no news of a pull."""
+
 
 class _Found(NamedTuple):
     number: int
@@ -84,6 +90,7 @@ class LogReader:
         self._ready: _Found | None = None
         self._newest_error = 0
         self._newest_sign = 0
+        self._untold = ""
         self.progress = Progress("starting")
         """The newest stage that the text speaks of."""
 
@@ -102,6 +109,19 @@ class LogReader:
     def ready(self) -> bool:
         """Whether the text says that the start was complete at some moment."""
         return self._ready is not None
+
+    def _note_untold(self, line: Line) -> None:
+        """Keep in mind an error that no rule knows, until the server says something else."""
+        if self._channel is Channel.SERVER_LOG:
+            wrong = line.level is Level.ERROR
+            over = line.level < Level.PLAIN
+        else:
+            wrong = self._channel is not Channel.STATUS_MSG or bool(_SOUNDS_WRONG.search(line.text))
+            over = False
+        if wrong:
+            self._untold = self._untold or shown(line.printed)
+        elif over:
+            self._untold = ""
 
     def verdict(self, exit_code: int | None = None, *, complete: bool = False) -> Verdict:
         """What the text means so far.
@@ -155,6 +175,7 @@ class LogReader:
         self.progress = progress_of(line.text) or self.progress
         rule = _match(line, self._rules)
         if rule is None:
+            self._note_untold(line)
             return
         found = _Found(self._number, rule, line.printed)
         weight = rule.weight
@@ -172,9 +193,12 @@ class LogReader:
         self._first.setdefault(weight, found)
 
     def _nothing(self) -> Verdict:
-        if self._channel is Channel.SERVER_LOG:
-            return Verdict(FailureClass.WARMUP, "nothing_wrong_seen", "", "wait: the log speaks of no failure")
-        return Verdict(FailureClass.UNKNOWN, "not_recognised", "", "read the text yourself: no rule knows it")
+        """No rule has matched a line."""
+        if self._untold:
+            return Verdict(
+                FailureClass.UNKNOWN, "not_recognised", self._untold, "read the text yourself: no rule knows it"
+            )
+        return Verdict(FailureClass.WARMUP, "nothing_wrong_seen", "", "wait: the text speaks of no failure")
 
 
 def classify(

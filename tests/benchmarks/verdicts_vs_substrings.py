@@ -8,8 +8,7 @@ the same hosts: it looked for words anywhere in a text, in a fixed order.
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
 
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
@@ -72,28 +71,25 @@ def by_rules(sample: Sample) -> FailureClass:
 def main() -> None:
     """Print the comparison."""
     given = samples()
-    rows = [("", "outputs", "substrings", "rules")]
-    judges: tuple[Callable[[Sample], FailureClass], ...] = (by_substrings, by_rules)
-    answers = [[judge(sample) for sample in given] for judge in judges]
-    groups: list[tuple[str, Callable[[Sample], bool]]] = [("all", lambda _: True)]
-    groups += [(name, lambda s, name=name: s.fidelity == name) for name in sorted({s.fidelity for s in given})]  # type: ignore[misc] # mypy cannot infer a lambda with a default
-    groups += [
-        (label, lambda s, label=label: s.label.value == label) for label in sorted({s.label.value for s in given})
-    ]  # type: ignore[misc] # the same
-    for name, belongs in groups:
-        counts = Counter[int]()
-        for number, sample in enumerate(given):
-            for judge, answer in enumerate(answers):
-                counts[judge] += belongs(sample) and answer[number] is sample.label
-        total = sum(map(belongs, given))
-        rows.append((name, str(total), str(counts[0]), str(counts[1])))
-    blamed = [
-        sum(a is FailureClass.INFRA_FATAL is not s.label for a, s in zip(answer, given, strict=True))
-        for answer in answers
-    ]
-    rows.append(("innocent machines blamed", "", *map(str, blamed)))
-    for name, *numbers in rows:
-        sys.stdout.write(f"{name:<26}" + "".join(f"{number:>12}" for number in numbers) + "\n")
+    judges = (by_substrings, by_rules)
+    _print_row("", "outputs", "substrings", "rules")
+    for name, group in _groups(given).items():
+        _print_row(name, len(group), *(sum(judge(s) is s.label for s in group) for judge in judges))
+    innocent = [sample for sample in given if sample.label is not FailureClass.INFRA_FATAL]
+    blamed = (sum(judge(s) is FailureClass.INFRA_FATAL for s in innocent) for judge in judges)
+    _print_row("innocent machines blamed", len(innocent), *blamed)
+
+
+def _groups(given: list[Sample]) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in given:
+        for name in ("all", f"fidelity {sample.fidelity}", f"label {sample.label.value}"):
+            groups[name].append(sample)
+    return dict(sorted(groups.items()))
+
+
+def _print_row(name: str, *cells: object) -> None:
+    sys.stdout.write(f"{name:<26}" + "".join(f"{cell:>12}" for cell in cells) + "\n")
 
 
 if __name__ == "__main__":
