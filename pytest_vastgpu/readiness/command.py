@@ -18,7 +18,7 @@ from pytest_vastgpu.readiness.adapter import Ready
 from pytest_vastgpu.readiness.adapter import Warming
 from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
 from pytest_vastgpu.readiness.surroundings import gpu_trouble
-from pytest_vastgpu.readiness.verdicts import judge_log
+from pytest_vastgpu.readiness.verdicts import judge_end
 
 
 def command(
@@ -114,7 +114,7 @@ class CommandAdapter:
         While its process lives, no word in its log can condemn a server of which nothing is known.
         """
         if seen.exit_code is not None:
-            return Failed(judge_log(seen.log, context=f"gpus={workload.gpus}", exit_code=seen.exit_code).verdict)
+            return Failed(judge_end(seen.log, context=f"gpus={workload.gpus}", exit_code=seen.exit_code))
         probe = seen.probes.get("answers")
         answers = asking.answers(probe.stdout) if probe else {}
         ready = answers.get("ready")

@@ -12,7 +12,6 @@ _ANOTHER = "another host is tried; nothing in the workload caused this"
 _TOOLKIT = "NVIDIA container toolkit"
 _DOCKER = "Docker engine"
 _RUNC = "runc"
-_CONTEXT = r"docker|daemon|container|runc|OCI runtime|cgroup"
 
 RULES: tuple[Rule, ...] = (
     # ------------------------------------------------ the GPU and the container toolkit
@@ -285,72 +284,5 @@ RULES: tuple[Rule, ...] = (
         _ANOTHER,
         _RUNC,
         channels=STATUS,
-    ),
-    # ------------------------------------------------ the request
-    Rule(
-        "bad_container_option",
-        FailureClass.WORKLOAD_FATAL,
-        (
-            r"docker: (?:unknown (?:shorthand )?flag|invalid argument|flag needs an argument|'\w+' requires)",
-            r"unknown (?:shorthand )?flag: |invalid (?:publish|port|volume|mount|env|environment|memory|hostname)\b",
-            r"invalid (?:containerPort|hostPort|mode|containerport|proto)|Invalid (?:port|range|containerPort)",
-            r"Are you trying to mount a directory onto a file",
-            r"conflicting options|Minimum memory limit allowed|invalid (?:cpu|ulimit|restart)|argument list too long",
-        ),
-        "an option of the request is wrong: environment, ports or arguments",
-        _DOCKER,
-        channels=STATUS,
-    ),
-    Rule(
-        "image_user_missing",
-        FailureClass.WORKLOAD_FATAL,
-        (r"unable to find (?:user|group) .*no matching entries",),
-        "the image has no such user: do not set one, or fix the image",
-        _RUNC,
-        channels=CONTAINER,
-    ),
-    Rule(
-        "cpu_architecture_mismatch",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"no matching manifest for|no match for platform in manifest",
-            r"exec format error",
-            r"does not (?:provide|match) the specified platform|image operating system",
-        ),
-        "the image is for another CPU architecture: a host of its kind is tried",
-        _DOCKER,
-        channels=CONTAINER,
-    ),
-    Rule(
-        "entrypoint_missing_in_image",
-        FailureClass.WORKLOAD_FATAL,
-        (
-            r"executable file not found in \$?PATH",
-            r"exec:? \"?[^\":]*\"?: (?:stat .*: )?(?:no such file or directory|permission denied|is a directory)",
-            r"stat \S+: no such file or directory: unknown",
-            r"chdir to cwd .* (?:no such file|permission denied|not a directory)|no command specified",
-        ),
-        "the image has no such program: check image, entrypoint and command",
-        _RUNC,
-        channels=CONTAINER,
-    ),
-    Rule(
-        "image_format_unsupported",
-        FailureClass.WORKLOAD_FATAL,
-        (
-            r"max depth exceeded",
-            r"unsupported (?:manifest )?media type|mediaType.*(?:unsupported|no longer supported)|schema version 1",
-        ),
-        "the image's format is not understood: build it again with a current tool",
-        _DOCKER,
-        channels=CONTAINER,
-    ),
-    Rule(
-        "host_ram_too_small",
-        FailureClass.INCOMPATIBLE,
-        (r"OOMKilled|container.*(?:killed|exited).*(?:out of memory|oom)",),
-        "a host with more memory is tried; a smaller model or less offloading needs less",
-        _DOCKER,
-        channels=CONTAINER,
     ),
 )

@@ -1,8 +1,6 @@
-"""GPUs, their driver and CUDA: what the driver, ``nvidia-smi``, the kernel, PyTorch, Triton and NCCL say of them.
+"""GPUs that are ill or absent: what the driver, ``nvidia-smi``, the kernel, PyTorch, Triton and NCCL say of them.
 
-CUDA's error numbers come in families: the driver is older than what was built (35, 36, 222), the card is of another
-kind (209, 801, 804), the card or its fabric is ill (214, 220, 802, 999), there is no card (100), or not enough of it
-(2, 101).
+Of CUDA's error numbers: the card or its fabric is ill (46, 214, 220, 304, 802, 999), there is no card (100).
 """
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
@@ -17,9 +15,6 @@ from pytest_vastgpu.readiness.rules import Weight
 _SMI = frozenset({Channel.NVIDIA_SMI})
 _GPU = LOG | _SMI | frozenset({Channel.STATUS_MSG})
 _ANOTHER = "another host is tried; nothing in the workload caused this"
-_NEWER_DRIVER = "a host with a newer driver is tried; an image for an older CUDA would run on more hosts"
-_NEWER_CARD = "a GPU of a newer generation is tried: ask for it with compute_cap"
-_MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
 _GPU_RENTED = r"^(?!.*gpus=0)"
 """Whoever rented no GPU finds none."""
 _CUDA = "CUDA runtime"
@@ -152,24 +147,6 @@ RULES: tuple[Rule, ...] = (
         _CUDA,
     ),
     Rule(
-        "cuda_803_driver_combination",
-        FailureClass.INCOMPATIBLE,
-        (r"Error 803\b", r"unsupported display driver / cuda driver combination", r"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
-        "the driver library in the container and the host's kernel driver do not fit: another kind of host is tried",
-        _CUDA,
-    ),
-    Rule(
-        "cuda_804_forward_compatibility",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"Error 804\b",
-            r"forward compatibility was attempted on non supported HW",
-            r"CUDA_ERROR_COMPAT_NOT_SUPPORTED",
-        ),
-        _NEWER_DRIVER,
-        _CUDA,
-    ),
-    Rule(
         "mps_broken",
         FailureClass.INFRA_FATAL,
         (r"MPS client failed to connect|MPS server is not ready|Error 80[5-9]\b.*MPS",),
@@ -201,158 +178,6 @@ RULES: tuple[Rule, ...] = (
         (r"CUDA-capable device\(s\) is/are busy or unavailable", r"cudaErrorDevicesUnavailable|Error 46\b"),
         "another process holds the GPU for itself; " + _ANOTHER,
         _CUDA,
-    ),
-    # ---------------------------------------------------- driver and card are of another kind than needed
-    Rule(
-        "driver_too_old_for_image",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"NVIDIA driver on your system is too old",
-            r"CUDA driver version is insufficient|API call is not supported in the installed CUDA driver",
-            r"CUDA_ERROR_INSUFFICIENT_DRIVER|cudaErrorInsufficientDriver|cudaErrorCallRequiresNewerDriver",
-            r"(?:init failure|Error|error code)[: ]+(?:35|36)\b",
-            r"container was built for NVIDIA Driver Release .*compatibility mode is UNAVAILABLE",
-            r"(?:minimum|required?s?) (?:NVIDIA |CUDA )?driver(?: version)?.*(?:but|found|detected|installed)",
-            r"driver (?:is|version)? ?\S* ?too old|old driver",
-        ),
-        _NEWER_DRIVER,
-        _TORCH,
-        channels=_GPU,
-    ),
-    Rule(
-        "ptx_toolchain_newer_than_driver",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"PTX was compiled with an unsupported toolchain",
-            r"cudaErrorUnsupportedPtxVersion|CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
-            r"Unsupported \.version \d|PTX JIT compil\w+ failed|a PTX JIT compilation failed",
-        ),
-        _NEWER_DRIVER,
-        _CUDA,
-    ),
-    Rule(
-        "bf16_needs_sm80",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"bfloat16 is (?:only|not) supported (?:on|by|for) .*(?:GPU|device|compute capability)",
-            r"does not support (?:bf16|bfloat16)\b",
-        ),
-        "a GPU of compute capability 8.0 is tried; --dtype=half would run on this one",
-        "vLLM",
-        unless=r"quantization|falling back|instead of|casting",
-    ),
-    Rule(
-        "attention_needs_capability",
-        FailureClass.INCOMPATIBLE,
-        (r"No valid attention backend.*compute capability not supported",),
-        _NEWER_CARD,
-        "vLLM",
-    ),
-    Rule(
-        "flash_attn_needs_capability",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"GPU with CUDA capability \d+ \d+ is not supported",
-            r"Flash ?Attention(?:[- ]?\d)? (?:only supports|requires|needs|is only supported|is not supported) .*(?:Ampere|Hopper|Ada|GPU|capability|sm_?\d)",
-        ),
-        _NEWER_CARD,
-        "flash-attention",
-    ),
-    Rule(
-        "quant_needs_capability",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"Quantization scheme is not supported for",
-            r"quantization method \S+ is not supported for the current GPU",
-            r"fp8e\w+ (?:data type )?(?:is )?not supported (?:in|on) this|fp8e4nv",
-            r"(?:fp8|fp4|int8|w8a8|w4a8|mxfp4|nvfp4|marlin|awq|gptq|cutlass)\b.*(?:require|only support|not supported|need)\w*.*(?:capability|sm_?\d\d|GPU|Hopper|Ada\b|Blackwell|Ampere)",
-        ),
-        _NEWER_CARD,
-        "vLLM",
-        unless=r"falling back|fall back|fallback|defaulting|instead|weight-only|will be used",
-    ),
-    Rule(
-        "no_kernel_image",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"no kernel image is available",
-            r"no device code compatible|not compiled with any CUDA arch",
-            r"device kernel image is invalid|cudaErrorNoKernelImageForDevice|CUDA_ERROR_NO_BINARY_FOR_GPU",
-            r"CUDA capability sm_\d+ is not compatible",
-            r"Value 'sm_\w+' is not defined|Unsupported gpu architecture|unsupported (?:GPU|device) arch",
-            r"requires \.target sm_\d+|not supported on \.target",
-            r"CUB(?:LAS|NN)?_STATUS_ARCH_MISMATCH|CUDNN_STATUS_ARCH_MISMATCH",
-        ),
-        "the image has no code for this GPU's generation: another kind is tried; say the oldest with compute_cap",
-        _CUDA,
-    ),
-    Rule(
-        "gpu_shared_memory_too_small",
-        FailureClass.INCOMPATIBLE,
-        (r"out of resource: shared memory|OutOfResources\b|exceeds? .*shared memory per block",),
-        "this kernel needs a GPU with more shared memory per block: another kind is tried",
-        "Triton",
-    ),
-    Rule(
-        "gpu_generation_not_supported",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"(?:requires?|needs?|only supports?|(?:only )?supported (?:only )?on|at least|minimum)\b.*(?:compute capability|cuda capability|\bsm_?\d\d+\b|(?:Hopper|Ampere|Blackwell|Ada|Turing|Volta)\b.*GPU)",
-            r"(?:compute|cuda) capability\b.*(?:not supported|unsupported|too (?:low|old)|is required|less than|insufficient)",
-            r"(?:no (?:compatible|valid)|could not find a|0 compatible) profile",
-            r"engine plan file is generated on an incompatible device",
-            r"peer access is not supported between",
-        ),
-        _NEWER_CARD,
-        "model servers",
-        unless=r"falling back|fall back|fallback|defaulting|instead|will be used|disabl",
-    ),
-    # ---------------------------------------------------- not enough of it
-    Rule(
-        "cuda_oom_loading_weights",
-        FailureClass.INCOMPATIBLE,
-        (r"(?:weights?|load\w*)\b.*(?:CUDA|HIP) (?:error: )?out of memory",),
-        _MORE_VRAM,
-        _TORCH,
-    ),
-    Rule(
-        "cuda_oom_profiling",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"(?:CUDA|HIP) (?:error: )?out of memory.*(?:warming up|sampler|CUDA Graphs|profil|dummy)",
-            r"(?:capture|warm\w*|profil\w*)\b.*CUDA out of memory",
-        ),
-        _MORE_VRAM,
-        "vLLM",
-    ),
-    Rule(
-        "vram_too_small",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"(?:CUDA|HIP|GPU|VRAM)\b.{0,30}\bout of memory|OutOfMemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
-            r"cudaMalloc failed|failed to allocate CUDA|unable to allocate CUDA|Cuda failure.*out of memory|RESOURCE_EXHAUSTED",
-            r"failed to allocate (?:compute|kv|buffer for (?:the )?kv)|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
-            r"Not enough memory to handle \d+|Not enought? (?:GPU )?memory\b",
-            r"not enough (?:VRAM|GPU memory|device memory|video memory)|insufficient (?:VRAM|GPU memory)",
-            r"model requires more (?:GPU|video) memory|exceeds (?:the )?(?:available )?(?:GPU|VRAM|device) memory",
-        ),
-        _MORE_VRAM,
-        _TORCH,
-    ),
-    Rule(
-        "tp_exceeds_gpus",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"invalid device ordinal|device=\d+, num_gpus=\d+",
-            r"World size \(\d+\) is larger than the number of available GPUs",
-            r"world_size \(?\d+\)? must be less than or equal to the number of visible|number of visible devices \(\d+\)",
-            r"(?:tensor|pipeline)[- _]parallel.*(?:larger|greater|exceeds?|more) than the (?:total )?number of (?:available |visible )?(?:GPUs|devices)",
-            r"(?:required|requested) (?:number of )?GPUs.*(?:exceeds?|more than|available|but)|requires? \d+ GPUs?\b.*(?:only|but|found|available)",
-            r"exceeds available GPUs|Current node has no GPU available",
-            r"Duplicate GPU detected|not enough (?:GPUs|devices)|number of GPUs .*(?:less|smaller|fewer) than",
-        ),
-        "a machine with more GPUs is tried: say how many with gpus",
-        "vLLM",
     ),
     # ---------------------------------------------------- there is none
     Rule(
@@ -406,46 +231,6 @@ RULES: tuple[Rule, ...] = (
         "the host gave the container no GPU; " + _ANOTHER,
         _TORCH,
         context=_GPU_RENTED,
-    ),
-    Rule(
-        "shm_too_small",
-        FailureClass.INCOMPATIBLE,
-        (
-            r"(?:/dev/shm|shared memory).*(?:No space left|insufficient|too small|error|failed|unable|not enough)",
-            r"(?:insufficient|unable to (?:create|open)|error while creating|failed to (?:create|allocate)|not enough) shared memory",
-            r"\bSIGBUS\b|\bBus error\b",
-        ),
-        "a host that gives more shared memory is tried",
-        "NCCL",
-        unless=r"leaked|Cannot allocate memory",
-    ),
-    Rule(
-        "nccl_system_error",
-        FailureClass.INCOMPATIBLE,
-        (r"ncclSystemError|ncclUnhandledCudaError|NCCL error.*unhandled (?:system|cuda) error",),
-        "GPUs of one machine cannot talk to each other: another kind of machine, or a single GPU, is tried",
-        "NCCL",
-        Weight.HINT,
-    ),
-    Rule(
-        "illegal_memory_access",
-        FailureClass.WORKLOAD_FATAL,
-        (r"illegal memory access|misaligned address|device-side assert|illegal instruction was encountered",),
-        "a kernel of the server fails: try another version of it, or --enforce-eager",
-        _CUDA,
-        Weight.HINT,
-    ),
-    Rule(
-        "cuda_error",
-        FailureClass.UNKNOWN,
-        (
-            r"CUDA (?:driver )?error: |cudaError\w+|CUDA_ERROR_\w+|NCCL error|nccl\w+Error",
-            r"Unexpected error from cudaGetDeviceCount",
-        ),
-        "the text does not say whether card, driver or program is at fault",
-        _CUDA,
-        Weight.SYMPTOM,
-        unless=r"cuInit",
     ),
     # ---------------------------------------------------- nvidia-smi that works
     Rule(

@@ -127,6 +127,16 @@ RULES: tuple[Rule, ...] = (
         channels=STATUS,
     ),
     # -------------------------------------------------------- it is complete
+    Rule(
+        "own_request_not_served_yet",
+        FailureClass.WARMUP,
+        (r"Application startup complete|Uvicorn running on",),
+        "wait: the server listens and sends itself a first request",
+        "SGLang",
+        Weight.SIGN,
+        servers=frozenset({"sglang"}),
+        chatty=True,
+    ),
     _ready("application_startup_complete", "Uvicorn", r"Application startup complete", r"Uvicorn running on"),
     _ready("server_fired_up", "SGLang", r"fired up and ready to roll"),
     _ready(

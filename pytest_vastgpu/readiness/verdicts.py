@@ -13,6 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -22,10 +23,12 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.readiness import rules_container
 from pytest_vastgpu.readiness import rules_gpu
+from pytest_vastgpu.readiness import rules_gpu_fit
 from pytest_vastgpu.readiness import rules_host
 from pytest_vastgpu.readiness import rules_hub
 from pytest_vastgpu.readiness import rules_python
 from pytest_vastgpu.readiness import rules_registry
+from pytest_vastgpu.readiness import rules_request
 from pytest_vastgpu.readiness import rules_servers
 from pytest_vastgpu.readiness import rules_signs
 from pytest_vastgpu.readiness import rules_ssh
@@ -43,7 +46,9 @@ RULES: tuple[Rule, ...] = (
     *rules_ssh.RULES,
     *rules_registry.RULES,
     *rules_container.RULES,
+    *rules_request.RULES,
     *rules_gpu.RULES,
+    *rules_gpu_fit.RULES,
     *rules_host.RULES,
     *rules_hub.RULES,
     *rules_vllm.RULES,
@@ -104,24 +109,6 @@ class LogReader:
         if self._splitter.rest:
             self._read(self._splitter.rest)
             self._splitter.rest = ""
-
-    @property
-    def ready(self) -> bool:
-        """Whether the text says that the start was complete at some moment."""
-        return self._ready is not None
-
-    def _note_untold(self, line: Line) -> None:
-        """Keep in mind an error that no rule knows, until the server says something else."""
-        if self._channel is Channel.SERVER_LOG:
-            wrong = line.level is Level.ERROR
-            over = line.level < Level.PLAIN
-        else:
-            wrong = self._channel is not Channel.STATUS_MSG or bool(_SOUNDS_WRONG.search(line.text))
-            over = False
-        if wrong:
-            self._untold = self._untold or shown(line.printed)
-        elif over:
-            self._untold = ""
 
     def verdict(self, exit_code: int | None = None, *, complete: bool = False) -> Verdict:
         """What the text means so far.
@@ -192,6 +179,17 @@ class LogReader:
             self._newest_error = self._number
         self._first.setdefault(weight, found)
 
+    def _note_untold(self, line: Line) -> None:
+        """Keep in mind an error that no rule knows, until the server says something else."""
+        if self._channel is Channel.SERVER_LOG:
+            if line.level < Level.PLAIN:
+                self._untold = ""
+            wrong = line.level is Level.ERROR
+        else:
+            wrong = self._channel is not Channel.STATUS_MSG or bool(_SOUNDS_WRONG.search(line.text))
+        if wrong and not self._untold:
+            self._untold = shown(line.printed)
+
     def _nothing(self) -> Verdict:
         """No rule has matched a line."""
         if self._untold:
@@ -225,7 +223,7 @@ class Judgement(NamedTuple):
     progress: Progress
 
 
-_KEPT = 32
+_KEPT = 16
 _lock = threading.Lock()
 _readers: OrderedDict[tuple[str, str, str], LogReader] = OrderedDict()
 """Readers by kind of server, context and what they have read: a growing log is asked about ten times a second."""
@@ -251,6 +249,14 @@ def judge_log(log: str, *, server: str = "", context: str = "", exit_code: int |
         else:
             reader.finish()
         return Judgement(reader.verdict(exit_code), reader.progress)
+
+
+def judge_end(log: str, *, exit_code: int, server: str = "", context: str = "") -> Verdict:
+    """What a server's log says of its end, where the instance still answers: then the machine did not go away."""
+    verdict = judge_log(log, server=server, context=context, exit_code=exit_code).verdict
+    if verdict.failure_class is FailureClass.RUNTIME_LOST:
+        return replace(verdict, failure_class=FailureClass.UNKNOWN)
+    return verdict
 
 
 def _match(line: Line, rules: Sequence[Rule]) -> Rule | None:

@@ -23,6 +23,7 @@ from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
 from pytest_vastgpu.readiness.surroundings import gpu_trouble
 from pytest_vastgpu.readiness.verdicts import FINAL
+from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
@@ -106,7 +107,7 @@ class VllmAdapter:
     def probes(self, workload: Workload) -> tuple[Probe, ...]:
         """What it answers, in one round trip, and what goes on around it."""
         body = {"model": workload.model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
-        quoted = shlex.quote(json.dumps(workload.model))
+        quoted = shlex.quote(json.dumps(workload.model, ensure_ascii=False))
         command = asking.script(
             workload.port,
             f"health=$({asking.request('health', '/health')}); printf '%s\\n' \"$health\"",
@@ -122,7 +123,7 @@ class VllmAdapter:
         """Ready by its answers; lost by its end, by its log, or by a GPU that went away."""
         context = f"gpus={workload.gpus}"
         if seen.exit_code is not None:
-            return Failed(judge_log(seen.log, server="vllm", context=context, exit_code=seen.exit_code).verdict)
+            return Failed(judge_end(seen.log, server="vllm", context=context, exit_code=seen.exit_code))
         probe = seen.probes.get("answers")
         served = _served(workload.model, asking.answers(probe.stdout) if probe else {})
         if served is not None:

@@ -103,7 +103,7 @@ def test_where_vllm_stands(log: str, answers: str, exit_code: int | None, expect
     [
         ("fail-port-in-use", "", None, FailureClass.WORKLOAD_FATAL, "address_in_use"),
         ("fail-worker-sigkill-during-start", "", 1, FailureClass.UNKNOWN, "server_exited"),
-        ("crash-enginecore-sigkill-while-serving", READY, 0, FailureClass.RUNTIME_LOST, "server_died_after_ready"),
+        ("crash-enginecore-sigkill-while-serving", READY, 0, FailureClass.UNKNOWN, "server_died_after_ready"),
         ("", READY.replace("tiny", "other"), None, FailureClass.WORKLOAD_FATAL, "model_not_listed"),
         ("", "", 137, FailureClass.UNKNOWN, "server_exited"),
     ],

@@ -177,6 +177,12 @@ def test_an_end_without_a_word() -> None:
     assert "137" in verdict.evidence
 
 
+def test_sglang_listens_before_it_is_ready() -> None:
+    log = "[2025-10-16 09:11:02] INFO:     Application startup complete.\n"
+    assert classify(log, channel=Channel.SERVER_LOG, server="sglang").failure_class is FailureClass.WARMUP
+    assert classify(log, channel=Channel.SERVER_LOG).failure_class is FailureClass.READY
+
+
 def test_what_was_printed_before_it_was_ready_was_no_failure() -> None:
     log = "OSError: [Errno 98] Address already in use\nINFO:     Application startup complete.\n"
     assert judge_log(log).verdict.failure_class is FailureClass.READY
