@@ -114,7 +114,7 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
     server = uvicorn.Server(config)
     if lifeline is not None:
         _hold(lifeline, server)
-    watch = asyncio.gather(_watch_credit(market), _warm_up())
+    watch = asyncio.ensure_future(_watch(market))
     ready = {"url": served.url, "api_key": api_key, "pid": os.getpid(), "state_dir": str(served.disks.parent)}
     # The sockets listen already, so whoever reads this line can connect.
     sys.stdout.write(json.dumps(ready) + "\n")
@@ -125,19 +125,18 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         watch.cancel()
         await market.destroy_all()
         close_nursery()
+        with suppress(asyncio.CancelledError):
+            await watch
 
 
 def _vanish(_: Instance) -> None:
     raise AssertionError("a site belongs to a market")
 
 
-async def _warm_up() -> None:
-    """Have ready what the first instance would have to wait for. Where it fails, that instance says why."""
-    with suppress(LocalMarketError):
+async def _watch(market: Market) -> None:
+    """Have ready what the first instance would have to wait for, then look after the account."""
+    with suppress(LocalMarketError):  # the first instance will say it
         await nursery()
-
-
-async def _watch_credit(market: Market) -> None:
     while True:
         await asyncio.sleep(_CREDIT_CHECK_S)
         await market.stop_what_cannot_be_paid()

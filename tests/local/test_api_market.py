@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
+from tests.local.api import plain_http
 from tests.local.api import until
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPyJ1m0C1m7b7yq1n9Y0V0m5y0yQ1hYy0wWmK0q9W5aB me"
@@ -71,12 +71,12 @@ def test_an_instance_from_create_to_destroy(api: Api) -> None:
 def log_of(api: Api, instance_id: int, good: Any, **body: str) -> str:
     def look() -> str:
         answer = api.http.put(f"/api/v0/instances/request_logs/{instance_id}/", json={"tail": "10", **body}).json()
-        with httpx.Client(trust_env=False) as stranger:
+        with plain_http() as stranger:
             url = answer["result_url"]
             assert stranger.get(url).status_code == 404
             return until(lambda: stranger.get(url), lambda response: response.status_code == 200).text
 
-    return until(look, good)
+    return str(until(look, good))
 
 
 def test_stop_start_and_reboot_keep_the_disk_and_recycle_does_not(api: Api) -> None:

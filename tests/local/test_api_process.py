@@ -1,0 +1,210 @@
+"""The market as a process: how it starts, refuses to, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.local.api import Api
+from tests.local.api import until
+
+COMMAND = [sys.executable, "-m", "pytest_vastgpu", "local"]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that nobody has collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def processes_with(word: str) -> list[int]:
+    """The processes that have this word in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if word.encode() in (folder / "environ").read_bytes() and alive(int(folder.name)):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+@contextmanager
+def served(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_market_and_its_instances(number: signal.Signals, tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("market: {rate_limits: false}\n")
+    with served("--state-dir", str(tmp_path / "state"), "--fleet", str(fleet)) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["pid"] == process.pid
+        market = LocalMarket()
+        market.url, market.api_key = ready["url"], ready["api_key"]
+        with Api(market) as api:
+            instance_id = api.rent(1, env={"MARK": f"mark-{process.pid}-"}, onstart="sleep 1000")
+            api.becomes(instance_id, actual_status="running")
+            until(lambda: processes_with(f"mark-{process.pid}-"), bool)
+        process.send_signal(number)
+        out, complaints = process.communicate(timeout=30)
+        assert (process.returncode, out, complaints) == (0, "", "")
+        assert processes_with(f"mark-{process.pid}-") == []
+        assert list((tmp_path / "state").glob("instances/*")) == []
+
+
+def test_instances_do_not_outlive_a_market_that_is_killed() -> None:
+    market = LocalMarket(rate_limits=False)
+    market.start()
+    try:
+        with Api(market) as api:
+            instance_id = api.rent(1, env={"MARK": f"mark-{market.pid}-"}, onstart="sleep 1000")
+            api.becomes(instance_id, actual_status="running")
+        until(lambda: processes_with(f"mark-{market.pid}-"), bool)
+        os.kill(market.pid, signal.SIGKILL)
+        until(lambda: processes_with(f"mark-{market.pid}-"), lambda left: not left)
+    finally:
+        market.stop()
+
+
+def test_a_market_does_not_outlive_an_owner_that_is_killed() -> None:
+    script = (
+        "import time; from pytest_vastgpu import LocalMarket\n"
+        "with LocalMarket() as market: print(market.pid, flush=True); time.sleep(1000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert alive(pid)
+        owner.kill()
+    until(lambda: alive(pid), lambda still: not still)
+
+
+def refused(*arguments: str) -> str:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} on 127.0.0.1 cannot be used: give another --port" in refused("--port", str(port))
+    assert "port 99999" in refused("--port", "99999")
+
+
+def test_a_broken_fleet_file(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("machines:\n  - faults: [no_such_fault]\n")
+    assert f"{fleet}:2: machines[0].faults[0] is wrong: unknown fault 'no_such_fault'" in refused("--fleet", str(fleet))
+    assert "cannot be read" in refused("--fleet", str(tmp_path / "none.yaml"))
+
+
+def test_an_image_that_is_no_pair() -> None:
+    assert "--image 'me/server': it must be PATTERN=COMMAND" in refused("--image", "me/server")
+
+
+def test_a_second_market_on_the_same_state_directory(tmp_path: Path) -> None:
+    with LocalMarket(state_dir=tmp_path / "state"):
+        assert "another local market uses the state directory" in refused("--state-dir", str(tmp_path / "state"))
+        with pytest.raises(LocalMarketError, match=r"did not start.*another local market uses"):
+            LocalMarket(state_dir=tmp_path / "state").start()
+    with LocalMarket(state_dir=tmp_path / "state") as again:
+        assert again.status()["alive"] == []
+
+
+def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
+    with LocalMarket(state_dir=tmp_path / ("long" * 30), rate_limits=False) as market, Api(market) as api:
+        offer_id = api.offer_of(1)
+        made = api.create(
+            offer_id, runtype="ssh_direct", onstart='curl --silent "$VAST_URL/api/v0/bundles/" -XPOST -d {}'
+        )
+        row = api.becomes(made.json()["new_contract"], actual_status="running")
+        assert row["machine_id"] == 1
+
+
+def test_the_embedded_market_says_when_it_is_not_there() -> None:
+    market = LocalMarket()
+    with market, pytest.raises(LocalMarketError, match="is running already"):
+        market.start()
+    with pytest.raises(LocalMarketError, match="does not answer"):
+        market.status()
+    market.stop()
+
+
+def test_a_fleet_can_be_a_file_or_its_content(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("machines: [{machine_id: 55}]\n")
+    for given in (fleet, {"machines": [{"machine_id": 55, "faults": [{"name": "queued", "for_s": float("inf")}]}]}):
+        for limits in (None, False):
+            with LocalMarket(given, rate_limits=limits) as market, Api(market) as api:
+                assert [row["machine_id"] for row in api.offers()] == [55]
+                assert api.http.post("/api/v0/bundles/", json={}).status_code == (429 if limits is None else 200)
+
+
+@pytest.mark.parametrize("form", ["json", "detail", "text"])
+def test_calls_that_come_too_soon(form: str) -> None:
+    fleet = {"market": {"rate_limit_form": form}, "machines": [{"machine_id": 55, "slots": 9}]}
+    with LocalMarket(fleet) as market, Api(market) as api:
+        assert api.http.get("/api/v1/instances/").status_code == 200
+        early = api.http.get("/api/v1/instances/")
+        assert early.status_code == 429
+        if form == "json":
+            assert early.headers["Retry-After"] == "1"
+            assert early.json()["retry_after"] == 1
+            assert early.json()["msg"] == "API requests too frequent"
+        elif form == "detail":
+            assert early.json() == {"detail": "API requests too frequent endpoint threshold=1.0"}
+        else:
+            assert early.headers["Content-Type"].startswith("text/plain")
+            assert early.text == "API requests too frequent: endpoint threshold=1.0"
+        assert api.http.get("/api/v0/users/current").status_code == 200, "other endpoints have limits of their own"
+        until(lambda: api.http.get("/api/v1/instances/").status_code, lambda status: status == 200)
+        calls = {each["endpoint"]: each for each in market.status()["calls"]}
+        assert calls["list"]["rate_limited"] >= 1
+
+
+def test_the_days_search_results_are_used_up() -> None:
+    fleet = {"market": {"search_rows_per_day": 3}, "generate": 10, "machines": [{"machine_id": 5, "slots": 2}]}
+    with LocalMarket(fleet) as market, Api(market) as api:
+        assert len(api.offers(verified={"in": [True, False]}, limit=3)) == 3
+        answer = until(lambda: api.http.get("/api/v0/bundles/"), lambda got: "quota" in got.text)
+        assert answer.status_code == 429
+        assert answer.json()["error"] == "search_quota_exceeded"
+        assert 0 < answer.json()["retry_after"] <= 86400
+
+
+def test_instances_stop_when_the_credit_is_used_up() -> None:
+    fleet = {
+        "market": {"rate_limits": False, "credit_usd": 0.001},
+        "machines": [{"machine_id": 5, "slots": 2, "price_usd_h": 3600}],
+    }
+    with LocalMarket(fleet) as market, Api(market) as api:
+        instance_id = api.rent(5)
+        api.becomes(instance_id, intended_status="stopped")
+        answer = api.create(api.offer_of(5))
+        assert (answer.status_code, answer.json()["error"]) == (400, "insufficient_credit")
