@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import IntEnum
 
-MAX_CHARS = 4000
+MAX_CHARS = 3000
 """Longer lines are read up to here: causes are told in their beginning."""
 MAX_CHATTER_CHARS = 300
 """The same for information: a server prints its whole configuration in one line."""
@@ -41,7 +41,7 @@ class Line:
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PREFIX = re.compile(
     r"""(?:\s*(?:
-        \(\w[\w.-]*\ pid=\d+[^)]*\)                                        # vLLM, Ray: (EngineCore pid=7)
+        \((?!Ray|raylet)\w[\w.-]*\ pid=\d+[^)]*\)                          # vLLM: (EngineCore pid=7)
       | \[(?:rank)?\d+\]:?                                                 # torchrun: [rank0]:
       | [\w.-]{1,60}\s+\|(?=\s)                                            # docker compose: service  |
       | \[?\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d[\d.,Z+:]*(?:\ [A-Z]{2}\d+)*\]?(?=\s)   # a date, SGLang's with its rank

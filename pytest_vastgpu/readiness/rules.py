@@ -14,6 +14,9 @@ from enum import IntEnum
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 
+REACH = 250
+"""How far apart the words of one cause may stand. Without a bound, a long line of the same words takes seconds."""
+
 
 class Weight(IntEnum):
     """What a line that matches is worth. Among lines of equal weight the first one wins: causes come first."""
@@ -44,7 +47,7 @@ class Rule:
     reason: str
     failure_class: FailureClass
     patterns: tuple[str, ...]
-    """Regular expressions, searched in one line, whatever its case."""
+    """Regular expressions, searched in one line, whatever its case; ``.*`` in them reaches :data:`REACH` characters."""
     remedy: str
     """What the reader should do now."""
     source: str
@@ -65,6 +68,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Compile the expressions once."""
-        object.__setattr__(self, "matches", re.compile("|".join(self.patterns), re.IGNORECASE))
+        object.__setattr__(
+            self, "matches", re.compile("|".join(self.patterns).replace(".*", f".{{0,{REACH}}}"), re.IGNORECASE)
+        )
         object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
         object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)

@@ -210,7 +210,7 @@ RULES: tuple[Rule, ...] = (
         "the host gave the container no GPU; " + _ANOTHER,
         _TORCH,
         chatty=True,
-        unless=r"Gloo|CPU platform|libcudart|cuInit",
+        unless=r"Gloo|CPU platform|libcudart|cuInit|^\(Ray|CUDA_VISIBLE_DEVICES",
         context=_GPU_RENTED,
     ),
     Rule(

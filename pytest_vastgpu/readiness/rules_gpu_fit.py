@@ -81,7 +81,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "attention_needs_capability",
         FailureClass.INCOMPATIBLE,
-        (r"No valid attention backend.*compute capability not supported",),
+        (r"No valid attention backend.{0,3000}compute capability not supported",),
         _NEWER_CARD,
         "vLLM",
     ),
