@@ -99,13 +99,10 @@ class LineSplitter:
 
     def __init__(self) -> None:
         self.rest = ""
-        """What stands after the last end of line."""
+        """What stands after the last end of line, as far as it will be read."""
 
     def feed(self, text: str) -> list[str]:
         """The lines that are complete now."""
         lines = re.split(r"[\r\n]+", self.rest + text)
-        self.rest = lines.pop()
-        if len(self.rest) > MAX_CHARS:
-            lines.append(self.rest)
-            self.rest = ""
+        self.rest = lines.pop()[:MAX_CHARS]
         return lines

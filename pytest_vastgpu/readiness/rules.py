@@ -33,7 +33,6 @@ class Weight(IntEnum):
     """Decides by itself."""
 
 
-ANY_CHANNEL: frozenset[Channel] = frozenset(Channel)
 LOG = frozenset({Channel.SERVER_LOG})
 STATUS = frozenset({Channel.STATUS_MSG})
 CONTAINER = frozenset({Channel.STATUS_MSG, Channel.SERVER_LOG})
@@ -68,8 +67,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Compile the expressions once."""
-        object.__setattr__(
-            self, "matches", re.compile("|".join(self.patterns).replace(".*", f".{{0,{REACH}}}"), re.IGNORECASE)
-        )
+        bounded = "|".join(self.patterns).replace(".*", f".{{0,{REACH}}}")
+        object.__setattr__(self, "matches", re.compile(bounded, re.IGNORECASE))
         object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
         object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)

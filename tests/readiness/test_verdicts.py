@@ -64,6 +64,7 @@ def test_every_reason_has_one_class_a_remedy_and_a_source() -> None:
         assert rule.remedy or rule.failure_class is FailureClass.READY
         assert rule.reason.isidentifier()
         assert not rule.matches.search(""), rule
+        assert ".*" not in rule.matches.pattern, "an expression without bounds takes seconds on a long line"
         assert rule.weight is not Weight.SIGN or rule.failure_class not in FINAL
     assert {reason: found for reason, found in classes.items() if len(found) > 1} == {}
 
@@ -198,7 +199,7 @@ def test_secrets_do_not_reach_the_evidence() -> None:
 
 
 def test_long_lines_are_shown_with_their_start_and_their_end() -> None:
-    evidence = classify("ValueError: start " + "x" * 3000 + " end", channel=Channel.SERVER_LOG).evidence
+    evidence = classify("ValueError: start " + "x" * 2000 + " end", channel=Channel.SERVER_LOG).evidence
     assert evidence.startswith("ValueError: start")
     assert evidence.endswith("end")
     assert len(evidence) < 600
