@@ -1,0 +1,180 @@
+"""Every verb of Vast's own client that rents, uses and gives back, against the local market."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.contract.conftest import Vastai
+from tests.local.api import until
+
+RICH = (
+    "reliability>0.99 num_gpus=1 gpu_name=RTX_4090 gpu_ram>=20 duration>3 cuda_vers>=12.1 geolocation in [SE,NO] "
+    "driver_version>=535.86.05 datacenter=true"
+)
+
+
+def offer(vastai: Vastai) -> str:
+    return str(vastai.raw("search", "offers", "machine_id=100")[0]["id"])
+
+
+def create(vastai: Vastai, *words: str) -> str:
+    made = vastai.raw("create", "instance", offer(vastai), "--image", "ubuntu:22.04", "--cancel-unavail", *words)
+    assert made["success"]
+    return str(made["new_contract"])
+
+
+def running(vastai: Vastai, instance: str) -> None:
+    until(lambda: vastai.raw("show", "instance", instance)["actual_status"], lambda status: status == "running")
+
+
+def test_search(vastai: Vastai) -> None:
+    found = vastai.raw("search", "offers", RICH, "-o", "dph,score-", "--limit", "5", "--storage", "20")
+    assert [row["machine_id"] for row in found] == [100]
+    assert found[0]["dph_total"] > found[0]["dph_base"]
+    assert "RTX_4090" in vastai.says("search", "offers", RICH)
+    assert [row["machine_id"] for row in vastai.raw("search", "offers", "verified=false")] == [200]
+    assert vastai.raw("search", "offers", "gpu_name=H100_SXM verified=true") == []
+    bids = vastai.raw("search", "offers", "-n", "gpu_name=RTX_4090", "--type", "bid")
+    assert [row["is_bid"] for row in bids] == [True]
+    assert [row["machine_id"] for row in vastai.raw("search", "offers", "--new")] == [100]
+
+
+def test_a_life(vastai: Vastai, tmp_path: Path) -> None:
+    instance = create(
+        vastai,
+        *("--disk", "20", "--ssh", "--direct", "--label", "lab", "--login", "-u bob -p pw docker.io"),
+        *("--env", "-e FOO=bar -e QUOTED='a b' -p 8000:8000 -h myhost", "--onstart-cmd", 'echo "$FOO, $QUOTED"'),
+    )
+    running(vastai, instance)
+    shown = vastai.raw("show", "instance", instance)
+    assert (shown["label"], shown["image_runtype"]) == ("lab", "ssh_direc ssh_proxy")
+    assert instance in vastai.says("show", "instance", instance)
+    assert (
+        until(lambda: vastai.says("logs", instance, "--tail", "50"), lambda text: "a b" in text).strip() == "bar, a b"
+    )
+    assert "a b" not in vastai.says("logs", instance, "--filter", "nothing-like-that")
+
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    assert "True" in vastai.says("attach", "ssh", instance, f"{key}.pub")
+    url = vastai.says("ssh-url", instance).strip()
+    port = url.rpartition(":")[2]
+    assert url == f"ssh://root@127.0.0.1:{port}"
+    options = ["-F", "/dev/null", "-i", str(key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]
+    options += ["-o", f"UserKnownHostsFile={tmp_path / 'known'}"]
+    file = tmp_path / "file"
+    file.write_text("carried over")
+    subprocess.run(["scp", *options, "-P", port, str(file), "root@127.0.0.1:file"], check=True, capture_output=True)
+    done = subprocess.run(
+        ["ssh", *options, "-p", port, "root@127.0.0.1", "cat file; echo $FOO"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "carried over\n"
+    assert "Welcome to vast.ai" in done.stderr
+
+    assert "newlabel" in vastai.says("label", "instance", instance, "newlabel")
+    listed = vastai.raw("show", "instances", "--label", "newlabel", "--status", "running", "--limit", "5")
+    assert [str(row["id"]) for row in listed["instances"]] == [instance]
+    vastai.says("reboot", "instance", instance)
+    running(vastai, instance)
+    vastai.says("stop", "instance", instance)
+    assert vastai.raw("show", "instance", instance)["intended_status"] == "stopped"
+    vastai.says("start", "instance", instance)
+    running(vastai, instance)
+    vastai.says("recycle", "instance", instance)
+    running(vastai, instance)
+    vastai.says("update", "instance", instance, "--image", "ubuntu:24.04")
+    assert vastai.raw("show", "instance", instance)["image_uuid"] == "ubuntu:24.04"
+    vastai.says("destroy", "instance", instance, "-y")
+    assert vastai.says("show", "instances", "-q").split() == []
+
+
+def test_many_on_several_pages(vastai: Vastai) -> None:
+    ask = offer(vastai)
+    script = (
+        "import json; from vastai import VastAI; v = VastAI()\n"
+        f"print(json.dumps([v.create_instance(id={ask}, image='x', label='many')['new_contract'] for _ in range(30)]))"
+    )
+    ids = vastai.sdk(script)
+    shown = vastai.sdk("import json; from vastai import VastAI; print(json.dumps(VastAI().show_instances()))")
+    assert sorted(row["id"] for row in shown) == sorted(ids)
+    assert all(str(each) in vastai.says("show", "instances", "-q").split() for each in ids)
+    assert vastai.says("show", "instances", "-v")
+    vastai.says("stop", "instances", *map(str, ids[:2]))
+    vastai.says("destroy", "instances", *map(str, ids), "-y")
+
+
+def test_bids_bulk_and_launch(vastai: Vastai) -> None:
+    bid = create(vastai, "--ssh", "--bid_price", "0.2")
+    vastai.says("change", "bid", bid, "--price", "0.25")
+    assert vastai.raw("show", "instance", bid)["dph_base"] == 0.25
+    vastai.says("create", "instances", offer(vastai), "--image", "ubuntu:22.04")
+    assert vastai.raw("launch", "instance", "-g", "RTX_4090", "-n", "1", "-i", "ubuntu:22.04", "--ssh", "--direct")[
+        "success"
+    ]
+    assert len(vastai.says("show", "instances", "-q").split()) == 3
+
+
+def test_keys_templates_and_user(vastai: Vastai, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    public = key.with_suffix(".pub").read_text().strip()
+    vastai.says("create", "ssh-key", public, "-y")
+    [record] = vastai.raw("show", "ssh-keys")
+    assert record["public_key"] == public
+    vastai.says("update", "ssh-key", str(record["id"]), public + "2")
+    instance = create(vastai)
+    vastai.says("detach", "ssh", instance, str(record["id"]))
+    vastai.says("delete", "ssh-key", str(record["id"]))
+    assert vastai.raw("show", "ssh-keys") == []
+    assert vastai.raw("search", "templates", "name=t") == []
+    user = vastai.raw("show", "user")
+    assert user["credit"] > 0
+    assert user["email"] in vastai.says("show", "user")
+
+
+def test_what_it_says_to_refusals(vastai: Vastai) -> None:
+    for words, text in (
+        (("create", "instance", "5", "--image", "x"), "Failed with error 404: error 404/3603: no_such_ask"),
+        (("destroy", "instance", "5", "-y"), "Failed with error 404: Instance 5 not found."),
+        (("show", "user", "--api-key", "wrong"), "Failed with error 401: Invalid user key"),
+    ):
+        done = vastai.run(*words)
+        assert text in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    refused = vastai.run("create", "instance", "5", "--image", "x", "--raw")
+    assert json.loads(refused.stderr)["status_code"] == 404
+    instance = create(vastai)
+    assert "on-demand contract" in vastai.run("change", "bid", instance, "--price", "0.2").stderr
+    assert "Aborted" in vastai.run("destroy", "instance", instance).stdout
+
+
+def test_the_sdk(vastai: Vastai) -> None:
+    made = vastai.sdk(
+        "import json, time; from vastai import VastAI; v = VastAI()\n"
+        "offer = v.search_offers('reliability>0.99 num_gpus=1')[0]\n"
+        "i = v.create_instance(id=offer['id'], image='x', disk=20, label='lab', env='-e FOO=bar -p 8000:8000',"
+        " onstart_cmd='echo hi')['new_contract']\n"
+        "for _ in range(300):\n"
+        "    row = v.show_instance(id=i)\n"
+        "    if row['actual_status'] == 'running': break\n"
+        "    time.sleep(0.1)\n"
+        "v.label_instance(id=i, label='other')\n"
+        "seen = [v.show_instance(id=i)['label'], v.show_user()['credit'] > 0, row['extra_env']]\n"
+        "v.destroy_instance(id=i)\n"
+        "print(json.dumps(seen))"
+    )
+    assert made == ["other", True, {"FOO": "bar", "-p 8000:8000": "1"}]
+
+
+def test_limits_hold_it_up_and_do_not_break_it(client: Path, tmp_path: Path) -> None:
+    with LocalMarket({"machines": [{"machine_id": 100}]}) as market:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "VAST_URL": market.url}
+        vastai = Vastai(client, {**environment, "VAST_API_KEY": market.api_key, "VASTAI_NO_UPDATE_CHECK": "1"})
+        for _ in range(2):
+            assert [row["machine_id"] for row in vastai.raw("search", "offers")] == [100]
