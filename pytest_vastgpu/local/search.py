@@ -92,38 +92,36 @@ def parse_query(body: object, most: int) -> Query:
 
 def evaluate(query: Query, rows: Sequence[Row]) -> list[Row]:
     """The offers that a query finds, in its order, priced for its disk."""
-    plain = [condition for condition in query.conditions if condition.field not in _PRICED]
-    by_price = [condition for condition in query.conditions if condition.field in _PRICED]
-    found = [row for row in rows if all(condition.holds(_value(row, condition.field)) for condition in plain)]
-    keys = {row["id"]: _prices(row, query) for row in found} if by_price or _needs_price(query) else {}
-
-    def value(row: Row, field: str) -> Any:
-        return keys[row["id"]][field] if field in _PRICED else _value(row, field)
-
-    found = [row for row in found if all(condition.holds(value(row, condition.field)) for condition in by_price)]
+    found = list(rows)
+    # What the price decides comes last, when few offers are left to be priced.
+    for condition in sorted(query.conditions, key=lambda condition: condition.field in _PRICED):
+        found = _select(found, condition, _getter(condition.field, query))
     for field, descending in reversed(query.order):
-        found.sort(key=lambda row, field=field: rank(value(row, field)), reverse=descending)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        value = _getter(field, query)
+        found.sort(key=lambda row, value=value: rank(value(row)), reverse=descending)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     return [priced(row, query.storage_gb, bid=query.bid) for row in found[: query.limit]]
 
 
-def _needs_price(query: Query) -> bool:
-    return any(field in _PRICED for field, _ in query.order)
+def _select(rows: list[Row], condition: Condition, value: Callable[[Row], Any]) -> list[Row]:
+    """The rows for which a condition holds. It is asked once for each different value: most columns have few."""
+    column = [value(row) for row in rows]
+    good = {each for each in set(column) if condition.holds(each)}
+    return [row for row, each in zip(rows, column, strict=True) if each in good]
 
 
-def _prices(row: Row, query: Query) -> Row:
-    total = total_usd_h(row, query.storage_gb, bid=query.bid)
-    return {
-        **dict.fromkeys(("dph_total", "discounted_dph_total", "dph_total_adj"), total),
-        **{field: row[of] / total if total else 0.0 for field, of in PER_USD.items()},
-    }
+def _getter(field: str, query: Query) -> Callable[[Row], Any]:
+    """Takes a field's value from an offer; what depends on the price is reckoned."""
+    if field in PER_USD:
+        of = PER_USD[field]
 
+        def per_usd(row: Row) -> float:
+            total = total_usd_h(row, query.storage_gb, bid=query.bid)
+            return float(row[of] / total) if total else 0.0
 
-def _value(row: Row, field: str) -> Any:
-    if field == "verified":
-        return row["verification"] == "verified"
-    if field == "datacenter":
-        return row["hosting_type"] == 1
-    return row.get(field)
+        return per_usd
+    if field in _PRICED:
+        return lambda row: total_usd_h(row, query.storage_gb, bid=query.bid)
+    return lambda row: row.get(field)
 
 
 def rank(value: object) -> tuple[int, Any]:

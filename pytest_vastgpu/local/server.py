@@ -212,7 +212,8 @@ def _own_directory() -> Path:
 
 @contextmanager
 def _sockets(state: Path, port: int) -> Iterator[Served]:
-    tcp = socket.socket()
+    # With its protocol named, asyncio turns off Nagle's algorithm, which would hold up each answer by 40 ms.
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     unix = socket.socket(socket.AF_UNIX)
     path = state / "api.sock"
