@@ -30,13 +30,13 @@ from typing import Any
 import asyncssh
 
 from pytest_vastgpu.local import isolation
+from pytest_vastgpu.local.commands import Children
+from pytest_vastgpu.local.commands import Site
 from pytest_vastgpu.local.processes import descendants
 from pytest_vastgpu.local.relay import relay_to
 from pytest_vastgpu.local.relay import splice
 from pytest_vastgpu.local.spec import Orders
-from pytest_vastgpu.local.sshd import Children
 from pytest_vastgpu.local.sshd import Gate
-from pytest_vastgpu.local.sshd import Site
 
 SETTINGS = Path("/etc/environment")
 FULL_DISK_BYTES = 1 << 20
@@ -69,6 +69,7 @@ class Guest:
         self._home = self._directory / "home"
         self._isolated = orders.how != "none"
         self._first_process = 0
+        self._exited: asyncio.Future[int] | None = None
         self._settings: Path | None = None
 
     def prepare(self) -> None:
@@ -98,13 +99,10 @@ class Guest:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
-        environment = dict(self._orders.environment)
-        session = self._session_environment()
         ways_out = await self._listen()
-        environment |= ways_out
-        site = Site(self._home, _shell(), session | ways_out, children, self._settings)
-        self._first_process = self._start_first_process(environment)
-        exited = children.watch(self._first_process)
+        site = Site(self._home, _shell(), self._session_environment() | ways_out, children, self._settings)
+        self._first_process = self._start_first_process(self._orders.environment | ways_out)
+        self._exited = exited = children.watch(self._first_process)
         gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
         serving = [asyncio.ensure_future(gate.serve(listener)) for listener in self._ssh_listeners]
         self._control.setblocking(False)
@@ -138,7 +136,9 @@ class Guest:
     def _heads(self) -> list[int]:
         if not self._isolated:
             return descendants(os.getpid())
-        return [self._first_process] if self._first_process else []
+        if self._exited is None or self._exited.done():  # its process id may be somebody else's by now
+            return []
+        return [self._first_process]
 
     async def _say(self, message: dict[str, object]) -> None:
         await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(message).encode() + b"\n")
