@@ -13,10 +13,10 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse
 
-from pytest_vastgpu.local.commands import run_command
 from pytest_vastgpu.local.exchange import Access
 from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
+from pytest_vastgpu.local.execute import run_command
 from pytest_vastgpu.local.instance import Instance
 from pytest_vastgpu.local.instance import instance_row
 from pytest_vastgpu.local.offers import Row
@@ -224,12 +224,8 @@ async def _rows(exchange: Exchange) -> list[Row]:
 
 
 async def _row(instance: Instance) -> Row:
-    row = instance_row(instance, time.time())
-    if row["actual_status"] == "running" and instance.container is not None:
-        usage = await asyncio.to_thread(instance.container.disk_usage_gb)
-        row["disk_usage"] = usage
-        row["disk_util"] = usage / max(row["disk_space"], 1e-9)
-    return row
+    await instance.measure()
+    return instance_row(instance, time.time())
 
 
 def _filtered(rows: list[Row], wanted: object) -> list[Row]:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ import httpx
 from pytest_vastgpu.errors import LocalMarketError
 
 _STOP_S = 30.0
+_NEEDS = ("asyncssh", "starlette", "uvicorn")
 
 
 class LocalMarket:
@@ -78,6 +80,10 @@ class LocalMarket:
         """
         if self._process is not None:
             raise LocalMarketError(f"this local market is running already, at {self.url}")
+        if missing := [name for name in _NEEDS if find_spec(name) is None]:
+            raise LocalMarketError(
+                f"the local market needs {', '.join(missing)}: install them with pip install 'pytest-vastgpu[local]'"
+            )
         with tempfile.TemporaryDirectory(prefix="vastgpu-") as scratch, tempfile.TemporaryFile() as complaints:
             theirs, self._lifeline = os.pipe()
             try:

@@ -21,6 +21,9 @@ from pytest_vastgpu.local.offers import Row
 from pytest_vastgpu.local.offers import machine_row
 from pytest_vastgpu.local.order import Order
 
+_MEASURE_S = 2.0
+"""A disk is measured no more often."""
+
 
 @dataclass
 class Instance:
@@ -50,6 +53,9 @@ class Instance:
     starts: int = 0
     task: asyncio.Task[None] | None = None
     """What carries it through its states."""
+    disk_usage_gb: float = -1.0
+    """As it was last measured; -1 before it runs."""
+    measured_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.changes.append(Change(self.created_at, "created", self.gpu_usd_h))
@@ -76,6 +82,12 @@ class Instance:
     def bill(self, until: float | None = None) -> Bill:
         """What has become due."""
         return bill(self.rates, self.changes, time.time() if until is None else until, self.down_gb)
+
+    async def measure(self) -> None:
+        """Measure its disk, unless that was done a moment ago: it takes long on a full disk."""
+        if self.container is not None and time.time() - self.measured_at > _MEASURE_S:
+            self.measured_at = time.time()
+            self.disk_usage_gb = await asyncio.to_thread(self.container.disk_usage_gb)
 
     @property
     def holds_slot(self) -> bool:
@@ -135,8 +147,8 @@ def instance_row(instance: Instance, now: float) -> Row:
         "mem_usage": None,
         "mem_limit": machine.cpu_ram_mb / 1000,
         "disk_space": order.disk_gb,
-        "disk_usage": -1.0,
-        "disk_util": -1.0,
+        "disk_usage": instance.disk_usage_gb if runs else -1.0,
+        "disk_util": instance.disk_usage_gb / max(order.disk_gb, 1e-9) if runs else -1.0,
         "inet_down_billed": instance.down_gb or None,
         "inet_up_billed": None,
         "dph_base": instance.gpu_usd_h,

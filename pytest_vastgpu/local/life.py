@@ -42,19 +42,20 @@ class Site:
     """Entrypoints by image pattern, the first match wins."""
     image_gb: float
     seed: int
-    vanish: Callable[[Instance], None]
-    """Called when an instance is to be gone without a trace."""
 
 
-async def boot(instance: Instance, site: Site) -> None:
-    """Carry an instance from nothing to running, and on through what its machine's faults do to it."""
+async def boot(instance: Instance, site: Site, vanish: Callable[[Instance], None]) -> None:
+    """Carry an instance from nothing to running, and on through what its machine's faults do to it.
+
+    :param vanish: Called when the instance is to be gone without a trace.
+    """
     stages, dice = instance.host.stages, random.Random(f"{site.seed} {instance.id}")  # noqa: S311 -- not a secret
     if instance.starts == 0:
         await asyncio.sleep(stages.provisioning_s.draw(dice))
         instance.becomes("created")
         await asyncio.sleep(stages.created_s.draw(dice))
     instance.becomes("loading", "{image}: Pulling fs layer")
-    if await _kept_from_running(instance, site):
+    if await _kept_from_running(instance):
         return
     await asyncio.sleep(stages.loading_s.draw(dice))
     if instance.starts == 0:
@@ -71,7 +72,7 @@ async def boot(instance: Instance, site: Site) -> None:
     instance.starts += 1
     suffix = "/ssh" if instance.order.ssh else ""
     instance.becomes("running", f"success, running {{image}}{suffix}", cur_state="running")
-    await _run(instance, site)
+    await _run(instance, vanish)
 
 
 async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
@@ -129,7 +130,7 @@ def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpe
     )
 
 
-async def _kept_from_running(instance: Instance, site: Site) -> bool:
+async def _kept_from_running(instance: Instance) -> bool:
     """Whether a fault keeps it from ever running; waits for those that only keep it for a time."""
     for fault in instance.host.faults:
         if isinstance(fault.effect, NeverBoots):
@@ -149,11 +150,11 @@ async def _never_boots(instance: Instance, effect: object, stops_after_s: float)
     instance.stopped_by_market()
 
 
-async def _run(instance: Instance, site: Site) -> None:
+async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
     """Until its first process ends, do to it what its faults say."""
     assert instance.container is not None  # noqa: S101 -- it has just been started
     turns = [
-        asyncio.ensure_future(_turn(instance, fault, site))
+        asyncio.ensure_future(_turn(instance, fault, vanish))
         for fault in instance.host.faults
         if isinstance(fault.effect, (Turns, Vanishes))
     ]
@@ -166,11 +167,11 @@ async def _run(instance: Instance, site: Site) -> None:
         instance.becomes("exited", f"container exited with code {code}", cur_state="stopped")
 
 
-async def _turn(instance: Instance, fault: Fault, site: Site) -> None:
+async def _turn(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
     await _sleep(fault.parameters["after_s"])
     effect = fault.effect
     if isinstance(effect, Vanishes):
-        site.vanish(instance)
+        vanish(instance)
     elif isinstance(effect, Turns):
         before = instance.cur_state
         instance.intended_status = effect.intended_status

@@ -262,7 +262,7 @@ class Market:
         self._boot(instance)
 
     def _boot(self, instance: Instance) -> None:
-        instance.task = asyncio.ensure_future(boot(instance, self.site))
+        instance.task = asyncio.ensure_future(boot(instance, self.site, self.vanish))
         instance.task.add_done_callback(_tell)
 
     async def stop(self, instance: Instance) -> None:

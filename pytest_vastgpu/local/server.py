@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
 from filelock import FileLock
@@ -38,9 +37,6 @@ from pytest_vastgpu.local.machine import this_machine
 from pytest_vastgpu.local.market import Market
 from pytest_vastgpu.local.nursery import close_nursery
 from pytest_vastgpu.local.nursery import nursery
-
-if TYPE_CHECKING:
-    from pytest_vastgpu.local.instance import Instance
 
 _CREDIT_CHECK_S = 1.0
 _GRACE_S = 1
@@ -98,9 +94,8 @@ def serve(
 
 
 async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline: int | None, api_key: str) -> None:
-    site = Site(served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed, _vanish)
+    site = Site(served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed)
     market = Market(fleet, site, api_key)
-    market.site = replace(site, vanish=market.vanish)
     config = uvicorn.Config(
         make_app(market),
         http=_Connection,
@@ -127,10 +122,6 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         close_nursery()
         with suppress(asyncio.CancelledError):
             await watch
-
-
-def _vanish(_: Instance) -> None:
-    raise AssertionError("a site belongs to a market")
 
 
 async def _watch(market: Market) -> None:
