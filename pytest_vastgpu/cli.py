@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_classify(commands)
     _add_hosts(commands)
     _add_ls(commands)
     _add_destroy(commands)
@@ -30,6 +32,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
+
+
+def _add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("classify", help="whose fault a log on standard input tells of")
+    parser.add_argument("--server", default="", metavar="KIND", help="kind of server, such as vllm (default: any)")
+    parser.add_argument(
+        "--channel",
+        default="server_log",
+        choices=["server_log", "status_msg", "ssh", "nvidia_smi", "curl"],
+        help="where the text was read (default: server_log)",
+    )
+    parser.add_argument("--context", default="", help="what else is known, such as phase=booting")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON object")
+    form.add_argument("--jsonl", action="store_true", help="read and print one JSON object a line")
+    parser.set_defaults(handler=_classify)
+
+
+def _classify(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.readiness.classify import classify_stream
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a log may hold anything
+    return classify_stream(
+        sys.stdin,
+        sys.stdout,
+        server=arguments.server,
+        channel=arguments.channel,
+        context=arguments.context,
+        as_json=arguments.json,
+        jsonl=arguments.jsonl,
+    )
 
 
 def _add_hosts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -141,10 +141,14 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
 
     desk = item.config.stash[_desk]
     try:
-        instance = VastInstance(desk, desk.acquire(item.nodeid, workload, exclusive))
+        lease = desk.acquire(item.nodeid, workload, exclusive)
     except VastGpuError as error:
-        pytest.fail(str(error), pytrace=False)
+        problem = str(error)
     except Cancelled:
-        pytest.fail("the run is ending", pytrace=False)
-    hold(item, instance)
-    return instance
+        problem = "the run is ending"
+    else:
+        instance = VastInstance(desk, lease)
+        hold(item, instance)
+        return instance
+    # Not within the handler: pytest would show the handled exception as well.
+    pytest.fail(problem, pytrace=False)

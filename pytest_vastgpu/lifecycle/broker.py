@@ -140,6 +140,8 @@ class Broker:
                 attempt = rental.finish(verdict)
                 self._ended[label] = attempt
                 self._forget(rental)
+            if self._provisioner is not None:
+                self._provisioner.avoid(rental.offer.machine_id)
             self._record_lost(attempt, rental.workload)
             self._background(lambda: self._give_back(rental), f"vastgpu-destroy-{label}")
         return verdict
@@ -216,8 +218,8 @@ class Broker:
         if workload.adapter not in self._adapters:
             known = ", ".join(sorted(self._adapters))
             raise ConfigurationError(
-                f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one must be "
-                "in a directory named on the command line, or in the root directory)"
+                f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one must "
+                "be in a directory named on the command line, or in the root directory)"
             )
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:

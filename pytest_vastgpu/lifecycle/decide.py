@@ -260,7 +260,7 @@ class Next(str, Enum):
 def after_failure(attempts: Sequence[Attempt], limit: int) -> Next:
     """Whether to try another offer.
 
-    A workload's own fault stops at once. What nobody can explain is tried elsewhere; the same unexplained end on two
+    A workload's own fault stops at once. A server's end that nobody can explain is tried elsewhere; the same on two
     machines is the workload's, whatever its cause.
 
     :param attempts: All attempts of this workload in this run; the last one failed.
@@ -268,7 +268,7 @@ def after_failure(attempts: Sequence[Attempt], limit: int) -> Next:
     verdict = attempts[-1].verdict
     if verdict is None or verdict.failure_class is FailureClass.WORKLOAD_FATAL or len(attempts) >= limit:
         return Next.STOP
-    if verdict.failure_class is FailureClass.UNKNOWN and verdict.reason == "server_exited":
+    if verdict.failure_class is FailureClass.UNKNOWN and attempts[-1].failed_in is State.WARMING:
         same = {a.offer.machine_id for a in attempts if a.verdict and a.verdict.reason == verdict.reason}
         return Next.STOP if len(same) > 1 else Next.NEXT_OFFER
     return Next.NEXT_OFFER

@@ -12,6 +12,7 @@ from pytest_vastgpu.ssh.connection import Connection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
 
 CONNECT_TIMEOUT_S = 10.0
@@ -41,6 +42,13 @@ class Link:
                     self._connection.close()
                 self._connection = connect(self._addresses, self._key, self._pin, timeout_s=CONNECT_TIMEOUT_S)
             return self._connection
+
+    def connection_if_any(self) -> Connection | None:
+        """The living connection, or None where none can be had: for those who can do without."""
+        try:
+            return self.connection()
+        except ConnectFailed:
+            return None
 
     def run(self, command: str, timeout_s: float) -> ProbeResult:
         """Run a command on the instance. See :meth:`Connection.run`."""

@@ -23,6 +23,7 @@ from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.lifecycle.rental import Tools
 from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness.adapter import Adapter
@@ -40,7 +41,7 @@ class Provisioner:
     tools: Tools
     budget: Budget
     find: Callable[[Workload, frozenset[int]], Sequence[Offer]]
-    """Offers for a workload, best first, without the machines that failed in this run. Raises NoOffers."""
+    """Offers for a workload, best first, without the machines that are named. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
     """Keeps the outcome of an attempt."""
     started: Callable[[Rental], None]
@@ -59,11 +60,12 @@ class Provisioner:
         :raises Cancelled: the run is ending; whatever was rented is given back.
         """
         attempts: list[Attempt] = []
+        tried: set[int] = set()
         gone: set[int] = set()
         while True:
             patience.check()
             try:
-                offers = self.find(workload, frozenset(self._failed_machines))
+                offers = self.find(workload, frozenset(self._failed_machines | tried))
             except NoOffers as none_left:
                 if not attempts:
                     raise
@@ -81,9 +83,15 @@ class Provisioner:
                     raise ProvisioningFailed(f"{len(gone)} offers in a row were taken by others; try again") from None
             except _Over as over:
                 attempts.append(over.attempt)
-                self._failed_machines.add(offer.machine_id)
+                tried.add(offer.machine_id)
+                if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
+                    self.avoid(offer.machine_id)
                 if after_failure(attempts, self.tools.settings.attempts) is Next.STOP:
                     raise ProvisioningFailed(failure(workload, attempts), attempts) from None
+
+    def avoid(self, machine_id: int) -> None:
+        """Do not rent this machine again in this run, for whatever workload: it failed by its own fault."""
+        self._failed_machines.add(machine_id)
 
     def _try(self, workload: Workload, adapter: Adapter, offer: Offer, patience: Patience) -> Rental:
         rental = Rental(self.tools, workload, adapter, offer, next(self._numbers), patience)

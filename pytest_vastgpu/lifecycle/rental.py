@@ -238,8 +238,10 @@ class Rental:
         connection = self._connected.connection()
         folders = {str(Path(serverjob.WORK, name).parent) for name, _ in self.workload.files}
         made = connection.run(serverjob.make_folders(folders), timeout_s=30)
+        host = "0.0.0.0" if self._tools.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose
+        files = serverjob.files_of(launch, self._api_key, host, dict(self.workload.env))
         try:
-            for name, text in serverjob.files_of(launch, self._api_key, dict(self.workload.env)).items():
+            for name, text in files.items():
                 connection.write_file(f"{serverjob.HOME}/{name}", text.encode())
             for name, path in self.workload.files:
                 connection.write_file(f"{serverjob.WORK}/{name}", Path(path).read_bytes(), mode=0o700)
@@ -290,7 +292,7 @@ class Rental:
                     Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
                 )
             return f"http://{status.public_ipaddr}:{public}"
-        self._tunnel = Tunnel(self._connected.connection, port)
+        self._tunnel = Tunnel(self._connected.connection_if_any, port)
         return self._tunnel.url
 
     # -------------------------------------------------------------------- use

@@ -49,10 +49,14 @@ def make_folders(folders: Iterable[str]) -> str:
     return "umask 077; mkdir -p " + " ".join(shlex.quote(folder) for folder in sorted({WORK, *folders}))
 
 
-def files_of(launch: Launch, api_key: str, workload_env: Mapping[str, str]) -> dict[str, str]:
-    """Our files on the instance, by path below :data:`HOME`."""
+def files_of(launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str]) -> dict[str, str]:
+    """Our files on the instance, by path below :data:`HOME`.
+
+    :param host: Address on which the server should listen.
+    """
+    ours = {"VASTGPU_API_KEY": api_key, "VASTGPU_HOST": host}
     return {
-        "env.sh": env_script({**launch.env, **workload_env, "VASTGPU_API_KEY": api_key}),
+        "env.sh": env_script({**launch.env, **workload_env, **ours}),
         "start.sh": launch.script,
         "run.sh": RUN_SCRIPT,
     }

@@ -59,7 +59,11 @@ class Launch:
     """How a server is started on an instance."""
 
     script: str
-    """POSIX shell text that becomes the server (its last command should be ``exec``). Every value in it is quoted."""
+    """POSIX shell text that becomes the server (its last command should be ``exec``). Every value in it is quoted.
+
+    The environment variable ``VASTGPU_HOST`` says on which address the server should listen: 127.0.0.1, or 0.0.0.0
+    where its port is to be public.
+    """
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment of the script. Goes over SSH in a file of mode 0600, never on a command line."""
 
@@ -75,7 +79,7 @@ class Adapter(Protocol):
     """How long a start may take from launch to ready when nothing is known to move."""
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
-        """How to start the server so that it listens on the instance's loopback only.
+        """How to start the server so that it listens on the address ``$VASTGPU_HOST``.
 
         :param api_key: Random secret of this instance; servers that can ask their clients for a key should ask for it.
         """

@@ -91,12 +91,12 @@ class VllmAdapter:
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
         """Start ``vllm serve``, or the module of the same server where an image has no such command."""
-        arguments = ["--host", "127.0.0.1", "--port", str(workload.port), "--served-model-name", workload.model]
-        serve = shlex.join(["vllm", "serve", workload.model, *arguments, *workload.args])
-        module = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", workload.model]
+        model = shlex.quote(workload.model)
+        served = ["--port", str(workload.port), "--served-model-name", workload.model, *workload.args]
+        arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join(served)}'
         script = (
-            f"if command -v vllm >/dev/null 2>&1; then exec {serve}; fi\n"
-            f"exec {shlex.join([*module, *arguments, *workload.args])}\n"
+            f"if command -v vllm >/dev/null 2>&1; then exec vllm serve {model} {arguments}; fi\n"
+            f"exec python3 -m vllm.entrypoints.openai.api_server --model {model} {arguments}\n"
         )
         return Launch(script, {"VLLM_API_KEY": api_key})
 

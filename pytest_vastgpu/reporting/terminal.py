@@ -68,9 +68,11 @@ class Progress:
             with capture.global_and_fixture_disabled():
                 self._write(reporter, event)
 
-    @staticmethod
-    def _write(reporter: pytest.TerminalReporter, event: Event) -> None:
+    def _write(self, reporter: pytest.TerminalReporter, event: Event) -> None:
         reporter.ensure_newline()
+        writer = self._config.get_terminal_writer()
+        if writer.width_of_current_line:  # the dots of xdist's workers
+            writer.line()
         reporter.write_line(f"vastgpu {event.text}")
 
 

@@ -18,7 +18,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def sh(home: Path, script: str) -> str:
-    done = subprocess.run(["sh", "-c", script], cwd=home, env={**os.environ, "HOME": str(home)}, capture_output=True, check=True)
+    env = {**os.environ, "HOME": str(home)}
+    done = subprocess.run(["sh", "-c", script], cwd=home, env=env, capture_output=True, check=True)
     return done.stdout.decode()
 
 
@@ -29,7 +30,7 @@ def put(home: Path, files: dict[str, str]) -> None:
 
 def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path) -> None:
     launch = Launch('echo "$GREETING, $WHO"; exit 3', {"GREETING": 'it\'s $HOME `x` "y"'})
-    put(home, serverjob.files_of(launch, "s3cret", {"WHO": "a\nb"}))
+    put(home, serverjob.files_of(launch, "s3cret", "127.0.0.1", {"WHO": "a\nb"}))
     sh(home, serverjob.START + "wait")
     state = serverjob.parse_look(sh(home, serverjob.look_command(0)), 0)
     assert state == ServerState(3, 'it\'s $HOME `x` "y", a\nb\n', 24)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import pytest_vastgpu.owner  # noqa: F401 - once for all runs in this process: cryptography cannot be imported twice
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market import throttle
 

@@ -97,7 +97,7 @@ def test_markers_and_the_factory_rent_what_they_name(pytester: pytest.Pytester, 
 class TestBig:
     def test_it(self, vast_instance):
         assert vast_instance.gpu == "H100 SXM"
-        assert vast_instance.run("nvidia-smi --query-gpu=name --format=csv,noheader").stdout.strip() == "H100 SXM"
+        assert vast_instance.run("nvidia-smi --query-gpu=name --format=csv,noheader").stdout == "NVIDIA H100 SXM\\n"
 
 def test_two_at_once(vast_instance_factory, vast_workload):
     one, two = vast_instance_factory(vast_workload), vast_instance_factory(vast_workload)
@@ -128,6 +128,38 @@ def test_2(vast_instance):
 """
     )
     pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=2)
+
+
+def test_a_machine_that_nobody_blames_is_there_for_the_next_workload(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+@pytest.mark.vast(command("echo 'server.py: error: unrecognized arguments: --foo'; exit 2", gpus=0))
+def test_1_broken(vast_instance): pass
+
+def test_2_good(vast_instance): pass
+"""
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly")
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.no_fnmatch_line("*During handling*")
+
+
+def test_an_exposed_server_is_reached_by_its_public_port(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+def test_it(vast_instance):
+    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert vast_instance.run("tr '\\\\0' '\\\\n' < /proc/1/environ").stdout.count(
+        f"VAST_TCP_PORT_8000={httpx.URL(vast_instance.endpoint).port}\\n") == 1
+"""
+    )
+    pytester.runpytest_inprocess("--vast-expose").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("off", ["terminal", "xdist", "cacheprovider", "capture", "logging", "junitxml"])
@@ -187,7 +219,7 @@ def test_an_unknown_adapter_is_one_line_and_rents_nothing(pytester: pytest.Pytes
     assert market.status()["ended"] == []
 
 
-INTERRUPTED = {
+INTERRUPTED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "booting": ("booting", {"machines": [{"stages": {"loading_s": 60}}]}, "import time; time.sleep(60)"),
     "warming": ("server launched", {"machines": [{}]}, "import time; time.sleep(60)"),
     "tests": ("ready after", {"machines": [{}]}, None),
@@ -205,25 +237,29 @@ def test_an_interrupted_run_leaves_nothing(
     if server:
         pytester.path.joinpath("server.py").write_text(server)
     pytester.makepyfile(WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(60)")
-    run = subprocess.Popen(
+    seen: list[str] = []
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", f"-n{workers}"],
         cwd=pytester.path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    assert run.stdout is not None
-    seen = []
-    for line in run.stdout:
-        seen.append(line)
-        if text in line:
-            break
-    else:
-        pytest.fail("".join(seen))
-    os.killpg(run.pid, number) if number is signal.SIGINT else run.send_signal(number)
-    seen += run.stdout.readlines()
-    assert run.wait() == pytest.ExitCode.INTERRUPTED, "".join(seen)
-    assert market.status()["alive"] == [], "".join(seen)
-    assert HostCache(host_cache).read().machines.get(100) is None or moment == "tests"
-    assert "Traceback" not in "".join(seen)
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            seen.append(line)
+            if text in line:
+                break
+        if number is signal.SIGINT:  # as a terminal does: to everybody
+            os.killpg(run.pid, number)
+        else:
+            run.send_signal(number)
+        seen += run.stdout.readlines()
+    output = "".join(seen)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert market.status()["alive"] == [], output
+    assert "gone after" in output
+    machines = HostCache(host_cache).read().machines
+    assert list(machines) == ([100] if moment == "tests" else []), output
+    assert "Traceback" not in output
