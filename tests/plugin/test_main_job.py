@@ -89,7 +89,7 @@ def test_it(vast_instance, n):
 
 
 def test_markers_and_the_factory_rent_what_they_name(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
-    market = rent_from({"machines": [{"machine_id": 7, "gpu_name": "H100 SXM"}, {"machine_id": 8, "count": 3}]})
+    market = rent_from({"machines": [{"machine_id": 7, "gpu_name": "H100 SXM", "price_usd_h": 0.9}, {"count": 3}]})
     pytester.makepyfile(
         WORKLOAD
         + """

@@ -1,0 +1,62 @@
+"""Every example runs as its README says, on a local market of its own, and leaves nothing behind.
+
+Real vLLM is not here: it is installed and run by ``.ci/run``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUNS = {
+    "quickstart": ["-n0"],
+    "custom_adapter": ["-n0"],
+    "markers_and_strictness": ["-n0"],
+    "xdist_shared": ["-n4"],
+    "local_gpu": ["-n0"],
+}
+
+
+def run_example(name: str, *arguments: str) -> str:
+    """Run it as a user would, and give what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, f"conftest_examples/{name}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_example_runs(name: str) -> None:
+    output = run_example(name, *RUNS[name])
+    assert re.search(r"=== .*(passed|skipped)", output)
+    created = re.findall(r"created instance (\d+)", output)
+    gone = re.findall(r"instance (\d+): gone after", output)
+    assert sorted(created) == sorted(gone)
+
+
+def test_four_workers_share_the_quick_starts_instance() -> None:
+    assert len(re.findall(r"created instance", run_example("quickstart", "-n4"))) == 1
+
+
+def test_the_gpu_example_says_why_it_skips_where_there_is_no_gpu() -> None:
+    if subprocess.run(["sh", "-c", "nvidia-smi"], capture_output=True, check=False).returncode == 0:
+        pytest.skip("this machine has a GPU, so the example runs")
+    assert re.search(r"SKIPPED .*nvidia-smi", run_example("local_gpu", "-rs"))
+
+
+def test_every_example_is_run() -> None:
+    found = {path.name for path in (ROOT / "conftest_examples").iterdir() if list(path.glob("test_*.py"))}
+    assert found == {*RUNS, "vllm"}
