@@ -173,7 +173,7 @@ def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
     market, named = exchange.market, exchange.path
     host = None
     if str(named.get("offer_id", "")).isdigit():
-        host = market.host_of_offer(int(named["offer_id"]))
+        host = market.shelf.host(int(named["offer_id"]))
     elif str(named.get("instance_id", "")).isdigit() and (found := market.instances.get(int(named["instance_id"]))):
         host = found.host
     for fault in (*market.fleet.faults, *(host.faults if host else ())):

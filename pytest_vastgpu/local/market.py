@@ -22,12 +22,11 @@ from pytest_vastgpu.local.life import Site
 from pytest_vastgpu.local.life import boot
 from pytest_vastgpu.local.limits import Limiter
 from pytest_vastgpu.local.limits import SearchQuota
-from pytest_vastgpu.local.offers import Row
-from pytest_vastgpu.local.offers import offer_row
 from pytest_vastgpu.local.order import Order
 from pytest_vastgpu.local.refusal import Refusal
 from pytest_vastgpu.local.refusal import invalid
 from pytest_vastgpu.local.refusal import no_such_instance
+from pytest_vastgpu.local.shelf import Shelf
 
 _HISTORY = 10_000
 """So many ended instances are remembered."""
@@ -56,16 +55,6 @@ class Calls:
 
 
 @dataclass
-class _Listing:
-    """A host's place on the market."""
-
-    host: Host
-    offer_id: int
-    row: Row
-    rented: int = 0
-
-
-@dataclass
 class Market:
     """All state of one market. Only its event loop touches it."""
 
@@ -87,54 +76,11 @@ class Market:
 
     def __post_init__(self) -> None:
         self.quota = SearchQuota(self.fleet.rules.search_rows_per_day)
-        self._next_offer = 1_000_000
+        self.shelf = Shelf(self.fleet.hosts, self.started_at)
         # Ids go on where an earlier market's may have ended: clients keep what they know of an id.
         self._next_instance = time.time_ns() // 10_000_000 % 1_000_000_000
         self._spent_usd = 0.0
-        self._listings: dict[int, _Listing] = {}
-        """By machine."""
-        self._by_offer: dict[int, _Listing] = {}
-        for host in self.fleet.hosts:
-            self._list(host)
         self._farewells: set[asyncio.Task[None]] = set()
-
-    # --- offers -------------------------------------------------------------------------------------------------------
-
-    def offers(self) -> list[Row]:
-        """All offers, rented ones too."""
-        return [listing.row for listing in self._listings.values()]
-
-    def host_of_offer(self, offer_id: int) -> Host | None:
-        """Whose offer this is or was."""
-        listing = self._by_offer.get(offer_id)
-        return listing.host if listing else None
-
-    def _list(self, host: Host, rented: int = 0) -> None:
-        self._next_offer += 1
-        row = offer_row(host.machine, self._next_offer, self.started_at)
-        listing = _Listing(host, self._next_offer, row, rented)
-        self._listings[host.machine.machine_id] = self._by_offer[listing.offer_id] = listing
-
-    def _take(self, host: Host) -> None:
-        listing = self._listings[host.machine.machine_id]
-        listing.rented += 1
-        if listing.rented >= host.machine.slots:
-            listing.row.update(rented=True, rentable=False)
-
-    def _give_back(self, host: Host) -> None:
-        """Free a slot. A machine that was full comes back under another offer id, as on the real market."""
-        listing = self._listings[host.machine.machine_id]
-        was_full = listing.row["rented"]
-        listing.rented -= 1
-        if was_full:
-            self._list(host, listing.rented)
-        for waiting in self.instances.values():
-            if waiting.host is host and waiting.next_state == "queued" and self._free(host):
-                self._start_now(waiting)
-
-    def _free(self, host: Host) -> bool:
-        listing = self._listings[host.machine.machine_id]
-        return listing.rented < host.machine.slots
 
     # --- rent and give back -------------------------------------------------------------------------------------------
 
@@ -144,19 +90,18 @@ class Market:
         :raises Refusal: the offer is gone, too small, or cannot be paid. With ``new_contract`` in its body, an
             instance was left behind.
         """
-        listing = self._by_offer.get(offer_id)
-        if listing is None:
+        host = self.shelf.host(offer_id)
+        if host is None:
             text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
             raise Refusal(404, "no_such_ask", text)
-        host = listing.host
         if self.credit_usd <= 0:
             raise Refusal(400, "insufficient_credit", "You lack credit.")
         if order.disk_gb > host.machine.disk_space_gb:
             raise invalid(f"disk: {order.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB")
         if order.bid_usd_h is not None and order.bid_usd_h < host.machine.min_bid_usd_h:
             raise invalid(f"Please set a bid price >= {host.machine.min_bid_usd_h:g}.")
-        gone = self._listings[host.machine.machine_id] is not listing or not host.machine.rentable
-        if gone or not self._free(host):
+        gone = not self.shelf.stands(offer_id)
+        if gone or not self.shelf.free(host):
             if order.cancel_unavail or gone:
                 text = f"error 410/3907: no_such_ask Instance type {offer_id} is no longer available."
                 raise Refusal(410, "no_such_ask", text)
@@ -233,6 +178,13 @@ class Market:
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
+    def _give_back(self, host: Host) -> None:
+        """Free a slot, and start who waits for one."""
+        self.shelf.give_back(host)
+        for waiting in self.instances.values():
+            if waiting.host is host and waiting.next_state == "queued" and self.shelf.free(host):
+                self._start_now(waiting)
+
     async def _end(self, instance: Instance) -> None:
         """No process of it is left; its disk stays."""
         if instance.task is not None and instance.task is not asyncio.current_task():
@@ -250,14 +202,14 @@ class Market:
             if instance.actual_status == "exited":
                 self._boot(instance)
             return
-        if not self._free(instance.host):
+        if not self.shelf.free(instance.host):
             instance.intended_status, instance.next_state = "running", "queued"
             instance.becomes("scheduling")
             raise Refusal(200, "resources_unavailable", UNAVAILABLE)
         self._start_now(instance)
 
     def _start_now(self, instance: Instance) -> None:
-        self._take(instance.host)
+        self.shelf.take(instance.host)
         instance.intended_status = instance.next_state = "running"
         self._boot(instance)
 
