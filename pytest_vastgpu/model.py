@@ -272,6 +272,8 @@ class Attempt:
     cost_usd: float = 0.0
     log_tail: str = ""
     """The last lines that the server printed, secrets removed; empty where it never started."""
+    artifacts: str = ""
+    """Directory in which its evidence is kept; empty where there is none."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class Link:
         except ConnectFailed:
             return None
 
+    def living(self) -> Connection | None:
+        """The connection if there is one now; for those who must not wait."""
+        connection = self._connection
+        return connection if connection is not None and connection.alive else None
+
     def run(self, command: str, timeout_s: float) -> ProbeResult:
         """Run a command on the instance. See :meth:`Connection.run`."""
         return self.connection().run(command, timeout_s=timeout_s)

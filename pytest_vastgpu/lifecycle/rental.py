@@ -10,7 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_vastgpu.errors import CreateUnsettled
@@ -19,6 +22,7 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.lifecycle import decide
+from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
@@ -46,6 +50,7 @@ from pytest_vastgpu.readiness.adapter import Failed
 from pytest_vastgpu.readiness.adapter import Observation
 from pytest_vastgpu.readiness.adapter import Ready
 from pytest_vastgpu.readiness.verdicts import classify
+from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.reporting.text import offer_line
@@ -94,6 +99,9 @@ class Tools:
     ledger: Ledger
     events: EventLog
     run_id: str
+    artifacts: Path
+    """Where evidence of failed attempts goes, a directory for each."""
+    api_key: str = field(repr=False)
 
 
 class Rental:
@@ -122,6 +130,9 @@ class Rental:
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
         self._log = ""
+        self._facts: hostcheck.HostFacts | None = None
+        self._failed: Attempt | None = None
+        self._secrets = artifacts.secrets_of(workload, **{"instance key": self._api_key, "VAST_API_KEY": tools.api_key})
         self._unsettled = False
         self._destroyed_cost = -1.0
         self._destroy_lock = threading.Lock()
@@ -227,11 +238,11 @@ class Rental:
 
     def _check(self) -> None:
         result = self._connected.run(hostcheck.SCRIPT, timeout_s=hostcheck.TIMEOUT_S)
-        facts = hostcheck.parse(result.stdout)
-        verdict = hostcheck.judge(self.offer, self.workload, facts)
+        self._facts = hostcheck.parse(result.stdout)
+        verdict = hostcheck.judge(self.offer, self.workload, self._facts)
         if verdict is not None:
             raise AttemptFailed(verdict)
-        self._enter(State.CHECKED, "host checked")
+        self._enter(State.CHECKED, "host checked", sold=asdict(self.offer), found=asdict(self._facts))
 
     def _launch(self) -> None:
         launch = self._adapter.launch(self.workload, self._api_key)
@@ -267,7 +278,7 @@ class Rental:
             state = serverjob.parse_look(look.stdout, offset)
             if state is not None:
                 offset = state.next_offset
-                self._log = _bounded(self._log + state.log)
+                self._log = artifacts.bounded(self._log + state.log, LOG_KEEP_CHARS)
             seen = Observation(results, self._log, state.exit_code if state else None, age)
             found = self._adapter.assess(self.workload, seen)
             if isinstance(found, Ready):
@@ -355,6 +366,7 @@ class Rental:
         :raises NotDestroyed: if it may still be there.
         """
         with self._destroy_lock:
+            self._keep_evidence()
             if self._tunnel is not None:
                 self._tunnel.close()
             if self.link is not None:
@@ -368,6 +380,25 @@ class Rental:
             destroy(self._tools.client, self.instance_id, wait)
             self._destroyed_cost = self.cost_usd
             self._enter(State.GONE, f"gone after {self.age_s:.1f} s, {self._destroyed_cost:.4f} USD")
+
+    def _keep_evidence(self) -> None:
+        """Once, of a failed attempt, while there is still somebody to ask."""
+        failed, self._failed = self._failed, None
+        if failed is None:
+            return
+        connection = self.link.living() if self.link else None
+        sources: dict[str, evidence.Source] = {
+            "container log": lambda: {
+                "container.log": self._tools.client.logs(self.instance_id, evidence.CONTAINER_LOG_LINES)
+            }
+        }
+        if connection is not None:
+            sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
+        case = evidence.Case(failed, self._facts, self._log, self._tools.events.path)
+        try:
+            evidence.keep(case, sources, Path(failed.artifacts), self._secrets)
+        except OSError as error:
+            self._tell(f"the evidence cannot be kept: {error}")
 
     def _settle(self) -> None:
         """Look up whether the create whose answer was lost has rented after all."""
@@ -384,15 +415,23 @@ class Rental:
 
     def finish(self, verdict: Verdict | None) -> Attempt:
         """The attempt as it ended."""
-        failed_in = None
-        if verdict is not None:
-            failed_in = self.state
-            self._enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
-        return self.attempt(verdict, failed_in)
+        if verdict is None:
+            return self.attempt()
+        failed_in = self.state
+        self._enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
+        attempt = self.attempt(verdict, failed_in)
+        directory = self._tools.artifacts / str(self.number)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._tell(f"the evidence cannot be kept: {error}")
+            return attempt
+        self._failed = replace(attempt, artifacts=str(directory))
+        return self._failed
 
     def attempt(self, verdict: Verdict | None = None, failed_in: State | None = None) -> Attempt:
         """The attempt as it stands."""
-        tail = "\n".join(self._log.replace(self._api_key, "<api key>").splitlines()[-LOG_TAIL_LINES:])
+        tail = artifacts.redacted("\n".join(self._log.splitlines()[-LOG_TAIL_LINES:]), self._secrets)
         seconds = dict(self._seconds)
         if self.state not in (State.GONE, State.DESTROYING):
             seconds[self.state.value] = time.monotonic() - self._entered
@@ -462,10 +501,3 @@ def _cannot_start(evidence: str) -> AttemptFailed:
 
 def _judge_status(text: str) -> Verdict:
     return classify(text, channel=Channel.STATUS_MSG)
-
-
-def _bounded(log: str) -> str:
-    if len(log) <= LOG_KEEP_CHARS:
-        return log
-    half = LOG_KEEP_CHARS // 2
-    return f"{log[:half]}\n[... {len(log) - 2 * half} characters left out ...]\n{log[-half:]}"

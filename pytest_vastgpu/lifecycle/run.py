@@ -39,6 +39,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.registry import adapters
+from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.reporting.events import Listener
@@ -117,7 +118,8 @@ class Run:
             account = client.account()
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
-            tools = Tools(client, settings, key, ledger, events, run_id)
+            kept = Path.cwd() / FOLDER / run_id
+            tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 cache.record(Evidence.of(attempt, workload, run_id, time.time()))

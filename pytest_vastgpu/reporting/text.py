@@ -56,6 +56,8 @@ def failure(workload: Workload, attempts: Sequence[Attempt]) -> str:
         )
         if attempt.verdict.evidence:
             lines.append(f"     evidence: {attempt.verdict.evidence.strip()[:600]}")
+        if attempt.artifacts:
+            lines.append(f"     kept in: {attempt.artifacts}")
     last = attempts[-1] if attempts else None
     if last is not None and last.verdict is not None:
         lines.append(f"  whose fault: {BLAME.get(last.verdict.failure_class, 'unknown')}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,39 @@ def test_a_server_that_says_why_it_ends_stops_the_run_with_its_last_words(
     result.stdout.fnmatch_lines(["*failed while warming: workload_fatal: *", "*| loading", "*| ModuleNotFoundError: *"])
     assert len(market.status()["ended"]) == 1
     assert record_of(host_cache, BAD).infra_failures == 0
+
+
+def test_the_evidence_outlives_the_host_without_its_secrets(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from(fleet("libcuda_missing"))
+    pytester.path.joinpath("server.py").write_text(
+        "import os, sys; print('my token is', os.environ['HF_TOKEN'], flush=True)\n"
+        "sys.exit('ModuleNotFoundError: No module named \\'vllm_plugin\\'')"
+    )
+    pytester.makepyfile(WORKLOAD.replace("gpus=1", "gpus=1, env={'HF_TOKEN': 'v3ry-s3cr3t'}") + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    first, second = sorted(pytester.path.joinpath("vast-artifacts").glob("*/*"))
+    result.stdout.fnmatch_lines([f"*kept in: {first}", f"*kept in: {second}", "*| my token is <HF_TOKEN>"])
+    assert {path.name for path in second.iterdir()} >= {
+        "verdict.json",
+        "sold-and-found.json",
+        "timeline.jsonl",
+        "server.log",
+        "nvidia-smi.txt",
+        "ps.txt",
+        "ss.txt",
+        "df.txt",
+        "free.txt",
+    }
+    assert json.loads(first.joinpath("verdict.json").read_text())["verdict"]["reason"] == "libcuda_missing"
+    hosts = json.loads(first.joinpath("sold-and-found.json").read_text())
+    assert (hosts["sold"]["machine_id"], hosts["found"]["libcuda"]) == (BAD, False)
+    assert second.joinpath("server.log").read_text().splitlines()[0] == "my token is <HF_TOKEN>"
+    told = [json.loads(line)["state"] for line in second.joinpath("timeline.jsonl").read_text().splitlines()]
+    assert told[0] == "intended"
+    assert told[-1] == "failed"
+    everything = "".join(path.read_text() for path in (*first.iterdir(), *second.iterdir()))
+    assert "v3ry-s3cr3t" not in everything + result.stdout.str()
+    assert os.environ["VAST_API_KEY"] not in everything
 
 
 def test_an_unexplained_end_is_tried_on_one_other_machine(

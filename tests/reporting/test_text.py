@@ -39,6 +39,7 @@ BAD_FLAG = Attempt(
     {"created": 0.5, "booting": 20.0, "reachable": 0.3, "checked": 0.2, "warming": 12.0},
     0.0056,
     log_tail="usage: vllm\nvllm: error: unrecognized arguments: --foo",
+    artifacts="/home/me/vast-artifacts/ab12/2",
 )
 GOOD = Attempt(3, "label-3", make_offer(machine_id=13), 103, None, None, {"warming": 7.0, "ready": 60.0}, 0.01)
 
@@ -50,6 +51,7 @@ def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_wor
         "     evidence: OCI runtime create failed: CDI",
         "  2. machine 12 (2x RTX 4090, 0.40 USD/h): failed while warming: workload_fatal: bad_cli_argument",
         "     evidence: vllm: error: unrecognized arguments: --foo",
+        "     kept in: /home/me/vast-artifacts/ab12/2",
         "  whose fault: the workload's: the next host would fail the same, so no other was tried",
         "  what to do: mend the argument",
         "  the server's last lines:",
