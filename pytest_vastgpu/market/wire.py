@@ -134,7 +134,10 @@ class Wire:
 
         :raises MarketUnreachable: or MarketAnswerInvalid, if it does not come.
         """
-        request = self._http.build_request("GET", url)
+        try:
+            request = self._http.build_request("GET", url)
+        except httpx.InvalidURL as error:
+            raise MarketAnswerInvalid(f"{doing}: the market names a file at {url[:80]!r} ({error})") from error
         response = self._exchange(request, "log_file", doing, auth=None)
         return response.status_code, response.text
 

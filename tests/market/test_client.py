@@ -123,6 +123,13 @@ def test_a_log_that_is_never_uploaded_is_given_up(client: MarketClient, server: 
         client.logs(77, tail=50)
 
 
+@pytest.mark.parametrize("url", ["http://a:b/", "/relative.log", "ftp://127.0.0.1/x.log", "http://[::1"])
+def test_a_log_at_no_usable_address_is_an_error(client: MarketClient, server: ScriptedServer, url: str) -> None:
+    server.will_answer({"success": True, "result_url": url})
+    with pytest.raises(MarketAnswerInvalid, match="log of instance 77"):
+        client.logs(77, tail=50)
+
+
 def test_account(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"id": 9, "email": "a@example.org", "credit": 4.25, "api_key": "another"})
     account = client.account()
