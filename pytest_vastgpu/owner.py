@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Generator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 from typing import Any
@@ -18,6 +20,8 @@ from pytest_vastgpu.marks import Collected
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.events import Event
+from pytest_vastgpu.reporting.events import Listener
 from pytest_vastgpu.reporting.terminal import Progress
 from pytest_vastgpu.reporting.terminal import summarise
 
@@ -86,7 +90,8 @@ class Owner:
         try:
             return (yield)
         finally:
-            self.run.close()
+            with _not_interrupted(self._progress.tell):
+                self.run.close()
             self._progress.close()
             if self.broker.problems and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -95,6 +100,23 @@ class Owner:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and what could not be destroyed."""
         summarise(terminalreporter, self.broker.attempts(), self.broker.problems)
+
+
+@contextmanager
+def _not_interrupted(tell: Listener) -> Iterator[None]:
+    """Giving back is not broken off by an impatient Ctrl-C, which is answered instead; it is bounded in time."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def answer(_number: int, _frame: FrameType | None) -> None:
+        tell(Event("", None, "still giving instances back, so that nothing goes on costing money; please wait"))
+
+    before = signal.signal(signal.SIGINT, answer)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _terminate_like_ctrl_c() -> Any:

@@ -263,3 +263,22 @@ def test_an_interrupted_run_leaves_nothing(
     machines = HostCache(host_cache).read().machines
     assert list(machines) == ([100] if moment == "tests" else []), output
     assert "Traceback" not in output
+
+
+def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 1}]}]})
+    pytester.makepyfile(WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(60)")
+    seen: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest"], cwd=pytester.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            seen.append(line)
+            if "ready after" in line or "destroying" in line:
+                run.send_signal(signal.SIGINT)
+    output = "".join(seen)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "still giving instances back" in output
+    assert "Traceback" not in output
+    assert market.status()["alive"] == []
