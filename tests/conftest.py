@@ -19,6 +19,15 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
+def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call of this process waits for its turn; for markets that have their rate limits off."""
+    from pytest_vastgpu.market import throttle
+
+    monkeypatch.setattr(throttle, "INTERVALS_S", dict.fromkeys(throttle.INTERVALS_S, 0.0))
+    monkeypatch.setattr(throttle, "MARGIN_S", 0.0)
+
+
+@pytest.fixture
 def home() -> Path:
     """The test's own home directory."""
     return Path(os.environ["HOME"])

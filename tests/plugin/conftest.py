@@ -12,7 +12,6 @@ import pytest
 
 import pytest_vastgpu.owner  # noqa: F401 - once for all runs in this process: cryptography cannot be imported twice
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.market import throttle
 
 SERVER = (
     "import http.server, sys\n"
@@ -38,8 +37,10 @@ Fleet = Mapping[str, Any]
 
 
 @pytest.fixture
-def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> Iterator[Callable[[Fleet], LocalMarket]]:
-    """Starts a market with a fleet and points every run of this test to it. No call is made to wait for its turn."""
+def rent_from(
+    monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, unthrottled: None
+) -> Iterator[Callable[[Fleet], LocalMarket]]:
+    """Starts a market with a fleet and points every run of this test to it."""
     markets: list[LocalMarket] = []
 
     def start(fleet: Fleet) -> LocalMarket:
@@ -50,8 +51,6 @@ def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> Ite
         monkeypatch.setenv("VAST_API_KEY", market.api_key)
         return market
 
-    monkeypatch.setattr(throttle, "INTERVALS_S", dict.fromkeys(throttle.INTERVALS_S, 0.0))
-    monkeypatch.setattr(throttle, "MARGIN_S", 0.0)
     pytester.path.joinpath("server.py").write_text(SERVER)
     yield start
     for market in markets:
