@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local import server_shim
 from pytest_vastgpu.local import smi
 from pytest_vastgpu.local.egress import Egress
 from pytest_vastgpu.local.egress import ways_out
@@ -248,11 +249,13 @@ def _prepare_disk(spec: ContainerSpec) -> None:
         script.write_text(spec.onstart)
         script.chmod(0o700)
     smi.install(spec.directory / "bin", spec.gpus, spec.faults)
+    if spec.faults.server:
+        server_shim.install(spec.directory / "bin", spec.faults.server)
 
 
 def _tools(spec: ContainerSpec) -> list[str]:
     tools = spec.directory / "bin"
-    return [str(tools)] if smi.needed(spec.gpus, spec.faults) else []
+    return [str(tools)] if smi.needed(spec.gpus, spec.faults) or spec.faults.server else []
 
 
 def _init(spec: ContainerSpec) -> list[str]:

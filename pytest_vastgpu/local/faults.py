@@ -6,6 +6,7 @@ Each one was seen on real hosts or follows from Vast's documentation.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -28,6 +29,7 @@ class Layer(str, Enum):
     SSH = "SSH"
     GPU = "GPU"
     MACHINE = "machine"
+    SERVER = "server"
     MID_TEST = "mid-test"
 
 
@@ -45,6 +47,8 @@ class FaultKind:
     effect: Effect
     parameters: Mapping[str, float | str] = field(default_factory=dict)
     """Names and defaults; numbers of calls or, with ``_s`` at the end, seconds. ``inf`` is for ever."""
+    choices: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The values of those parameters that take only certain ones."""
 
 
 @dataclass
@@ -89,6 +93,9 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
         if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and not value >= 0):
             what = "a text" if wanted is str else "a number that is not negative"
             raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {value!r}")
+        if parameter in kind.choices and value not in kind.choices[parameter]:
+            there_are = ", ".join(sorted(kind.choices[parameter]))
+            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} is {value!r}; there are: {there_are}")
     return Fault(kind, {**kind.parameters, **given})
 
 
@@ -96,9 +103,10 @@ def catalogue() -> Mapping[str, FaultKind]:
     """All kinds by name."""
     from pytest_vastgpu.local.faults_api import API_FAULTS
     from pytest_vastgpu.local.faults_instance import INSTANCE_FAULTS
+    from pytest_vastgpu.local.faults_server import SERVER_FAULTS
     from pytest_vastgpu.local.faults_status import STATUS_FAULTS
 
-    return {kind.name: kind for kind in (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS)}
+    return {kind.name: kind for kind in (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS)}
 
 
 def stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:

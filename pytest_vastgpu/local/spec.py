@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,8 @@ class ContainerFaults:
     """Its home has no free space left. Needs isolation."""
     onstart_never_runs: bool = False
     """The start script is stored but not run."""
+    server: dict[str, Any] = field(default_factory=dict)
+    """What takes the server's place, see :mod:`pytest_vastgpu.local.server_shim`; empty for nothing."""
 
 
 @dataclass(frozen=True)
