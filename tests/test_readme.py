@@ -22,9 +22,8 @@ def options_table() -> str:
     rows = ["| option | variable | ini key | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for option in OPTIONS:
         flag = f"{option.flag} {option.metavar}".strip()
-        rows.append(
-            f"| `{flag}` | `{option.variable}` | `{option.ini}` | {option.default or 'in the user cache'} | {option.help} |"
-        )
+        default = option.default or "in the user cache"
+        rows.append(f"| `{flag}` | `{option.variable}` | `{option.ini}` | {default} | {option.help} |")
     return "\n".join(rows)
 
 

@@ -226,9 +226,14 @@ INTERRUPTED: dict[str, tuple[str, dict[str, Any], str | None]] = {
 }
 
 
-@pytest.mark.parametrize("moment", INTERRUPTED)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("moment", "number", "workers"),
+    [
+        *((moment, signal.SIGINT, workers) for moment in INTERRUPTED for workers in (0, 2)),
+        ("booting", signal.SIGTERM, 0),
+        ("tests", signal.SIGTERM, 2),
+    ],
+)
 def test_an_interrupted_run_leaves_nothing(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, moment: str, number: signal.Signals, workers: int
 ) -> None:

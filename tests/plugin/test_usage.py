@@ -47,18 +47,18 @@ def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
     check(pytester.runpytest_subprocess(), "vast_max_price: 'cheap' is not a number of USD/h above 0")
 
 
-@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
 @pytest.mark.parametrize(
-    ("more", "line"),
+    ("more", "line", "arguments"),
     [
-        (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'"),
-        (", gpus=-1", "marker vast: gpus=-1 is below 0"),
-        (", gpu_name=4090", "marker vast: gpu_name=4090 is not text"),
+        (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'", []),
+        (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'", ["-n2"]),
+        (", gpus=-1", "marker vast: gpus=-1 is below 0", []),
+        (", gpu_name=4090", "marker vast: gpu_name=4090 is not text", []),
     ],
 )
-def test_a_wrong_marker_is_a_usage_error(pytester: pytest.Pytester, more: str, line: str, distributed: bool) -> None:
+def test_a_wrong_marker_is_a_usage_error(pytester: pytest.Pytester, more: str, line: str, arguments: list[str]) -> None:
     pytester.makepyfile(test_it=TEST.format(more=more))
-    check(pytester.runpytest_subprocess(*(["-n2"] if distributed else [])), line)
+    check(pytester.runpytest_subprocess(*arguments), line)
 
 
 def test_a_marker_whose_workload_is_none_is_a_usage_error(pytester: pytest.Pytester) -> None:
