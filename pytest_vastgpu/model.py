@@ -31,6 +31,8 @@ class FailureClass(str, Enum):
     """The same everywhere. Nobody is blamed; stop."""
     RUNTIME_LOST = "runtime_lost"
     """It was ready and went away, confirmed by the market or by SSH. The machine is blamed lightly."""
+    OWN_FAULT = "own_fault"
+    """Our own side: network, API, key, credit, time limit. Nobody is blamed, nothing is recorded; stop."""
     WARMUP = "warmup"
     """Still under way, nothing wrong is seen. Wait within the budget."""
     UNKNOWN = "unknown"

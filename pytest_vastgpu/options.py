@@ -74,6 +74,8 @@ class Settings(NamedTuple):
     """Infrastructure budget in seconds: from create to checked."""
     max_lifetime: float
     """Seconds after which an instance is destroyed whatever happens."""
+    on_infra_failure: str
+    """``error`` or ``skip``: what becomes of a test whose machines all failed by their own fault."""
     host_cache: str
     """Path of the host cache; empty: the user's cache directory."""
     exclude_countries: frozenset[str]
@@ -94,6 +96,7 @@ class Settings(NamedTuple):
             "attempts": str(self.attempts),
             "boot-timeout": f"{self.boot_timeout:g} s",
             "max-lifetime": f"{self.max_lifetime:g} s",
+            "on-infra-failure": self.on_infra_failure,
             "exclude-countries": ",".join(sorted(self.exclude_countries)) or "none",
             "expose": "yes" if self.expose else "no",
             "host-cache": self.host_cache or "user's cache directory",
@@ -193,6 +196,13 @@ OPTIONS = (
         "Hard end of life of an instance",
         _number("seconds", least=0, inclusive=False),
     ),
+    Option(
+        "on-infra-failure",
+        "error",
+        "WHAT",
+        "What becomes of a test whose machines all failed by their own fault: error or skip",
+        _one_of("error", "skip"),
+    ),
     Option("host-cache", "", "PATH", "File that remembers how each machine did (default: in the user's cache)", str),
     Option(
         "exclude-countries",
@@ -238,6 +248,7 @@ def resolve(
         attempts=values["attempts"].value,
         boot_timeout=values["boot-timeout"].value,
         max_lifetime=values["max-lifetime"].value,
+        on_infra_failure=values["on-infra-failure"].value,
         host_cache=values["host-cache"].value,
         exclude_countries=values["exclude-countries"].value,
         expose=values["expose"].value,

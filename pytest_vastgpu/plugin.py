@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.options import add_options
@@ -75,7 +76,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from pytest_vastgpu.reporting.report import Reports
 
     config.stash[_desk] = _open_desk(config, collect(session.items))
-    config.pluginmanager.register(Reports(), "vastgpu-reports")
+    config.pluginmanager.register(Reports(config.stash[_settings].on_infra_failure), "vastgpu-reports")
 
 
 def _open_desk(config: pytest.Config, collected: Collected) -> Desk:
@@ -136,6 +137,7 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> Generator[Callable[
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
     from pytest_vastgpu.lifecycle.clock import Cancelled
+    from pytest_vastgpu.lifecycle.decide import machines_failed
     from pytest_vastgpu.lifecycle.instance import VastInstance
     from pytest_vastgpu.reporting.report import hold
 
@@ -143,12 +145,14 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
     try:
         lease = desk.acquire(item.nodeid, workload, exclusive)
     except VastGpuError as error:
-        problem = str(error)
+        problem, excused = str(error), isinstance(error, ProvisioningFailed) and machines_failed(error.attempts)
     except Cancelled:
-        problem = "the run is ending"
+        problem, excused = "the run is ending", False
     else:
         instance = VastInstance(desk, lease)
         hold(item, instance)
         return instance
+    if excused and item.config.stash[_settings].on_infra_failure == "skip":
+        pytest.skip(problem)
     # Not within the handler: pytest would show the handled exception as well.
     pytest.fail(problem, pytrace=False)

@@ -131,7 +131,7 @@ class Broker:
         rental = self._rentals[label]
         if rental.state in (State.DESTROYING, State.GONE):
             text = f"it was given back after {self._max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
-            return Verdict(FailureClass.UNKNOWN, "lifetime_over", text, "raise --vast-max-lifetime")
+            return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
         verdict = rental.confirm_lost()
         if verdict is not None:
             with self._lock:
@@ -257,7 +257,8 @@ class Broker:
                 return slot.error or Cancelled()
         first = str(slot.error).splitlines()[0] if slot.error else ""
         text = f"{workload_line(slot.workload)} is not rented again in this run: {first} (the whole story: {slot.told})"
-        return ProvisioningFailed(text) if isinstance(slot.error, VastGpuError) else slot.error or Cancelled()
+        attempts = slot.error.attempts if isinstance(slot.error, ProvisioningFailed) else ()
+        return ProvisioningFailed(text, attempts) if isinstance(slot.error, VastGpuError) else slot.error or Cancelled()
 
     def _lease(self, rental: Rental) -> Lease:
         seconds = rental.attempt().seconds

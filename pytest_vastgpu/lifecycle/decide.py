@@ -250,6 +250,10 @@ def warm(moves: Sequence[Moved], now_s: float, window_s: float) -> Wait | GiveUp
     )
 
 
+_STOPS = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
+"""Every other host would fail the same."""
+
+
 class Next(str, Enum):
     """Where a failed attempt leads to."""
 
@@ -260,15 +264,21 @@ class Next(str, Enum):
 def after_failure(attempts: Sequence[Attempt], limit: int) -> Next:
     """Whether to try another offer.
 
-    A workload's own fault stops at once. A server's end that nobody can explain is tried elsewhere; the same on two
-    machines is the workload's, whatever its cause.
+    A workload's own fault stops at once, and so does ours. A server's end that nobody can explain is tried elsewhere;
+    the same on two machines is the workload's, whatever its cause.
 
     :param attempts: All attempts of this workload in this run; the last one failed.
     """
     verdict = attempts[-1].verdict
-    if verdict is None or verdict.failure_class is FailureClass.WORKLOAD_FATAL or len(attempts) >= limit:
+    if verdict is None or verdict.failure_class in _STOPS or len(attempts) >= limit:
         return Next.STOP
     if verdict.failure_class is FailureClass.UNKNOWN and attempts[-1].failed_in is State.WARMING:
         same = {a.offer.machine_id for a in attempts if a.verdict and a.verdict.reason == verdict.reason}
         return Next.STOP if len(same) > 1 else Next.NEXT_OFFER
     return Next.NEXT_OFFER
+
+
+def machines_failed(attempts: Sequence[Attempt]) -> bool:
+    """Whether every machine that was tried failed by its own fault, so that nothing is said of workload or tests."""
+    classes = {attempt.verdict.failure_class for attempt in attempts if attempt.verdict}
+    return bool(attempts) and classes <= {FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST}

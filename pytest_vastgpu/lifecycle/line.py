@@ -12,6 +12,7 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.lifecycle.instance import Lease
@@ -48,6 +49,8 @@ class LineServer:
     def _answer(self, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
         try:
             return "result", self._calls[name](*arguments)
+        except ProvisioningFailed as error:
+            return "no instance", (str(error), error.attempts)
         except VastGpuError as error:
             return "error", str(error)
         except Cancelled:
@@ -70,7 +73,7 @@ class LineDesk:
     def call(self, name: str, *arguments: object) -> Any:
         """Call by name.
 
-        :raises VastGpuError: what the controller raised, as text.
+        :raises VastGpuError: what the controller raised, as text; a :class:`ProvisioningFailed` with its attempts.
         :raises Cancelled: the run is ending.
         """
         with self._lock:
@@ -79,6 +82,8 @@ class LineDesk:
                 kind, answer = self._connection.recv()
             except (EOFError, OSError) as error:
                 raise VastGpuError("the pytest process that rents for all workers is gone") from error
+        if kind == "no instance":
+            raise ProvisioningFailed(*answer)
         if kind == "error":
             raise VastGpuError(answer)
         if kind == "cancelled":

@@ -23,6 +23,7 @@ from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
+from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
@@ -130,6 +131,7 @@ class Rental:
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
         self._log = ""
+        self._directory = tools.artifacts / str(number)
         self._facts: hostcheck.HostFacts | None = None
         self._failed: Attempt | None = None
         self._secrets = artifacts.secrets_of(workload, **{"instance key": self._api_key, "VAST_API_KEY": tools.api_key})
@@ -158,9 +160,8 @@ class Rental:
             self._enter(State.READY, f"ready after {self.age_s:.1f} s", endpoint=self.endpoint)
         except ConnectFailed as lost:
             # It had let us in before: the host went away while it was being prepared.
-            raise AttemptFailed(
-                Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
-            ) from lost
+            verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
+            raise AttemptFailed(self._fair(verdict)) from lost
 
     def _create(self) -> None:
         tools = self._tools
@@ -175,14 +176,16 @@ class Rental:
         tools.ledger.write(self.label, "intended", offer=self.offer.id, machine=self.offer.machine_id)
         self._tell(f"renting {offer_line(self.offer)}")
         self._entered = self._created = time.monotonic()
+        self._unsettled = True  # until the market has answered; whatever cuts that short, the label settles it
         try:
             self.instance_id = tools.client.create(self.offer.id, request)
         except CreateUnsettled:
-            self._unsettled = True
             raise
         except MarketError:
+            self._unsettled = False
             tools.ledger.write(self.label, "not_created")
             raise
+        self._unsettled = False
         self._enter(State.CREATED, f"created instance {self.instance_id}", instance_id=self.instance_id)
         tools.client.attach_key(self.instance_id, tools.key.public_line)
 
@@ -204,7 +207,7 @@ class Rental:
             looks.append(decide.Look(self.age_s, found[0] if found else None))
             step = decide.boot(looks, self._tools.settings.boot_timeout, _judge_status)
             if isinstance(step, decide.GiveUp):
-                raise AttemptFailed(step.verdict)
+                raise AttemptFailed(self._fair(step.verdict))
             if found and isinstance(step, decide.Connect):
                 return found[0]
             if found and (text := found[0].status_msg or found[0].actual_status) != told:
@@ -227,7 +230,7 @@ class Rental:
                 knocks.append(decide.Knock(self.age_s, kinds, str(failed)))
             step = decide.reach(knocks, running_at, self._tools.settings.boot_timeout, attached_again)
             if isinstance(step, decide.GiveUp):
-                raise AttemptFailed(step.verdict)
+                raise AttemptFailed(self._fair(step.verdict))
             if isinstance(step, decide.AttachKey):
                 attached_again = True
                 self._tools.client.attach_key(self.instance_id, self._tools.key.public_line)
@@ -351,11 +354,14 @@ class Rental:
         state = (
             "the market no longer knows it" if status is None else f"actual_status is {status.actual_status or 'null'}"
         )
-        return Verdict(
-            FailureClass.RUNTIME_LOST,
-            "instance_lost",
-            f"{seen}; {state}",
-            "the next test that needs it gets a new instance; run the lost test again",
+        return self._fair(
+            Verdict(
+                FailureClass.RUNTIME_LOST,
+                "instance_lost",
+                f"{seen}; {state}",
+                "the next test that needs it gets a new instance; run the lost test again; what was left of it is in "
+                f"{self._directory}",
+            )
         )
 
     # ---------------------------------------------------------------- the end
@@ -420,13 +426,12 @@ class Rental:
         failed_in = self.state
         self._enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
         attempt = self.attempt(verdict, failed_in)
-        directory = self._tools.artifacts / str(self.number)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._tell(f"the evidence cannot be kept: {error}")
             return attempt
-        self._failed = replace(attempt, artifacts=str(directory))
+        self._failed = replace(attempt, artifacts=str(self._directory))
         return self._failed
 
     def attempt(self, verdict: Verdict | None = None, failed_in: State | None = None) -> Attempt:
@@ -455,6 +460,10 @@ class Rental:
             raise RuntimeError(f"{self.label} has no SSH link in state {self.state.value}")
         return self.link
 
+    def _fair(self, verdict: Verdict) -> Verdict:
+        """The verdict, after a look at ourselves."""
+        return ourselves.fair(verdict, ourselves.look(self._tools.client))
+
     def _go_on(self) -> None:
         """:raises Cancelled: the run is ending. :raises AttemptFailed: its hard end of life has come."""
         self._patience.check()
@@ -462,7 +471,7 @@ class Rental:
         if self.age_s > limit:
             raise AttemptFailed(
                 Verdict(
-                    FailureClass.WARMUP,
+                    FailureClass.OWN_FAULT,
                     "lifetime_over",
                     f"not ready {self.age_s:.0f} s after create; --vast-max-lifetime is {limit:g} s",
                     "raise --vast-max-lifetime",

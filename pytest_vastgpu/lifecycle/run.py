@@ -33,6 +33,7 @@ from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
 from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
@@ -70,9 +71,13 @@ def state_dir() -> Path:
     return platformdirs.user_state_path("pytest-vastgpu")
 
 
-def open_client(url: str, api_key: str) -> MarketClient:
-    """A client whose calls are spaced together with those of all processes of this user."""
-    return MarketClient(url, api_key, Throttle(state_dir() / "throttle", identity(url, api_key)))
+def open_client(url: str, api_key: str, throttle_dir: Path | None = None) -> MarketClient:
+    """A client whose calls are spaced together with those of all processes of this user.
+
+    :param throttle_dir: Where the spacing is noted; None: where all runs of this user note it.
+    """
+    directory = throttle_dir or state_dir() / "throttle"
+    return MarketClient(url, api_key, Throttle(directory, identity(url, api_key)))
 
 
 @dataclass
@@ -113,7 +118,8 @@ class Run:
             cache = HostCache(path, lambda text: events.write(Event("", None, f"warning: {text}")))
             cache.read()
             url, api_key = _market(settings, environ, stack)
-            client = open_client(url, api_key)
+            # An embedded market is this run's alone: its notes go with the run's directory.
+            client = open_client(url, api_key, directory if settings.backend == "local" else None)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
@@ -122,7 +128,8 @@ class Run:
             tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key)
 
             def record(attempt: Attempt, workload: Workload) -> None:
-                cache.record(Evidence.of(attempt, workload, run_id, time.time()))
+                if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
+                    cache.record(Evidence.of(attempt, workload, run_id, time.time()))
                 plugins.outcome(attempt, workload)
 
             def find(workload: Workload, failed: frozenset[int]) -> Sequence[Offer]:

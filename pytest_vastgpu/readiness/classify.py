@@ -20,6 +20,7 @@ _MEANING = {
     FailureClass.INCOMPATIBLE: "nobody's fault; another kind of machine is needed",
     FailureClass.WORKLOAD_FATAL: "the workload is at fault; it would fail the same everywhere",
     FailureClass.RUNTIME_LOST: "it was ready, and ended",
+    FailureClass.OWN_FAULT: "this side's own network, key, credit or time limit",
     FailureClass.WARMUP: "still under way; nothing wrong is seen",
     FailureClass.UNKNOWN: "cannot be said from this text",
     FailureClass.READY: "the start is complete",

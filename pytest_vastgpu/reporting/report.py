@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.instance import VastInstance
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.text import offer_line
 from pytest_vastgpu.reporting.text import verdict_line
 
@@ -26,7 +27,13 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
 
 
 class Reports:
-    """Plugin object of every process that runs tests which may hold instances."""
+    """Plugin object of every process that runs tests which may hold instances.
+
+    :param on_infra_failure: What becomes of a test whose instance was lost: ``error`` or ``skip``.
+    """
+
+    def __init__(self, on_infra_failure: str) -> None:
+        self._skip = on_infra_failure == "skip"
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -36,18 +43,23 @@ class Reports:
         if held and report.failed:
             # The owner may be gone with everything it could tell; the test's own failure stands then.
             with suppress(VastGpuError):
-                explain_failure(report, held)
+                lost = explain_failure(report, held)
+                if lost and self._skip:
+                    report.outcome = "skipped"
+                    report.longrepr = (str(item.path), item.location[1] or 0, lost)
         return report
 
 
-def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> None:
+def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> str:
     """Add the instances and the end of their servers' logs to a failed report.
 
     Where an instance turns out to have gone away, the failure becomes an error of infrastructure: pytest calls a
     report an error, not a failure, when it is not of the phase ``call``.
 
+    :returns: what a machine's own loss has done to the test, in words; empty where no machine is to blame.
     :raises pytest_vastgpu.errors.VastGpuError: if whoever owns the instances no longer answers.
     """
+    story = ""
     for instance in held:
         report.sections.append(("vastgpu instance", f"{instance!r}, {offer_line(instance.offer)}"))
         verdict = instance.lost()
@@ -63,3 +75,6 @@ def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> 
             )
             if report.when == "call":
                 report.when = "setup"
+            if verdict.failure_class is FailureClass.RUNTIME_LOST:
+                story = report.longrepr
+    return story

@@ -15,6 +15,7 @@ BLAME = {
     FailureClass.INCOMPATIBLE: "nobody's: this kind of machine cannot run this workload",
     FailureClass.WORKLOAD_FATAL: "the workload's: the next host would fail the same, so no other was tried",
     FailureClass.RUNTIME_LOST: "the machine's: it went away while it was in use",
+    FailureClass.OWN_FAULT: "our own side's; nothing is recorded against any machine",
     FailureClass.WARMUP: "nobody's: it was still starting when its time ran out",
     FailureClass.UNKNOWN: "unknown; nobody is blamed",
 }

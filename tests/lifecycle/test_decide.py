@@ -195,6 +195,7 @@ def attempt(machine: int, failure_class: FailureClass, reason: str = "why") -> A
         ([attempt(1, FailureClass.INFRA_FATAL)], decide.Next.NEXT_OFFER),
         ([attempt(1, FailureClass.INCOMPATIBLE)], decide.Next.NEXT_OFFER),
         ([attempt(1, FailureClass.WORKLOAD_FATAL)], decide.Next.STOP),
+        ([attempt(1, FailureClass.OWN_FAULT)], decide.Next.STOP),
         ([attempt(1, FailureClass.WARMUP)], decide.Next.NEXT_OFFER),
         ([attempt(1, FailureClass.UNKNOWN, "server_exited")], decide.Next.NEXT_OFFER),
         (
@@ -206,6 +207,24 @@ def attempt(machine: int, failure_class: FailureClass, reason: str = "why") -> A
 )
 def test_where_a_failure_leads_to(attempts: list[Attempt], expected: decide.Next) -> None:
     assert decide.after_failure(attempts, limit=5) is expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([FailureClass.INFRA_FATAL, FailureClass.INFRA_FATAL], True),
+        ([FailureClass.INFRA_FATAL, FailureClass.WORKLOAD_FATAL], False),
+        ([FailureClass.INFRA_FATAL, FailureClass.UNKNOWN], False),
+        ([FailureClass.INCOMPATIBLE], False),
+        ([FailureClass.OWN_FAULT], False),
+        ([], False),
+    ],
+)
+def test_only_where_every_machine_failed_by_itself_nothing_is_said_of_the_tests(
+    classes: list[FailureClass], expected: bool
+) -> None:
+    attempts = [attempt(machine, failure_class) for machine, failure_class in enumerate(classes)]
+    assert decide.machines_failed(attempts) is expected
 
 
 def test_every_state_can_end_and_gone_is_the_end() -> None:

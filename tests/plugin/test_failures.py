@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.lifecycle import decide
+from pytest_vastgpu.lifecycle import link
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import WORKLOAD
@@ -209,6 +211,61 @@ def test_2_gets_another(vast_instance):
     bad = record_of(host_cache, BAD)
     assert 0 < bad.infra_failures < 1
     assert bad.banned_until == 0
+
+
+@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
+def test_machines_that_all_fail_can_skip_the_tests(
+    pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
+) -> None:
+    bad = {"price_usd_h": 0.2, "faults": ["nvidia_smi_fails"]}
+    rent_from({"machines": [{"machine_id": number, **bad} for number in (BAD, GOOD)]})
+    pytester.makepyfile(WORKLOAD + TEST + TEST.replace("test_it", "test_other"))
+    result = pytester.runpytest_inprocess("--vast-on-infra-failure=skip", "-rs", *more)
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*no instance became ready*(2 attempts)*"])
+
+
+def test_a_workload_that_fails_is_never_skipped(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from(fleet("image_manifest_unknown"))
+    pytester.makepyfile(WORKLOAD + TEST)
+    pytester.runpytest_inprocess("--vast-on-infra-failure=skip", AGGRESSIVE).assert_outcomes(errors=1)
+
+
+@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
+def test_an_instance_lost_in_use_can_skip_its_test_but_not_hide_a_failure(
+    pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
+) -> None:
+    rent_from(fleet({"name": "instance_vanishes", "after_s": 3}))
+    pytester.makepyfile(
+        WORKLOAD
+        + """
+def test_1_fails_by_itself(vast_instance):
+    assert 1 == 2
+
+def test_2_loses_it(vast_instance):
+    while vast_instance.run("true", timeout_s=5).ok:
+        pass
+    httpx.get(vast_instance.endpoint)
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly", "--vast-on-infra-failure=skip", "-rs", *more)
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*the instance was lost while the test used it*"])
+
+
+def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "BLACK_HOLE_S", 0.5)
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.5)
+    silent = {"name": "unavailable", "endpoint": "account", "after": 1, "times": 99}
+    market = rent_from({"faults": [silent], **fleet("ssh_black_hole")})
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*own_fault: market_silent_too", "*whose fault: our own side's*"])
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD]
+    assert record_of(host_cache, BAD) == MachineRecord(BAD)
 
 
 def test_a_test_that_fails_by_itself_stays_a_failure(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
