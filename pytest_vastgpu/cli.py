@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,25 @@ def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where instances keep their disks")
     parser.add_argument("--lifeline", type=int, metavar="FD", help=argparse.SUPPRESS)
     parser.set_defaults(handler=_local)
+    _add_local_status(parser)
+
+
+def _add_local_status(local: argparse.ArgumentParser) -> None:
+    """The sub-command is optional: without one, the market is served."""
+    parser = local.add_subparsers(metavar="[status]").add_parser(
+        "status", help="what of a running local market is alive, what it cost, and how it was called"
+    )
+    parser.add_argument("--url", default=os.environ.get("VAST_URL", ""), help="of the market (default: VAST_URL)")
+    # What is on a command line can be read by everybody on the machine, which a local market's key may be.
+    parser.add_argument("--api-key", default=os.environ.get("VAST_API_KEY", ""), help="its key (default: VAST_API_KEY)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.set_defaults(handler=_local_status)
+
+
+def _local_status(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.local.accounts import show_status
+
+    return show_status(arguments.url, arguments.api_key, sys.stdout, as_json=arguments.json)
 
 
 def _local(arguments: argparse.Namespace) -> int:

@@ -23,9 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import httpx
-
 from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.accounts import fetch_status
 
 _STOP_S = 30.0
 _NEEDS = ("asyncssh", "starlette", "uvicorn")
@@ -135,16 +134,7 @@ class LocalMarket:
 
         :raises LocalMarketError: if the market does not answer.
         """
-        try:
-            # A proxy for the way out is not for a server on this machine, and plain HTTP needs no certificates.
-            with httpx.Client(trust_env=False, verify=False, timeout=30.0) as http:  # noqa: S501
-                answer = http.get(
-                    f"{self.url}/_market/status", headers={"Authorization": f"Bearer {self.api_key}"}
-                ).raise_for_status()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise LocalMarketError(f"the local market {self.url} does not answer: {error}") from error
-        found: dict[str, Any] = answer.json()
-        return found
+        return fetch_status(self.url, self.api_key)
 
     def _arguments(self, scratch: Path, lifeline: int) -> list[str]:
         arguments = ["--port", str(self._port), "--lifeline", str(lifeline)]

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from typing import TextIO
 
+ORDERS = "server_fault.json"
+"""Beside the program: what it shall do."""
 NOT_FOUND_STATUS = 127
 """As a shell's, for a program that is not there."""
 _LOOK_S = 0.05
@@ -32,7 +34,7 @@ _SIGNALLED = 128
 def install(directory: Path, fault: dict[str, Any]) -> None:
     """Writes the program that a fault takes the place of."""
     directory.mkdir(exist_ok=True)
-    orders = directory / "server_fault.json"
+    orders = directory / ORDERS
     orders.write_text(json.dumps(fault))
     program = directory / fault["program"]
     call = shlex.join([sys.executable, "-I", "-S", __file__, str(orders)])

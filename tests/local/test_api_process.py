@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.cli import main
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
@@ -208,3 +209,29 @@ def test_instances_stop_when_the_credit_is_used_up() -> None:
         api.becomes(instance_id, intended_status="stopped")
         answer = api.create(api.offer_of(5))
         assert (answer.status_code, answer.json()["error"]) == (400, "insufficient_credit")
+
+
+def test_a_running_market_tells_of_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with LocalMarket({"market": {"rate_limits": False}, "machines": [{"machine_id": 5}]}) as market, Api(market) as api:
+        kept = api.rent(5, label="kept", target_state="stopped")
+        api.destroy(gone := api.rent(5, label="gone", target_state="stopped"))
+        monkeypatch.setenv("VAST_URL", market.url)
+        monkeypatch.setenv("VAST_API_KEY", market.api_key)
+        assert main(["local", "status"]) == 0
+        shown = capsys.readouterr().out
+        alive, ended = shown[shown.index("1 alive") :].split("1 ended")
+        assert f"{kept}" in alive
+        assert "kept" in alive
+        assert f"{gone}" in ended
+        assert main(["local", "status", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert [(each["id"], each["label"]) for each in told["alive"]] == [(kept, "kept")]
+        assert main(["local", "status", "--api-key", "wrong"]) == 1
+        assert "the key is not its own" in capsys.readouterr().err
+    assert main(["local", "status"]) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_which_market_must_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["local", "status"]) == 1
+    assert "Set VAST_URL and VAST_API_KEY" in capsys.readouterr().err

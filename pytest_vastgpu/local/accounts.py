@@ -1,0 +1,97 @@
+"""``vastgpu local status``: what a running local market says of itself, for people."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from typing import TextIO
+
+import httpx
+
+from pytest_vastgpu.errors import LocalMarketError
+
+_PATIENCE_S = 30.0
+_SHOWN_ENDED = 10
+"""So many of the instances that have ended are shown to a person."""
+
+
+def fetch_status(url: str, api_key: str) -> dict[str, Any]:
+    """A market's own accounts; see :mod:`pytest_vastgpu.local.status`.
+
+    :raises LocalMarketError: if no local market answers there.
+    """
+    try:
+        # A proxy for the way out is not for a server on this machine, and plain HTTP needs no certificates.
+        with httpx.Client(trust_env=False, verify=False, timeout=_PATIENCE_S) as http:  # noqa: S501
+            answer = http.get(f"{url.rstrip('/')}/_market/status", headers={"Authorization": f"Bearer {api_key}"})
+        found: dict[str, Any] = answer.raise_for_status().json()
+    except httpx.HTTPStatusError as error:
+        refused = error.response.status_code in {401, 403}
+        why = "the key is not its own" if refused else f"HTTP {error.response.status_code}: is it a local market?"
+        raise LocalMarketError(f"the local market {url} does not tell: {why}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise LocalMarketError(f"the local market {url} does not answer: {error}") from error
+    return found
+
+
+def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:
+    """Print what a market says.
+
+    :returns: 0
+    :raises LocalMarketError: if none answers, or it is not said where to ask.
+    """
+    if not url or not api_key:
+        raise LocalMarketError("which market? Set VAST_URL and VAST_API_KEY, or give --url and --api-key")
+    status = fetch_status(url, api_key)
+    out.write(json.dumps(status, indent=2) + "\n" if as_json else as_text(status))
+    return 0
+
+
+def as_text(status: dict[str, Any]) -> str:
+    """The accounts as tables. Pure."""
+    alive, ended = status["alive"], status["ended"]
+    lines = [
+        f"local market {status['url']}, up for {status['now'] - status['started_at']:.0f} s",
+        f"spent {status['spent_usd']:.6f} USD, {status['credit_usd']:.2f} USD left",
+        "",
+        f"{len(alive)} alive",
+        *_table(("id", "machine", "status", "$/h", "cost", "label", "made by"), [_instance(each) for each in alive]),
+        "",
+        f"{len(ended)} ended" + (f", the last {_SHOWN_ENDED}:" if len(ended) > _SHOWN_ENDED else ""),
+        *_table(
+            ("id", "machine", "status", "$/h", "cost", "label", "made by"),
+            [_instance(each) for each in ended[-_SHOWN_ENDED:]],
+        ),
+        "",
+        "calls",
+        *_table(("endpoint", "key", "count", "429", "closest"), [_calls(each) for each in status["calls"]]),
+        "",
+        "rents by label",
+        *_table(("label", "rents"), [(label or "-", str(n)) for label, n in status["rents_per_label"].items()]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _instance(each: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(each["id"]),
+        str(each["machine_id"]),
+        each["actual_status"] or "-",
+        f"{each['usd_h']:.4f}",
+        f"{each['cost']['total_usd']:.6f}",
+        each["label"] or "-",
+        each["made_by"] or "-",
+    )
+
+
+def _calls(each: dict[str, Any]) -> tuple[str, ...]:
+    closest = "-" if each["spacing_s"] is None else f"{each['spacing_s']:.2f} s"
+    return (each["endpoint"], each["key"], str(each["count"]), str(each["rate_limited"]), closest)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(header, *rows)]  # noqa: B905 - rows are as long as the header
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in (header, *rows)]  # noqa: B905 - as above
+    return ["  " + "  ".join(row).rstrip() for row in padded]

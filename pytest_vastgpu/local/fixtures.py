@@ -1,0 +1,54 @@
+"""Local markets for the tests of other people's Vast tooling, as a pytest plugin of its own.
+
+::
+
+    # conftest.py
+    pytest_plugins = ["pytest_vastgpu.local.fixtures"]
+
+
+    # test_my_tool.py
+    def test_my_tool_takes_the_next_offer(vast_local_market):
+        market = vast_local_market({"machines": [{"faults": ["offer_taken"]}, {"price_usd_h": 0.5}]})
+        my_tool.rent(url=market.url, api_key=market.api_key)
+        [instance] = market.status()["alive"]
+        assert instance["usd_h"] >= 0.5
+
+What a fleet can say, machines, times and faults, is told in :mod:`pytest_vastgpu.local.fleet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from typing import Protocol
+
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+
+
+class StartMarket(Protocol):
+    """What :func:`vast_local_market` gives."""
+
+    def __call__(self, fleet: Path | Mapping[str, Any] | None = None, *, rate_limits: bool = False) -> LocalMarket:
+        """Start a market; it ends with the test, and its instances with it.
+
+        :param fleet: A fleet file, or what would be in one; None: this machine.
+        :param rate_limits: Whether Vast's minimum intervals between calls are enforced, which takes a test seconds.
+        :raises LocalMarketError: if it does not come up, with the line of the fleet that is wrong.
+        """
+        ...
+
+
+@pytest.fixture
+def vast_local_market() -> Iterator[StartMarket]:
+    """Starts local markets, one for each call: ``url`` and ``api_key`` to rent there, ``status()`` to see what was."""
+    with ExitStack() as markets:
+
+        def start(fleet: Path | Mapping[str, Any] | None = None, *, rate_limits: bool = False) -> LocalMarket:
+            return markets.enter_context(LocalMarket(fleet, rate_limits=rate_limits))
+
+        yield start
