@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL
 """Whom the user trusts: needed behind a proxy that opens TLS."""
 _HEAD_S = 30.0
 """How long a client may take to say where it wants to go."""
+_HUB_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT")
+"""Where the user keeps what comes from the Hugging Face hub, and which hub that is."""
 _REFUSED = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -36,10 +39,13 @@ def _users_proxy(environment: Mapping[str, str]) -> SplitResult:
 def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
     """The variables that tell programs in an instance how to get out, from those of the user.
 
+    Models are kept where the user's own programs keep them: an instance's disk ends with it, and they are large.
     An isolated instance goes through a port on its own loopback, for which ``{port}`` stands in the values.
     """
     kept = _TRUST_VARIABLES if isolated else (*_TRUST_VARIABLES, *_PROXY_VARIABLES, *_NO_PROXY_VARIABLES)
-    variables = {name: environment[name] for name in kept if name in environment}
+    variables = {name: environment[name] for name in (*kept, *_HUB_VARIABLES) if environment.get(name)}
+    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    variables.setdefault("HF_HOME", str(Path(cache) / "huggingface"))  # the hub library's own default
     if isolated:
         upstream = _users_proxy(environment)
         credentials, at, _ = upstream.netloc.rpartition("@")

@@ -101,7 +101,7 @@ class Guest:
         children = Children()
         ways_out = await self._listen()
         site = Site(self._home, _shell(), self._session_environment() | ways_out, children, self._settings)
-        self._first_process = self._start_first_process(self._orders.environment | ways_out)
+        self._first_process = self._start_first_process(ways_out | self._orders.environment)
         self._exited = exited = children.watch(self._first_process)
         gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
         serving = [asyncio.ensure_future(gate.serve(listener)) for listener in self._ssh_listeners]

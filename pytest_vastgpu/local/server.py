@@ -218,7 +218,7 @@ def _sockets(state: Path, port: int) -> Iterator[Served]:
             tcp.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            way_out = "give another --port, or none for a free one" if taken else str(error)
+            way_out = "another program has it; give another --port, or none for a free one" if taken else str(error)
             raise LocalMarketError(f"port {port} on 127.0.0.1 cannot be used: {way_out}") from error
         unix.bind(str(path))
         for each in (tcp, unix):

@@ -114,7 +114,9 @@ def test_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} on 127.0.0.1 cannot be used: give another --port" in refused("--port", str(port))
+        assert f"port {port} on 127.0.0.1 cannot be used: another program has it; give another --port" in refused(
+            "--port", str(port)
+        )
     assert "port 99999" in refused("--port", "99999")
 
 

@@ -215,6 +215,10 @@ def test_network_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
             else:
                 fetched = yard.ssh(container, "python3 -", stdin=FETCH.format(port=server.server_port).encode())
                 assert fetched.stdout.split(b"\n")[:4] == [b"GET /plain", b"GET /one", b"GET /two", b"502"]
+                # What is downloaded is kept where the user's own programs keep it.
+                cache = Path.home() / ".cache" / "huggingface"
+                assert yard.ssh(container, "echo $HF_HOME; mkdir -p $HF_HOME/hub").stdout.decode() == f"{cache}\n"
+                assert (cache / "hub").is_dir()
         finally:
             server.shutdown()
             serving.join()
