@@ -81,7 +81,7 @@ async def launch(exchange: Exchange) -> object:
 
 async def gpu_names(exchange: Exchange) -> object:
     """``GET /gpu_names/unique/``."""
-    names = {row["gpu_name"] for row in exchange.market.shelf.rows() if row["gpu_name"]}
+    names = {name for name in exchange.market.shelf.table.column("gpu_name") if name}
     return {"success": True, "gpu_names": sorted(names)}
 
 
@@ -102,7 +102,7 @@ def _found(exchange: Exchange, query: object) -> list[Row]:
         seconds, limit = until_tomorrow_s(now), market.quota.rows
         text = "Daily search quota exceeded"
         raise Refusal(429, "search_quota_exceeded", text, retry_after=seconds, limit=limit, remaining=0)
-    rows = evaluate(parsed, market.shelf.rows())
+    rows = evaluate(parsed, market.shelf.table)
     market.quota.use(len(rows))
     return rows
 

@@ -108,8 +108,12 @@ def machine_row(machine: Machine) -> Row:
 
 def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:
     """USD an hour with a disk: ``dph_total``."""
-    base = row["min_bid"] if bid else row["dph_base"]
-    return float(base + row["storage_cost"] * storage_gb / HOURS_PER_MONTH)
+    return usd_h(row["min_bid"] if bid else row["dph_base"], row["storage_cost"], storage_gb)
+
+
+def usd_h(gpu_usd_h: float, storage_usd_gb_month: float, storage_gb: float) -> float:
+    """USD an hour of GPUs and a disk."""
+    return gpu_usd_h + storage_usd_gb_month * storage_gb / HOURS_PER_MONTH
 
 
 def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:

@@ -6,8 +6,10 @@ A query is an object of ``field: {operator: value}`` plus the special keys ``typ
 
 from __future__ import annotations
 
+import heapq
 import operator
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ from pytest_vastgpu.local.offers import Row
 from pytest_vastgpu.local.offers import country_code
 from pytest_vastgpu.local.offers import driver_number
 from pytest_vastgpu.local.offers import priced
-from pytest_vastgpu.local.offers import total_usd_h
+from pytest_vastgpu.local.offers import usd_h
+from pytest_vastgpu.local.table import Table
 
 
 class QueryInvalid(ValueError):
@@ -90,38 +93,67 @@ def parse_query(body: object, most: int) -> Query:
     )
 
 
-def evaluate(query: Query, rows: Sequence[Row]) -> list[Row]:
+def evaluate(query: Query, table: Table) -> list[Row]:
     """The offers that a query finds, in its order, priced for its disk."""
-    found = list(rows)
-    # What the price decides comes last, when few offers are left to be priced.
-    for condition in sorted(query.conditions, key=lambda condition: condition.field in _PRICED):
-        found = _select(found, condition, _getter(condition.field, query))
-    for field, descending in reversed(query.order):
-        value = _getter(field, query)
-        found.sort(key=lambda row, value=value: rank(value(row)), reverse=descending)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-    return [priced(row, query.storage_gb, bid=query.bid) for row in found[: query.limit]]
+    found: Collection[int] = range(len(table.rows))
+    # Fields with few different values come first: they cost least, and leave less for the others.
+    plain = [condition for condition in query.conditions if condition.field not in _PRICED]
+    for condition in sorted(plain, key=lambda condition: len(table.index(condition.field))):
+        found = _select(found, condition, table)
+    view = _View(query, table, sorted(found))
+    for condition in query.conditions:
+        if condition.field in _PRICED:
+            values = view.values(condition.field)
+            kept = [each for each, value in zip(view.positions, values, strict=True) if condition.holds(value)]
+            view = _View(query, table, kept)
+    # The position comes last: equal offers stay in their order.
+    keys = [_sort_key(view.values(field), descending) for field, descending in query.order]
+    first = heapq.nsmallest(query.limit, zip(*keys, view.positions, strict=True))
+    return [priced(table.rows[each[-1]], query.storage_gb, bid=query.bid) for each in first]
 
 
-def _select(rows: list[Row], condition: Condition, value: Callable[[Row], Any]) -> list[Row]:
-    """The rows for which a condition holds. It is asked once for each different value: most columns have few."""
-    column = [value(row) for row in rows]
-    good = {each for each in set(column) if condition.holds(each)}
-    return [row for row, each in zip(rows, column, strict=True) if each in good]
+def _select(found: Collection[int], condition: Condition, table: Table) -> Collection[int]:
+    """Those for which a condition holds."""
+    index = table.index(condition.field)
+    if len(index) > len(found):
+        column = table.column(condition.field)
+        return {each for each in found if condition.holds(column[each])}
+    good = [positions for value, positions in index.items() if condition.holds(value)]
+    return set().union(*good).intersection(found)
 
 
-def _getter(field: str, query: Query) -> Callable[[Row], Any]:
-    """Takes a field's value from an offer; what depends on the price is reckoned."""
-    if field in PER_USD:
-        of = PER_USD[field]
+class _View:
+    """Some offers, and what the query's disk makes of their prices."""
 
-        def per_usd(row: Row) -> float:
-            total = total_usd_h(row, query.storage_gb, bid=query.bid)
-            return float(row[of] / total) if total else 0.0
+    def __init__(self, query: Query, table: Table, positions: Sequence[int]) -> None:
+        self._query = query
+        self._table = table
+        self.positions = positions
 
-        return per_usd
-    if field in _PRICED:
-        return lambda row: total_usd_h(row, query.storage_gb, bid=query.bid)
-    return lambda row: row.get(field)
+    def values(self, field: str) -> list[Any]:
+        """A field's value in each of the offers."""
+        if field in PER_USD:
+            per = zip(self._plain(PER_USD[field]), self.values("dph_total"), strict=True)
+            return [figure / total if total else 0.0 for figure, total in per]
+        if field not in _PRICED:
+            return self._plain(field)
+        storage_gb = self._query.storage_gb
+        prices = zip(
+            self._plain("min_bid" if self._query.bid else "dph_base"), self._plain("storage_cost"), strict=True
+        )
+        return [usd_h(base, storage, storage_gb) for base, storage in prices]
+
+    def _plain(self, field: str) -> list[Any]:
+        column = self._table.column(field)
+        return [column[each] for each in self.positions]
+
+
+def _sort_key(values: list[Any], descending: bool) -> list[float]:
+    """Numbers that sort as the values do."""
+    if not all(isinstance(value, (int, float)) for value in values):
+        places = {value: place for place, value in enumerate(sorted(set(values), key=rank))}
+        values = [places[value] for value in values]
+    return [-value for value in values] if descending else values
 
 
 def rank(value: object) -> tuple[int, Any]:

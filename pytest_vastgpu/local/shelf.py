@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.local.fleet import Host
 from pytest_vastgpu.local.offers import Row
 from pytest_vastgpu.local.offers import offer_row
+from pytest_vastgpu.local.table import Table
 
 _FIRST_OFFER = 1_000_001
 
@@ -17,6 +18,8 @@ class _Listing:
     host: Host
     row: Row
     rented: int
+    position: int
+    """In the table."""
 
 
 class Shelf:
@@ -27,14 +30,12 @@ class Shelf:
 
     def __init__(self, hosts: Iterable[Host], now: float) -> None:
         self._now = now
+        self.table = Table()
+        """All offers, rented ones too."""
         self._by_machine: dict[int, _Listing] = {}
         self._by_offer: dict[int, _Listing] = {}
         for host in hosts:
             self._put(host, 0)
-
-    def rows(self) -> list[Row]:
-        """All offers, rented ones too."""
-        return [listing.row for listing in self._by_machine.values()]
 
     def host(self, offer_id: int) -> Host | None:
         """Whose offer this is or was; None for an id that never was one."""
@@ -55,7 +56,8 @@ class Shelf:
         listing = self._by_machine[host.machine.machine_id]
         listing.rented += 1
         if not self.free(host):
-            listing.row.update(rented=True, rentable=False)
+            listing.row = {**listing.row, "rented": True, "rentable": False}
+            self.table.replace(listing.position, listing.row)
 
     def give_back(self, host: Host) -> None:
         """One less. A machine that was full comes back under another offer id, as on the real market."""
@@ -66,5 +68,12 @@ class Shelf:
 
     def _put(self, host: Host, rented: int) -> None:
         offer_id = _FIRST_OFFER + len(self._by_offer)
-        listing = _Listing(host, offer_row(host.machine, offer_id, self._now), rented)
+        row = offer_row(host.machine, offer_id, self._now)
+        before = self._by_machine.get(host.machine.machine_id)
+        if before is None:
+            position = self.table.append(row)
+        else:
+            position = before.position
+            self.table.replace(position, row)
+        listing = _Listing(host, row, rented, position)
         self._by_machine[host.machine.machine_id] = self._by_offer[offer_id] = listing

@@ -1,0 +1,128 @@
+"""What the local market costs: its start, a search over 10,000 offers, and 64 instances at once.
+
+``python tests/benchmarks/local_market.py`` measures each beside a yardstick of the same run, so that the ratio means
+the same on a slow machine as on a fast one: the market's start beside that of a Python that imports what it imports;
+the search beside making JSON of its own answer; 64 instances beside one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.local.fleet import parse_fleet
+from pytest_vastgpu.local.search import evaluate
+from pytest_vastgpu.local.search import parse_query
+from pytest_vastgpu.local.shelf import Shelf
+
+IMPORTS = "import asyncio, httpx, starlette.applications, uvicorn, yaml, filelock"
+QUERY = {
+    "verified": {"eq": True},
+    "external": {"eq": False},
+    "reliability": {"gt": "0.99"},
+    "num_gpus": {"eq": "1"},
+    "gpu_ram": {"gte": 20000.0},
+    "cuda_max_good": {"gte": "12.1"},
+    "order": [["dph_total", "asc"], ["score", "desc"]],
+    "allocated_storage": 20.0,
+}
+GOALS = {"start": 3.0, "search": 15.0, "instances": 64.0}
+"""The ratios that must not be exceeded."""
+
+
+def median_s(action: Callable[[], object], times: int) -> float:
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        action()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
+def start(times: int) -> tuple[float, float]:
+    """Seconds until a market can be asked, and until a Python with its imports has ended."""
+    took = []
+    for _ in range(times):
+        market = LocalMarket()
+        began = time.perf_counter()
+        market.start()
+        took.append(time.perf_counter() - began)
+        market.stop()
+    python = median_s(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True), times)
+    return statistics.median(took), python
+
+
+def search(machines: int, times: int) -> tuple[float, float]:
+    """Seconds of a search, and of making JSON of what it found."""
+    shelf = Shelf(parse_fleet(f"generate: {machines}").hosts, time.time())
+    query = parse_query(QUERY, 64)
+    rows = evaluate(query, shelf.table)
+    assert rows, "a search that finds nothing measures nothing"
+    return median_s(lambda: evaluate(query, shelf.table), times), median_s(lambda: json.dumps(rows), times)
+
+
+def up_and_down(number: int) -> float:
+    """Seconds until so many instances run, and are gone again without a leftover."""
+    fleet = {"market": {"rate_limits": False}, "machines": [{"machine_id": 1, "slots": number}]}
+    with (
+        LocalMarket(fleet) as market,
+        httpx.Client(
+            base_url=market.url, headers={"Authorization": f"Bearer {market.api_key}"}, trust_env=False, timeout=120
+        ) as http,
+    ):
+        [offer] = http.post("/api/v0/bundles/", json={}).json()["offers"]
+        began = time.perf_counter()
+        body = {"image": "any", "runtype": "ssh_direct"}
+        ids = [http.put(f"/api/v0/asks/{offer['id']}/", json=body).json()["new_contract"] for _ in range(number)]
+        while running(market.status()) < number:
+            time.sleep(0.02)
+        http.request("DELETE", "/api/v0/instances/", json={"instance_ids": ids}).raise_for_status()
+        took = time.perf_counter() - began
+        assert market.status()["alive"] == [], "something was left running"
+    return took
+
+
+def running(status: dict[str, Any]) -> int:
+    return sum(each["actual_status"] == "running" for each in status["alive"])
+
+
+def main() -> int:
+    """Measure, print, and compare with the goals."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--machines", type=int, default=10_000)
+    parser.add_argument("--instances", type=int, default=64)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    measured = {
+        "start": start(arguments.times),
+        "search": search(arguments.machines, arguments.times * 4),
+        "instances": (up_and_down(arguments.instances), up_and_down(1)),
+    }
+    results = {
+        name: {"seconds": took, "yardstick_seconds": yardstick, "ratio": took / yardstick, "goal": GOALS[name]}
+        for name, (took, yardstick) in measured.items()
+    }
+    if arguments.json:
+        sys.stdout.write(json.dumps(results, indent=2) + "\n")
+    else:
+        sys.stdout.write(f"{'':12}{'ms':>10}{'yardstick':>12}{'ratio':>8}{'goal':>8}\n")
+        for name, each in results.items():
+            sys.stdout.write(
+                f"{name:12}{each['seconds'] * 1000:10.1f}{each['yardstick_seconds'] * 1000:12.1f}"
+                f"{each['ratio']:8.1f}{each['goal']:8.1f}\n"
+            )
+    return 0 if all(each["ratio"] <= each["goal"] for each in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
