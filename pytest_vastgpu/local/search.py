@@ -129,31 +129,32 @@ class _View:
         self._query = query
         self._table = table
         self.positions = positions
+        self._prices: list[float] | None = None
 
-    def values(self, field: str) -> list[Any]:
+    def values(self, field: str) -> Sequence[Any]:
         """A field's value in each of the offers."""
         if field in PER_USD:
             per = zip(self._plain(PER_USD[field]), self.values("dph_total"), strict=True)
             return [figure / total if total else 0.0 for figure, total in per]
         if field not in _PRICED:
             return self._plain(field)
-        storage_gb = self._query.storage_gb
-        prices = zip(
-            self._plain("min_bid" if self._query.bid else "dph_base"), self._plain("storage_cost"), strict=True
-        )
-        return [usd_h(base, storage, storage_gb) for base, storage in prices]
+        if self._prices is None:
+            base = self._plain("min_bid" if self._query.bid else "dph_base")
+            storage = self._plain("storage_cost")
+            self._prices = [usd_h(gpu, each, self._query.storage_gb) for gpu, each in zip(base, storage, strict=True)]
+        return self._prices
 
     def _plain(self, field: str) -> list[Any]:
         column = self._table.column(field)
         return [column[each] for each in self.positions]
 
 
-def _sort_key(values: list[Any], descending: bool) -> list[float]:
+def _sort_key(values: Sequence[Any], descending: bool) -> Sequence[float]:
     """Numbers that sort as the values do."""
-    if not all(isinstance(value, (int, float)) for value in values):
+    if not {bool, int, float}.issuperset(map(type, values)):
         places = {value: place for place, value in enumerate(sorted(set(values), key=rank))}
         values = [places[value] for value in values]
-    return [-value for value in values] if descending else values
+    return list(map(operator.neg, values)) if descending else values
 
 
 def rank(value: object) -> tuple[int, Any]:
