@@ -32,6 +32,7 @@ pytestmark = pytest.mark.skipif(
         ("exec > >(cat); echo late", b"", 0, b"late\n", b""),
         ("no-such-program", b"", 127, b"", b"no-such-program: command not found\n"),
     ],
+    ids=["code", "streams", "half-closed", "big", "not read to the end", "late", "missing"],
 )
 def test_ssh_command(tmp_path: Path, command: str, stdin: bytes, status: int, output: bytes, errors: bytes) -> None:
     with Yard(tmp_path) as yard:

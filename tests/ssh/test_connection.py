@@ -310,7 +310,7 @@ def test_closing_twice_and_from_many_threads(server: Server, key: KeyPair) -> No
     assert not connection.alive
 
 
-@pytest.mark.parametrize("data", [b"", b"text\n", bytes(range(256)) * 10_000])
+@pytest.mark.parametrize("data", [b"", b"text\n", bytes(range(256)) * 10_000], ids=["empty", "text", "binary"])
 def test_a_written_file(connection: Connection, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "it's a $(file)"
     connection.write_file(str(path), data)
