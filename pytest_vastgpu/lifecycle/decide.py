@@ -2,7 +2,7 @@
 
 The windows below are what others who rent these hosts found necessary: keys spread for up to four minutes, sshd comes
 up to 90 s after ``running``, heartbeats have gaps of a minute, and the status text may stand still for ten minutes on
-a healthy host, which is why it is never read as a sign of life or death.
+a healthy host.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from pytest_vastgpu.lifecycle import signs
+from pytest_vastgpu.lifecycle.signs import Look
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import InstanceStatus
@@ -25,6 +27,14 @@ OFFLINE_GRACE_S = 60.0
 VANISHED_LOOKS = 2
 """How many answers in a row must say that an instance is not there: the list may lag behind create."""
 VANISHED_GRACE_S = 15.0
+STILL_S = 600.0
+"""A boot that got on once may show nothing for so long: a large layer is being unpacked."""
+NEVER_A_SIGN_S = 300.0
+"""One that never showed a sign of life is given up after that."""
+BOOT_CAP = 1.5
+"""A boot that still gets on when its budget is over has that many budgets, and no more."""
+GETTING_ON_SHARE = 0.1
+"""It still gets on if its last sign is no older than this share of the budget."""
 REFUSED_GRACE_S = 300.0
 """Refused is a host that answers: its sshd is still being installed or started."""
 BLACK_HOLE_S = 60.0
@@ -71,15 +81,6 @@ class GiveUp:
     """The attempt is over."""
 
     verdict: Verdict
-
-
-@dataclass(frozen=True)
-class Look:
-    """One answer of the market."""
-
-    at_s: float
-    status: InstanceStatus | None
-    """None: the market says that there is no such instance."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def boot(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], V
         return GiveUp(
             Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
         )
-    return _out_of_time(newest.at_s, budget_s)
+    return _patience(looks, budget_s, judge_status)
 
 
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
@@ -170,6 +171,19 @@ def _absent(looks: Sequence[Look]) -> Wait | GiveUp:
         return Wait()
     text = "the market says that the instance does not exist"
     return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
+
+
+def _patience(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | GiveUp:
+    """Whether an undecided boot is waited for: by what it has shown, not by the clock alone."""
+    now_s = looks[-1].at_s
+    seen = signs.read(looks, judge_status)
+    still_s = now_s - seen.last_s
+    if still_s >= (STILL_S if seen.any else NEVER_A_SIGN_S):
+        text = f"no new status text, no line of log and no disk space more for {still_s:.0f} s"
+        return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host is tried"))
+    if seen.any and still_s <= budget_s * GETTING_ON_SHARE:
+        return _out_of_time(now_s, budget_s * BOOT_CAP)
+    return _out_of_time(now_s, budget_s)
 
 
 def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
@@ -233,10 +247,15 @@ def _ssh_verdict(reason: str, knock: Knock) -> Verdict:
 def warm(moves: Sequence[Moved], now_s: float, window_s: float) -> Wait | GiveUp:
     """Whether a warming server gets more time. Each move extends the window, up to a hard cap.
 
+    Where it has been before is no move: a server that starts over and over gets nowhere.
+
     :param moves: Every change of progress, oldest first; the first is the launch.
     """
     started_s = moves[0].at_s
-    still_s = now_s - moves[-1].at_s
+    firsts: dict[Progress, float] = {}
+    for move in moves:
+        firsts.setdefault(move.progress, move.at_s)
+    still_s = now_s - max(firsts.values())
     if still_s < window_s and now_s - started_s < window_s * WARMUP_CAP:
         return Wait()
     return GiveUp(

@@ -25,12 +25,14 @@ from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
+from pytest_vastgpu.lifecycle import signs
 from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
+from pytest_vastgpu.lifecycle.signs import Look
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.price import transfer_usd
@@ -72,6 +74,7 @@ WARM_POLL_SLOW_S = 1.0
 MARKET_SILENCE_S = 300.0
 """The market may be unreachable that long without costing a healthy instance."""
 LOG_TAIL_LINES = 15
+BOOT_LOG_LINES = 100
 LOG_KEEP_CHARS = 4_000_000
 """Most of a server's log that is kept for the verdict; the middle of a longer one is cut out."""
 
@@ -191,7 +194,7 @@ class Rental:
 
     def _boot(self) -> InstanceStatus:
         self._enter(State.BOOTING, "booting")
-        looks: list[decide.Look] = []
+        looks: list[Look] = []
         told = ""
         heard = time.monotonic()
         while True:
@@ -204,7 +207,8 @@ class Rental:
                 self._patience.wait(POLL_S)
                 continue
             heard = time.monotonic()
-            looks.append(decide.Look(self.age_s, found[0] if found else None))
+            log = self._container_log() if signs.wants_log(looks, self.age_s, _judge_status) else ""
+            looks.append(Look(self.age_s, found[0] if found else None, log))
             step = decide.boot(looks, self._tools.settings.boot_timeout, _judge_status)
             if isinstance(step, decide.GiveUp):
                 raise AttemptFailed(self._fair(step.verdict))
@@ -214,6 +218,12 @@ class Rental:
                 told = text
                 self._tell(f"booting: {text[:100]}")
             self._patience.wait(POLL_S)
+
+    def _container_log(self) -> str:
+        try:
+            return self._tools.client.logs(self.instance_id, BOOT_LOG_LINES)
+        except MarketError:
+            return ""  # it may have none yet; others tell whether the market answers
 
     def _reach(self, status: InstanceStatus) -> None:
         running_at = self.age_s

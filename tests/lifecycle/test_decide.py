@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from pytest_vastgpu.lifecycle import decide
+from pytest_vastgpu.lifecycle.signs import Look
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import InstanceStatus
@@ -23,8 +24,8 @@ def quiet(_text: str) -> Verdict:
     return NOTHING_SAID
 
 
-def looks(*rows: tuple[float, InstanceStatus | None]) -> list[decide.Look]:
-    return [decide.Look(at, status) for at, status in rows]
+def looks(*rows: tuple[float, InstanceStatus | None]) -> list[Look]:
+    return [Look(at, status) for at, status in rows]
 
 
 LOADING = make_status(actual_status="loading")
@@ -38,14 +39,13 @@ OFFLINE = make_status(actual_status="offline")
         pytest.param(looks((0.0, None)), id="list lags behind create"),
         pytest.param(looks((0.0, None), (1.0, None), (2.0, None)), id="list lags for seconds"),
         pytest.param(looks((0.0, make_status(actual_status=""))), id="null status"),
-        pytest.param(looks((0.0, LOADING), (600.0, LOADING), (899.0, LOADING)), id="status text still for minutes"),
         pytest.param(looks((5.0, LOADING), (9.0, None)), id="one answer without it"),
         pytest.param(looks((5.0, OFFLINE), (20.0, LOADING), (80.0, OFFLINE)), id="heartbeat gaps"),
         pytest.param(looks((5.0, make_status(actual_status="running"))), id="running without an address"),
         pytest.param(looks((5.0, make_status(actual_status="resizing"))), id="a status nobody knows"),
     ],
 )
-def test_a_healthy_boot_is_waited_for(seen: list[decide.Look]) -> None:
+def test_a_healthy_boot_is_waited_for(seen: list[Look]) -> None:
     assert decide.boot(seen, BUDGET_S, quiet) == decide.Wait()
 
 
@@ -90,10 +90,9 @@ def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> No
         pytest.param(
             looks((5.0, make_status(actual_status="exited"))), FailureClass.UNKNOWN, "container_ended", id="exited"
         ),
-        pytest.param(looks((5.0, LOADING), (900.0, LOADING)), FailureClass.UNKNOWN, "boot_timeout", id="out of time"),
     ],
 )
-def test_a_lost_boot_is_given_up(seen: list[decide.Look], failure_class: FailureClass, reason: str) -> None:
+def test_a_lost_boot_is_given_up(seen: list[Look], failure_class: FailureClass, reason: str) -> None:
     step = decide.boot(seen, BUDGET_S, quiet)
     assert isinstance(step, decide.GiveUp)
     assert (step.verdict.failure_class, step.verdict.reason) == (failure_class, reason)
@@ -168,6 +167,12 @@ def moved(*rows: tuple[float, str]) -> list[decide.Moved]:
         pytest.param(moved((0, "launched")), 100, False, id="nothing moved"),
         pytest.param(moved((0, "launched"), (90, "weights 1/8")), 180, True, id="a move extends it"),
         pytest.param(moved((0, "launched"), (90, "weights 1/8")), 190, False, id="then nothing moved"),
+        pytest.param(
+            moved((0, "launched"), (20, "engine"), (50, "launched"), (70, "engine"), (99, "launched")),
+            121,
+            False,
+            id="a server that starts over and over does not move",
+        ),
         pytest.param(
             moved((0, "launched"), *((t, f"weights {t}") for t in range(50, 300, 50))), 299, True, id="keeps moving"
         ),
