@@ -119,7 +119,7 @@ class Run:
             cache.read()
             url, api_key = _market(settings, environ, stack)
             # An embedded market is this run's alone: its notes go with the run's directory.
-            client = open_client(url, api_key, directory if settings.backend == "local" else None)
+            client = open_client(url, api_key, directory / "throttle" if settings.backend == "local" else None)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
