@@ -121,6 +121,8 @@ async def detach_key(exchange: Exchange) -> object:
 async def list_templates(exchange: Exchange) -> object:
     """``GET /template/``."""
     wanted = exchange.json_parameter("select_filters", {})
+    if not isinstance(wanted, dict):
+        raise Refusal(400, "invalid_request", "Error in query parameters: select_filters must be an object")
     rows = list(exchange.market.templates.values())
     try:
         checks = [check for field, tests in wanted.items() for check in conditions(field, tests)]

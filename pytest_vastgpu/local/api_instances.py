@@ -20,6 +20,7 @@ from pytest_vastgpu.local.execute import run_command
 from pytest_vastgpu.local.instance import Instance
 from pytest_vastgpu.local.instance import instance_row
 from pytest_vastgpu.local.offers import Row
+from pytest_vastgpu.local.offers import only
 from pytest_vastgpu.local.order import parse_order
 from pytest_vastgpu.local.refusal import Refusal
 from pytest_vastgpu.local.refusal import invalid
@@ -46,9 +47,9 @@ async def list_v1(exchange: Exchange) -> object:
     """``GET /v1/instances/``: a page, the token of the next one, and how many there are."""
     rows = _filtered(await _rows(exchange), exchange.json_parameter("select_filters", {}))
     order = exchange.json_parameter("order_by", [{"col": "id", "dir": "asc"}])
-    for each in reversed(order if isinstance(order, list) else []):
-        column = each.get("col") if isinstance(each, dict) else None
-        if column not in _STORED:
+    for each in reversed(order if isinstance(order, list) else [order]):
+        column = each.get("col") if isinstance(each, dict) else each
+        if not isinstance(each, dict) or not isinstance(column, str) or column not in _STORED:
             raise _unknown_key(str(column))
         rows.sort(key=lambda row: rank(row.get(column)), reverse=str(each.get("dir", "asc")).lower() == "desc")
     try:
@@ -58,13 +59,13 @@ async def list_v1(exchange: Exchange) -> object:
     limit = _PAGE_BELOW_ONE if asked <= 0 else min(asked, _PAGE)
     start = _position(rows, exchange.query.get("after_token"))
     page = rows[start : start + limit]
-    columns = exchange.json_parameter("select_cols", ["*"])
+    columns = exchange.columns(exchange.json_parameter("select_cols", None))
     return {
         "success": True,
         "total_instances": len(rows),
         "label_counts": Counter(row["label"] or "" for row in rows),
         "instances_found": len(page),
-        "instances": page if "*" in columns else [{column: row.get(column) for column in columns} for row in page],
+        "instances": [only(row, columns) for row in page],
         "next_token": _token(page[-1]["id"]) if start + limit < len(rows) else None,
     }
 
@@ -164,7 +165,7 @@ async def request_logs(exchange: Exchange) -> object:
         lines = [line for line in lines if wanted in line]
     try:
         tail = int(asked.get("tail") or 1000)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         raise invalid("'tail' must be a number") from None
     text = "".join(f"{line}\n" for line in lines[-tail:])
     return {"success": True, "result_url": _publish(exchange, text), "msg": "Logs are being uploaded."}

@@ -10,6 +10,7 @@ from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
 from pytest_vastgpu.local.limits import until_tomorrow_s
 from pytest_vastgpu.local.offers import Row
+from pytest_vastgpu.local.offers import only
 from pytest_vastgpu.local.order import Order
 from pytest_vastgpu.local.order import parse_order
 from pytest_vastgpu.local.refusal import Refusal
@@ -33,9 +34,9 @@ async def search_get(exchange: Exchange) -> object:
 
 async def search_asks(exchange: Exchange) -> object:
     """``PUT /search/asks/``: the query is ``q`` of the body, ``select_cols`` says what to show."""
-    columns = exchange.object.get("select_cols") or ["*"]
+    columns = exchange.columns(exchange.object.get("select_cols"))
     rows = _found(exchange, exchange.object.get("q") or {})
-    return {"success": True, "offers": rows if "*" in columns else [_only(row, columns) for row in rows]}
+    return {"success": True, "offers": [only(row, columns) for row in rows]}
 
 
 async def create(exchange: Exchange) -> object:
@@ -105,10 +106,6 @@ def _found(exchange: Exchange, query: object) -> list[Row]:
     rows = evaluate(parsed, market.shelf.table)
     market.quota.use(len(rows))
     return rows
-
-
-def _only(row: Row, columns: list[str]) -> Row:
-    return {column: row.get(column) for column in columns}
 
 
 ENDPOINTS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -62,6 +63,17 @@ class Exchange:
             return json.loads(text)
         except ValueError as error:
             raise Refusal(400, "invalid_request", f"Error in query parameters: {name} is not valid JSON") from error
+
+    def columns(self, given: Any) -> Collection[str]:
+        """What ``select_cols`` asks for; everything where it says nothing.
+
+        :raises Refusal: if it is no list of names.
+        """
+        if given is None:
+            return ("*",)
+        if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+            raise Refusal(400, "invalid_request", "Error in query parameters: select_cols must be a list of names")
+        return given
 
     def number(self, name: str) -> int:
         """A whole number of the path.

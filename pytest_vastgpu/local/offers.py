@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pytest_vastgpu.local.billing import HOURS_PER_MONTH
@@ -104,6 +105,11 @@ def machine_row(machine: Machine) -> Row:
         "os_version": "22.04",
         "dph_base": machine.price_usd_h,
     }
+
+
+def only(row: Row, columns: Collection[str]) -> Row:
+    """Some columns of a row; what it does not have is null, and ``*`` is all it has."""
+    return row if "*" in columns else {column: row.get(column) for column in columns}
 
 
 def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:

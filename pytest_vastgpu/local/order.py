@@ -17,6 +17,8 @@ _LONGEST_IMAGE = 1024
 _MOST_PORTS = 64
 _MOST_ENV_BYTES = 32 * 1024
 _LEAST_BID = 0.001
+_MOST_BID = 128.0
+_DEFAULT_DISK_GB = 8.0
 _PORT = re.compile(r"-p\s+(?:[\d.]+:)?(?:(\d+):)?(\d+)(?:/(tcp|udp))?")
 _FLAG = re.compile(r"-\w|--\w")
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -71,15 +73,19 @@ def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Ord
     pairs = _env_pairs(wanted.get("env"))
     bid = wanted.get("price")
     if bid is not None and _number("price", bid) < _LEAST_BID:
-        raise invalid("Please set a bid price >= 0.001.")
+        raise invalid(f"Please set a bid price >= {_LEAST_BID:g}.")
+    if bid is not None and _number("price", bid) > _MOST_BID:
+        raise invalid(f"Please set a bid price <= {_MOST_BID:g}.")
+    if body.get("runtype") and body.get("use_ssh"):
+        raise invalid("runtype and use_ssh cannot both be set")
     disk = wanted.get("disk")
     target = wanted.get("target_state") or "running"
-    if target not in {"running", "stopped"}:
+    if not isinstance(target, str) or target not in {"running", "stopped"}:
         raise invalid("Invalid target state")
     cancel = wanted.get("cancel_unavail")
     return Order(
         image=image.strip(),
-        disk_gb=10.0 if disk is None else _number("disk", disk),
+        disk_gb=_DEFAULT_DISK_GB if disk is None else _number("disk", disk),
         label=label,
         runtype=_runtype(wanted.get("runtype"), args),
         environment={name: value for name, value in pairs if _NAME.fullmatch(name)},
@@ -112,7 +118,7 @@ def _with_template(body: Mapping[str, Any], templates: Mapping[str, Mapping[str,
     named = given.get("template_hash_id")
     if named is None:
         return given
-    if named not in templates:
+    if not isinstance(named, str) or named not in templates:
         raise invalid(f"Template {named} not found")
     template = templates[named]
     env = dict(_env_pairs(template.get("env"))) | dict(_env_pairs(given.get("env")))

@@ -7,6 +7,7 @@ A query is an object of ``field: {operator: value}`` plus the special keys ``typ
 from __future__ import annotations
 
 import heapq
+import math
 import operator
 from collections.abc import Callable
 from collections.abc import Collection
@@ -58,7 +59,9 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
 
 _ALIASES = {"reliability": "reliability2", "driver_version": "driver_vers", "dph": "dph_total"}
 _BIDS = {"on-demand": False, "ondemand": False, "reserved": False, "bid": True, "interruptible": True}
-_NO_FILTERS = frozenset({"type", "order", "limit", "allocated_storage", "q", "select_cols", "extra"})
+_NO_FILTERS = frozenset(
+    {"type", "order", "limit", "allocated_storage", "q", "select_cols", "extra", "disable_bundling"}
+)
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -77,18 +80,18 @@ def parse_query(body: object, most: int) -> Query:
     if not isinstance(body, dict):
         raise QueryInvalid("Invalid query: must be dict of conditions")
     kind = body.get("type") or "on-demand"
-    if kind not in _BIDS:
+    if not isinstance(kind, str) or kind not in _BIDS:
         raise QueryInvalid(f"q.type: Input should be 'on-demand', 'bid' or 'reserved', not {kind!r}")
     found: list[Condition] = []
     for field, tests in {**_DEFAULTS, **body}.items():
         if field not in _NO_FILTERS:
             found += conditions(field, tests)
-    limit = body.get("limit")
+    limit, storage = body.get("limit"), body.get("allocated_storage")
     return Query(
         conditions=tuple(found),
         order=_order(body.get("order")),
         limit=most if limit is None else max(0, min(most, int(_number("limit", limit)))),
-        storage_gb=_number("allocated_storage", body.get("allocated_storage", DEFAULT_STORAGE_GB)),
+        storage_gb=DEFAULT_STORAGE_GB if storage is None else _number("allocated_storage", storage),
         bid=_BIDS[kind],
     )
 
@@ -233,7 +236,7 @@ def _number_or_none(field: str, value: object) -> float | None:
 
 def _number(field: str, value: object) -> float:
     number = _number_or_none(field, value)
-    if number is None or number != number:
+    if number is None or not math.isfinite(number):
         raise QueryInvalid(f"q.{field}: Input should be a valid number, not {value!r}")
     return number
 
