@@ -13,6 +13,7 @@ from dataclasses import field
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.lifecycle.bringup import BringUp
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.decide import Next
@@ -94,12 +95,12 @@ class Provisioner:
         self._failed_machines.add(machine_id)
 
     def _try(self, workload: Workload, adapter: Adapter, offer: Offer, patience: Patience) -> Rental:
-        rental = Rental(self.tools, workload, adapter, offer, next(self._numbers), patience)
+        rental = Rental(self.tools, workload, adapter, offer, next(self._numbers))
         hours = self.tools.settings.max_lifetime / 3600
         self.budget.reserve(rental.label, offer.price_usd_h * hours + transfer_usd(offer, workload))
         self.started(rental)
         try:
-            rental.bring_up()
+            BringUp(self.tools, rental, adapter, patience).run()
         except AttemptFailed as failed:
             attempt = rental.finish(failed.verdict)
             self.record(attempt, workload)
