@@ -113,6 +113,12 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
     _within("onstart_never_runs", "The start script is not run", Layer.MACHINE, "onstart_never_runs"),
     FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoWayOut()),
     FaultKind(
+        "trailing_newlines",
+        "Texts of the instance end in a line break",
+        Layer.STATUS,
+        Reports({"public_ipaddr": "127.0.0.1\n", "status_msg": "success, running\n"}),
+    ),
+    FaultKind(
         "stale_status",
         "The status lags behind: it says exited of an instance that runs",
         Layer.STATUS,

@@ -215,3 +215,9 @@ def _(scene: Scene) -> None:
     instance_id = scene.booting()
     row = scene.api.becomes(instance_id, actual_status="exited")
     assert (row["cur_state"], row["status_msg"]) == ("running", "success, running any/ssh")
+
+
+@check("trailing_newlines")
+def _(scene: Scene) -> None:
+    row = scene.api.becomes(scene.booting(), actual_status="running")
+    assert (row["public_ipaddr"], row["status_msg"]) == ("127.0.0.1\n", "success, running\n")
