@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpcore  # noqa: F401 - loaded once, since httpx knows its exceptions by the classes of the first time
 import pytest
 
 import pytest_vastgpu.owner  # noqa: F401 - once for all runs in this process: cryptography cannot be imported twice
+from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.model import MachineRecord
 
 SERVER = (
     "import http.server, sys\n"
@@ -33,13 +36,30 @@ def vast_workload():
     return command("exec python3 server.py", files={"server.py": "server.py"}, gpus=1, cuda=12.4)
 """
 
+BAD, GOOD = 101, 102
+AGGRESSIVE = "--vast-strictness=aggressive"
+"""The cheapest first, so that the bad machine is met."""
+
 Fleet = Mapping[str, Any]
+RentFrom = Callable[[Fleet], LocalMarket]
+
+
+def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
+    """The cheapest machine has faults, the dearer one has none."""
+    return {
+        "machines": [
+            {"machine_id": BAD, "host_id": 1, "price_usd_h": 0.2, "faults": list(faults), **bad},
+            {"machine_id": GOOD, "host_id": 2, "price_usd_h": 0.4},
+        ]
+    }
+
+
+def record_of(cache: Path, machine: int) -> MachineRecord:
+    return HostCache(cache).read().machines.get(machine, MachineRecord(machine))
 
 
 @pytest.fixture
-def rent_from(
-    monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, unthrottled: None
-) -> Iterator[Callable[[Fleet], LocalMarket]]:
+def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, unthrottled: None) -> Iterator[RentFrom]:
     """Starts a market with a fleet and points every run of this test to it."""
     markets: list[LocalMarket] = []
 
