@@ -110,12 +110,15 @@ def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where instances keep their disks")
     parser.add_argument("--lifeline", type=int, metavar="FD", help=argparse.SUPPRESS)
     parser.set_defaults(handler=_local)
-    _add_local_status(parser)
+    _add_local_commands(parser)
 
 
-def _add_local_status(local: argparse.ArgumentParser) -> None:
-    """The sub-command is optional: without one, the market is served."""
-    parser = local.add_subparsers(metavar="[status]").add_parser(
+def _add_local_commands(local: argparse.ArgumentParser) -> None:
+    """They are optional: without one, the market is served."""
+    commands = local.add_subparsers(metavar="[status|faults]")
+    faults = commands.add_parser("faults", help="what can go wrong on a local market, for the fleet file")
+    faults.set_defaults(handler=_local_faults)
+    parser = commands.add_parser(
         "status", help="what of a running local market is alive, what it cost, and how it was called"
     )
     parser.add_argument("--url", default=os.environ.get("VAST_URL", ""), help="of the market (default: VAST_URL)")
@@ -123,6 +126,13 @@ def _add_local_status(local: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key", default=os.environ.get("VAST_API_KEY", ""), help="its key (default: VAST_API_KEY)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(handler=_local_status)
+
+
+def _local_faults(_: argparse.Namespace) -> int:
+    from pytest_vastgpu.local.faults import described
+
+    sys.stdout.write(described())
+    return 0
 
 
 def _local_status(arguments: argparse.Namespace) -> int:

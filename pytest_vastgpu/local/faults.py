@@ -109,6 +109,18 @@ def catalogue() -> Mapping[str, FaultKind]:
     return {kind.name: kind for kind in (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS)}
 
 
+def described() -> str:
+    """Every kind in words, by layer: name, description, and the parameters with their defaults."""
+    lines = []
+    for layer in Layer:
+        lines.append(f"{layer.value}:")
+        for kind in sorted(catalogue().values(), key=lambda kind: kind.name):
+            if kind.layer is layer:
+                given = ", ".join(f"{name}: {value}" for name, value in kind.parameters.items())
+                lines.append(f"  {kind.name}  {kind.description}" + (f"  {{{given}}}" if given else ""))
+    return "\n".join(lines) + "\n"
+
+
 def stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:
     """An instance that never runs, and what its status says."""
     return FaultKind(

@@ -17,6 +17,7 @@ import pytest
 from pytest_vastgpu.cli import main
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.local.faults import catalogue
 from tests.local.api import Api
 from tests.local.api import until
 
@@ -237,3 +238,12 @@ def test_a_running_market_tells_of_itself(monkeypatch: pytest.MonkeyPatch, capsy
 def test_which_market_must_be_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["local", "status"]) == 1
     assert "Set VAST_URL and VAST_API_KEY" in capsys.readouterr().err
+
+
+def test_the_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["local", "faults"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    for name, kind in catalogue().items():
+        [line] = [line for line in shown if line.startswith(f"  {name}  ")]
+        assert kind.description in line
+        assert all(f"{parameter}: " in line for parameter in kind.parameters)
