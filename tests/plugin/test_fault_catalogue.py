@@ -25,6 +25,8 @@ from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import record_of
 
+pytestmark = pytest.mark.slow
+
 OUR_SERVER = {"program": "python3", "argument": "server.py"}
 READY = ""
 STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
