@@ -25,8 +25,9 @@ from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import record_of
 
-pytestmark = pytest.mark.slow
-
+slow = pytest.mark.slow
+TELLING = {"oci_runtime_failed", "driver_too_old", "offer_taken", "create_lost", "destroy_lies"}
+"""One start for each class and for the market's worst manners; the others are the slow suite."""
 OUR_SERVER = {"program": "python3", "argument": "server.py"}
 READY = ""
 STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
@@ -171,8 +172,14 @@ def with_fault(fault: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("fault", "parameters", "verdict"),
-    STARTS,
-    ids=[f"{fault}{'-for-a-while' if 'for_s' in parameters else ''}" for fault, parameters, _ in STARTS],
+    [
+        pytest.param(
+            *start,
+            id=start[0] + ("-for-a-while" if "for_s" in start[1] else ""),
+            marks=() if start[0] in TELLING else slow,
+        )
+        for start in STARTS
+    ],
 )
 def test_a_start(
     pytester: pytest.Pytester,
@@ -214,6 +221,7 @@ def test_a_start(
     assert (len(bad.incompatible) == 1) is (failure_class == "incompatible")
 
 
+@slow
 @pytest.mark.parametrize("faults", PASSING, ids=["one", "two"])
 def test_what_passes_by_itself_costs_no_healthy_instance(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, faults: tuple[tuple[str, dict[str, Any]], ...]
@@ -225,6 +233,7 @@ def test_what_passes_by_itself_costs_no_healthy_instance(
     assert record_of(host_cache, BAD).successes == 1
 
 
+@slow
 @pytest.mark.parametrize("fault", LOSSES)
 def test_a_loss_in_use_is_an_error_and_the_next_test_gets_another(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: str
@@ -241,6 +250,7 @@ def test_a_loss_in_use_is_an_error_and_the_next_test_gets_another(
     assert bad.banned_until == 0
 
 
+@slow
 @pytest.mark.parametrize("fault", DEATHS)
 def test_a_server_that_dies_on_a_living_instance_is_the_tests_business(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: str
