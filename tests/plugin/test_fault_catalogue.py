@@ -32,6 +32,7 @@ OUR_SERVER = {"program": "python3", "argument": "server.py"}
 READY = ""
 STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     # (fault, its parameters, verdict; READY where it must not cost the machine anything)
+    ("trailing_newlines", {}, READY),
     ("oci_runtime_failed", {}, "infra_fatal: cdi_device_unresolvable"),
     ("nvidia_container_cli", {}, "infra_fatal: "),
     ("invalid_runtime", {}, "infra_fatal: "),
