@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Strictness
@@ -64,3 +65,12 @@ def test_every_example_is_listed_and_exists() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_fleet_in_the_readme_is_one(tmp_path: Path) -> None:
+    block = re.search(r"```yaml\n(.*?)```", section("The local market"), re.DOTALL)
+    assert block is not None
+    file = tmp_path / "fleet.yaml"
+    file.write_text(block.group(1))
+    with LocalMarket(file) as market:
+        assert market.status()["credit_usd"] == 5
