@@ -21,8 +21,8 @@ def fetch_status(url: str, api_key: str) -> dict[str, Any]:
     :raises LocalMarketError: if no local market answers there.
     """
     try:
-        # A proxy for the way out is not for a server on this machine, and plain HTTP needs no certificates.
-        with httpx.Client(trust_env=False, verify=False, timeout=_PATIENCE_S) as http:  # noqa: S501
+        # A proxy for the way out is not for a server on this machine.
+        with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as http:
             answer = http.get(f"{url.rstrip('/')}/_market/status", headers={"Authorization": f"Bearer {api_key}"})
         found: dict[str, Any] = answer.raise_for_status().json()
     except httpx.HTTPStatusError as error:
@@ -92,6 +92,6 @@ def _calls(each: dict[str, Any]) -> tuple[str, ...]:
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
-    widths = [max(map(len, column)) for column in zip(header, *rows)]  # noqa: B905 - rows are as long as the header
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in (header, *rows)]  # noqa: B905 - as above
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (header, *rows)]
     return ["  " + "  ".join(row).rstrip() for row in padded]
