@@ -229,9 +229,11 @@ INTERRUPTED: dict[str, tuple[str, dict[str, Any], str | None]] = {
 @pytest.mark.parametrize(
     ("moment", "number", "workers"),
     [
-        *((moment, signal.SIGINT, workers) for moment in INTERRUPTED for workers in (0, 2)),
+        *((moment, signal.SIGINT, 0) for moment in INTERRUPTED),
+        *(pytest.param(moment, signal.SIGINT, 2, marks=pytest.mark.slow) for moment in ("booting", "warming")),
+        ("tests", signal.SIGINT, 2),
         ("booting", signal.SIGTERM, 0),
-        ("tests", signal.SIGTERM, 2),
+        pytest.param("tests", signal.SIGTERM, 2, marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_run_leaves_nothing(
