@@ -119,11 +119,10 @@ def _add_local_commands(local: argparse.ArgumentParser) -> None:
     faults = commands.add_parser("faults", help="what can go wrong on a local market, for the fleet file")
     faults.set_defaults(handler=_local_faults)
     parser = commands.add_parser(
-        "status", help="what of a running local market is alive, what it cost, and how it was called"
+        "status",
+        help="what of a running local market is alive, what it cost, and how it was called (key: VAST_API_KEY)",
     )
     parser.add_argument("--url", default=os.environ.get("VAST_URL", ""), help="of the market (default: VAST_URL)")
-    # What is on a command line can be read by everybody on the machine, which a local market's key may be.
-    parser.add_argument("--api-key", default=os.environ.get("VAST_API_KEY", ""), help="its key (default: VAST_API_KEY)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(handler=_local_status)
 
@@ -138,10 +137,13 @@ def _local_faults(_: argparse.Namespace) -> int:
 def _local_status(arguments: argparse.Namespace) -> int:
     from pytest_vastgpu.local.accounts import show_status
 
-    return show_status(arguments.url, arguments.api_key, sys.stdout, as_json=arguments.json)
+    return show_status(arguments.url, os.environ.get("VAST_API_KEY", ""), sys.stdout, as_json=arguments.json)
 
 
 def _local(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.local.embed import require_extra
+
+    require_extra()
     from pytest_vastgpu.local.server import serve
 
     return serve(

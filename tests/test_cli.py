@@ -74,3 +74,11 @@ def test_the_command_is_also_a_module() -> None:
     )
     for name in ("classify", "hosts", "ls", "destroy", "local"):
         assert name in done.stdout
+
+
+def test_serving_without_the_extra_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.local.embed.find_spec", lambda name: None)
+    assert main(["local"]) == 1
+    assert "install them with pip install 'pytest-vastgpu[local]'" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -
     :raises LocalMarketError: if none answers, or it is not said where to ask.
     """
     if not url or not api_key:
-        raise LocalMarketError("which market? Set VAST_URL and VAST_API_KEY, or give --url and --api-key")
+        raise LocalMarketError("which market? Set VAST_URL (or give --url) and VAST_API_KEY")
     status = fetch_status(url, api_key)
     out.write(json.dumps(status, indent=2) + "\n" if as_json else as_text(status))
     return 0

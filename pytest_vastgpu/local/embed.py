@@ -30,6 +30,17 @@ _STOP_S = 30.0
 _NEEDS = ("asyncssh", "starlette", "uvicorn")
 
 
+def require_extra() -> None:
+    """See that what only the local market needs is installed.
+
+    :raises LocalMarketError: if it is not, with the command that installs it.
+    """
+    if missing := [name for name in _NEEDS if find_spec(name) is None]:
+        raise LocalMarketError(
+            f"the local market needs {', '.join(missing)}: install them with pip install 'pytest-vastgpu[local]'"
+        )
+
+
 class LocalMarket:
     """A local market in a process of its own.
 
@@ -79,10 +90,7 @@ class LocalMarket:
         """
         if self._process is not None:
             raise LocalMarketError(f"this local market is running already, at {self.url}")
-        if missing := [name for name in _NEEDS if find_spec(name) is None]:
-            raise LocalMarketError(
-                f"the local market needs {', '.join(missing)}: install them with pip install 'pytest-vastgpu[local]'"
-            )
+        require_extra()
         with tempfile.TemporaryDirectory(prefix="vastgpu-") as scratch, tempfile.TemporaryFile() as complaints:
             theirs, self._lifeline = os.pipe()
             try:

@@ -229,7 +229,8 @@ def test_a_running_market_tells_of_itself(monkeypatch: pytest.MonkeyPatch, capsy
         assert main(["local", "status", "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert [(each["id"], each["label"]) for each in told["alive"]] == [(kept, "kept")]
-        assert main(["local", "status", "--api-key", "wrong"]) == 1
+        monkeypatch.setenv("VAST_API_KEY", "wrong")
+        assert main(["local", "status"]) == 1
         assert "the key is not its own" in capsys.readouterr().err
     assert main(["local", "status"]) == 1
     assert "does not answer" in capsys.readouterr().err
@@ -237,7 +238,7 @@ def test_a_running_market_tells_of_itself(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_which_market_must_be_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["local", "status"]) == 1
-    assert "Set VAST_URL and VAST_API_KEY" in capsys.readouterr().err
+    assert "Set VAST_URL (or give --url) and VAST_API_KEY" in capsys.readouterr().err
 
 
 def test_the_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
