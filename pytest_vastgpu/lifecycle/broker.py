@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -31,7 +32,6 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness.adapter import Adapter
-from pytest_vastgpu.reporting.text import workload_line
 from pytest_vastgpu.ssh.login import ConnectFailed
 
 CLOSE_WITHIN_S = 240.0
@@ -180,14 +180,14 @@ class Broker:
         self._ended[rental.label] = attempt
 
     def attempts(self) -> list[Attempt]:
-        """Every attempt of the run, in order."""
+        """Every attempt of the run, in order, each with what it has cost by now."""
         with self._lock:
-            found = {
-                label: self._ended.get(label) or rental.attempt()
+            found = [
+                replace(self._ended.get(label) or rental.attempt(), cost_usd=rental.cost_usd)
                 for label, rental in self._rentals.items()
                 if rental.instance_id
-            }
-        return sorted(found.values(), key=lambda attempt: attempt.number)
+            ]
+        return sorted(found, key=lambda attempt: attempt.number)
 
     def close(self) -> None:
         """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""
@@ -256,7 +256,7 @@ class Broker:
                 slot.told = test
                 return slot.error or Cancelled()
         first = str(slot.error).splitlines()[0] if slot.error else ""
-        text = f"{workload_line(slot.workload)} is not rented again in this run: {first} (the whole story: {slot.told})"
+        text = f"not rented again in this run: {first} (the whole story: {slot.told})"
         attempts = slot.error.attempts if isinstance(slot.error, ProvisioningFailed) else ()
         return ProvisioningFailed(text, attempts) if isinstance(slot.error, VastGpuError) else slot.error or Cancelled()
 

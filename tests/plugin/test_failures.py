@@ -48,7 +48,7 @@ def test_workload_fatal_stops_and_blames_nobody(
             "*manifest*",
             "*whose fault: the workload's: the next host would fail the same, so no other was tried",
             "*what to do: *",
-            "*is not rented again in this run: *(the whole story: *test_it)",
+            "*not rented again in this run: *(the whole story: *test_it)",
         ]
     )
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD]
