@@ -53,6 +53,7 @@ def api(market: LocalMarket) -> Iterator[Api]:
             api.http.request("DELETE", "/api/v0/instances/", json={"instance_ids": ids})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_shows_from_outside(name: str, api: Api, key: Path) -> None:
     CHECKS[name](Scene(api, 1000 + NAMES.index(name), key))

@@ -164,7 +164,7 @@ def test_2_gets_another(vast_instance):
     assert bad.banned_until == 0
 
 
-@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_machines_that_all_fail_can_skip_the_tests(
     pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
 ) -> None:
@@ -182,7 +182,7 @@ def test_a_workload_that_fails_is_never_skipped(pytester: pytest.Pytester, rent_
     pytester.runpytest_inprocess("--vast-on-infra-failure=skip", AGGRESSIVE).assert_outcomes(errors=1)
 
 
-@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_an_instance_lost_in_use_can_skip_its_test_but_not_hide_a_failure(
     pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
 ) -> None:
