@@ -9,41 +9,14 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness import hostcheck
 from pytest_vastgpu.readiness.hostfacts import Gpu
 from pytest_vastgpu.readiness.hostfacts import Holder
 from pytest_vastgpu.readiness.hostfacts import HostFacts
+from tests.factories import make_offer
 
-OFFER = Offer(
-    id=1,
-    machine_id=2,
-    host_id=3,
-    gpu_name="RTX 4090",
-    num_gpus=2,
-    gpu_ram_mb=24564,
-    compute_cap=8.9,
-    cuda_max_good=12.8,
-    driver_version="570.86.15",
-    cpu_cores=16,
-    cpu_ram_mb=64000,
-    disk_space_gb=200,
-    inet_down_mbps=800,
-    inet_up_mbps=800,
-    inet_down_usd_gb=0.0,
-    inet_up_usd_gb=0.0,
-    direct_port_count=20,
-    reliability=0.99,
-    verified=True,
-    rentable=True,
-    rented=False,
-    is_bid=False,
-    geolocation="Sweden, SE",
-    duration_s=1e6,
-    price_usd_h=0.8,
-    storage_usd_gb_month=0.1,
-)
+OFFER = make_offer(num_gpus=2, disk_space_gb=200)
 WORKLOAD = Workload("vllm", gpus=2, cuda=12.8, disk_gb=60)
 CARD = Gpu("NVIDIA GeForce RTX 4090", 24564, 2, "570.86.15", 8.9)
 FINE = HostFacts(
