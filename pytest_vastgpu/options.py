@@ -6,12 +6,20 @@ Every option ``--vast-x-y`` is also the ini key ``vast_x_y`` and the environment
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
+
+from pytest_vastgpu.values import Keep
+from pytest_vastgpu.values import count
+from pytest_vastgpu.values import count_or_none
+from pytest_vastgpu.values import countries
+from pytest_vastgpu.values import keep
+from pytest_vastgpu.values import number
+from pytest_vastgpu.values import one_of
+from pytest_vastgpu.values import switch
 
 if TYPE_CHECKING:
     import pytest
@@ -74,6 +82,12 @@ class Settings(NamedTuple):
     """Infrastructure budget in seconds: from create to checked."""
     max_lifetime: float
     """Seconds after which an instance is destroyed whatever happens."""
+    lease: float
+    """Seconds that an instance outlives its owner, at most."""
+    keep: Keep
+    """Which instances stay for a look inside."""
+    max_instances: int | None
+    """How many instances may be alive at once; None: one for each distinct workload."""
     on_infra_failure: str
     """``error`` or ``skip``: what becomes of a test whose machines all failed by their own fault."""
     host_cache: str
@@ -96,6 +110,9 @@ class Settings(NamedTuple):
             "attempts": str(self.attempts),
             "boot-timeout": f"{self.boot_timeout:g} s",
             "max-lifetime": f"{self.max_lifetime:g} s",
+            "lease": f"{self.lease:g} s",
+            "keep": str(self.keep),
+            "max-instances": str(self.max_instances or "none"),
             "on-infra-failure": self.on_infra_failure,
             "exclude-countries": ",".join(sorted(self.exclude_countries)) or "none",
             "expose": "yes" if self.expose else "no",
@@ -108,100 +125,77 @@ class Settings(NamedTuple):
         ]
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
-        return text
-
-    return parse
-
-
-def _number(unit: str, *, least: float, inclusive: bool = True) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and (number > least or (inclusive and number == least))):
-            raise ValueError(f"a number of {unit} {'of at least' if inclusive else 'above'} {least:g}")
-        return number
-
-    return parse
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError("a whole number of at least 1")
-    return int(text)
-
-
-def _countries(text: str) -> frozenset[str]:
-    codes = [code.strip().upper() for code in text.replace(" ", ",").split(",") if code.strip()]
-    if codes == ["NONE"]:
-        return frozenset()
-    if wrong := [code for code in codes if not (len(code) == 2 and code.isascii() and code.isalpha())]:
-        raise ValueError(f"two-letter country codes with commas between, or none; {wrong[0]} is not one")
-    return frozenset(codes)
-
-
-def _switch(text: str) -> bool:
-    switches = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in switches:
-        raise ValueError("yes or no")
-    return switches[text.lower()]
-
-
 OPTIONS = (
     Option(
         "strictness",
         "balanced",
         "LEVEL",
         "Which offers are admitted and how they are ranked: strict, balanced or aggressive",
-        _one_of("strict", "balanced", "aggressive"),
+        one_of("strict", "balanced", "aggressive"),
     ),
     Option(
         "backend",
         "auto",
         "NAME",
         "Where instances come from: vast (Vast.ai), local (this machine) or auto (vast where VAST_API_KEY is set)",
-        _one_of("auto", "vast", "local"),
+        one_of("auto", "vast", "local"),
     ),
     Option(
         "max-price",
         "1.00",
         "USD",
         "Most an instance may cost an hour, with its disk and the transfer of image and model",
-        _number("USD/h", least=0, inclusive=False),
+        number("USD/h", least=0, inclusive=False),
     ),
     Option(
         "budget",
         "5",
         "USD",
         "Most the whole run may cost at worst; renting stops before it could be passed",
-        _number("USD", least=0, inclusive=False),
+        number("USD", least=0, inclusive=False),
     ),
-    Option("attempts", "5", "N", "How many offers a workload is tried on", _count),
+    Option("attempts", "5", "N", "How many offers a workload is tried on", count),
     Option(
         "boot-timeout",
         "900",
         "SECONDS",
         "Infrastructure budget: time from create until the host is checked; the warm-up has its own",
-        _number("seconds", least=0, inclusive=False),
+        number("seconds", least=0, inclusive=False),
     ),
     Option(
         "max-lifetime",
         "7200",
         "SECONDS",
         "Hard end of life of an instance",
-        _number("seconds", least=0, inclusive=False),
+        number("seconds", least=0, inclusive=False),
+    ),
+    Option(
+        "lease",
+        "300",
+        "SECONDS",
+        "How long an instance outlives its owner, at most: it destroys itself when it has not heard from it that long",
+        number("seconds", least=5),
+    ),
+    Option(
+        "keep",
+        "no",
+        "WHICH",
+        "Leave instances for a look inside: no, failed or always, with a duration such as failed:2h (default: no; 30m)",
+        keep,
+    ),
+    Option(
+        "max-instances",
+        "none",
+        "N",
+        "How many instances may be alive at once; busy workloads share what is spare (default: one for each workload)",
+        count_or_none,
     ),
     Option(
         "on-infra-failure",
         "error",
         "WHAT",
         "What becomes of a test whose machines all failed by their own fault: error or skip",
-        _one_of("error", "skip"),
+        one_of("error", "skip"),
     ),
     Option("host-cache", "", "PATH", "File that remembers how each machine did (default: in the user's cache)", str),
     Option(
@@ -209,9 +203,9 @@ OPTIONS = (
         "CN,IR,KP,RU,SY",
         "CODES",
         "Countries whose hosts are not rented, two-letter codes with commas between, or none",
-        _countries,
+        countries,
     ),
-    Option("expose", "no", "", "Use the instance's public port instead of a tunnel through SSH", _switch),
+    Option("expose", "no", "", "Use the instance's public port instead of a tunnel through SSH", switch),
 )
 
 
@@ -248,6 +242,9 @@ def resolve(
         attempts=values["attempts"].value,
         boot_timeout=values["boot-timeout"].value,
         max_lifetime=values["max-lifetime"].value,
+        lease=values["lease"].value,
+        keep=values["keep"].value,
+        max_instances=values["max-instances"].value,
         on_infra_failure=values["on-infra-failure"].value,
         host_cache=values["host-cache"].value,
         exclude_countries=values["exclude-countries"].value,

@@ -43,6 +43,10 @@ def test_an_empty_variable_counts_as_not_set() -> None:
             {"vast_exclude_countries": "CN,Sweden"},
             "--vast-exclude-countries: 'CN,Sweden' is not two-letter country codes",
         ),
+        ({"vast_keep": "sometimes"}, "--vast-keep: 'sometimes' is not no, failed or always"),
+        ({"vast_keep": "failed:2d"}, "--vast-keep: 'failed:2d' is not no, failed or always"),
+        ({"vast_max_instances": "0"}, "--vast-max-instances: '0' is not a whole number of at least 1, or none"),
+        ({"vast_lease": "1"}, "--vast-lease: '1' is not a number of seconds of at least 5"),
         ({"vast_expose": "maybe"}, "--vast-expose: 'maybe' is not yes or no"),
     ],
 )
@@ -53,6 +57,24 @@ def test_a_bad_value_is_one_line_that_names_option_value_and_what_is_expected(
         settle(given)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("no", ("no", 1800.0)),
+        ("failed", ("failed", 1800.0)),
+        ("failed:90", ("failed", 90.0)),
+        ("always:1.5h", ("always", 5400.0)),
+        ("always:10m", ("always", 600.0)),
+    ],
+)
+def test_what_is_kept_and_for_how_long(text: str, kept: tuple[str, float]) -> None:
+    assert tuple(settle({"vast_keep": text}).keep) == kept
+
+
+def test_instances_are_bounded_only_on_request() -> None:
+    assert (settle().max_instances, settle({"vast_max_instances": "3"}).max_instances) == (None, 3)
 
 
 def test_a_bad_value_is_blamed_on_where_it_stands() -> None:
