@@ -13,12 +13,13 @@ from dataclasses import field
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.lifecycle.bringup import BringUp
+from pytest_vastgpu.lifecycle.bringup import bring_up
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.decide import Next
 from pytest_vastgpu.lifecycle.decide import after_failure
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
+from pytest_vastgpu.lifecycle.effort import Effort
 from pytest_vastgpu.lifecycle.rental import AttemptFailed
 from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.lifecycle.rental import Tools
@@ -100,7 +101,7 @@ class Provisioner:
         self.budget.reserve(rental.label, offer.price_usd_h * hours + transfer_usd(offer, workload))
         self.started(rental)
         try:
-            BringUp(self.tools, rental, adapter, patience).run()
+            bring_up(Effort(self.tools, rental, adapter, patience))
         except AttemptFailed as failed:
             attempt = rental.finish(failed.verdict)
             self.record(attempt, workload)

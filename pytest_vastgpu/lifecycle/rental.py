@@ -69,7 +69,7 @@ class Tools:
 
 
 class Rental:
-    """One attempt. :class:`~pytest_vastgpu.lifecycle.bringup.BringUp` drives it; any thread may use it once ready.
+    """One attempt. :func:`~pytest_vastgpu.lifecycle.bringup.bring_up` drives it; any thread may use it once ready.
 
     :param number: 1 for the first attempt of this run, unique within the run.
     """

@@ -1,0 +1,42 @@
+"""What every step of bringing an instance up needs at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_vastgpu.lifecycle.clock import Patience
+from pytest_vastgpu.lifecycle.rental import AttemptFailed
+from pytest_vastgpu.lifecycle.rental import Rental
+from pytest_vastgpu.lifecycle.rental import Tools
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.readiness.adapter import Adapter
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One rental on its way to *ready*."""
+
+    tools: Tools
+    rental: Rental
+    adapter: Adapter
+    patience: Patience
+    """Ends all waiting when the run is called off."""
+
+    def go_on(self) -> None:
+        """See that there is still a reason to go on.
+
+        :raises Cancelled: the run is ending.
+        :raises AttemptFailed: its hard end of life has come.
+        """
+        self.patience.check()
+        limit = self.tools.settings.max_lifetime
+        if self.rental.age_s > limit:
+            raise AttemptFailed(
+                Verdict(
+                    FailureClass.OWN_FAULT,
+                    "lifetime_over",
+                    f"not ready {self.rental.age_s:.0f} s after create; --vast-max-lifetime is {limit:g} s",
+                    "raise --vast-max-lifetime",
+                )
+            )
