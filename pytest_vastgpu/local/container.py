@@ -10,15 +10,13 @@ import os
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.errors import LocalMarketError
-from pytest_vastgpu.local import server_shim
-from pytest_vastgpu.local import smi
+from pytest_vastgpu.local import tools
 from pytest_vastgpu.local.egress import Egress
 from pytest_vastgpu.local.egress import ways_out
 from pytest_vastgpu.local.isolation import Isolation
@@ -32,7 +30,6 @@ __all__ = ["Container", "ContainerFaults", "ContainerSpec"]
 
 LOG_BYTES = 1 << 20
 """So much of the end of a container's log is shown."""
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SSH_PORT = 22
 STOP_S = 10.0
 """A guest that has not ended so long after it was told to is killed."""
@@ -104,7 +101,7 @@ class Container:
         if spec.network and self.isolation.isolated:
             self._egress = Egress(os.environ)
             outward.append(handed_over.enter_context(self._egress.inner))
-        path = os.pathsep.join([*_tools(spec), str(Path(sys.executable).parent), SYSTEM_PATH])
+        path = tools.search_path(spec)
         own = {"HOME": str(spec.directory / "home"), "PATH": path, "USER": _user()}
         told = {f"VAST_TCP_PORT_{name.partition('/')[0]}": str(port) for name, port in self.direct_ports.items()}
         orders = Orders(
@@ -242,20 +239,12 @@ def _prepare_disk(spec: ContainerSpec) -> None:
         link.symlink_to("../../authorized_keys")
     profile = home / ".profile"
     if not profile.exists():  # login shells read the system's profile first, which sets PATH anew
-        front = os.pathsep.join([*_tools(spec), str(Path(sys.executable).parent)])
-        profile.write_text(f'PATH="{front}:$PATH"\n')
+        profile.write_text(f'PATH="{":".join([*tools.in_front(spec), "$PATH"])}"\n')
     if spec.ssh and spec.onstart:
         script = home / "onstart.sh"
         script.write_text(spec.onstart)
         script.chmod(0o700)
-    smi.install(spec.directory / "bin", spec.gpus, spec.faults)
-    if spec.faults.server:
-        server_shim.install(spec.directory / "bin", spec.faults.server)
-
-
-def _tools(spec: ContainerSpec) -> list[str]:
-    tools = spec.directory / "bin"
-    return [str(tools)] if smi.needed(spec.gpus, spec.faults) or spec.faults.server else []
+    tools.install(spec)
 
 
 def _init(spec: ContainerSpec) -> list[str]:

@@ -107,4 +107,29 @@ class NoWayOut:
     """The instance has no network, whatever the machine's entry says."""
 
 
-Effect = Answers | Leftover | NeverBoots | SlowBoot | Turns | Vanishes | Reports | Delivers | Within | NoWayOut
+@dataclass(frozen=True)
+class Unset:
+    """Variables that the market should have set in the instance, and has not."""
+
+    variables: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Charges:
+    """On demand, the instance costs parameter ``times`` as much an hour as its offer said."""
+
+
+Effect = (
+    Answers
+    | Leftover
+    | NeverBoots
+    | SlowBoot
+    | Turns
+    | Vanishes
+    | Reports
+    | Delivers
+    | Within
+    | NoWayOut
+    | Unset
+    | Charges
+)

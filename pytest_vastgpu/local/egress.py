@@ -42,7 +42,7 @@ def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str
     Models are kept where the user's own programs keep them: an instance's disk ends with it, and they are large.
     An isolated instance goes through a port on its own loopback, for which ``{port}`` stands in the values.
     """
-    kept = _TRUST_VARIABLES if isolated else (*_TRUST_VARIABLES, *_PROXY_VARIABLES, *_NO_PROXY_VARIABLES)
+    kept = _TRUST_VARIABLES if isolated else (*_TRUST_VARIABLES, *_PROXY_VARIABLES)
     variables = {name: environment[name] for name in (*kept, *_HUB_VARIABLES) if environment.get(name)}
     cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     variables.setdefault("HF_HOME", str(Path(cache) / "huggingface"))  # the hub library's own default
@@ -51,7 +51,9 @@ def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str
         credentials, at, _ = upstream.netloc.rpartition("@")
         proxy = f"{upstream.scheme or 'http'}://{credentials}{at}127.0.0.1:{{port}}"
         variables |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), proxy)
-        variables |= dict.fromkeys(_NO_PROXY_VARIABLES, "127.0.0.1,localhost")
+    users = "" if isolated else next((value for name in _NO_PROXY_VARIABLES if (value := environment.get(name))), "")
+    # The market is on this machine, as what an instance serves to itself is.
+    variables |= dict.fromkeys(_NO_PROXY_VARIABLES, ",".join(filter(None, (users, "127.0.0.1,localhost"))))
     return variables
 
 

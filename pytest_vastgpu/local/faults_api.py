@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 
 from pytest_vastgpu.local.effects import Answers
+from pytest_vastgpu.local.effects import Charges
 from pytest_vastgpu.local.effects import Leftover
 from pytest_vastgpu.local.effects import Parameters
 from pytest_vastgpu.local.effects import Reply
@@ -69,6 +70,13 @@ API_FAULTS: tuple[FaultKind, ...] = (
         "Create answers success: false, and leaves a stopped instance that costs storage",
         Layer.API,
         Leftover(),
+    ),
+    FaultKind(
+        "price_higher",
+        "On demand, an instance costs more an hour than its offer said: so many times the price",
+        Layer.API,
+        Charges(),
+        {"times": 2.0},
     ),
     _answers(
         "no_credit", "The account has no credit", _refused(400, "insufficient_credit", "You lack credit."), "create"

@@ -9,6 +9,7 @@ from pytest_vastgpu.local.effects import NoWayOut
 from pytest_vastgpu.local.effects import Parameters
 from pytest_vastgpu.local.effects import Reports
 from pytest_vastgpu.local.effects import Turns
+from pytest_vastgpu.local.effects import Unset
 from pytest_vastgpu.local.effects import Vanishes
 from pytest_vastgpu.local.effects import Within
 from pytest_vastgpu.local.faults import FOR_EVER
@@ -111,6 +112,19 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
     _within("libcuda_missing", "libcuda is not visible in the container", Layer.GPU, "libcuda_missing"),
     _within("disk_full", "The instance's disk is full from the start", Layer.MACHINE, "disk_full"),
     _within("onstart_never_runs", "The start script is not run", Layer.MACHINE, "onstart_never_runs"),
+    FaultKind(
+        "container_key_missing",
+        "The instance is not given the key with which it could destroy itself",
+        Layer.MACHINE,
+        Unset(frozenset({"CONTAINER_API_KEY"})),
+    ),
+    FaultKind(
+        "tools_missing",
+        "Some programs are not to be found in the instance, as in an image that lacks them",
+        Layer.MACHINE,
+        Within(lambda given: {"tools_missing": str(given["tools"]).split()}),
+        {"tools": "curl wget python*"},
+    ),
     FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoWayOut()),
     FaultKind(
         "trailing_newlines",

@@ -17,6 +17,7 @@ from pytest_vastgpu.local.effects import NeverBoots
 from pytest_vastgpu.local.effects import NoWayOut
 from pytest_vastgpu.local.effects import SlowBoot
 from pytest_vastgpu.local.effects import Turns
+from pytest_vastgpu.local.effects import Unset
 from pytest_vastgpu.local.effects import Vanishes
 from pytest_vastgpu.local.effects import Within
 from pytest_vastgpu.local.faults import Fault
@@ -94,7 +95,7 @@ async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
 def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpec:
     """What the container shall be."""
     machine, order, faults = instance.host.machine, instance.order, instance.host.faults
-    gpus, network, within = machine.gpus, machine.network, dict[str, Any]()
+    gpus, network, within, unset = machine.gpus, machine.network, dict[str, Any](), set[str]()
     for fault in faults:
         if isinstance(fault.effect, Delivers):
             gpus = fault.effect.gpus(gpus, fault.parameters)
@@ -102,20 +103,22 @@ def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpe
             within.update(fault.effect.faults(fault.parameters))
         elif isinstance(fault.effect, NoWayOut):
             network = False
+        elif isinstance(fault.effect, Unset):
+            unset |= fault.effect.variables
+    told = {
+        "CONTAINER_ID": str(instance.id),
+        "CONTAINER_API_KEY": instance.api_key,
+        "VAST_CONTAINERLABEL": f"C.{instance.id}",
+        "PUBLIC_IPADDR": "127.0.0.1",
+        "GPU_COUNT": str(machine.num_gpus),
+        "VAST_URL": site.url,
+        "SSH_PUBLIC_KEY": "\n".join(line for _, line in instance.keys),
+        "DATA_DIRECTORY": "/workspace/",
+    }
     return ContainerSpec(
         instance_id=instance.id,
         directory=site.disks / str(instance.id),
-        environment={
-            **order.environment,
-            "CONTAINER_ID": str(instance.id),
-            "CONTAINER_API_KEY": instance.api_key,
-            "VAST_CONTAINERLABEL": f"C.{instance.id}",
-            "PUBLIC_IPADDR": "127.0.0.1",
-            "GPU_COUNT": str(machine.num_gpus),
-            "VAST_URL": site.url,
-            "SSH_PUBLIC_KEY": "\n".join(line for _, line in instance.keys),
-            "DATA_DIRECTORY": "/workspace/",
-        },
+        environment={**order.environment, **{name: value for name, value in told.items() if name not in unset}},
         authorized_keys=tuple(line for _, line in instance.keys),
         onstart=order.onstart if order.ssh else "",
         command=command,

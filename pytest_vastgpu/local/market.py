@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any
 
 from pytest_vastgpu.local.billing import Rates
+from pytest_vastgpu.local.effects import Charges
 from pytest_vastgpu.local.effects import Leftover
 from pytest_vastgpu.local.fleet import Fleet
 from pytest_vastgpu.local.fleet import Host
@@ -138,7 +139,7 @@ class Market:
                 inet_down_usd_gb=machine.inet_down_usd_gb,
                 inet_up_usd_gb=machine.inet_up_usd_gb,
             ),
-            gpu_usd_h=machine.price_usd_h if order.bid_usd_h is None else order.bid_usd_h,
+            gpu_usd_h=_on_demand_usd_h(host) if order.bid_usd_h is None else order.bid_usd_h,
             keys=self.keyring.all(),
         )
         self.instances[instance.id] = instance
@@ -279,6 +280,15 @@ class Market:
         calls.count += 1
         calls.refused += status == 429
         calls.last = now
+
+
+def _on_demand_usd_h(host: Host) -> float:
+    """What an instance's GPUs cost an hour: what the offer says, unless a fault makes that a lie."""
+    price = host.machine.price_usd_h
+    for fault in host.faults:
+        if isinstance(fault.effect, Charges):
+            price *= fault.parameters["times"]
+    return price
 
 
 def _tell(task: asyncio.Task[None]) -> None:

@@ -41,6 +41,8 @@ class ContainerFaults:
     """Its home has no free space left. Needs isolation."""
     onstart_never_runs: bool = False
     """The start script is stored but not run."""
+    tools_missing: list[str] = field(default_factory=list)
+    """Names, or patterns of names, of programs that are not to be found, as in an image that lacks them."""
     server: dict[str, Any] = field(default_factory=dict)
     """What takes the server's place, see :mod:`pytest_vastgpu.local.server_shim`; empty for nothing."""
 

@@ -58,6 +58,15 @@ def _(scene: Scene) -> None:
     assert (row["actual_status"], row["intended_status"]) == ("stopped", "stopped")
 
 
+@check("price_higher", times=3)
+def _(scene: Scene) -> None:
+    [offer] = scene.api.offers(machine_id={"eq": scene.machine_id})
+    row = scene.api.show(scene.instance())
+    assert row is not None
+    assert row["dph_base"] == pytest.approx(3 * offer["dph_base"])
+    assert row["dph_total"] > 2 * offer["dph_total"]
+
+
 def refuses_create(status: int, code: str) -> Check:
     def look(scene: Scene) -> None:
         answer = scene.api.create(scene.api.offer_of(scene.machine_id))

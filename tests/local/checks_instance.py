@@ -134,6 +134,21 @@ def _(scene: Scene) -> None:
     assert until(lambda: scene.api.http.get(answer["result_url"]), lambda got: got.status_code == 200).text == ""
 
 
+@check("container_key_missing")
+def _(scene: Scene) -> None:
+    first = scene.inside("tr '\\0' '\\n' < /proc/1/environ").stdout
+    assert "CONTAINER_ID=" in first
+    assert "CONTAINER_API_KEY" not in first
+
+
+@check("tools_missing", tools="curl wget python*")
+def _(scene: Scene) -> None:
+    row = scene.running()
+    assert scene.ssh(row, "command -v curl wget python python3").stdout == ""
+    assert scene.ssh(row, "curl --version").returncode == 127
+    assert scene.ssh(row, "ls / && nvidia-smi -L").returncode == 0
+
+
 @check("no_network")
 def _(scene: Scene) -> None:
     done = scene.inside("curl --silent --max-time 3 https://example.com; echo $?; env | grep -i _proxy")

@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,8 +18,9 @@ from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.faults import catalogue
 from tests.local.api import Api
 from tests.local.api import until
-
-COMMAND = [sys.executable, "-m", "pytest_vastgpu", "local"]
+from tests.local.program import COMMAND
+from tests.local.program import announced
+from tests.local.program import served
 
 
 def alive(pid: int) -> bool:
@@ -45,25 +44,13 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
-@contextmanager
-def served(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_market_and_its_instances(number: signal.Signals, tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text("market: {rate_limits: false}\n")
     with served("--state-dir", str(tmp_path / "state"), "--fleet", str(fleet)) as process:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
-        assert ready["pid"] == process.pid
-        market = LocalMarket()
-        market.url, market.api_key = ready["url"], ready["api_key"]
+        market = announced(process)
+        assert market.pid == process.pid
         with Api(market) as api:
             instance_id = api.rent(1, env={"MARK": f"mark-{process.pid}-"}, onstart="sleep 1000")
             api.becomes(instance_id, actual_status="running")

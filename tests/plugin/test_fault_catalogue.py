@@ -74,6 +74,9 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("libcuda_missing", {}, "infra_fatal: libcuda_missing"),
     ("disk_full", {}, "infra_fatal: disk_less_than_rented"),
     ("onstart_never_runs", {}, READY),
+    ("container_key_missing", {}, READY),
+    ("tools_missing", {}, READY),
+    ("price_higher", {}, READY),
     ("no_network", {}, READY),  # what is brought along needs no way out
     ("stale_status", {}, READY),
     ("server_crash", OUR_SERVER, "incompatible: "),  # it says that the GPU has too little memory

@@ -1,0 +1,58 @@
+"""The programs that an instance finds: this machine's, with what its GPUs and faults put before or take out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.local import server_shim
+from pytest_vastgpu.local import smi
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.local.spec import ContainerSpec
+
+_SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OWN = "bin"
+_KEPT = "programs"
+"""Links to what is left where some programs are missing."""
+
+
+def install(spec: ContainerSpec) -> None:
+    """Write the instance's own tools to its disk."""
+    smi.install(spec.directory / _OWN, spec.gpus, spec.faults)
+    if spec.faults.server:
+        server_shim.install(spec.directory / _OWN, spec.faults.server)
+    if spec.faults.tools_missing:
+        _link_others(spec.faults.tools_missing, spec.directory / _KEPT)
+
+
+def in_front(spec: ContainerSpec) -> list[str]:
+    """The directories that come before the system's own in its ``PATH``."""
+    own = smi.needed(spec.gpus, spec.faults) or spec.faults.server
+    return [*([str(spec.directory / _OWN)] if own else []), *([] if spec.faults.tools_missing else [_beside_python()])]
+
+
+def search_path(spec: ContainerSpec) -> str:
+    """``PATH`` of every process of the instance."""
+    rest = str(spec.directory / _KEPT) if spec.faults.tools_missing else _SYSTEM
+    return os.pathsep.join([*in_front(spec), rest])
+
+
+def _beside_python() -> str:
+    return str(Path(sys.executable).parent)
+
+
+def _link_others(missing: Sequence[str], kept: Path) -> None:
+    """Links to every program that would be found, but for those with such a name. By its path each is still there."""
+    if kept.exists():  # the disk is kept over a stop
+        return
+    kept.mkdir()
+    for directory in [_beside_python(), *_SYSTEM.split(os.pathsep)]:
+        for program in Path(directory).glob("*"):
+            link = kept / program.name
+            if not link.is_symlink() and not any(fnmatchcase(program.name, each) for each in missing):
+                link.symlink_to(program)

@@ -1,0 +1,40 @@
+"""The market as its own program, started from a command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+from pytest_vastgpu.local.embed import LocalMarket
+
+COMMAND = [sys.executable, "-m", "pytest_vastgpu", "local"]
+_FORBID = 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"'
+WITHOUT_NAMESPACES = ["unshare", "--user", "--map-root-user", "sh", "-c", _FORBID, "-"]
+"""What runs its arguments where the system allows no network namespaces, as in many containers."""
+
+
+@contextmanager
+def served(*arguments: str, within: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """The market; killed in the end.
+
+    :param within: A command line that runs the one that follows it.
+    """
+    command = [*within, *COMMAND, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def announced(process: subprocess.Popen[str]) -> LocalMarket:
+    """The market that a process has just said it is, to be asked only."""
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    market = LocalMarket()
+    market.url, market.api_key, market.pid = ready["url"], ready["api_key"], ready["pid"]
+    return market
