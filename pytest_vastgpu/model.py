@@ -146,6 +146,8 @@ class Offer:
     price_usd_h: float
     """``dph_total``: GPU and the storage that was asked for in the search."""
     storage_usd_gb_month: float
+    machine_share: float = 0.0
+    """Share of the machine's GPUs that is sold, and with it of its cores and RAM; 0 where the market does not say."""
     simulated: bool = False
     """True for a machine of the local market that only pretends to be there."""
 

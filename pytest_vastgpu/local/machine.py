@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vastgpu.readiness import cgroups
+
 _MB = 1_000_000
 _GB = 1_000_000_000
 
@@ -106,6 +108,8 @@ def this_machine(disk: Path) -> Machine:
     gpus = _nvidia_smi("name,memory.total,driver_version,compute_cap")
     name, ram_mb, driver, compute_cap = gpus[0] if gpus else ("", "0", "", "0")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MB
+    limits = subprocess.run(["sh", "-c", cgroups.SCRIPT], capture_output=True, text=True, check=False).stdout
     return Machine(
         machine_id=THIS_MACHINE_ID,
         host_id=THIS_MACHINE_ID,
@@ -120,10 +124,10 @@ def this_machine(disk: Path) -> Machine:
         gpu_mem_bw=0.0,
         pcie_bw=0.0,
         cpu_name=platform.processor() or platform.machine(),
-        cpu_cores=cores,
+        cpu_cores=max(1, min(cores, round(cgroups.cores(limits) or cores))),
         cpu_ghz=0.0,
         cpu_arch={"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        cpu_ram_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MB,
+        cpu_ram_mb=min(memory_mb, round(cgroups.memory_mb(limits) or memory_mb)),
         disk_space_gb=shutil.disk_usage(disk).free // _GB,
         inet_down_mbps=10_000.0,
         inet_up_mbps=10_000.0,

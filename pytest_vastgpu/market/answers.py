@@ -150,7 +150,7 @@ def _offer(row: Mapping[str, Any]) -> Offer:
         compute_cap=_number(row.get("compute_cap")) / 100,
         cuda_max_good=_number(row.get("cuda_max_good")),
         driver_version=_text(row, "driver_version"),
-        cpu_cores=_number(row.get("cpu_cores_effective"), _number(row.get("cpu_cores"))),
+        cpu_cores=_number(row.get("cpu_cores_effective"), _number(row.get("cpu_cores")) * _number(row.get("gpu_frac"))),
         cpu_ram_mb=_number(row.get("cpu_ram")),
         disk_space_gb=_number(row.get("disk_space")),
         inet_down_mbps=_number(row.get("inet_down")),
@@ -167,6 +167,7 @@ def _offer(row: Mapping[str, Any]) -> Offer:
         duration_s=_number(row.get("duration")),
         price_usd_h=_number(row.get("dph_total")),
         storage_usd_gb_month=_number(row.get("storage_cost")),
+        machine_share=_number(row.get("gpu_frac")),
         simulated=row.get("simulated") is True,
     )
 

@@ -22,6 +22,9 @@ __all__ = ["SCRIPT", "SMI_LIMIT_S", "TIMEOUT_S", "HostFacts", "judge", "parse"]
 
 LEAST_SHARE = 0.8
 """A disk that is smaller than this share of what was rented was not rented out honestly; less is rounding."""
+LEAST_COMPUTE_SHARE = 0.5
+"""Cores and RAM of a machine are dealt out along with its GPUs; how exactly is published nowhere. Less than half of
+what was sold is no rounding, and no part kept back for the host."""
 LEAST_VRAM_SHARE = 0.9
 """Cards report some hundred MB less than their name says."""
 HELD_MB = 1024.0
@@ -29,6 +32,8 @@ HELD_MB = 1024.0
 HELD_SHARE = 0.05
 LEAST_SHM_MB = 256.0
 """Processes of one server on several GPUs exchange data through it; Docker's default is 64 MB."""
+FRESH_S = 86_400.0
+"""An error in the kernel's log is held against a GPU for a day: one that worked on for longer was mended."""
 
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 
@@ -38,13 +43,18 @@ def judge(offer: Offer, workload: Workload, facts: HostFacts) -> Verdict | None:
 
     Who needs no GPU is not asked about GPUs. What the machine did not say is not held against it.
     """
-    checks = (_gpu_checks(offer, workload, facts) if workload.gpus else iter(())), _other_checks(workload, facts)
+    checks = (
+        _gpu_checks(offer, workload, facts) if workload.gpus else iter(()),
+        _compute(offer, facts),
+        _other_checks(workload, facts),
+    )
     return next((verdict for check in checks for verdict in check), None)
 
 
 def _gpu_checks(offer: Offer, workload: Workload, facts: HostFacts) -> Iterator[Verdict]:
     yield from _driver(facts)
     yield from _as_sold(offer, facts)
+    yield from _ill(facts)
     if workload.cuda and 0 < facts.cuda < workload.cuda:
         yield Verdict(
             FailureClass.INCOMPATIBLE,
@@ -87,6 +97,29 @@ def _as_sold(offer: Offer, facts: HostFacts) -> Iterator[Verdict]:
             yield _infra("vram_less_than_sold", f"{offer.gpu_ram_mb:.0f} MB sold, {gpu.name} has {gpu.total_mb:.0f} MB")
 
 
+def _ill(facts: HostFacts) -> Iterator[Verdict]:
+    """GPUs that have gone wrong lately, by their own count and by the kernel's log."""
+    for gpu in facts.gpus:
+        if gpu.ecc_errors:
+            counted = f"{gpu.name} counts {gpu.ecc_errors} uncorrected memory errors since its driver was loaded"
+            yield _infra("uncorrectable_ecc", counted)
+    ours = {_place(gpu.bus_id) for gpu in facts.gpus} - {None}
+    for line in facts.kernel_lines:
+        stamp = re.match(r"\[\s*(\d+\.\d+)\]", line)
+        old = stamp and facts.uptime_s is not None and facts.uptime_s - float(stamp.group(1)) > FRESH_S
+        if not old and _place(line) in ours:
+            # The rules know which of these errors are the card's; those that programs cause are not.
+            verdict = classify(line, channel=Channel.NVIDIA_SMI)
+            if verdict.failure_class is FailureClass.INFRA_FATAL:
+                yield verdict
+
+
+def _place(text: str) -> tuple[int, ...] | None:
+    """Domain, bus and device of the first PCI address in a text: the driver and the kernel write it differently."""
+    found = re.search(r"\b([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\b", text, re.IGNORECASE)
+    return tuple(int(part, 16) for part in found.groups()) if found else None
+
+
 def _held(facts: HostFacts) -> Iterator[Verdict]:
     for gpu in facts.gpus:
         if gpu.used_mb > max(HELD_MB, gpu.total_mb * HELD_SHARE):
@@ -96,6 +129,16 @@ def _held(facts: HostFacts) -> Iterator[Verdict]:
                 "vram_held_by_stranger",
                 f"{gpu.used_mb:.0f} of {gpu.total_mb:.0f} MB of {gpu.name} are in use before we start: {who}",
             )
+
+
+def _compute(offer: Offer, facts: HostFacts) -> Iterator[Verdict]:
+    if offer.simulated:
+        return  # it has the cores and the RAM of the machine that simulates it
+    if facts.cpu_cores is not None and facts.cpu_cores < offer.cpu_cores * LEAST_COMPUTE_SHARE:
+        yield _infra("cpu_less_than_sold", f"{offer.cpu_cores:g} cores sold, {facts.cpu_cores:g} may be used")
+    sold_mb = offer.cpu_ram_mb * offer.machine_share
+    if facts.memory_mb is not None and facts.memory_mb < sold_mb * LEAST_COMPUTE_SHARE:
+        yield _infra("ram_less_than_sold", f"{sold_mb:.0f} MB of RAM sold, {facts.memory_mb:.0f} MB may be used")
 
 
 def _other_checks(workload: Workload, facts: HostFacts) -> Iterator[Verdict]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pytest_vastgpu.readiness import cgroups
+
 TIMEOUT_S = 15.0
 """For the round trip: a driver that hangs takes :data:`SMI_LIMIT_S`, a busy disk a while."""
 SMI_LIMIT_S = 6
@@ -16,6 +18,7 @@ SMI_LIMIT_S = 6
 
 SCRIPT = rf"""
 PATH="$PATH:/usr/sbin:/sbin"
+unset OMP_NUM_THREADS OMP_THREAD_LIMIT # nproc would count those instead of cores
 notes=$(mktemp -d) || exit 1
 trap 'rm -rf "$notes"' EXIT
 limited() {{ if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi; }}
@@ -40,14 +43,10 @@ way_out() {{
   fi
 }}
 limits() {{
-  cd /sys/fs/cgroup || return
-  for name in cpu.max memory.max cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us memory/memory.limit_in_bytes; do
-    [ -r "$name" ] && echo "$name $(cat "$name")"
-  done
-}}
+{cgroups.SCRIPT}}}
 if command -v nvidia-smi >/dev/null 2>&1; then
   note gpus ask_gpu gpu name,memory.total,memory.used,driver_version &
-  note kinds ask_gpu gpu compute_cap,ecc.errors.uncorrected.volatile.total &
+  note kinds ask_gpu gpu compute_cap,ecc.errors.uncorrected.volatile.total,pci.bus_id &
   note holders ask_gpu compute-apps pid,process_name,used_memory &
   note driver smi &
 fi
@@ -57,7 +56,9 @@ note nodes sh -c 'ls -d /dev/nvidia[0-9]*'
 note disk df -Pk .
 note shm df -Pk /dev/shm
 note cores nproc
+note memory grep MemTotal: /proc/meminfo
 note limits limits
+note uptime cat /proc/uptime
 note kernel sh -c 'dmesg | grep -E "NVRM: (Xid|.*fallen off)" | tail -n 5'
 wait
 cat "$notes"/*
@@ -77,6 +78,8 @@ class Gpu:
     """0 where an old driver cannot say."""
     ecc_errors: int = 0
     """Uncorrected ones since the driver was loaded; 0 also for cards that do not count."""
+    bus_id: str = ""
+    """e.g. ``00000000:01:00.0``; empty where the driver does not say."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,15 @@ class HostFacts:
     disk_free_gb: float | None = None
     shm_mb: float | None = None
     cpu_cores: float | None = None
-    """Cores of the machine, or of the container's quota where it has one."""
-    memory_limit_mb: float | None = None
-    """The container's; None where it has none."""
+    """Cores of the machine, or of the container's quota where that is less."""
+    memory_mb: float | None = None
+    """RAM of the machine, or the container's limit where that is less."""
     way_out: str = ""
     """``open``, ``no_name`` (names do not resolve), ``refused``, ``slow`` (no answer yet), or empty: not known."""
     kernel_lines: tuple[str, ...] = ()
-    """The newest GPU errors in the kernel's log; old ones may be long mended."""
+    """The newest GPU errors in the kernel's log, also of GPUs that others use."""
+    uptime_s: float | None = None
+    """Seconds since the kernel was started: what the times in its log are counted from."""
 
 
 _SECTION = re.compile(r"^@@ (\w+) (\d+)$", re.MULTILINE)
@@ -138,10 +143,11 @@ def parse(output: str) -> HostFacts:
         holders=_holders(texts.get("holders", "")) if codes.get("holders") == 0 else (),
         disk_free_gb=_df(texts.get("disk", ""), 4, 1024 / 1e9),
         shm_mb=_df(texts.get("shm", ""), 2, 1024 / 1e6),
-        cpu_cores=_cores(texts.get("limits", ""), texts.get("cores", "")),
-        memory_limit_mb=_memory(texts.get("limits", "")),
+        cpu_cores=_least(cgroups.cores(texts.get("limits", "")), _number(r"^(\d+)$", texts.get("cores", ""))),
+        memory_mb=_least(cgroups.memory_mb(texts.get("limits", "")), _memory(texts.get("memory", ""))),
         way_out=_way_out(codes.get("way_out"), texts.get("way_out", "")),
         kernel_lines=tuple(line.strip() for line in texts.get("kernel", "").splitlines() if "NVRM" in line),
+        uptime_s=_number(r"^(\d+\.?\d*) ", texts.get("uptime", "")),
     )
 
 
@@ -158,13 +164,14 @@ def _sections(output: str) -> tuple[dict[str, str], dict[str, int]]:
 
 def _gpus(text: str, kinds: str) -> tuple[Gpu, ...]:
     gpus = []
-    more = [re.split(r"\s*,\s*", line) for line in kinds.splitlines()]
+    more = [re.split(r"\s*,\s*", line.strip()) for line in kinds.splitlines()]
     for number, line in enumerate(text.splitlines()):
         cells = re.split(r"\s*,\s*", line.strip())
         if len(cells) != 4:
             continue
-        cap, ecc = (more[number][0], more[number][-1]) if number < len(more) else ("", "")
-        gpus.append(Gpu(cells[0], _float(cells[1]), _float(cells[2]), cells[3], _float(cap), int(_float(ecc))))
+        cap, ecc, bus_id = more[number] if number < len(more) and len(more[number]) == 3 else ("", "", "")
+        total, used = _float(cells[1]), _float(cells[2])
+        gpus.append(Gpu(cells[0], total, used, cells[3], _float(cap), int(_float(ecc)), bus_id))
     return tuple(gpus)
 
 
@@ -180,18 +187,13 @@ def _df(text: str, column: int, factor: float) -> float | None:
     return float(found.group(column - 1)) * factor if found else None
 
 
-def _cores(limits: str, online: str) -> float | None:
-    quota = _number(r"cpu\.max (\d+) \d+", limits) or _number(r"cpu\.cfs_quota_us (\d+)", limits)
-    period = _number(r"cpu\.max \d+ (\d+)", limits) or _number(r"cpu\.cfs_period_us (\d+)", limits)
-    if quota and period:
-        return quota / period
-    return _number(r"^(\d+)$", online)
+def _memory(text: str) -> float | None:
+    found = _number(r"MemTotal:\s*(\d+) kB", text)
+    return found * 1024 / 1e6 if found else None
 
 
-def _memory(limits: str) -> float | None:
-    found = _number(r"memory\.(?:max|limit_in_bytes) (\d+)", limits)
-    # Version 1 of cgroups says "no limit" with the largest page-aligned number.
-    return found / 1e6 if found and found < 1 << 60 else None
+def _least(*values: float | None) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def _way_out(code: int | None, text: str) -> str:

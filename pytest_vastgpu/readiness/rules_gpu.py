@@ -97,6 +97,7 @@ RULES: tuple[Rule, ...] = (
         _ANOTHER,
         _KERNEL,
         channels=_GPU,
+        unless=r"to 0x0 \(None\)",  # Xid 154 also tells that nothing is needed any more
     ),
     Rule(
         "pcie_error",

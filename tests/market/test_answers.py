@@ -35,6 +35,8 @@ def only_offer(**changes: Any) -> Any:
         ({"geolocation": None}, "geolocation", ""),
         ({"geolocation": " Norway, NO\n"}, "geolocation", "Norway, NO"),
         ({"cpu_cores": None, "cpu_cores_effective": 12.8}, "cpu_cores", 12.8),
+        ({"cpu_cores": 64, "cpu_cores_effective": None, "gpu_frac": 0.25}, "cpu_cores", 16.0),
+        ({"gpu_frac": 0.125}, "machine_share", 0.125),
         ({"driver_version": "550.54.15"}, "driver_version", "550.54.15"),
         ({"inet_down_cost": 0.02}, "inet_down_usd_gb", 0.02),
         ({"host_id": None}, "host_id", 0),
