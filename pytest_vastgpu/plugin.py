@@ -136,8 +136,8 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> Generator[Callable[
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
+    from pytest_vastgpu.lifecycle.afterwards import machines_failed
     from pytest_vastgpu.lifecycle.clock import Cancelled
-    from pytest_vastgpu.lifecycle.decide import machines_failed
     from pytest_vastgpu.lifecycle.instance import VastInstance
     from pytest_vastgpu.reporting.report import hold
 

@@ -9,6 +9,7 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.lifecycle import decide
+from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import signs
 from pytest_vastgpu.lifecycle.effort import Effort
 from pytest_vastgpu.lifecycle.link import Link
@@ -76,7 +77,8 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
     running_at = rental.age_s
     knocks: list[decide.Knock] = []
     attached_again = False
-    rental.link = Link(_addresses(status), effort.tools.key)
+    addresses = _addresses(status)
+    rental.link = Link(addresses, effort.tools.key)
     while True:
         effort.go_on()
         try:
@@ -87,13 +89,16 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
             knocks.append(decide.Knock(rental.age_s, kinds, str(failed)))
         step = decide.reach(knocks, running_at, effort.tools.settings.boot_timeout, attached_again)
         if isinstance(step, decide.GiveUp):
-            raise AttemptFailed(rental.fair(step.verdict))
+            proxy = next((address for address in addresses if address.kind == "proxy"), None)
+            leaves = effort.tools.ssh_has_worked.is_set() or ourselves.proxy_answers(proxy)
+            raise AttemptFailed(rental.fair(step.verdict, ssh_leaves=leaves))
         if isinstance(step, decide.AttachKey):
             attached_again = True
             attach_key(effort)
         if len(knocks) == 1:
             rental.tell(f"running; waiting for SSH ({knocks[0].failures[0].value})")
         effort.patience.wait(KNOCK_S)
+    effort.tools.ssh_has_worked.set()
     rental.enter(State.REACHABLE, f"SSH answers after {rental.age_s:.1f} s")
 
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from pytest_vastgpu.lifecycle import signs
 from pytest_vastgpu.lifecycle.signs import Look
-from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import ProbeFailure
@@ -37,6 +35,7 @@ GETTING_ON_SHARE = 0.1
 """It still gets on if its last sign is no older than this share of the budget."""
 REFUSED_GRACE_S = 300.0
 """Refused is a host that answers: its sshd is still being installed or started."""
+BLACK_HOLE = "ssh_black_hole"
 BLACK_HOLE_S = 60.0
 """A host all of whose ports time out that long does not get better."""
 KEY_GRACE_S = 240.0
@@ -222,7 +221,7 @@ def reach(
     elif kinds <= {ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT}:
         dark_s = newest.at_s - max(running_at_s, _knocked_since(knocks, ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT))
         if dark_s >= BLACK_HOLE_S:
-            return GiveUp(_ssh_verdict("ssh_black_hole", newest))
+            return GiveUp(_ssh_verdict(BLACK_HOLE, newest))
     elif young_s >= REFUSED_GRACE_S:
         return GiveUp(_ssh_verdict("ssh_never_up", newest))
     return _out_of_time(newest.at_s, budget_s)
@@ -267,37 +266,3 @@ def warm(moves: Sequence[Moved], now_s: float, window_s: float) -> Wait | GiveUp
             "give the workload a longer warmup_s, or a machine with a faster network and disk",
         )
     )
-
-
-_STOPS = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
-"""Every other host would fail the same."""
-
-
-class Next(str, Enum):
-    """Where a failed attempt leads to."""
-
-    NEXT_OFFER = "next offer"
-    STOP = "stop"
-
-
-def after_failure(attempts: Sequence[Attempt], limit: int) -> Next:
-    """Whether to try another offer.
-
-    A workload's own fault stops at once, and so does ours. A server's end that nobody can explain is tried elsewhere;
-    the same on two machines is the workload's, whatever its cause.
-
-    :param attempts: All attempts of this workload in this run; the last one failed.
-    """
-    verdict = attempts[-1].verdict
-    if verdict is None or verdict.failure_class in _STOPS or len(attempts) >= limit:
-        return Next.STOP
-    if verdict.failure_class is FailureClass.UNKNOWN and attempts[-1].failed_in is State.WARMING:
-        same = {a.offer.machine_id for a in attempts if a.verdict and a.verdict.reason == verdict.reason}
-        return Next.STOP if len(same) > 1 else Next.NEXT_OFFER
-    return Next.NEXT_OFFER
-
-
-def machines_failed(attempts: Sequence[Attempt]) -> bool:
-    """Whether every machine that was tried failed by its own fault, so that nothing is said of workload or tests."""
-    classes = {attempt.verdict.failure_class for attempt in attempts if attempt.verdict}
-    return bool(attempts) and classes <= {FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,17 @@ from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.lifecycle.decide import BLACK_HOLE
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 
 if TYPE_CHECKING:
     from pytest_vastgpu.market.client import MarketClient
+    from pytest_vastgpu.ssh.login import Address
 
+DARK_FROM_HERE = "ssh_dark_from_here"
+ANSWER_S = 3.0
+"""Some round trips to anywhere in the world, and a lost packet sent again."""
 _BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
 
 
@@ -29,18 +35,43 @@ class SelfLook:
     """None where it could not be asked."""
     said: str = ""
     """What went wrong with the question."""
+    ssh_leaves: bool = False
+    """Something has answered at a port like those of SSH: nothing here keeps such connections from leaving."""
 
 
-def look(client: MarketClient) -> SelfLook:
-    """Ask the market about our own account."""
+def look(client: MarketClient, *, ssh_leaves: bool = False) -> SelfLook:
+    """Ask the market about our own account.
+
+    :param ssh_leaves: What is known of that otherwise.
+    """
     try:
-        return SelfLook(credit_usd=client.account().credit_usd)
+        return SelfLook(credit_usd=client.account().credit_usd, ssh_leaves=ssh_leaves)
     except (MarketUnreachable, MarketAnswerInvalid) as error:
         return SelfLook(market_answers=False, said=str(error))
     except BadApiKey as error:
         return SelfLook(key_works=False, said=str(error))
     except MarketError as error:
         return SelfLook(said=str(error))
+
+
+def proxy_answers(proxy: Address | None) -> bool:
+    """Whether the market's SSH proxy answers us at all, be it with a refusal: no host can make it silent.
+
+    Asked is the port after the instance's own, which stays the instance's: with other run types it is used for SSH.
+    Whether Vast's proxies answer there was not tried. Where they do not, a black hole is taken for ours, which blames
+    nobody.
+
+    :param proxy: Where the instance is reached by way of the proxy; None where it is not.
+    """
+    if proxy is None or proxy.port >= 65_535:
+        return False
+    try:
+        with socket.create_connection((proxy.host, proxy.port + 1), ANSWER_S):
+            return True
+    except ConnectionError:  # refused, or cut: by somebody who is there
+        return True
+    except OSError:
+        return False
 
 
 def fair(verdict: Verdict, seen: SelfLook) -> Verdict:
@@ -61,6 +92,13 @@ def fair(verdict: Verdict, seen: SelfLook) -> Verdict:
             f"{verdict.reason} ({verdict.evidence}); the account's credit is {seen.credit_usd:.2f} USD, and the market "
             "stops the instances of such an account",
             "add credit, then run again",
+        )
+    if verdict.reason == BLACK_HOLE and not seen.ssh_leaves:
+        return _ours(
+            DARK_FROM_HERE,
+            f"{verdict.evidence}; nor has any other address let this run in by SSH, and the market's proxy gives no "
+            "answer at its other port either",
+            "see that this machine's network lets connections to any TCP port out: SSH to rented machines needs it",
         )
     return verdict
 

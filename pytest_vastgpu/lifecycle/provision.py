@@ -13,11 +13,11 @@ from dataclasses import field
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.lifecycle.afterwards import Next
+from pytest_vastgpu.lifecycle.afterwards import after_failure
 from pytest_vastgpu.lifecycle.bringup import bring_up
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.clock import Patience
-from pytest_vastgpu.lifecycle.decide import Next
-from pytest_vastgpu.lifecycle.decide import after_failure
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.effort import Effort
 from pytest_vastgpu.lifecycle.rental import AttemptFailed

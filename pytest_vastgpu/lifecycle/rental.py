@@ -66,6 +66,8 @@ class Tools:
     artifacts: Path
     """Where evidence of failed attempts goes, a directory for each."""
     api_key: str = field(repr=False)
+    ssh_has_worked: threading.Event = field(default_factory=threading.Event)
+    """Set once a machine has let this run in."""
 
 
 class Rental:
@@ -251,9 +253,9 @@ class Rental:
             raise RuntimeError(f"{self.label} has no SSH link in state {self.state.value}")
         return self.link
 
-    def fair(self, verdict: Verdict) -> Verdict:
-        """The verdict, after a look at ourselves."""
-        return ourselves.fair(verdict, ourselves.look(self._tools.client))
+    def fair(self, verdict: Verdict, *, ssh_leaves: bool = True) -> Verdict:
+        """The verdict, after a look at ourselves. See :class:`~pytest_vastgpu.lifecycle.ourselves.SelfLook`."""
+        return ourselves.fair(verdict, ourselves.look(self._tools.client, ssh_leaves=ssh_leaves))
 
     def begin(self) -> None:
         """From now on it may cost money."""

@@ -6,14 +6,12 @@ import pytest
 
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle.signs import Look
-from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
-from tests.factories import make_offer
 from tests.factories import make_status
 
 NOTHING_SAID = Verdict(FailureClass.UNKNOWN, "undecided")
@@ -188,48 +186,6 @@ def test_the_warm_up_window_is_extended_by_progress_up_to_a_cap(
     assert isinstance(step, decide.Wait if waits else decide.GiveUp)
     if isinstance(step, decide.GiveUp):
         assert step.verdict.failure_class is FailureClass.WARMUP
-
-
-def attempt(machine: int, failure_class: FailureClass, reason: str = "why") -> Attempt:
-    return Attempt(1, "label", make_offer(machine_id=machine), 7, Verdict(failure_class, reason), State.WARMING)
-
-
-@pytest.mark.parametrize(
-    ("attempts", "expected"),
-    [
-        ([attempt(1, FailureClass.INFRA_FATAL)], decide.Next.NEXT_OFFER),
-        ([attempt(1, FailureClass.INCOMPATIBLE)], decide.Next.NEXT_OFFER),
-        ([attempt(1, FailureClass.WORKLOAD_FATAL)], decide.Next.STOP),
-        ([attempt(1, FailureClass.OWN_FAULT)], decide.Next.STOP),
-        ([attempt(1, FailureClass.WARMUP)], decide.Next.NEXT_OFFER),
-        ([attempt(1, FailureClass.UNKNOWN, "server_exited")], decide.Next.NEXT_OFFER),
-        (
-            [attempt(1, FailureClass.UNKNOWN, "server_exited"), attempt(2, FailureClass.UNKNOWN, "server_exited")],
-            decide.Next.STOP,
-        ),
-        ([attempt(n, FailureClass.INFRA_FATAL) for n in range(5)], decide.Next.STOP),
-    ],
-)
-def test_where_a_failure_leads_to(attempts: list[Attempt], expected: decide.Next) -> None:
-    assert decide.after_failure(attempts, limit=5) is expected
-
-
-@pytest.mark.parametrize(
-    ("classes", "expected"),
-    [
-        ([FailureClass.INFRA_FATAL, FailureClass.INFRA_FATAL], True),
-        ([FailureClass.INFRA_FATAL, FailureClass.WORKLOAD_FATAL], False),
-        ([FailureClass.INFRA_FATAL, FailureClass.UNKNOWN], False),
-        ([FailureClass.INCOMPATIBLE], False),
-        ([FailureClass.OWN_FAULT], False),
-        ([], False),
-    ],
-)
-def test_only_where_every_machine_failed_by_itself_nothing_is_said_of_the_tests(
-    classes: list[FailureClass], expected: bool
-) -> None:
-    attempts = [attempt(machine, failure_class) for machine, failure_class in enumerate(classes)]
-    assert decide.machines_failed(attempts) is expected
 
 
 def test_every_state_can_end_and_gone_is_the_end() -> None:
