@@ -55,6 +55,8 @@ def boot(effort: Effort) -> InstanceStatus:
             effort.patience.wait(POLL_S)
             continue
         heard = time.monotonic()
+        if found:
+            rental.priced(found[0].price_usd_h)
         log = _container_log(effort) if signs.wants_log(looks, rental.age_s, _judge_status) else ""
         looks.append(Look(rental.age_s, found[0] if found else None, log))
         step = decide.boot(looks, effort.tools.settings.boot_timeout, _judge_status)

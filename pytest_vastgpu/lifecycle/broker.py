@@ -291,15 +291,12 @@ class Broker:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not pass for an instance that is gone
             defect = f"{type(error).__name__}: {error}, a defect of pytest-vastgpu"
             self._left(rental, str(NotDestroyed(rental.instance_id or rental.label, defect)))
-            return
-        if self._provisioner is not None:
-            self._provisioner.budget.settle(rental.label, rental.cost_usd)
 
     def _left(self, rental: Rental, problem: str) -> None:
         """What could not be destroyed is tried again at the end of the run; what is left then is told."""
         with self._lock:
             if self._closed:
-                self.problems.append(f"{problem} ({rental.offer.price_usd_h:.2f} USD/h)")
+                self.problems.append(f"{problem} ({rental.price_usd_h:.2f} USD/h)")
 
     def _background(self, work: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)

@@ -16,7 +16,7 @@ from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.lifecycle.afterwards import Next
 from pytest_vastgpu.lifecycle.afterwards import after_failure
 from pytest_vastgpu.lifecycle.bringup import bring_up
-from pytest_vastgpu.lifecycle.budget import Budget
+from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.effort import Effort
@@ -41,7 +41,6 @@ class Provisioner:
     """Finds machines for workloads and brings them up. Any thread may use it; it holds no lock while waiting."""
 
     tools: Tools
-    budget: Budget
     find: Callable[[Workload, frozenset[int]], Sequence[Offer]]
     """Offers for a workload, best first, without the machines that are named. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
@@ -58,6 +57,7 @@ class Provisioner:
 
         :raises ProvisioningFailed: with all attempts, if none became ready.
         :raises NoOffers: if nothing (more) is on the market.
+        :raises BudgetSpent: if the first one could cost more than the run may.
         :raises MarketError: the market's or our own fault.
         :raises Cancelled: the run is ending; whatever was rented is given back.
         """
@@ -79,6 +79,12 @@ class Provisioner:
                 raise ProvisioningFailed(f"all {len(gone)} offers were taken by others; try again", attempts)
             try:
                 return self._try(workload, adapter, offer, patience)
+            except BudgetSpent as refused:
+                if not attempts:
+                    raise
+                raise ProvisioningFailed(
+                    f"{failure(workload, attempts)}\n  no other offer is tried: {refused}", attempts
+                ) from None
             except OfferGone:
                 gone.add(offer.id)
                 if len(gone) >= STALE_OFFERS:
@@ -97,8 +103,7 @@ class Provisioner:
 
     def _try(self, workload: Workload, adapter: Adapter, offer: Offer, patience: Patience) -> Rental:
         rental = Rental(self.tools, workload, adapter, offer, next(self._numbers))
-        hours = self.tools.settings.max_lifetime / 3600
-        self.budget.reserve(rental.label, offer.price_usd_h * hours + transfer_usd(offer, workload))
+        self.tools.budget.reserve(rental.label, offer.price_usd_h, transfer_usd(offer, workload))
         self.started(rental)
         try:
             bring_up(Effort(self.tools, rental, adapter, patience))
@@ -120,8 +125,6 @@ class Provisioner:
             rental.give_back(time.sleep)  # not the run's patience: also when the run is being called off
         except NotDestroyed as error:
             self.tools.events.write(Event(rental.label, rental.state, str(error)))
-        else:
-            self.budget.settle(rental.label, rental.cost_usd)
 
 
 class _Over(Exception):

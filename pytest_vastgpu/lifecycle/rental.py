@@ -17,6 +17,10 @@ from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
+from pytest_vastgpu.lifecycle.budget import Budget
+from pytest_vastgpu.lifecycle.budget import BudgetSpent
+from pytest_vastgpu.lifecycle.budget import beyond_budget
+from pytest_vastgpu.lifecycle.budget import too_dear
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.ledger import Ledger
@@ -66,6 +70,7 @@ class Tools:
     artifacts: Path
     """Where evidence of failed attempts goes, a directory for each."""
     api_key: str = field(repr=False)
+    budget: Budget
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once a machine has let this run in."""
 
@@ -89,6 +94,7 @@ class Rental:
         self._adapter = adapter
         self.api_key = secrets.token_urlsafe(24)
         self.tunnel: Tunnel | None = None
+        self._price_usd_h = 0.0
         self._created = 0.0
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -120,12 +126,38 @@ class Rental:
 
     @property
     def cost_usd(self) -> float:
-        """What it has cost so far, at most: its price from create on, and the transfer of image and model."""
-        if not self._created:
+        """What it has cost so far, at most: its price from create on, and the transfer of image and model.
+
+        Measured on our own clock, from before the create until it is seen to be gone: never less than the market's.
+        """
+        if not (self.instance_id or self.unsettled):
             return 0.0
         if self._destroyed_cost >= 0:
             return self._destroyed_cost
-        return self.offer.price_usd_h * self.age_s / 3600 + transfer_usd(self.offer, self.workload)
+        return self.price_usd_h * self.age_s / 3600 + transfer_usd(self.offer, self.workload)
+
+    @property
+    def price_usd_h(self) -> float:
+        """What it costs an hour: what the market shows, and until it shows it, what the offer said."""
+        return self._price_usd_h or self.offer.price_usd_h
+
+    def priced(self, usd_h: float) -> None:
+        """The market shows what it costs. Of several prices the dearest counts.
+
+        :param usd_h: 0 where it does not show it yet.
+        :raises AttemptFailed: if that is more than may be paid.
+        """
+        if usd_h <= self._price_usd_h:
+            return
+        self._price_usd_h = usd_h
+        settings = self._tools.settings
+        verdict = too_dear(self.offer, self.workload, usd_h, settings.max_price)
+        try:
+            self._tools.budget.reprice(self.label, usd_h)
+        except BudgetSpent as refused:
+            verdict = verdict or beyond_budget(refused)
+        if verdict is not None:
+            raise AttemptFailed(verdict)
 
     def confirm_lost(self) -> Verdict | None:
         """Ask SSH, then the market, whether it went away. None where it is alive, or where nobody can say."""
@@ -171,13 +203,13 @@ class Rental:
                 self.link.close()
             if self.unsettled and not self.instance_id:
                 self._settle()
-            if not self.instance_id or self.state is State.GONE:
-                return
-            if self.state is not State.DESTROYING:
-                self.enter(State.DESTROYING, "destroying")
-            destroy(self._tools.client, self.instance_id, wait)
-            self._destroyed_cost = self.cost_usd
-            self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self._destroyed_cost:.4f} USD")
+            if self.instance_id and self.state is not State.GONE:
+                if self.state is not State.DESTROYING:
+                    self.enter(State.DESTROYING, "destroying")
+                destroy(self._tools.client, self.instance_id, wait)
+                self._destroyed_cost = self.cost_usd
+                self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self._destroyed_cost:.4f} USD")
+            self._tools.budget.settle(self.label, self.cost_usd)
 
     def _keep_evidence(self) -> None:
         """Once, of a failed attempt, while there is still somebody to ask."""
@@ -240,6 +272,7 @@ class Rental:
             verdict=verdict,
             failed_in=failed_in,
             seconds=seconds,
+            price_usd_h=self.price_usd_h,
             cost_usd=self.cost_usd,
             log_tail=tail if verdict else "",
         )
@@ -269,7 +302,7 @@ class Rental:
         self._seconds[self.state.value] = self._seconds.get(self.state.value, 0.0) + now - self._entered
         self._entered = now
         self.state = state
-        self._tools.ledger.write(self.label, state.value, **facts)
+        self._tools.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 6), **facts)
         self.tell(text, **facts)
 
     def tell(self, text: str, **facts: object) -> None:

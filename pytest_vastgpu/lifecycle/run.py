@@ -125,7 +125,9 @@ class Run:
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
             kept = Path.cwd() / FOLDER / run_id
-            tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key)
+            life_s = settings.max_lifetime + (0.0 if settings.keep.when == "no" else settings.keep.seconds)
+            budget = Budget(settings.budget, life_s)
+            tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key, budget)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
@@ -136,7 +138,7 @@ class Run:
                 return plugins.offers(_find(client, settings, cache, workload, failed), workload)
 
             broker = Broker(known, settings.max_lifetime, record, idle)
-            broker.open(Provisioner(tools, Budget(settings.budget), find, record, broker.started, broker.ended))
+            broker.open(Provisioner(tools, find, record, broker.started, broker.ended))
             return cls(broker, run_id, directory, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
