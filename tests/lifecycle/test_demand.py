@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
-from pytest_vastgpu.lifecycle.budget import Budget
-from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.demand import Demand
 from pytest_vastgpu.model import Workload
 
@@ -37,15 +33,3 @@ def test_a_test_that_was_not_expected_counts_while_it_runs() -> None:
     demand.finished("surprise")
     demand.finished("never heard of")
     assert demand.idle([ONE]) == [ONE]
-
-
-def test_the_worst_case_is_reserved_and_replaced_by_the_truth() -> None:
-    budget = Budget(5.0)
-    budget.reserve("a", 3.0)
-    with pytest.raises(BudgetSpent, match=r"2\.50 USD; with 0\.00 USD spent and 3\.00 USD reserved .* 5 USD"):
-        budget.reserve("b", 2.5)
-    budget.settle("a", 0.4)
-    budget.settle("a", 0.4)  # told twice, counted once
-    budget.reserve("b", 4.6)
-    with pytest.raises(BudgetSpent, match=r"with 0\.40 USD spent"):
-        budget.reserve("c", 0.1)
