@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import socket
 import time
 
 from pytest_vastgpu.errors import MarketAnswerInvalid
@@ -13,20 +15,22 @@ from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import signs
 from pytest_vastgpu.lifecycle.effort import Effort
 from pytest_vastgpu.lifecycle.link import Link
+from pytest_vastgpu.lifecycle.pace import knock_pause_s
 from pytest_vastgpu.lifecycle.rental import AttemptFailed
 from pytest_vastgpu.lifecycle.signs import Look
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.readiness.verdicts import classify
 from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import ConnectFailed
 
-POLL_S = 1.0
-"""Between two looks at the market; its own minimum interval for the list is 1 s."""
-KNOCK_S = 0.5
-"""Between two tries to connect."""
+TICK_S = 0.2
+"""How late it is noticed that the run is being called off."""
+BANNER_S = 1.0
+"""How long an address that may not be the instance's yet is given to say what it is."""
 TRANSIENT = (MarketUnreachable, MarketAnswerInvalid, RateLimited)
 """What passes by itself, and must not cost a healthy instance."""
 MARKET_SILENCE_S = 300.0
@@ -35,7 +39,7 @@ BOOT_LOG_LINES = 100
 
 
 def boot(effort: Effort) -> InstanceStatus:
-    """Wait until the market says that it runs and where it is.
+    """Wait until the market says that it runs and where it is, or until SSH lets us in: what the market says may lag.
 
     :raises AttemptFailed: with the verdict.
     :raises MarketError: if the market cannot be asked for too long.
@@ -45,29 +49,62 @@ def boot(effort: Effort) -> InstanceStatus:
     looks: list[Look] = []
     told = ""
     heard = time.monotonic()
-    while True:
-        effort.go_on()
-        try:
-            found = effort.tools.client.list_instances(rental.label)
-        except TRANSIENT:
-            if time.monotonic() - heard > MARKET_SILENCE_S:
-                raise
-            effort.patience.wait(POLL_S)
-            continue
-        heard = time.monotonic()
-        if found:
-            rental.priced(found[0].price_usd_h)
-        log = _container_log(effort) if signs.wants_log(looks, rental.age_s, _judge_status) else ""
-        looks.append(Look(rental.age_s, found[0] if found else None, log))
-        step = decide.boot(looks, effort.tools.settings.boot_timeout, _judge_status)
-        if isinstance(step, decide.GiveUp):
-            raise AttemptFailed(rental.fair(step.verdict))
-        if found and isinstance(step, decide.Connect):
-            return found[0]
-        if found and (text := found[0].status_msg or found[0].actual_status) != told:
-            told = text
-            rental.tell(f"booting: {text[:100]}")
-        effort.patience.wait(POLL_S)
+    door = _Door(effort)
+    with effort.tools.board.watching(rental.label) as watch:
+        while True:
+            effort.go_on()
+            news = watch.news(TICK_S)
+            if news is None:
+                continue
+            if news.error is not None:
+                if not isinstance(news.error, TRANSIENT) or time.monotonic() - heard > MARKET_SILENCE_S:
+                    raise news.error
+                continue
+            heard = time.monotonic()
+            status = news.status
+            if status is not None:
+                rental.priced(status.price_usd_h)
+            log = _container_log(effort) if signs.wants_log(looks, rental.age_s, _judge_status) else ""
+            looks.append(Look(rental.age_s, status, log))
+            step = decide.boot(looks, effort.tools.settings.boot_timeout, _judge_status)
+            if isinstance(step, decide.GiveUp):
+                raise AttemptFailed(rental.fair(step.verdict))
+            if status is None:
+                continue
+            if isinstance(step, decide.Connect) or door.opens(status):
+                return status
+            if (text := status.status_msg or status.actual_status) != told:
+                told = text
+                rental.tell(f"booting: {text[:100]}")
+
+
+class _Door:
+    """SSH of an instance of which the market does not say yet that it runs. That it stays shut is held against nobody.
+
+    Whether an address is listed before the instance runs, and answers then, was not tried against live Vast.ai.
+    """
+
+    def __init__(self, effort: Effort) -> None:
+        self._effort = effort
+        self._knocks: list[decide.Knock] = []
+
+    def opens(self, status: InstanceStatus) -> bool:
+        """Whether SSH lets us in. It is tried where something answers that speaks SSH, and not too often."""
+        rental = self._effort.rental
+        if self._knocks and rental.age_s < self._knocks[-1].at_s + knock_pause_s(self._knocks, math.inf):
+            return False
+        failures: tuple[ProbeFailure, ...] = ()
+        if speaking := [address for address in _addresses(status) if _speaks_ssh(address)]:
+            link = Link(speaking, self._effort.tools.key)
+            try:
+                link.connection()
+            except ConnectFailed as failed:
+                failures = tuple(failure.kind for failure in failed.failures)
+            else:
+                rental.link = link
+                return True
+        self._knocks.append(decide.Knock(rental.age_s, failures))
+        return False
 
 
 def reach(effort: Effort, status: InstanceStatus) -> None:
@@ -80,11 +117,11 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
     knocks: list[decide.Knock] = []
     attached_again = False
     addresses = _addresses(status)
-    rental.link = Link(addresses, effort.tools.key)
+    link = rental.link = rental.link or Link(addresses, effort.tools.key)
     while True:
         effort.go_on()
         try:
-            rental.link.connection()
+            link.connection()
             break
         except ConnectFailed as failed:
             kinds = tuple(failure.kind for failure in failed.failures)
@@ -99,7 +136,7 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
             attach_key(effort)
         if len(knocks) == 1:
             rental.tell(f"running; waiting for SSH ({knocks[0].failures[0].value})")
-        effort.patience.wait(KNOCK_S)
+        effort.patience.wait(knock_pause_s(knocks, running_at))
     effort.tools.ssh_has_worked.set()
     rental.enter(State.REACHABLE, f"SSH answers after {rental.age_s:.1f} s")
 
@@ -127,6 +164,15 @@ def _addresses(status: InstanceStatus) -> list[Address]:
     if status.ssh_host and status.ssh_port:
         addresses.append(Address(status.ssh_host, status.ssh_port, "proxy"))
     return addresses
+
+
+def _speaks_ssh(address: Address) -> bool:
+    """Whether a server greets us there as SSH servers do. Our key is not shown to find that out."""
+    try:
+        with socket.create_connection((address.host, address.port), BANNER_S) as sock:
+            return sock.recv(4, socket.MSG_WAITALL) == b"SSH-"
+    except OSError:
+        return False
 
 
 def _judge_status(text: str) -> Verdict:

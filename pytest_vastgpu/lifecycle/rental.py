@@ -17,6 +17,7 @@ from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
+from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.budget import beyond_budget
@@ -71,6 +72,7 @@ class Tools:
     """Where evidence of failed attempts goes, a directory for each."""
     api_key: str = field(repr=False)
     budget: Budget
+    board: Board
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once a machine has let this run in."""
 

@@ -20,6 +20,7 @@ from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.hosts.evidence import workload_key
+from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.ledger import Ledger
@@ -127,7 +128,8 @@ class Run:
             kept = Path.cwd() / FOLDER / run_id
             life_s = settings.max_lifetime + (0.0 if settings.keep.when == "no" else settings.keep.seconds)
             budget = Budget(settings.budget, life_s)
-            tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key, budget)
+            board = Board(client.list_instances)
+            tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key, budget, board)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:

@@ -1,0 +1,111 @@
+"""The market's list of instances, asked once for everybody in this run who waits for news of one."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pytest_vastgpu.lifecycle.pace import look_pause_s
+from pytest_vastgpu.model import InstanceStatus
+
+
+@dataclass(frozen=True)
+class News:
+    """One answer of the market, or that there was none."""
+
+    status: InstanceStatus | None
+    """None: the market says that there is no such instance, if there was no error."""
+    error: BaseException | None = None
+    """Why the market could not be asked."""
+
+
+class Watch:
+    """Where news of one instance arrive. See :meth:`Board.watching`."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.since = time.monotonic()
+        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+
+    def tell(self, news: News) -> None:
+        """Pass on an answer."""
+        self._news.put(news)
+
+    def news(self, timeout_s: float) -> News | None:
+        """The next answer, at once when it is there; None where none came in time."""
+        try:
+            return self._news.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+
+class Board:
+    """Looks at the market for all who watch, in a thread that lives only while somebody does.
+
+    :param ask: The instances with a label, or with None all instances of the account. It keeps the interval between
+        two calls that the market asks for; how much longer the pauses are is :mod:`~pytest_vastgpu.lifecycle.pace`'s.
+    """
+
+    def __init__(self, ask: Callable[[str | None], Sequence[InstanceStatus]]) -> None:
+        self._ask = ask
+        self._changed = threading.Condition()
+        self._watches: list[Watch] = []
+        self._looking = False
+
+    @contextmanager
+    def watching(self, label: str) -> Iterator[Watch]:
+        """News of the instance with this label.
+
+        An answer says "not there" only if it was asked for after this call.
+        """
+        watch = Watch(label)
+        with self._changed:
+            self._watches.append(watch)
+            self._changed.notify_all()
+            if not self._looking:
+                self._looking = True
+                threading.Thread(target=self._look_on, name="vastgpu-board", daemon=True).start()
+        try:
+            yield watch
+        finally:
+            with self._changed:
+                self._watches.remove(watch)
+                self._changed.notify_all()
+
+    def _look_on(self) -> None:
+        while asking := self._due():
+            self._look(asking)
+
+    def _due(self) -> Sequence[Watch]:
+        """Who watches when it is time for the next look; nobody: it is over."""
+        looked = time.monotonic()
+        with self._changed:
+            while self._watches:
+                pause = looked + min(look_pause_s(looked - watch.since) for watch in self._watches) - time.monotonic()
+                if pause <= 0:
+                    return tuple(self._watches)
+                self._changed.wait(pause)
+            self._looking = False
+            return ()
+
+    def _look(self, asking: Sequence[Watch]) -> None:
+        labels = {watch.label for watch in asking}
+        try:
+            found = {status.label: status for status in self._ask(labels.pop() if len(labels) == 1 else None)}
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by everybody who waits
+            news = News(None, error)
+            for watch in asking:
+                watch.tell(news)
+            return
+        with self._changed:
+            watches = tuple(self._watches)
+        for watch in watches:
+            # Who came while the market was asked is told what it says of an instance, not that it says nothing.
+            if watch.label in found or watch in asking:
+                watch.tell(News(found.get(watch.label)))
