@@ -11,16 +11,20 @@ import shutil
 import signal
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local import disk
 from pytest_vastgpu.local import tools
 from pytest_vastgpu.local.egress import Egress
 from pytest_vastgpu.local.egress import ways_out
 from pytest_vastgpu.local.isolation import Isolation
 from pytest_vastgpu.local.nursery import nursery
+from pytest_vastgpu.local.ports import ADDRESS
+from pytest_vastgpu.local.ports import BACKLOG
+from pytest_vastgpu.local.ports import Published
+from pytest_vastgpu.local.ports import publish
 from pytest_vastgpu.local.relay import Streams
 from pytest_vastgpu.local.spec import ContainerFaults
 from pytest_vastgpu.local.spec import ContainerSpec
@@ -35,7 +39,6 @@ STOP_S = 10.0
 """A guest that has not ended so long after it was told to is killed."""
 START_S = 60.0
 """A guest that has said nothing for so long is given up; it takes some hundredths of a second."""
-BACKLOG = 128
 INIT = 'if [ $# -gt 0 ]; then "$@" & fi; while :; do sleep 86400; done'
 """The first process where there is SSH: runs the start script beside itself, and collects orphans as a shell does."""
 
@@ -47,7 +50,7 @@ class Container:
         self.spec = spec
         self.isolation = isolation
         """What keeps it apart from others and, where nothing does, why."""
-        self.ssh_host = "127.0.0.1"
+        self.ssh_host = ADDRESS
         self.ssh_port = 0
         """The proxy's address; 0 without SSH."""
         self.direct_ports: Mapping[str, int] = {}
@@ -74,7 +77,7 @@ class Container:
             handed_over.enter_context(theirs)
             container = cls(spec, isolation, await asyncio.open_connection(sock=ours))
             try:
-                _prepare_disk(spec)
+                disk.prepare(spec)
                 orders, sockets = container._arrange(handed_over)
                 parent.fork([theirs, *sockets])
                 handed_over.close()
@@ -89,12 +92,15 @@ class Container:
     def _arrange(self, handed_over: contextlib.ExitStack) -> tuple[Orders, list[socket.socket]]:
         """Opens the instance's ports; what the guest is told, and the sockets that it gets with it."""
         spec = self.spec
-        ssh = [self._listener(spec.faults, handed_over) for _ in range((1 + spec.direct) if spec.ssh else 0)]
-        ports = [port for port, protocol in spec.ports if protocol == "tcp" and not (port == SSH_PORT and spec.ssh)]
-        published = [self._listener(ContainerFaults(), handed_over) for _ in ports]
-        names = [f"{SSH_PORT}/tcp"] * len(ssh[1:]) + [f"{port}/tcp" for port in ports]
-        numbers = [each.getsockname()[1] for each in [*ssh[1:], *published]]
-        self.direct_ports = dict(zip(names, numbers, strict=True))
+        ssh = [self._ssh_listener(handed_over) for _ in range((1 + spec.direct) if spec.ssh else 0)]
+        direct = [Published(SSH_PORT, "tcp", each.getsockname()[1]) for each in ssh[1:]]
+        published = direct + [
+            publish(port, protocol, handed_over, isolated=self.isolation.isolated)
+            for port, protocol in spec.ports
+            if not (spec.ssh and (port, protocol) == (SSH_PORT, "tcp"))
+        ]
+        self.direct_ports = {each.name: each.outside for each in published}
+        forwarded = [(each.inside, each.leads_inside) for each in published if each.leads_inside is not None]
         self.ssh_port = ssh[0].getsockname()[1] if ssh else 0
         served = [] if spec.faults.ssh_black_hole else ssh
         outward: list[socket.socket] = []
@@ -103,7 +109,7 @@ class Container:
             outward.append(handed_over.enter_context(self._egress.inner))
         path = tools.search_path(spec)
         own = {"HOME": str(spec.directory / "home"), "PATH": path, "USER": _user()}
-        told = {f"VAST_TCP_PORT_{name.partition('/')[0]}": str(port) for name, port in self.direct_ports.items()}
+        told = {each.variable: str(each.outside) for each in published}
         orders = Orders(
             instance_id=spec.instance_id,
             directory=str(spec.directory),
@@ -113,20 +119,22 @@ class Container:
             user=_user(),
             how=self.isolation.how,
             ssh_listeners=len(served),
-            published=ports,
+            published=[port for port, _ in forwarded],
             egress=bool(outward),
             ways_out=ways_out(os.environ, isolated=self.isolation.isolated) if spec.network else {},
             market_port=urlsplit(spec.market_url).port or 80,
             market_socket=str(spec.market_socket),
+            host_name=spec.host_name,
             faults=spec.faults,
         )
-        return orders, [*served, *published, *outward]
+        return orders, [*served, *(each for _, each in forwarded), *outward]
 
-    def _listener(self, faults: ContainerFaults, handed_over: contextlib.ExitStack) -> socket.socket:
+    def _ssh_listener(self, handed_over: contextlib.ExitStack) -> socket.socket:
         """A port on this machine's loopback: bound here, where clients are; served by the guest."""
+        faults = self.spec.faults
         listener = socket.socket()
         (self._held if faults.ssh_black_hole else handed_over).enter_context(listener)
-        listener.bind((self.ssh_host, 0))
+        listener.bind((ADDRESS, 0))
         if faults.ssh_black_hole:
             # Linux drops what would connect to a listener whose queue is full, and so the client waits for nothing.
             listener.listen(0)
@@ -172,11 +180,12 @@ class Container:
 
     def add_key(self, line: str) -> None:
         """Lets the owner of a public key log in, from the next login on."""
-        _write_keys(self.spec.directory, [*_read_keys(self.spec.directory), line.strip()])
+        disk.write_keys(self.spec.directory, [*disk.read_keys(self.spec.directory), line.strip()])
 
     def remove_key(self, line: str) -> None:
         """Takes a public key away; who is logged in stays so."""
-        _write_keys(self.spec.directory, [key for key in _read_keys(self.spec.directory) if key != line.strip()])
+        kept = [key for key in disk.read_keys(self.spec.directory) if key != line.strip()]
+        disk.write_keys(self.spec.directory, kept)
 
     async def wait(self) -> int:
         """Waits until its first process has ended; the exit code, negative for a signal (-9 also after a stop)."""
@@ -213,12 +222,7 @@ class Container:
 
     def disk_usage_gb(self) -> float:
         """What its disk holds, in GB of 10⁹ bytes."""
-        total = 0
-        for folder, _, files in os.walk(self.spec.directory):
-            for name in files:
-                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                    total += (Path(folder) / name).lstat().st_blocks * 512
-        return total / 1e9
+        return disk.usage_gb(self.spec.directory)
 
 
 def _user() -> str:
@@ -228,29 +232,10 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _prepare_disk(spec: ContainerSpec) -> None:
-    home = spec.directory / "home"
-    (home / ".ssh").mkdir(parents=True, exist_ok=True)
-    spec.directory.chmod(0o700)
-    known = _read_keys(spec.directory)
-    _write_keys(spec.directory, [*known, *(key for key in spec.authorized_keys if key not in known)])
-    link = home / ".ssh" / "authorized_keys"
-    if not link.is_symlink() and not link.exists():
-        link.symlink_to("../../authorized_keys")
-    profile = home / ".profile"
-    if not profile.exists():  # login shells read the system's profile first, which sets PATH anew
-        profile.write_text(f'PATH="{":".join([*tools.in_front(spec), "$PATH"])}"\n')
-    if spec.ssh and spec.onstart:
-        script = home / "onstart.sh"
-        script.write_text(spec.onstart)
-        script.chmod(0o700)
-    tools.install(spec)
-
-
 def _init(spec: ContainerSpec) -> list[str]:
     if not spec.ssh:
         return ["/bin/sh", "-c", spec.command]
-    script = str(spec.directory / "home" / "onstart.sh")
+    script = str(disk.start_script(spec))
     if not spec.onstart or spec.faults.onstart_never_runs:
         start = []
     elif spec.onstart.startswith("#!"):
@@ -258,18 +243,3 @@ def _init(spec: ContainerSpec) -> list[str]:
     else:
         start = [shutil.which("bash") or "/bin/sh", script]
     return ["/bin/sh", "-c", INIT, "init", *start]
-
-
-def _read_keys(directory: Path) -> list[str]:
-    try:
-        return [line.strip() for line in (directory / "authorized_keys").read_text().splitlines() if line.strip()]
-    except FileNotFoundError:
-        return []
-
-
-def _write_keys(directory: Path, lines: list[str]) -> None:
-    """Replaces the file as a whole: a login may be reading it."""
-    fresh = directory / "authorized_keys.new"
-    fresh.write_text("".join(f"{line}\n" for line in dict.fromkeys(lines)))
-    fresh.chmod(0o600)
-    fresh.replace(directory / "authorized_keys")

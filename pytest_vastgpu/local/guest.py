@@ -32,6 +32,7 @@ import asyncssh
 from pytest_vastgpu.local import isolation
 from pytest_vastgpu.local.commands import Children
 from pytest_vastgpu.local.commands import Site
+from pytest_vastgpu.local.datagrams import Forwarding
 from pytest_vastgpu.local.processes import descendants
 from pytest_vastgpu.local.relay import relay_to
 from pytest_vastgpu.local.relay import splice
@@ -39,6 +40,7 @@ from pytest_vastgpu.local.spec import Orders
 from pytest_vastgpu.local.sshd import Gate
 
 SETTINGS = Path("/etc/environment")
+HOSTS = Path("/etc/hosts")
 FULL_DISK_BYTES = 1 << 20
 MOST_SOCKETS = 253
 """Linux passes at most so many descriptors in one message."""
@@ -81,9 +83,19 @@ class Guest:
             self._settings = self._directory / "environment"
             self._settings.touch()
             isolation.bind(self._settings, SETTINGS)
+        if self._isolated and self._orders.host_name:
+            self._take_host_name(self._orders.host_name)
         if self._orders.faults.disk_full:
             self._fill_disk()
         os.chdir(self._home)
+
+    def _take_host_name(self, name: str) -> None:
+        """As Docker does: also among the hosts, so that it leads here."""
+        socket.sethostname(name)
+        if HOSTS.is_file():
+            own = self._directory / "hosts"
+            own.write_text(f"{HOSTS.read_text()}\n127.0.0.1\t{name}\n")
+            isolation.bind(own, HOSTS)
 
     def _fill_disk(self) -> None:
         full = self._directory / "full"
@@ -156,9 +168,13 @@ class Guest:
 
     async def _listen(self) -> dict[str, str]:
         """Opens what leads into the instance and out of it; the variables that tell of the way out."""
-        for port, listener in zip(self._orders.published, self._published, strict=True):
+        for port, opened in zip(self._orders.published, self._published, strict=True):
+            if opened.type == socket.SOCK_DGRAM:
+                forwarding = functools.partial(Forwarding, port)
+                await asyncio.get_running_loop().create_datagram_endpoint(forwarding, sock=opened)
+                continue
             connect = functools.partial(asyncio.open_connection, "127.0.0.1", port)
-            await asyncio.start_server(relay_to(connect), sock=listener)
+            await asyncio.start_server(relay_to(connect), sock=opened)
         exit_port = 0
         if self._isolated:
             to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._orders.market_socket)

@@ -125,6 +125,7 @@ def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpe
         ssh=order.ssh,
         direct=order.direct,
         ports=order.ports,
+        host_name=order.host_name,
         market_url=site.url,
         market_socket=site.socket,
         gpus=gpus,

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pytest_vastgpu.local import flags
 from pytest_vastgpu.local.refusal import invalid
 
 _LONGEST_LABEL = 256
 _LONGEST_IMAGE = 1024
-_MOST_PORTS = 64
-_MOST_ENV_BYTES = 32 * 1024
 _LEAST_BID = 0.001
 _MOST_BID = 128.0
-_DEFAULT_DISK_GB = 8.0
-_PORT = re.compile(r"-p\s+(?:[\d.]+:)?(?:(\d+):)?(\d+)(?:/(tcp|udp))?")
-_FLAG = re.compile(r"-\w|--\w")
-_NAME = re.compile(r"[A-Za-z_]\w*")
+LEAST_DISK_GB = 8.0
+"""The smallest disk that can be rented, and what a create that names none gets."""
+_JUPYTER_PORT = 8080
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,11 @@ class Order:
     runtype: str
     """As the API reports it: ``ssh_direc ssh_proxy``, ``ssh_proxy``, ``args`` …"""
     environment: Mapping[str, str]
-    env_pairs: tuple[tuple[str, str], ...]
+    env_pairs: flags.Pairs
     """The ``env`` object as it came, ports and flags included."""
-    ports: tuple[tuple[int, str], ...]
+    ports: tuple[flags.Port, ...]
+    host_name: str
+    """Empty: the machine's."""
     onstart: str
     args: tuple[str, ...]
     bid_usd_h: float | None
@@ -70,7 +69,7 @@ def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Ord
     if label is not None and (not isinstance(label, str) or len(label) > _LONGEST_LABEL):
         raise invalid("label_too_long")
     args = _args(wanted)
-    pairs = _env_pairs(wanted.get("env"))
+    pairs = flags.pairs(wanted.get("env"))
     bid = wanted.get("price")
     if bid is not None and _number("price", bid) < _LEAST_BID:
         raise invalid(f"Please set a bid price >= {_LEAST_BID:g}.")
@@ -78,19 +77,23 @@ def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Ord
         raise invalid(f"Please set a bid price <= {_MOST_BID:g}.")
     if body.get("runtype") and body.get("use_ssh"):
         raise invalid("runtype and use_ssh cannot both be set")
-    disk = wanted.get("disk")
+    disk_gb = LEAST_DISK_GB if wanted.get("disk") is None else _number("disk", wanted["disk"])
+    if disk_gb < LEAST_DISK_GB:
+        raise invalid(f"'disk' must be at least {LEAST_DISK_GB:g} GB, not {disk_gb:g}")
+    runtype = _runtype(wanted.get("runtype"), args)
     target = wanted.get("target_state") or "running"
     if not isinstance(target, str) or target not in {"running", "stopped"}:
         raise invalid("Invalid target state")
     cancel = wanted.get("cancel_unavail")
     return Order(
         image=image.strip(),
-        disk_gb=_DEFAULT_DISK_GB if disk is None else _number("disk", disk),
+        disk_gb=disk_gb,
         label=label,
-        runtype=_runtype(wanted.get("runtype"), args),
-        environment={name: value for name, value in pairs if _NAME.fullmatch(name)},
+        runtype=runtype,
+        environment=flags.variables(pairs),
         env_pairs=pairs,
-        ports=_ports(pairs),
+        ports=_ports(pairs, runtype),
+        host_name=flags.host_name(pairs),
         onstart=str(wanted.get("onstart") or ""),
         args=args,
         bid_usd_h=None if bid is None else _number("price", bid),
@@ -107,10 +110,12 @@ def entrypoint(order: Order, images: Mapping[str, str]) -> str | None:
     """
     name = order.image.partition("@")[0]
     known = next((line for pattern, line in images.items() if fnmatchcase(name, pattern)), None)
-    if known is None:
+    # In this run type the official client sends --entrypoint as onstart. Where that is a program and its arguments are
+    # there, the image's own entrypoint need not be known.
+    replaced = order.onstart if order.args and len(order.onstart.split()) == 1 else ""
+    if known is None and not replaced:
         return None
-    # In this run type the official client sends --entrypoint as onstart.
-    return " ".join([order.onstart or known, shlex.join(order.args)]).strip()
+    return " ".join([order.onstart or known or "", shlex.join(order.args)]).strip()
 
 
 def _with_template(body: Mapping[str, Any], templates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -121,7 +126,7 @@ def _with_template(body: Mapping[str, Any], templates: Mapping[str, Mapping[str,
     if not isinstance(named, str) or named not in templates:
         raise invalid(f"Template {named} not found")
     template = templates[named]
-    env = dict(_env_pairs(template.get("env"))) | dict(_env_pairs(given.get("env")))
+    env = dict(flags.pairs(template.get("env"))) | dict(flags.pairs(given.get("env")))
     scalars = {name: template.get(name) for name in ("image", "onstart", "runtype", "args_str")}
     return {**{name: value for name, value in scalars.items() if value}, **given, "env": env}
 
@@ -149,58 +154,14 @@ def _args(wanted: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(args, list):
         return tuple(str(each) for each in args)
     text = wanted.get("args_str") or (args if isinstance(args, str) else "")
-    return _words("args", str(text))
+    return flags.words("args", str(text))
 
 
-def _words(field: str, text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise invalid(f"'{field}': {error}") from error
-
-
-def _env_pairs(env: object) -> tuple[tuple[str, str], ...]:
-    """From the documented object, or from Docker's flags in one text."""
-    if env is None:
-        return ()
-    if isinstance(env, str):
-        return tuple(_env_flags(_words("env", env)))
-    if not isinstance(env, dict) or not all(isinstance(value, (str, int, float)) for value in env.values()):
-        raise invalid("'env' must be an object of strings")
-    pairs = tuple((str(name), str(value)) for name, value in env.items())
-    if sum(len(name.encode()) + len(value.encode()) for name, value in pairs) > _MOST_ENV_BYTES:
-        raise invalid("'env' is too large")
-    return pairs
-
-
-def _env_flags(words: tuple[str, ...]) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    each = iter(words)
-    for flag in each:
-        value = next(each, "")
-        if flag in {"-e", "--env"}:
-            name, _, text = value.partition("=")
-            pairs.append((name, text))
-        elif flag in {"-p", "--publish"}:
-            pairs.append((f"-p {value}", "1"))
-        elif _FLAG.match(flag):
-            pairs.append((flag, value))
-    return pairs
-
-
-def _ports(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[int, str], ...]:
-    ports: dict[tuple[int, str], None] = {}
-    for name, _ in pairs:
-        if not name.startswith("-p"):
-            continue
-        found = _PORT.fullmatch(name.strip())
-        # From 70000 on, a number asks for a port that is the same inside and outside; any will do here.
-        if found is None or not 0 < int(found.group(2)) < 80000:
-            raise invalid(f"'env': {name!r} is not a port: -p 8000:8000")
-        ports[int(found.group(2)), found.group(3) or "tcp"] = None
-    if len(ports) > _MOST_PORTS:
-        raise invalid(f"'env': more than {_MOST_PORTS} ports")
-    return tuple(port for port in ports if port[0] < 65536)
+def _ports(pairs: flags.Pairs, runtype: str) -> tuple[flags.Port, ...]:
+    """What is asked for, and what Vast adds for its own Jupyter, of which there is none here."""
+    asked = flags.ports(pairs)
+    own = ((_JUPYTER_PORT, "tcp"),) if "jupyter_direc" in runtype.split() else ()
+    return (*asked, *(port for port in own if port not in asked))
 
 
 def _number(field: str, value: object) -> float:

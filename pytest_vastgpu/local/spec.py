@@ -65,7 +65,7 @@ class ContainerSpec:
     direct: bool
     """Whether 22/tcp is published besides the proxy's port."""
     ports: tuple[tuple[int, str], ...]
-    """Container ports to publish, with their protocol (only ``tcp``)."""
+    """Container ports to publish, with their protocol, ``tcp`` or ``udp``; from 70000 on, identity ports."""
     market_url: str
     """The market's URL, ``http://127.0.0.1:PORT``; it is valid inside too."""
     market_socket: Path
@@ -74,6 +74,8 @@ class ContainerSpec:
     """Simulated devices; none means this machine's own devices, as they are."""
     network: bool
     """Whether it may reach out as this machine's user can."""
+    host_name: str = ""
+    """Empty: this machine's. Needs isolation; elsewhere it stays this machine's."""
     faults: ContainerFaults = field(default_factory=ContainerFaults)
 
 
@@ -93,13 +95,14 @@ class Orders:
     ssh_listeners: int
     """The first so many sockets are the SSH server's."""
     published: list[int]
-    """Then one socket for each of these container ports."""
+    """Then one socket for each of these container ports, of the kind of its protocol."""
     egress: bool
     """Whether the last socket takes connections that want to go out."""
     ways_out: dict[str, str]
     """Variables that tell how to get out, with ``{port}`` for the port inside that leads there."""
     market_port: int
     market_socket: str
+    host_name: str
     faults: ContainerFaults
 
     def line(self) -> bytes:

@@ -30,16 +30,23 @@ def install(spec: ContainerSpec) -> None:
         _link_others(spec.faults.tools_missing, spec.directory / _KEPT)
 
 
-def in_front(spec: ContainerSpec) -> list[str]:
-    """The directories that come before the system's own in its ``PATH``."""
-    own = smi.needed(spec.gpus, spec.faults) or spec.faults.server
-    return [*([str(spec.directory / _OWN)] if own else []), *([] if spec.faults.tools_missing else [_beside_python()])]
-
-
 def search_path(spec: ContainerSpec) -> str:
     """``PATH`` of every process of the instance."""
-    rest = str(spec.directory / _KEPT) if spec.faults.tools_missing else _SYSTEM
-    return os.pathsep.join([*in_front(spec), rest])
+    if spec.faults.tools_missing:
+        return os.pathsep.join([*_own(spec), str(spec.directory / _KEPT)])
+    return os.pathsep.join([*_own(spec), _beside_python(), _SYSTEM])
+
+
+def login_path(spec: ContainerSpec) -> str:
+    """``PATH`` for a login shell's profile, in its words: the system's profile has set one anew before."""
+    if spec.faults.tools_missing:
+        return search_path(spec)
+    return os.pathsep.join([*_own(spec), _beside_python(), "$PATH"])
+
+
+def _own(spec: ContainerSpec) -> list[str]:
+    needed = smi.needed(spec.gpus, spec.faults) or spec.faults.server
+    return [str(spec.directory / _OWN)] if needed else []
 
 
 def _beside_python() -> str:

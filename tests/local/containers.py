@@ -146,7 +146,7 @@ def get(port: int) -> bytes:
             with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
                 connection.sendall(b"GET /who HTTP/1.0\r\n\r\n")
                 answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        except ConnectionResetError:
+        except (ConnectionResetError, ConnectionRefusedError):
             answer = b""
         if answer:
             return answer

@@ -51,7 +51,7 @@ def stopped(api: Api, **body: object) -> int:
 
 def test_an_instance_from_create_to_destroy(api: Api) -> None:
     instance_id = api.rent(
-        1, label="mine", runtype="ssh_direct", env={"FOO": "bar", "-p 8000:8000": "1"}, onstart="echo up $FOO", disk=1
+        1, label="mine", runtype="ssh_direct", env={"FOO": "bar", "-p 8000:8000": "1"}, onstart="echo up $FOO", disk=8
     )
     row = api.becomes(instance_id, actual_status="running")
     assert (row["label"], row["intended_status"], row["cur_state"]) == ("mine", "running", "running")
@@ -152,6 +152,7 @@ def test_a_start_waits_for_who_has_the_gpus_and_then_happens(api: Api) -> None:
         ({"env": {"-p eighty": "1"}}, "is not a port"),
         ({"env": {f"-p {port}:{port}": "1" for port in range(1000, 1065)}}, "more than 64 ports"),
         ({"disk": "much"}, "'disk' must be a number"),
+        ({"disk": 7.9}, "'disk' must be at least 8 GB"),
         ({"disk": 10**6}, "more than the machine's"),
         ({"price": 0.0001}, "bid price >= 0.001"),
         ({"price": 0.01}, "bid price >= 0.15"),

@@ -48,7 +48,7 @@ def pytest_vastgpu_adapters():
 
 @pytest.fixture
 def vast_workload():
-    workload = vllm({model!r}, *{args!r}, gpus=0, disk_gb=4, image_gb=0, warmup_s=240, env={env!r})
+    workload = vllm({model!r}, *{args!r}, gpus=0, disk_gb=8, image_gb=0, warmup_s=240, env={env!r})
     return dataclasses.replace(workload, adapter="disturbed") if {before!r} else workload
 """
 WORKLOAD = "workload_fatal: "
