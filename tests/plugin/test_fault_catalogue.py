@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.lifecycle import boot
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import destroy
 from pytest_vastgpu.lifecycle import link
 from pytest_vastgpu.lifecycle import ourselves
+from pytest_vastgpu.lifecycle import pace
 from pytest_vastgpu.local.faults import catalogue
 from pytest_vastgpu.market import wire
 from pytest_vastgpu.model import MachineRecord
@@ -163,8 +163,10 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         (decide, "KEY_GRACE_S", 3.0),
         (decide, "KEY_ATTACH_AGAIN_S", 0.2),
         (link, "CONNECT_TIMEOUT_S", 1.0),
-        (boot, "POLL_S", 0.1),
-        (boot, "KNOCK_S", 0.1),
+        (pace, "LOOK_LEAST_S", 0.1),
+        (pace, "LOOK_MOST_S", 0.1),
+        (pace, "REFUSED_KEY_S", 0.1),
+        (pace, "REFUSED_KEY_MOST_S", 0.1),
         (destroy, "_PAUSE_S", 0.1),
         (wire, "_FIRST_PAUSE_S", 0.05),
     ):
