@@ -1,0 +1,113 @@
+"""Which test cost what: an instance's price by the second, shared by the tests that used it just then. Pure.
+
+Times are seconds on the monotonic clock, money is exact: decimal USD down to a billionth, so that the shares of the
+tests and the overhead of an instance add up to its cost to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from decimal import ROUND_HALF_EVEN
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+_SMALLEST = Decimal("1e-9")
+"""USD; a thousandth of a second of a cheap instance is a hundred times as much."""
+
+
+class Use(NamedTuple):
+    """A test had an instance in use."""
+
+    test: str
+    """The test's node id."""
+    label: str
+    """The instance's label."""
+    start: float
+    end: float
+    """Infinite while it goes on."""
+
+
+class Bill(NamedTuple):
+    """What an instance costs, at most: its price from create on until it is verified gone, and the transfer."""
+
+    label: str
+    usd_h: float
+    transfer_usd: float
+    since: float
+    until: float
+    """When it was seen to be gone; now, while it is not."""
+
+    @property
+    def cost_usd(self) -> float:
+        """USD in all."""
+        return self.usd_h * (self.until - self.since) / 3600 + self.transfer_usd
+
+
+@dataclass(frozen=True)
+class Shares:
+    """An instance's cost, divided up."""
+
+    cost: Decimal
+    """USD in all: the sum of everything below."""
+    tests: Mapping[str, Decimal] = field(default_factory=dict)
+    """USD by node id."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each of these tests had the instance in use, alone or with others."""
+
+    @property
+    def overhead(self) -> Decimal:
+        """USD of what no test had in use: boot, waiting, the end, and the transfer."""
+        return self.cost - sum(self.tests.values(), Decimal(0))
+
+
+def shares(bill: Bill, uses: Iterable[Use]) -> Shares:
+    """Divide an instance's cost up: each moment's price among the tests that use it in that moment.
+
+    :param uses: Of this instance or of any other.
+    """
+    cost = money(bill.cost_usd)
+    changes = sorted(
+        (moment, step, use.test)
+        for use in uses
+        if use.label == bill.label and max(use.start, bill.since) < min(use.end, bill.until)
+        for moment, step in ((max(use.start, bill.since), 1), (min(use.end, bill.until), -1))
+    )
+    parts: dict[str, Fraction] = {}
+    seconds: dict[str, float] = {}
+    active: Counter[str] = Counter()  # a test may hold it twice
+    before = 0.0
+    for moment, step, test in changes:
+        for user in active:
+            parts[user] = parts.get(user, Fraction(0)) + (Fraction(moment) - Fraction(before)) / len(active)
+            seconds[user] = seconds.get(user, 0.0) + moment - before
+        active[test] += step
+        if not active[test]:
+            del active[test]
+        before = moment
+    # Cut, never rounded up: however many they are, they do not add up to more than there is.
+    usd_s = Fraction(bill.usd_h) / 3600
+    tests = {test: _cut(usd_s * part) for test, part in parts.items()}
+    return Shares(cost, tests, seconds)
+
+
+def by_test(divided: Iterable[Shares]) -> dict[str, Decimal]:
+    """USD of each test over all instances, the dearest first."""
+    sums: dict[str, Decimal] = {}
+    for each in divided:
+        for test, usd in each.tests.items():
+            sums[test] = sums.get(test, Decimal(0)) + usd
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def money(usd: float) -> Decimal:
+    """An amount as it is counted here."""
+    return Decimal(usd).quantize(_SMALLEST, ROUND_HALF_EVEN)
+
+
+def _cut(usd: Fraction) -> Decimal:
+    return Decimal(int(usd / Fraction(_SMALLEST))) * _SMALLEST
