@@ -22,6 +22,7 @@ from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.budget import beyond_budget
 from pytest_vastgpu.lifecycle.budget import too_dear
+from pytest_vastgpu.lifecycle.costs import Bill
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.ledger import Ledger
@@ -106,7 +107,7 @@ class Rental:
         self._failed: Attempt | None = None
         self._secrets = artifacts.secrets_of(workload, **{"instance key": self.api_key, "VAST_API_KEY": tools.api_key})
         self.unsettled = False
-        self._destroyed_cost = -1.0
+        self._gone_at: float | None = None
         self._destroy_lock = threading.Lock()
 
     # -------------------------------------------------------------------- use
@@ -128,15 +129,19 @@ class Rental:
 
     @property
     def cost_usd(self) -> float:
+        """What it has cost so far, at most."""
+        return self.bill.cost_usd
+
+    @property
+    def bill(self) -> Bill:
         """What it has cost so far, at most: its price from create on, and the transfer of image and model.
 
         Measured on our own clock, from before the create until it is seen to be gone: never less than the market's.
         """
+        until = self._gone_at or time.monotonic()
         if not (self.instance_id or self.unsettled):
-            return 0.0
-        if self._destroyed_cost >= 0:
-            return self._destroyed_cost
-        return self.price_usd_h * self.age_s / 3600 + transfer_usd(self.offer, self.workload)
+            return Bill(self.label, 0.0, 0.0, until, until)
+        return Bill(self.label, self.price_usd_h, transfer_usd(self.offer, self.workload), self._created, until)
 
     @property
     def price_usd_h(self) -> float:
@@ -209,8 +214,8 @@ class Rental:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
                 destroy(self._tools.client, self.instance_id, wait)
-                self._destroyed_cost = self.cost_usd
-                self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self._destroyed_cost:.4f} USD")
+                self._gone_at = time.monotonic()
+                self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
             self._tools.budget.settle(self.label, self.cost_usd)
 
     def _keep_evidence(self) -> None:
