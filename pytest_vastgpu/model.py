@@ -208,6 +208,10 @@ class Probe:
     name: str
     command: str
     timeout_s: float = 10.0
+    port: int = 0
+    """TCP port of the instance that the answer depends on: run as soon as something listens there, seldom before."""
+    every_s: float = 0.0
+    """Seconds from one start to the next, where a probe is run again and again; 0: as often as makes sense."""
 
 
 @dataclass(frozen=True)

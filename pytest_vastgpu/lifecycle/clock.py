@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -40,26 +41,36 @@ class Patience:
     """Waits until told to stop. One for each piece of work that may be called off."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
+        self._stopped = False
+        self._changed = threading.Condition()
 
     def cancel(self) -> None:
         """End all waiting, now and from now on."""
-        self._stop.set()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def nudge(self) -> None:
+        """Make all who wait for something look whether it has come."""
+        with self._changed:
+            self._changed.notify_all()
 
     @property
     def cancelled(self) -> bool:
         """Whether :meth:`cancel` was called."""
-        return self._stop.is_set()
+        return self._stopped
 
     def check(self) -> None:
         """:raises Cancelled: if it was called off."""
         if self.cancelled:
             raise Cancelled
 
-    def wait(self, seconds: float) -> None:
-        """Wait that long.
+    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait that long, or until something has come of which :meth:`nudge` tells.
 
+        :param until: Whether it has come; must be quick.
         :raises Cancelled: as soon as it is called off.
         """
-        if self._stop.wait(seconds):
-            raise Cancelled
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or until(), seconds)
+        self.check()
