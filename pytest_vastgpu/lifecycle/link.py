@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh.connection import Connection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import AddressFailure
 from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
 
@@ -30,17 +32,23 @@ class Link:
         self._pin = HostKeyPin()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._closed = False
 
     def connection(self) -> Connection:
         """The living connection; connects where there is none.
 
-        :raises pytest_vastgpu.ssh.login.ConnectFailed: if no address lets us in.
+        :raises pytest_vastgpu.ssh.login.ConnectFailed: if no address lets us in, or the link was closed.
         """
         with self._lock:
+            if self._closed:
+                raise self._over()
             if self._connection is None or not self._connection.alive:
                 if self._connection is not None:
                     self._connection.close()
                 self._connection = connect(self._addresses, self._key, self._pin, timeout_s=CONNECT_TIMEOUT_S)
+                if self._closed:  # meanwhile
+                    self._connection.close()
+                    raise self._over()
             return self._connection
 
     def connection_if_any(self) -> Connection | None:
@@ -55,17 +63,20 @@ class Link:
         connection = self._connection
         return connection if connection is not None and connection.alive else None
 
-    def run(self, command: str, timeout_s: float) -> ProbeResult:
+    def run(self, command: str, timeout_s: float, *, spare: bool = False) -> ProbeResult:
         """Run a command on the instance. See :meth:`Connection.run`."""
-        return self.connection().run(command, timeout_s=timeout_s)
+        return self.connection().run(command, timeout_s=timeout_s, spare=spare)
 
     def probe_all(self, probes: Sequence[Probe], env: Mapping[str, str]) -> dict[str, ProbeResult]:
         """Run several probes at once over the one connection. See :meth:`Connection.probe_all`."""
         return self.connection().probe_all(probes, env)
 
     def close(self) -> None:
-        """Close the connection; it can be opened again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        """Close the connection for good. Does not wait for one that is being made: its maker closes it."""
+        self._closed = True
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+
+    def _over(self) -> ConnectFailed:
+        return ConnectFailed([AddressFailure(self._addresses[0], ProbeFailure.TRANSPORT, "the link was closed")])

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 OUTPUT_LIMIT = 8 << 20
 """Bytes kept of each of stdout and stderr; of more, the middle is left out."""
 _SESSIONS = 8
-"""Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; the rest is for killing."""
+"""Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; one is spare, one for killing."""
 _RETRY_S = 0.02
 _KILL_LIMIT_S = 2.0
 _LAST_WORDS_S = 0.1
@@ -103,6 +103,7 @@ class Connection:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         name: str = "command",
+        spare: bool = False,
     ) -> ProbeResult:
         """Run a command and wait for its end. What goes wrong on the way is in the result, never raised.
 
@@ -110,6 +111,7 @@ class Connection:
         its children; the result holds what it had printed.
 
         :param env: Environment for the command; goes through stdin, so that no process list shows it.
+        :param spare: Use the session that is kept free for the one caller who can never wait for others to end.
         :raises ValueError: ``command`` or ``env`` cannot be put into a shell's words.
         """
         line, preface = shell_line(command, env or {})
@@ -122,7 +124,7 @@ class Connection:
 
         end, why = execution.End(None), ""
         try:
-            with self.session(deadline) as channel:
+            with self._open_session(deadline) if spare else self.session(deadline) as channel:
                 execution.start(channel, line, max(0.001, deadline - time.monotonic()))
                 end = execution.pump(channel, on_stdout, err.feed, stdin=preface + stdin, deadline=deadline)
                 if end.timed_out:
@@ -188,7 +190,8 @@ class Connection:
         """Run a command that lives long and hand over each line of its stdout the moment it arrives.
 
         Both functions are called in one thread of the stream's own. Each stream takes one of the connection's few
-        sessions for as long as it lives, so one that reports on many things is better than many.
+        sessions for as long as it lives, so one that reports on many things is better than many. The command's stdin
+        stays open as long as the stream does: its end tells a command that nobody listens any more.
 
         :param on_end: Called once, after the last line, with the exit code, or None where the command was not run, was
             stopped by us, or the connection broke.
