@@ -145,7 +145,7 @@ async def add_template(exchange: Exchange) -> object:
 
 
 async def change_template(exchange: Exchange) -> object:
-    """``PUT /template/``: the one with this ``hash_id``, which gets another hash."""
+    """``PUT /template/``, also of version 1: the one with this ``hash_id``, which gets another hash."""
     old = exchange.market.templates.pop(str(exchange.object.get("hash_id")), None)
     if old is None:
         raise Refusal(404, "no_such_template", "Template not found")
@@ -202,6 +202,7 @@ ENDPOINTS = (
     Endpoint("templates", "GET", "/api/v0/template", list_templates),
     Endpoint("templates", "POST", "/api/v0/template", add_template),
     Endpoint("templates", "PUT", "/api/v0/template", change_template),
+    Endpoint("templates", "PUT", "/api/v1/template", change_template),
     Endpoint("templates", "DELETE", "/api/v0/template", delete_template),
     Endpoint("report", "PUT", "/api/v0/machines/{machine_id}/report", report),
     Endpoint("market_status", "GET", "/_market/status", market_status, Access.ACCOUNT),

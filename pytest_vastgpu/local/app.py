@@ -25,6 +25,7 @@ from starlette.types import Send
 
 from pytest_vastgpu.local import api_account
 from pytest_vastgpu.local import api_instances
+from pytest_vastgpu.local import api_lists
 from pytest_vastgpu.local import api_offers
 from pytest_vastgpu.local.effects import Reply
 from pytest_vastgpu.local.exchange import Access
@@ -35,7 +36,12 @@ from pytest_vastgpu.local.market import Market
 from pytest_vastgpu.local.refusal import Refusal
 from pytest_vastgpu.local.refusal import not_authorized
 
-ENDPOINTS: tuple[Endpoint, ...] = (*api_offers.ENDPOINTS, *api_instances.ENDPOINTS, *api_account.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *api_offers.ENDPOINTS,
+    *api_lists.ENDPOINTS,
+    *api_instances.ENDPOINTS,
+    *api_account.ENDPOINTS,
+)
 _MOST_BODY = 1 << 20
 
 

@@ -8,6 +8,7 @@
       credit_usd: 100             # what the account may spend
       search_rows_per_day: 20000
       offers_per_search: 64       # one search shows no more
+      list_v0: false              # true: the withdrawn list of instances answers, as for old accounts
       log_delay_s: 0.2            # until a requested log can be fetched
       image_gb: 0                 # what the pull of an image costs in transfer
       seed: 0                     # for stages that are drawn and for generated machines
@@ -98,6 +99,7 @@ class MarketRules:
     credit_usd: float = 100.0
     search_rows_per_day: int = SEARCH_ROWS_PER_DAY
     offers_per_search: int = 64
+    list_v0: bool = False
     log_delay_s: float = 0.2
     image_gb: float = 0.0
     seed: int = 0

@@ -20,6 +20,8 @@ from pytest_vastgpu.local.fleet import Host
 from pytest_vastgpu.local.offers import Row
 from pytest_vastgpu.local.offers import machine_row
 from pytest_vastgpu.local.order import Order
+from pytest_vastgpu.local.prepay import Prepayment
+from pytest_vastgpu.local.prepay import prepayment
 
 _MEASURE_S = 2.0
 """A disk is measured no more often."""
@@ -38,7 +40,8 @@ class Instance:
     """The restricted key that it finds in its own environment."""
     label: str
     rates: Rates
-    gpu_usd_h: float
+    full_gpu_usd_h: float
+    """Without a discount."""
     keys: list[tuple[int, str]] = field(default_factory=list)
     """Ids and lines of the SSH keys that may log in."""
     created_at: float = field(default_factory=time.time)
@@ -48,6 +51,10 @@ class Instance:
     next_state: str = "running"
     status_msg: str = ""
     changes: list[Change] = field(default_factory=list)
+    discount: float = 0.0
+    """For what was paid in beforehand."""
+    covered_usd: float = 0.0
+    """Up to this total, its costs are paid."""
     down_gb: float = 0.0
     container: Container | None = None
     starts: int = 0
@@ -76,8 +83,16 @@ class Instance:
     def reprice(self, bid_usd_h: float) -> None:
         """Another bid, from now on."""
         self.order = replace(self.order, bid_usd_h=bid_usd_h)
-        self.gpu_usd_h = bid_usd_h
+        self.full_gpu_usd_h = bid_usd_h
         self.becomes(self.actual_status)
+
+    def prepay(self, amount_usd: float) -> Prepayment:
+        """Pay in; from now on it may cost less."""
+        bought = prepayment(amount_usd, self.full_gpu_usd_h, self.rates.storage_usd_h)
+        self.covered_usd = max(self.covered_usd, self.bill().total_usd) + amount_usd
+        self.discount = max(self.discount, bought.discount)
+        self.becomes(self.actual_status)
+        return bought
 
     def bill(self, until: float | None = None) -> Bill:
         """What has become due."""
@@ -95,8 +110,23 @@ class Instance:
         return self.intended_status == "running" and self.next_state != "queued"
 
     @property
+    def gpu_usd_h(self) -> float:
+        return self.full_gpu_usd_h * (1 - self.discount)
+
+    @property
+    def paid_in_usd(self) -> float:
+        """What is left of what was paid in."""
+        return max(0.0, self.covered_usd - self.bill().total_usd)
+
+    @property
     def usd_h(self) -> float:
         return self.gpu_usd_h + self.rates.storage_usd_h
+
+
+async def shown(instance: Instance) -> Row:
+    """An instance as the API shows it now."""
+    await instance.measure()
+    return instance_row(instance, time.time())
 
 
 def instance_row(instance: Instance, now: float) -> Row:

@@ -139,7 +139,7 @@ class Market:
                 inet_down_usd_gb=machine.inet_down_usd_gb,
                 inet_up_usd_gb=machine.inet_up_usd_gb,
             ),
-            gpu_usd_h=_on_demand_usd_h(host) if order.bid_usd_h is None else order.bid_usd_h,
+            full_gpu_usd_h=_on_demand_usd_h(host) if order.bid_usd_h is None else order.bid_usd_h,
             keys=self.keyring.all(),
         )
         self.instances[instance.id] = instance
@@ -258,14 +258,15 @@ class Market:
 
     @property
     def credit_usd(self) -> float:
-        """What the account may still spend."""
-        return self.fleet.rules.credit_usd - self.spent_usd
+        """What the account may still spend; what is left of a prepayment comes back with the instance's end."""
+        paid_in = sum(instance.paid_in_usd for instance in self.instances.values())
+        return self.fleet.rules.credit_usd - self.spent_usd - paid_in
 
     async def stop_what_cannot_be_paid(self) -> None:
-        """Stop all instances once the credit is used up."""
+        """Stop all instances once the credit is used up, but for those that are paid."""
         if self.credit_usd <= 0:
             for instance in list(self.instances.values()):
-                if instance.holds_slot:
+                if instance.holds_slot and not instance.paid_in_usd:
                     await self.stop(instance)
 
     def note_call(self, who: str, endpoint: str, status: int, now: float) -> None:

@@ -60,6 +60,10 @@ class Api:
         assert answer.status_code == 200, answer.text
         return int(answer.json()["new_contract"])
 
+    def rent_stopped(self, machine_id: int = 100, **body: object) -> int:
+        """An instance that exists and has no processes."""
+        return self.rent(machine_id, target_state="stopped", **body)
+
     def get(self, instance_id: int) -> httpx.Response:
         return self.http.get(f"/api/v0/instances/{instance_id}/")
 

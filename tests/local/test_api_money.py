@@ -1,0 +1,78 @@
+"""The bill, and the market's accounts."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.local.prepay import prepayment
+from tests.local.api import Api
+
+
+def test_the_bill_follows_the_documented_rules(market: LocalMarket, api: Api) -> None:
+    instance_id = api.rent(100, disk=100, label="billed")
+    api.becomes(instance_id, actual_status="running")
+    rate = api.http.get("/api/v0/users/spend-rate").json()
+    assert rate["gpu_cost_per_hour"] == pytest.approx(0.36)
+    assert rate["container_storage_cost_per_hour"] == pytest.approx(0.1)
+    api.destroy(instance_id)
+    ended = next(each for each in market.status()["ended"] if each["id"] == instance_id)
+    cost, states = ended["cost"], ended["states"]
+    ran = next(state["at"] for state in states if state["state"] == "running")
+    assert cost["gpu_usd"] == pytest.approx((ended["ended_at"] - ran) * 0.36 / 3600)
+    assert cost["storage_usd"] == pytest.approx((ended["ended_at"] - ended["created_at"]) * 0.1 / 3600)
+    assert market.status()["rents_per_label"]["billed"] == 1
+
+
+def test_a_bid_is_what_it_costs(api: Api) -> None:
+    instance_id = api.rent_stopped(price=0.2)
+    row = api.becomes(instance_id)
+    assert (row["is_bid"], row["dph_base"]) == (True, 0.2)
+    assert api.http.put(f"/api/v0/instances/bid_price/{instance_id}/", json={"price": 0.25}).json()["success"]
+    assert api.becomes(instance_id)["dph_base"] == 0.25
+
+
+def test_the_market_counts_calls(market: LocalMarket, api: Api) -> None:
+    def counted() -> int:
+        return sum(
+            each["count"]
+            for each in market.status()["calls"]
+            if (each["endpoint"], each["key"]) == ("spend_rate", "account")
+        )
+
+    before = counted()
+    api.http.get("/api/v0/users/spend-rate/")
+    api.http.get("/api/v0/users/spend-rate")
+    assert counted() == before + 2
+
+
+def test_what_is_paid_in_is_set_aside_lowers_the_price_and_comes_back(api: Api) -> None:
+    def credit() -> float:
+        return float(api.http.get("/api/v0/users/current").json()["credit"])
+
+    def pay(amount: object) -> httpx.Response:
+        return api.http.put(f"/api/v0/instances/prepay/{instance_id}/", json={"amount": amount})
+
+    instance_id = api.rent_stopped(200)
+    per_month = api.becomes(instance_id)["dph_total"] * 720
+    before = credit()
+    few = pay(1.0).json()
+    assert few == {"success": True, "timescale": pytest.approx(1 / per_month), "discount_rate": 0.0}
+    assert credit() == pytest.approx(before - 1)
+    for nothing in (0, -1, "much", None, True):
+        assert pay(nothing).json()["error"] == "invalid_args"
+    assert pay(10_000).json()["error"] == "insufficient_credit"
+    api.destroy(instance_id)
+    assert credit() == pytest.approx(before, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("amount", "discount", "months"),
+    [(10.0, 0.0, 0.1), (100.0, 0.2, 1.25), (300.0, 0.3, 3 / 0.7), (0.0, 0.0, 0.0)],
+)
+def test_the_discount_grows_with_the_months_that_are_paid(amount: float, discount: float, months: float) -> None:
+    bought = prepayment(amount, 100 / 720, 0.0)
+    assert bought.discount == discount
+    assert bought.months == pytest.approx(months)
+    assert prepayment(50.0, 0.0, 0.0).months == 0
