@@ -11,8 +11,8 @@ import time
 import pytest
 
 from pytest_vastgpu.cli import main
+from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.ledger import make_label
-from pytest_vastgpu.lifecycle.run import open_client
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import CreateRequest
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle.destroy import destroy
+from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.ledger import Label
-from pytest_vastgpu.lifecycle.run import open_client
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.options import DEFAULT_URL

@@ -17,20 +17,23 @@ DESTROY_WITHIN_S = 180.0
 """How long a destroy is tried. Gone within 5 to 7 s is usual; outages and rate limits pass within minutes."""
 _LOOKS = 5
 _PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 10.0
 
 
 class NotDestroyed(MarketError):
     """An instance could not be destroyed, or not be seen to be gone: it may go on costing money.
 
     :param instance: Its id, or its label where the market never told the id.
+    :param final: Whether trying again is of no use.
     """
 
-    def __init__(self, instance: int | str, cause: str) -> None:
+    def __init__(self, instance: int | str, cause: str, *, final: bool = False) -> None:
         super().__init__(
             f"instance {instance} could not be destroyed ({cause}); it may go on costing money: "
             f"run `vastgpu destroy {instance}`"
         )
         self.instance = instance
+        self.final = final
 
 
 def destroy(
@@ -38,24 +41,33 @@ def destroy(
 ) -> None:
     """Destroy an instance and see that it is gone; success also where it is gone already.
 
-    A destroy that is answered with success and not done is asked for again.
+    A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
 
     :param wait: Waits that many seconds.
     :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
     """
     deadline = Deadline.after(within_s)
     cause = "no time to ask"
+    pause = _PAUSE_S
     while not deadline.passed:
         try:
             client.destroy(instance_id)
             for _ in range(_LOOKS):
-                if client.show(instance_id) is None:
+                if _is_gone(client, instance_id):
                     return
                 wait(_PAUSE_S)
             cause = "the market said yes and still lists it"
         except (BadApiKey, NotAuthorized) as error:
-            raise NotDestroyed(instance_id, str(error)) from error
+            raise NotDestroyed(instance_id, str(error), final=True) from error
         except MarketError as error:
             cause = str(error)
-            wait(_PAUSE_S)
+            wait(min(pause, deadline.remaining_s))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
     raise NotDestroyed(instance_id, cause)
+
+
+def _is_gone(client: MarketClient, instance_id: int) -> bool:
+    """Asked in two places, since each has been seen to lag behind."""
+    if client.show(instance_id) is not None:
+        return False
+    return all(status.id != instance_id for status in client.list_instances())

@@ -1,0 +1,35 @@
+"""Where runs leave what outlives them, and the market client that all processes of a user share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from pytest_vastgpu.market.client import MarketClient
+from pytest_vastgpu.market.throttle import Throttle
+from pytest_vastgpu.market.throttle import identity
+
+
+def state_dir() -> Path:
+    """Where runs leave their ledgers: ``$XDG_STATE_HOME/pytest-vastgpu`` or its like."""
+    return platformdirs.user_state_path("pytest-vastgpu")
+
+
+def runs_dir() -> Path:
+    """A directory for each run, named by its id."""
+    return state_dir() / "runs"
+
+
+def open_client(
+    url: str, api_key: str, throttle_dir: Path | None = None, wait: Callable[[float], None] = time.sleep
+) -> MarketClient:
+    """A client whose calls are spaced together with those of all processes of this user.
+
+    :param throttle_dir: Where the spacing is noted; None: where all runs of this user note it.
+    :param wait: Waits that many seconds; may raise to call everything off.
+    """
+    throttle = Throttle(throttle_dir or state_dir() / "throttle", identity(url, api_key), wait=wait)
+    return MarketClient(url, api_key, throttle, wait=wait)

@@ -1,0 +1,148 @@
+"""Finding what runs that are over have left on the market: at the start of each run, and in ``vastgpu reap``.
+
+Two proofs count. On this machine: nobody owns the run's directory any more. From anywhere: the end of life in an
+instance's label has passed. An instance without a label of ours, or of a run that may be alive, is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.clock import Cancelled
+from pytest_vastgpu.lifecycle.clock import Patience
+from pytest_vastgpu.lifecycle.destroy import DESTROY_WITHIN_S
+from pytest_vastgpu.lifecycle.destroy import NotDestroyed
+from pytest_vastgpu.lifecycle.destroy import destroy
+from pytest_vastgpu.lifecycle.home import open_client
+from pytest_vastgpu.lifecycle.home import runs_dir
+from pytest_vastgpu.lifecycle.ledger import FILE
+from pytest_vastgpu.lifecycle.ledger import Label
+from pytest_vastgpu.lifecycle.ledger import Record
+from pytest_vastgpu.lifecycle.ledger import read_ledger
+from pytest_vastgpu.lifecycle.ownership import is_owned
+from pytest_vastgpu.lifecycle.ownership import ownership
+from pytest_vastgpu.lifecycle.recover import Due
+from pytest_vastgpu.lifecycle.recover import Recovery
+from pytest_vastgpu.lifecycle.recover import due
+from pytest_vastgpu.lifecycle.recover import recover
+from pytest_vastgpu.market.throttle import identity
+from pytest_vastgpu.reporting.events import Event
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.market.client import MarketClient
+    from pytest_vastgpu.model import InstanceStatus
+    from pytest_vastgpu.reporting.events import EventLog
+
+CLOCKS_S = 60.0
+"""An end of life must be over by so much: the clock that it was written by may differ from ours."""
+
+
+def overdue(listed: Sequence[InstanceStatus], now: float) -> list[InstanceStatus]:
+    """The instances whose label says that they should have ended, whoever rented them. Pure.
+
+    :param now: Epoch seconds.
+    """
+    return [status for status in listed if (label := Label.parse(status.label)) and label.ends_at + CLOCKS_S < now]
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A run on this machine whose owner is dead and which is not done with."""
+
+    directory: Path
+    record: Record
+    due: Due
+
+
+def records(runs: Path) -> Iterator[tuple[Path, Record]]:
+    """Every run that this machine has a ledger of. One that goes away meanwhile is passed over."""
+    for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
+        with contextlib.suppress(OSError):
+            yield directory, read_ledger(directory / FILE)
+
+
+def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[Orphan]:
+    """The runs on this market and account that nobody looks after any more.
+
+    :param market: See :func:`pytest_vastgpu.market.throttle.identity`. Runs elsewhere are left alone.
+    """
+    found = []
+    for directory, record in records(runs):
+        if record.market not in {market, ""}:
+            continue
+        left = due(directory.name, record, listed, time.time())
+        if (left.destroy or left.look_for) and not is_owned(directory):
+            found.append(Orphan(directory, record, left))
+    return found
+
+
+def sweep(
+    client: MarketClient,
+    runs: Path,
+    market: str,
+    *,
+    by: str,
+    wait: Callable[[float], None] = time.sleep,
+    within_s: float = DESTROY_WITHIN_S,
+) -> Recovery:
+    """Destroy what runs that are over have left, verified. Any number may sweep at once.
+
+    Where there is nothing to do it costs one call of the API.
+
+    :param by: Who does it, for the ledgers.
+    :param wait: Waits that many seconds; what it raises goes through.
+    :raises MarketError: if the market cannot be asked what there is.
+    """
+    listed = client.list_instances()
+    swept = Recovery()
+    for orphan in orphans(runs, market, listed):
+        with ownership(orphan.directory) as ours:
+            if ours:  # else somebody else is at it
+                done = recover(orphan.directory, client, by=by, wait=wait, within_s=within_s)
+                swept.destroyed += done.destroyed
+                swept.problems += done.problems
+    for status in overdue(listed, time.time()):
+        if status.id in swept.destroyed:
+            continue
+        try:
+            destroy(client, status.id, wait, within_s)
+        except NotDestroyed as problem:
+            swept.problems.append(str(problem))
+        else:
+            swept.destroyed.append(status.id)
+    return swept
+
+
+@contextmanager
+def sweeping(url: str, api_key: str, events: EventLog) -> Iterator[None]:
+    """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
+    patience = Patience()
+
+    def work() -> None:
+        try:
+            with open_client(url, api_key, wait=patience.wait) as client:
+                swept = sweep(client, runs_dir(), identity(url, api_key), by="sweep", wait=patience.wait)
+        except Cancelled:
+            return
+        except (VastGpuError, OSError) as error:
+            swept = Recovery(problems=[f"what earlier runs have left cannot be looked for: {error}"])
+        for text in (*([swept.told()] if swept.destroyed else []), *swept.problems):
+            events.write(Event("", None, text))
+
+    thread = threading.Thread(target=work, name="vastgpu-sweep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        patience.cancel()
+        thread.join()
