@@ -58,7 +58,9 @@ class Owner:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, *, distributed: bool) -> None:
-        progress = Progress(config, own_thread=distributed)
+        terms = f"this run may cost {settings.budget:g} USD at most (--vast-budget, {settings.sources['budget']})"
+        progress = Progress(config, own_thread=distributed, terms=terms)
+        config.pluginmanager.register(progress, "vastgpu-progress")
         config.add_cleanup(progress.close)
         try:
             self.run = Run.open(settings, os.environ, Hooks(config), progress.tell, progress.pump)

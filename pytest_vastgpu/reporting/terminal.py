@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+from collections.abc import Generator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pytest
-
     from pytest_vastgpu.model import Attempt
     from pytest_vastgpu.reporting.events import Event
 
-_PULSE_S = 0.2
-
 
 class Progress:
-    """One line for each event, live, whatever captures output. Events may come from any thread.
+    """One line for each event, live, whatever captures output and between whatever pytest prints.
 
-    :param own_thread: Print from a thread of its own: in an xdist controller, whose main thread never waits for us.
+    Events may come from any thread. They are printed by the main thread, when it waits for an instance and after each
+    test: only then is nobody's output captured. In an xdist controller, whose main thread never waits for us and runs
+    no tests, a thread of its own prints; a lock keeps it and pytest's reports of tests apart.
+
+    Plugin object: it has to be registered.
+
+    :param own_thread: Whether this is an xdist controller.
+    :param terms: What the run may cost; said at once where there is no header that has said it.
     """
 
-    def __init__(self, config: pytest.Config, *, own_thread: bool) -> None:
+    def __init__(self, config: pytest.Config, *, own_thread: bool, terms: str) -> None:
         self._config = config
-        self._waiting: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._quiet = config.get_verbosity() < 0
+        self._printing = threading.RLock()
+        self._broke_off = False
         self._thread: threading.Thread | None = None
         if own_thread:
             self._thread = threading.Thread(target=self._print_all, name="vastgpu-progress", daemon=True)
             self._thread.start()
+        if self._quiet or config.getoption("no_header", False):
+            self._waiting.put(f"vastgpu: {terms}")
+            self.pump()
 
     def tell(self, event: Event) -> None:
         """Take an event to be printed."""
         if not self._quiet:
-            self._waiting.put(event)
+            self._waiting.put(f"vastgpu {event.text}")
 
     def pump(self) -> None:
         """Print what waits. Called by the main thread; does nothing where a thread of its own prints."""
         if self._thread is None:
             while not self._waiting.empty():
-                event = self._waiting.get()
-                if event is not None:
-                    self._print(event)
+                line = self._waiting.get()
+                if line is not None:
+                    self._print(line)
 
     def close(self) -> None:
         """Print what is left."""
@@ -53,27 +67,55 @@ class Progress:
             self._thread = None
         self.pump()
 
-    def _print_all(self) -> None:
-        while (event := self._waiting.get()) is not None:
-            self._print(event)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, object, object]:
+        """Pytest writes the name of the test's file, or of the test."""
+        with self._printing:
+            self._go_on(nodeid)
+            return (yield)
 
-    def _print(self, event: Event) -> None:
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Pytest writes a dot, or a line."""
+        with self._printing:
+            if report.when == "call" or not report.passed:
+                self._go_on(report.nodeid)
+            return (yield)
+
+    def _print_all(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        reporter = self._reporter()
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         if reporter is None:
             return
-        if capture is None:
-            self._write(reporter, event)
-        else:
-            with capture.global_and_fixture_disabled():
-                self._write(reporter, event)
+        with self._printing, capture.global_and_fixture_disabled() if capture else nullcontext():
+            self._broke_off = self._broke_off or isinstance(reporter.currentfspath, Path)
+            reporter.ensure_newline()
+            writer = self._config.get_terminal_writer()
+            if writer.width_of_current_line:  # the dots of xdist's workers
+                writer.line()
+            reporter.write_line(line)
+            reporter.flush()
 
-    def _write(self, reporter: pytest.TerminalReporter, event: Event) -> None:
-        reporter.ensure_newline()
-        writer = self._config.get_terminal_writer()
-        if writer.width_of_current_line:  # the dots of xdist's workers
-            writer.line()
-        reporter.write_line(f"vastgpu {event.text}")
+    def _go_on(self, nodeid: str) -> None:
+        """Begin a new line of dots with the file's name where a progress line broke the last one off.
+
+        Pytest does so by itself before the next test, after an empty line; the dot of a test during which something
+        was printed would stand there alone.
+        """
+        reporter = self._reporter()
+        if self._broke_off and type(reporter) is pytest.TerminalReporter and reporter.currentfspath is None:
+            path = self._config.rootpath / nodeid.partition("::")[0]
+            reporter.write(f"{os.path.relpath(path, reporter.startpath)} ")
+            reporter.currentfspath = path
+        self._broke_off = False
+
+    def _reporter(self) -> pytest.TerminalReporter | None:
+        reporter: pytest.TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        return reporter
 
 
 def summarise(reporter: pytest.TerminalReporter, attempts: Sequence[Attempt], problems: Sequence[str]) -> None:
