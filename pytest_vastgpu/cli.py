@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_hosts(commands)
     _add_ls(commands)
     _add_destroy(commands)
+    _add_reap(commands)
     _add_local(commands)
     arguments = parser.parse_args(argv)
     try:
@@ -85,15 +86,35 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _add_destroy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("destroy", help="destroy an instance and see that it is gone")
-    parser.add_argument("instance", metavar="ID", help="the instance's id, or its label where the id is not known")
+    parser = commands.add_parser("destroy", help="destroy an instance, or all of a run, and see that they are gone")
+    parser.add_argument(
+        "instance", metavar="ID", nargs="?", help="the instance's id, or its label where the id is not known"
+    )
+    parser.add_argument("--run", metavar="ID", help="every instance of this run")
     parser.set_defaults(handler=_destroy)
 
 
 def _destroy(arguments: argparse.Namespace) -> int:
-    from pytest_vastgpu.lifecycle.commands import destroy_one
+    from pytest_vastgpu.lifecycle.commands import destroy_some
 
-    return destroy_one(arguments)
+    return destroy_some(arguments)
+
+
+def _add_reap(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("reap", help="destroy what runs that are over have left")
+    parser.add_argument(
+        "--dry-run",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="only say what would be destroyed, and why (this is the default)",
+    )
+    parser.set_defaults(handler=_reap)
+
+
+def _reap(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.lifecycle.commands import reap
+
+    return reap(arguments)
 
 
 def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

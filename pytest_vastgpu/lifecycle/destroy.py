@@ -24,12 +24,13 @@ class NotDestroyed(MarketError):
     """An instance could not be destroyed, or not be seen to be gone: it may go on costing money.
 
     :param instance: Its id, or its label where the market never told the id.
+    :param what: What else than this one instance is meant.
     :param final: Whether trying again is of no use.
     """
 
-    def __init__(self, instance: int | str, cause: str, *, final: bool = False) -> None:
+    def __init__(self, instance: int | str, cause: str, *, what: str = "", final: bool = False) -> None:
         super().__init__(
-            f"instance {instance} could not be destroyed ({cause}); it may go on costing money: "
+            f"{what or f'instance {instance}'} could not be destroyed ({cause}); it may go on costing money: "
             f"run `vastgpu destroy {instance}`"
         )
         self.instance = instance
@@ -37,16 +38,17 @@ class NotDestroyed(MarketError):
 
 
 def destroy(
-    client: MarketClient, instance_id: int, wait: Callable[[float], None], within_s: float = DESTROY_WITHIN_S
+    client: MarketClient, instance_id: int, wait: Callable[[float], None], within_s: float | None = None
 ) -> None:
     """Destroy an instance and see that it is gone; success also where it is gone already.
 
     A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
 
     :param wait: Waits that many seconds.
+    :param within_s: None: :data:`DESTROY_WITHIN_S`.
     :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
     """
-    deadline = Deadline.after(within_s)
+    deadline = Deadline.after(DESTROY_WITHIN_S if within_s is None else within_s)
     cause = "no time to ask"
     pause = _PAUSE_S
     while not deadline.passed:

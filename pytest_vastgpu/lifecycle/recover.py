@@ -151,7 +151,7 @@ class _Recovering:
         try:
             listed = self.client.list_instances()
         except MarketError as error:
-            problems.append(_resists(f"--run {self.run_id}", error))
+            problems.append(_resists(f"--run {self.run_id}", error, f"what run {self.run_id} has left"))
         now = time.time()
         record = read_ledger(self.ledger.path)
         found = due(self.run_id, record, listed, now)
@@ -191,5 +191,5 @@ class _Recovering:
         return None
 
 
-def _resists(what: int | str, error: MarketError) -> NotDestroyed:
-    return NotDestroyed(what, str(error), final=isinstance(error, (BadApiKey, NotAuthorized)))
+def _resists(instance: int | str, error: MarketError, what: str = "") -> NotDestroyed:
+    return NotDestroyed(instance, str(error), what=what, final=isinstance(error, (BadApiKey, NotAuthorized)))

@@ -86,6 +86,32 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
     return found
 
 
+def would(listed: Sequence[InstanceStatus], runs: Path, market: str) -> list[str]:
+    """What a sweep would destroy, and why, a line for each instance or attempt.
+
+    :param listed: All instances of the account.
+    :param market: See :func:`orphans`.
+    """
+    shown = {status.id: status for status in listed}
+    reasons = {}
+    for orphan in orphans(runs, market, listed):
+        why = f"its run {orphan.directory.name} is over (process {orphan.record.pid or 'unknown'} is dead)"
+        for entry in orphan.due.destroy:
+            reasons[entry.label] = f"{_described(entry.instance_id, shown.get(entry.instance_id))}: {why}"
+        for entry in orphan.due.look_for:
+            reasons[entry.label] = f"what attempt {entry.label} may have rented, whose create was never answered: {why}"
+    for status in overdue(listed, time.time()):
+        label = Label.parse(status.label)
+        if label and status.label not in reasons:
+            minutes = (time.time() - label.ends_at) / 60
+            reasons[status.label] = f"{_described(status.id, status)}: its end of life was {minutes:.0f} min ago"
+    return list(reasons.values())
+
+
+def _described(instance_id: int, status: InstanceStatus | None) -> str:
+    return f"instance {instance_id}" + (f" ({status.price_usd_h:.3f} USD/h)" if status else "")
+
+
 def sweep(
     client: MarketClient,
     runs: Path,
