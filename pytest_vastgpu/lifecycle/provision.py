@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.reporting.events import Event
@@ -41,8 +43,8 @@ class Provisioner:
     """Finds machines for workloads and brings them up. Any thread may use it; it holds no lock while waiting."""
 
     tools: Tools
-    find: Callable[[Workload, frozenset[int]], Sequence[Offer]]
-    """Offers for a workload, best first, without the machines that are named. Raises NoOffers."""
+    find: Callable[[Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
+    """Offers for a workload, best first, without the machines that are named, nor the offers. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
     """Keeps the outcome of an attempt."""
     started: Callable[[Rental], None]
@@ -51,6 +53,8 @@ class Provisioner:
     """Told of each failed attempt when its instance is gone."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _failed_machines: set[int] = field(default_factory=set)
+    _rentals: list[Rental] = field(default_factory=list)
+    _taking: threading.Lock = field(default_factory=threading.Lock)
 
     def provision(self, workload: Workload, adapter: Adapter, patience: Patience) -> Rental:
         """A ready instance.
@@ -67,18 +71,21 @@ class Provisioner:
         while True:
             patience.check()
             try:
-                offers = self.find(workload, frozenset(self._failed_machines | tried))
+                offers = self.find(workload, frozenset(self._failed_machines | tried), frozenset(gone))
             except NoOffers as none_left:
                 if not attempts:
                     raise
                 raise ProvisioningFailed(
                     f"{failure(workload, attempts)}\n  no other offer to try: {none_left}", attempts
                 ) from None
-            offer = next((offer for offer in offers if offer.id not in gone), None)
-            if offer is None:
-                raise ProvisioningFailed(f"all {len(gone)} offers were taken by others; try again", attempts)
+            if not offers:
+                by_others = f"all {len(gone)} offers were taken by others; try again"
+                by_hook = "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left no offer"
+                raise ProvisioningFailed(by_others if gone else by_hook, attempts)
+            rental = self._take(workload, adapter, offers)
+            offer = rental.offer
             try:
-                return self._try(workload, adapter, offer, patience)
+                return self._try(rental, workload, adapter, patience)
             except BudgetSpent as refused:
                 if not attempts:
                     raise
@@ -101,8 +108,20 @@ class Provisioner:
         """Do not rent this machine again in this run, for whatever workload: it failed by its own fault."""
         self._failed_machines.add(machine_id)
 
-    def _try(self, workload: Workload, adapter: Adapter, offer: Offer, patience: Patience) -> Rental:
-        rental = Rental(self.tools, workload, adapter, offer, next(self._numbers))
+    def _take(self, workload: Workload, adapter: Adapter, offers: Sequence[Offer]) -> Rental:
+        """A rental of the best offer that this run has not taken yet; where there is none, of the best one.
+
+        Workloads share answers of the market: without this, all would ask for the same offer, and most be refused.
+        """
+        with self._taking:
+            taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
+            offer = min(offers, key=lambda offer: offer.id in taken)
+            rental = Rental(self.tools, workload, adapter, offer, next(self._numbers))
+            self._rentals.append(rental)
+        return rental
+
+    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, patience: Patience) -> Rental:
+        offer = rental.offer
         self.tools.budget.reserve(rental.label, offer.price_usd_h, transfer_usd(offer, workload))
         self.started(rental)
         try:

@@ -29,7 +29,7 @@ from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.rental import Tools
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.need import Need
-from pytest_vastgpu.market.search import find_offers
+from pytest_vastgpu.market.searches import Searches
 from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
@@ -136,8 +136,11 @@ class Run:
                     cache.record(Evidence.of(attempt, workload, run_id, time.time()))
                 plugins.outcome(attempt, workload)
 
-            def find(workload: Workload, failed: frozenset[int]) -> Sequence[Offer]:
-                return plugins.offers(_find(client, settings, cache, workload, failed), workload)
+            searches = Searches(client.search)
+
+            def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
+                found = searches.find(_need(settings, cache, workload, failed), gone)
+                return plugins.offers([ranked.offer for ranked in found], workload)
 
             broker = Broker(known, settings.max_lifetime, record, idle)
             broker.open(Provisioner(tools, find, record, broker.started, broker.ended))
@@ -160,10 +163,8 @@ def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.Ex
     return market.url, market.api_key
 
 
-def _find(
-    client: MarketClient, settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int]
-) -> list[Offer]:
-    need = Need(
+def _need(settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int]) -> Need:
+    return Need(
         workload=workload,
         policy=POLICIES[Strictness(settings.strictness)],
         max_price_usd_h=settings.max_price,
@@ -173,7 +174,6 @@ def _find(
         failed_machines=failed,
         workload_key=workload_key(workload),
     )
-    return [ranked.offer for ranked in find_offers(client, need)]
 
 
 def _forget_old_runs(runs: Path) -> None:

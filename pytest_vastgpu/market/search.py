@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.market.admission import admit
@@ -13,26 +16,29 @@ from pytest_vastgpu.market.explain import explain_no_offers
 from pytest_vastgpu.market.need import Need
 from pytest_vastgpu.market.ranking import Ranked
 from pytest_vastgpu.market.ranking import rank
-
-if TYPE_CHECKING:
-    from pytest_vastgpu.market.client import MarketClient
-    from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Offer
 
 
-def find_offers(client: MarketClient, need: Need) -> list[Ranked]:
+def admitted(offers: Iterable[Offer], need: Need) -> list[Ranked]:
+    """Those of some offers that are admitted, best first."""
+    return rank(admit(offers, need).kept, need.workload, need.policy, need.reputation)
+
+
+def find_offers(search: Callable[[Mapping[str, object]], Sequence[Offer]], need: Need) -> list[Ranked]:
     """Admitted offers, best first; at least one.
 
     One search as a rule. Where it leaves nothing, wider ones follow until they show something: to tell what stood in
     the way, and in case it was the market's own filter.
 
+    :param search: As :meth:`~pytest_vastgpu.market.client.MarketClient.search`.
     :raises NoOffers: if nothing is admitted, with what would help.
     :raises MarketError: if the market cannot be asked.
     """
     seen: dict[int, Offer] = {}
     for query in (search_query, wide_query, widest_query):
-        found = client.search(query(need))
-        if kept := admit(found, need).kept:
-            return rank(kept, need.workload, need.policy, need.reputation)
+        found = search(query(need))
+        if kept := admitted(found, need):
+            return kept
         seen.update((offer.id, offer) for offer in found)
         if found and query is not search_query:
             break

@@ -111,7 +111,7 @@ def alive(market: LocalMarket) -> list[Any]:
 
 
 def test_a_rental_from_search_to_gone(client: MarketClient, market: LocalMarket) -> None:
-    ranked = find_offers(client, need(strictness=Strictness.STRICT))
+    ranked = find_offers(client.search, need(strictness=Strictness.STRICT))
     offer = next(one.offer for one in ranked if one.offer.machine_id == HEALTHY)
     instance_id = client.create(offer.id, request("whole-life"))
     status = client.show(instance_id)
@@ -187,18 +187,18 @@ def test_faults_of_the_search(
 ) -> None:
     fleet = {"market": {"rate_limits": False}, "machines": [{"machine_id": 1}], "faults": [fault]}
     with LocalMarket(fleet) as market, pytest.raises(error):
-        find_offers(connect(market), need())
+        find_offers(connect(market).search, need())
 
 
 def test_this_machine_is_admitted_at_every_level(connect: Callable[[LocalMarket], MarketClient]) -> None:
     with LocalMarket(rate_limits=False) as market:
         client = connect(market)
         for level in Strictness:
-            (ranked, *_) = find_offers(client, need(workload(gpus=0), level))
+            (ranked, *_) = find_offers(client.search, need(workload(gpus=0), level))
             assert not ranked.offer.simulated
         if shutil.which("nvidia-smi") is None:
             with pytest.raises(NoOffers, match="nothing on this market has a GPU, and the workload needs 1"):
-                find_offers(client, need())
+                find_offers(client.search, need())
 
 
 def test_the_market_s_filters_and_ours_agree(connect: Callable[[LocalMarket], MarketClient]) -> None:
@@ -221,7 +221,7 @@ def test_the_market_s_filters_and_ours_agree(connect: Callable[[LocalMarket], Ma
     wanted = need(workload(gpu_ram_gb=20, cuda=12.4, compute_cap=8.0, image_gb=10))
     with LocalMarket({"market": {"rate_limits": False}, "machines": machines}) as market:
         client = connect(market)
-        assert {ranked.offer.machine_id for ranked in find_offers(client, wanted)} == {1, 2}
+        assert {ranked.offer.machine_id for ranked in find_offers(client.search, wanted)} == {1, 2}
         everything = client.search({**widest_query(wanted), "verified": {}})
         dropped = {one.offer.machine_id: one.condition for one in admit(everything, wanted).dropped}
     assert dropped == {

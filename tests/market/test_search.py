@@ -56,36 +56,36 @@ def test_one_search_gives_admitted_offers_best_first(client: MarketClient, serve
             ]
         }
     )
-    assert [ranked.offer.id for ranked in find_offers(client, NEED)] == [3, 2]
+    assert [ranked.offer.id for ranked in find_offers(client.search, NEED)] == [3, 2]
     assert bodies(server) == [search_query(NEED)]
 
 
 def test_nothing_found_is_explained_by_a_wider_search(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": []}, {"offers": [row(dph_total=1.2)]})
     with pytest.raises(NoOffers, match=r"--vast-max-price=1\.20 would admit machine 100 \(RTX 4090\) at 1\.20 USD/h"):
-        find_offers(client, NEED)
+        find_offers(client.search, NEED)
     assert bodies(server) == [search_query(NEED), wide_query(NEED)]
 
 
 def test_what_the_first_search_showed_is_not_forgotten(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": [row(id=1, geolocation="China, CN")]}, {"offers": [row(id=2, verification="")]})
     with pytest.raises(NoOffers, match="of 2 offers"):
-        find_offers(client, NEED)
+        find_offers(client.search, NEED)
 
 
 def test_a_market_without_any_gpu_is_told_as_such(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": []}, {"offers": []}, {"offers": [row(num_gpus=0, gpu_name=None, gpu_ram=None)]})
     with pytest.raises(NoOffers, match="nothing on this market has a GPU, and the workload needs 1"):
-        find_offers(client, NEED)
+        find_offers(client.search, NEED)
     assert bodies(server)[-1] == widest_query(NEED)
 
 
 def test_an_empty_market(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer(*[{"offers": []}] * 3)
     with pytest.raises(NoOffers, match="nothing to rent now"):
-        find_offers(client, NEED)
+        find_offers(client.search, NEED)
 
 
 def test_a_filter_that_hid_a_good_offer_does_not_cost_it(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": []}, {"offers": [row()]})
-    assert [ranked.offer.id for ranked in find_offers(client, NEED)] == [1]
+    assert [ranked.offer.id for ranked in find_offers(client.search, NEED)] == [1]
