@@ -1,0 +1,63 @@
+"""Signals that end a run: they must not keep it from giving back what it has rented.
+
+pytest handles Ctrl-C and nothing else. SIGTERM (a cancelled job, a stopped container) and SIGHUP (a closed terminal, a
+lost SSH session) would end the process on the spot.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def end_like_ctrl_c() -> Callable[[], None]:
+    """Have SIGTERM and SIGHUP end the run as Ctrl-C does, where nobody else handles or ignores (``nohup``) them.
+
+    :returns: what puts the old handlers back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    ours = [number for number in _ENDING if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, interrupt)
+
+    def undo() -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+    return undo
+
+
+@contextmanager
+def not_interrupted(answer: Callable[[], None]) -> Iterator[None]:
+    """Within this block an impatient Ctrl-C (or one of the others) is answered and changes nothing.
+
+    What is done in it must be bounded in time.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        answer()
+
+    handlers = {
+        number: signal.signal(number, handle)
+        for number in (signal.SIGINT, *_ENDING)
+        if callable(signal.getsignal(number))  # not what somebody has told to be ignored
+    }
+    try:
+        yield
+    finally:
+        for number, before in handlers.items():
+            signal.signal(number, before)
