@@ -6,6 +6,9 @@ import hashlib
 import json
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+
+from pytest_vastgpu.local import certificate
 from pytest_vastgpu.local.exchange import Access
 from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
@@ -184,6 +187,11 @@ async def report(exchange: Exchange) -> object:
     return {"success": True}
 
 
+async def root_certificate(_: Exchange) -> object:
+    """``GET /static/jvastai_root.cer``."""
+    return PlainTextResponse(certificate.root_certificate())
+
+
 async def market_status(exchange: Exchange) -> object:
     """The local market's own accounts."""
     return status(exchange.market)
@@ -205,5 +213,6 @@ ENDPOINTS = (
     Endpoint("templates", "PUT", "/api/v1/template", change_template),
     Endpoint("templates", "DELETE", "/api/v0/template", delete_template),
     Endpoint("report", "PUT", "/api/v0/machines/{machine_id}/report", report),
+    Endpoint("root_certificate", "GET", "/static/jvastai_root.cer", root_certificate, Access.ANYONE),
     Endpoint("market_status", "GET", "/_market/status", market_status, Access.ACCOUNT),
 )

@@ -60,8 +60,14 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
 _ALIASES = {"reliability": "reliability2", "driver_version": "driver_vers", "dph": "dph_total"}
 _BIDS = {"on-demand": False, "ondemand": False, "reserved": False, "bid": True, "interruptible": True}
 _NO_FILTERS = frozenset(
-    {"type", "order", "limit", "allocated_storage", "q", "select_cols", "extra", "disable_bundling"}
+    {
+        *("type", "order", "limit", "allocated_storage", "q", "select_cols", "extra", "disable_bundling"),
+        *("target_reliability", "extra_ids", "gpu_option", "show_incompatible", "sort_option"),
+        *("template_id", "template_hash_id"),
+    }
 )
+_PLAIN = frozenset({"external", "has_avx"})
+"""What the official client's Python interface gives as a plain value."""
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -84,7 +90,9 @@ def parse_query(body: object, most: int) -> Query:
         raise QueryInvalid(f"q.type: Input should be 'on-demand', 'bid' or 'reserved', not {kind!r}")
     found: list[Condition] = []
     for field, tests in {**_DEFAULTS, **body}.items():
-        if field not in _NO_FILTERS:
+        if field in _PLAIN and not isinstance(tests, dict):
+            found += conditions(field, {"eq": tests})
+        elif field not in _NO_FILTERS:
             found += conditions(field, tests)
     limit, storage = body.get("limit"), body.get("allocated_storage")
     return Query(

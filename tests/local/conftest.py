@@ -11,7 +11,7 @@ from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
 
 FLEET: dict[str, Any] = {
-    "market": {"rate_limits": False, "log_delay_s": 0.1},
+    "market": {"rate_limits": False, "log_delay_s": 0.1, "credit_usd": 1000},
     "this_machine": True,
     "machines": [
         {"machine_id": 100, "slots": 50, "gpu_name": "RTX 4090", "storage_usd_gb_month": 0.72, "price_usd_h": 0.36},

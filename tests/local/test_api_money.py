@@ -55,11 +55,15 @@ def test_what_is_paid_in_is_set_aside_lowers_the_price_and_comes_back(api: Api) 
         return api.http.put(f"/api/v0/instances/prepay/{instance_id}/", json={"amount": amount})
 
     instance_id = api.rent_stopped(200)
-    per_month = api.becomes(instance_id)["dph_total"] * 720
+    row = api.becomes(instance_id)
+    per_month = row["dph_total"] * 720
     before = credit()
     few = pay(1.0).json()
     assert few == {"success": True, "timescale": pytest.approx(1 / per_month), "discount_rate": 0.0}
     assert credit() == pytest.approx(before - 1)
+    assert pay(1.5 * per_month).json()["discount_rate"] == 0.2
+    assert api.becomes(instance_id)["dph_base"] == pytest.approx(0.8 * row["dph_base"])
+    assert credit() == pytest.approx(before - 1 - 1.5 * per_month)
     for nothing in (0, -1, "much", None, True):
         assert pay(nothing).json()["error"] == "invalid_args"
     assert pay(10_000).json()["error"] == "insufficient_credit"

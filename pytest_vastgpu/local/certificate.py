@@ -1,0 +1,37 @@
+"""The root certificate that Vast's own asynchronous client fetches before its first call.
+
+Nothing is signed with it: a local market speaks plain HTTP. It is fetched from a fixed address, for which the client's
+``SSL_CERT_URL`` has to be set to this market's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+
+_VALID_DAYS = 3650
+
+
+@functools.cache
+def root_certificate() -> str:
+    """A certificate of nobody, as PEM; its key is forgotten."""
+    # Few clients ask for it, and so the market's start does not wait for these.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "local market")])
+    now = dt.datetime.now(dt.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=_VALID_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, None)
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
