@@ -277,13 +277,13 @@ class Attempt:
     """The state in which it failed; None where it became ready."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent until each state was left, by the state's name."""
-    price_usd_h: float = 0.0
-    """What the market billed an hour; the offer's price where it never showed it."""
     cost_usd: float = 0.0
     log_tail: str = ""
     """The last lines that the server printed, secrets removed; empty where it never started."""
     artifacts: str = ""
     """Directory in which its evidence is kept; empty where there is none."""
+    price_usd_h: float = 0.0
+    """What the market billed an hour; the offer's price where it never showed it; 0 where nothing was rented."""
 
 
 @dataclass(frozen=True)
