@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import ROUND_HALF_EVEN
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
+
+from pytest_vastgpu.model import Attempt
 
 _SMALLEST = Decimal("1e-9")
 """USD; a thousandth of a second of a cheap instance is a hundred times as much."""
@@ -41,6 +44,8 @@ class Bill(NamedTuple):
     since: float
     until: float
     """When it was seen to be gone; now, while it is not."""
+    gone: bool = False
+    """Whether it was seen to be gone, and costs no more."""
 
     @property
     def cost_usd(self) -> float:
@@ -90,7 +95,7 @@ def shares(bill: Bill, uses: Iterable[Use]) -> Shares:
             del active[test]
         before = moment
     # Cut, never rounded up: however many they are, they do not add up to more than there is.
-    usd_s = Fraction(bill.usd_h) / 3600
+    usd_s = Fraction(str(bill.usd_h)) / 3600
     tests = {test: _cut(usd_s * part) for test, part in parts.items()}
     return Shares(cost, tests, seconds)
 
@@ -102,6 +107,42 @@ def by_test(divided: Iterable[Shares]) -> dict[str, Decimal]:
         for test, usd in each.tests.items():
             sums[test] = sums.get(test, Decimal(0)) + usd
     return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def spent(test: str, bills: Mapping[str, Bill], uses: Sequence[Use]) -> Decimal:
+    """USD of one test over all instances, without looking at what happened when it did not run.
+
+    :param bills: By label.
+    """
+    own = [use for use in uses if use.test == test]
+    beside = [
+        use
+        for use in uses
+        if any(use.label == mine.label and use.start < mine.end and mine.start < use.end for mine in own)
+    ]
+    labels = {use.label for use in own} & bills.keys()
+    return sum((shares(bills[label], beside).tests.get(test, Decimal(0)) for label in labels), Decimal(0))
+
+
+@dataclass(frozen=True)
+class Account:
+    """One instance and its cost."""
+
+    attempt: Attempt
+    bill: Bill
+    shares: Shares
+
+
+def accounts(attempts: Iterable[Attempt], bills: Mapping[str, Bill], uses: Sequence[Use]) -> list[Account]:
+    """The books of a run: what each instance cost, and whom.
+
+    :param bills: By label.
+    """
+    return [
+        Account(attempt, bills[attempt.label], shares(bills[attempt.label], uses))
+        for attempt in attempts
+        if attempt.label in bills
+    ]
 
 
 def money(usd: float) -> Decimal:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
+from decimal import Decimal
+from itertools import islice
 
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.text import gpus
-from pytest_vastgpu.reporting.text import verdict_line
+from pytest_vastgpu.reporting.text import outcome
 
 _STEPS = (
     ("boot", (State.CREATED, State.BOOTING)),
@@ -32,17 +35,23 @@ def total(attempts: Sequence[Attempt]) -> str:
     return f"{len(rented)} instance{'' if len(rented) == 1 else 's'}, {cost:.4f} USD"
 
 
+def dearest(tests: Mapping[str, Decimal], most: int = 5) -> list[str]:
+    """The tests that cost most, a line for each: ``0.0123 USD  test_it.py::test_it``.
+
+    :param tests: USD by node id, the dearest first.
+    """
+    return [f"{usd:.4f} USD  {test}" for test, usd in islice(tests.items(), most)]
+
+
 def _row(attempt: Attempt) -> tuple[str, ...]:
     steps = tuple(_seconds(sum(attempt.seconds.get(state.value, 0.0) for state in states)) for _, states in _STEPS)
-    calm = "ready" if State.READY.value in attempt.seconds else "called off"
-    outcome = verdict_line(attempt.verdict) if attempt.verdict else calm
     return (
         str(attempt.offer.machine_id),
         gpus(attempt.offer.num_gpus, attempt.offer.gpu_name),
-        f"{attempt.offer.price_usd_h:.3f}",
+        f"{attempt.price_usd_h or attempt.offer.price_usd_h:.3f}",
         *steps,
         f"{attempt.cost_usd:.4f}",
-        outcome,
+        outcome(attempt),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 
@@ -42,6 +43,13 @@ def workload_line(workload: Workload) -> str:
 def verdict_line(verdict: Verdict) -> str:
     """``infra_fatal: nvml_driver_library_mismatch``."""
     return f"{verdict.failure_class.value}: {verdict.reason}"
+
+
+def outcome(attempt: Attempt) -> str:
+    """What became of an attempt: ``ready``, ``called off``, or its verdict."""
+    if attempt.verdict is not None:
+        return verdict_line(attempt.verdict)
+    return "ready" if State.READY.value in attempt.seconds else "called off"
 
 
 def failure(workload: Workload, attempts: Sequence[Attempt]) -> str:

@@ -13,6 +13,7 @@ from pytest_vastgpu.lifecycle.costs import Shares
 from pytest_vastgpu.lifecycle.costs import Use
 from pytest_vastgpu.lifecycle.costs import by_test
 from pytest_vastgpu.lifecycle.costs import shares
+from pytest_vastgpu.lifecycle.costs import spent
 
 BILL = Bill("i", usd_h=3.6, transfer_usd=0.25, since=1000.0, until=1100.0)
 """A thousandth of a dollar a second: a hundred seconds and the transfer are 0.35 USD."""
@@ -43,10 +44,7 @@ def test_each_moment_is_shared_by_those_who_use_it(
     uses: list[tuple[str, float, float]], expected: dict[str, float]
 ) -> None:
     divided = shares(BILL, [Use(test, "i", start, end) for test, start, end in uses])
-    # 3.6 as a binary fraction is a little less or more than 3.6: the last digit may be off by one.
-    assert {test: round(cost, 8) for test, cost in divided.tests.items()} == pytest.approx(
-        {test: Decimal(str(cost)) for test, cost in expected.items()}, abs=Decimal("1e-8")
-    )
+    assert divided.tests == {test: usd(cost)[0] for test, cost in expected.items()}
     assert divided.cost == usd(0.35)[0]
     assert divided.overhead + sum(divided.tests.values()) == divided.cost
 
@@ -64,6 +62,22 @@ def test_a_tests_cost_is_the_sum_over_its_instances_and_the_dearest_comes_first(
     one = Shares(Decimal(2), {"a": Decimal("0.5"), "b": Decimal("0.6")})
     two = Shares(Decimal(1), {"a": Decimal("0.25")})
     assert list(by_test([one, two]).items()) == [("a", Decimal("0.75")), ("b", Decimal("0.6"))]
+
+
+def test_what_a_test_has_spent_so_far_is_its_part_of_the_whole() -> None:
+    bills = {label: BILL._replace(label=label) for label in "ij"}
+    uses = [
+        Use("before", "i", 1000, 1010),
+        Use("beside", "i", 1005, 1030),
+        Use("it", "i", 1020, math.inf),
+        Use("it", "j", 1040, 1050),
+        Use("it", "unknown", 1040, 1050),
+        Use("elsewhere", "j", 1000, 1040),
+    ]
+    whole = by_test(shares(bill, uses) for bill in bills.values())
+    for test in whole:
+        assert spent(test, bills, uses) == whole[test]
+    assert spent("none", bills, uses) == 0
 
 
 moments = st.floats(0, 10_000)

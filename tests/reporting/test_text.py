@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
+
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.summary import dearest
 from pytest_vastgpu.reporting.summary import table
 from pytest_vastgpu.reporting.summary import total
 from pytest_vastgpu.reporting.text import failure
@@ -68,6 +72,15 @@ def test_the_table_has_a_line_for_each_instance() -> None:
         "13       RTX 4090     0.360  -       -      7.0 s    60.0 s  0.0100    ready",
     ]
     assert total([BROKEN, BAD_FLAG, GOOD]) == "3 instances, 0.0168 USD"
+
+
+def test_the_table_shows_the_price_that_was_billed() -> None:
+    assert table([replace(GOOD, price_usd_h=0.72)])[1].startswith("13       RTX 4090  0.720 ")
+
+
+def test_the_dearest_tests() -> None:
+    costs = {f"test_{n}": Decimal(9 - n) / 100 for n in range(9)}
+    assert dearest(costs, 2) == ["0.0900 USD  test_0", "0.0800 USD  test_1"]
 
 
 def test_gpus_for_people() -> None:
