@@ -284,6 +284,8 @@ class Attempt:
     """Directory in which its evidence is kept; empty where there is none."""
     price_usd_h: float = 0.0
     """What the market billed an hour; the offer's price where it never showed it; 0 where nothing was rented."""
+    unguarded: str = ""
+    """Why the instance had no dead man's switch; empty where it had one, or ended before that could be seen."""
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,11 @@ class Settings(NamedTuple):
     sources: Mapping[str, str]
     """Where each value came from, by option name."""
 
+    @property
+    def longest_life(self) -> float:
+        """Seconds after which no instance is left, not even one that was kept."""
+        return self.max_lifetime + (0.0 if self.keep.when == "no" else self.keep.seconds)
+
     def header(self) -> list[str]:
         """The lines for pytest's header: every value with its source, no secret."""
         shown = {

@@ -15,7 +15,9 @@ from pytest_vastgpu.lifecycle.boot import attach_key
 from pytest_vastgpu.lifecycle.boot import boot
 from pytest_vastgpu.lifecycle.boot import reach
 from pytest_vastgpu.lifecycle.effort import Effort
+from pytest_vastgpu.lifecycle.rental import END_GRACE_S
 from pytest_vastgpu.lifecycle.rental import AttemptFailed
+from pytest_vastgpu.lifecycle.switch import onstart
 from pytest_vastgpu.lifecycle.warm import warm
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.model import FailureClass
@@ -28,11 +30,7 @@ from pytest_vastgpu.ssh.connection import TransferFailed
 from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.tunnel import Tunnel
 
-ONSTART = """\
-touch ~/.no_auto_tmux
-mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys
-"""
-"""Keeps Vast's login from wrapping commands in tmux, and mends the modes that make sshd refuse good keys."""
+_PULSE_S = 0.05
 
 
 def bring_up(effort: Effort) -> None:
@@ -62,13 +60,19 @@ def bring_up(effort: Effort) -> None:
 def _create(effort: Effort) -> None:
     rental = effort.rental
     tools = effort.tools
+    settings = tools.settings
     image = rental.workload.image or effort.adapter.default_image
     request = CreateRequest(
         image=image,
         disk_gb=rental.workload.disk_gb,
         label=rental.label,
-        onstart=ONSTART,
-        ports=(rental.workload.port,) if tools.settings.expose else (),
+        onstart=onstart(
+            tools.client.base_url,
+            lease_s=settings.lease,
+            boot_timeout_s=settings.boot_timeout,
+            lifetime_s=settings.max_lifetime + END_GRACE_S,
+        ),
+        ports=(rental.workload.port,) if settings.expose else (),
     )
     tools.ledger.write(rental.label, "intended", offer=rental.offer.id, machine=rental.offer.machine_id)
     rental.tell(f"renting {offer_line(rental.offer)}")
@@ -90,12 +94,16 @@ def _create(effort: Effort) -> None:
 
 def _check(effort: Effort) -> None:
     rental = effort.rental
+    heartbeat = rental.begin_heartbeat()
     result = rental.connected.run(hostcheck.SCRIPT, timeout_s=hostcheck.TIMEOUT_S)
     rental.facts = hostcheck.parse(result.stdout)
     verdict = hostcheck.judge(rental.offer, rental.workload, rental.facts)
     if verdict is not None:
         raise AttemptFailed(verdict)
-    rental.enter(State.CHECKED, "host checked", sold=asdict(rental.offer), found=asdict(rental.facts))
+    while not heartbeat.known(_PULSE_S):  # nothing is begun before that is clear
+        effort.go_on()
+    facts = {"sold": asdict(rental.offer), "found": asdict(rental.facts), "switch": asdict(heartbeat.switch)}
+    rental.enter(State.CHECKED, "host checked", **facts)
 
 
 def _launch(effort: Effort) -> None:

@@ -22,9 +22,11 @@ from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.budget import beyond_budget
 from pytest_vastgpu.lifecycle.budget import too_dear
+from pytest_vastgpu.lifecycle.clock import Deadline
 from pytest_vastgpu.lifecycle.costs import Bill
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
+from pytest_vastgpu.lifecycle.heartbeat import Heartbeat
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
@@ -47,6 +49,8 @@ from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.tunnel import Tunnel
 
 LOG_TAIL_LINES = 15
+END_GRACE_S = 5.0
+"""An instance ends itself so long after its hard end of life: its owner, who can say why, comes first."""
 LOG_KEEP_CHARS = 4_000_000
 """Most of a server's log that is kept for the verdict; the middle of a longer one is cut out."""
 
@@ -92,10 +96,11 @@ class Rental:
         self.state = State.INTENDED
         self.link: Link | None = None
         self.endpoint = ""
-        self.label = make_label(tools.run_id, number, time.time() + tools.settings.max_lifetime)
+        self.label = make_label(tools.run_id, number, time.time() + tools.settings.longest_life)
         self._tools = tools
         self._adapter = adapter
         self.api_key = secrets.token_urlsafe(24)
+        self.heartbeat: Heartbeat | None = None
         self.tunnel: Tunnel | None = None
         self._price_usd_h = 0.0
         self._created = 0.0
@@ -182,6 +187,13 @@ class Rental:
             status = self._tools.client.show(self.instance_id)
         except MarketError:
             return None  # neither answers: our own network may be down, and nobody is blamed for that
+        if status is None and self.heartbeat is not None and self.heartbeat.gave_up:
+            return Verdict(
+                FailureClass.OWN_FAULT,
+                "lease_over",
+                f"{seen}; it has not heard of us for {self.heartbeat.silent_s:.0f} s, and so it ended itself",
+                "keep this machine awake and connected, or raise --vast-lease",
+            )
         state = (
             "the market no longer knows it" if status is None else f"actual_status is {status.actual_status or 'null'}"
         )
@@ -203,6 +215,8 @@ class Rental:
         :raises NotDestroyed: if it may still be there.
         """
         with self._destroy_lock:
+            if self.heartbeat is not None:
+                self.heartbeat.stop()
             self._keep_evidence()
             if self.tunnel is not None:
                 self.tunnel.close()
@@ -282,6 +296,7 @@ class Rental:
             price_usd_h=self.price_usd_h,
             cost_usd=self.cost_usd,
             log_tail=tail if verdict else "",
+            unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
         )
 
     # --------------------------------------------------------------- plumbing
@@ -300,6 +315,14 @@ class Rental:
     def begin(self) -> None:
         """From now on it may cost money."""
         self._entered = self._created = time.monotonic()
+
+    def begin_heartbeat(self) -> Heartbeat:
+        """From now on the instance lives only as long as it hears of us, and ends itself when its time has come."""
+        settings = self._tools.settings
+        end = Deadline(self._created + settings.max_lifetime + END_GRACE_S)
+        self.heartbeat = Heartbeat(self.connected, settings.lease, end, self.tell)
+        self.heartbeat.start()
+        return self.heartbeat
 
     def enter(self, state: State, text: str, **facts: object) -> None:
         """Go on to another state, and write that down."""

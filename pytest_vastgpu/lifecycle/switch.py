@@ -25,6 +25,15 @@ NAME = "vastgpu-switch"
 LONGEST_TICK_S = 5
 """At least so often it looks at the clock."""
 
+_ARM = f"""\
+S=
+command -v setsid >/dev/null 2>&1 && S=setsid
+export VASTGPU_SWITCH
+$S sh -c 'eval "$VASTGPU_SWITCH"' {NAME} </dev/null >/dev/null 2>&1 &
+unset VASTGPU_SWITCH
+"""
+"""Starts it in a session of its own. Its text is in the environment: it needs no disk, which may be full, and does not
+fill process lists, which are kept as evidence."""
 _PREPARE = """\
 touch ~/.no_auto_tmux
 mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys
@@ -36,6 +45,7 @@ mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600
 # use: a curl without certificates gets none. After a destroy that did not work it waits for longer than the minimum
 # interval that Vast publishes for it (3 s).
 _SWITCH = r"""
+unset VASTGPU_SWITCH
 trap "" HUP
 umask 077
 mkdir -p "$D"
@@ -112,8 +122,7 @@ def onstart(url: str, *, lease_s: float, boot_timeout_s: float, lifetime_s: floa
         f"TICK={max(1, min(LONGEST_TICK_S, int(lease_s / 10)))}",
     )
     script = "\n".join(values) + _SWITCH
-    own_session = "S=; command -v setsid >/dev/null 2>&1 && S=setsid\n"
-    return f"{own_session}$S sh -c {shlex.quote(script)} {NAME} </dev/null >/dev/null 2>&1 &\n{_PREPARE}"
+    return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{_PREPARE}"
 
 
 def beat_command(lease_s: float, end_s: float | None = None) -> str:

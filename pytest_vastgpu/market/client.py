@@ -91,6 +91,7 @@ class MarketClient:
     ) -> None:
         self._wire = Wire(base_url, api_key, throttle, timeout_s=timeout_s, wait=wait, observer=observer)
         self._wait = wait
+        self.base_url = base_url
 
     def __enter__(self) -> MarketClient:
         return self

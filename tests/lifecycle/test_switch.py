@@ -51,9 +51,9 @@ class Market:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            do_DELETE = do_GET
+            do_DELETE = do_GET  # noqa: N815 - the library's own way to name them
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -106,7 +106,7 @@ class Box:
 
     def run(self, script: str) -> str:
         """What a script prints, run as over SSH or at the container's start."""
-        command = [self.programs / "sh", "-c", script]
+        command = [str(self.programs / "sh"), "-c", script]
         done = subprocess.run(
             command, cwd=self.home, env=self.environment, capture_output=True, timeout=PATIENCE_S, check=True
         )
