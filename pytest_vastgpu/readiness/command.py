@@ -106,7 +106,7 @@ class CommandAdapter:
         requests = [asking.request("ready", workload.ready_path)]
         if workload.model:
             requests.append(asking.request("models", "/v1/models"))
-        return (Probe("answers", asking.script(workload.port, *requests), timeout_s=15.0), *SURROUNDINGS)
+        return (Probe("answers", asking.script(workload.port, *requests), 15.0, workload.port), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """Ready by its answers; lost by its end or by a GPU that went away.

@@ -90,7 +90,7 @@ RULES: tuple[Rule, ...] = (
         "gpu_requires_reset",
         FailureClass.INFRA_FATAL,
         (
-            r"GPU requires reset|ResetRequired|GPU Reset Required|\|\s*ERR!",
+            r"GPU requires reset|ResetRequired|GPU Reset Required|ERR!\s+ERR!",
             r"Xid \(.*\): (?:46|61|62|110|119|120|122|123|143|154|155|156|158)\b",
             r"GSP (?:RPC|RM|firmware).*(?:timeout|failed|error)|Timeout .*waiting for (?:RPC|GSP)",
         ),
@@ -131,7 +131,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "fabric_manager_not_completed",
         FailureClass.INFRA_FATAL,
-        (r"fabric ?manager.*(?:never|not running|not (?:started|ready|completed)|failed|inactive|missing)",),
+        (
+            r"fabric ?manager.*(?:never|not running|not (?:started|ready|completed)|failed|inactive|missing)",
+            r"Failed to bind NVLink SHARP|configuration error in the Fabric Manager",
+        ),
         _ANOTHER,
         "NVIDIA fabric manager",
     ),

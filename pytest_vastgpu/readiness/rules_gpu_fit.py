@@ -50,7 +50,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:init failure|Error|error code)[: ]+(?:35|36)\b",
             r"container was built for NVIDIA Driver Release .*compatibility mode is UNAVAILABLE",
             r"(?:minimum|required?s?) (?:NVIDIA |CUDA )?driver(?: version)?.*(?:but|found|detected|installed)",
-            r"driver (?:is|version)? ?\S* ?too old|old driver",
+            r"driver\b.{0,40}\btoo old|old driver",
         ),
         _NEWER_DRIVER,
         _TORCH,
@@ -129,6 +129,8 @@ RULES: tuple[Rule, ...] = (
         (r"out of resource: shared memory|OutOfResources\b|exceeds? .*shared memory per block",),
         "this kernel needs a GPU with more shared memory per block: another kind is tried",
         "Triton",
+        Weight.HINT,  # while kernels are tuned, those that do not fit are passed over
+        unless=r"ignoring|skipping|No valid triton configs",
     ),
     Rule(
         "gpu_generation_not_supported",
@@ -137,12 +139,13 @@ RULES: tuple[Rule, ...] = (
             r"(?:requires?|needs?|only supports?|(?:only )?supported (?:only )?on|at least|minimum)\b.*(?:compute capability|cuda capability|\bsm_?\d\d+\b|(?:Hopper|Ampere|Blackwell|Ada|Turing|Volta)\b.*GPU)",
             r"(?:compute|cuda) capability\b.*(?:not supported|unsupported|too (?:low|old)|is required|less than|insufficient)",
             r"(?:no (?:compatible|valid)|could not find a|0 compatible) profile",
+            r"device capability .*does not support|device does not support multicast",
             r"engine plan file is generated on an incompatible device",
             r"peer access is not supported between",
         ),
         _NEWER_CARD,
         "model servers",
-        unless=r"falling back|fall back|fallback|defaulting|instead|will be used|disabl",
+        unless=r"falling back|fall back|fallback|defaulting|instead|will be used|disabl|Cannot use FA version",
     ),
     # ---------------------------------------------------- not enough of it
     Rule(
@@ -175,6 +178,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _MORE_VRAM,
         _TORCH,
+        unless=r"out of resource",
     ),
     Rule(
         "tp_exceeds_gpus",

@@ -69,15 +69,24 @@ RULES: tuple[Rule, ...] = (
         "host_dns_broken",
         FailureClass.INFRA_FATAL,
         (
-            r"Temporary failure (?:in name resolution|resolving)|\[Errno -3\]|\bEAI_AGAIN\b",
+            r"Temporary failure resolving",
             r"(?:Could not|couldn't|failed to) resolve (?:host|hostname|'|\")?:?.*(?:huggingface|hf\.co|github|pypi|docker|nvidia|ubuntu|debian|ollama|googleapis|amazonaws)",
-            r"(?:NameResolutionError|Name or service not known|gaierror|No address associated).*(?:huggingface|hf\.co|github|pypi|ollama|modelscope)",
-            r"(?:huggingface|hf\.co|github|pypi|ollama|modelscope).*(?:NameResolutionError|Name or service not known|No address associated)",
+            r"(?:NameResolutionError|Name or service not known|gaierror|No address associated|Temporary failure).*(?:huggingface|hf\.co|github|pypi|ollama|modelscope)",
+            r"(?:huggingface|hf\.co|github|pypi|ollama|modelscope).*(?:NameResolutionError|Name or service not known|No address associated|Temporary failure)",
             r"lookup \S+ (?:on \S+:53)?.*(?:server misbehaving|i/o timeout)|lookup (?:registry\.ollama\.ai|huggingface\.co)\b.*no such host",
         ),
         "names do not resolve on this host; " + _ANOTHER,
         _LIBC,
-        unless=r"thrown while requesting|retrying|Retry attempt",
+        unless=r"thrown while requesting|retrying|Retry attempt|Error while downloading from",
+    ),
+    Rule(
+        "host_dns_broken",
+        FailureClass.INFRA_FATAL,
+        (r"Temporary failure in name resolution|\[Errno -3\]|\bEAI_AGAIN\b",),
+        "names do not resolve on this host; " + _ANOTHER,
+        _LIBC,
+        Weight.HINT,  # it may be telemetry, which a server does without
+        unless=r"thrown while requesting|retrying|Retry attempt|\bstats\b|telemetry|usage",
     ),
     Rule(
         "open_files_limit",
@@ -129,7 +138,7 @@ RULES: tuple[Rule, ...] = (
         "process_killed",
         FailureClass.INCOMPATIBLE,
         (
-            r"(?:signal|exit ?code|status)\W{0,3}(?:-9|9|137)\b|\bSIGKILL\b|signal: killed|^Killed$|^\S*: line \d+: +\d+ Killed",
+            r"signal\W{0,3}9\b|(?:exit ?code|status)\W{0,3}(?:-9|137)\b|\bSIGKILL\b|signal: killed|^Killed$|^\S*: line \d+: +\d+ Killed",
         ),
         "something killed it: mostly the kernel for want of memory; a host with more memory is tried",
         _KERNEL,

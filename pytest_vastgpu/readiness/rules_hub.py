@@ -10,8 +10,12 @@ from pytest_vastgpu.readiness.rules import Weight
 
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 _HUB = "huggingface_hub"
-_GOES_ON = r"thrown while requesting|retrying|Retry attempt|will retry|trying to resume"
-_PLACE = r"(?:huggingface\.co|\bhf\.co|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|github\.com|githubusercontent|pypi\.org|pythonhosted)"
+_GOES_ON = (
+    r"thrown while requesting|retrying|Retry attempt|will retry|trying to resume|Error while downloading from"
+    r"|Error retrieving safetensors"
+)
+"""The program tries again, or can do without."""
+_PLACE = r"(?:huggingface\.co|\bhf\.co|hf-mirror\.com|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|github\.com|githubusercontent|pypi\.org|pythonhosted)"
 _DOWN = (
     r"(?:ConnectTimeout|Connect(?:ion)?Error|ConnectionRefused|NewConnectionError|Max retries exceeded|ReadTimeout|Read timed out|timed out"
     r"|Connection (?:refused|reset|aborted)|i/o timeout|TLS handshake timeout|Network is unreachable|No route to host|RemoteDisconnected)"
@@ -56,6 +60,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "the token is wrong, expired or may not read the model: check HF_TOKEN",
         _HUB,
+        unless=r"[Pp]roxy",
     ),
     Rule(
         "model_repo_not_found",
@@ -74,7 +79,7 @@ RULES: tuple[Rule, ...] = (
         "model_path_invalid",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"HFValidationError|Repo id must (?:be|use)",
+            r"HFValidationError|Repo id must (?:be|use)|Incorrect path_or_model_id",
             r"Invalid repository ID or local directory specified",
             r"(?:model|path|directory)\b.*\bdoes ?n[o']t exist|no such (?:model|checkpoint)",
             r"failed to open (?:GGUF|model)|gguf_init_from_file: failed|looks like (?:'|\")?(?:/|\./)\S* is not the path",
@@ -100,7 +105,6 @@ RULES: tuple[Rule, ...] = (
         (
             _PLACE + r".*" + _DOWN,
             _DOWN + r".*" + _PLACE,
-            r"Max retries exceeded with url: /\S+/resolve/",
             r"couldn't connect to '?https?://(?:huggingface\.co|hf\.co)",
             r"LocalEntryNotFoundError: An error happened while trying to locate|cannot find the (?:requested files|appropriate snapshot).*check your (?:internet )?connection",
         ),

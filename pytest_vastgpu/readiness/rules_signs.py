@@ -189,6 +189,13 @@ RULES: tuple[Rule, ...] = (
         "huggingface_hub",
         r"Retrying in \d+|Retry attempt #|Status Code: \d+\. Retrying|thrown while requesting",
     ),
+    _warm(
+        "falls_back",
+        "vLLM, SGLang, TensorFlow, Triton, pip",
+        r"Cannot use FA version|Error retrieving safetensors|Failed to import Triton kernels|Ignore import error when loading",
+        r"Unable to register cu\w+ factory|computation placer already registered|failed call to cuInit",
+        r"LD_PRELOAD cannot be preloaded|pip's dependency resolver does not|No valid triton configs|Ignoring this choice",
+    ),
     _warm("waiting_for_core_engine", "vLLM", r"Waiting for \d+ local, .*core engine proc"),
     _warm(
         "routes_printed_not_listening",

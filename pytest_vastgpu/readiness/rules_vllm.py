@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "the image's packages do not fit each other: use the image's own versions, or another image",
         "Python",
-        unless=r"libnccl-net|tcmalloc|libiomp|NET/Plugin",
+        unless=r"libnccl-net|tcmalloc|libiomp|NET/Plugin|Ignore import error",
     ),
     Rule(
         "no_c_compiler_in_image",

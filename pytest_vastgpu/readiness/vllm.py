@@ -117,7 +117,7 @@ class VllmAdapter:
             'case "$models" in *"$name"*"@@ models 200") ;; *) exit 0 ;; esac',
             asking.request("completion", "/v1/completions", timeout_s=FIRST_COMPLETION_S, body=body),
         )
-        return (Probe("answers", command, timeout_s=FIRST_COMPLETION_S + 15.0), *SURROUNDINGS)
+        return (Probe("answers", command, FIRST_COMPLETION_S + 15.0, workload.port), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """Ready by its answers; lost by its end, by its log, or by a GPU that went away."""

@@ -47,6 +47,37 @@ def samples() -> list[Sample]:
     return found
 
 
+@dataclass(frozen=True)
+class Message:
+    """What one program prints, and whose fault it tells of."""
+
+    label: FailureClass
+    channel: Channel
+    server: str
+    context: str
+    text: str
+
+
+def messages() -> list[Message]:
+    """Messages of many programs."""
+    lines = (_DATA / "messages.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        Message(
+            label=FailureClass(item["class"]),
+            channel=Channel(item["channel"]),
+            server=item.get("server", ""),
+            context=item.get("context", ""),
+            text=item["text"],
+        )
+        for item in map(json.loads, lines)
+    ]
+
+
+def healthy_lines() -> list[str]:
+    """Lines that starts print which become ready."""
+    return (_DATA / "healthy_lines.txt").read_text(encoding="utf-8").splitlines()
+
+
 def logs() -> dict[str, str]:
     """Complete logs of real vLLM starts by name, e.g. ``fail-port-in-use``."""
     with zipfile.ZipFile(_DATA / "vllm-logs.zip") as archive:

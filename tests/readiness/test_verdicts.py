@@ -22,8 +22,10 @@ from pytest_vastgpu.readiness.verdicts import RULES
 from pytest_vastgpu.readiness.verdicts import LogReader
 from pytest_vastgpu.readiness.verdicts import classify
 from pytest_vastgpu.readiness.verdicts import judge_log
-from tests.readiness.messages import MESSAGES
+from tests.readiness.samples import Message
+from tests.readiness.samples import healthy_lines
 from tests.readiness.samples import logs
+from tests.readiness.samples import messages
 from tests.readiness.samples import samples
 
 LOGS = logs()
@@ -50,10 +52,43 @@ def test_labelled_outputs(record_property: Callable[[str, object], None], capsys
     assert right.total() >= 0.97 * total.total(), wrong
 
 
-@pytest.mark.parametrize(("channel", "context", "expected", "text"), MESSAGES, ids=lambda value: str(value)[:40])
-def test_messages_of_many_programs(channel: Channel, context: str, expected: FailureClass, text: str) -> None:
-    verdict = classify(text, channel=channel, context=context)
-    assert verdict.failure_class is expected, verdict
+@pytest.mark.parametrize("given", messages(), ids=lambda given: f"{given.channel.value}: {given.text[:40]}")
+def test_messages_of_many_programs(given: Message) -> None:
+    verdict = classify(given.text, channel=given.channel, server=given.server, context=given.context)
+    assert verdict.failure_class is given.label, verdict
+
+
+def test_what_healthy_starts_print_ends_none() -> None:
+    whole = LogReader(server="vllm")
+    for line in healthy_lines():
+        alone = LogReader(server="vllm")
+        for reader in (alone, whole):
+            reader.feed(line + "\n")
+            assert reader.verdict().failure_class in {FailureClass.WARMUP, FailureClass.UNKNOWN}, line
+    whole.feed("INFO:     Application startup complete.\n")
+    assert whole.verdict().failure_class is FailureClass.READY
+
+
+DRESSES: dict[str, Callable[[str], str]] = {
+    "colours": lambda line: f"\x1b[1;31m{line}\x1b[0m",
+    "vLLM's process": lambda line: f"(EngineCore_DP0 pid=123) {line}",
+    "torchrun's rank": lambda line: f"[rank3]: {line}",
+    "docker compose": lambda line: f"vllm-1  | {line}",
+    "a container's log": lambda line: f"2026-03-01T10:11:12.123456789Z stdout F {line}",
+    "journal": lambda line: f"Mar 01 10:11:12 gpu-7 docker[991]: {line}",
+    "a date": lambda line: f"[2026-03-01 10:11:12,123] {line}",
+    "a carriage return": lambda line: f"{line}\r",
+    "an empty line": lambda line: f"{line}\n",
+}
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_what_others_put_around_a_line_does_not_matter(dress: str) -> None:
+    for sample in samples():
+        if sample.channel is Channel.SERVER_LOG:
+            text = "\n".join(map(DRESSES[dress], sample.text.split("\n")))
+            verdict = classify(text, channel=sample.channel, server=sample.server, context=sample.context)
+            assert verdict.failure_class is sample.label, (sample.id, verdict)
 
 
 def test_every_reason_has_one_class_a_remedy_and_a_source() -> None:
