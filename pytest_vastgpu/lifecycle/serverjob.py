@@ -1,12 +1,10 @@
-"""Starting a server on an instance, and seeing what became of it. Pure text in, typed values out."""
+"""Starting a server on an instance: what is written there, and what runs it. Pure: values in, text out."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +14,6 @@ HOME = ".vastgpu"
 """Where our files live on an instance, below the home directory, in which every SSH session starts."""
 WORK = f"{HOME}/work"
 """The server's working directory."""
-LOG_CHUNK_BYTES = 1 << 20
-"""Most of the log that is fetched at once."""
 KILLED_EXIT_CODE = 137
 """What is reported for a server that ended without leaving an exit code: something killed it and its shell."""
 
@@ -60,42 +56,3 @@ def files_of(launch: Launch, api_key: str, host: str, workload_env: Mapping[str,
         "start.sh": launch.script,
         "run.sh": RUN_SCRIPT,
     }
-
-
-def look_command(offset: int) -> str:
-    """Asks for the process state, the log's size, and the log from an offset in bytes."""
-    return (
-        f"cd {HOME} || exit 1; "
-        "if [ -f exit_code ]; then state=$(cat exit_code); "
-        'elif [ -f pid ] && ! kill -0 "$(cat pid)" 2>/dev/null && [ ! -f exit_code ]; then state=killed; '
-        "else state=alive; fi; "
-        'size=$(($(wc -c < server.log))); echo "$state $size"; '
-        f"[ $size -le {offset} ] || tail -c +{offset + 1} server.log | head -c {LOG_CHUNK_BYTES}"
-    )
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """What :func:`look_command` saw."""
-
-    exit_code: int | None
-    """None while the server runs."""
-    log: str
-    """The part of the log that was asked for."""
-    next_offset: int
-    """Offset in bytes to ask from next."""
-
-
-_HEADER = re.compile(r"(alive|killed|\d+) (\d+)\n")
-
-
-def parse_look(output: str, offset: int) -> ServerState | None:
-    """What the command's output says; None where it is not the command's output."""
-    header = _HEADER.match(output)
-    if header is None:
-        return None
-    state, size = header.group(1), int(header.group(2))
-    code = None if state == "alive" else KILLED_EXIT_CODE if state == "killed" else int(state)
-    more = size - offset > LOG_CHUNK_BYTES
-    next_offset = offset + LOG_CHUNK_BYTES if more else max(size, offset)
-    return ServerState(None if more else code, output[header.end() :], next_offset)

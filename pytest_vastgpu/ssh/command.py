@@ -9,6 +9,7 @@ and the id is that of a process group which a second command can kill.
 
 from __future__ import annotations
 
+import codecs
 import re
 import shlex
 from typing import TYPE_CHECKING
@@ -81,6 +82,28 @@ class MarkedOutput:
         own = self.preamble[found.end() :]
         self.preamble = self.preamble[: found.start()]
         return own
+
+
+class Lines:
+    """Cuts a stream into lines of UTF-8, with replacement characters where it is none."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._parts: list[str] = []
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that end in ``data``, without their ends."""
+        first, *others = self._decoder.decode(data).split("\n")
+        self._parts.append(first)
+        if not others:
+            return []
+        *lines, last = "".join(self._parts), *others
+        self._parts = [last]
+        return lines
+
+    def rest(self) -> str:
+        """What has come of a last line that has no end."""
+        return "".join(self._parts) + self._decoder.decode(b"", final=True)
 
 
 class BoundedText:

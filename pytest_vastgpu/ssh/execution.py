@@ -55,18 +55,20 @@ def pump(
     on_stderr: Callable[[bytes], None],
     *,
     stdin: bytes = b"",
+    hold: bool = False,
     deadline: float | None = None,
 ) -> End:
     """Feed ``stdin``, then its end; hand over what arrives as it arrives, until the command or the channel ends.
 
+    :param hold: Keep the command's stdin open until the channel ends.
     :param deadline: On the clock of ``time.monotonic``; None: no limit.
     """
-    feeder = threading.Thread(target=_feed, args=(channel, stdin), name="vastgpu-ssh-stdin", daemon=True)
+    feeder = threading.Thread(target=_feed, args=(channel, stdin, hold), name="vastgpu-ssh-stdin", daemon=True)
     if stdin:
         # In a thread of its own: a command that prints while it reads would otherwise lock us both up.
         feeder.start()
     else:
-        _feed(channel, stdin)
+        _feed(channel, stdin, hold)
     try:
         return _read(channel, on_stdout, on_stderr, deadline)
     finally:
@@ -75,10 +77,11 @@ def pump(
             feeder.join()
 
 
-def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
+def _feed(channel: paramiko.Channel, stdin: bytes, hold: bool) -> None:
     try:
         channel.sendall(stdin)
-        channel.shutdown_write()
+        if not hold:
+            channel.shutdown_write()
     except BROKEN:
         pass  # the command reads no more, or the connection broke: the reading side sees which, and reports it
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import threading
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.ssh import execution
 from pytest_vastgpu.ssh.command import BoundedText
+from pytest_vastgpu.ssh.command import Lines
 from pytest_vastgpu.ssh.command import MarkedOutput
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Stream:
         self._on_end = on_end
         self._marked = MarkedOutput()
         self._stderr = BoundedText(_STDERR_LIMIT)
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._partial = ""
+        self._lines = Lines()
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
         self._stopped = False
@@ -74,6 +73,14 @@ class Stream:
                 channel.close()
         self.wait()
 
+    def hang_up(self) -> None:
+        """Close the channel, wait for nothing: for a command that ends by itself when its stdin does."""
+        with self._lock:
+            self._stopped = True
+            channel = self._channel
+        if channel is not None:
+            channel.close()
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the end; False where it has not come within ``timeout_s``."""
         if self._thread is not threading.current_thread():
@@ -89,18 +96,17 @@ class Stream:
                     stopped = self._stopped
                 if not stopped:
                     execution.start(channel, self._line, None)
-                    end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin)
+                    end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin, hold=True)
         except execution.BROKEN as error:
             if not self._stopped:
                 _log.info("stream from %s ended: %s", self._connection.address, error)
         finally:
             self._connection.forget(self)
-            if self._partial:
-                self._on_line(self._partial)
+            if rest := self._lines.rest():
+                self._on_line(rest)
             if self._on_end is not None:
                 self._on_end(end.exit_code if self._marked.pid and not self._stopped else None)
 
     def _take(self, data: bytes) -> None:
-        *lines, self._partial = (self._partial + self._decoder.decode(self._marked.feed(data))).split("\n")
-        for line in lines:
+        for line in self._lines.feed(self._marked.feed(data)):
             self._on_line(line)

@@ -1,0 +1,98 @@
+"""What the watcher on an instance tells, and what is known of a server from all of it. Pure: lines in, values out."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_vastgpu.lifecycle import serverjob
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.readiness.adapter import Observation
+from pytest_vastgpu.reporting import artifacts
+
+
+@dataclass(frozen=True)
+class LogPiece:
+    """Something that the server has printed."""
+
+    offset: int
+    """Where it stands in the log, in bytes."""
+    data: bytes
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """What has become of the server's process."""
+
+    exit_code: int | None
+    """None while it lives."""
+
+
+News = LogPiece | ProcessState | ProbeResult
+
+
+def parse(line: str, probes: Sequence[Probe]) -> News | None:
+    """What a line of the watcher says; None where it is no such line.
+
+    :param probes: The probes that it runs; it knows them by their numbers, from 1 on.
+    """
+    kind, *words = line.split(" ")
+    try:
+        if kind == "log":
+            offset, data = words
+            return LogPiece(int(offset), bytes.fromhex(data))
+        if kind == "server":
+            (state,) = words
+            ends = {"alive": None, "killed": serverjob.KILLED_EXIT_CODE}
+            return ProcessState(ends[state] if state in ends else int(state))
+        if kind == "probe":
+            number, end, hundredths, *texts = words
+            stdout, stderr = (bytes.fromhex(text).decode(errors="replace") for text in texts)
+            name, code = probes[int(number) - 1].name, None if end == "late" else int(end)
+            failure = {None: ProbeFailure.TIMEOUT, 0: ProbeFailure.NONE}.get(code, ProbeFailure.COMMAND)
+            return ProbeResult(name, failure, code, stdout, stderr, int(hundredths) / 100)
+    except (ValueError, IndexError):
+        pass  # cut short by a connection that broke
+    return None
+
+
+class Sight:
+    """What is known of a server, put together from news as they come.
+
+    :param log_limit: Characters of its log to keep; the middle of a longer one is cut out.
+    """
+
+    def __init__(self, probes: Sequence[Probe], log_limit: int) -> None:
+        self._results = {
+            probe.name: ProbeResult(probe.name, ProbeFailure.TRANSPORT, None, "", "[not run yet]\n", 0.0)
+            for probe in probes
+        }
+        self._exit_code: int | None = None
+        self._log_limit = log_limit
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.log = ""
+        self.offset = 0
+        """Byte of the log from which the watcher should go on."""
+
+    def take(self, news: News) -> None:
+        """Learn one more thing."""
+        if isinstance(news, ProbeResult):
+            self._results[news.name] = news
+        elif isinstance(news, ProcessState):
+            self._exit_code = news.exit_code
+        else:
+            gap = news.offset - self.offset
+            left_out = f"\n[... {gap} bytes left out ...]\n" if gap > 0 else ""
+            text = self._decoder.decode(news.data)
+            self.log = artifacts.bounded(self.log + left_out + text, self._log_limit)
+            self.offset = news.offset + len(news.data)
+
+    def observation(self, age_s: float) -> Observation:
+        """All of it, for an adapter.
+
+        :param age_s: Seconds since the server was started.
+        """
+        return Observation(dict(self._results), self.log, self._exit_code, age_s)

@@ -1,0 +1,151 @@
+# Tells what is new of a warming server, one line each, until its stdin ends:
+#
+#   server alive|killed|CODE                 what has become of its process, once all of its log is told
+#   log OFFSET HEX                           bytes of its log, and where in it they stand
+#   probe NUMBER late|CODE SECONDS/100 HEX HEX   what a probe printed on stdout and stderr
+#
+# Needs only what dash and busybox have. $1: offset in the log from which to tell. Everything here runs at the same
+# time: each probe in a loop of its own, so that one that hangs holds up nobody else. Whoever tells takes the only line
+# out of a pipe and puts it back afterwards, since long lines would run into each other.
+
+umask 077
+home=$HOME/.vastgpu
+notes=$home/watch.$$
+offset=$1
+chunk=262144   # bytes of the log in a line
+keep=4194304   # of a log that is further ahead, only the last half of that is told
+most=262144    # bytes of a probe's output
+lanes=
+
+nap=0.05
+tick=0.1
+sleep "$nap" 2>/dev/null || nap=1 tick=1
+own=
+command -v setsid >/dev/null 2>&1 && own=setsid
+
+clock() { # sets now, in hundredths of a second
+  if read -r now _ < /proc/uptime; then
+    now=$((${now%.*} * 100 + 1${now#*.} - 100))   # the 1 keeps 08 from being an octal number
+  else
+    now=$(date +%s)00
+  fi
+} 2>/dev/null
+
+tell() {
+  read -r _ <&4
+  printf '%s\n' "$*"
+  echo >&4
+}
+
+bytes() { od -An -v -tx1 "$@"; }
+
+hex() { bytes "$@" | tr -d ' \n'; }
+
+listens() { # what a listening socket of the port looks like
+  [ -n "$1" ] && { [ ! -r /proc/net/tcp ] || grep -qs "$1" /proc/net/tcp /proc/net/tcp6; }
+}
+
+end() { kill -9 "-$1" || kill -9 "$1"; } 2>/dev/null
+
+probe() { # number, time limit, time between two starts (both in hundredths of a second), see listens, command
+  ulimit -f 16384
+  told=
+  while :; do
+    clock
+    began=$now
+    $own sh -c "$5" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null 3<&- 4<&- 5<&- &
+    echo "$! $((began + $2))" > "$notes/$1.run"
+    wait "$!" 2>/dev/null
+    code=$?
+    : > "$notes/$1.run"
+    clock
+    took=$((now - began))
+    if [ -e "$notes/$1.late" ]; then   # told already
+      rm -f "$notes/$1.late"
+      told=
+    else
+      result="$code $(bytes -N "$most" "$notes/$1.out"; echo .; bytes -N "$most" "$notes/$1.err")"
+      if [ "$result" != "$told" ]; then
+        told=$result
+        tell probe "$1" "$code" "$took" "$(hex -N "$most" "$notes/$1.out")" "$(hex -N "$most" "$notes/$1.err")"
+      fi
+    fi
+    # At most a third of the time, however dear it is; but half a second's rest is enough for one that only waits.
+    soonest=$((now + (took > 25 ? 50 : 2 * took)))
+    due=$((began + $3))
+    [ "$due" -ge "$soonest" ] || due=$soonest
+    while sleep "$nap" && clock && [ "$now" -lt "$due" ]; do
+      [ "$now" -lt "$soonest" ] || ! listens "$4" || break
+    done
+  done
+}
+
+end_late() { # ends the probes that are over their time, and tells what they have printed
+  clock
+  for run in "$notes"/*.run; do
+    if ! read -r pid until < "$run" || [ "$now" -le "$until" ]; then continue; fi
+    : > "$run"
+    : > "${run%.run}.late"
+    end "$pid"
+    number=${run##*/}
+    number=${number%.run}
+    tell probe "$number" late 0 "$(hex -N "$most" "${run%.run}.out")" "$(hex -N "$most" "${run%.run}.err")"
+  done
+} 2>/dev/null
+
+skip() { # bytes of the log
+  dd bs=1 skip="$1" count=0 <&5
+} >/dev/null 2>&1
+
+look() { # sets found and size
+  found=alive
+  if read -r code < "$home/exit_code"; then
+    found=$code
+  elif read -r pid < "$home/pid" && ! kill -0 "$pid" && [ ! -e "$home/exit_code" ]; then
+    found=killed
+  fi
+  # shellcheck disable=SC2046,SC2012 # its fifth word is the size, and no reading of the whole file tells it quicker
+  set -- $(ls -ln "$home/server.log")
+  size=${5:-0}
+} 2>/dev/null
+
+watch() {
+  state=
+  while :; do
+    look
+    if [ $((size - offset)) -gt "$keep" ]; then
+      skip $((size - keep / 2 - offset))
+      offset=$((size - keep / 2))
+    fi
+    if [ "$size" -gt "$offset" ]; then
+      piece=$(dd bs="$chunk" count=1 <&5 2>/dev/null | hex)
+      tell log "$offset" "$piece"
+      offset=$((offset + ${#piece} / 2))
+    fi
+    if [ "$found" != "$state" ] && [ "$offset" -ge "$size" ]; then
+      tell server "$found"
+      state=$found
+    fi
+    end_late
+    sleep "$tick"
+  done
+}
+
+stop() {
+  trap '' HUP INT TERM PIPE
+  # shellcheck disable=SC2086 # several words
+  kill -9 $lanes
+  for run in "$notes"/*.run; do
+    read -r pid _ < "$run" && end "$pid"
+  done
+  rm -rf "$notes"
+} 2>/dev/null
+
+trap stop EXIT
+trap 'exit 0' HUP INT TERM PIPE
+mkdir "$notes" && mkfifo "$notes/turn" || exit 1
+exec 3<&0 4<>"$notes/turn" 5<"$home/server.log"
+echo >&4
+skip "$offset"
+{ cat > /dev/null; kill "$$"; } <&3 2>/dev/null &
+# What follows starts the probes, then watches.
