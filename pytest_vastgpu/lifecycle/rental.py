@@ -18,6 +18,7 @@ from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.lifecycle.board import Board
+from pytest_vastgpu.lifecycle.budget import ROUNDING_USD_H
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.budget import beyond_budget
@@ -145,8 +146,9 @@ class Rental:
         """
         until = self._gone_at or time.monotonic()
         if not (self.instance_id or self.unsettled):
-            return Bill(self.label, 0.0, 0.0, until, until)
-        return Bill(self.label, self.price_usd_h, transfer_usd(self.offer, self.workload), self._created, until)
+            return Bill(self.label, 0.0, 0.0, until, until, gone=True)
+        transfer = transfer_usd(self.offer, self.workload)
+        return Bill(self.label, self.price_usd_h, transfer, self._created, until, self._gone_at is not None)
 
     @property
     def price_usd_h(self) -> float:
@@ -170,6 +172,8 @@ class Rental:
             verdict = verdict or beyond_budget(refused)
         if verdict is not None:
             raise AttemptFailed(verdict)
+        if abs(usd_h - self.offer.price_usd_h) > ROUNDING_USD_H:
+            self.tell(f"costs {usd_h:.4f} USD/h, its offer said {self.offer.price_usd_h:.4f} USD/h")
 
     def confirm_lost(self) -> Verdict | None:
         """Ask SSH, then the market, whether it went away. None where it is alive, or where nobody can say."""
