@@ -21,13 +21,19 @@ class Dropped:
     offer: Offer
     failed: tuple[Condition, ...]
     """All conditions it fails, in the table's order; at least one."""
-    detail: str
-    """What it has and what is asked for, for each of them."""
+    need: Need
 
     @property
     def condition(self) -> str:
         """Name of the first condition it fails."""
         return self.failed[0].name
+
+    @property
+    def detail(self) -> str:
+        """What it has and what is asked for, for each of them."""
+        return "; ".join(
+            f"{row.name}: {row.has(self.offer, self.need)}, wanted {row.wants(self.need)}" for row in self.failed
+        )
 
 
 @dataclass(frozen=True)
@@ -65,15 +71,26 @@ def widest_query(need: Need) -> dict[str, object]:
     return _query(need, ())
 
 
+def admissible(offers: Iterable[Offer], need: Need) -> list[Offer]:
+    """The offers that meet every condition: the market is known not to apply all of its filters always.
+
+    The same as :func:`admit` keeps, without the reasons, which most of the time nobody wants to know.
+    """
+    kept = list(offers)
+    for condition in CONDITIONS:
+        if test := condition.test(need):
+            kept = list(filter(test, kept))
+    return kept
+
+
 def admit(offers: Iterable[Offer], need: Need) -> Admission:
-    """Check every condition here too: the market is known not to apply all of its filters always."""
+    """Check every condition, and keep which of them an offer fails."""
+    tests = [(condition, test) for condition in CONDITIONS if (test := condition.test(need))]
     kept: list[Offer] = []
     dropped: list[Dropped] = []
     for offer in offers:
-        failed = tuple(condition for condition in CONDITIONS if not condition.holds(offer, need))
-        if failed:
-            detail = "; ".join(f"{row.name}: {row.has(offer, need)}, wanted {row.wants(need)}" for row in failed)
-            dropped.append(Dropped(offer, failed, detail))
+        if failed := [condition for condition, test in tests if not test(offer)]:
+            dropped.append(Dropped(offer, tuple(failed), need))
         else:
             kept.append(offer)
     return Admission(tuple(kept), tuple(dropped))

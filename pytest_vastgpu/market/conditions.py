@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from pytest_vastgpu.market.need import Need
 from pytest_vastgpu.market.place import country
+from pytest_vastgpu.market.price import hourly_price
 from pytest_vastgpu.market.price import hourly_usd
 from pytest_vastgpu.market.relaxation import Relaxation
 from pytest_vastgpu.market.relaxation import dearer
@@ -21,6 +23,8 @@ from pytest_vastgpu.model import Workload
 _DURATION_FACTOR = 2.0
 """An offer must last so many times the expected use: an instance is stopped when its offer ends."""
 
+Test = Callable[[Offer], bool]
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -31,13 +35,19 @@ class Condition:
     """What is asked for, in words."""
     has: Callable[[Offer, Need], str]
     """What an offer has instead, in words."""
-    holds: Callable[[Offer, Need], bool]
+    test: Callable[[Need], Test | None]
+    """What offers are tested with for a need, which is many thousand times; None where the need asks for nothing."""
     filter: Callable[[Need], Mapping[str, object]] = lambda _: {}
     """The same in the market's query language; empty where only we can check it."""
     relax: Callable[[Offer, Need], Relaxation | None] = lambda _offer, _need: None
     """What would admit the offer; None where nothing can."""
     hardware: bool = False
     """Whether it is about what the workload cannot do without."""
+
+    def holds(self, offer: Offer, need: Need) -> bool:
+        """Whether one offer meets it."""
+        test = self.test(need)
+        return test is None or test(offer)
 
 
 def _at_least(
@@ -56,11 +66,16 @@ def _at_least(
     :param field: The field's name in the market's query language.
     :param scale: What one of our units is there.
     """
+
+    def test(need: Need) -> Test | None:
+        least = wanted(need)
+        return (lambda offer: had(offer) >= least) if least > 0 else None
+
     return Condition(
         name,
         wants=lambda need: f"at least {wanted(need):g}{unit}",
         has=lambda offer, _: f"{had(offer):g}{unit}",
-        holds=lambda offer, need: had(offer) >= wanted(need),
+        test=test,
         filter=lambda need: {field: {"gte": round(wanted(need) * scale, 6)}} if wanted(need) > 0 else {},
         relax=relax,
         hardware=hardware,
@@ -79,9 +94,21 @@ def _gpu(wanted: Callable[[Workload], float]) -> Callable[[Need], float]:
     return lambda need: wanted(need.workload) if need.workload.gpus else 0.0
 
 
-def _same_gpu(offer: Offer, need: Need) -> bool:
-    wanted = need.workload.gpu_name
-    return not need.workload.gpus or not wanted or _spelling(offer.gpu_name).lower() == _spelling(wanted).lower()
+def _same_gpu(need: Need) -> Test | None:
+    if not (need.workload.gpus and need.workload.gpu_name):
+        return None
+    wanted = _spelling(need.workload.gpu_name).lower()
+    return lambda offer: _spelling(offer.gpu_name).lower() == wanted
+
+
+def _elsewhere(need: Need) -> Test | None:
+    excluded = need.excluded_countries
+    return (lambda offer: country(offer) not in excluded) if excluded else None
+
+
+def _affordable(need: Need) -> Test:
+    price, limit = hourly_price(need.workload), need.max_price_usd_h
+    return lambda offer: price(offer) <= limit
 
 
 def _spelling(gpu_name: str) -> str:
@@ -105,11 +132,14 @@ def ban(offer: Offer, need: Need) -> str:
     return ""
 
 
-def _incompatible(offer: Offer, need: Need) -> bool:
-    machine = need.reputation.machines.get(offer.machine_id)
-    return (offer.gpu_name, need.workload_key) in need.reputation.incompatible_kinds or (
-        machine is not None and need.workload_key in machine.incompatible
-    )
+def _compatible(need: Need) -> Test:
+    machines, kinds, key = need.reputation.machines, need.reputation.incompatible_kinds, need.workload_key
+
+    def test(offer: Offer) -> bool:
+        machine = machines.get(offer.machine_id)
+        return not (machine and key in machine.incompatible) and (offer.gpu_name, key) not in kinds
+
+    return test
 
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -117,7 +147,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "gpus",
         wants=lambda need: f"at least {need.workload.gpus}",
         has=lambda offer, _: str(offer.num_gpus),
-        holds=lambda offer, need: offer.num_gpus >= need.workload.gpus,
+        test=lambda need: (lambda offer: offer.num_gpus >= need.workload.gpus) if need.workload.gpus else None,
         filter=lambda need: {"num_gpus": {"gte": need.workload.gpus}} if need.workload.gpus else {},
         relax=in_workload("gpus", lambda need: need.workload.gpus, lambda offer: offer.num_gpus),
         hardware=True,
@@ -126,7 +156,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "gpu_name",
         wants=lambda need: _spelling(need.workload.gpu_name),
         has=lambda offer, _: offer.gpu_name or "no GPU",
-        holds=_same_gpu,
+        test=_same_gpu,
         filter=lambda need: (
             {"gpu_name": {"eq": _spelling(need.workload.gpu_name)}}
             if need.workload.gpus and need.workload.gpu_name
@@ -148,27 +178,27 @@ CONDITIONS: tuple[Condition, ...] = (
         "rentable",
         wants=lambda _: "rentable now",
         has=lambda *_: "not rentable",
-        holds=lambda offer, _: offer.rentable,
+        test=lambda _: attrgetter("rentable"),
         filter=lambda _: {"rentable": {"eq": True}},
     ),
     Condition(
         "rented",
         wants=lambda _: "not rented by others",
         has=lambda *_: "rented",
-        holds=lambda offer, _: not offer.rented,
+        test=lambda _: lambda offer: not offer.rented,
         filter=lambda _: {"rented": {"eq": False}},
     ),
     Condition(
         "on_demand",
         wants=lambda _: "on demand",
         has=lambda *_: "interruptible",
-        holds=lambda offer, _: not offer.is_bid,
+        test=lambda _: lambda offer: not offer.is_bid,
     ),
     Condition(
         "verified",
         wants=lambda _: "verified by the market",
         has=lambda *_: "not verified",
-        holds=lambda offer, _: offer.verified,
+        test=lambda _: attrgetter("verified"),
         filter=lambda _: {"verified": {"eq": True}},
     ),
     _at_least(
@@ -206,7 +236,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "country",
         wants=lambda need: f"not in {', '.join(sorted(need.excluded_countries))}",
         has=lambda offer, _: offer.geolocation,
-        holds=lambda offer, need: not need.excluded_countries or country(offer) not in need.excluded_countries,
+        test=_elsewhere,
         filter=lambda need: (
             {"geolocation": {"notin": sorted(need.excluded_countries)}} if need.excluded_countries else {}
         ),
@@ -216,7 +246,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "price",
         wants=lambda need: f"at most {need.max_price_usd_h:.2f} USD/h with disk and transfer",
         has=lambda offer, need: f"{hourly_usd(offer, need.workload):.2f} USD/h",
-        holds=lambda offer, need: hourly_usd(offer, need.workload) <= need.max_price_usd_h,
+        test=_affordable,
         filter=lambda need: {"dph_total": {"lte": need.max_price_usd_h}},
         relax=dearer,
     ),
@@ -224,19 +254,19 @@ CONDITIONS: tuple[Condition, ...] = (
         "banned",
         wants=lambda _: "not banned",
         has=ban,
-        holds=lambda offer, need: not ban(offer, need),
+        test=lambda need: lambda offer: not ban(offer, need),
         relax=lambda offer, _: Relaxation(2, f"`vastgpu hosts allow {offer.machine_id}`"),
     ),
     Condition(
         "failed_before",
         wants=lambda _: "not failed in this run",
         has=lambda offer, _: f"machine {offer.machine_id} failed in this run",
-        holds=lambda offer, need: offer.machine_id not in need.failed_machines,
+        test=lambda need: lambda offer: offer.machine_id not in need.failed_machines,
     ),
     Condition(
         "incompatible",
         wants=lambda _: "able to run this workload",
         has=lambda offer, _: f"the workload failed on this {offer.gpu_name or 'machine'} before",
-        holds=lambda offer, need: not _incompatible(offer, need),
+        test=_compatible,
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 
@@ -19,4 +21,10 @@ def hourly_usd(offer: Offer, workload: Workload) -> float:
 
     This is what the limit on the price applies to. The offer must come from a search that named the workload's disk.
     """
-    return offer.price_usd_h + transfer_usd(offer, workload) * 3600 / max(workload.expected_use_s, _LEAST_USE_S)
+    return hourly_price(workload)(offer)
+
+
+def hourly_price(workload: Workload) -> Callable[[Offer], float]:
+    """:func:`hourly_usd` for many offers."""
+    gb_h = (workload.image_gb + workload.model_gb) * 3600 / max(workload.expected_use_s, _LEAST_USE_S)
+    return lambda offer: offer.price_usd_h + offer.inet_down_usd_gb * gb_h

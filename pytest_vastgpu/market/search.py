@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_vastgpu.errors import NoOffers
-from pytest_vastgpu.market.admission import admit
+from pytest_vastgpu.market.admission import admissible
 from pytest_vastgpu.market.admission import search_query
 from pytest_vastgpu.market.admission import wide_query
 from pytest_vastgpu.market.admission import widest_query
@@ -21,7 +21,7 @@ from pytest_vastgpu.model import Offer
 
 def admitted(offers: Iterable[Offer], need: Need) -> list[Ranked]:
     """Those of some offers that are admitted, best first."""
-    return rank(admit(offers, need).kept, need.workload, need.policy, need.reputation)
+    return rank(admissible(offers, need), need.workload, need.policy, need.reputation)
 
 
 def find_offers(search: Callable[[Mapping[str, object]], Sequence[Offer]], need: Need) -> list[Ranked]:

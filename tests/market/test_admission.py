@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_vastgpu.market.admission import admissible
 from pytest_vastgpu.market.admission import admit
 from pytest_vastgpu.market.admission import search_query
 from pytest_vastgpu.market.admission import wide_query
@@ -201,6 +202,7 @@ def test_admission_sorts_and_loses_nothing(found: list[Any]) -> None:
     wanted = need(workload(gpu_ram_gb=20, image_gb=5))
     admission = admit(found, wanted)
     assert sorted(map(id, [*admission.kept, *(one.offer for one in admission.dropped)])) == sorted(map(id, found))
+    assert admissible(found, wanted) == list(admission.kept)
     for kept in admission.kept:
         assert all(condition.holds(kept, wanted) for condition in CONDITIONS)
         assert hourly_usd(kept, wanted.workload) <= wanted.max_price_usd_h
