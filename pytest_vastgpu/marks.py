@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
-from dataclasses import field
 from typing import Any
 
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Workload
-
-FIXTURES = frozenset({"vast_instance", "vast_instance_factory"})
 
 
 def vast(
@@ -59,27 +53,3 @@ def marked(item: pytest.Item) -> tuple[Workload | None, dict[str, Any]]:
             raise ConfigurationError(f"{item.nodeid}: marker vast: {text}") from None
         workload, changes = (outer, more) if outer is not None else (workload, {**changes, **more})
     return workload, changes
-
-
-@dataclass
-class Collected:
-    """What the selected tests need."""
-
-    tests: dict[str, Workload | None] = field(default_factory=dict)
-    """By node id; None where only its run will show what."""
-    problems: list[str] = field(default_factory=list)
-    """Usage errors in markers, one line each."""
-
-
-def collect(items: Iterable[pytest.Item]) -> Collected:
-    """Read the markers of all tests that ask for an instance."""
-    found = Collected()
-    for item in items:
-        if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
-            continue
-        try:
-            workload, changes = marked(item)
-            found.tests[item.nodeid] = dataclasses.replace(workload, **changes) if workload else None
-        except ConfigurationError as error:
-            found.problems.append(str(error))
-    return found

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.collected import Collected
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.run import Run
-from pytest_vastgpu.marks import Collected
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -72,10 +72,13 @@ class Owner:
         config.add_cleanup(self.run.close)
         config.add_cleanup(_terminate_like_ctrl_c())
 
-    def expect(self, collected: Collected) -> None:
-        """Learn what the selected tests need."""
+    def expect(self, collected: Collected, workers: int) -> None:
+        """Learn what the selected tests need, and begin to rent it.
+
+        :param workers: How many tests run at a time.
+        """
         try:
-            self.broker.expect(collected.tests)
+            self.broker.expect(collected.tests, workers)
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from error
 
@@ -84,6 +87,11 @@ class Owner:
         """A test is over, here or in a worker."""
         self.broker.finished(nodeid)
         self._progress.pump()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """A test was the end of its worker: it is over, too."""
+        self.broker.finished(crashitem)
 
     # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
     @pytest.hookimpl(wrapper=True, trylast=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,14 +17,16 @@ from pytest_vastgpu.options import add_options
 from pytest_vastgpu.options import resolve
 
 if TYPE_CHECKING:
+    from pytest_vastgpu.collected import Collected
     from pytest_vastgpu.lifecycle.instance import Desk
     from pytest_vastgpu.lifecycle.instance import VastInstance
-    from pytest_vastgpu.marks import Collected
     from pytest_vastgpu.model import Workload
 
 _settings = pytest.StashKey[Settings]()
 _desk = pytest.StashKey["Desk"]()
 
+_ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+"""pytest's options with which it sets nothing up."""
 MARKER = (
     "vast(workload=None, *, image, gpus, gpu_name, gpu_ram_gb, compute_cap, cuda, disk_gb, image_gb, model_gb, "
     "warmup_s, expected_use_s): what the test needs rented; without a workload it changes that of the fixture "
@@ -68,15 +69,36 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """See what the selected tests need; where it is nothing, that is all this plugin ever does."""
     config = session.config
-    if config.getoption("collectonly", False) or not any(
+    if any(config.getoption(option, False) for option in _ONLY_SHOWS) or not any(
         "vast_instance" in name for item in session.items for name in getattr(item, "fixturenames", ())
     ):
         return
-    from pytest_vastgpu.marks import collect
+    from pytest_vastgpu.collected import collect
     from pytest_vastgpu.reporting.report import Reports
 
-    config.stash[_desk] = _open_desk(config, collect(session.items))
+    collected = collect(session.items, certain=_tests_will_run(session))
+    desk = config.stash[_desk] = _open_desk(config, collected)
     config.pluginmanager.register(Reports(config.stash[_settings].on_infra_failure), "vastgpu-reports")
+    config.pluginmanager.register(_Done(desk), "vastgpu-done")
+
+
+def _tests_will_run(session: pytest.Session) -> bool:
+    """Whether what was collected is going to be run, with all that it needs."""
+    option = session.config.getoption
+    broken = session.testsfailed and not option("continue_on_collection_errors", False)
+    return not broken and not option("setuponly", False)
+
+
+class _Done:
+    """Plugin object of a process in which tests may use instances: says when they no longer do."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        with suppress(VastGpuError):  # the owner is gone, and everything with it
+            self._desk.done(nodeid)
 
 
 def _open_desk(config: pytest.Config, collected: Collected) -> Desk:
@@ -84,9 +106,9 @@ def _open_desk(config: pytest.Config, collected: Collected) -> Desk:
     workerinput = getattr(config, "workerinput", None)
     if workerinput is not None:
         from pytest_vastgpu.lifecycle.line import LineDesk
-        from pytest_vastgpu.xdist import SOCKET_KEY
+        from pytest_vastgpu.xdist import LINE_KEY
 
-        line = LineDesk(workerinput[SOCKET_KEY])
+        line = LineDesk(*workerinput[LINE_KEY])
         config.add_cleanup(line.close)
         line.call("collected", collected)
         return line
@@ -95,14 +117,18 @@ def _open_desk(config: pytest.Config, collected: Collected) -> Desk:
     if collected.problems:
         raise pytest.UsageError(*collected.problems)
     owner = Owner(config, config.stash[_settings], distributed=False)
-    owner.expect(collected)
+    owner.expect(collected, workers=1)
     config.pluginmanager.register(owner, "vastgpu-owner")
     return owner.broker
 
 
 @pytest.fixture
 def vast_workload() -> Workload:
-    """The workload of tests whose marker names none. Override it in a conftest file or a test module."""
+    """The workload of tests whose marker names none. Override it in a conftest file or a test module.
+
+    An override without arguments is also called when collection ends, so that renting can start before the first test
+    asks: keep it free of side effects. One that asks for other fixtures, yields or has parameters is left to the tests.
+    """
     pytest.fail(
         "this test needs an instance, but nothing says what shall run on it: mark it "
         "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
@@ -123,16 +149,13 @@ def vast_instance(request: pytest.FixtureRequest) -> VastInstance:
 
 
 @pytest.fixture
-def vast_instance_factory(request: pytest.FixtureRequest) -> Generator[Callable[[Workload], VastInstance]]:
+def vast_instance_factory(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
     """A function that rents an instance of one's own for a workload; given back when the test is over."""
-    with ExitStack() as stack:
 
-        def rent(workload: Workload) -> VastInstance:
-            instance = _acquire(request.node, workload, exclusive=True)
-            stack.callback(instance.close)
-            return instance
+    def rent(workload: Workload) -> VastInstance:
+        return _acquire(request.node, workload, exclusive=True)
 
-        yield rent
+    return rent
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
@@ -141,7 +164,13 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
     from pytest_vastgpu.lifecycle.instance import VastInstance
     from pytest_vastgpu.reporting.report import hold
 
-    desk = item.config.stash[_desk]
+    desk = item.config.stash.get(_desk, None)
+    if desk is None:
+        pytest.fail(
+            "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "
+            "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
+            pytrace=False,
+        )
     try:
         lease = desk.acquire(item.nodeid, workload, exclusive)
     except VastGpuError as error:

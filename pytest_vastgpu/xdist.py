@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -13,13 +11,15 @@ import pytest
 from pytest_vastgpu.errors import VastGpuError
 
 if TYPE_CHECKING:
+    from pytest_vastgpu.collected import Collected
+    from pytest_vastgpu.lifecycle.instance import Caller
     from pytest_vastgpu.lifecycle.instance import Lease
-    from pytest_vastgpu.marks import Collected
     from pytest_vastgpu.model import Workload
     from pytest_vastgpu.options import Settings
     from pytest_vastgpu.owner import Owner
 
-SOCKET_KEY = "vastgpu_socket"
+LINE_KEY = "vastgpu_line"
+"""Under this a worker finds where to call."""
 
 
 class Controller:
@@ -28,7 +28,8 @@ class Controller:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
-        self._socket: Path | None = None
+        self._line: tuple[str, str] | None = None
+        self._workers = 0
         self._collected: Collected | None = None
         self._owner: Owner | None = None
         self._open = threading.Event()
@@ -36,29 +37,28 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to call."""
-        if self._socket is None:
-            self._socket = self._listen()
-        node.workerinput[SOCKET_KEY] = str(self._socket)
+        self._workers += 1
+        if self._line is None:
+            self._line = self._listen()
+        node.workerinput[LINE_KEY] = self._line
 
-    def _listen(self) -> Path:
+    def _listen(self) -> tuple[str, str]:
         from pytest_vastgpu.lifecycle.line import LineServer
 
-        directory = tempfile.TemporaryDirectory(prefix="vastgpu-")
-        socket = Path(directory.name) / "line"
         desk = ("release", "run", "logs", "cost", "lost")
         server = LineServer(
-            socket,
             {
                 "collected": self._take,
                 "acquire": self._acquire,
-                **{name: lambda *arguments, name=name: getattr(self._broker(), name)(*arguments) for name in desk},
+                "done": self._done,
+                **{name: lambda _, *arguments, name=name: getattr(self._broker(), name)(*arguments) for name in desk},
             },
+            self._hung_up,
         )
-        self._config.add_cleanup(directory.cleanup)
         self._config.add_cleanup(server.close)
-        return socket
+        return server.address, server.token
 
-    def _take(self, collected: Collected) -> None:
+    def _take(self, _caller: Caller, collected: Collected) -> None:
         """All workers collect the same; what the first says is kept."""
         if self._collected is None:
             self._collected = collected
@@ -69,9 +69,16 @@ class Controller:
             raise VastGpuError("the run ended before anything was rented")
         return self._owner.broker
 
-    def _acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
-        lease: Lease = self._broker().acquire(test, workload, exclusive)
+    def _acquire(self, caller: Caller, test: str, workload: Workload, exclusive: bool) -> Lease:
+        lease: Lease = self._broker().acquire(test, workload, exclusive, caller)
         return lease
+
+    def _done(self, caller: Caller, test: str) -> None:
+        self._broker().done(test, caller)
+
+    def _hung_up(self, caller: Caller) -> None:
+        if self._owner is not None:
+            self._owner.broker.hung_up(caller)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
@@ -82,7 +89,9 @@ class Controller:
             if self._collected.problems:
                 raise pytest.UsageError(*self._collected.problems)
             self._owner = Owner(self._config, self._settings, distributed=True)
-            self._owner.expect(self._collected)
+            if self._config.getoption("dist", "no") == "each":
+                self._collected.run_in_each(self._workers)
+            self._owner.expect(self._collected, self._workers)
             self._config.pluginmanager.register(self._owner, "vastgpu-owner")
             self._open.set()
 

@@ -1,7 +1,7 @@
 """The owner of everything a run rents. It lives in the controller (or the only process); workers ask it for leases.
 
 Because one process owns all instances, equal workloads are rented once whoever asks first, a worker that dies leaves
-nothing behind, and destroying needs no votes.
+nothing behind, and destroying needs no votes. What to rent and what to give back the :mod:`roster` knows.
 """
 
 from __future__ import annotations
@@ -9,78 +9,78 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
 
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.clock import Cancelled
-from pytest_vastgpu.lifecycle.clock import Patience
-from pytest_vastgpu.lifecycle.demand import Demand
-from pytest_vastgpu.lifecycle.destroy import NotDestroyed
+from pytest_vastgpu.lifecycle.costs import Use
+from pytest_vastgpu.lifecycle.demand import Expected
+from pytest_vastgpu.lifecycle.holdings import Holdings
+from pytest_vastgpu.lifecycle.instance import HERE
+from pytest_vastgpu.lifecycle.instance import Caller
 from pytest_vastgpu.lifecycle.instance import Lease
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.rental import Rental
+from pytest_vastgpu.lifecycle.roster import Ask
+from pytest_vastgpu.lifecycle.roster import Roster
+from pytest_vastgpu.lifecycle.roster import Slot
+from pytest_vastgpu.lifecycle.slots import Phase
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.reporting.text import workload_line
 from pytest_vastgpu.ssh.login import ConnectFailed
 
 CLOSE_WITHIN_S = 240.0
 """How long the end of a run waits for everything to be destroyed and seen to be gone."""
+TELL_AFTER_S = 1.0
+"""A test that waits for longer is told of."""
 _PULSE_S = 0.05
 """How often a waiting main thread shows progress."""
-
-
-@dataclass
-class _Slot:
-    """One workload's instance: on its way, ready, or failed."""
-
-    workload: Workload
-    exclusive: bool
-    settled: threading.Event = field(default_factory=threading.Event)
-    rental: Rental | None = None
-    error: BaseException | None = None
-    told: str = ""
-    """The test that was told the whole story of the error."""
 
 
 class Broker:
     """Rents, shares, and gives everything back. Implements :class:`Desk`.
 
+    :param record_lost: Told of each instance that went away while it was in use.
+    :param fits: Whether an offer, one that we have taken, would do for a workload too.
+    :param tell: Writes a line down for everybody who listens.
     :param idle: Called again and again while the main thread waits, to show progress.
     """
 
     def __init__(
         self,
         adapters: Mapping[str, Adapter],
-        max_lifetime_s: float,
+        settings: Settings,
         record_lost: Callable[[Attempt, Workload], None],
+        fits: Callable[[Workload, Offer], bool],
+        tell: Callable[[str], None],
         idle: Callable[[], None],
     ) -> None:
-        self.demand = Demand()
-        self.problems: list[str] = []
-        """What could not be destroyed, each with the command that does it."""
+        self.holdings = Holdings(settings.max_lifetime, self._lifetime_over)
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
-        self._max_lifetime_s = max_lifetime_s
+        self._max_lifetime_s = settings.max_lifetime
         self._record_lost = record_lost
+        self._fits = fits
+        self._tell = tell
         self._idle = idle
-        self._patience = Patience()
-        self._lock = threading.RLock()
-        self._slots: dict[object, _Slot] = {}
-        self._rentals: dict[str, Rental] = {}
-        self._ended: dict[str, Attempt] = {}
+        self._changed = threading.Condition()
+        """Its lock guards the roster, the threads and what was told; it is notified of every change."""
+        self._roster = Roster(settings.max_instances)
+        self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
-        self._timers: list[threading.Timer] = []
         self._closed = False
 
     def open(self, provisioner: Provisioner) -> None:
@@ -89,28 +89,43 @@ class Broker:
 
     # ---------------------------------------------------------------- the desk
 
-    def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
+    def acquire(self, test: str, workload: Workload, exclusive: bool, caller: Caller = HERE) -> Lease:
         """See :meth:`Desk.acquire`."""
-        self._check(workload)
-        if not exclusive:
-            self.demand.needs(test, workload)
-        slot = self._slot(object() if exclusive else workload, workload, exclusive)
-        while not slot.settled.wait(_PULSE_S):
+        self._check([workload])
+        ask = Ask(caller.name, test, workload, exclusive)
+        tell_at = time.monotonic() + TELL_AFTER_S
+        with self._changed:
+            self._roster.ask(ask)
+        try:
+            while (label := self._next(ask)) is None:
+                if caller.gone():
+                    raise Cancelled
+                if time.monotonic() >= tell_at:
+                    self._tell_waiting(ask)
+                self._idle()
+        finally:
+            with self._changed:
+                self._roster.withdraw(ask)
+                if all(other.workload != workload for other in self._roster.asks):
+                    self._told.pop(workload, None)
+                self._act()
             self._idle()
-        self._idle()
-        if slot.error is not None:
-            raise self._shared(slot, test)
-        if slot.rental is None:
-            raise Cancelled
-        return self._lease(slot.rental)
+        return self._lease(self.holdings[label])
+
+    def done(self, test: str, caller: Caller = HERE) -> None:
+        """See :meth:`Desk.done`."""
+        with self._changed:
+            self._roster.done(caller.name, test)
+            self._act()
 
     def release(self, label: str) -> None:
         """See :meth:`Desk.release`."""
-        self._retire(label)
+        with self._changed:
+            self._retire(label)
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Desk.run`."""
-        rental = self._rentals[label]
+        rental = self.holdings[label]
         if rental.link is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
         try:
@@ -120,92 +135,88 @@ class Broker:
 
     def logs(self, label: str) -> str:
         """See :meth:`Desk.logs`."""
-        return self._rentals[label].read_log()
+        return self.holdings[label].read_log()
 
     def cost(self, label: str) -> float:
         """See :meth:`Desk.cost`."""
-        return self._rentals[label].cost_usd
+        return self.holdings[label].cost_usd
 
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Desk.lost`."""
-        rental = self._rentals[label]
+        rental = self.holdings[label]
         if rental.state in (State.DESTROYING, State.GONE):
             text = f"it was given back after {self._max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
             return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
         verdict = rental.confirm_lost()
         if verdict is not None:
-            with self._lock:
+            with self._changed:
                 if rental.state is not State.READY:
                     return verdict
                 attempt = rental.finish(verdict)
-                self._ended[label] = attempt
-                self._forget(rental)
-            if self._provisioner is not None:
-                self._provisioner.avoid(rental.offer.machine_id)
+                self.holdings.ended(rental, attempt)
+                if self._provisioner is not None:
+                    self._provisioner.avoid(rental.offer.machine_id)
+                self._retire(label)
             self._record_lost(attempt, rental.workload)
-            self._background(lambda: self._give_back(rental), f"vastgpu-destroy-{label}")
         return verdict
 
     # --------------------------------------------------------------- the owner
 
-    def expect(self, tests: Mapping[str, Workload | None]) -> None:
-        """Learn which tests will ask, and for what, where that is known.
+    def expect(self, tests: Mapping[str, Expected], workers: int = 1) -> None:
+        """Learn which tests will ask, and for what, and begin to rent it in the background.
 
+        :param workers: How many tests run at a time.
         :raises ConfigurationError: if a workload names an adapter that there is not.
         """
-        for workload in tests.values():
-            if workload is not None:
-                self._check(workload)
-        self.demand.expect(tests)
+        self._check(expected.workload for expected in tests.values() if expected.workload is not None)
+        with self._changed:
+            self._roster.workers = workers
+            self._roster.demand.expect(tests)
+            self._act()
 
     def finished(self, test: str) -> None:
         """A test is over: give back what no test will need any more."""
-        self.demand.finished(test)
-        with self._lock:
-            ready = {slot.workload: slot.rental for slot in self._slots.values() if slot.rental and not slot.exclusive}
-        for workload in self.demand.idle(ready):
-            self._retire(ready[workload].label)
+        with self._changed:
+            self._roster.demand.finished(test)
+            self._act()
 
-    def started(self, rental: Rental) -> None:
-        """A rental is about to be created: from now on it is this broker's to destroy."""
-        timer = threading.Timer(self._max_lifetime_s, self._lifetime_over, (rental,))
-        timer.daemon = True
-        with self._lock:
-            self._rentals[rental.label] = rental
-            self._timers.append(timer)
-        timer.start()
+    def hung_up(self, caller: Caller) -> None:
+        """A process that ran tests has ended, in whichever way: nothing that it had is in use any more."""
+        with self._changed:
+            self._roster.done(caller.name)
+            self._act()
 
-    def ended(self, rental: Rental, attempt: Attempt) -> None:
-        """A failed attempt is over."""
-        self._ended[rental.label] = attempt
+    @property
+    def uses(self) -> list[Use]:
+        """Which test has used which instance, and from when to when."""
+        with self._changed:
+            return self._roster.uses()
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be destroyed, each with the command that does it."""
+        return self.holdings.problems
 
     def attempts(self) -> list[Attempt]:
         """Every attempt of the run, in order, each with what it has cost by now."""
-        with self._lock:
-            found = [
-                replace(self._ended.get(label) or rental.attempt(), cost_usd=rental.cost_usd)
-                for label, rental in self._rentals.items()
-                if rental.instance_id
-            ]
-        return sorted(found, key=lambda attempt: attempt.number)
+        return self.holdings.attempts()
 
     def close(self) -> None:
         """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""
-        with self._lock:
+        with self._changed:
             self._closed = True
-            threads, timers = list(self._threads), list(self._timers)
-            self._timers.clear()
-        self._patience.cancel()
-        for timer in timers:
-            timer.cancel()
+            for slot in self._roster.slots.values():
+                slot.patience.cancel()
+            threads = list(self._threads)
+            self._changed.notify_all()
+        self.holdings.close()
         ends = time.monotonic() + CLOSE_WITHIN_S
         self._join(threads, ends)
-        alive = [rental for rental in self._rentals.values() if rental.state is not State.GONE]
         destroyers = [
             threading.Thread(
-                target=self._give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
+                target=self.holdings.give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
             )
-            for rental in alive
+            for rental in self.holdings.alive()
         ]
         for thread in destroyers:
             thread.start()
@@ -214,13 +225,105 @@ class Broker:
 
     # ---------------------------------------------------------------- plumbing
 
-    def _check(self, workload: Workload) -> None:
-        if workload.adapter not in self._adapters:
-            known = ", ".join(sorted(self._adapters))
-            raise ConfigurationError(
-                f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one must "
-                "be in a directory named on the command line, or in the root directory)"
-            )
+    def _check(self, workloads: Iterable[Workload]) -> None:
+        for workload in workloads:
+            if workload.adapter not in self._adapters:
+                known = ", ".join(sorted(self._adapters))
+                raise ConfigurationError(
+                    f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one "
+                    "must be in a directory named on the command line, or in the root directory)"
+                )
+
+    def _next(self, ask: Ask) -> str | None:
+        """The label of an instance for a test; None when there is still none after a moment."""
+        with self._changed:
+            if self._closed:
+                raise Cancelled
+            self._act()
+            slot = self._roster.answer(ask)
+            if slot is None:
+                self._changed.wait(_PULSE_S)
+                return None
+            return slot.label
+
+    def _act(self) -> None:
+        """Rent and give back what the roster says. The lock is held."""
+        if self._closed or self._provisioner is None:
+            return
+        starts, ends = self._roster.plan()
+        for slot in starts:
+            self._background(self._provision, slot, f"vastgpu-rent-{slot.number}")
+        for slot in ends:
+            self._end(slot)
+
+    def _end(self, slot: Slot) -> None:
+        if slot.label:
+            self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
+        else:
+            slot.patience.cancel()  # whoever brings it up gives it back
+
+    def _retire(self, label: str) -> None:
+        """Nobody gets this instance any more. The lock is held."""
+        slot = self._roster.of(label)
+        if slot is not None and not self._closed:
+            slot.phase = Phase.ENDING
+            self._end(slot)
+            self._act()
+
+    def _lifetime_over(self, rental: Rental) -> None:
+        with self._changed:  # one that is still coming up sees to it itself
+            self._retire(rental.label)
+
+    def _provision(self, slot: Slot) -> None:
+        assert self._provisioner is not None  # noqa: S101 - nothing begins before
+        error: BaseException | None = None
+        rental: Rental | None = None
+        try:
+            rental = self._provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], slot.patience)
+        except Cancelled:
+            pass
+        except BaseException as failed:  # noqa: BLE001 - handed to the tests that wait for it, never swallowed
+            error = failed
+        with self._changed:
+            if rental is not None:
+                self._roster.arrived(slot, rental.label)
+                if slot.phase is Phase.ENDING:  # it was called off a moment too late
+                    self._end(slot)
+            elif error is None or slot.phase is Phase.ENDING:
+                self._roster.gone(slot)
+            else:
+                self._roster.failed(slot, error, self._scarce(slot.workload, error))
+            self._act()
+            self._changed.notify_all()
+
+    def _scarce(self, workload: Workload, error: BaseException) -> bool:
+        """Whether it is for want of what our other instances hold: money, or the only machines that would do."""
+        if isinstance(error, BudgetSpent):
+            return True
+        taken = isinstance(error, NoOffers) or (isinstance(error, ProvisioningFailed) and not error.attempts)
+        return taken and any(self._fits(workload, rental.offer) for rental in self.holdings.alive())
+
+    def _give_back(self, slot: Slot) -> None:
+        self.holdings.give_back(self.holdings[slot.label])
+        with self._changed:
+            self._roster.gone(slot)
+            self._act()
+            self._changed.notify_all()
+
+    def _tell_waiting(self, ask: Ask) -> None:
+        """One line for all tests that wait for the same, again when there are more of them."""
+        with self._changed:
+            same = [other for other in self._roster.asks if other.workload == ask.workload]
+            if len(same) <= self._told.get(ask.workload, 0):
+                return
+            self._told[ask.workload] = len(same)
+        who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
+        room = ", and for another instance to be given back before" if ask.lacks_room else ""
+        self._tell(f"{who} for {workload_line(ask.workload)}{room}")
+
+    def _lease(self, rental: Rental) -> Lease:
+        seconds = rental.attempt().seconds
+        return Lease(rental.label, rental.instance_id, rental.offer, rental.endpoint, dict(rental.headers), seconds)
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:
@@ -228,80 +331,9 @@ class Broker:
                 thread.join(_PULSE_S)
                 self._idle()
 
-    def _slot(self, key: object, workload: Workload, exclusive: bool) -> _Slot:
-        with self._lock:
-            slot = self._slots.get(key)
-            if slot is None:
-                if self._closed or self._provisioner is None:
-                    raise Cancelled
-                slot = self._slots[key] = _Slot(workload, exclusive)
-                provisioner, new = self._provisioner, slot
-                self._background(lambda: self._provision(provisioner, new), f"vastgpu-rent-{len(self._slots)}")
-            return slot
-
-    def _provision(self, provisioner: Provisioner, slot: _Slot) -> None:
-        try:
-            slot.rental = provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], self._patience)
-        except Cancelled:
-            pass
-        except BaseException as error:  # noqa: BLE001 - handed to the tests that wait for it, never swallowed
-            slot.error = error
-        finally:
-            slot.settled.set()
-
-    def _shared(self, slot: _Slot, test: str) -> BaseException:
-        """The first test hears the whole story, the others one line."""
-        with self._lock:
-            if not slot.told:
-                slot.told = test
-                return slot.error or Cancelled()
-        first = str(slot.error).splitlines()[0] if slot.error else ""
-        text = f"not rented again in this run: {first} (the whole story: {slot.told})"
-        attempts = slot.error.attempts if isinstance(slot.error, ProvisioningFailed) else ()
-        return ProvisioningFailed(text, attempts) if isinstance(slot.error, VastGpuError) else slot.error or Cancelled()
-
-    def _lease(self, rental: Rental) -> Lease:
-        seconds = rental.attempt().seconds
-        return Lease(rental.label, rental.instance_id, rental.offer, rental.endpoint, dict(rental.headers), seconds)
-
-    def _lifetime_over(self, rental: Rental) -> None:
-        if rental.state is State.READY:  # one that is still coming up sees to it itself
-            self._retire(rental.label)
-
-    def _retire(self, label: str) -> None:
-        with self._lock:
-            rental = self._rentals[label]
-            if rental.state in (State.GONE, State.DESTROYING):
-                return
-            self._forget(rental)
-        self._background(lambda: self._give_back(rental), f"vastgpu-destroy-{label}")
-
-    def _forget(self, rental: Rental) -> None:
-        """Nobody gets this instance any more."""
-        for key, slot in list(self._slots.items()):
-            if slot.rental is rental:
-                del self._slots[key]
-
-    def _give_back(self, rental: Rental) -> None:
-        try:
-            rental.give_back(time.sleep)
-        except NotDestroyed as error:
-            self._left(rental, str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not pass for an instance that is gone
-            defect = f"{type(error).__name__}: {error}, a defect of pytest-vastgpu"
-            self._left(rental, str(NotDestroyed(rental.instance_id or rental.label, defect)))
-
-    def _left(self, rental: Rental, problem: str) -> None:
-        """What could not be destroyed is tried again at the end of the run; what is left then is told."""
-        with self._lock:
-            if self._closed:
-                self.problems.append(f"{problem} ({rental.price_usd_h:.2f} USD/h)")
-
-    def _background(self, work: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        with self._lock:
-            self._threads.append(thread)
+    def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
+        thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
+        self._threads.append(thread)
         thread.start()
 
 

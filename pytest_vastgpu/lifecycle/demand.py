@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace
 
 from pytest_vastgpu.model import Workload
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a selected test will ask for."""
+
+    workload: Workload | None
+    """None: only its run will show which."""
+    certain: bool = True
+    """Whether it will run as far as can be said before; nothing is rented in advance for one that may be skipped."""
+    runs: int = 1
+    """How often it runs: once, or once in each worker."""
+
+
 class Demand:
-    """Tests that have not finished, each with the workload it needs, where that is known before it runs."""
+    """Tests that have not finished, each with what it needs. Not thread-safe: the broker's lock guards it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pending: dict[str, Workload | None] = {}
-        self._count: Counter[Workload | None] = Counter()
+        self.certain: Counter[Workload] = Counter()
+        """Tests that are sure to ask for a workload, in the order in which they were collected."""
+        self.pending: Counter[Workload] = Counter()
+        """Tests that may ask for a workload."""
+        self.unknown = 0
+        """Tests whose need is not known yet."""
+        self._tests: dict[str, Expected] = {}
 
-    def expect(self, tests: Mapping[str, Workload | None]) -> None:
-        """Add the selected tests; None: it needs an instance and only its run will show which."""
-        with self._lock:
-            for test, workload in tests.items():
-                if test not in self._pending:
-                    self._set(test, workload)
+    def expect(self, tests: Mapping[str, Expected]) -> None:
+        """Add the selected tests."""
+        for test, expected in tests.items():
+            if test not in self._tests:
+                self._set(test, expected)
 
     def needs(self, test: str, workload: Workload) -> None:
         """A running test turned out to need this."""
-        with self._lock:
-            self._drop(test)
-            self._set(test, workload)
+        runs = self._drop(test)
+        self._set(test, Expected(workload, runs=max(1, runs)))
 
     def finished(self, test: str) -> None:
-        """Strike a test off."""
-        with self._lock:
+        """Strike one run of a test off."""
+        if (expected := self._tests.get(test)) is not None:
             self._drop(test)
+            if expected.runs > 1:
+                self._set(test, replace(expected, runs=expected.runs - 1))
 
-    def idle(self, workloads: Iterable[Workload]) -> list[Workload]:
-        """Those that no test needs any more; none of them while some test's need is not known yet."""
-        with self._lock:
-            if self._count[None]:
-                return []
-            return [workload for workload in workloads if not self._count[workload]]
+    def _set(self, test: str, expected: Expected) -> None:
+        self._tests[test] = expected
+        self._count(expected, expected.runs)
 
-    def _set(self, test: str, workload: Workload | None) -> None:
-        self._pending[test] = workload
-        self._count[workload] += 1
+    def _drop(self, test: str) -> int:
+        expected = self._tests.pop(test, None)
+        if expected is None:
+            return 0
+        self._count(expected, -expected.runs)
+        return expected.runs
 
-    def _drop(self, test: str) -> None:
-        if test in self._pending:
-            self._count[self._pending.pop(test)] -= 1
+    def _count(self, expected: Expected, runs: int) -> None:
+        if expected.workload is None:
+            self.unknown += runs
+            return
+        self.pending[expected.workload] += runs
+        if expected.certain:
+            self.certain[expected.workload] += runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -28,6 +29,18 @@ class Lease:
     """Seconds spent in each state until it was ready."""
 
 
+@dataclass(frozen=True)
+class Caller:
+    """A process that runs tests."""
+
+    name: str
+    gone: Callable[[], bool] = lambda: False
+    """Whether it has died, so that nobody waits for the answer."""
+
+
+HERE = Caller("this process")
+
+
 class Desk(Protocol):
     """Where tests ask for instances. In the controller it is the broker, in a worker a line to it."""
 
@@ -38,6 +51,10 @@ class Desk(Protocol):
         :param exclusive: A fresh one that nobody else gets.
         :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
         """
+        ...
+
+    def done(self, test: str) -> None:
+        """A test no longer uses what it was given."""
         ...
 
     def release(self, label: str) -> None:

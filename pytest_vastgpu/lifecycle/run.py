@@ -27,6 +27,7 @@ from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.rental import Tools
+from pytest_vastgpu.market.admission import admit
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.need import Need
 from pytest_vastgpu.market.searches import Searches
@@ -142,8 +143,11 @@ class Run:
                 found = searches.find(_need(settings, cache, workload, failed), gone)
                 return plugins.offers([ranked.offer for ranked in found], workload)
 
-            broker = Broker(known, settings.max_lifetime, record, idle)
-            broker.open(Provisioner(tools, find, record, broker.started, broker.ended))
+            def fits(workload: Workload, offer: Offer) -> bool:
+                return bool(admit([offer], _need(settings, cache, workload)).kept)
+
+            broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)), idle)
+            broker.open(Provisioner(tools, find, record, broker.holdings.started, broker.holdings.ended))
             return cls(broker, run_id, directory, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
@@ -163,7 +167,7 @@ def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.Ex
     return market.url, market.api_key
 
 
-def _need(settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int]) -> Need:
+def _need(settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
     return Need(
         workload=workload,
         policy=POLICIES[Strictness(settings.strictness)],

@@ -1,0 +1,137 @@
+"""What the selected tests will need, as far as it can be known before they run."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.lifecycle.demand import Expected
+from pytest_vastgpu.marks import marked
+from pytest_vastgpu.model import Workload
+
+
+@dataclass
+class Collected:
+    """What the selected tests need."""
+
+    tests: dict[str, Expected] = field(default_factory=dict)
+    """By node id: those that will ask for a shared instance."""
+    problems: list[str] = field(default_factory=list)
+    """Usage errors in markers, one line each."""
+
+    def run_in_each(self, workers: int) -> None:
+        """Every worker runs every test."""
+        self.tests = {
+            test: dataclasses.replace(expected, runs=expected.runs * workers) for test, expected in self.tests.items()
+        }
+
+
+def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
+    """Look at all tests that ask for an instance.
+
+    :param certain: Whether tests run at all.
+    """
+    found = Collected()
+    defaults = _Defaults()
+    equal: dict[Workload, Workload] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if not any(name.startswith("vast_instance") for name in fixtures):
+            continue
+        skipped = will_skip(item)
+        try:
+            workload, changes = marked(item)
+            if "vast_instance" not in fixtures or skipped:
+                continue
+            workload = workload or defaults.of(item)
+            if workload is not None:
+                workload = dataclasses.replace(workload, **changes)
+                workload = equal.setdefault(workload, workload)
+        except ConfigurationError as error:
+            found.problems.append(str(error))
+            continue
+        runs = found.tests[item.nodeid].runs + 1 if item.nodeid in found.tests else 1
+        found.tests[item.nodeid] = Expected(workload, certain and skipped is False, runs)
+    return found
+
+
+def will_skip(item: pytest.Item) -> bool | None:
+    """Whether its marks keep a test from running; None: only its run will show.
+
+    A condition that is text is evaluated by pytest in a way that is not public, so it is left to the run.
+    """
+    if next(item.iter_markers("skip"), None) is not None:
+        return True
+    verdicts = [_holds(mark) for mark in item.iter_markers("skipif")]
+    if not item.config.getoption("runxfail", False):
+        verdicts += [_holds(mark) for mark in item.iter_markers("xfail") if not mark.kwargs.get("run", True)]
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _holds(mark: pytest.Mark) -> bool | None:
+    """Whether one of a mark's conditions is true; a mark without any always holds."""
+    conditions: Sequence[object] = [mark.kwargs["condition"]] if "condition" in mark.kwargs else mark.args
+    verdicts = [_truth(condition) for condition in conditions]
+    if not verdicts or True in verdicts:
+        return True
+    return None if None in verdicts else False
+
+
+def _truth(condition: object) -> bool | None:
+    if isinstance(condition, str):
+        return None
+    try:
+        return bool(condition)
+    except Exception:  # noqa: BLE001 - whatever it is, the test's own run will tell
+        return None
+
+
+class _Defaults:
+    """The values of the fixture ``vast_workload``, where they can be had without running a test."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Any, Workload | None] = {}
+
+    def of(self, item: pytest.Item) -> Workload | None:
+        """What ``vast_workload`` will be for a test; None where only its run will show."""
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "vast_workload" in callspec.params:
+            return None
+        function = _override(item)
+        if function is None:
+            return None
+        if function not in self._asked:
+            self._asked[function] = _ask(function)
+        return self._asked[function]
+
+
+def _override(item: pytest.Item) -> Any:
+    """The function behind ``vast_workload`` where it is a plain one: without arguments, and not parametrized.
+
+    pytest has no public way to ask which fixture a test will get; where this one is missing, or has changed, nothing
+    is rented in advance.
+    """
+    manager = getattr(item.session, "_fixturemanager", None)
+    try:
+        definition = manager.getfixturedefs("vast_workload", item)[-1]  # type: ignore[union-attr] # see above
+        function = definition.func
+        plain = not definition.params and not inspect.signature(function).parameters
+    except (AttributeError, TypeError, ValueError, LookupError):
+        return None
+    return function if plain and not inspect.isgeneratorfunction(function) else None
+
+
+def _ask(function: Any) -> Workload | None:
+    try:
+        workload = function()
+    except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it
+        return None
+    return workload if isinstance(workload, Workload) else None
