@@ -8,7 +8,7 @@ else's clock matters. The files are on the disk, so that a restart of the contai
 nothing.
 
 It needs a POSIX shell, and curl, python3 or GNU wget. The key is never an argument of a process; only wget needs it in
-a file, for as long as the call takes.
+a file, which is removed before the call is made.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ curl) printf "header = \"Authorization: Bearer %s\"\n" "$K" |
  curl -sK - -m 20 -o /dev/null -w "%{http_code}" -X $1 "$A$I/";;
 python3) K=$K python3 -c "$P" $1 "$A$I/";;
 wget) printf "header = Authorization: Bearer %s\n" "$K" >"$D/wget"
- wget -SO /dev/null -T 20 -t 1 --config="$D/wget" --method=$1 "$A$I/" 2>&1 |
- sed -n "s/^ *HTTP\/[^ ]* \([0-9]*\).*/\1/p" | tail -n 1
- rm "$D/wget";;
+ { rm "$D/wget"
+ wget -SO /dev/null -T 20 -t 1 --config=/dev/fd/3 --method=$1 "$A$I/" 2>&1 |
+ sed -n "s/^ *HTTP\/[^ ]* \([0-9]*\).*/\1/p" | tail -n 1; } 3<"$D/wget";;
 esac
 }
 try() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import shutil
 import signal
 import subprocess
@@ -12,20 +13,25 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from pytest_vastgpu.lifecycle.heartbeat import pause_s
 from pytest_vastgpu.lifecycle.serverjob import HOME
+from pytest_vastgpu.lifecycle.switch import NAME
 from pytest_vastgpu.lifecycle.switch import Beat
 from pytest_vastgpu.lifecycle.switch import Switch
 from pytest_vastgpu.lifecycle.switch import beat_command
 from pytest_vastgpu.lifecycle.switch import onstart
 from pytest_vastgpu.lifecycle.switch import parse_beat
 
+T = TypeVar("T")
 KEY, INSTANCE = "a-key-of-the-container", "4711"
 PATIENCE_S = 20.0
 BASICS = ("chmod", "date", "grep", "mkdir", "rm", "sed", "setsid", "sleep", "tail", "touch", "tr")
@@ -33,7 +39,7 @@ SHELLS = [
     pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"no {shell} here"))
     for shell in ("dash", "bash", "busybox")
 ]
-NO_SWITCH = "its start script has not been run"
+GET, DELETE = [(method, f"/api/v0/instances/{INSTANCE}/", f"Bearer {KEY}") for method in ("GET", "DELETE")]
 
 
 class Market:
@@ -86,7 +92,7 @@ class Box:
     :param clients: The programs that speak HTTP, which it has besides the basic ones.
     """
 
-    def __init__(self, folder: Path, shell: str, clients: tuple[str, ...], *, key: bool = True) -> None:
+    def __init__(self, folder: Path, shell: str, clients: Sequence[str], *, key: bool = True) -> None:
         self.home = folder / "home"
         self.programs = folder / "bin"
         self.home.mkdir(parents=True)
@@ -126,7 +132,7 @@ class Box:
         return int((self.home / HOME / "switch").read_text().split()[0])
 
 
-def until(look: Callable[[], Switch], good: Callable[[Switch], bool]) -> Switch:
+def until(look: Callable[[], T], good: Callable[[T], bool]) -> T:
     deadline = time.monotonic() + PATIENCE_S
     while not good(seen := look()):
         assert time.monotonic() < deadline, seen
@@ -140,9 +146,7 @@ def killed(box: Box) -> Iterator[None]:
     try:
         yield
     finally:
-        descriptor = os.pidfd_open(box.pid)
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        os.close(descriptor)
+        os.kill(box.pid, signal.SIGKILL)
 
 
 def script(market: Market, *, lease_s: float = 5, boot_timeout_s: float = 60, lifetime_s: float = 3600) -> str:
@@ -154,12 +158,164 @@ def script(market: Market, *, lease_s: float = 5, boot_timeout_s: float = 60, li
 def test_it_ends_its_own_instance_when_the_lease_is_over(
     tmp_path: Path, market: Market, shell: str, client: str
 ) -> None:
-    box = Box(tmp_path, shell, (client,))
+    box = Box(tmp_path, shell, [client])
     box.run(script(market))
     with killed(box):
         assert box.settled() == Switch(True, True, client)
-        path, authorization = f"/api/v0/instances/{INSTANCE}/", f"Bearer {KEY}"
-        assert market.asked() == ("GET", path, authorization)
+        assert market.asked() == GET
         assert market.calls.empty()
         box.beat(0)
-        assert market.asked() == ("DELETE", path, authorization)
+        assert market.asked() == DELETE
+        assert KEY not in "".join(path.read_text() for path in (box.home / HOME).iterdir())
+
+
+def test_the_hard_end_comes_while_the_lease_goes_on(tmp_path: Path, market: Market) -> None:
+    box = Box(tmp_path, "dash", ["curl"])
+    box.run(script(market))
+    with killed(box):
+        box.settled()
+        assert box.beat(300, 0).end_s == 0
+        assert market.asked() == GET
+        assert market.asked() == DELETE
+        assert box.beat(300).lease_s == 300
+
+
+def test_it_ends_an_instance_that_nobody_ever_reached_and_needs_neither_a_disk_nor_setsid(
+    tmp_path: Path, market: Market
+) -> None:
+    box = Box(tmp_path, "dash", ["curl"])
+    (box.programs / "setsid").unlink()
+    box.environment["HOME"] = "/dev/null"
+    command = [str(box.programs / "sh"), "-c", script(market, boot_timeout_s=0, lease_s=1)]
+    with subprocess.Popen(command, env=box.environment, stderr=subprocess.DEVNULL, start_new_session=True) as container:
+        try:
+            assert market.asked() == GET
+            assert market.asked() == DELETE
+        finally:
+            os.killpg(container.pid, signal.SIGKILL)
+
+
+def test_a_restart_arms_it_again_and_prolongs_nothing(tmp_path: Path, market: Market) -> None:
+    box = Box(tmp_path, "dash", ["curl"])
+    box.run(script(market))
+    with killed(box):
+        box.settled()
+        box.beat(60, 90)
+        ends = [(box.home / HOME / name).read_text() for name in ("lease", "end")]
+    assert market.asked() == GET
+    box.run(script(market))
+    with killed(box):
+        assert market.asked() == GET
+        assert [(box.home / HOME / name).read_text() for name in ("lease", "end")] == ends
+        assert box.settled().armed
+        (box.home / HOME / "lease").write_text("1\n")  # it was off for longer than the lease
+        assert market.asked() == DELETE
+
+
+def test_of_two_the_newer_one_stays(tmp_path: Path, market: Market) -> None:
+    box = Box(tmp_path, "dash", ["curl"])
+    box.run(script(market))
+    box.settled()
+    older = os.pidfd_open(box.pid)
+    box.run(script(market))
+    until(box.settled, lambda seen: seen.armed)
+    with killed(box):
+        assert select.select([older], [], [], PATIENCE_S) == ([older], [], [])
+        assert box.settled().armed
+    os.close(older)
+
+
+@pytest.mark.parametrize(
+    ("clients", "key", "status", "why"),
+    [
+        (["curl"], False, 200, "the container has no key of its own (CONTAINER_API_KEY)"),
+        ([], True, 200, "the image has neither curl nor python3 nor wget"),
+        (["curl"], True, 401, "the market answers HTTP 401 to the container's own key (curl)"),
+        (["python3"], True, 403, "the market answers HTTP 403 to the container's own key (python3)"),
+        (["wget"], True, 308, "the market answers HTTP 308 to the container's own key (wget)"),
+    ],
+)
+def test_where_it_cannot_be_armed_it_says_why(
+    tmp_path: Path, market: Market, clients: list[str], key: bool, status: int, why: str
+) -> None:
+    market.status = status
+    box = Box(tmp_path, "dash", clients, key=key)
+    assert box.beat(60).switch.text == "its start script has not been run"
+    box.run(script(market))
+    assert box.settled() == Switch(False, True, why)
+    if clients and key:
+        os.kill(box.pid, signal.SIGKILL)
+        assert box.settled().text == "its process is gone"
+
+
+def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, market: Market) -> None:
+    market.status = 503
+    box = Box(tmp_path, "dash", ["curl"])
+    box.run(script(market))
+    with killed(box):
+        assert market.asked() == GET
+        unanswered = Switch(False, False, "the market does not answer from inside (curl)")
+        assert until(lambda: box.beat(60).switch, lambda seen: "starting" not in seen.text) == unanswered
+        market.status = 200
+        assert box.settled().armed
+
+
+@pytest.mark.parametrize("client", ["curl", "python3", "wget"])
+def test_no_process_list_shows_the_key(tmp_path: Path, market: Market, client: str) -> None:
+    box = Box(tmp_path, "dash", [client])
+    listed = tmp_path / "listed"
+    program = box.programs / client
+    real = program.readlink()
+    program.unlink()
+    program.write_text(f'#!{box.programs}/sh\necho "$0 $@" >> {listed}\nexec {real} "$@"\n')
+    program.chmod(0o700)
+    box.run(script(market))
+    with killed(box):
+        assert box.settled().armed
+        own = Path(f"/proc/{box.pid}/cmdline").read_bytes().split(b"\0")
+        assert own == [b"sh", b"-c", b'eval "$VASTGPU_SWITCH"', NAME.encode(), b""]
+        assert KEY not in listed.read_text()
+        assert client in listed.read_text()
+
+
+def test_the_start_script_is_short_and_keeps_what_it_did(tmp_path: Path, market: Market) -> None:
+    assert len(onstart("https://" + "market." * 20 + "example", lease_s=1e6, boot_timeout_s=1e6, lifetime_s=1e6)) < 3000
+    box = Box(tmp_path, "bash", ["curl"])
+    box.run(script(market))
+    with killed(box):
+        assert (box.home / ".no_auto_tmux").exists()
+        assert (box.home / ".ssh").stat().st_mode & 0o777 == 0o700
+        assert (box.home / ".ssh" / "authorized_keys").stat().st_mode & 0o777 == 0o600
+        box.settled()
+
+
+def test_a_url_is_quoted(tmp_path: Path, market: Market) -> None:
+    box = Box(tmp_path, "dash", ["curl"])
+    market.url += "/it's$HOME"
+    box.run(script(market))
+    with killed(box):
+        assert box.settled().armed
+        assert market.asked()[1] == f"/it's$HOME/api/v0/instances/{INSTANCE}/"
+
+
+@pytest.mark.parametrize(
+    ("output", "beat"),
+    [
+        ("1000 1300 8000 alive curl 200\n", Beat(300, 7000, Switch(True, True, "curl"))),
+        ("1000 1300 8000 alive curl 429\n", Beat(300, 7000, Switch(True, True, "curl"))),
+        ("1000 1300  gone \n", Beat(300, 0, Switch(False, False, "its start script has not been run"))),
+        ("1000 1300 900 gone curl 200\n", Beat(300, 0, Switch(False, True, "its process is gone"))),
+        ("1000  8000 alive curl 200\n", None),
+        ("", None),
+        ("no sessions\n", None),
+    ],
+)
+def test_what_a_heartbeat_hears(output: str, beat: Beat | None) -> None:
+    assert parse_beat(output) == beat
+
+
+@pytest.mark.parametrize(
+    ("settled", "age_s", "pause"), [(False, 0.0, 0.05), (False, 5.0, 75.0), (True, 0.0, 75.0), (True, 999.0, 75.0)]
+)
+def test_beats_come_quickly_only_until_the_switch_is_settled(settled: bool, age_s: float, pause: float) -> None:
+    assert pause_s(Switch(settled, settled, ""), age_s, 300.0) == pause
