@@ -50,7 +50,7 @@ def test_the_timeline_is_of_one_attempt_only() -> None:
 
 
 def test_all_files_together_are_bounded_and_free_of_secrets(tmp_path: Path) -> None:
-    files = {f"{n}.txt": "a1b2c3 " + "x" * 2 * artifacts.FILE_CHARS for n in range(6)}
+    files = {f"{n}.txt": "a1b2c3 " + "x" * artifacts.FILE_CHARS for n in range(6)}
     artifacts.write_files(tmp_path, files, SECRETS)
     texts = [path.read_text() for path in tmp_path.iterdir()]
     assert len(texts) == len(files)
