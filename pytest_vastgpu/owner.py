@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Generator
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
-from typing import Any
 
 import pytest
 
@@ -21,9 +15,10 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.events import Event
-from pytest_vastgpu.reporting.events import Listener
 from pytest_vastgpu.reporting.terminal import Progress
 from pytest_vastgpu.reporting.terminal import summarise
+from pytest_vastgpu.signals import end_like_ctrl_c
+from pytest_vastgpu.signals import not_interrupted
 
 if TYPE_CHECKING:
     from pytest_vastgpu.options import Settings
@@ -62,6 +57,7 @@ class Owner:
         progress = Progress(config, own_thread=distributed, terms=terms)
         config.pluginmanager.register(progress, "vastgpu-progress")
         config.add_cleanup(progress.close)
+        config.add_cleanup(end_like_ctrl_c())
         try:
             self.run = Run.open(settings, os.environ, Hooks(config), progress.tell, progress.pump)
         except VastGpuError as error:
@@ -69,8 +65,7 @@ class Owner:
         self.broker = self.run.broker
         self._progress = progress
         # A net below pytest_sessionfinish: runs also when a second Ctrl-C breaks that off.
-        config.add_cleanup(self.run.close)
-        config.add_cleanup(_terminate_like_ctrl_c())
+        config.add_cleanup(self._give_back)
 
     def expect(self, collected: Collected, workers: int) -> None:
         """Learn what the selected tests need, and begin to rent it.
@@ -100,45 +95,17 @@ class Owner:
         try:
             return (yield)
         finally:
-            with _not_interrupted(self._progress.tell):
-                self.run.close()
+            self._give_back()
             self._progress.close()
             if self.broker.problems and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _give_back(self) -> None:
+        text = "still giving instances back, so that nothing goes on costing money; please wait"
+        with not_interrupted(lambda: self._progress.tell(Event("", None, text))):
+            self.run.close()
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and what could not be destroyed."""
         summarise(terminalreporter, self.broker.attempts(), self.broker.problems)
-
-
-@contextmanager
-def _not_interrupted(tell: Listener) -> Iterator[None]:
-    """Giving back is not broken off by an impatient Ctrl-C, which is answered instead; it is bounded in time."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def answer(_number: int, _frame: FrameType | None) -> None:
-        tell(Event("", None, "still giving instances back, so that nothing goes on costing money; please wait"))
-
-    before = signal.signal(signal.SIGINT, answer)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _terminate_like_ctrl_c() -> Any:
-    """Have SIGTERM end the run as Ctrl-C does, so that everything is given back.
-
-    :returns: what puts the old handler back.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        return lambda: None
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt("SIGTERM")
-
-    signal.signal(signal.SIGTERM, interrupt)
-    return lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)

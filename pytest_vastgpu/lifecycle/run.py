@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import secrets
 import shutil
 import time
@@ -10,10 +12,9 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
-
-import platformdirs
 
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.hosts.cache import HostCache
@@ -23,16 +24,25 @@ from pytest_vastgpu.hosts.evidence import workload_key
 from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
+from pytest_vastgpu.lifecycle.guarding import Guard
+from pytest_vastgpu.lifecycle.home import open_client
+from pytest_vastgpu.lifecycle.home import runs_dir
+from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Ledger
+from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.lifecycle.ledger import read_ledger
+from pytest_vastgpu.lifecycle.ownership import ownership
 from pytest_vastgpu.lifecycle.provision import Provisioner
+from pytest_vastgpu.lifecycle.recover import LATE_CREATE_S
+from pytest_vastgpu.lifecycle.recover import recover
+from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.lifecycle.rental import Tools
+from pytest_vastgpu.lifecycle.sweep import sweeping
 from pytest_vastgpu.market.admission import admit
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.need import Need
 from pytest_vastgpu.market.searches import Searches
 from pytest_vastgpu.market.strictness import POLICIES
-from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
@@ -68,20 +78,6 @@ class Plugins(Protocol):
         ...
 
 
-def state_dir() -> Path:
-    """Where runs leave their ledgers: ``$XDG_STATE_HOME/pytest-vastgpu`` or its like."""
-    return platformdirs.user_state_path("pytest-vastgpu")
-
-
-def open_client(url: str, api_key: str, throttle_dir: Path | None = None) -> MarketClient:
-    """A client whose calls are spaced together with those of all processes of this user.
-
-    :param throttle_dir: Where the spacing is noted; None: where all runs of this user note it.
-    """
-    directory = throttle_dir or state_dir() / "throttle"
-    return MarketClient(url, api_key, Throttle(directory, identity(url, api_key)))
-
-
 @dataclass
 class Run:
     """One pytest run that rents. :meth:`open` checks everything that can be checked without renting."""
@@ -89,7 +85,10 @@ class Run:
     broker: Broker
     id: str
     directory: Path
+    client: MarketClient
+    events: EventLog
     closing: contextlib.ExitStack
+    pid: int = field(default_factory=os.getpid)
 
     @classmethod
     def open(
@@ -110,10 +109,13 @@ class Run:
         key = load_key(environ, Path.home())
         with contextlib.ExitStack() as stack:
             run_id = secrets.token_hex(4)
-            directory = state_dir() / "runs" / run_id
+            _forget_old_runs(runs_dir())
+            directory = runs_dir() / run_id
+            make_directory(directory)
+            guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
+            stack.enter_context(ownership(directory))
             ledger = Ledger(directory)
             stack.callback(ledger.close)
-            _forget_old_runs(directory.parent)
             events = EventLog(directory)
             events.listen(listener)
             path = Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ)
@@ -121,7 +123,9 @@ class Run:
             cache.read()
             url, api_key = _market(settings, environ, stack)
             # An embedded market is this run's alone: its notes go with the run's directory.
-            client = open_client(url, api_key, directory / "throttle" if settings.backend == "local" else None)
+            embedded = settings.backend == "local"
+            ledger.begin(run_id, identity(url, api_key), url, embedded=embedded)
+            client = open_client(url, api_key, directory / "throttle" if embedded else None)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
@@ -147,14 +151,40 @@ class Run:
                 return bool(admit([offer], _need(settings, cache, workload)).kept)
 
             broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)), idle)
-            broker.open(Provisioner(tools, find, record, broker.holdings.started, broker.holdings.ended))
-            return cls(broker, run_id, directory, stack.pop_all())
+            guard = None
+            if not embedded:  # an embedded market is a process of its own that destroys everything when we die
+                guard = Guard(directory, api_key, ledger)
+                guarding.callback(guard.let_go)
+                guard.start()
+                stack.enter_context(sweeping(url, api_key, events))
+
+            def started(rental: Rental) -> None:
+                if guard is not None:
+                    guard.ensure()
+                broker.holdings.started(rental)
+
+            broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
+            return cls(broker, run_id, directory, client, events, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
-        """Give everything back, then close what was opened. Idempotent, and can be taken up again when broken off."""
+        """Give everything back, then close what was opened. Idempotent, and can be taken up again when broken off.
+
+        A child that was forked off and ends as if it were this process gives nothing back: it owns nothing.
+        """
+        if os.getpid() != self.pid:
+            return
         self.broker.close()
+        self._settle()
         self.closing.close()
+
+    def _settle(self) -> None:
+        """See what became of creates whose answer was lost and that the market has not shown so far."""
+        if all(entry.instance_id for entry in read_ledger(self.directory / FILE).left(time.time())):
+            return
+        text = f"a create was never answered: looking for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
+        self.events.write(Event("", None, text))
+        self.broker.problems.extend(recover(self.directory, self.client, by="owner").problems)
 
 
 def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack) -> tuple[str, str]:
@@ -181,12 +211,12 @@ def _need(settings: Settings, cache: HostCache, workload: Workload, failed: froz
 
 
 def _forget_old_runs(runs: Path) -> None:
-    """Remove the oldest records of runs that left nothing behind."""
+    """Remove the oldest records of runs that are over and left nothing behind."""
     try:
-        kept = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEEP_RUNS:]
+        old = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEEP_RUNS:]
     except OSError:
         return
-    for directory in kept:
-        with contextlib.suppress(OSError):  # another run may be doing the same
-            if all(entry.gone for entry in read_ledger(directory / "ledger.jsonl").values()):
+    for directory in old:
+        with contextlib.suppress(OSError), ownership(directory) as over:  # another run may be doing the same
+            if over and not read_ledger(directory / FILE).left(math.inf):
                 shutil.rmtree(directory)
