@@ -108,4 +108,4 @@ class Owner:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and what could not be destroyed."""
-        summarise(terminalreporter, self.broker.attempts(), self.broker.problems)
+        summarise(terminalreporter, self.broker.books(), self.broker.problems, self.run.costs.path)

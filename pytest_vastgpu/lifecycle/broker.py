@@ -17,7 +17,10 @@ from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.clock import Cancelled
+from pytest_vastgpu.lifecycle.costs import Account
 from pytest_vastgpu.lifecycle.costs import Use
+from pytest_vastgpu.lifecycle.costs import accounts
+from pytest_vastgpu.lifecycle.costs import spent
 from pytest_vastgpu.lifecycle.demand import Expected
 from pytest_vastgpu.lifecycle.holdings import Holdings
 from pytest_vastgpu.lifecycle.instance import HERE
@@ -141,6 +144,10 @@ class Broker:
         """See :meth:`Desk.cost`."""
         return self.holdings[label].cost_usd
 
+    def spent(self, test: str) -> float:
+        """See :meth:`Desk.spent`."""
+        return float(spent(test, self.holdings.bills(), self.uses))
+
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Desk.lost`."""
         rental = self.holdings[label]
@@ -200,6 +207,10 @@ class Broker:
     def attempts(self) -> list[Attempt]:
         """Every attempt of the run, in order, each with what it has cost by now."""
         return self.holdings.attempts()
+
+    def books(self) -> list[Account]:
+        """What each instance of the run has cost by now, and which tests share in that."""
+        return accounts(self.attempts(), self.holdings.bills(), self.uses)
 
     def close(self) -> None:
         """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from pytest_vastgpu.lifecycle.costs import Bill
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.model import Attempt
@@ -62,6 +63,11 @@ class Holdings:
                 if rental.instance_id
             ]
         return sorted(found, key=lambda attempt: attempt.number)
+
+    def bills(self) -> dict[str, Bill]:
+        """What each has cost by now, by label."""
+        with self._lock:
+            return {label: rental.bill for label, rental in self._rentals.items()}
 
     def give_back(self, rental: Rental) -> None:
         """Destroy it, verified. What cannot be destroyed is tried again at the end of the run, and then told."""

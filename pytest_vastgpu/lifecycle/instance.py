@@ -73,6 +73,10 @@ class Desk(Protocol):
         """USD that an instance has cost so far."""
         ...
 
+    def spent(self, test: str) -> float:
+        """USD that a test has cost so far: its part of the instances that it had in use, while it had them."""
+        ...
+
     def lost(self, label: str) -> Verdict | None:
         """Whether an instance went away. If so nobody gets it any more."""
         ...
@@ -149,6 +153,10 @@ class VastInstance:
         """Give it back now. Only for an instance of one's own, from ``vast_instance_factory``; idempotent."""
         self._desk.release(self._lease.label)
 
+    def spent_by(self, test: str) -> float:
+        """USD that a test has cost so far, by its node id: its part of whatever instances it had in use."""
+        return self._desk.spent(test)
+
     def properties(self) -> list[tuple[str, object]]:
         """What a report says of it: instance, machine, price and times."""
         return [
@@ -156,6 +164,5 @@ class VastInstance:
             ("vast_machine", self.offer.machine_id),
             ("vast_gpu", self.gpu),
             ("vast_usd_per_hour", round(self.offer.price_usd_h, 4)),
-            ("vast_cost_usd", round(self.cost_so_far, 6)),
             ("vast_ready_s", round(sum(self.seconds.values()) - self.seconds.get("ready", 0.0), 3)),
         ]

@@ -147,6 +147,10 @@ class LineDesk:
         """See :meth:`Desk.cost`."""
         return float(self.call("cost", label))
 
+    def spent(self, test: str) -> float:
+        """See :meth:`Desk.spent`."""
+        return float(self.call("spent", test))
+
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Desk.lost`."""
         verdict: Verdict | None = self.call("lost", label)

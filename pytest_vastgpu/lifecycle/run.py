@@ -53,6 +53,7 @@ from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.registry import adapters
 from pytest_vastgpu.reporting.artifacts import FOLDER
+from pytest_vastgpu.reporting.costfile import CostFile
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.reporting.events import Listener
@@ -87,6 +88,7 @@ class Run:
     directory: Path
     client: MarketClient
     events: EventLog
+    costs: CostFile
     closing: contextlib.ExitStack
     pid: int = field(default_factory=os.getpid)
 
@@ -151,6 +153,10 @@ class Run:
                 return bool(admit([offer], _need(settings, cache, workload)).kept)
 
             broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)), idle)
+            head = {"run": run_id, "market": url, "budget_usd": settings.budget}
+            costs = CostFile(directory, head, broker.books, lambda text: events.write(Event("", None, text)))
+            events.listen(costs.listen)
+            stack.callback(costs.write)
             guard = None
             if not embedded:  # an embedded market is a process of its own that destroys everything when we die
                 guard = Guard(directory, api_key, ledger)
@@ -164,7 +170,7 @@ class Run:
                 broker.holdings.started(rental)
 
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
-            return cls(broker, run_id, directory, client, events, stack.pop_all())
+            return cls(broker, run_id, directory, client, events, costs, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:

@@ -26,6 +26,15 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
     item.user_properties += instance.properties()
 
 
+def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
+    """Add to a test's JUnit properties what it has cost, and what its instances have cost by now.
+
+    :raises pytest_vastgpu.errors.VastGpuError: if whoever owns the instances no longer answers.
+    """
+    item.user_properties.append(("vast_cost_usd", round(held[0].spent_by(item.nodeid), 9)))
+    item.user_properties += [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held]
+
+
 class Reports:
     """Plugin object of every process that runs tests which may hold instances.
 
@@ -36,10 +45,15 @@ class Reports:
         self._skip = on_infra_failure == "skip"
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Where a test failed, add what the server said; where its instance is gone, say so."""
-        report = yield
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Where a test failed, add what the server said; where its instance is gone, say so; at its end, its cost."""
         held = item.stash.get(_held, None)
+        if held and call.when == "teardown":
+            with suppress(VastGpuError):  # as below
+                add_costs(item, held)
+        report = yield
         if held and report.failed:
             # The owner may be gone with everything it could tell; the test's own failure stands then.
             with suppress(VastGpuError):

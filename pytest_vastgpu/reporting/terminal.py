@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_vastgpu.model import Attempt
+    from pytest_vastgpu.lifecycle.costs import Account
     from pytest_vastgpu.reporting.events import Event
 
 
@@ -118,14 +118,26 @@ class Progress:
         return reporter
 
 
-def summarise(reporter: pytest.TerminalReporter, attempts: Sequence[Attempt], problems: Sequence[str]) -> None:
-    """Write the table of instances, and in red what could not be destroyed."""
+def summarise(
+    reporter: pytest.TerminalReporter, books: Sequence[Account], problems: Sequence[str], cost_file: Path
+) -> None:
+    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), and in red what is left.
+
+    :param problems: What could not be destroyed, each with the command that does it.
+    """
+    from pytest_vastgpu.lifecycle.costs import by_test
+    from pytest_vastgpu.reporting.summary import dearest
     from pytest_vastgpu.reporting.summary import table
     from pytest_vastgpu.reporting.summary import total
 
-    if attempts:
+    if books:
+        attempts = [account.attempt for account in books]
         reporter.write_sep("-", f"vastgpu: {total(attempts)}")
         for line in table(attempts):
             reporter.write_line(line)
+        if reporter.verbosity > 0:
+            for line in dearest(by_test(account.shares for account in books)):
+                reporter.write_line(line)
+        reporter.write_line(f"vastgpu: costs are in {cost_file}")
     for problem in problems:
         reporter.write_line(f"vastgpu: STILL RUNNING: {problem}", red=True, bold=True)
