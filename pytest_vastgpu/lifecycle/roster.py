@@ -94,6 +94,8 @@ class Roster:
         self._failures: dict[Workload, _Failure] = {}
         self._refusals: dict[Workload | Ask, tuple[int, BaseException]] = {}
         self._single: set[Workload] = set()
+        self._scarce = False
+        """Whether something was refused: from then on a test that waits has to compete with nothing in advance."""
 
     # ------------------------------------------------------------------- tests
 
@@ -164,7 +166,7 @@ class Roster:
                 if place is None:
                     break
                 ends.append(self._end(place))
-        else:
+        elif not (self._scarce and self.asks):
             starts += [self._begin(workload, None) for workload in self._ahead()]
         return starts, ends
 
@@ -189,6 +191,7 @@ class Roster:
             self._single.add(slot.workload)
         elif scarce and (self.slots or slot.returned_before != self._returned):
             self._refusals[ask or slot.workload] = (slot.returned_before, error)
+            self._scarce = True
             if ask is not None:
                 ask.slot = None
             return
