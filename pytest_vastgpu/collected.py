@@ -123,10 +123,16 @@ def _override(item: pytest.Item) -> Any:
     try:
         definition = manager.getfixturedefs("vast_workload", item)[-1]  # type: ignore[union-attr] # see above
         function = definition.func
-        plain = not definition.params and not inspect.signature(function).parameters
+        plain = not definition.params and not inspect.signature(function).parameters and not _special(function)
     except (AttributeError, TypeError, ValueError, LookupError):
         return None
-    return function if plain and not inspect.isgeneratorfunction(function) else None
+    return function if plain else None
+
+
+def _special(function: Any) -> bool:
+    """Whether calling it gives something other than the fixture's value."""
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(function) for is_kind in kinds)
 
 
 def _ask(function: Any) -> Workload | None:
