@@ -60,7 +60,7 @@ def make_app(market: Market) -> ASGIApp:
     """The application of a market."""
     routes = [Route(each.path, _view(market, each), methods=[each.method]) for each in _by_path()]
     # Starlette adds HEAD to every GET, and answers another method of a known path with 405 by itself.
-    return _without_trailing_slash(Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path}))
+    return _tidy_path(Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path}))
 
 
 def _by_path() -> list[Endpoint]:
@@ -68,15 +68,15 @@ def _by_path() -> list[Endpoint]:
     return sorted(ENDPOINTS, key=lambda each: "{" in each.path)
 
 
-def _without_trailing_slash(app: ASGIApp) -> ASGIApp:
-    """Vast's API takes paths with and without a slash at the end."""
+def _tidy_path(app: ASGIApp) -> ASGIApp:
+    """Take paths with and without a slash at the end, and with two at the start, as after a URL that ends in one."""
 
-    async def stripped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and len(scope["path"]) > 1:
-            scope = {**scope, "path": scope["path"].rstrip("/")}
+    async def tidied(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": f"/{scope['path'].strip('/')}"}
         await app(scope, receive, send)
 
-    return stripped
+    return tidied
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:

@@ -35,6 +35,7 @@ __all__ = ["Container", "ContainerFaults", "ContainerSpec"]
 LOG_BYTES = 1 << 20
 """So much of the end of a container's log is shown."""
 SSH_PORT = 22
+ATTEMPTS = 100
 STOP_S = 10.0
 """A guest that has not ended so long after it was told to is killed."""
 START_S = 60.0
@@ -92,8 +93,9 @@ class Container:
     def _arrange(self, handed_over: contextlib.ExitStack) -> tuple[Orders, list[socket.socket]]:
         """Opens the instance's ports; what the guest is told, and the sockets that it gets with it."""
         spec = self.spec
-        ssh = [self._ssh_listener(handed_over) for _ in range((1 + spec.direct) if spec.ssh else 0)]
-        direct = [Published(SSH_PORT, "tcp", each.getsockname()[1]) for each in ssh[1:]]
+        proxies = self._proxies(handed_over) if spec.ssh else []
+        straight = [self._ssh_listener(handed_over)] if spec.ssh and spec.direct else []
+        direct = [Published(SSH_PORT, "tcp", each.getsockname()[1]) for each in straight]
         published = direct + [
             publish(port, protocol, handed_over, isolated=self.isolation.isolated)
             for port, protocol in spec.ports
@@ -101,8 +103,8 @@ class Container:
         ]
         self.direct_ports = {each.name: each.outside for each in published}
         forwarded = [(each.inside, each.leads_inside) for each in published if each.leads_inside is not None]
-        self.ssh_port = ssh[0].getsockname()[1] if ssh else 0
-        served = [] if spec.faults.ssh_black_hole else ssh
+        self.ssh_port = proxies[0].getsockname()[1] if proxies else 0
+        served = [] if spec.faults.ssh_black_hole else [*proxies, *straight]
         outward: list[socket.socket] = []
         if spec.network and self.isolation.isolated:
             self._egress = Egress(os.environ)
@@ -129,12 +131,24 @@ class Container:
         )
         return orders, [*served, *(each for _, each in forwarded), *outward]
 
-    def _ssh_listener(self, handed_over: contextlib.ExitStack) -> socket.socket:
+    def _proxies(self, handed_over: contextlib.ExitStack) -> list[socket.socket]:
+        """The proxy's port; beside Jupyter also the next one, where the official client looks for SSH then."""
+        for _ in range(ATTEMPTS):
+            first = self._ssh_listener(handed_over)
+            if not self.spec.jupyter:
+                return [first]
+            try:
+                return [first, self._ssh_listener(handed_over, first.getsockname()[1] + 1)]
+            except (OSError, OverflowError):  # somebody else has it
+                continue
+        raise LocalMarketError("no two neighbouring ports are free")
+
+    def _ssh_listener(self, handed_over: contextlib.ExitStack, port: int = 0) -> socket.socket:
         """A port on this machine's loopback: bound here, where clients are; served by the guest."""
         faults = self.spec.faults
         listener = socket.socket()
         (self._held if faults.ssh_black_hole else handed_over).enter_context(listener)
-        listener.bind((ADDRESS, 0))
+        listener.bind((ADDRESS, port))
         if faults.ssh_black_hole:
             # Linux drops what would connect to a listener whose queue is full, and so the client waits for nothing.
             listener.listen(0)

@@ -124,6 +124,7 @@ def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpe
         command=command,
         ssh=order.ssh,
         direct=order.direct,
+        jupyter=order.jupyter,
         ports=order.ports,
         host_name=order.host_name,
         market_url=site.url,

@@ -52,6 +52,10 @@ class Order:
     def direct(self) -> bool:
         return "ssh_direc" in self.runtype.split()
 
+    @property
+    def jupyter(self) -> bool:
+        return self.runtype.startswith("jupyter")
+
 
 def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Order:
     """The order in the body of a create.

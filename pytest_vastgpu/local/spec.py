@@ -64,6 +64,8 @@ class ContainerSpec:
     ssh: bool
     direct: bool
     """Whether 22/tcp is published besides the proxy's port."""
+    jupyter: bool
+    """Whether the run type asks for Jupyter, of which there is none here."""
     ports: tuple[tuple[int, str], ...]
     """Container ports to publish, with their protocol, ``tcp`` or ``udp``; from 70000 on, identity ports."""
     market_url: str

@@ -76,6 +76,7 @@ class Yard:
             "command": "",
             "ssh": True,
             "direct": False,
+            "jupyter": False,
             "ports": (),
             "market_url": "http://127.0.0.1:39999",
             "market_socket": self.folder / "market.sock",

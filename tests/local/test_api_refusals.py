@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
 
 
@@ -56,6 +57,11 @@ def test_errors_have_the_documented_form(api: Api) -> None:
         assert (answer.status_code, answer.json()["error"]) == (status, code), path
         assert answer.json()["success"] is False
         assert answer.headers["Content-Type"] == "application/json"
+
+
+def test_slashes_do_not_matter(market: LocalMarket, api: Api) -> None:
+    for path in ("/api/v0/users/current", "/api/v0/users/current/", "//api/v0/users/current"):
+        assert api.http.get(f"{market.url}{path}").json()["id"] == 1
 
 
 def test_a_start_or_bid_that_does_not_fit(api: Api) -> None:

@@ -242,8 +242,8 @@ from pytest_vastgpu.local.container import Container, ContainerSpec
 async def main(folder):
     for number in (1, 2):
         await Container.start(ContainerSpec(
-            number, folder / str(number), {}, (), "setsid sleep 86004 & sleep 86005", "", True, True, ((8000, "tcp"),),
-            "http://127.0.0.1:39998", folder / "m.sock", (), number == 1))
+            number, folder / str(number), {}, (), "setsid sleep 86004 & sleep 86005", "", True, True, False,
+            ((8000, "tcp"),), "http://127.0.0.1:39998", folder / "m.sock", (), number == 1))
     print("up", flush=True)
     await asyncio.Event().wait()
 

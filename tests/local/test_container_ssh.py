@@ -71,6 +71,14 @@ def test_start_script_can_give_sessions_the_environment(tmp_path: Path) -> None:
         assert host_file.read_bytes() == before
 
 
+def test_beside_jupyter_ssh_answers_on_two_neighbouring_ports(tmp_path: Path) -> None:
+    with Yard(tmp_path) as yard:
+        container = yard.start_one(jupyter=True)
+        for port in (container.ssh_port, container.ssh_port + 1):
+            with yard.connect(container, port) as client:
+                assert execute(client, "echo $((6 * 7))")[1] == b"42\n"
+
+
 def test_banner_comes_before_authentication(tmp_path: Path) -> None:
     with Yard(tmp_path) as yard:
         container = yard.start_one(authorized_keys=())
