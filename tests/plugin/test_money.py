@@ -1,0 +1,184 @@
+"""What a run may cost, what it has cost, and who is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.plugin.conftest import AGGRESSIVE
+from tests.plugin.conftest import BAD
+from tests.plugin.conftest import GOOD
+from tests.plugin.conftest import WORKLOAD
+from tests.plugin.conftest import fleet
+from tests.plugin.conftest import record_of
+
+RentFrom = Callable[[dict[str, Any]], LocalMarket]
+THREE_TESTS = """
+import time
+
+@pytest.mark.parametrize("n", range(3))
+def test_it(vast_instance, n):
+    time.sleep(0.2)
+
+def test_without():
+    pass
+"""
+
+
+def costs_of(home: Path) -> dict[str, Any]:
+    """The newest ``cost.json``, with exact numbers."""
+    (path,) = home.glob(".local/state/pytest-vastgpu/runs/*/cost.json")
+    read: dict[str, Any] = json.loads(path.read_text(), parse_float=Decimal)
+    return read
+
+
+def dearer(times: float) -> dict[str, Any]:
+    return fleet({"name": "price_higher", "times": times})
+
+
+def test_an_instance_that_is_dearer_than_allowed_is_left_at_once(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    market = rent_from(dearer(10))
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(passed=1)
+    # Nobody has waited for its SSH, let alone looked into it.
+    result.stdout.re_match_lines(
+        [rf"{BAD} .* 2\.0\d\d  \d.* s  - +- +- .* unknown: price_above_limit", f"{GOOD} .* ready"]
+    )
+    assert [row["machine_id"] for row in market.status()["ended"]] == [BAD, GOOD]
+    assert record_of(host_cache, BAD).infra_failures <= 0.1
+    assert record_of(host_cache, BAD).banned_until == 0
+
+
+def test_an_instance_that_is_dearer_than_was_said_and_not_too_dear_stays(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from(dearer(3))
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(passed=1)
+    (instance,) = costs_of(home)["instances"]
+    (ended,) = market.status()["ended"]
+    assert float(instance["usd_h"]) == pytest.approx(ended["usd_h"])
+    assert ended["usd_h"] > 0.6
+    result.stdout.fnmatch_lines([f"{BAD} * {ended['usd_h']:.3f} *ready"])
+
+
+def test_where_every_machine_is_dearer_both_prices_are_shown(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from({"machines": [{"machine_id": BAD, "price_usd_h": 0.2, "faults": [{"name": "price_higher", "times": 9}]}]})
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(errors=1)
+    result.stdout.re_match_lines(
+        [
+            r".*evidence: the market bills 1\.80\d\d USD/h for it, its offer said 0\.20\d\d USD/h; .*-max-price 1",
+            r".*what to do: .*raise --vast-max-price",
+        ]
+    )
+
+
+def test_nothing_is_rented_that_could_pass_the_budget(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    market = rent_from({"machines": [{"machine_id": GOOD, "price_usd_h": 0.4}]})
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess("--vast-budget=0.5", "--vast-max-lifetime=3600")
+    result.assert_outcomes(passed=1)  # an hour and what destroying may take at most
+    result = pytester.runpytest_inprocess("--vast-budget=0.4", "--vast-max-lifetime=3600")
+    result.assert_outcomes(errors=1)
+    result.stdout.re_match_lines(
+        [r".*renting once more could cost 0\.43 USD \(0\.40\d\d USD/h for 1\.07 h .* more than --vast-budget 0\.4 USD"]
+    )
+    assert len(market.status()["ended"]) == 1
+
+
+def test_a_true_price_that_does_not_fit_into_the_budget_ends_the_instance(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(dearer(4))
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "--vast-budget=0.5", "--vast-max-lifetime=3600")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"{BAD} * unknown: price_above_budget", f"{GOOD} * ready"])
+    assert len(market.status()["ended"]) == 2
+
+
+def test_each_test_pays_its_part(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
+    """The file, JUnit and the summary say the same; the market bills no more."""
+    market = rent_from({"this_machine": True})
+    pytester.makepyfile(test_money=WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + THREE_TESTS)
+    result = pytester.runpytest_inprocess("-v", "--junitxml=junit.xml", "--vast-budget=3")
+    result.assert_outcomes(passed=4)
+    costs = costs_of(home)
+    (instance,) = costs["instances"]
+    (ended,) = market.status()["ended"]
+    assert (costs["version"], costs["market"], costs["budget_usd"]) == (1, market.url, 3)
+    assert instance["gone"] is True
+    assert instance["outcome"] == "ready"
+    assert (
+        costs["total_usd"]
+        == instance["cost_usd"]
+        == sum(row["cost_usd"] for row in instance["tests"]) + instance["overhead_usd"]
+    )
+    assert float(instance["cost_usd"]) >= ended["cost"]["total_usd"]
+    paid = {row["test"]: row for row in instance["tests"]}
+    assert sorted(paid) == [f"test_money.py::test_it[{n}]" for n in range(3)]
+    for row in paid.values():
+        assert row["seconds"] >= Decimal("0.2")
+        assert float(row["cost_usd"]) == pytest.approx(float(instance["usd_h"] * row["seconds"] / 3600), rel=0.01)
+    for case in ET.parse(pytester.path / "junit.xml").iter("testcase"):  # noqa: S314 - written by this test
+        named = {
+            row.get("name"): float(row.get("value") or 0)
+            for row in case.iter("property")
+            if "cost" in str(row.get("name"))
+        }
+        if case.get("name") == "test_without":
+            assert named == {}
+            continue
+        whole = float(paid[f"test_money.py::{case.get('name')}"]["cost_usd"])
+        assert 0 < named["vast_cost_usd"] <= whole
+        assert named["vast_cost_usd"] < named["vast_instance_cost_usd"] <= float(instance["cost_usd"])
+    result.stdout.fnmatch_lines(["0.0000 USD  test_money.py::test_it?[0-2]?", "vastgpu: costs are in *cost.json"])
+
+
+def test_workers_share_what_they_use_together(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
+    rent_from({"this_machine": True})
+    pytester.makepyfile(test_money=WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + THREE_TESTS)
+    pytester.runpytest_subprocess("-n2", "--dist=each", "--junitxml=junit.xml").assert_outcomes(passed=8)
+    (instance,) = costs_of(home)["instances"]
+    assert sorted(row["test"] for row in instance["tests"]) == [f"test_money.py::test_it[{n}]" for n in range(3)]
+    assert instance["cost_usd"] == sum((row["cost_usd"] for row in instance["tests"]), instance["overhead_usd"])
+    assert (pytester.path / "junit.xml").read_text().count('name="vast_cost_usd"') == 6
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_its_costs(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
+    rent_from({"this_machine": True})
+    pytester.makepyfile(
+        WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + "def test_it(vast_instance): raise KeyboardInterrupt"
+    )
+    result = pytester.runpytest_subprocess()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    (instance,) = costs_of(home)["instances"]
+    assert instance["gone"] is True
+    assert [row["test"] for row in instance["tests"]] == ["test_an_interrupted_run_leaves_its_costs.py::test_it"]
+
+
+@pytest.mark.parametrize("option", ["-q", pytest.param("--no-header", marks=pytest.mark.slow)])
+def test_the_budget_is_named_before_anything_is_rented_where_there_is_no_header(
+    pytester: pytest.Pytester, rent_from: RentFrom, option: str
+) -> None:
+    rent_from({"this_machine": True})
+    pytester.makepyfile(WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess(option, "--vast-budget=3")
+    result.assert_outcomes(passed=1)
+    said = [line for line in result.outlines if re.match("vastgpu", line)]
+    assert said[0] == "vastgpu: this run may cost 3 USD at most (--vast-budget, command line)"
