@@ -1,0 +1,122 @@
+"""The dead man's switch alone: whoever else should end an instance is dead, hangs, or was never there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.lifecycle.switch import onstart
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.local.api import Api
+from tests.local.api import until
+from tests.plugin.conftest import WORKLOAD
+from tests.plugin.conftest import RentFrom
+
+HERE = {"this_machine": True}
+NO_GPU = WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0")
+IN_USE = """
+import pathlib, time
+def test_it(vast_instance):
+    pathlib.Path("in_use").touch()
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def run_in_use(pytester: pytest.Pytester, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run whose test uses its instance and does not end."""
+    pytester.makepyfile(NO_GPU + IN_USE)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    in_use = pytester.path / "in_use"
+    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            until(lambda: in_use.exists() or process.poll() is not None, bool)
+            assert in_use.exists(), f"the run ended with {process.returncode}"
+            yield process
+        finally:
+            process.kill()
+
+
+def ledger(home: Path) -> list[dict[str, Any]]:
+    [path] = home.glob(".local/state/pytest-vastgpu/runs/*/ledger.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def destroyed_by(market: LocalMarket) -> list[str]:
+    """Who called for instances to be destroyed."""
+    return [call["key"] for call in market.status()["calls"] if call["endpoint"] == "destroy"]
+
+
+def test_an_instance_ends_itself_when_everybody_else_is_dead(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from(HERE)
+    with run_in_use(pytester, "--vast-lease=5") as controller:
+        guards = [row["pid"] for row in ledger(home) if row["step"] == "guard"]
+        for pid in [*guards, controller.pid]:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: market.status()["alive"], lambda alive: not alive)
+    assert destroyed_by(market) == ["container"]
+
+
+@pytest.mark.slow
+def test_an_instance_ends_itself_at_its_hard_end_while_its_owner_hangs(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(HERE)
+    with run_in_use(pytester, "--vast-max-lifetime=8") as controller:
+        controller.send_signal(signal.SIGSTOP)
+        until(lambda: market.status()["alive"], lambda alive: not alive)
+    assert destroyed_by(market) == ["container"]
+
+
+@pytest.mark.slow
+def test_heartbeats_keep_an_instance_alive_for_longer_than_its_lease(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(HERE)
+    pytester.makepyfile(NO_GPU + "import time\ndef test_it(vast_instance):\n    time.sleep(9)")
+    pytester.runpytest_subprocess("--vast-lease=5").assert_outcomes(passed=1)
+    assert destroyed_by(market) == ["account"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("container_key_missing", "the container has no key of its own (CONTAINER_API_KEY)"),
+        pytest.param("tools_missing", "the image has neither curl nor python3 nor wget", marks=pytest.mark.slow),
+        pytest.param("onstart_never_runs", "its start script has not been run", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_goes_on_without_it_and_says_so(
+    pytester: pytest.Pytester, rent_from: RentFrom, fault: str, why: str
+) -> None:
+    rent_from({"machines": [{"faults": [fault]}]})
+    anywhere = WORKLOAD.replace("exec python3", f"exec {sys.executable}")  # also where no program is found by its name
+    pytester.makepyfile(anywhere + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"vastgpu instance *: NO dead man's switch: {why}; *"])
+
+
+def test_it_is_armed_again_when_the_container_starts_again() -> None:
+    with LocalMarket(fleet={"market": {"rate_limits": False}, **HERE}) as market, Api(market) as api:
+        script = onstart(market.url, lease_s=5, boot_timeout_s=600, lifetime_s=4)
+        instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
+        api.becomes(instance_id, actual_status="running")
+        api.change(instance_id, state="stopped")
+        api.becomes(instance_id, actual_status="exited")
+        api.change(instance_id, state="running")
+        until(lambda: market.status()["alive"], lambda alive: not alive)
+        assert destroyed_by(market) == ["container"]
+        [ended] = market.status()["ended"]
+        assert [change["state"] for change in ended["states"]].count("running") == 2
