@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pytest_vastgpu.errors import CreateUnsettled
+from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.lifecycle.boot import attach_key
 from pytest_vastgpu.lifecycle.boot import boot
@@ -20,6 +22,7 @@ from pytest_vastgpu.lifecycle.rental import AttemptFailed
 from pytest_vastgpu.lifecycle.switch import onstart
 from pytest_vastgpu.lifecycle.warm import warm
 from pytest_vastgpu.market.client import CreateRequest
+from pytest_vastgpu.market.wire import NotSent
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import State
@@ -80,16 +83,22 @@ def _create(effort: Effort) -> None:
     rental.unsettled = True  # until the market has answered; whatever cuts that short, the label settles it
     try:
         rental.instance_id = tools.client.create(rental.offer.id, request)
-    except CreateUnsettled:
-        raise
-    except MarketError:
-        rental.unsettled = False
-        tools.ledger.write(rental.label, "not_created")
+    except MarketError as error:
+        if not _may_exist(error):
+            rental.unsettled = False
+            tools.ledger.write(rental.label, "not_created")
         raise
     rental.unsettled = False
     instance_id = rental.instance_id
     rental.enter(State.CREATED, f"created instance {instance_id}", instance_id=instance_id)
     attach_key(effort)
+
+
+def _may_exist(error: MarketError) -> bool:
+    """Whether a create that ended so may have rented, or may do so late."""
+    return isinstance(error, (CreateUnsettled, MarketUnreachable, MarketAnswerInvalid)) and not isinstance(
+        error, NotSent
+    )
 
 
 def _check(effort: Effort) -> None:

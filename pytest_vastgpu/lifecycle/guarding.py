@@ -62,7 +62,7 @@ class Guard:
             process, self._process = self._process, None
             if process is None:
                 return
-            with contextlib.suppress(BrokenPipeError):  # it is dead
+            with contextlib.suppress(OSError):  # it is dead, or a test has closed the pipe
                 os.write(self._pipe, FAREWELL)
             self._release(process)
         try:

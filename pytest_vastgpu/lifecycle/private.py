@@ -6,6 +6,7 @@ would keep a lock held, or a pipe open, after this process has died. So it close
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 _descriptors: set[int] = set()
@@ -18,9 +19,10 @@ def keep_private(descriptor: int) -> int:
 
 
 def close_private(descriptor: int) -> None:
-    """Close it here."""
+    """Close it here; success also where somebody has closed it already."""
     _descriptors.discard(descriptor)
-    os.close(descriptor)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def _close_inherited() -> None:

@@ -228,6 +228,8 @@ class Rental:
                 self.link.close()
             if self.unsettled and not self.instance_id:
                 self._settle()
+            if self.unsettled:
+                return  # the end of the run looks once more, and longer; its money stays set aside until then
             if self.instance_id and self.state is not State.GONE:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
@@ -256,17 +258,15 @@ class Rental:
             self.tell(f"the evidence cannot be kept: {error}")
 
     def _settle(self) -> None:
-        """Look up whether the create whose answer was lost has rented after all."""
+        """Look up whether the create whose answer was lost has rented after all. It may still do so later."""
         try:
             found = self._tools.client.list_instances(self.label)
         except MarketError as error:
             raise NotDestroyed(self.label, str(error)) from error
-        self.unsettled = False
         if found:
+            self.unsettled = False
             self.instance_id = found[0].id
             self.enter(State.CREATED, f"created after all: instance {self.instance_id}", instance_id=self.instance_id)
-        else:
-            self._tools.ledger.write(self.label, "not_created")
 
     def finish(self, verdict: Verdict | None) -> Attempt:
         """The attempt as it ended."""

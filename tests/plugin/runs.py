@@ -1,0 +1,116 @@
+"""Pytest runs in processes and sessions of their own, to be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_vastgpu.lifecycle.ledger import FILE
+from pytest_vastgpu.lifecycle.ledger import Record
+from pytest_vastgpu.lifecycle.ledger import read_ledger
+from pytest_vastgpu.local.embed import LocalMarket
+
+LIMIT_S = 60.0
+"""Nothing here takes so long, unless it never comes."""
+
+
+class PytestRun:
+    """A run that was started and can be struck down; ended with everything it started by :meth:`end`."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self._seen: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def output(self) -> str:
+        """What it has said so far."""
+        return "".join(self._seen)
+
+    @property
+    def directory(self) -> Path:
+        """Where its ledger is."""
+        (found,) = (path for path in run_directories() if read_ledger(path / FILE).pid == self.process.pid)
+        return found
+
+    @property
+    def record(self) -> Record:
+        """What its ledger says."""
+        return read_ledger(self.directory / FILE)
+
+    def until(self, text: str) -> str:
+        """Wait until it says something; the line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._seen.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"it never said {text!r}:\n{self.output}")
+
+    def rest(self) -> int:
+        """Wait until it has ended; its exit code."""
+        assert self.process.stdout is not None
+        self._seen += self.process.stdout.readlines()
+        return self.process.wait()
+
+    def kill_guard(self) -> int:
+        """Strike down its guard; which it was."""
+        pid = self.record.guard
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_controller(self) -> None:
+        """Strike it down, and wait until the workers have noticed."""
+        self.process.kill()
+        self.rest()
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        ledgers = [read_ledger(path / FILE) for path in run_directories()]
+        pids = [record.guard for record in ledgers if record.pid == self.process.pid]
+        self.process.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process.wait()
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+def run_directories() -> list[Path]:
+    """Of every run of this test."""
+    return [path.parent for path in Path.home().glob(f".local/state/pytest-vastgpu/runs/*/{FILE}")]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it does not only wait to be waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def alive(market: LocalMarket) -> set[int]:
+    """The ids of what the market says is alive."""
+    return {row["id"] for row in market.status()["alive"]}
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether it comes to hold, in a time that only what never comes needs."""
+    ends = time.monotonic() + LIMIT_S
+    while not holds():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.05)
+    return True
