@@ -96,9 +96,8 @@ def _create(effort: Effort) -> None:
 
 def _may_exist(error: MarketError) -> bool:
     """Whether a create that ended so may have rented, or may do so late."""
-    return isinstance(error, (CreateUnsettled, MarketUnreachable, MarketAnswerInvalid)) and not isinstance(
-        error, NotSent
-    )
+    lost = isinstance(error, (CreateUnsettled, MarketUnreachable, MarketAnswerInvalid))
+    return lost and not isinstance(error, NotSent)
 
 
 def _check(effort: Effort) -> None:
