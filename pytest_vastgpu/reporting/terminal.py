@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vastgpu.lifecycle.costs import Account
+    from pytest_vastgpu.lifecycle.keep import Kept
     from pytest_vastgpu.reporting.events import Event
 
 
@@ -38,6 +39,7 @@ class Progress:
         self._quiet = config.get_verbosity() < 0
         self._printing = threading.RLock()
         self._broke_off = False
+        self._broken = False
         self._thread: threading.Thread | None = None
         if own_thread:
             self._thread = threading.Thread(target=self._print_all, name="vastgpu-progress", daemon=True)
@@ -82,23 +84,33 @@ class Progress:
                 self._go_on(report.nodeid)
             return (yield)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logfinish(self) -> Generator[None, object, object]:
+        """Pytest may write how far it is."""
+        with self._printing:
+            return (yield)
+
     def _print_all(self) -> None:
         while (line := self._waiting.get()) is not None:
             self._print(line)
 
     def _print(self, line: str) -> None:
         reporter = self._reporter()
-        capture = self._config.pluginmanager.get_plugin("capturemanager")
-        if reporter is None:
+        if reporter is None or self._broken:
             return
+        try:
+            self._print_on(reporter, line)
+        except OSError:  # the terminal, or who read from us, is gone; that must not keep anything from being given back
+            self._broken = True
+
+    def _print_on(self, reporter: pytest.TerminalReporter, line: str) -> None:
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
         with self._printing, capture.global_and_fixture_disabled() if capture else nullcontext():
             self._broke_off = self._broke_off or isinstance(reporter.currentfspath, Path)
             reporter.ensure_newline()
-            writer = self._config.get_terminal_writer()
-            if writer.width_of_current_line:  # the dots of xdist's workers
-                writer.line()
-            reporter.write_line(line)
-            reporter.flush()
+            begun = self._config.get_terminal_writer().width_of_current_line  # such as the dots of xdist's workers
+            # At once: what pytest writes between tests, the lock does not keep apart.
+            reporter.write(f"\n{line}\n" if begun else f"{line}\n", flush=True)
 
     def _go_on(self, nodeid: str) -> None:
         """Begin a new line of dots with the file's name where a progress line broke the last one off.
@@ -119,9 +131,14 @@ class Progress:
 
 
 def summarise(
-    reporter: pytest.TerminalReporter, books: Sequence[Account], problems: Sequence[str], cost_file: Path
+    reporter: pytest.TerminalReporter,
+    books: Sequence[Account],
+    problems: Sequence[str],
+    cost_file: Path,
+    kept: Sequence[Kept] = (),
 ) -> None:
-    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), and in red what is left.
+    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), what is kept, and in red what
+    is left.
 
     :param problems: What could not be destroyed, each with the command that does it.
     """
@@ -139,5 +156,12 @@ def summarise(
             for line in dearest(by_test(account.shares for account in books)):
                 reporter.write_line(line)
         reporter.write_line(f"vastgpu: costs are in {cost_file}")
+        for attempt in attempts:
+            if attempt.unguarded:
+                text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
+                reporter.write_line(text, yellow=True)
+    for left in kept:
+        for line in left.lines():
+            reporter.write_line(f"vastgpu: {line}", yellow=True)
     for problem in problems:
         reporter.write_line(f"vastgpu: STILL RUNNING: {problem}", red=True, bold=True)
