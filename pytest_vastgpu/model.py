@@ -257,6 +257,8 @@ class State(str, Enum):
     WARMING = "warming"
     READY = "ready"
     FAILED = "failed"
+    KEPT = "kept"
+    """Left for a look inside; its dead man's switch ends it."""
     DESTROYING = "destroying"
     GONE = "gone"
 

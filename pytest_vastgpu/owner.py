@@ -88,6 +88,11 @@ class Owner:
         """A test was the end of its worker: it is over, too."""
         self.broker.finished(crashitem)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too."""
+        if not isinstance(excinfo.value, pytest.Session.Interrupted):
+            self.run.keeper.forbid()
+
     # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
@@ -107,5 +112,7 @@ class Owner:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table, and what could not be destroyed."""
-        summarise(terminalreporter, self.broker.books(), self.broker.problems, self.run.costs.path)
+        """The table, what is kept, and what could not be destroyed."""
+        summarise(
+            terminalreporter, self.broker.books(), self.broker.problems, self.run.costs.path, self.run.keeper.kept
+        )

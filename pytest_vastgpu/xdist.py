@@ -45,7 +45,7 @@ class Controller:
     def _listen(self) -> tuple[str, str]:
         from pytest_vastgpu.lifecycle.line import LineServer
 
-        desk = ("release", "run", "logs", "cost", "spent", "lost")
+        desk = ("release", "run", "logs", "cost", "spent", "failed", "lost")
         server = LineServer(
             {
                 "collected": self._take,

@@ -148,10 +148,14 @@ class Broker:
         """See :meth:`Desk.spent`."""
         return float(spent(test, self.holdings.bills(), self.uses))
 
+    def failed(self, label: str) -> None:
+        """See :meth:`Desk.failed`."""
+        self.holdings[label].went_wrong = True
+
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Desk.lost`."""
         rental = self.holdings[label]
-        if rental.state in (State.DESTROYING, State.GONE):
+        if rental.state in (State.KEPT, State.DESTROYING, State.GONE):
             text = f"it was given back after {self._max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
             return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
         verdict = rental.confirm_lost()

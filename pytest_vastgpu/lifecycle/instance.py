@@ -77,6 +77,10 @@ class Desk(Protocol):
         """USD that a test has cost so far: its part of the instances that it had in use, while it had them."""
         ...
 
+    def failed(self, label: str) -> None:
+        """A test that used an instance has failed."""
+        ...
+
     def lost(self, label: str) -> Verdict | None:
         """Whether an instance went away. If so nobody gets it any more."""
         ...
@@ -141,6 +145,10 @@ class VastInstance:
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
         return self._desk.logs(self._lease.label)
+
+    def failed(self) -> None:
+        """Note that a test which used it has failed: with ``--vast-keep=failed`` it is left for a look inside."""
+        self._desk.failed(self._lease.label)
 
     def lost(self) -> Verdict | None:
         """Ask SSH and the market whether the instance went away; None where it is alive or nobody can say.

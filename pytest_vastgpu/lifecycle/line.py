@@ -151,6 +151,10 @@ class LineDesk:
         """See :meth:`Desk.spent`."""
         return float(self.call("spent", test))
 
+    def failed(self, label: str) -> None:
+        """See :meth:`Desk.failed`."""
+        self.call("failed", label)
+
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Desk.lost`."""
         verdict: Verdict | None = self.call("lost", label)

@@ -28,6 +28,7 @@ from pytest_vastgpu.lifecycle.costs import Bill
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.heartbeat import Heartbeat
+from pytest_vastgpu.lifecycle.keep import Keeper
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
@@ -79,6 +80,7 @@ class Tools:
     api_key: str = field(repr=False)
     budget: Budget
     board: Board
+    keeper: Keeper
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once a machine has let this run in."""
 
@@ -113,6 +115,8 @@ class Rental:
         self._failed: Attempt | None = None
         self._secrets = artifacts.secrets_of(workload, **{"instance key": self.api_key, "VAST_API_KEY": tools.api_key})
         self.unsettled = False
+        self.went_wrong = False
+        """Its bring-up failed, or a test that used it."""
         self._gone_at: float | None = None
         self._destroy_lock = threading.Lock()
 
@@ -214,18 +218,22 @@ class Rental:
     # ---------------------------------------------------------------- the end
 
     def give_back(self, wait: Callable[[float], None]) -> None:
-        """Destroy the instance, verified; idempotent, from any thread.
+        """Destroy the instance, verified, or leave it for a look inside; idempotent, from any thread.
 
         :raises NotDestroyed: if it may still be there.
         """
         with self._destroy_lock:
+            self._keep_evidence()
+            if self.state is not State.KEPT:
+                self._tools.keeper.keep(self)
             if self.heartbeat is not None:
                 self.heartbeat.stop()
-            self._keep_evidence()
             if self.tunnel is not None:
                 self.tunnel.close()
             if self.link is not None:
                 self.link.close()
+            if self.state is State.KEPT:
+                return
             if self.unsettled and not self.instance_id:
                 self._settle()
             if self.unsettled:
@@ -273,6 +281,7 @@ class Rental:
         if verdict is None:
             return self.attempt()
         failed_in = self.state
+        self.went_wrong = True
         self.enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
         attempt = self.attempt(verdict, failed_in)
         try:

@@ -27,6 +27,8 @@ from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.guarding import Guard
 from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.home import runs_dir
+from pytest_vastgpu.lifecycle.keep import Keeper
+from pytest_vastgpu.lifecycle.keep import require_lasting_market
 from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_directory
@@ -89,6 +91,7 @@ class Run:
     client: MarketClient
     events: EventLog
     costs: CostFile
+    keeper: Keeper
     closing: contextlib.ExitStack
     pid: int = field(default_factory=os.getpid)
 
@@ -107,6 +110,7 @@ class Run:
         :param idle: Called while the main thread waits.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
+        require_lasting_market(settings)
         known = adapters(plugins.adapters())
         key = load_key(environ, Path.home())
         with contextlib.ExitStack() as stack:
@@ -132,11 +136,11 @@ class Run:
             account = client.account()
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
-            kept = Path.cwd() / FOLDER / run_id
-            life_s = settings.max_lifetime + (0.0 if settings.keep.when == "no" else settings.keep.seconds)
-            budget = Budget(settings.budget, life_s)
+            evidence = Path.cwd() / FOLDER / run_id
+            keeper = Keeper(settings.keep, directory, key)
+            budget = Budget(settings.budget, settings.longest_life)
             board = Board(client.list_instances)
-            tools = Tools(client, settings, key, ledger, events, run_id, kept, api_key, budget, board)
+            tools = Tools(client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
@@ -170,7 +174,7 @@ class Run:
                 broker.holdings.started(rental)
 
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
-            return cls(broker, run_id, directory, client, events, costs, stack.pop_all())
+            return cls(broker, run_id, directory, client, events, costs, keeper, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:

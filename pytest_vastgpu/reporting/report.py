@@ -75,6 +75,7 @@ def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> 
     """
     story = ""
     for instance in held:
+        instance.failed()
         report.sections.append(("vastgpu instance", f"{instance!r}, {offer_line(instance.offer)}"))
         verdict = instance.lost()
         if verdict is None:

@@ -39,6 +39,8 @@ class KeyPair:
     """For the header: ``VAST_SSH_KEY_PATH``, ``~/.ssh/id_rsa_vastai`` or ``made for this run``."""
     private_text: bytes = field(repr=False)
     """The private key in OpenSSH's format, without a passphrase."""
+    path: Path | None = None
+    """The file it was read from; None where it was made for the run."""
 
     @property
     def public_line(self) -> str:
@@ -82,7 +84,7 @@ def _from_file(path: Path, source: str) -> KeyPair:
         private = _parse(data)
     except _Unusable as error:
         raise SshKeyError(f"{where} {error}; {_REMEDY}") from error
-    return _key_pair(private, source)
+    return _key_pair(private, source, path.absolute())
 
 
 class _Unusable(Exception):
@@ -107,7 +109,7 @@ def _parse(data: bytes) -> _PrivateKey:
     return key
 
 
-def _key_pair(private: _PrivateKey, source: str) -> KeyPair:
+def _key_pair(private: _PrivateKey, source: str, path: Path | None = None) -> KeyPair:
     # One format for all kinds: paramiko reads each of them from OpenSSH's, and so does the user's ssh.
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -119,4 +121,4 @@ def _key_pair(private: _PrivateKey, source: str) -> KeyPair:
         kind = paramiko.Ed25519Key
     else:
         kind = paramiko.ECDSAKey
-    return KeyPair(kind.from_private_key(io.StringIO(text.decode())), source, text)
+    return KeyPair(kind.from_private_key(io.StringIO(text.decode())), source, text, path)
