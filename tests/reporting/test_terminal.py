@@ -20,6 +20,16 @@ def pytest_sessionstart(session):
         progress = Progress(config, own_thread=bool(config.getoption("numprocesses", None)), terms="the terms")
         config.pluginmanager.register(progress, "progress")
         config.pluginmanager.register(Teller(progress), "teller")
+        if not config.pluginmanager.has_plugin("terminalreporter"):
+            return
+        writer = config.get_terminal_writer()
+        write = writer.write
+
+        def write_and_pause(*text, **markup):  # so that others get their turn in the middle of a line
+            write(*text, **markup)
+            time.sleep(0.001)
+
+        writer.write = write_and_pause
 
 class Teller:
     def __init__(self, progress):
@@ -27,8 +37,9 @@ class Teller:
         self.thread = threading.Thread(target=self.tell)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self):
-        self.thread.start()
+    def pytest_runtest_logstart(self):
+        if not self.thread.ident:
+            self.thread.start()
 
     def tell(self):
         for number in range({EVENTS}):
