@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.readiness.needles import needles
 
 REACH = 250
 """How far apart the words of one cause may stand. Without a bound, a long line of the same words takes seconds."""
@@ -62,6 +63,8 @@ class Rule:
     chatty: bool = False
     """Also read in lines that their program marks as information: there it is a hint at most."""
     matches: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    needles: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    """Of which one stands in every line that matches, once that is in lower case; None: not known."""
     excludes: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
     belongs: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
@@ -69,5 +72,6 @@ class Rule:
         """Compile the expressions once."""
         bounded = "|".join(self.patterns).replace(".*", f".{{0,{REACH}}}")
         object.__setattr__(self, "matches", re.compile(bounded, re.IGNORECASE))
+        object.__setattr__(self, "needles", needles(bounded))
         object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
         object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 from pytest_vastgpu.model import Channel
@@ -87,7 +88,8 @@ class LogReader:
 
     def __init__(self, *, channel: Channel = Channel.SERVER_LOG, server: str = "", context: str = "") -> None:
         self._channel = channel
-        self._rules = _rules_for(channel, server.lower(), context)
+        self._rules = _rules_for(channel, server.lower(), context, False)
+        self._rules_for_chatter = _rules_for(channel, server.lower(), context, True)
         self._splitter = LineSplitter()
         self._number = 0
         self._first: dict[Weight, _Found] = {}
@@ -160,7 +162,7 @@ class LogReader:
         if line.dull:
             return
         self.progress = progress_of(line.text) or self.progress
-        rule = _match(line, self._rules)
+        rule = (self._rules_for_chatter if line.level is Level.CHATTER else self._rules).match(line.text)
         if rule is None:
             self._note_untold(line)
             return
@@ -259,21 +261,38 @@ def judge_end(log: str, *, exit_code: int, server: str = "", context: str = "") 
     return verdict
 
 
-def _match(line: Line, rules: Sequence[Rule]) -> Rule | None:
-    for rule in rules:
-        if line.level is Level.CHATTER and not rule.chatty:
-            continue
-        if rule.matches.search(line.text) and not (rule.excludes and rule.excludes.search(line.text)):
-            return rule
-    return None
+class _Rules:
+    """The rules that may be about a line, in their order."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._by_needle: dict[str, list[int]] = {}
+        for number, rule in enumerate(rules):
+            for needle in rule.needles or ():
+                self._by_needle.setdefault(needle, []).append(number)
+        self._always = [number for number, rule in enumerate(rules) if rule.needles is None]
+
+    def match(self, text: str) -> Rule | None:
+        """The first rule that knows this line."""
+        lowered = text.lower()
+        found = [numbers for needle, numbers in self._by_needle.items() if needle in lowered]
+        for number in sorted({*self._always, *chain.from_iterable(found)}):
+            rule = self._rules[number]
+            if rule.matches.search(text) and not (rule.excludes and rule.excludes.search(text)):
+                return rule
+        return None
 
 
 @cache
-def _rules_for(channel: Channel, server: str, context: str) -> tuple[Rule, ...]:
-    return tuple(
-        rule
-        for rule in RULES
-        if channel in rule.channels
-        and (not rule.servers or server in rule.servers)
-        and (rule.belongs is None or rule.belongs.search(context))
+def _rules_for(channel: Channel, server: str, context: str, chatter: bool) -> _Rules:
+    """The rules for a channel; for lines marked as information only those that are read there."""
+    return _Rules(
+        [
+            rule
+            for rule in RULES
+            if channel in rule.channels
+            and (not rule.servers or server in rule.servers)
+            and (rule.belongs is None or rule.belongs.search(context))
+            and (rule.chatty or not chatter)
+        ]
     )
