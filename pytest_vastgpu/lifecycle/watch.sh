@@ -37,9 +37,9 @@ tell() {
   echo >&4
 }
 
-bytes() { od -An -v -tx1 "$@"; }
+hex() { od -An -v -tx1 "$@" | tr -d ' \n'; }
 
-hex() { bytes "$@" | tr -d ' \n'; }
+printed() { [ ! -s "$1" ] || hex -N "$most" "$1"; }
 
 listens() { # what a listening socket of the port looks like
   [ -n "$1" ] && { [ ! -r /proc/net/tcp ] || grep -qs "$1" /proc/net/tcp /proc/net/tcp6; }
@@ -64,10 +64,10 @@ probe() { # number, time limit, time between two starts (both in hundredths of a
       rm -f "$notes/$1.late"
       told=
     else
-      result="$code $(bytes -N "$most" "$notes/$1.out"; echo .; bytes -N "$most" "$notes/$1.err")"
-      if [ "$result" != "$told" ]; then
-        told=$result
-        tell probe "$1" "$code" "$took" "$(hex -N "$most" "$notes/$1.out")" "$(hex -N "$most" "$notes/$1.err")"
+      result="$(printed "$notes/$1.out") $(printed "$notes/$1.err")"
+      if [ "$code $result" != "$told" ]; then
+        told="$code $result"
+        tell probe "$1" "$code" "$took" "$result"
       fi
     fi
     # At most a third of the time, however dear it is; but half a second's rest is enough for one that only waits.
@@ -89,7 +89,7 @@ end_late() { # ends the probes that are over their time, and tells what they hav
     end "$pid"
     number=${run##*/}
     number=${number%.run}
-    tell probe "$number" late 0 "$(hex -N "$most" "${run%.run}.out")" "$(hex -N "$most" "${run%.run}.err")"
+    tell probe "$number" late 0 "$(printed "${run%.run}.out")" "$(printed "${run%.run}.err")"
   done
 } 2>/dev/null
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from dataclasses import dataclass
@@ -86,17 +85,34 @@ def _feed(channel: paramiko.Channel, stdin: bytes, hold: bool) -> None:
         pass  # the command reads no more, or the connection broke: the reading side sees which, and reports it
 
 
+class _Arrival(threading.Event):
+    """Set when something has arrived, or the end.
+
+    It stands in for the channel's file descriptor: paramiko writes to that one when data arrives, even after the
+    channel was closed and the number belongs to another file, and an error there ends the whole connection.
+    """
+
+    def clear(self) -> None:
+        """Do nothing: called by each of two buffers when it is empty, whatever is in the other."""
+
+    def forget(self) -> None:
+        """Be set again only by what arrives from now on."""
+        super().clear()
+
+
 def _read(
     channel: paramiko.Channel,
     on_stdout: Callable[[bytes], None],
     on_stderr: Callable[[bytes], None],
     deadline: float | None,
 ) -> End:
-    ready = select.poll()
-    ready.register(channel.fileno(), select.POLLIN)
+    arrival = _Arrival()
+    for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+        buffer.set_event(arrival)
     until = deadline
     exited = False
     while True:
+        arrival.forget()
         ended = bool(channel.eof_received) or channel.closed  # asked first: nothing can arrive after it
         if channel.recv_ready():
             on_stdout(channel.recv(_CHUNK))
@@ -113,7 +129,7 @@ def _read(
         if left <= 0:
             break
         if not (channel.recv_ready() or channel.recv_stderr_ready()):
-            ready.poll(1000 * min(left, _TICK_S))
+            arrival.wait(min(left, _TICK_S))
     # The output may be closed before the process ends.
     while not channel.status_event.is_set():
         left = _TICK_S if deadline is None else deadline - time.monotonic()

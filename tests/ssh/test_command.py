@@ -4,8 +4,11 @@ import shutil
 import subprocess
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_vastgpu.ssh.command import BoundedText
+from pytest_vastgpu.ssh.command import Lines
 from pytest_vastgpu.ssh.command import MarkedOutput
 from pytest_vastgpu.ssh.command import shell_line
 
@@ -98,3 +101,12 @@ def test_the_environment_is_not_on_the_command_line() -> None:
     line, preface = shell_line("true", {"TOKEN": "s3cret"})
     assert "s3cret" not in line
     assert b"s3cret" in preface
+
+
+@given(st.binary() | st.text().map(str.encode), st.data())
+def test_lines_are_the_same_however_they_arrive(stream: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
+    lines = Lines()
+    pieces = (stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True))
+    whole = [line for piece in pieces for line in lines.feed(piece)]
+    assert [*whole, lines.rest()] == stream.decode(errors="replace").split("\n")

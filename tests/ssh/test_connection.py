@@ -376,3 +376,27 @@ def test_a_stream_can_be_closed_from_its_own_callback(connection: Connection) ->
     known.set()
     assert stream.wait(LONG_S)
     assert seen == ["one"]
+
+
+def test_hanging_up_ends_a_command_by_its_stdin(connection: Connection) -> None:
+    lines: queue.Queue[str] = queue.Queue()
+    ended: queue.Queue[int | None] = queue.Queue()
+    stream = connection.stream("echo $$; yes & cat; kill $!", lines.put, ended.put)
+    pid = int(lines.get(timeout=LONG_S))
+    assert lines.get(timeout=LONG_S) == "y"
+    stream.hang_up()
+    assert connection.run(f"while kill -0 {pid} 2>/dev/null; do sleep 0.01; done", timeout_s=LONG_S).ok
+    assert ended.get(timeout=LONG_S) is None
+    assert stream.wait(LONG_S)
+
+
+def test_what_arrives_while_we_hang_up_harms_nobody(connection: Connection) -> None:
+    """paramiko would write to a descriptor that was just closed, and end the connection for it."""
+    for number in range(100):
+        stream = connection.stream("while echo x; do :; done", lambda _: None)
+        until = time.monotonic() + number % 25 / 1000
+        while time.monotonic() < until:  # at any moment of the command's start
+            pass
+        stream.hang_up()
+        assert stream.wait(LONG_S)
+    assert connection.run("echo fine", timeout_s=LONG_S).ok
