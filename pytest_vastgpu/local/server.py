@@ -171,11 +171,15 @@ def _image_table(images: Sequence[str]) -> dict[str, str]:
 @contextmanager
 def _state_directory(wanted: Path | None) -> Iterator[Path]:
     """A directory that only this market uses. What an earlier one has left in it is removed."""
-    state = wanted if wanted is not None else _own_directory()
+    parent = Path(tempfile.gettempdir()) / f"vastgpu-{os.getuid()}"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    state = wanted or parent
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(state / "market.lock")
-        lock.acquire(timeout=0)
+        with FileLock(parent / "start.lock"):  # a market that is just starting holds no lock of its own yet
+            state = wanted or _own_directory(parent)
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = FileLock(state / "market.lock")
+            lock.acquire(timeout=0)
     except Timeout:
         raise LocalMarketError(
             f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
@@ -191,10 +195,8 @@ def _state_directory(wanted: Path | None) -> Iterator[Path]:
         shutil.rmtree(state if wanted is None else state / "instances", ignore_errors=True)
 
 
-def _own_directory() -> Path:
+def _own_directory(parent: Path) -> Path:
     """A fresh directory; those of markets that were killed are removed."""
-    parent = Path(tempfile.gettempdir()) / f"vastgpu-{os.getuid()}"
-    parent.mkdir(mode=0o700, exist_ok=True)
     for old in parent.glob("market-*"):
         with suppress(Timeout, OSError), FileLock(old / "market.lock", timeout=0):
             shutil.rmtree(old, ignore_errors=True)
