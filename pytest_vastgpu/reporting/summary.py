@@ -16,7 +16,7 @@ _STEPS = (
     ("boot", (State.CREATED, State.BOOTING)),
     ("check", (State.REACHABLE,)),
     ("warm-up", (State.CHECKED, State.WARMING)),
-    ("in use", (State.READY,)),
+    ("ready", (State.READY,)),
 )
 _HEAD = ("machine", "GPU", "USD/h", *(name for name, _ in _STEPS), "cost USD", "outcome")
 
@@ -36,11 +36,11 @@ def total(attempts: Sequence[Attempt]) -> str:
 
 
 def dearest(tests: Mapping[str, Decimal], most: int = 5) -> list[str]:
-    """The tests that cost most, a line for each: ``0.0123 USD  test_it.py::test_it``.
+    """The tests that cost most, a line for each: ``0.000123 USD  test_it.py::test_it``.
 
     :param tests: USD by node id, the dearest first.
     """
-    return [f"{usd:.4f} USD  {test}" for test, usd in islice(tests.items(), most)]
+    return [f"{usd:.6f} USD  {test}" for test, usd in islice(tests.items(), most)]
 
 
 def _row(attempt: Attempt) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def test_it(vast_instance, n):
             "vastgpu instance *: destroying",
             "vastgpu instance *: gone after *",
             "*vastgpu: 1 instance, 0.00* USD*",
-            "machine *GPU *boot *warm-up *in use *outcome",
+            "machine *GPU *boot *warm-up *ready *outcome",
             "* ready",
         ]
     )

@@ -66,7 +66,7 @@ def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_wor
 
 def test_the_table_has_a_line_for_each_instance() -> None:
     assert table([BROKEN, BAD_FLAG, GOOD]) == [
-        "machine  GPU          USD/h  boot    check  warm-up  in use  cost USD  outcome",
+        "machine  GPU          USD/h  boot    check  warm-up  ready   cost USD  outcome",
         "11       RTX 4090     0.300  11.5 s  -      -        -       0.0012    infra_fatal: cdi_device_unresolvable",
         "12       2x RTX 4090  0.400  20.5 s  0.3 s  12.2 s   -       0.0056    workload_fatal: bad_cli_argument",
         "13       RTX 4090     0.360  -       -      7.0 s    60.0 s  0.0100    ready",
@@ -80,7 +80,7 @@ def test_the_table_shows_the_price_that_was_billed() -> None:
 
 def test_the_dearest_tests() -> None:
     costs = {f"test_{n}": Decimal(9 - n) / 100 for n in range(9)}
-    assert dearest(costs, 2) == ["0.0900 USD  test_0", "0.0800 USD  test_1"]
+    assert dearest(costs, 2) == ["0.090000 USD  test_0", "0.080000 USD  test_1"]
 
 
 def test_gpus_for_people() -> None:
