@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -338,7 +339,8 @@ class Broker:
 
     def _lease(self, rental: Rental) -> Lease:
         seconds = rental.attempt().seconds
-        return Lease(rental.label, rental.instance_id, rental.offer, rental.endpoint, dict(rental.headers), seconds)
+        offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
+        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:

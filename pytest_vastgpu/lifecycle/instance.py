@@ -116,7 +116,7 @@ class VastInstance:
 
     @property
     def offer(self) -> Offer:
-        """The offer that was taken: machine, GPU, price, location."""
+        """The offer that was taken: machine, GPU, location, and the price that is billed for it."""
         return self._lease.offer
 
     @property
