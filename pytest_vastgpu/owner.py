@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ class Owner:
         progress = Progress(config, own_thread=distributed, terms=terms)
         config.pluginmanager.register(progress, "vastgpu-progress")
         config.add_cleanup(progress.close)
+        self._told: list[str] = []
         config.add_cleanup(end_like_ctrl_c())
         try:
             self.run = Run.open(settings, os.environ, Hooks(config), progress.tell, progress.pump)
@@ -64,6 +66,7 @@ class Owner:
             raise pytest.UsageError(f"vastgpu: {error}") from error
         self.broker = self.run.broker
         self._progress = progress
+        config.add_cleanup(self._last_words)
         # A net below pytest_sessionfinish: runs also when a second Ctrl-C breaks that off.
         config.add_cleanup(self._give_back)
 
@@ -110,9 +113,16 @@ class Owner:
         with not_interrupted(lambda: self._progress.tell(Event("", None, text))):
             self.run.close()
 
+    def _last_words(self) -> None:
+        """After an internal error, for one, pytest writes no summary: what is left is told all the same."""
+        for problem in self.broker.problems:
+            if problem not in self._told:
+                sys.stderr.write(f"vastgpu: STILL RUNNING: {problem}\n")
+
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, what is kept, and what could not be destroyed."""
+        self._told = list(self.broker.problems)
         summarise(
             terminalreporter, self.broker.books(), self.broker.problems, self.run.costs.path, self.run.keeper.kept
         )

@@ -22,15 +22,13 @@ class Holdings:
     """
 
     def __init__(self, max_lifetime_s: float, lifetime_over: Callable[[Rental], None]) -> None:
-        self.problems: list[str] = []
-        """What could not be destroyed, each with the command that does it."""
+        self._problems: dict[str, str] = {}
         self._max_lifetime_s = max_lifetime_s
         self._lifetime_over = lifetime_over
         self._lock = threading.Lock()
         self._rentals: dict[str, Rental] = {}
         self._ended: dict[str, Attempt] = {}
         self._timers: list[threading.Timer] = []
-        self._closing = False
 
     def __getitem__(self, label: str) -> Rental:
         return self._rentals[label]
@@ -74,20 +72,32 @@ class Holdings:
         try:
             rental.give_back(time.sleep)
         except NotDestroyed as error:
-            self._left(rental, str(error))
+            self._resists(rental, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not pass for an instance that is gone
             defect = f"{type(error).__name__}: {error}, a defect of pytest-vastgpu"
-            self._left(rental, str(NotDestroyed(rental.instance_id or rental.label, defect)))
+            self._resists(rental, str(NotDestroyed(rental.instance_id or rental.label, defect)))
+        else:
+            with self._lock:
+                self._problems.pop(rental.label, None)
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be destroyed, each with the command that does it."""
+        with self._lock:
+            return list(self._problems.values())
+
+    def left(self, label: str, problem: str) -> None:
+        """Something of an attempt may be left; what has been said of it before is more telling."""
+        with self._lock:
+            self._problems.setdefault(label, problem)
 
     def close(self) -> None:
-        """The run is ending: what cannot be given back from now on is a problem."""
+        """The run is ending."""
         with self._lock:
-            self._closing = True
             timers, self._timers = self._timers, []
         for timer in timers:
             timer.cancel()
 
-    def _left(self, rental: Rental, problem: str) -> None:
+    def _resists(self, rental: Rental, problem: str) -> None:
         with self._lock:
-            if self._closing:
-                self.problems.append(f"{problem} ({rental.price_usd_h:.2f} USD/h)")
+            self._problems[rental.label] = f"{problem} ({rental.price_usd_h:.2f} USD/h)"

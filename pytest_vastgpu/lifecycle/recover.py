@@ -87,7 +87,7 @@ class Recovery:
     """What came of it."""
 
     destroyed: list[int] = field(default_factory=list)
-    """Ids of instances that are gone now."""
+    """Ids of instances that were there and are gone now."""
     problems: list[str] = field(default_factory=list)
     """What could not be destroyed, each with the command that does it."""
 
@@ -187,7 +187,8 @@ class _Recovering:
         except MarketError as error:
             return _resists(entry.instance_id, error)
         self.ledger.write(entry.label, "gone", by=self.by)
-        self.destroyed[entry.instance_id] = None
+        if status is not None:
+            self.destroyed[entry.instance_id] = None
         return None
 
 

@@ -24,12 +24,14 @@ from pytest_vastgpu.hosts.evidence import workload_key
 from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
+from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.guarding import Guard
 from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.home import runs_dir
 from pytest_vastgpu.lifecycle.keep import Keeper
 from pytest_vastgpu.lifecycle.keep import require_lasting_market
 from pytest_vastgpu.lifecycle.ledger import FILE
+from pytest_vastgpu.lifecycle.ledger import Entry
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.lifecycle.ledger import read_ledger
@@ -94,6 +96,7 @@ class Run:
     keeper: Keeper
     closing: contextlib.ExitStack
     pid: int = field(default_factory=os.getpid)
+    over: bool = False
 
     @classmethod
     def open(
@@ -182,19 +185,25 @@ class Run:
 
         A child that was forked off and ends as if it were this process gives nothing back: it owns nothing.
         """
-        if os.getpid() != self.pid:
+        if self.over or os.getpid() != self.pid:
             return
         self.broker.close()
         self._settle()
         self.closing.close()
+        self.over = True
 
     def _settle(self) -> None:
-        """See what became of creates whose answer was lost and that the market has not shown so far."""
-        if all(entry.instance_id for entry in read_ledger(self.directory / FILE).left(time.time())):
-            return
-        text = f"a create was never answered: looking for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
-        self.events.write(Event("", None, text))
-        self.broker.problems.extend(recover(self.directory, self.client, by="owner").problems)
+        """Nothing may stay open in the ledger: what was never answered is looked for, all that is left is told."""
+        if any(not entry.instance_id for entry in self._left()):
+            text = f"a create was never answered: seeing for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
+            self.events.write(Event("", None, text))
+            recover(self.directory, self.client, by="owner")
+        for entry in self._left():
+            problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
+            self.broker.holdings.left(entry.label, str(problem))
+
+    def _left(self) -> list[Entry]:
+        return read_ledger(self.directory / FILE).left(time.time())
 
 
 def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack) -> tuple[str, str]:

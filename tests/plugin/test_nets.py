@@ -216,7 +216,7 @@ def test_a_create_whose_answer_is_lost_and_that_no_list_shows_is_found_in_the_en
         assert eventually(lambda: not is_running(guard))
     else:
         assert run.rest() == pytest.ExitCode.TESTS_FAILED
-        assert "a create was never answered: looking for" in run.output
+        assert "a create was never answered: seeing for" in run.output
     assert alive(market) == set(), run.output
     assert list(market.status()["rents_per_label"].values()) == [1]
 
@@ -352,7 +352,7 @@ def test_2(vast_instance): pass
 def test_a_terminal_that_is_gone_does_not_keep_anything_alive(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
-    market = rent_from(FLEET)
+    market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 6}]}]})
     pytester.makepyfile(SLEEPS)
     run = start()
     run.until("ready after")
@@ -382,6 +382,24 @@ def test_what_is_left_in_the_end_is_told_and_the_guard_goes_on(
     assert line.startswith("\x1b[31m")
     assert f"`vastgpu destroy {left}`" in line
     assert "0.20 USD/h" in line
+    (directory,) = runs_dir().iterdir()
+    guard = read_ledger(directory / FILE).guard
+    assert eventually(lambda: not is_running(guard))
+    assert alive(market) == set()
+
+
+@slow
+def test_what_is_left_is_told_also_where_pytest_writes_no_summary(
+    pytester: pytest.Pytester, rent_from: RentFrom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 8}]}]})
+    monkeypatch.setattr("pytest_vastgpu.lifecycle.destroy.DESTROY_WITHIN_S", 0.1)
+    monkeypatch.setattr("pytest_vastgpu.market.wire._FIRST_PAUSE_S", 0.01)
+    pytester.makeconftest("def pytest_runtest_logreport(report):\n    if report.when == 'call': 1 / 0")
+    pytester.makepyfile(PASSES)
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert result.stderr.str().count("vastgpu: STILL RUNNING: instance ") == 1
     (directory,) = runs_dir().iterdir()
     guard = read_ledger(directory / FILE).guard
     assert eventually(lambda: not is_running(guard))
