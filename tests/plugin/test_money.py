@@ -64,14 +64,20 @@ def test_an_instance_that_is_dearer_than_was_said_and_not_too_dear_stays(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
     market = rent_from(dearer(3))
-    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
-    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): print(vast_instance.offer.price_usd_h, end='/h\\n')")
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
     result.assert_outcomes(passed=1)
     (instance,) = costs_of(home)["instances"]
     (ended,) = market.status()["ended"]
     assert float(instance["usd_h"]) == pytest.approx(ended["usd_h"])
     assert ended["usd_h"] > 0.6
-    result.stdout.fnmatch_lines([f"{BAD} * {ended['usd_h']:.3f} *ready"])
+    result.stdout.fnmatch_lines(
+        [
+            f"vastgpu instance *: costs {ended['usd_h']:.4f} USD/h, its offer said 0.20?? USD/h",
+            f"*{ended['usd_h']:g}*/h",
+            f"{BAD} * {ended['usd_h']:.3f} *ready",
+        ]
+    )
 
 
 def test_where_every_machine_is_dearer_both_prices_are_shown(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
@@ -129,6 +135,10 @@ def test_each_test_pays_its_part(pytester: pytest.Pytester, rent_from: RentFrom,
         == sum(row["cost_usd"] for row in instance["tests"]) + instance["overhead_usd"]
     )
     assert float(instance["cost_usd"]) >= ended["cost"]["total_usd"]
+    ledger = next(home.glob(".local/state/pytest-vastgpu/runs/*/ledger.jsonl")).read_text().splitlines()
+    steps = {row["step"]: row for row in map(json.loads, ledger)}
+    assert 0 < steps["created"]["cost_usd"] < steps["ready"]["cost_usd"] < steps["gone"]["cost_usd"]
+    assert steps["gone"]["cost_usd"] == pytest.approx(float(instance["cost_usd"]), abs=1e-6)
     paid = {row["test"]: row for row in instance["tests"]}
     assert sorted(paid) == [f"test_money.py::test_it[{n}]" for n in range(3)]
     for row in paid.values():
