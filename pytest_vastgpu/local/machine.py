@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -115,8 +116,8 @@ def this_machine(disk: Path) -> Machine:
         host_id=THIS_MACHINE_ID,
         gpu_name=name.removeprefix("NVIDIA ").removeprefix("GeForce "),
         num_gpus=len(gpus),
-        gpu_ram_mb=int(float(ram_mb)),
-        compute_cap=float(compute_cap),
+        gpu_ram_mb=int(_figure(ram_mb)),
+        compute_cap=_figure(compute_cap),
         cuda_max_good=_cuda_of_driver() if gpus else 0.0,
         driver_version=driver,
         dlperf=0.0,
@@ -146,29 +147,32 @@ def this_machine(disk: Path) -> Machine:
 
 def _nvidia_smi(fields: str) -> list[list[str]]:
     """One row for each GPU; none where there is no ``nvidia-smi`` or no driver behind it."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    command = [tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    if answer.returncode != 0:
-        return []
-    return [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+    answer = _run_nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    return [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
 
 
 def _cuda_of_driver() -> float:
     """The CUDA version in the header of ``nvidia-smi``, which no query field gives; 0 where it is not there."""
-    tool = shutil.which("nvidia-smi") or "nvidia-smi"
+    # Since driver 610 it is the CUDA UMD Version.
+    found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", _run_nvidia_smi())
+    return float(found.group(1)) if found else 0.0
+
+
+def _run_nvidia_smi(*arguments: str) -> str:
+    """What it prints; empty where it is not there, or fails."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
     try:
-        text = subprocess.run([tool], capture_output=True, text=True, timeout=20, check=False).stdout
+        answer = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return 0.0
-    _, _, after = text.partition("CUDA Version:")
-    words = after.split()
+        return ""
+    return answer.stdout if answer.returncode == 0 else ""
+
+
+def _figure(cell: str) -> float:
+    """0 for what the driver does not know, as the memory of a GPU that shares the machine's: ``[N/A]``."""
     try:
-        return float(words[0]) if words else 0.0
+        return float(cell)
     except ValueError:
         return 0.0

@@ -138,7 +138,7 @@ def parse(output: str) -> HostFacts:
         smi_exit_code=smi_code,
         smi_text=texts.get("gpus", "") if smi_code else "",
         device_nodes=len(texts["nodes"].splitlines()) if codes.get("nodes") == 0 else 0,
-        cuda=_number(r"CUDA Version:\s*(\d+\.\d+)", texts.get("driver", "")) or 0.0,
+        cuda=_number(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", texts.get("driver", "")) or 0.0,
         libcuda={0: True, 1: False}.get(codes.get("libcuda", 2)),
         holders=_holders(texts.get("holders", "")) if codes.get("holders") == 0 else (),
         disk_free_gb=_df(texts.get("disk", ""), 4, 1024 / 1e9),

@@ -1,4 +1,4 @@
-"""Vast.ai's own client, unmodified, in an environment of its own.
+"""Clients that nobody here wrote, Vast.ai's own first, unmodified and in an environment of their own.
 
 ``VASTGPU_CONTRACT_CLIENT`` names the directory of that environment; it is made there if there is none. Without it
 these tests are skipped: they need a package index and half a minute.
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
 
-CLIENT = "vastai==1.9.1"
+CLIENTS = {"vastai": "vastai==1.9.1", "gpuhunt": "gpuhunt==0.1.34"}
+"""By the name that each is imported by."""
 FLEET = {
     # The client does not space its calls. How limits are answered has tests of its own.
     "market": {"rate_limits": False, "log_delay_s": 0.1},
@@ -38,14 +40,16 @@ FLEET = {
 
 @pytest.fixture(scope="session")
 def client() -> Path:
-    """The ``bin`` directory of the environment that has the client."""
+    """The ``bin`` directory of the environment that has the clients."""
     named = os.environ.get("VASTGPU_CONTRACT_CLIENT")
     if not named:
-        pytest.skip("set VASTGPU_CONTRACT_CLIENT to a directory for an environment with Vast's own client")
+        pytest.skip("set VASTGPU_CONTRACT_CLIENT to a directory for an environment with other people's clients")
     home = Path(named)
-    if not (home / "bin" / "vastai").exists():
+    python = home / "bin" / "python"
+    if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(home / "bin" / "pip"), "install", "--quiet", CLIENT], check=True)
+    if subprocess.run([python, "-c", f"import {', '.join(CLIENTS)}"], capture_output=True, check=False).returncode:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *CLIENTS.values()], check=True)
     return home / "bin"
 
 
@@ -85,10 +89,10 @@ class Vastai:
         """The JSON of a command."""
         return json.loads(self.says(*words, "--raw"))
 
-    def sdk(self, script: str) -> Any:
-        """What a script with the client's Python interface prints as JSON."""
+    def script(self, script: str) -> Any:
+        """What a script with a client's Python interface prints as JSON in its last line."""
         done = subprocess.run(
-            [str(self.bin / "python"), "-c", script],
+            [str(self.bin / "python"), "-c", textwrap.dedent(script)],
             env=self.environment,
             capture_output=True,
             text=True,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.contract.conftest import Vastai
@@ -100,8 +103,8 @@ def test_many_on_several_pages(vastai: Vastai) -> None:
         "import json; from vastai import VastAI; v = VastAI()\n"
         f"print(json.dumps([v.create_instance(id={ask}, image='x', label='many')['new_contract'] for _ in range(30)]))"
     )
-    ids = vastai.sdk(script)
-    shown = vastai.sdk("import json; from vastai import VastAI; print(json.dumps(VastAI().show_instances()))")
+    ids = vastai.script(script)
+    shown = vastai.script("import json; from vastai import VastAI; print(json.dumps(VastAI().show_instances()))")
     assert sorted(row["id"] for row in shown) == sorted(ids)
     assert all(str(each) in vastai.says("show", "instances", "-q").split() for each in ids)
     assert vastai.says("show", "instances", "-v")
@@ -153,22 +156,60 @@ def test_what_it_says_to_refusals(vastai: Vastai) -> None:
     assert "Aborted" in vastai.run("destroy", "instance", instance).stdout
 
 
-def test_the_sdk(vastai: Vastai) -> None:
-    made = vastai.sdk(
-        "import json, time; from vastai import VastAI; v = VastAI()\n"
-        "offer = v.search_offers('reliability>0.99 num_gpus=1')[0]\n"
-        "i = v.create_instance(id=offer['id'], image='x', disk=20, label='lab', env='-e FOO=bar -p 8000:8000',"
-        " onstart_cmd='echo hi')['new_contract']\n"
-        "for _ in range(300):\n"
-        "    row = v.show_instance(id=i)\n"
-        "    if row['actual_status'] == 'running': break\n"
-        "    time.sleep(0.1)\n"
-        "v.label_instance(id=i, label='other')\n"
-        "seen = [v.show_instance(id=i)['label'], v.show_user()['credit'] > 0, row['extra_env']]\n"
-        "v.destroy_instance(id=i)\n"
-        "print(json.dumps(seen))"
+def test_a_program_of_ones_own(vastai: Vastai) -> None:
+    """``--args`` takes all that follows, and so it comes last."""
+    words = ("create", "instance", offer(vastai), "--image", "ubuntu:22.04", "--raw", "--entrypoint", "bash")
+    made = json.loads(vastai.says(*words, "--args", "-c", "echo hello from $0"))
+    instance = str(made["new_contract"])
+    shown = until(lambda: vastai.raw("show", "instance", instance), lambda row: bool(row["actual_status"] == "exited"))
+    assert (shown["image_runtype"], shown["image_args"]) == ("args", ["-c", "echo hello from $0"])
+    assert until(lambda: vastai.says("logs", instance), bool).strip() == "hello from bash"
+    assert vastai.says("logs", instance, "--daemon-logs").strip().startswith("container exited")
+
+
+def test_jupyter_has_ssh_beside_it(vastai: Vastai) -> None:
+    proxied = create(vastai, "--jupyter")
+    running(vastai, proxied)
+    direct = create(vastai, "--jupyter", "--direct", "--jupyter-lab")
+    running(vastai, direct)
+    assert set(vastai.raw("show", "instance", direct)["ports"]) == {"22/tcp", "8080/tcp"}
+    for instance in (proxied, direct):
+        host, _, port = vastai.says("ssh-url", instance).strip().rpartition("/")[2].partition("@")[2].partition(":")
+        with socket.create_connection((host, int(port)), 30) as connection:
+            assert connection.recv(8).startswith(b"SSH-2.0-")
+
+
+def test_a_template_from_its_making_to_its_end(vastai: Vastai) -> None:
+    flags = ("--env", "-e A=1 -p 8000:8000", "--onstart-cmd", "echo started with $A", "--ssh", "--direct")
+    vastai.says("create", "template", "--name", "mine", "--image", "me/t", *flags, "--disk_space", "20")
+    [template] = vastai.raw("search", "templates", "name=mine")
+    instance = str(
+        vastai.raw("create", "instance", offer(vastai), "--template_hash", template["hash_id"], "--disk", "16")[
+            "new_contract"
+        ]
     )
-    assert made == ["other", True, {"FOO": "bar", "-p 8000:8000": "1"}]
+    running(vastai, instance)
+    shown = vastai.raw("show", "instance", instance)
+    assert (shown["image_uuid"], shown["disk_space"]) == ("me/t", 16)
+    assert until(lambda: vastai.says("logs", instance), bool).strip() == "started with 1"
+    vastai.says("update", "template", template["hash_id"], "--name", "mine", "--image", "me/u")
+    [changed] = vastai.raw("search", "templates", "name=mine")
+    assert (changed["id"], changed["image"]) == (template["id"], "me/u")
+    vastai.says("delete", "template", "--hash-id", changed["hash_id"])
+    assert vastai.raw("search", "templates", "name=mine") == []
+
+
+def test_money_beforehand(vastai: Vastai) -> None:
+    instance = create(vastai)
+    before = vastai.raw("show", "user")["credit"]
+    assert "months of instance" in vastai.says("prepay", "instance", instance, "5")
+    assert before - vastai.raw("show", "user")["credit"] == pytest.approx(5, abs=0.1)
+    vastai.says("destroy", "instance", instance, "-y")
+    assert vastai.raw("show", "user")["credit"] == pytest.approx(before, abs=0.1)
+
+
+def test_a_url_that_ends_in_a_slash(vastai: Vastai, market: LocalMarket) -> None:
+    assert vastai.raw("--url", f"{market.url}/", "show", "user")["id"] == 1
 
 
 def test_limits_hold_it_up_and_do_not_break_it(client: Path, tmp_path: Path) -> None:
