@@ -32,10 +32,10 @@ from pytest_vastgpu.lifecycle.keep import Keeper
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
+from pytest_vastgpu.lifecycle.lost import confirm_lost
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
@@ -47,7 +47,6 @@ from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.ssh.keys import KeyPair
-from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.tunnel import Tunnel
 
 LOG_TAIL_LINES = 15
@@ -110,7 +109,8 @@ class Rental:
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
         self.log = ""
-        self._directory = tools.artifacts / str(number)
+        self.directory = tools.artifacts / str(number)
+        """Where evidence is kept if it fails."""
         self.facts: hostcheck.HostFacts | None = None
         self._failed: Attempt | None = None
         self._secrets = artifacts.secrets_of(workload, **{"instance key": self.api_key, "VAST_API_KEY": tools.api_key})
@@ -180,40 +180,8 @@ class Rental:
             self.tell(f"costs {usd_h:.4f} USD/h, its offer said {self.offer.price_usd_h:.4f} USD/h")
 
     def confirm_lost(self) -> Verdict | None:
-        """Ask SSH, then the market, whether it went away. None where it is alive, or where nobody can say."""
-        if self.link is not None:
-            try:
-                if self.link.run("true", timeout_s=10).ok:
-                    return None
-            except ConnectFailed as failed:
-                seen = str(failed)
-            else:
-                seen = "commands over SSH get no answer"
-        else:
-            seen = "no SSH connection"
-        try:
-            status = self._tools.client.show(self.instance_id)
-        except MarketError:
-            return None  # neither answers: our own network may be down, and nobody is blamed for that
-        if status is None and self.heartbeat is not None and self.heartbeat.gave_up:
-            return Verdict(
-                FailureClass.OWN_FAULT,
-                "lease_over",
-                f"{seen}; it has not heard of us for {self.heartbeat.silent_s:.0f} s, and so it ended itself",
-                "keep this machine awake and connected, or raise --vast-lease",
-            )
-        state = (
-            "the market no longer knows it" if status is None else f"actual_status is {status.actual_status or 'null'}"
-        )
-        return self.fair(
-            Verdict(
-                FailureClass.RUNTIME_LOST,
-                "instance_lost",
-                f"{seen}; {state}",
-                "the next test that needs it gets a new instance; run the lost test again; what was left of it is in "
-                f"{self._directory}",
-            )
-        )
+        """See :func:`~pytest_vastgpu.lifecycle.lost.confirm_lost`."""
+        return confirm_lost(self, self._tools.client)
 
     # ---------------------------------------------------------------- the end
 
@@ -285,11 +253,11 @@ class Rental:
         self.enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
         attempt = self.attempt(verdict, failed_in)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self.tell(f"the evidence cannot be kept: {error}")
             return attempt
-        self._failed = replace(attempt, artifacts=str(self._directory))
+        self._failed = replace(attempt, artifacts=str(self.directory))
         return self._failed
 
     def attempt(self, verdict: Verdict | None = None, failed_in: State | None = None) -> Attempt:

@@ -117,7 +117,7 @@ def test_an_instance_of_ones_own_in_a_worker_stays_though_its_test_gives_it_back
 @pytest.mark.slow
 def test_a_run_that_is_interrupted_keeps_nothing(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(HERE)
-    with run_in_use(pytester, "--vast-keep=always") as process:
+    with run_in_use(pytester, "--vast-keep=always") as (process, _):
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == pytest.ExitCode.INTERRUPTED
     assert not market.status()["alive"]

@@ -20,6 +20,7 @@ from tests.local.api import Api
 from tests.local.api import until
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
+from tests.plugin.conftest import record_of
 
 HERE = {"this_machine": True}
 NO_GPU = WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0")
@@ -31,17 +32,32 @@ def test_it(vast_instance):
 """
 
 
+ASLEEP = """
+import pathlib, time
+def test_it(vast_instance):
+    pathlib.Path("in_use").touch()
+    while not pathlib.Path("awake").exists():
+        time.sleep(0.05)
+    httpx.get(vast_instance.endpoint)
+"""
+
+
 @contextmanager
-def run_in_use(pytester: pytest.Pytester, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run whose test uses its instance and does not end."""
-    pytester.makepyfile(NO_GPU + IN_USE)
+def run_in_use(
+    pytester: pytest.Pytester, *options: str, test: str = IN_USE
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A run whose test uses its instance; by itself it does not end. And the file with what it prints."""
+    pytester.makepyfile(NO_GPU + test)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
-    in_use = pytester.path / "in_use"
-    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    in_use, printed = pytester.path / "in_use", pytester.path / "printed"
+    with (
+        printed.open("wb") as output,
+        subprocess.Popen(command, cwd=pytester.path, stdout=output, start_new_session=True) as process,
+    ):
         try:
             until(lambda: in_use.exists() or process.poll() is not None, bool)
             assert in_use.exists(), f"the run ended with {process.returncode}"
-            yield process
+            yield process, printed
         finally:
             process.kill()
 
@@ -60,7 +76,7 @@ def test_an_instance_ends_itself_when_everybody_else_is_dead(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
     market = rent_from(HERE)
-    with run_in_use(pytester, "--vast-lease=5") as controller:
+    with run_in_use(pytester, "--vast-lease=5") as (controller, _):
         guards = [row["pid"] for row in ledger(home) if row["step"] == "guard"]
         for pid in [*guards, controller.pid]:
             os.kill(pid, signal.SIGKILL)
@@ -73,10 +89,28 @@ def test_an_instance_ends_itself_at_its_hard_end_while_its_owner_hangs(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
     market = rent_from(HERE)
-    with run_in_use(pytester, "--vast-max-lifetime=8") as controller:
+    with run_in_use(pytester, "--vast-max-lifetime=8") as (controller, _):
         controller.send_signal(signal.SIGSTOP)
         until(lambda: market.status()["alive"], lambda alive: not alive)
     assert destroyed_by(market) == ["container"]
+
+
+@pytest.mark.slow
+def test_where_the_owner_slept_for_longer_than_the_lease_no_machine_is_blamed(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    market = rent_from(HERE)
+    with run_in_use(pytester, "--vast-lease=5", test=ASLEEP) as (controller, printed):
+        controller.send_signal(signal.SIGSTOP)
+        until(lambda: market.status()["alive"], lambda alive: not alive)
+        (pytester.path / "awake").touch()
+        controller.send_signal(signal.SIGCONT)
+        assert controller.wait(60) == pytest.ExitCode.TESTS_FAILED
+        output = printed.read_text()
+    assert "container" in destroyed_by(market)  # and the owner, who woke up, sees to it that it is gone
+    assert "own_fault: lease_over" in output
+    assert "has not heard of us for" in output
+    assert record_of(host_cache, 1).infra_failures == 0
 
 
 @pytest.mark.slow
