@@ -77,7 +77,7 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("disk_full", {}, "infra_fatal: disk_less_than_rented"),
     ("onstart_never_runs", {}, READY),
     ("container_key_missing", {}, READY),
-    ("tools_missing", {}, READY),
+    ("tools_missing", {"tools": "curl wget"}, READY),
     ("price_higher", {}, READY),
     ("no_network", {}, READY),  # what is brought along needs no way out
     ("stale_status", {}, READY),
