@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.lifecycle.clock import Patience
-from pytest_vastgpu.lifecycle.destroy import DESTROY_WITHIN_S
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.home import open_client
@@ -119,7 +118,6 @@ def sweep(
     *,
     by: str,
     wait: Callable[[float], None] = time.sleep,
-    within_s: float = DESTROY_WITHIN_S,
 ) -> Recovery:
     """Destroy what runs that are over have left, verified. Any number may sweep at once.
 
@@ -134,14 +132,14 @@ def sweep(
     for orphan in orphans(runs, market, listed):
         with ownership(orphan.directory) as ours:
             if ours:  # else somebody else is at it
-                done = recover(orphan.directory, client, by=by, wait=wait, within_s=within_s)
+                done = recover(orphan.directory, client, by=by, wait=wait)
                 swept.destroyed += done.destroyed
                 swept.problems += done.problems
     for status in overdue(listed, time.time()):
         if status.id in swept.destroyed:
             continue
         try:
-            destroy(client, status.id, wait, within_s)
+            destroy(client, status.id, wait)
         except NotDestroyed as problem:
             swept.problems.append(str(problem))
         else:
