@@ -19,6 +19,7 @@ from pytest_vastgpu.readiness.adapter import Warming
 from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
 from pytest_vastgpu.readiness.surroundings import gpu_trouble
 from pytest_vastgpu.readiness.verdicts import judge_end
+from pytest_vastgpu.readiness.verdicts import judge_log
 
 
 def command(
@@ -126,4 +127,8 @@ class CommandAdapter:
                 return Ready()
             return Warming(Progress("serving"))
         lost = gpu_trouble(workload, seen.probes.get("gpu"))
-        return Failed(lost) if lost else Warming(Progress("answering" if ready and ready.status else "starting"))
+        if lost:
+            return Failed(lost)
+        told = judge_log(seen.log, context=f"gpus={workload.gpus}").progress
+        answering = ready is not None and ready.status and told == Progress("starting")
+        return Warming(Progress("answering") if answering else told)

@@ -23,6 +23,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("graphs", re.compile(r"Captur(?:ing|e)\b[^:]*\b(?:graphs?|batches|num tokens)\b.*?" + _BAR)),
     Stage("downloading", re.compile(r"^Fetching \d+ files.*?" + _BAR)),
     Stage("downloading", re.compile(r"^[\w./-]+\.(?:safetensors|bin|gguf|pth?|json)\S*:\s+(?P<percent>\d+)%\|")),
+    Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("weights", re.compile(r"Starting to load model|Load weight begin|Loading (?:model )?weights")),
     Stage("compiling", re.compile(r"Dynamo bytecode transform|Compiling (?:a|the) .*graph|torch\.compile t")),
     Stage("compiling", re.compile(r"torch_compile_cache|Autotuning process starts|JIT (?:compil|load)\w+ ops?", re.I)),

@@ -137,6 +137,20 @@ def test_words_in_the_log_of_an_unknown_server_condemn_it_only_when_it_has_ended
     assert found.verdict.reason == "address_in_use"
 
 
+@pytest.mark.parametrize(
+    ("log", "answers", "progress"),
+    [
+        ("", "", Progress("starting")),
+        ("", "\n@@ ready 503\n", Progress("answering")),
+        ("Loading safetensors checkpoint shards:  38% | 3/8 [00:01<00:03]\n", "", Progress("weights", 3, 8)),
+        ("Loading safetensors checkpoint shards:  38% | 3/8 [00:01]\n", "\n@@ ready 503\n", Progress("weights", 3, 8)),
+    ],
+)
+def test_how_far_an_unknown_server_is(log: str, answers: str, progress: Progress) -> None:
+    seen = Observation({"answers": result("answers", answers)}, log, None, 1.0)
+    assert CommandAdapter().assess(command("serve", gpus=0), seen) == Warming(progress)
+
+
 @pytest.mark.parametrize("probe", SURROUNDINGS, ids=lambda probe: probe.name)
 def test_surroundings_are_asked_for_seldom_and_on_any_machine(probe: Probe) -> None:
     done = subprocess.run(["/bin/sh", "-c", probe.command], capture_output=True, text=True, timeout=60, check=True)

@@ -159,6 +159,7 @@ def test_stages_told_by_progress_bars() -> None:
     log = (
         "Fetching 14 files:  29%|##8       | 4/14 [00:02<00:06,  1.5it/s]\r"
         "model-00001-of-00004.safetensors:  42%|####2     | 2.10G/4.99G [00:21<00:29, 98.2MB/s]\r"
+        "2024-05-01T01:17:02.6Z  INFO text_generation_launcher: Download: [3/8] -- ETA: 0:01:10\n"
         "Loading safetensors checkpoint shards:  50% Completed | 2/4 [00:03<00:03,  1.87s/it]\r\n"
         "Capturing CUDA graphs (decode, FULL):  57%|#####7    | 20/35 [00:01<00:00, 33.86it/s]\r"
     )
@@ -166,6 +167,7 @@ def test_stages_told_by_progress_bars() -> None:
         "starting",
         "downloading 4/14",
         "downloading 42/100",
+        "downloading 3/8",
         "weights 2/4",
         "graphs 20/35",
     ]
