@@ -185,8 +185,8 @@ OPTIONS = (
         "keep",
         "no",
         "WHICH",
-        "Leave instances for a look inside: no, failed or always, with a duration such as failed:2h (default: no; 30m); "
-        "an interrupted run keeps none",
+        "Leave instances for a look inside: no, failed or always, with a duration such as failed:2h (default: no; 30m)"
+        "; an interrupted run keeps none",
         keep,
     ),
     Option(

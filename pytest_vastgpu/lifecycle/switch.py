@@ -128,14 +128,15 @@ def onstart(url: str, *, lease_s: float, boot_timeout_s: float, lifetime_s: floa
 def beat_command(lease_s: float, end_s: float | None = None) -> str:
     """Moves the lease on, and says how the switch is; for :func:`parse_beat`.
 
-    Files are written in place, without emptying them first: the switch may be reading, and the disk may be full.
+    Files are written in place, without emptying them first: the switch may be reading, and the disk may be full. A
+    login shell's start file may have gone to another directory than the home.
 
     :param lease_s: Seconds from now until which the instance may live without hearing more.
     :param end_s: Seconds from now to its hard end, where that is to be set.
     """
     end = "" if end_s is None else f"echo $((n+{math.ceil(end_s)})) 1<>end; "
     return (
-        f"umask 077; mkdir -p {HOME} && cd {HOME} || exit 1; n=$(date +%s); "
+        f"cd; umask 077; mkdir -p {HOME} && cd {HOME} || exit 1; n=$(date +%s); "
         f"echo $((n+{math.ceil(lease_s)})) 1<>lease; {end}"
         "read -r l <lease; read -r e <end; read -r p s <switch; a=gone; "
         f'[ -n "$p" ] && kill -0 "$p" && {{ [ ! -e /proc/self ] || grep -q {NAME} /proc/$p/cmdline; }} && a=alive; '
@@ -186,7 +187,9 @@ def _switch(alive: bool, program: str, status: int) -> Switch:
         return Switch(False, True, "the image has neither curl nor python3 nor wget")
     if not alive:
         return Switch(False, True, "its process is gone")
-    if program == "starting" or not status:
+    if program == "starting":
+        return Switch(False, False, "the market has not answered from inside yet")
+    if not status:
         return Switch(False, False, f"the market does not answer from inside ({program})")
     if not (200 <= status < 300 or status == 429):
         return Switch(False, True, f"the market answers HTTP {status} to the container's own key ({program})")

@@ -114,7 +114,7 @@ class Box:
         """What a script prints, run as over SSH or at the container's start."""
         command = [str(self.programs / "sh"), "-c", script]
         done = subprocess.run(
-            command, cwd=self.home, env=self.environment, capture_output=True, timeout=PATIENCE_S, check=True
+            command, cwd="/", env=self.environment, capture_output=True, timeout=PATIENCE_S, check=True
         )
         return done.stdout.decode()
 
@@ -255,7 +255,7 @@ def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, m
     with killed(box):
         assert market.asked() == GET
         unanswered = Switch(False, False, "the market does not answer from inside (curl)")
-        assert until(lambda: box.beat(60).switch, lambda seen: "starting" not in seen.text) == unanswered
+        assert until(lambda: box.beat(60).switch, lambda seen: "yet" not in seen.text) == unanswered
         market.status = 200
         assert box.settled().armed
 
