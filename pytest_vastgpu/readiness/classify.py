@@ -45,17 +45,17 @@ def classify_stream(
     :param context: What else is known of the moment, e.g. ``phase=booting``.
     :param as_json: Print one JSON object instead of words.
     :param jsonl: Each line read is a JSON object with ``text`` and, if wanted, ``server``, ``channel``, ``context``,
-        which count before the parameters of that name; for each one JSON object is printed, in order.
+        which count before the parameters of that name; for each one JSON object is printed, in order, also for one that
+        cannot be judged.
     :param stderr: Where errors are told; None: the process's own.
     :returns: 0, or 2 for an unknown channel or a line that is not such an object.
     """
     errors = stderr or sys.stderr
     try:
         if jsonl:
-            _judge_lines(stdin, stdout, {"server": server, "channel": channel, "context": context})
-        else:
-            verdict = _judge_text(stdin, server, _channel(channel), context)
-            stdout.write(json.dumps(_as_dict(verdict)) + "\n" if as_json else _in_words(verdict))
+            return _judge_lines(stdin, stdout, errors, {"server": server, "channel": channel, "context": context})
+        verdict = _judge_text(stdin, server, _channel(channel), context)
+        stdout.write(json.dumps(_as_dict(verdict)) + "\n" if as_json else _in_words(verdict))
     except ValueError as error:
         errors.write(f"vastgpu classify: {error}\n")
         return USAGE_EXIT_CODE
@@ -70,7 +70,8 @@ def _judge_text(stdin: TextIO, server: str, channel: Channel, context: str) -> V
     return reader.verdict(complete=True)
 
 
-def _judge_lines(stdin: TextIO, stdout: TextIO, defaults: Mapping[str, str]) -> None:
+def _judge_lines(stdin: TextIO, stdout: TextIO, errors: TextIO, defaults: Mapping[str, str]) -> int:
+    code = 0
     for number, line in enumerate(stdin, 1):
         if not line.strip():
             continue
@@ -78,9 +79,13 @@ def _judge_lines(stdin: TextIO, stdout: TextIO, defaults: Mapping[str, str]) -> 
             fields = _fields(line, defaults)
             channel = _channel(fields["channel"])
         except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
-        verdict = classify(fields["text"], channel=channel, server=fields["server"], context=fields["context"])
+            errors.write(f"vastgpu classify: line {number}: {error}\n")
+            verdict = Verdict(FailureClass.UNKNOWN, "not_judged", str(error), "mend this line of the input")
+            code = USAGE_EXIT_CODE
+        else:
+            verdict = classify(fields["text"], channel=channel, server=fields["server"], context=fields["context"])
         stdout.write(json.dumps(_as_dict(verdict)) + "\n")
+    return code
 
 
 def _fields(line: str, defaults: Mapping[str, str]) -> dict[str, str]:
@@ -89,7 +94,7 @@ def _fields(line: str, defaults: Mapping[str, str]) -> dict[str, str]:
     :raises ValueError: where the line is not such an object.
     """
     try:
-        given = json.loads(line)
+        given = json.loads(line.lstrip("\ufeff"))
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(given, dict):

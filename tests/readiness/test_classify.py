@@ -65,11 +65,17 @@ def test_the_options_stand_in_for_absent_fields() -> None:
         ('{"text": "x", "server": 3}', "line 2: field 'server' must be a string; it is 3"),
     ],
 )
-def test_a_bad_line_is_named(line: str, words: str) -> None:
-    code, out, err = run('{"text": "ok"}\n' + line + "\n", jsonl=True)
+def test_a_bad_line_is_named_and_the_others_are_judged(line: str, words: str) -> None:
+    code, out, err = run('{"text": "ok"}\n' + line + '\n{"text": "[Errno 98]"}\n', jsonl=True)
     assert code == 2
-    assert len(out.splitlines()) == 1
+    reasons = [json.loads(answer)["reason"] for answer in out.splitlines()]
+    assert reasons == ["nothing_wrong_seen", "not_judged", "address_in_use"]
     assert err.startswith(f"vastgpu classify: {words}")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    code, out, _ = run('\ufeff{"text": "[Errno 98]"}\n', jsonl=True)
+    assert (code, json.loads(out)["reason"]) == (0, "address_in_use")
 
 
 def test_an_unknown_channel() -> None:
