@@ -105,6 +105,9 @@ class Container:
         forwarded = [(each.inside, each.leads_inside) for each in published if each.leads_inside is not None]
         self.ssh_port = proxies[0].getsockname()[1] if proxies else 0
         served = [] if spec.faults.ssh_black_hole else [*proxies, *straight]
+        if spec.faults.proxy_broken:
+            served = straight  # nobody takes the proxies over, and so they are closed
+            disk.note(spec.directory, f"Error: remote port forwarding failed for listen port {self.ssh_port}")
         outward: list[socket.socket] = []
         if spec.network and self.isolation.isolated:
             self._egress = Egress(os.environ)
@@ -227,7 +230,7 @@ class Container:
     def log(self) -> str:
         """The end of what its first process and the start script have written."""
         try:
-            with (self.spec.directory / "container.log").open("rb") as log:
+            with disk.log_file(self.spec.directory).open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
                 log.seek(max(0, size - LOG_BYTES))
                 return log.read().decode(errors="replace")

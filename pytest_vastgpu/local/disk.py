@@ -38,6 +38,17 @@ def start_script(spec: ContainerSpec) -> Path:
     return spec.directory / "home" / "onstart.sh"
 
 
+def log_file(disk: Path) -> Path:
+    """What its first process and the start script write."""
+    return disk / "container.log"
+
+
+def note(disk: Path, line: str) -> None:
+    """Add a line to the log."""
+    with log_file(disk).open("a") as log:
+        log.write(f"{line}\n")
+
+
 def read_keys(disk: Path) -> list[str]:
     """The lines of the keys that may log in."""
     try:

@@ -82,10 +82,12 @@ class Vanishes:
 
 @dataclass(frozen=True)
 class Reports:
-    """While it runs, some fields of the instance are shown as these."""
+    """Some fields of the instance are shown as these."""
 
     fields: Mapping[str, object]
     missing: tuple[str, ...] = ()
+    while_running: bool = True
+    """Otherwise before it runs."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,13 @@ API_FAULTS: tuple[FaultKind, ...] = (
         "create",
         delay_s=60.0,
     ),
+    _answers(
+        "create_silent",
+        "Create rents, and never answers",
+        Reply(afterwards=True, dropped=True, delay_s=86400.0),
+        "create",
+        1,
+    ),
     FaultKind(
         "create_success_false",
         "Create answers success: false, and leaves a stopped instance that costs storage",

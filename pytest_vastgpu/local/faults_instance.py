@@ -41,9 +41,11 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         "ssh_reset",
         "The first SSH connections are reset",
         Layer.SSH,
-        Within(lambda given: {"ssh_reset_first_n": int(given["times"])}),
+        Within(lambda given: {"ssh_reset_first_n": given["times"]}),
         {"times": 1},
     ),
+    _within("ssh_slow", "The SSH server is slow to say its first word", Layer.SSH, "ssh_slow_s", "delay_s", 8.0),
+    _within("ssh_proxy_broken", "The proxy has lost the host; a direct address works", Layer.SSH, "proxy_broken"),
     _within("ssh_key_refused", "No SSH key is accepted for a time", Layer.SSH, "key_refused_s", "for_s", FOR_EVER),
     _within(
         "host_key_changed",
@@ -66,6 +68,12 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         "The instance runs, but has no SSH address",
         Layer.SSH,
         Reports({"ssh_host": None, "ssh_port": None}, missing=("ports",)),
+    ),
+    FaultKind(
+        "ssh_address_early",
+        "An SSH address is shown while the instance still loads, and nobody is there",
+        Layer.SSH,
+        Reports({"ssh_host": "127.0.0.1", "ssh_port": 9}, while_running=False),
     ),
     FaultKind(
         "ports_missing",

@@ -43,6 +43,12 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         stops=True,
     ),
     stuck(
+        "image_not_found",
+        "The host does not find the image",
+        f"{_DAEMON}unable to find image '{{image}}' locally: manifest for {{image}} not found",
+        stops=True,
+    ),
+    stuck(
         "image_denied",
         "The image's repository does not exist or is private",
         f"{_DAEMON}pull access denied for {{image}}, repository does not exist or may require 'docker login'",

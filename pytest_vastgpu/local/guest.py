@@ -29,6 +29,7 @@ from typing import Any
 
 import asyncssh
 
+from pytest_vastgpu.local import disk
 from pytest_vastgpu.local import isolation
 from pytest_vastgpu.local.commands import Children
 from pytest_vastgpu.local.commands import Site
@@ -193,7 +194,7 @@ class Guest:
 
     def _start_first_process(self, environment: dict[str, str]) -> int:
         """Forks and executes the first process of the instance, the one that has process id 1 in there."""
-        log = os.open(self._directory / "container.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = os.open(disk.log_file(self._directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         reading, writing = os.pipe()
         parent = os.getpid()
         pid = os.fork()

@@ -189,12 +189,12 @@ def instance_row(instance: Instance, now: float) -> Row:
         "credit_balance": None,
         "credit_discount": None,
     }
-    return _misreported(row, instance) if runs else row
+    return _misreported(row, instance, runs=runs)
 
 
-def _misreported(row: Row, instance: Instance) -> dict[str, Any]:
+def _misreported(row: Row, instance: Instance, *, runs: bool) -> dict[str, Any]:
     for fault in instance.host.faults:
-        if isinstance(fault.effect, Reports):
+        if isinstance(fault.effect, Reports) and fault.effect.while_running == runs:
             row.update(fault.effect.fields)
             for name in fault.effect.missing:
                 row.pop(name, None)

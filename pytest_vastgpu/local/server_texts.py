@@ -17,6 +17,15 @@ THE_HOST: Mapping[str, str] = {
         "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the "
         "cached files."
     ),
+    "cuda_unknown_error": (
+        "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env "
+        "variable CUDA_VISIBLE_DEVICES after program start."
+    ),
+    "libcuda_not_found": "/usr/bin/ld: cannot find -lcuda: No such file or directory\ncollect2: error: ld returned 1",
+    "driver_not_communicating": (
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest "
+        "NVIDIA driver is installed and running."
+    ),
 }
 """The host is at fault: an equal one would do."""
 
@@ -45,6 +54,22 @@ THE_KIND_OF_HOST: Mapping[str, str] = {
     "disk_full": "OSError: [Errno 28] No space left on device",
     "more_gpus_needed": (
         "AssertionError: local_world_size (4) must be less than or equal to the number of visible devices (1)."
+    ),
+    "memory_taken_at_start": (
+        "ValueError: Free memory on device (3.12/23.65 GiB) on startup is less than desired GPU memory utilization "
+        "(0.9, 21.28 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
+    ),
+    "flash_attention_not_supported": "RuntimeError: FlashAttention only supports Ampere GPUs or newer.",
+    "quantization_not_supported": (
+        "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 89. "
+        "Current capability: 80."
+    ),
+    "ptx_newer_than_driver": (
+        "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain."
+    ),
+    "host_memory": (
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)"
     ),
 }
 """Another kind of host is needed: newer or larger."""
@@ -77,6 +102,28 @@ THE_WORKLOAD: Mapping[str, str] = {
     ),
     "address_in_use": (
         "OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use"
+    ),
+    "address_not_local": "OSError: [Errno 99] Cannot assign requested address",
+    "chat_template_missing": (
+        "ValueError: The supplied chat template string (/models/chat.jinja) appears path-like, but doesn't exist!"
+    ),
+    "import_error": "ImportError: /opt/vllm/vllm/_C.abi3.so: undefined symbol: _ZN2at4_ops5emptyE",
+    "model_path_invalid": (
+        "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': "
+        "'/models/some'. Use `repo_type` argument if needed."
+    ),
+    "hub_offline": (
+        "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for the "
+        "specified revision on the local disk and outgoing traffic has been disabled."
+    ),
+    "no_c_compiler": "RuntimeError: Failed to find C compiler. Please specify via CC environment variable.",
+    "tokenizer_missing": (
+        "ValueError: Couldn't instantiate the backend tokenizer from one of: a `tokenizers` library serialization "
+        "file, a slow tokenizer instance to convert or an equivalent slow tokenizer class to instantiate and convert. "
+        "You need to have sentencepiece or tiktoken installed to convert a slow tokenizer to a fast one."
+    ),
+    "heads_not_divisible": (
+        "Value error, Total number of attention heads (14) must be divisible by tensor parallel size (4)."
     ),
 }
 """It would fail the same everywhere."""

@@ -25,8 +25,12 @@ class ContainerFaults:
     """So long its SSH ports refuse connections, as when the server is not up yet."""
     ssh_black_hole: bool = False
     """Its SSH ports never answer at all: connecting times out. Linux only; elsewhere they accept and stay silent."""
-    ssh_reset_first_n: int = 0
+    ssh_reset_first_n: float = 0
     """So many of the first SSH connections are reset before the server has said a word."""
+    ssh_slow_s: float = 0.0
+    """So long each SSH connection waits for the server's first word."""
+    proxy_broken: bool = False
+    """The proxy's address refuses connections, and the container's log says why; a direct address works."""
     key_refused_s: float = 0.0
     """So long no key is accepted, as while a key has not reached the host yet."""
     host_key_changes_after_s: float | None = None

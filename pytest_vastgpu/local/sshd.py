@@ -109,6 +109,7 @@ class Gate:
 
     async def _talk(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.sleep(self.faults.ssh_slow_s)
         changes = self.faults.host_key_changes_after_s
         other_key = changes is not None and self._age() >= changes
         try:

@@ -49,6 +49,17 @@ def _(scene: Scene) -> None:
     assert scene.api.listed(select_filters='{"label": {"eq": "slow"}}')["total_instances"] == 1
 
 
+@check("create_silent")
+def _(scene: Scene) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        scene.api.http.put(
+            f"/api/v0/asks/{scene.api.offer_of(scene.machine_id)}/",
+            json={"image": "any", "label": "silent", "target_state": "stopped"},
+            timeout=0.3,
+        )
+    assert scene.api.listed(select_filters='{"label": {"eq": "silent"}}')["total_instances"] == 1
+
+
 @check("create_success_false")
 def _(scene: Scene) -> None:
     answer = scene.api.create(scene.api.offer_of(scene.machine_id))

@@ -36,6 +36,36 @@ def _(scene: Scene) -> None:
     assert codes == [255, 255, 0]
 
 
+@check("ssh_slow", delay_s=1.5)
+def _(scene: Scene) -> None:
+    row = scene.running()
+    with socket.create_connection((row["ssh_host"], row["ssh_port"]), timeout=0.5) as connection:
+        with pytest.raises(TimeoutError):
+            connection.recv(7)
+        connection.settimeout(30)
+        assert connection.recv(7) == b"SSH-2.0"
+    assert scene.ssh(row, "echo after all").stdout == "after all\n"
+
+
+@check("ssh_proxy_broken")
+def _(scene: Scene) -> None:
+    row = scene.running(onstart="echo up")
+    assert "refused" in scene.ssh(row, "true").stderr
+    direct = {**row, "ssh_port": row["ports"]["22/tcp"][0]["HostPort"]}
+    assert scene.ssh(direct, "echo direct").stdout == "direct\n"
+    log = scene.api.log(row["id"], lambda text: "up" in text)
+    assert f"remote port forwarding failed for listen port {row['ssh_port']}" in log
+
+
+@check("ssh_address_early")
+def _(scene: Scene) -> None:
+    row = scene.api.show(scene.instance())
+    assert row is not None
+    assert (row["actual_status"], row["ssh_host"], row["ssh_port"]) == ("stopped", "127.0.0.1", 9)
+    assert scene.ssh(row, "true").returncode == 255
+    assert scene.ssh(scene.running(), "true").returncode == 0
+
+
 @check("ssh_key_refused", for_s=1.5)
 def _(scene: Scene) -> None:
     row = scene.running()
