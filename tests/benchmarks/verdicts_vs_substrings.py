@@ -57,6 +57,8 @@ def by_substrings(sample: Sample) -> FailureClass:
         return FailureClass.INFRA_FATAL if any(words in text for words in _HOST_IN_SSH) else FailureClass.WARMUP
     if sample.channel is Channel.CURL:
         return FailureClass.READY if " 200 " in text else FailureClass.WARMUP
+    if "application startup complete" in text:
+        return FailureClass.READY  # it asked with curl before it read the log, and is answered from here on
     for failure, substrings in _IN_LOG:
         if any(words in text for words in substrings):
             return failure
