@@ -33,7 +33,9 @@ def test_ls_and_destroy_look_after_what_is_ours(
             foreign = client.create(offers[1].id, CreateRequest("image", 10, "somebody-elses"))
         assert main(["ls"]) == 0
         listed = capsys.readouterr().out
-        assert re.match(rf"{ours}  \w+  machine \d+ .* USD/h  0 min  run abcd1234  must be gone in 60 min\n$", listed)
+        assert re.match(
+            rf"{ours}  \w+  machine \d+ .* \(0 min\)  .* USD/h, .* run abcd1234 .*  must be gone in 60 min\n$", listed
+        )
         assert main(["destroy", label]) == 0
         assert capsys.readouterr().out == f"instance {ours} is gone\n"
         assert main(["destroy", str(ours)]) == 0, "idempotent"

@@ -57,7 +57,7 @@ class Whose:
     def __str__(self) -> str:
         if self.record is None:
             return "not known on this machine"
-        return f"process {self.record.pid}, alive" if self.alive else f"process {self.record.pid}, dead: `vastgpu reap`"
+        return f"process {self.record.pid}, {'alive' if self.alive else 'dead'}"
 
 
 def list_ours(_arguments: argparse.Namespace) -> int:
@@ -89,19 +89,22 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
     :param now: Epoch seconds.
     """
     age_s = max(0.0, now - status.start_date) if status.start_date else 0.0
-    since = time.strftime("since %H:%M", time.localtime(status.start_date)) if status.start_date else "age unknown"
+    clock = time.strftime("%H:%M", time.localtime(status.start_date))
+    since = f"since {clock} ({age_s / 60:.0f} min)" if status.start_date else "age unknown"
     left = (label.ends_at - now) / 60
     entry = whose.record.entries.get(status.label) if whose.record else None
     end = f"must be gone in {left:.0f} min" if left > 0 else f"OVERDUE by {-left:.0f} min"
     if entry and entry.kept_until > now:
         end = time.strftime("kept until %H:%M", time.localtime(entry.kept_until))
+    elif whose.record and not whose.alive:
+        end += "  `vastgpu reap` destroys it"
     return "  ".join(
         (
             str(status.id),
             status.actual_status or "null",
             f"machine {status.machine_id}",
             status.gpu_name or "no GPU",
-            f"{since} ({age_s / 60:.0f} min)",
+            since,
             f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
             f"run {label.run_id} ({whose})",
             end,

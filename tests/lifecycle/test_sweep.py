@@ -144,7 +144,6 @@ def test_reap_fails_where_something_is_left(
     monkeypatch: pytest.MonkeyPatch, unthrottled: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pytest_vastgpu.lifecycle.destroy.DESTROY_WITHIN_S", 0.1)
-    monkeypatch.setattr("pytest_vastgpu.lifecycle.sweep.DESTROY_WITHIN_S", 0.1)
     monkeypatch.setattr("pytest_vastgpu.market.wire._FIRST_PAUSE_S", 0.01)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 999}]}]}
     with LocalMarket(fleet) as market, open_client(market.url, market.api_key) as client:
@@ -208,7 +207,7 @@ ONE: InstanceStatus = replace(
             r"traffic  run abcd \(not known on this machine\)  must be gone in 60 min",
         ),
         (ONE, Whose(Record(pid=7), alive=True), r".*  run abcd \(process 7, alive\)  .*"),
-        (ONE, Whose(Record(pid=7)), r".*  run abcd \(process 7, dead: `vastgpu reap`\)  .*"),
+        (ONE, Whose(Record(pid=7)), r".*  run abcd \(process 7, dead\)  .*  `vastgpu reap` destroys it"),
         (
             ONE,
             Whose(Record(pid=7, entries={ONE.label: Entry(ONE.label, 11, kept_until=NOW + 60)})),
