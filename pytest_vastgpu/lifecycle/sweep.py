@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.lifecycle.clock import Patience
@@ -63,25 +64,19 @@ class Orphan:
     due: Due
 
 
-def records(runs: Path) -> Iterator[tuple[Path, Record]]:
-    """Every run that this machine has a ledger of. One that goes away meanwhile is passed over."""
-    for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
-        with contextlib.suppress(OSError):
-            yield directory, read_ledger(directory / FILE)
-
-
 def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[Orphan]:
     """The runs on this market and account that nobody looks after any more.
 
     :param market: See :func:`pytest_vastgpu.market.throttle.identity`. Runs elsewhere are left alone.
     """
     found = []
-    for directory, record in records(runs):
-        if record.market not in {market, ""}:
-            continue
-        left = due(directory.name, record, listed, time.time())
-        if (left.destroy or left.look_for) and not is_owned(directory):
-            found.append(Orphan(directory, record, left))
+    for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
+        # One that has only just begun has no ledger yet; one that is over may be cleared away meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            record = read_ledger(directory / FILE)
+            left = due(directory.name, record, listed, time.time())
+            if record.market in {market, ""} and (left.destroy or left.look_for) and not is_owned(directory):
+                found.append(Orphan(directory, record, left))
     return found
 
 
@@ -130,11 +125,15 @@ def sweep(
     listed = client.list_instances()
     swept = Recovery()
     for orphan in orphans(runs, market, listed):
-        with ownership(orphan.directory) as ours:
-            if ours:  # else somebody else is at it
-                done = recover(orphan.directory, client, by=by, wait=wait)
-                swept.destroyed += done.destroyed
-                swept.problems += done.problems
+        try:
+            with ownership(orphan.directory) as ours:
+                if ours:  # else somebody else is at it
+                    done = recover(orphan.directory, client, by=by, wait=wait)
+                    swept.destroyed += done.destroyed
+                    swept.problems += done.problems
+        except (OSError, ConfigurationError) as error:
+            run = orphan.directory.name
+            swept.problems.append(str(NotDestroyed(f"--run {run}", str(error), what=f"what run {run} has left")))
     for status in overdue(listed, time.time()):
         if status.id in swept.destroyed:
             continue

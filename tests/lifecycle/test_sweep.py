@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pytest_vastgpu.cli import main
@@ -178,8 +179,6 @@ def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: MarketClien
     offer = client.search({"rentable": {"eq": True}})[0]
     label = make_label("abcd", 1, time.time() + 60)
     instance = client.create(offer.id, CreateRequest("image", 10, label))
-    import httpx
-
     stopped = httpx.put(
         f"{market.url}/api/v0/instances/{instance}/",
         json={"state": "stopped"},
