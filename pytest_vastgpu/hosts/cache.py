@@ -32,9 +32,9 @@ from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.evidence import Ban
 from pytest_vastgpu.hosts.evidence import Entry
 from pytest_vastgpu.hosts.evidence import Evidence
-from pytest_vastgpu.hosts.evidence import reputation
 from pytest_vastgpu.hosts.reader import Parsed
 from pytest_vastgpu.hosts.reader import parse
+from pytest_vastgpu.hosts.reputation import reputation
 from pytest_vastgpu.hosts.writer import END
 from pytest_vastgpu.hosts.writer import FORMAT
 from pytest_vastgpu.hosts.writer import VERSION
@@ -50,7 +50,6 @@ COMPACT_BYTES = 256 * 1024
 """Appended records are moved into the snapshot when they are that many bytes and half of a file that is read."""
 
 _OURS = re.compile(rb"^%s:[ \t]*%d[ \t]*\r?$" % (FORMAT.encode(), VERSION), re.MULTILINE)
-_HEAD_BYTES = 4096
 _LOG = logging.getLogger("pytest_vastgpu.hosts")
 
 
@@ -193,21 +192,10 @@ class HostCache:
 
     def _append(self, text: bytes) -> bool:
         """:returns: False where the file is not there or not one of ours."""
-        with contextlib.ExitStack() as closing:
-            try:
-                with disk.shared(self.path):
-                    file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-                    closing.callback(os.close, file)
-                    if not _OURS.search(os.pread(file, _HEAD_BYTES, 0)):
-                        return False
-                    written = os.write(file, text)
-            except FileNotFoundError:
-                return False
-            if written < len(text):
-                raise HostCacheError(f"{self.path}: only a part of a record could be written: is the disk full?")
-            # Outside the lock: many processes share one flush. A rewrite in between has flushed this record itself.
-            os.fsync(file)
-        return True
+        try:
+            return disk.append(self.path, text, _OURS)
+        except FileNotFoundError:
+            return False
 
     # ------------------------------------------------------------- rewriting
 

@@ -18,8 +18,8 @@ from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import DAY_S
 from pytest_vastgpu.hosts.evidence import HOUR_S
 from pytest_vastgpu.hosts.evidence import Evidence
-from pytest_vastgpu.hosts.evidence import banned
-from pytest_vastgpu.hosts.reader import machine_id
+from pytest_vastgpu.hosts.fields import machine_id
+from pytest_vastgpu.hosts.reputation import banned
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pytest_vastgpu.errors import HostCacheError
 LOCK_TIMEOUT_S = 30.0
 """A lock is held for milliseconds; one that is held that long belongs to a process that was stopped."""
 POLL_S = 0.002
+_HEAD_BYTES = 4096
 
 
 def lock_path(path: Path) -> Path:
@@ -59,6 +61,29 @@ def shared(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def append(path: Path, data: bytes, head: re.Pattern[bytes]) -> bool:
+    """Add to the end of a file; on return it is on disk.
+
+    :param head: What must be found at the file's beginning.
+    :returns: False where it is not found: nothing was written.
+    :raises FileNotFoundError: if there is no such file.
+    :raises HostCacheError: if only a part of it could be written.
+    """
+    with contextlib.ExitStack() as closing:
+        with shared(path):
+            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            closing.callback(os.close, file)
+            if not head.search(os.pread(file, _HEAD_BYTES, 0)):
+                return False
+            written = os.write(file, data)
+        if written < len(data):
+            raise HostCacheError(f"{path}: only a part of a record could be written: is the disk full?")
+        # Outside the lock: many processes share one flush. A rewrite in between has flushed this record itself. The
+        # data and the file's length are what matters; its times need not be on disk.
+        os.fdatasync(file)
+    return True
 
 
 @contextlib.contextmanager

@@ -9,17 +9,11 @@ others along.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Hashable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import replace
-from datetime import date
-from datetime import datetime
-from datetime import timedelta
-from datetime import timezone
 from typing import Any
 
 import yaml
@@ -29,19 +23,19 @@ from pytest_vastgpu.hosts.book import both_entries
 from pytest_vastgpu.hosts.book import both_values
 from pytest_vastgpu.hosts.book import either
 from pytest_vastgpu.hosts.book import merged
-from pytest_vastgpu.hosts.evidence import Ban
 from pytest_vastgpu.hosts.evidence import Entry
 from pytest_vastgpu.hosts.evidence import Evidence
-from pytest_vastgpu.hosts.writer import EPOCH
-from pytest_vastgpu.hosts.writer import FOREVER
+from pytest_vastgpu.hosts.fields import entry_in
+from pytest_vastgpu.hosts.fields import evidence_in
+from pytest_vastgpu.hosts.fields import machine_id
+from pytest_vastgpu.hosts.fields import mapping
 from pytest_vastgpu.hosts.writer import FORMAT
 from pytest_vastgpu.hosts.writer import VERSION
-from pytest_vastgpu.model import FailureClass
 
 try:
     from yaml import CSafeLoader as _BaseLoader
 except ImportError:  # PyYAML was built without libyaml: the same, slower
-    from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment]
+    from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment] # another class, used in the same way
 
 _UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What PyYAML's safe loader raises for foreign text: the last ones for tags it knows on values that do not fit them."""
@@ -93,20 +87,6 @@ def parse(data: bytes, *, continued: bool = False) -> Parsed:
                 broken.append(chunk)
         first = False
     return Parsed(reader.book(), damage, False, tuple(broken), tuple(reader.notes))
-
-
-def machine_id(value: object) -> int:
-    """An id as a person may have written it: 123, "123" or 123.0.
-
-    :raises ValueError: if it is not a positive whole number.
-    """
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise ValueError(f"{value!r} is not an id")
 
 
 class _Loader(_BaseLoader):
@@ -170,15 +150,15 @@ class _Reader:
         :returns: False where it is not one.
         """
         try:
-            fields = _mapping(content)
-            item = _evidence_in(machine_id(fields.pop("machine", None)), fields)
+            fields = mapping(content)
+            item = evidence_in(machine_id(fields.pop("machine", None)), fields)
         except ValueError:
             return False
         self._add(item)
         return True
 
     def snapshot(self, content: Mapping[object, object]) -> None:
-        fields = _mapping(content)
+        fields = mapping(content)
         del fields[FORMAT]
         for key, entry in self._entries("machines", fields):
             items = entry.pop("evidence", None) or []
@@ -196,14 +176,14 @@ class _Reader:
             return
         for key, entry in entries.items():
             try:
-                yield key, _mapping(entry or {})
+                yield key, mapping(entry or {})
             except ValueError as error:
                 self._misread(f"{section}: {key}", {section: {key: entry}}, str(error))
 
     def _take(self, to: dict[int, Entry], section: str, key: object, fields: dict[str, object]) -> None:
         try:
             number = machine_id(key)
-            entry = _entry_in(fields)
+            entry = entry_in(fields)
         except ValueError as error:
             self._misread(f"{section}: {key}", {section: {key: fields}}, str(error))
             return
@@ -212,7 +192,7 @@ class _Reader:
 
     def _evidence(self, key: object, item: object) -> None:
         try:
-            self._add(_evidence_in(machine_id(key), _mapping(item)))
+            self._add(evidence_in(machine_id(key), mapping(item)))
         except ValueError as error:
             self._misread(f"evidence of machine {key}", {"machines": {key: {"evidence": [item]}}}, str(error))
 
@@ -223,88 +203,3 @@ class _Reader:
     def _misread(self, place: str, raw: object, why: str) -> None:
         self.notes.append(f"{place}: {why}")
         self.odd.append(raw)
-
-
-def _mapping(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{str(value)[:60]!r} is not a mapping")  # noqa: TRY004 - callers handle what a person mistyped
-    return {str(key): item for key, item in value.items()}
-
-
-def _evidence_in(machine: int, fields: dict[str, object]) -> Evidence:
-    try:
-        outcome = FailureClass(str(fields.pop("outcome", "")))
-        item = Evidence(
-            id=_required_text(fields, "id"),
-            time=_time_in(fields.pop("time", None)),
-            machine_id=machine,
-            outcome=outcome,
-            host_id=machine_id(host) if (host := fields.pop("host", None)) else 0,
-            gpu_name=_text(fields, "gpu"),
-            reason=_text(fields, "reason"),
-            workload=_text(fields, "workload"),
-            seconds={key: _number(value) for key, value in _mapping(fields.pop("seconds", {})).items()},
-            run_id=_text(fields, "run"),
-        )
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]} is missing") from error
-    return replace(item, extra=fields)
-
-
-def _entry_in(fields: dict[str, object]) -> Entry:
-    fields = dict(fields)
-    allowed = fields.pop("allow", False)
-    if not isinstance(allowed, bool):
-        raise ValueError(f"allow is true or false, not {allowed!r}")  # noqa: TRY004 - as above
-    ban = fields.pop("ban", False)
-    return Entry(allowed, None if ban is False or ban is None else _ban_in(ban), fields)
-
-
-def _ban_in(value: object) -> Ban:
-    if value is True or value == FOREVER:
-        return Ban()
-    if not isinstance(value, dict):
-        return Ban(until=_time_in(value))
-    fields = _mapping(value)
-    until = fields.pop("until", FOREVER)
-    since = fields.pop("since", None)
-    return Ban(
-        until=math.inf if until == FOREVER else _time_in(until),
-        since=_time_in(since) if since else 0.0,
-        reason=_text(fields, "reason"),
-        extra=fields,
-    )
-
-
-def _text(fields: dict[str, object], name: str) -> str:
-    value = fields.pop(name, None)
-    return "" if value is None else str(value)
-
-
-def _required_text(fields: dict[str, object], name: str) -> str:
-    text = _text(fields, name)
-    if not text:
-        raise ValueError(f"{name} is missing")
-    return text
-
-
-def _number(value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise ValueError(f"{value!r} is not a number of seconds")
-
-
-def _time_in(value: object) -> float:
-    """Epoch seconds of a time as a person may have written it; without a zone it is UTC, a date is its first moment."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
-        except ValueError as error:
-            raise ValueError(f"{value!r} is not a time such as 2030-01-31 18:00, nor {FOREVER!r}") from error
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if not isinstance(value, datetime):
-        raise ValueError(f"{value!r} is not a time such as 2030-01-31 18:00")  # noqa: TRY004 - as above
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=timezone.utc)
-    return round((value - EPOCH) / timedelta(milliseconds=1)) / 1000

@@ -18,7 +18,7 @@ from pytest_vastgpu.hosts.evidence import Evidence
 try:
     from yaml import CSafeDumper as _BaseDumper
 except ImportError:  # PyYAML was built without libyaml: the same, slower
-    from yaml import SafeDumper as _BaseDumper  # type: ignore[assignment]
+    from yaml import SafeDumper as _BaseDumper  # type: ignore[assignment] # another class, used in the same way
 
 FORMAT = "pytest-vastgpu-hosts"
 """First key of the snapshot; its value is the version of the format."""

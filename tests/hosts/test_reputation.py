@@ -11,9 +11,9 @@ from pytest_vastgpu.hosts.evidence import HOUR_S
 from pytest_vastgpu.hosts.evidence import Ban
 from pytest_vastgpu.hosts.evidence import Entry
 from pytest_vastgpu.hosts.evidence import Evidence
-from pytest_vastgpu.hosts.evidence import banned
-from pytest_vastgpu.hosts.evidence import reputation
 from pytest_vastgpu.hosts.evidence import workload_key
+from pytest_vastgpu.hosts.reputation import banned
+from pytest_vastgpu.hosts.reputation import reputation
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation

@@ -17,7 +17,7 @@ from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.evidence import Ban
 from pytest_vastgpu.hosts.evidence import Entry
 from pytest_vastgpu.hosts.evidence import Evidence
-from pytest_vastgpu.hosts.reader import machine_id
+from pytest_vastgpu.hosts.fields import machine_id
 from pytest_vastgpu.hosts.reader import parse
 from pytest_vastgpu.hosts.writer import record_text
 from pytest_vastgpu.hosts.writer import snapshot_text
