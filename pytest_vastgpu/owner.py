@@ -89,7 +89,7 @@ class Owner:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """A test was the end of its worker: it is over, too."""
-        self.broker.finished(crashitem)
+        self.broker.crashed(crashitem)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too."""

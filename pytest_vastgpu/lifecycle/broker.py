@@ -192,6 +192,13 @@ class Broker:
             self._roster.demand.finished(test)
             self._act()
 
+    def crashed(self, test: str) -> None:
+        """A test was the end of its process: it has failed, and is over."""
+        for use in self.uses:
+            if use.test == test:
+                self.failed(use.label)
+        self.finished(test)
+
     def hung_up(self, caller: Caller) -> None:
         """A process that ran tests has ended, in whichever way: nothing that it had is in use any more."""
         with self._changed:

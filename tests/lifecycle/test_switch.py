@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import select
@@ -35,9 +36,17 @@ T = TypeVar("T")
 KEY, INSTANCE = "a-key-of-the-container", "4711"
 PATIENCE_S = 20.0
 BASICS = ("chmod", "date", "grep", "mkdir", "rm", "sed", "setsid", "sleep", "tail", "touch", "tr")
-SHELLS = [
-    pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"no {shell} here"))
-    for shell in ("dash", "bash", "busybox")
+SHELLS, CLIENTS = ("dash", "bash", "busybox"), ("curl", "python3", "wget")
+QUICK = {("dash", "python3"), ("bash", "curl"), ("busybox", "wget")}
+PAIRS = [
+    pytest.param(
+        *pair,
+        marks=[
+            *([] if pair in QUICK else [pytest.mark.slow]),
+            pytest.mark.skipif(None in map(shutil.which, pair), reason="it is not installed here"),
+        ],
+    )
+    for pair in itertools.product(SHELLS, CLIENTS)
 ]
 GET, DELETE = [(method, f"/api/v0/instances/{INSTANCE}/", f"Bearer {KEY}") for method in ("GET", "DELETE")]
 
@@ -153,8 +162,7 @@ def script(market: Market, *, lease_s: float = 5, boot_timeout_s: float = 60, li
     return onstart(market.url, lease_s=lease_s, boot_timeout_s=boot_timeout_s, lifetime_s=lifetime_s)
 
 
-@pytest.mark.parametrize("client", ["curl", "python3", "wget"])
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(("shell", "client"), PAIRS)
 def test_it_ends_its_own_instance_when_the_lease_is_over(
     tmp_path: Path, market: Market, shell: str, client: str
 ) -> None:
@@ -245,7 +253,8 @@ def test_where_it_cannot_be_armed_it_says_why(
     assert box.settled() == Switch(False, True, why)
     if clients and key:
         os.kill(box.pid, signal.SIGKILL)
-        assert box.settled().text == "its process is gone"
+        gone = Switch(False, True, "its process is gone")
+        assert until(lambda: box.beat(60).switch, lambda seen: seen.text != why) == gone
 
 
 def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, market: Market) -> None:
@@ -260,7 +269,7 @@ def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, m
         assert box.settled().armed
 
 
-@pytest.mark.parametrize("client", ["curl", "python3", "wget"])
+@pytest.mark.parametrize("client", CLIENTS)
 def test_no_process_list_shows_the_key(tmp_path: Path, market: Market, client: str) -> None:
     box = Box(tmp_path, "dash", [client])
     listed = tmp_path / "listed"

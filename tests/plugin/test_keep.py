@@ -115,6 +115,17 @@ def test_an_instance_of_ones_own_in_a_worker_stays_though_its_test_gives_it_back
 
 
 @pytest.mark.slow
+def test_an_instance_whose_test_was_the_end_of_its_worker_stays(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    market = rent_from(HERE)
+    pytester.makepyfile(NO_GPU + "import os\ndef test_it(vast_instance): os._exit(1)\n")
+    result = pytester.runpytest_subprocess("-n1", "--max-worker-restart=0", "--vast-keep=failed")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["vastgpu: KEPT: instance *"])
+    assert len(market.status()["alive"]) == 1
+    destroy_kept(market)
+
+
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_keeps_nothing(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(HERE)
     with run_in_use(pytester, "--vast-keep=always") as (process, _):

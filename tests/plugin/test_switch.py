@@ -140,6 +140,7 @@ def test_a_run_goes_on_without_it_and_says_so(
     result.stdout.fnmatch_lines([f"vastgpu instance *: NO dead man's switch: {why}; *"])
 
 
+@pytest.mark.slow
 def test_it_is_armed_again_when_the_container_starts_again() -> None:
     with LocalMarket(fleet={"market": {"rate_limits": False}, **HERE}) as market, Api(market) as api:
         script = onstart(market.url, lease_s=5, boot_timeout_s=600, lifetime_s=4)
