@@ -50,7 +50,10 @@ async def _copy_out(source: asyncio.StreamReader, target: asyncssh.SSHWriter[byt
 async def _handle(process: asyncssh.SSHServerProcess[bytes], prefix: str) -> None:
     pipe = asyncio.subprocess.PIPE
     command = prefix + (process.command or "")
-    shell = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, stdin=pipe, stdout=pipe, stderr=pipe)
+    home = os.environ["HOME"]
+    shell = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=home
+    )
     assert shell.stdin is not None
     assert shell.stdout is not None
     assert shell.stderr is not None
