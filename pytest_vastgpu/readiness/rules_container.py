@@ -57,6 +57,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"invalid runtime name",
             r"no runtime for \"nvidia\" is configured",
+            r"invoking the NVIDIA Container Runtime Hook directly",
             r"runtime \"?io\.containerd\S+ .*not (?:found|installed)",
         ),
         _ANOTHER,
@@ -217,10 +218,19 @@ RULES: tuple[Rule, ...] = (
         unless=r"https?://|registry|manifest|layer|pull",
     ),
     Rule(
+        "docker_daemon_down",
+        FailureClass.INFRA_FATAL,
+        (r"error during connect: |https?://%2F\S*docker",),
+        _ANOTHER,
+        _DOCKER,
+        channels=STATUS,
+    ),
+    Rule(
         "container_runtime_crashed",
         FailureClass.INFRA_FATAL,
         (
             r"(?:runc|nvidia-container-runtime\S*) did not terminate successfully|unable to create new parent process",
+            r"lstat namespace path|can't get final child's PID",
             r"unexpected fault address|fatal error: (?:fault|unexpected signal)|runtime/cgo|pthread_create failed",
             r"(?:fork/exec|clone|start).*: (?:cannot allocate memory|resource temporarily unavailable)",
             r"OCI runtime.*cannot allocate memory|can't (?:create|start) (?:new )?thread",

@@ -15,7 +15,7 @@ RULES: tuple[Rule, ...] = (
         "bad_container_option",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"docker: (?:unknown (?:shorthand )?flag|invalid argument|flag needs an argument|'\w+' requires)",
+            r"docker: (?:unknown (?:shorthand )?flag|invalid argument|flag needs an argument|'[\w ]+' requires)",
             r"unknown (?:shorthand )?flag: |invalid (?:publish|port|volume|mount|env|environment|memory|hostname)\b",
             r"invalid (?:containerPort|hostPort|mode|containerport|proto)|Invalid (?:port|range|containerPort)",
             r"Are you trying to mount a directory onto a file",
@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "image_user_missing",
         FailureClass.WORKLOAD_FATAL,
-        (r"unable to find (?:user|group) .*no matching entries",),
+        (r"unable to find (?:user|group) .*(?:no matching entries|invalid)",),
         "the image has no such user: do not set one, or fix the image",
         _RUNC,
         channels=CONTAINER,
