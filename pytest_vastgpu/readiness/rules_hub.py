@@ -79,7 +79,7 @@ RULES: tuple[Rule, ...] = (
         "model_path_invalid",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"HFValidationError|Repo id must (?:be|use)|Incorrect path_or_model_id",
+            r"HFValidationError|Repo id must (?:be|use)|Incorrect path_or_model_id|Can't load the configuration of",
             r"Invalid repository ID or local directory specified",
             r"(?:model|path|directory)\b.*\bdoes ?n[o']t exist|no such (?:model|checkpoint)",
             r"failed to open (?:GGUF|model)|gguf_init_from_file: failed|looks like (?:'|\")?(?:/|\./)\S* is not the path",
