@@ -6,11 +6,11 @@ A query is an object of ``field: {operator: value}`` plus the special keys ``typ
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 import operator
 from collections.abc import Callable
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,12 +106,8 @@ def parse_query(body: object, most: int) -> Query:
 
 def evaluate(query: Query, table: Table) -> list[Row]:
     """The offers that a query finds, in its order, priced for its disk."""
-    found: Collection[int] = range(len(table.rows))
-    # Fields with few different values come first: they cost least, and leave less for the others.
     plain = [condition for condition in query.conditions if condition.field not in _PRICED]
-    for condition in sorted(plain, key=lambda condition: len(table.index(condition.field))):
-        found = _select(found, condition, table)
-    view = _View(query, table, sorted(found))
+    view = _View(query, table, _select(plain, table))
     for condition in query.conditions:
         if condition.field in _PRICED:
             values = view.values(condition.field)
@@ -123,14 +119,23 @@ def evaluate(query: Query, table: Table) -> list[Row]:
     return [priced(table.rows[each[-1]], query.storage_gb, bid=query.bid) for each in first]
 
 
-def _select(found: Collection[int], condition: Condition, table: Table) -> Collection[int]:
-    """Those for which a condition holds."""
-    index = table.index(condition.field)
-    if len(index) > len(found):
+def _select(wanted: Sequence[Condition], table: Table) -> Sequence[int]:
+    """The positions of the offers for which all conditions hold, in order."""
+    found = table.everything
+    others: list[Condition] = []
+    for condition in wanted:
+        index = table.index(condition.field)
+        if index is None:
+            others.append(condition)
+        else:
+            found &= functools.reduce(
+                operator.or_, (rows for value, rows in index.items() if condition.holds(value)), 0
+            )
+    positions = table.positions(found)
+    for condition in others:
         column = table.column(condition.field)
-        return {each for each in found if condition.holds(column[each])}
-    good = [positions for value, positions in index.items() if condition.holds(value)]
-    return set().union(*good).intersection(found)
+        positions = [each for each in positions if condition.holds(column[each])]
+    return positions
 
 
 class _View:
