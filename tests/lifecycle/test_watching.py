@@ -133,10 +133,16 @@ def test_waiting_ends_when_it_is_called_off(link: Link) -> None:
     patience = Patience()
     with closing(Watch(link, [], {}, LIMIT, patience)) as watch:
         until(watch, "one\n")
-        watch.observe(0.0)
         caller = threading.Timer(0.1, patience.cancel)
         caller.start()
         with pytest.raises(Cancelled):
-            watch.wait(10 * LONG_S, LONG_S)  # what it tells besides ends only the second waiting
+            watch_for_ever(watch)
         caller.join()
     assert gone(link)
+
+
+def watch_for_ever(watch: Watch) -> None:
+    while True:
+        watch.keep_up()
+        watch.observe(0.0)
+        watch.wait(0.0, LONG_S)
