@@ -177,7 +177,7 @@ class _Recovering:
             self.ledger.write(entry.label, "created", instance_id=entry.instance_id, by=self.by)
         try:
             status = self.client.show(entry.instance_id)
-            if status is not None and status.label != entry.label:
+            if status is not None and status.label not in {"", entry.label}:
                 self.ledger.write(entry.label, "disowned", by=self.by)
                 return None
             self.ledger.write(entry.label, "destroying", by=self.by)

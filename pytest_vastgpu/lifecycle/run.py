@@ -16,6 +16,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.cache import default_path
@@ -122,7 +123,7 @@ class Run:
             directory = runs_dir() / run_id
             make_directory(directory)
             guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
-            stack.enter_context(ownership(directory))
+            _own(directory, stack)
             ledger = Ledger(directory)
             stack.callback(ledger.close)
             events = EventLog(directory)
@@ -204,6 +205,16 @@ class Run:
 
     def _left(self) -> list[Entry]:
         return read_ledger(self.directory / FILE).left(time.time())
+
+
+def _own(directory: Path, stack: contextlib.ExitStack) -> None:
+    """From now on this process answers for what is rented; the system says so to everybody as long as it lives."""
+    try:
+        stack.enter_context(ownership(directory))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{directory} cannot be locked ({error.strerror}): set XDG_STATE_HOME to a directory on a local disk"
+        ) from error
 
 
 def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack) -> tuple[str, str]:

@@ -71,8 +71,9 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
     """
     found = []
     for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
-        # One that has only just begun has no ledger yet; one that is over may be cleared away meanwhile.
-        with contextlib.suppress(FileNotFoundError):
+        # One that has only just begun has no ledger yet, one that is over may be cleared away meanwhile, and what
+        # cannot be read or locked is not ours to recover.
+        with contextlib.suppress(OSError):
             record = read_ledger(directory / FILE)
             left = due(directory.name, record, listed, time.time())
             if record.market in {market, ""} and (left.destroy or left.look_for) and not is_owned(directory):

@@ -83,6 +83,7 @@ def test_the_guard_destroys_what_a_killed_run_has_left(
     assert '"by": "guard"' in run.directory.joinpath(FILE).read_text()
 
 
+@slow
 def test_a_child_that_the_run_has_forked_does_not_hide_its_death(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
@@ -112,6 +113,7 @@ def test_it(vast_instance):
         os.kill(child, signal.SIGKILL)
 
 
+@slow
 def test_a_test_that_closes_what_it_does_not_know_is_not_the_end_of_the_run(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
@@ -138,6 +140,7 @@ def test_it(vast_instance):
     assert '"by": "guard"' not in run.directory.joinpath(FILE).read_text()
 
 
+@slow
 def test_a_guard_that_died_is_replaced_before_the_next_create(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
@@ -202,7 +205,8 @@ def test_a_create_in_flight_when_the_run_is_killed_is_settled_by_its_label(
     assert set(market.status()["rents_per_label"].values()) == {1}
 
 
-@pytest.mark.parametrize("kill", [False, pytest.param(True, marks=slow)])
+@slow
+@pytest.mark.parametrize("kill", [False, True])
 def test_a_create_whose_answer_is_lost_and_that_no_list_shows_is_found_in_the_end(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start, kill: bool
 ) -> None:
@@ -265,7 +269,7 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     ("number", "group", "workers"),
     [
         (signal.SIGHUP, False, 0),
-        (signal.SIGTERM, True, 2),
+        pytest.param(signal.SIGTERM, True, 2, marks=slow),
         pytest.param(signal.SIGHUP, True, 2, marks=slow),
         pytest.param(signal.SIGTERM, True, 0, marks=slow),
     ],
@@ -288,6 +292,7 @@ def test_the_session_end_alone(
     assert "Traceback" not in run.output
 
 
+@slow
 def test_a_signal_that_is_ignored_stays_ignored(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(FLEET)
     pytester.makepyfile(
@@ -324,7 +329,7 @@ ENDS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in {"exit", "crashed_worker"} else pytest.param(name, marks=slow) for name in ENDS]
+    "name", [name if name == "crashed_worker" else pytest.param(name, marks=slow) for name in ENDS]
 )
 def test_however_a_session_ends_everything_is_given_back(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start, name: str
@@ -349,6 +354,7 @@ def test_2(vast_instance): pass
     assert "gone after" in run.output
 
 
+@slow
 def test_a_terminal_that_is_gone_does_not_keep_anything_alive(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
@@ -367,10 +373,11 @@ def test_a_terminal_that_is_gone_does_not_keep_anything_alive(
 # --- what resists -----------------------------------------------------------------------------------------------------
 
 
+@slow
 def test_what_is_left_in_the_end_is_told_and_the_guard_goes_on(
     pytester: pytest.Pytester, rent_from: RentFrom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    market = rent_from({"machines": [{"price_usd_h": 0.2, "faults": [{"name": "destroy_fails", "times": 12}]}]})
+    market = rent_from({"machines": [{"price_usd_h": 0.2, "faults": [{"name": "destroy_fails", "times": 20}]}]})
     monkeypatch.setattr("pytest_vastgpu.lifecycle.destroy.DESTROY_WITHIN_S", 0.1)
     monkeypatch.setattr("pytest_vastgpu.market.wire._FIRST_PAUSE_S", 0.01)
     pytester.makepyfile(PASSES)
@@ -392,7 +399,7 @@ def test_what_is_left_in_the_end_is_told_and_the_guard_goes_on(
 def test_what_is_left_is_told_also_where_pytest_writes_no_summary(
     pytester: pytest.Pytester, rent_from: RentFrom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 8}]}]})
+    market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 20}]}]})
     monkeypatch.setattr("pytest_vastgpu.lifecycle.destroy.DESTROY_WITHIN_S", 0.1)
     monkeypatch.setattr("pytest_vastgpu.market.wire._FIRST_PAUSE_S", 0.01)
     pytester.makeconftest("def pytest_runtest_logreport(report):\n    if report.when == 'call': 1 / 0")
