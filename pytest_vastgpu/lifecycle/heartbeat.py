@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,11 +24,12 @@ _LIMIT_S = 10.0
 _UNKNOWN = Switch(False, False, "nothing is known of it yet")
 
 
-def pause_s(switch: Switch, age_s: float, lease_s: float) -> float:
-    """Seconds until the next beat: quickly one after the other while the switch is still being armed."""
-    if not switch.settled and age_s < ARM_WITHIN_S:
-        return _QUICK_S
-    return lease_s / BEATS_PER_LEASE
+def arming(switch: Switch, age_s: float) -> bool:
+    """Whether the switch may only not be armed *yet*.
+
+    :param age_s: Seconds since it was first asked about.
+    """
+    return not switch.settled and age_s < ARM_WITHIN_S
 
 
 class Heartbeat:
@@ -96,22 +98,23 @@ class Heartbeat:
             with self._beating:
                 if self._stopped.is_set():
                     return
-                beat = self._beat(self._lease_s, self._end.remaining_s if self._end else None)
+                end_s = math.ceil(self._end.remaining_s) if self._end is not None else None
+                beat = self._beat(self._lease_s, end_s)
             if beat is not None:
                 self.switch = beat.switch
-                self._end = None
-            self._stopped.wait(self._note())
+                if beat.end_s == end_s:
+                    self._end = None
+            if arming(self.switch, time.monotonic() - self._born):
+                self._stopped.wait(_QUICK_S)
+            else:
+                self._tell_switch()
+                self._known.set()
+                self._stopped.wait(self._lease_s / BEATS_PER_LEASE)
 
-    def _note(self) -> float:
-        """Tell what is new; the seconds until the next beat."""
-        age_s = time.monotonic() - self._born
-        pause = pause_s(self.switch, age_s, self._lease_s)
-        if pause != _QUICK_S:
-            if self.switch != self._told and not self._stopped.is_set():
-                self._told = self.switch
-                self._tell(describe(self.switch))
-            self._known.set()
-        return pause
+    def _tell_switch(self) -> None:
+        if self.switch != self._told and not self._stopped.is_set():
+            self._told = self.switch
+            self._tell(describe(self.switch))
 
     def _beat(self, lease_s: float, end_s: float | None) -> Beat | None:
         try:
@@ -120,6 +123,8 @@ class Heartbeat:
             beat, problem = None, str(failed)
         else:
             beat, problem = parse_beat(result.stdout), result.stderr.strip() or result.failure.value
+        if beat is not None and beat.lease_s < lease_s:
+            beat = None  # it could not be written
         if beat is not None:
             self._heard = (time.monotonic(), time.time())
         lost = beat is None
