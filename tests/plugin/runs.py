@@ -20,7 +20,7 @@ LIMIT_S = 60.0
 
 
 class PytestRun:
-    """A run that was started and can be struck down; ended with everything it started by :meth:`end`."""
+    """A run that was started and can be struck down."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self._seen: list[str] = []
@@ -77,20 +77,21 @@ class PytestRun:
         self.rest()
 
     def end(self) -> None:
-        """Leave no process behind."""
-        ledgers = [read_ledger(path / FILE) for path in run_directories()]
-        pids = [record.guard for record in ledgers if record.pid == self.process.pid]
+        """See that it is over."""
         self.process.kill()
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.process.wait()
-        for pid in filter(is_running, pids):
-            os.kill(pid, signal.SIGKILL)
 
 
 def run_directories() -> list[Path]:
     """Of every run of this test."""
     return [path.parent for path in Path.home().glob(f".local/state/pytest-vastgpu/runs/*/{FILE}")]
+
+
+def guards() -> list[int]:
+    """Of every run of this test, the last one of each."""
+    return [pid for directory in run_directories() if (pid := read_ledger(directory / FILE).guard)]
 
 
 def is_running(pid: int) -> bool:
