@@ -26,7 +26,7 @@ _BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
 
 @dataclass(frozen=True)
 class SelfLook:
-    """What one question about our own account tells of our side."""
+    """What is known of our own side."""
 
     market_answers: bool = True
     """False: our network is down, or the API is; from here nobody can tell which."""
@@ -39,13 +39,10 @@ class SelfLook:
     """Something has answered at a port like those of SSH: nothing here keeps such connections from leaving."""
 
 
-def look(client: MarketClient, *, ssh_leaves: bool = False) -> SelfLook:
-    """Ask the market about our own account.
-
-    :param ssh_leaves: What is known of that otherwise.
-    """
+def look(client: MarketClient) -> SelfLook:
+    """Ask the market about our own account. Of SSH that says nothing."""
     try:
-        return SelfLook(credit_usd=client.account().credit_usd, ssh_leaves=ssh_leaves)
+        return SelfLook(credit_usd=client.account().credit_usd)
     except (MarketUnreachable, MarketAnswerInvalid) as error:
         return SelfLook(market_answers=False, said=str(error))
     except BadApiKey as error:

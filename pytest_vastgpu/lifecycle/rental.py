@@ -291,7 +291,7 @@ class Rental:
 
     def fair(self, verdict: Verdict, *, ssh_leaves: bool = True) -> Verdict:
         """The verdict, after a look at ourselves. See :class:`~pytest_vastgpu.lifecycle.ourselves.SelfLook`."""
-        return ourselves.fair(verdict, ourselves.look(self._tools.client, ssh_leaves=ssh_leaves))
+        return ourselves.fair(verdict, replace(ourselves.look(self._tools.client), ssh_leaves=ssh_leaves))
 
     def begin(self) -> None:
         """From now on it may cost money."""
