@@ -18,6 +18,7 @@ from pytest_vastgpu.local.instance import shown
 from pytest_vastgpu.local.order import parse_order
 from pytest_vastgpu.local.refusal import Refusal
 from pytest_vastgpu.local.refusal import invalid
+from pytest_vastgpu.local.refusal import not_authorized
 
 _LONGEST_LABEL = 1024
 _MOST_AT_ONCE = 64
@@ -154,6 +155,8 @@ def _publish(exchange: Exchange, text: str) -> str:
 
 async def _update(exchange: Exchange, instance: Instance) -> None:
     wanted = exchange.object
+    if "label" in wanted and exchange.by_container:
+        raise not_authorized()
     if "label" in wanted:
         label = wanted["label"]
         if label is not None and (not isinstance(label, str) or len(label) > _LONGEST_LABEL):

@@ -103,7 +103,7 @@ def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
 async def _answer(market: Market, endpoint: Endpoint, request: Request, caller: Caller, now: float) -> Response:
     if market.fleet.rules.rate_limits and (wait_s := market.limiter.wait_s(caller.key, endpoint.name, now)):
         return _too_frequent(endpoint.name, wait_s, market.fleet.rules.rate_limit_form)
-    exchange = await _exchange(market, request)
+    exchange = await _exchange(market, request, caller)
     reply = _spoilt(exchange, endpoint.name)
     if reply is None:
         return await _carry_out(endpoint, exchange)
@@ -152,7 +152,7 @@ def _who(market: Market, request: Request, endpoint: Endpoint) -> Caller:
     raise Refusal(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
 
 
-async def _exchange(market: Market, request: Request) -> Exchange:
+async def _exchange(market: Market, request: Request, caller: Caller) -> Exchange:
     body = None
     raw = await request.body()
     if len(raw) > _MOST_BODY:
@@ -169,6 +169,7 @@ async def _exchange(market: Market, request: Request) -> Exchange:
         body=body,
         user_agent=request.headers.get("User-Agent", ""),
         base_url=market.site.url,
+        by_container=caller.kind == "container",
     )
 
 

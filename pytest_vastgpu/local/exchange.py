@@ -38,6 +38,8 @@ class Exchange:
     """The JSON body; None where there is none."""
     user_agent: str
     base_url: str
+    by_container: bool = False
+    """Whether an instance's own key came with it, which may start, stop and destroy that instance, and no more."""
 
     @property
     def object(self) -> dict[str, Any]:

@@ -38,3 +38,9 @@ def announced(process: subprocess.Popen[str]) -> LocalMarket:
     market = LocalMarket()
     market.url, market.api_key, market.pid = ready["url"], ready["api_key"], ready["pid"]
     return market
+
+
+def namespaces_can_be_forbidden() -> bool:
+    """Whether :data:`WITHOUT_NAMESPACES` works here."""
+    command = [*WITHOUT_NAMESPACES, "sh", "-c", "unshare --net true 2> /dev/null || echo refused"]
+    return subprocess.run(command, capture_output=True, check=False).stdout == b"refused\n"

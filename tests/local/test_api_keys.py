@@ -28,7 +28,13 @@ def test_the_containers_key_is_for_its_own_instance(market: LocalMarket, api: Ap
     own, other = (each["new_contract"] for each in made)
     with Api(market, key=made[0]["instance_api_key"]) as inside:
         assert inside.get(own).json()["instances"]["id"] == own
+        assert inside.change(own, state="running").json() == {"success": True}
+        assert inside.change(own, state="stopped").json() == {"success": True}
         for refused in (
+            inside.change(own, label="mine"),
+            inside.change(other, state="stopped"),
+            inside.http.put(f"/api/v0/instances/reboot/{own}/", json={}),
+            inside.http.put(f"/api/v0/instances/request_logs/{own}/", json={}),
             inside.get(other),
             inside.destroy(other),
             inside.create(offer_id),

@@ -71,6 +71,33 @@ def test_what_is_paid_in_is_set_aside_lowers_the_price_and_comes_back(api: Api) 
     assert credit() == pytest.approx(before, abs=0.01)
 
 
+def test_the_accounts_say_who_made_what_and_how_it_was_asked() -> None:
+    machine = {"machine_id": 7, "slots": 2, "inet_down_usd_gb": 0.02}
+    with (
+        LocalMarket({"market": {"rate_limits": False, "image_gb": 5}, "machines": [machine]}) as market,
+        Api(market) as api,
+    ):
+        api.http.headers["User-Agent"] = "somebody/1.0"
+        first, second = api.rent(7, label="pair"), api.rent(7, label="pair")
+        api.becomes(first, actual_status="running")
+        api.becomes(second, actual_status="running")
+        api.destroy(first)
+        status = market.status()
+    [alive], [ended] = status["alive"], status["ended"]
+    assert (alive["id"], alive["made_by"], alive["label"], alive["image"]) == (second, "somebody/1.0", "pair", "any")
+    assert status["rents_per_label"] == {"pair": 2}
+    for account in (alive, ended):
+        cost = account["cost"]
+        assert cost["transfer_usd"] == pytest.approx(5 * 0.02)
+        assert cost["total_usd"] == pytest.approx(cost["gpu_usd"] + cost["storage_usd"] + cost["transfer_usd"])
+        assert 0 < cost["gpu_seconds"] < cost["storage_seconds"]
+    assert status["spent_usd"] >= alive["cost"]["total_usd"] + ended["cost"]["total_usd"] > 0
+    calls = {each["endpoint"]: each for each in status["calls"]}
+    assert (calls["create"]["count"], calls["create"]["key"], calls["create"]["rate_limited"]) == (2, "account", 0)
+    assert 0 < calls["create"]["spacing_s"] < 60
+    assert calls["destroy"]["spacing_s"] is None
+
+
 @pytest.mark.parametrize(
     ("amount", "discount", "months"),
     [(10.0, 0.0, 0.1), (100.0, 0.2, 1.25), (300.0, 0.3, 3 / 0.7), (0.0, 0.0, 0.0)],

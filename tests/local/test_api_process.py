@@ -19,7 +19,9 @@ from pytest_vastgpu.local.faults import catalogue
 from tests.local.api import Api
 from tests.local.api import until
 from tests.local.program import COMMAND
+from tests.local.program import WITHOUT_NAMESPACES
 from tests.local.program import announced
+from tests.local.program import namespaces_can_be_forbidden
 from tests.local.program import served
 
 
@@ -62,18 +64,22 @@ def test_a_signal_ends_the_market_and_its_instances(number: signal.Signals, tmp_
         assert list((tmp_path / "state").glob("instances/*")) == []
 
 
-def test_instances_do_not_outlive_a_market_that_is_killed() -> None:
-    market = LocalMarket(rate_limits=False)
-    market.start()
-    try:
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "not_isolated"])
+def test_instances_do_not_outlive_a_market_that_is_killed(tmp_path: Path, isolated: bool) -> None:
+    if not (isolated or namespaces_can_be_forbidden()):
+        pytest.skip("namespaces cannot be forbidden to a process here")
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("market: {rate_limits: false}\n")
+    with served("--fleet", str(fleet), within=() if isolated else WITHOUT_NAMESPACES) as process:
+        market = announced(process)
+        mark = f"mark-{market.pid}-"
         with Api(market) as api:
-            instance_id = api.rent(1, env={"MARK": f"mark-{market.pid}-"}, onstart="sleep 1000")
+            # A daemon, as they make themselves: nobody's child any more.
+            instance_id = api.rent(1, env={"MARK": mark}, onstart="(setsid sleep 1001 &) ; sleep 1000")
             api.becomes(instance_id, actual_status="running")
-        until(lambda: processes_with(f"mark-{market.pid}-"), bool)
+        until(lambda: len(processes_with(mark)), lambda number: number >= 3)
         os.kill(market.pid, signal.SIGKILL)
-        until(lambda: processes_with(f"mark-{market.pid}-"), lambda left: not left)
-    finally:
-        market.stop()
+        until(lambda: processes_with(mark), lambda left: not left)
 
 
 def test_a_market_does_not_outlive_an_owner_that_is_killed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.local.api import Api
 from tests.local.api import until
 from tests.local.program import WITHOUT_NAMESPACES
 from tests.local.program import announced
+from tests.local.program import namespaces_can_be_forbidden
 from tests.local.program import served
 
 FLEET = """
@@ -32,11 +32,8 @@ SWITCH = f"(until [ -e ~/now ]; do sleep 0.05; done; {CURL}) &\n(sleep 0.3; touc
 def market_of(folder: Path, *, isolated: bool) -> Iterator[LocalMarket]:
     fleet = folder / "fleet.yaml"
     fleet.write_text(FLEET)
-    if not isolated:
-        attempt = "unshare --net true 2>/dev/null || echo refused"
-        tried = subprocess.run([*WITHOUT_NAMESPACES, "sh", "-c", attempt], capture_output=True, check=False)
-        if tried.stdout != b"refused\n":
-            pytest.skip("namespaces cannot be forbidden to a process here")
+    if not (isolated or namespaces_can_be_forbidden()):
+        pytest.skip("namespaces cannot be forbidden to a process here")
     with served("--fleet", str(fleet), within=() if isolated else WITHOUT_NAMESPACES) as process:
         yield announced(process)
         process.terminate()
