@@ -59,7 +59,7 @@ note cores nproc
 note memory grep MemTotal: /proc/meminfo
 note limits limits
 note uptime cat /proc/uptime
-note kernel sh -c 'dmesg | grep -E "NVRM: (Xid|.*fallen off)" | tail -n 5'
+note kernel sh -c 'dmesg | grep -E "NVRM: (Xid|.*fallen off)" | tail -n 20'
 wait
 cat "$notes"/*
 echo "@@ end 0"
