@@ -2,6 +2,9 @@
 
 Every option ``--vast-x-y`` is also the ini key ``vast_x_y`` and the environment variable ``VAST_X_Y``. Secrets
 (``VAST_API_KEY``, ``VAST_SSH_KEY_PATH``) come from the environment only.
+
+Every run pays for what is in here, whether it rents or not: plain classes, since named tuples and dataclasses are made
+by compiling code, and nothing imported but the parsers.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import NamedTuple
 
 from pytest_vastgpu.values import Keep
 from pytest_vastgpu.values import count
@@ -28,43 +30,33 @@ DEFAULT_URL = "https://console.vast.ai"
 """Where Vast.ai's API lives, unless ``VAST_URL`` (the vendor's own variable) says otherwise."""
 
 
-class Option(NamedTuple):
-    """One row of the options table."""
+class Option:
+    """One row of the options table.
 
-    name: str
-    """As in ``--vast-<name>``."""
-    default: str
-    """What an absent option means, as it would be typed."""
-    metavar: str
-    help: str
-    parse: Callable[[str], Any]
-    """Turns the typed text into a value; raises ValueError with what was expected."""
+    :param name: As in ``--vast-<name>``.
+    :param default: What an absent option means, as it would be typed.
+    :param parse: Turns the typed text into a value; raises ValueError with what was expected.
+    """
 
-    @property
-    def flag(self) -> str:
+    def __init__(self, name: str, default: str, metavar: str, help: str, parse: Callable[[str], Any]) -> None:  # noqa: A002 - argparse's word
+        self.name = name
+        self.default = default
+        self.metavar = metavar
+        self.help = help
+        self.parse = parse
+        self.flag = f"--vast-{name}"
         """The command line option."""
-        return f"--vast-{self.name}"
-
-    @property
-    def ini(self) -> str:
+        self.ini = f"vast_{name}".replace("-", "_")
         """The ini key."""
-        return f"vast_{self.name}".replace("-", "_")
-
-    @property
-    def variable(self) -> str:
+        self.variable = self.ini.upper()
         """The environment variable."""
-        return self.ini.upper()
 
 
-class Value(NamedTuple):
-    """A value and where it came from: ``command line``, ``VAST_…``, ``ini`` or ``default``."""
+class Settings:
+    """What a run was told to do. Made once, before anything is rented, never changed; the same in every worker."""
 
-    value: Any
-    source: str
-
-
-class Settings(NamedTuple):
-    """What a run was told to do. Made once, before anything is rented; the same in every worker."""
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
 
     strictness: str
     """``strict``, ``balanced`` or ``aggressive``."""
@@ -237,60 +229,65 @@ def resolve(
     :param environ: The environment; an empty variable counts as not set.
     :raises pytest_vastgpu.errors.ConfigurationError: one line that names the source, the value and what is expected.
     """
-    values = {option.name: _value(option, given, ini, environ) for option in OPTIONS}
-    backend, reason, url = _backend(values["backend"], environ)
+    values = {}
+    sources = {}
+    for option in OPTIONS:
+        values[option.name], sources[option.name] = _value(option, given, ini, environ)
+    backend, reason, url = _backend(values["backend"], sources["backend"], environ)
     return Settings(
-        strictness=values["strictness"].value,
+        strictness=values["strictness"],
         backend=backend,
         backend_reason=reason,
-        max_price=values["max-price"].value,
-        budget=values["budget"].value,
-        attempts=values["attempts"].value,
-        boot_timeout=values["boot-timeout"].value,
-        max_lifetime=values["max-lifetime"].value,
-        lease=values["lease"].value,
-        keep=values["keep"].value,
-        max_instances=values["max-instances"].value,
-        on_infra_failure=values["on-infra-failure"].value,
-        host_cache=values["host-cache"].value,
-        exclude_countries=values["exclude-countries"].value,
-        expose=values["expose"].value,
+        max_price=values["max-price"],
+        budget=values["budget"],
+        attempts=values["attempts"],
+        boot_timeout=values["boot-timeout"],
+        max_lifetime=values["max-lifetime"],
+        lease=values["lease"],
+        keep=values["keep"],
+        max_instances=values["max-instances"],
+        on_infra_failure=values["on-infra-failure"],
+        host_cache=values["host-cache"],
+        exclude_countries=values["exclude-countries"],
+        expose=values["expose"],
         url=url,
-        sources={name: value.source for name, value in values.items()},
+        sources=sources,
     )
 
 
 def _value(
     option: Option, given: Callable[[str], str | None], ini: Callable[[str], str | None], environ: Mapping[str, str]
-) -> Value:
-    sources = (
-        (given(option.ini), "command line", option.flag),
-        (environ.get(option.variable) or None, option.variable, option.variable),
-        (ini(option.ini), "ini", option.ini),
-        (option.default, "default", option.flag),
-    )
-    text, source, name = next(row for row in sources if row[0] is not None)
+) -> tuple[Any, str]:
+    """The value, and where it came from: ``command line``, ``VAST_…``, ``ini`` or ``default``."""
+    if (text := given(option.ini)) is not None:
+        source, name = "command line", option.flag
+    elif text := environ.get(option.variable):
+        source = name = option.variable
+    elif (text := ini(option.ini)) is not None:
+        source, name = "ini", option.ini
+    else:
+        text, source, name = option.default, "default", option.flag
     try:
-        return Value(option.parse(str(text).strip()), source)
+        return option.parse(str(text).strip()), source
     except ValueError as wrong:
         from pytest_vastgpu.errors import ConfigurationError
 
         raise ConfigurationError(f"{name}: {text!r} is not {wrong}") from None
 
 
-def _backend(asked: Value, environ: Mapping[str, str]) -> tuple[str, str, str]:
+def _backend(asked: str, source: str, environ: Mapping[str, str]) -> tuple[str, str, str]:
     """(backend, why in words, base URL)."""
     key = bool(environ.get("VAST_API_KEY"))
     url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
     place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
-    if asked.value == "vast" and not key:
+    if asked == "vast" and not key:
         from pytest_vastgpu.errors import ConfigurationError
 
         raise ConfigurationError(
-            f"{asked.source} asks for backend vast, but VAST_API_KEY is not set: set it to your Vast.ai API key, "
+            f"{source} asks for backend vast, but VAST_API_KEY is not set: set it to your Vast.ai API key, "
             "or use --vast-backend=local to rent this machine from the local market"
         )
-    if asked.value == "vast" or (asked.value == "auto" and key):
-        return "vast", f"renting from {place}" + ("" if asked.value == "vast" else ", since VAST_API_KEY is set"), url
-    why = "" if asked.value == "local" else ", since VAST_API_KEY is not set"
+    if asked == "vast" or (asked == "auto" and key):
+        return "vast", f"renting from {place}" + ("" if asked == "vast" else ", since VAST_API_KEY is set"), url
+    why = "" if asked == "local" else ", since VAST_API_KEY is not set"
     return "local", f"renting this machine from the local market (play money){why}", ""

@@ -71,11 +71,13 @@ _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def keep(text: str) -> Keep:
     """``no``, ``failed`` or ``always``; the latter two may say for how long: ``failed:90s``, ``always:2h``."""
-    form = re.fullmatch(r"(no)|(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
+    if text == "no":  # the default, which is not worth a regular expression
+        return Keep(text, KEEP_S)
+    form = re.fullmatch(r"(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
     if form is None:
         raise ValueError("no, failed or always, the latter two with a duration if need be, such as failed:30m")
-    no, when, amount, unit = form.groups()
-    return Keep(when or no, float(amount) * _UNITS_S[unit] if amount else KEEP_S)
+    when, amount, unit = form.groups()
+    return Keep(when, float(amount) * _UNITS_S[unit] if amount else KEEP_S)
 
 
 def countries(text: str) -> frozenset[str]:
