@@ -97,9 +97,9 @@ class Guard:
         process = self._process
         if process is None or process.stdout is None or process.stdout.closed:
             return
-        said = b""
-        if select.select([process.stdout], [], [], START_WITHIN_S)[0]:
-            said = process.stdout.readline()
+        poll = select.poll()  # select() knows no descriptor beyond 1023
+        poll.register(process.stdout, select.POLLIN)
+        said = process.stdout.readline() if poll.poll(START_WITHIN_S * 1000) else b""
         process.stdout.close()
         if said != READY:
             process.kill()
