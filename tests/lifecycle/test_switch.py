@@ -155,7 +155,7 @@ def killed(box: Box) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(box.pid, signal.SIGKILL)
+        os.killpg(box.pid, signal.SIGKILL)
 
 
 def script(market: Market, *, lease_s: float = 5, boot_timeout_s: float = 60, lifetime_s: float = 3600) -> str:
@@ -252,7 +252,7 @@ def test_where_it_cannot_be_armed_it_says_why(
     box.run(script(market))
     assert box.settled() == Switch(False, True, why)
     if clients and key:
-        os.kill(box.pid, signal.SIGKILL)
+        os.killpg(box.pid, signal.SIGKILL)
         gone = Switch(False, True, "its process is gone")
         assert until(lambda: box.beat(60).switch, lambda seen: seen.text != why) == gone
 
