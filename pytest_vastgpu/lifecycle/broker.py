@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
-from dataclasses import replace
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.access import Access
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.lifecycle.costs import Account
@@ -36,15 +37,12 @@ from pytest_vastgpu.lifecycle.slots import Phase
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import ProbeFailure
-from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.reporting.text import workload_line
-from pytest_vastgpu.ssh.login import ConnectFailed
 
 CLOSE_WITHIN_S = 240.0
 """How long the end of a run waits for everything to be destroyed and seen to be gone."""
@@ -54,7 +52,7 @@ _PULSE_S = 0.05
 """How often a waiting main thread shows progress."""
 
 
-class Broker:
+class Broker(Access):
     """Rents, shares, and gives everything back. Implements :class:`Desk`.
 
     :param record_lost: Told of each instance that went away while it was in use.
@@ -72,7 +70,7 @@ class Broker:
         tell: Callable[[str], None],
         idle: Callable[[], None],
     ) -> None:
-        self.holdings = Holdings(settings.max_lifetime, self._lifetime_over)
+        super().__init__(Holdings(settings.max_lifetime, self._lifetime_over))
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
         self._max_lifetime_s = settings.max_lifetime
@@ -114,7 +112,7 @@ class Broker:
                     self._told.pop(workload, None)
                 self._act()
             self._idle()
-        return self._lease(self.holdings[label])
+        return self.lease(label)
 
     def done(self, test: str, caller: Caller = HERE) -> None:
         """See :meth:`Desk.done`."""
@@ -127,31 +125,9 @@ class Broker:
         with self._changed:
             self._retire(label)
 
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
-        """See :meth:`Desk.run`."""
-        rental = self.holdings[label]
-        if rental.link is None or rental.state is not State.READY:
-            return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
-        try:
-            return rental.link.run(command, timeout_s)
-        except ConnectFailed as failed:
-            return _no_answer(str(failed))
-
-    def logs(self, label: str) -> str:
-        """See :meth:`Desk.logs`."""
-        return self.holdings[label].read_log()
-
-    def cost(self, label: str) -> float:
-        """See :meth:`Desk.cost`."""
-        return self.holdings[label].cost_usd
-
     def spent(self, test: str) -> float:
         """See :meth:`Desk.spent`."""
         return float(spent(test, self.holdings.bills(), self.uses))
-
-    def failed(self, label: str) -> None:
-        """See :meth:`Desk.failed`."""
-        self.holdings[label].went_wrong = True
 
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Desk.lost`."""
@@ -307,6 +283,7 @@ class Broker:
             pass
         except BaseException as failed:  # noqa: BLE001 - handed to the tests that wait for it, never swallowed
             error = failed
+        scarce = error is not None and self._scarce(slot.workload, error)
         with self._changed:
             if rental is not None:
                 self._roster.arrived(slot, rental.label)
@@ -315,7 +292,7 @@ class Broker:
             elif error is None or slot.phase is Phase.ENDING:
                 self._roster.gone(slot)
             else:
-                self._roster.failed(slot, error, self._scarce(slot.workload, error))
+                self._roster.failed(slot, error, scarce)
             self._act()
             self._changed.notify_all()
 
@@ -323,8 +300,12 @@ class Broker:
         """Whether it is for want of what our other instances hold: money, or the only machines that would do."""
         if isinstance(error, BudgetSpent):
             return True
-        taken = isinstance(error, NoOffers) or (isinstance(error, ProvisioningFailed) and not error.attempts)
-        return taken and any(self._fits(workload, rental.offer) for rental in self.holdings.alive())
+        if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
+            return False
+        try:
+            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self.holdings.alive())
+        except VastGpuError:  # reputation cannot be read now: the first error is the one to tell
+            return False
 
     def _give_back(self, slot: Slot) -> None:
         self.holdings.give_back(self.holdings[slot.label])
@@ -344,11 +325,6 @@ class Broker:
         room = ", and for another instance to be given back before" if ask.lacks_room else ""
         self._tell(f"{who} for {workload_line(ask.workload)}{room}")
 
-    def _lease(self, rental: Rental) -> Lease:
-        seconds = rental.attempt().seconds
-        offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
-        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
-
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:
             while thread.is_alive() and time.monotonic() < ends:
@@ -359,7 +335,3 @@ class Broker:
         thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-
-
-def _no_answer(text: str) -> ProbeResult:
-    return ProbeResult("run", ProbeFailure.TRANSPORT, None, "", text, 0.0)
