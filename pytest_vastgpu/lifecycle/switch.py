@@ -42,7 +42,8 @@ mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600
 
 # The market gives the container's key to its first process; what a start script does not inherit is read from there.
 # Of two switches the newer one stays: a start script may be run twice. The program that gets an answer is the one to
-# use: a curl without certificates gets none. After a destroy that did not work it waits for longer than the minimum
+# use: a curl without certificates gets none. An image may set HOME to something else than where root's SSH sessions
+# start, and the owner then writes there. After a destroy that did not work it waits for longer than the minimum
 # interval that Vast publishes for it (3 s).
 _SWITCH = r"""
 unset VASTGPU_SWITCH
@@ -92,6 +93,7 @@ say "starting 0"
 while :; do
  [ $S != 0 ] || try
  [ $C != none ] || exit
+ [ "$D" = "$R" ] || [ ! -f "$R/lease" ] || { D=$R; say "$C $S"; }
  get lease && L=$V
  get end && E=$V
  N=$(date +%s)
@@ -117,6 +119,7 @@ def onstart(url: str, *, lease_s: float, boot_timeout_s: float, lifetime_s: floa
     values = (
         f"A={shlex.quote(url.rstrip('/') + '/api/v0/instances/')}",
         f"D=${{HOME:-/root}}/{HOME}",
+        f"R=/root/{HOME}",
         f"FIRST={math.ceil(boot_timeout_s + lease_s)}",
         f"LIFE={math.ceil(lifetime_s)}",
         f"TICK={max(1, min(LONGEST_TICK_S, int(lease_s / 10)))}",

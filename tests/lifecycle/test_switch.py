@@ -203,6 +203,18 @@ def test_it_ends_an_instance_that_nobody_ever_reached_and_needs_neither_a_disk_n
             os.killpg(container.pid, signal.SIGKILL)
 
 
+def test_an_image_with_another_home_than_ssh_sessions_have(tmp_path: Path, market: Market) -> None:
+    box = Box(tmp_path, "dash", ["curl"])
+    box.environment["HOME"] = str(tmp_path / "home of the image")
+    box.run(script(market).replace(f"R=/root/{HOME}", f"R={box.home / HOME}"))
+    box.environment["HOME"] = str(box.home)
+    assert box.settled() == Switch(True, True, "curl")
+    with killed(box):
+        box.beat(0)
+        assert market.asked() == GET
+        assert market.asked() == DELETE
+
+
 def test_a_restart_arms_it_again_and_prolongs_nothing(tmp_path: Path, market: Market) -> None:
     box = Box(tmp_path, "dash", ["curl"])
     box.run(script(market))
