@@ -15,7 +15,7 @@ from pytest_vastgpu.lifecycle.ledger import Record
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.local.embed import LocalMarket
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 """Nothing here takes so long, unless it never comes."""
 
 
