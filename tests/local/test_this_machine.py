@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.local.machine import this_machine
+from pytest_vastgpu.local.offers import machine_row
 from tests.local.api import Api
 
 RECORDED = """\
@@ -91,10 +93,21 @@ def test_its_gpus_are_what_nvidia_smi_says(
 ) -> None:
     tool.install(tmp_path / "bin")
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
+    row = machine_row(this_machine(tmp_path))
+    assert {name: row[name] for name in expected} == expected
+    assert (row["machine_id"], row["simulated"], row["verified"]) == (1, False, True)
+
+
+def test_a_market_offers_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Tool(RECORDED_610, "NVIDIA B200, 183359, 610.43.02, 10.0\n" * 2).install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
     with LocalMarket(rate_limits=False) as market, Api(market) as api:
-        [offer] = api.offers()
-    assert {name: offer[name] for name in expected} == expected
-    assert (offer["machine_id"], offer["simulated"], offer["verified"]) == (1, False, True)
+        query = {"gpu_name": {"eq": "B200"}, "num_gpus": {"eq": "2"}, "cuda_max_good": {"gte": "13.0"}}
+        [offer] = api.offers(**query, driver_version={"gte": 610000000})
+        assert (offer["machine_id"], offer["simulated"]) == (1, False)
+        # An instance sees the devices as they are: with the machine's own tool.
+        instance_id = api.rent(1, onstart=f"{tmp_path}/bin/nvidia-smi")
+        assert "CUDA UMD Version: 13.3" in api.log(instance_id, bool, tail="50")
 
 
 def test_cores_memory_and_disk_are_its_own() -> None:
