@@ -59,6 +59,7 @@ class Owner:
         config.pluginmanager.register(progress, "vastgpu-progress")
         config.add_cleanup(progress.close)
         self._told: list[str] = []
+        self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
         config.add_cleanup(end_like_ctrl_c())
         try:
             self.run = Run.open(settings, os.environ, Hooks(config), progress.tell, progress.pump)
@@ -85,6 +86,13 @@ class Owner:
         """A test is over, here or in a worker."""
         self.broker.finished(nodeid)
         self._progress.pump()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """After so many failures xdist ends the run, but first waits for its workers: they shall not wait in turn."""
+        if report.failed and self._failures_left:
+            self._failures_left -= 1
+            if not self._failures_left:
+                self.broker.call_off()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:

@@ -200,14 +200,19 @@ class Broker(Access):
         """What each instance of the run has cost by now, and which tests share in that."""
         return accounts(self.attempts(), self.holdings.bills(), self.uses)
 
-    def close(self) -> None:
-        """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""
+    def call_off(self) -> None:
+        """Nobody gets an instance any more; what is on its way is given back."""
         with self._changed:
             self._closed = True
             for slot in self._roster.slots.values():
                 slot.patience.cancel()
-            threads = list(self._threads)
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""
+        self.call_off()
+        with self._changed:
+            threads = list(self._threads)
         self.holdings.close()
         ends = time.monotonic() + CLOSE_WITHIN_S
         self._join(threads, ends)

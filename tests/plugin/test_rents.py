@@ -214,11 +214,11 @@ def test_3(vast_instance):
     assert rents(market) == {"one": 1, "two": 1}
 
 
-@pytest.mark.parametrize("arguments", [["-x"], slow(["-n2", "--maxfail=1"])])
-def test_what_nobody_asks_for_any_more_is_called_off(
-    pytester: pytest.Pytester, rent_from: RentFrom, arguments: list[str]
-) -> None:
-    market = rent_from({"machines": [{"count": 6, "stages": {"loading_s": 300}}]})
+AGES = {"machines": [{"count": 6, "stages": {"loading_s": 300}}]}
+
+
+def test_what_nobody_asks_for_any_more_is_called_off(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    market = rent_from(AGES)
     pytester.makepyfile(
         SUITE
         + """
@@ -227,14 +227,32 @@ def test_1_plain():
         time.sleep(0.05)
     assert False
 
-def test_2_plain(): time.sleep(1)
-
-def test_3(vast_instance): pass
+def test_2(vast_instance): pass
 """
     )
-    pytester.runpytest_subprocess("-p", "no:randomly", *arguments).assert_outcomes(
-        failed=1, passed=1 if "-n2" in arguments else 0
+    pytester.runpytest_subprocess("-p", "no:randomly", "-x").assert_outcomes(failed=1)
+    assert rents(market) == {"one": 1}
+
+
+@pytest.mark.slow
+def test_when_the_run_is_over_nobody_waits_for_what_is_on_its_way(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(AGES)
+    pytester.makepyfile(
+        SUITE
+        + """
+def test_1(vast_instance): pass
+
+def test_2_plain():
+    while not market()["alive"]:
+        time.sleep(0.05)
+    assert False
+"""
     )
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "-n2", "--maxfail=1")
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*the run is ending*"])
     assert rents(market) == {"one": 1}
 
 
