@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.options import add_options
 from pytest_vastgpu.options import resolve
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from pytest_vastgpu.collected import Collected
     from pytest_vastgpu.lifecycle.instance import Desk
     from pytest_vastgpu.lifecycle.instance import VastInstance
@@ -51,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     try:
         settings = resolve(config.getoption, config.getini, os.environ)
-    except ConfigurationError as error:
+    except _errors().ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_settings] = settings
     if config.pluginmanager.has_plugin("xdist") and not hasattr(config, "workerinput"):
@@ -63,6 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """What was asked for, and who asked."""
     return config.stash[_settings].header()
+
+
+def _errors() -> ModuleType:
+    """The exceptions of this package, which are loaded when the first one is on its way."""
+    from pytest_vastgpu import errors
+
+    return errors
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -97,7 +103,7 @@ class _Done:
 
     @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        with suppress(VastGpuError):  # the owner is gone, and everything with it
+        with suppress(_errors().VastGpuError):  # the owner is gone, and everything with it
             self._desk.done(nodeid)
 
 
@@ -159,6 +165,8 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> Callable[[Workload]
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
+    from pytest_vastgpu.errors import ProvisioningFailed
+    from pytest_vastgpu.errors import VastGpuError
     from pytest_vastgpu.lifecycle.afterwards import machines_failed
     from pytest_vastgpu.lifecycle.clock import Cancelled
     from pytest_vastgpu.lifecycle.instance import VastInstance
