@@ -40,6 +40,7 @@ async def current_user(exchange: Exchange) -> object:
         "ssh_key": "",
         "sid": "",
         "key_id": 1,
+        "api_key": "",  # older clients take it out before they show the rest
         "has_billing": True,
         "can_pay": True,
         "total_spend": -market.spent_usd,
