@@ -151,12 +151,12 @@ class Roster:
         """
         ends = [self._end(place) for place in self._useless()]
         starts: list[Slot] = []
-        lacking: dict[Workload | Ask, str] = {}
+        lacking: set[Workload | Ask] = set()
         for ask in self.asks:
             key = ask if ask.exclusive else ask.workload
             ask.lacks_room = not self._under_way(ask) and (self._full or key in self._refused())
             if ask.lacks_room:
-                lacking[key] = ask.process
+                lacking.add(key)
             elif not self._under_way(ask):
                 starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
         if lacking:

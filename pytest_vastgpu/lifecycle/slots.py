@@ -111,17 +111,22 @@ def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence
 def to_make_room(places: Sequence[Place], pending: Mapping[Workload, int], all_wait: bool) -> Place | None:
     """The instance to give back so that another workload can be rented: unused, and its workload the least needed.
 
+    One of several with the same workload goes first and at once, since whoever is on the way to it can have another.
+
     :param all_wait: Whether every process waits for room, so that nobody can be on the way to an unused instance.
     """
+    shared = [place for place in places if place.phase is not Phase.ENDING and not place.exclusive]
+    alive = Counter(place.workload for place in shared)
     unused = [
         place
-        for place in places
-        if place.phase is not Phase.ENDING
-        and not place.exclusive
-        and not place.users
-        and (all_wait or place.unused_s >= LINGER_S)
+        for place in shared
+        if not place.users and (all_wait or alive[place.workload] > 1 or place.unused_s >= LINGER_S)
     ]
-    return min(unused, key=lambda place: (pending.get(place.workload, 0), place.number), default=None)
+    return min(
+        unused,
+        key=lambda place: (alive[place.workload] == 1, pending.get(place.workload, 0), place.number),
+        default=None,
+    )
 
 
 def hopeless(places: Sequence[Place], waiting: Collection[str]) -> bool:

@@ -113,6 +113,9 @@ OLD = LINGER_S
         ([Place(1, A, COMING, unused_s=OLD)], False, 1),
         ([Place(1, A, unused_s=OLD), Place(2, B, unused_s=OLD)], False, 2),
         ([Place(1, A, unused_s=OLD), Place(2, B, unused_s=OLD / 2)], False, 1),
+        ([Place(1, A), Place(2, A, users=("x",))], False, 1),
+        ([Place(1, A), Place(2, A, exclusive=True), Place(3, A, ENDING)], False, None),
+        ([Place(1, B, unused_s=OLD), Place(2, A), Place(3, A, users=("x",))], False, 2),
     ],
 )
 def test_the_least_needed_makes_room(places: list[Place], all_wait: bool, number: int | None) -> None:
