@@ -442,7 +442,7 @@ def test_a_recorded_run_cut_off_at_any_byte_hides_nothing(
 
     monkeypatch.setattr(recovering, "_PAUSES_S", (0.05,))
     with open_client(market.url, market.api_key) as client:
-        for end in (0, intended - 1, intended, told - 1, told, gone - 1, gone):
+        for end in (0, intended, told - 1, gone):
             offer = client.search({"rentable": {"eq": True}, "rented": {"eq": False}})[0]
             again = client.create(offer.id, CreateRequest("image", 10, entry.label))
             ledger.write_bytes(whole[:end].replace(str(entry.instance_id).encode(), str(again).encode()))
