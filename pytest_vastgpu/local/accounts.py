@@ -52,6 +52,7 @@ def as_text(status: dict[str, Any]) -> str:
     alive, ended = status["alive"], status["ended"]
     lines = [
         f"local market {status['url']}, up for {status['now'] - status['started_at']:.0f} s",
+        *([status["not_isolated"]] if status["not_isolated"] else []),
         f"spent {status['spent_usd']:.6f} USD, {status['credit_usd']:.2f} USD left",
         "",
         f"{len(alive)} alive",

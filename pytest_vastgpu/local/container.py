@@ -19,6 +19,8 @@ from pytest_vastgpu.local import disk
 from pytest_vastgpu.local import tools
 from pytest_vastgpu.local.egress import Egress
 from pytest_vastgpu.local.egress import ways_out
+from pytest_vastgpu.local.flags import FIRST_IDENTITY_PORT
+from pytest_vastgpu.local.flags import Port
 from pytest_vastgpu.local.isolation import Isolation
 from pytest_vastgpu.local.nursery import nursery
 from pytest_vastgpu.local.ports import ADDRESS
@@ -78,6 +80,7 @@ class Container:
             handed_over.enter_context(theirs)
             container = cls(spec, isolation, await asyncio.open_connection(sock=ours))
             try:
+                container._claim_ports()
                 disk.prepare(spec)
                 orders, sockets = container._arrange(handed_over)
                 parent.fork([theirs, *sockets])
@@ -89,6 +92,23 @@ class Container:
                     raise LocalMarketError(f"instance {spec.instance_id} cannot start: {error}") from error
                 raise
         return container
+
+    def _claim_ports(self) -> None:
+        """Where nothing keeps instances apart, a published port leads to whoever listens on it: to one instance only.
+
+        :raises LocalMarketError: Another one has it.
+        """
+        if self.isolation.isolated:
+            return
+        for number, protocol in self.spec.ports:
+            if number >= FIRST_IDENTITY_PORT:
+                continue
+            holder = _holders.setdefault((number, protocol), self)
+            if holder is not self:
+                raise LocalMarketError(
+                    f"port {number}/{protocol} is already allocated to instance {holder.spec.instance_id}: "
+                    f"{self.isolation.reason}"
+                )
 
     def _arrange(self, handed_over: contextlib.ExitStack) -> tuple[Orders, list[socket.socket]]:
         """Opens the instance's ports; what the guest is told, and the sockets that it gets with it."""
@@ -190,6 +210,8 @@ class Container:
         self._ended.set()
 
     def _release(self) -> None:
+        for port in [port for port, holder in _holders.items() if holder is self]:
+            del _holders[port]
         self._held.close()
         self._writer.close()
         if self._egress is not None:
@@ -240,6 +262,10 @@ class Container:
     def disk_usage_gb(self) -> float:
         """What its disk holds, in GB of 10⁹ bytes."""
         return disk.usage_gb(self.spec.directory)
+
+
+_holders: dict[Port, Container] = {}
+"""Who has which container port, where instances share this machine's."""
 
 
 def _user() -> str:

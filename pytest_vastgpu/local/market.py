@@ -74,6 +74,8 @@ class Market:
     results: dict[str, tuple[float, str]] = field(default_factory=dict)
     """Texts to be fetched without a key, and from when on (on a clock that only goes forward)."""
     started_at: float = field(default_factory=time.time)
+    not_isolated: str = ""
+    """Why instances are not kept apart on this system; empty where they are, and until that is known."""
 
     def __post_init__(self) -> None:
         self.quota = SearchQuota(self.fleet.rules.search_rows_per_day)

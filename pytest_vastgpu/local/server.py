@@ -127,7 +127,10 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
 async def _watch(market: Market) -> None:
     """Have ready what the first instance would have to wait for, then look after the account."""
     with suppress(LocalMarketError):  # the first instance will say it
-        await nursery()
+        market.not_isolated = (await nursery()).isolation().reason
+        if market.not_isolated:
+            sys.stderr.write(f"vastgpu: {market.not_isolated}\n")
+            sys.stderr.flush()
     while True:
         await asyncio.sleep(_CREDIT_CHECK_S)
         await market.stop_what_cannot_be_paid()

@@ -17,6 +17,7 @@ def status(market: Market) -> dict[str, Any]:
         "url": market.site.url,
         "started_at": market.started_at,
         "now": now,
+        "not_isolated": market.not_isolated,
         "credit_usd": market.credit_usd,
         "spent_usd": market.spent_usd,
         "alive": [_account(instance, now) for instance in market.instances.values()],

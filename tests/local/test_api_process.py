@@ -14,6 +14,7 @@ import pytest
 
 from pytest_vastgpu.cli import main
 from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.accounts import as_text
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.faults import catalogue
 from tests.local.api import Api
@@ -80,6 +81,27 @@ def test_instances_do_not_outlive_a_market_that_is_killed(tmp_path: Path, isolat
         until(lambda: len(processes_with(mark)), lambda number: number >= 3)
         os.kill(market.pid, signal.SIGKILL)
         until(lambda: processes_with(mark), lambda left: not left)
+
+
+def test_a_market_without_namespaces_says_so(tmp_path: Path) -> None:
+    if not namespaces_can_be_forbidden():
+        pytest.skip("namespaces cannot be forbidden to a process here")
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("market: {rate_limits: false}\n")
+    with served("--fleet", str(fleet), within=WITHOUT_NAMESPACES) as process:
+        market = announced(process)
+        with Api(market) as api:
+            env = {"-p 18000:18000": "1"}
+            api.becomes(api.rent(1, env=env), actual_status="running")
+            second = api.rent(1, env=env)
+            row = until(lambda: api.show(second), lambda row: row is not None and row["actual_status"] == "created")
+            assert row is not None
+            assert "port 18000/tcp is already allocated to instance" in row["status_msg"]
+        status = market.status()
+        assert "namespaces" in status["not_isolated"]
+        assert status["not_isolated"] in as_text(status)
+        process.terminate()
+        assert process.communicate(timeout=30)[1] == f"vastgpu: {status['not_isolated']}\n"
 
 
 def test_a_market_does_not_outlive_an_owner_that_is_killed() -> None:

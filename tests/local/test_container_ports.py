@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.isolation import Isolation
 from pytest_vastgpu.local.nursery import Nursery
 from tests.local.containers import SERVE
@@ -79,6 +80,17 @@ def test_an_identity_port_has_one_number_inside_and_outside(
         assert get(numbers["tcp"][1]).endswith(b"identical\n")
         with caller(numbers["udp"][1]) as client:
             assert answer(client, b"same") == b"SAME"
+
+
+def test_where_nothing_keeps_instances_apart_each_port_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Nursery, "isolation", lambda _: Isolation("none", "no namespaces here"))
+    with Yard(tmp_path) as yard:
+        first = yard.start_one(1, ports=((8000, "tcp"), (70000, "tcp")))
+        yard.start_one(2, ports=((8000, "udp"), (8001, "tcp"), (70000, "tcp")))
+        with pytest.raises(LocalMarketError, match=r"8000/tcp is already allocated to instance 1: no namespaces here"):
+            yard.start_one(3, ports=((8000, "tcp"),))
+        yard.run(first.stop())
+        assert yard.start_one(3, ports=((8000, "tcp"),)).direct_ports
 
 
 def test_the_host_name_is_the_instances_own(tmp_path: Path) -> None:
