@@ -46,13 +46,13 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="the smallest form: shows that they work, no more")
     arguments = parser.parse_args()
+    machine = report.machine()
     with tempfile.TemporaryDirectory() as scratch:
         found = {}
         for name in arguments.only:
             sys.stderr.write(f"{name} …\n")
             found[name] = run(name, arguments.quick, Path(scratch))
-    machine = report.machine()
-    sys.stdout.write("{cpu}, {cores} cores, Python {python}, {date}\n\n".format(**machine))
+    sys.stdout.write("{cpu}, {cores} cores, Python {python}, {date}, load {load} before\n\n".format(**machine))
     sys.stdout.write(report.table(row for each in found.values() for row in report.from_json(each["rows"])))
     for name, each in found.items():
         if why := each["failed"] or each["skipped"]:

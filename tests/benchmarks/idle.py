@@ -1,6 +1,6 @@
 """What the plugin costs a run that rents nothing: instructions of pytest with it, beside those with ``-p no:vastgpu``.
 
-``python tests/benchmarks/idle.py`` runs a small suite of trivial tests under valgrind's callgrind, plain and with
+``python -m tests.benchmarks.idle`` runs a small suite of trivial tests under valgrind's callgrind, plain and with
 xdist's ``-n 0``, and counts. Instructions do not depend on what else the machine does; hashes are seeded, and byte code
 is compiled beforehand. The package is laid out as installers do it, since pytest looks into each file of an installed
 plugin. Other plugins that happen to be installed are kept out.
@@ -8,8 +8,6 @@ plugin. Other plugins that happen to be installed are kept out.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import shutil
@@ -20,11 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest_vastgpu
+from tests.benchmarks import report
 
 ENTRY_POINT = "[pytest11]\nvastgpu = pytest_vastgpu.plugin\n"
-GOAL = 1.01
-WITHOUT = "-p no:vastgpu"
-RUNS = {"plain": (), "-n 0": ("-n", "0")}
+GOAL_RATIO = 1.01
+WITHOUT = ("-p", "no:vastgpu")
+RUNS = ((), ("-n", "0"))
 OTHERS = ("hypothesispytest", "randomly", "xdist", "anyio", "asyncio", "cov", "timeout")
 """Plugins that a development environment may have."""
 
@@ -66,48 +65,41 @@ def instructions(directory: Path, arguments: Sequence[str]) -> int:
     for each in (run, counted):
         done = subprocess.run(each, env=environment(directory), cwd=suite, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{' '.join(each)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+            raise report.Failed(f"{' '.join(each)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     found = re.search(r"Collected\s*:\s*(\d+)", done.stderr)
     if found is None:
-        raise SystemExit(f"valgrind does not say what it counted:\n{done.stderr}")
+        raise report.Failed(f"valgrind does not say what it counted:\n{done.stderr}")
     return int(found[1])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--tests", type=int, default=50)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    arguments = parser.parse_args()
-    answers = {}
+def rows(quick: bool) -> list[report.Row]:
+    if shutil.which("valgrind") is None:
+        raise report.Skipped("valgrind is not installed, which counts instructions (Debian: apt-get install valgrind)")
+    number = 5 if quick else 50
+    found = []
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         suite = directory / "suite"
         suite.mkdir()
         install(directory / "site")
         suite.joinpath("pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        tests = "".join(f"def test_{number}():\n    assert {number} >= 0\n\n" for number in range(arguments.tests))
+        tests = "".join(f"def test_{number}():\n    assert {number} >= 0\n\n" for number in range(number))
         suite.joinpath("test_trivial.py").write_text(tests, encoding="utf-8")
-        for name, options in RUNS.items():
-            without = instructions(directory, [*options, *WITHOUT.split()])
-            with_it = instructions(directory, options)
-            answers[name] = {
-                "instructions_without": without,
-                "instructions_with": with_it,
-                "ratio": with_it / without,
-                "goal": GOAL,
-            }
-    sys.stdout.write(f"{'':8}{'without, M':>12}{'with, M':>10}{'ratio':>9}\n")
-    for name, each in answers.items():
-        sys.stdout.write(
-            f"{name:8}{each['instructions_without'] / 1e6:12.1f}{each['instructions_with'] / 1e6:10.1f}"
-            f"{each['ratio']:9.4f}\n"
-        )
-    met = all(each["ratio"] <= each["goal"] for each in answers.values())
-    sys.stdout.write(f"goal (at most {GOAL - 1:.0%} more instructions): {'met' if met else 'NOT met'}\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(answers, indent=2), encoding="utf-8")
-    return 0
+        for options in ((),) if quick else RUNS:
+            others = instructions(directory, [*options, *WITHOUT])
+            ours = instructions(directory, options)
+            found.append(
+                report.Row(
+                    f"nothing rented: pytest {' '.join(options)}".rstrip(),
+                    ours / 1e6,
+                    "M instructions",
+                    others=others / 1e6,
+                    beside=" ".join(WITHOUT),
+                    most_ratio=GOAL_RATIO,
+                )
+            )
+    return found
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(report.main(__doc__, rows))

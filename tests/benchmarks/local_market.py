@@ -1,13 +1,12 @@
 """What the local market costs: its start, a search over 10,000 offers, and 64 instances at once.
 
-``python tests/benchmarks/local_market.py`` measures each beside a yardstick of the same run, so that the ratio means
+``python -m tests.benchmarks.local_market`` measures each beside a yardstick of the same run, so that the ratio means
 the same on a slow machine as on a fast one: the market's start beside that of a Python that imports what it imports;
 the search beside making JSON of its own answer; 64 instances beside one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from pytest_vastgpu.local.processes import descendants
 from pytest_vastgpu.local.search import evaluate
 from pytest_vastgpu.local.search import parse_query
 from pytest_vastgpu.local.shelf import Shelf
+from tests.benchmarks import report
 
 IMPORTS = "import asyncio, httpx, starlette.applications, uvicorn, yaml, filelock"
 QUERY = {
@@ -103,34 +103,29 @@ def running(status: dict[str, Any]) -> int:
     return sum(each["actual_status"] == "running" for each in status["alive"])
 
 
-def main() -> int:
-    """Measure, print, and compare with the goals."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--machines", type=int, default=10_000)
-    parser.add_argument("--instances", type=int, default=64)
-    parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    measured = {
-        "start": start(arguments.times),
-        "search": search(arguments.machines, arguments.times * 4),
-        "instances": (up_and_down(arguments.instances), up_and_down(1)),
-    }
-    results = {
-        name: {"seconds": took, "yardstick_seconds": yardstick, "ratio": took / yardstick, "goal": GOALS[name]}
-        for name, (took, yardstick) in measured.items()
-    }
-    if arguments.json:
-        sys.stdout.write(json.dumps(results, indent=2) + "\n")
-    else:
-        sys.stdout.write(f"{'':12}{'ms':>10}{'yardstick':>12}{'ratio':>8}{'goal':>8}\n")
-        for name, each in results.items():
-            sys.stdout.write(
-                f"{name:12}{each['seconds'] * 1000:10.1f}{each['yardstick_seconds'] * 1000:12.1f}"
-                f"{each['ratio']:8.1f}{each['goal']:8.1f}\n"
-            )
-    return 0 if all(each["ratio"] <= each["goal"] for each in results.values()) else 1
+def rows(quick: bool) -> list[report.Row]:
+    machines, instances, times = (100, 2, 1) if quick else (10_000, 64, 5)
+    started, python = start(times)
+    found, dumped = search(machines, times * 4)
+    many, one = up_and_down(instances), up_and_down(1)
+    return [
+        report.Row("local market: start", started, others=python, beside="its imports", most_ratio=GOALS["start"]),
+        report.Row(
+            f"local market: a search over {machines:,} offers",
+            found,
+            others=dumped,
+            beside="its answer's JSON",
+            most_ratio=GOALS["search"],
+        ),
+        report.Row(
+            f"local market: {instances} instances up and down",
+            many,
+            others=one,
+            beside="one",
+            most_ratio=GOALS["instances"],
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report.main(__doc__, rows))

@@ -1,20 +1,17 @@
 """What it costs to filter and rank offers by what is known of their machines, and how that grows.
 
-``python tests/benchmarks/ranking.py`` makes seeded offers of as many machines, a record of each machine and of each
+``python -m tests.benchmarks.ranking`` makes seeded offers of as many machines, a record of each machine and of each
 operator, and does what a run does with an answer of the market: check every condition, rank what is left. The yardstick
 is measured in the same run: sorting the same offers by their price, which nobody can do without.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from pytest_vastgpu.market.need import Need
 from pytest_vastgpu.market.search import admitted
@@ -25,10 +22,12 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
+from tests.benchmarks import report
 
 NOW = 1_800_000_000.0
+GOAL_OFFERS = 10_000
 GOAL_S = 0.05
-"""For 10,000 offers and as many records."""
+"""For so many offers, and as many records."""
 GPUS = (("RTX 3090", 24576, 8.6), ("RTX 4090", 24564, 8.9), ("A100 SXM4", 81920, 8.0), ("GTX 1060", 6144, 6.1))
 PLACES = ("Sweden, SE", "Norway, NO", "Iceland, IS", "China, CN", "Texas, US", "")
 
@@ -104,43 +103,24 @@ def median_s(action: Callable[[], object], times: int) -> float:
     return statistics.median(took)
 
 
-def measure(number: int, times: int) -> dict[str, float]:
+def measure(number: int, times: int) -> report.Row:
     dice = random.Random(number)
     offers = [make_offer(dice, machine) for machine in range(1, number + 1)]
     need = make_need(dice, number)
     took = median_s(lambda: admitted(offers, need), times)
-    yardstick = median_s(lambda: sorted(offers, key=lambda offer: (offer.price_usd_h, offer.id)), times)
-    return {
-        "offers": number,
-        "admitted": len(admitted(offers, need)),
-        "seconds": took,
-        "microseconds_each": took / number * 1e6,
-        "sort_by_price_seconds": yardstick,
-        "ratio": took / yardstick,
-    }
+    return report.Row(
+        f"filter and rank {number:,} offers",
+        took,
+        others=median_s(lambda: sorted(offers, key=lambda offer: (offer.price_usd_h, offer.id)), times),
+        beside="sorting by price",
+        most=GOAL_S if number == GOAL_OFFERS else None,
+        facts={"admitted": len(admitted(offers, need)), "seconds_each": took / number},
+    )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--offers", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--times", type=int, default=15)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    arguments = parser.parse_args()
-    answers = [measure(number, arguments.times) for number in arguments.offers]
-    sys.stdout.write(f"{'offers':>8}{'admitted':>10}{'ms':>9}{'us each':>9}{'sort ms':>9}{'ratio':>7}\n")
-    for each in answers:
-        sys.stdout.write(
-            f"{each['offers']:8.0f}{each['admitted']:10.0f}{each['seconds'] * 1000:9.1f}"
-            f"{each['microseconds_each']:9.2f}{each['sort_by_price_seconds'] * 1000:9.2f}{each['ratio']:7.1f}\n"
-        )
-    for each in answers:
-        if each["offers"] == 10_000:
-            verdict = "met" if each["seconds"] <= GOAL_S else "NOT met"
-            sys.stdout.write(f"goal (10,000 offers in at most {GOAL_S * 1000:.0f} ms): {verdict}\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(answers, indent=2), encoding="utf-8")
-    return 0
+def rows(quick: bool) -> list[report.Row]:
+    return [measure(number, 1 if quick else 15) for number in ((1_000,) if quick else (1_000, GOAL_OFFERS, 100_000))]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(report.main(__doc__, rows))

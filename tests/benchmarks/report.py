@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 
 HEAD = ("what", "ours", "others", "ratio", "goal")
@@ -71,7 +73,8 @@ class Row:
         wanted = [f"≤ {shown(self.most, self.unit)}"] if self.most is not None else []
         wanted += [f"ratio ≤ {shown(self.most_ratio)}"] if self.most_ratio is not None else []
         goal = f"{', '.join(wanted)}: {'met' if self.met else 'missed'}" if wanted else ""
-        return self.what, shown(self.ours, self.unit), others, "" if self.ratio is None else f"{self.ratio:.3g}", goal
+        ratio = "" if self.ratio is None else f"{self.ratio:.{3 if self.ratio < 0.95 else 4}g}"  # near 1, 1 % counts
+        return self.what, shown(self.ours, self.unit), others, ratio, goal
 
 
 def shown(value: float, unit: str = "") -> str:
@@ -109,13 +112,14 @@ def from_json(rows: Iterable[Mapping[str, object]]) -> list[Row]:
 
 
 def machine() -> dict[str, object]:
-    """Where and when it was measured."""
+    """Where and when it is measured, and what else goes on there (``load``)."""
     found = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "cores": len(found) or None,
         "cpu": found[0] if found else platform.machine(),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
@@ -137,6 +141,8 @@ def main(about: str | None, measure: Callable[[bool], list[Row]]) -> int:
     arguments = parser.parse_args()
     try:
         rows, skipped = measure(arguments.quick), ""
+        if arguments.quick:  # at that size no goal means anything
+            rows = [replace(row, most=None, most_ratio=None) for row in rows]
         sys.stdout.write(table(rows))
     except Skipped as reason:
         rows, skipped = [], str(reason)
