@@ -212,9 +212,23 @@ def test_a_url_that_ends_in_a_slash(vastai: Vastai, market: LocalMarket) -> None
     assert vastai.raw("--url", f"{market.url}/", "show", "user")["id"] == 1
 
 
+def own_market(client: Path, home: Path, market: LocalMarket) -> Vastai:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "VAST_URL": market.url}
+    return Vastai(client, {**environment, "VAST_API_KEY": market.api_key, "VASTAI_NO_UPDATE_CHECK": "1"})
+
+
 def test_limits_hold_it_up_and_do_not_break_it(client: Path, tmp_path: Path) -> None:
     with LocalMarket({"machines": [{"machine_id": 100}]}) as market:
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "VAST_URL": market.url}
-        vastai = Vastai(client, {**environment, "VAST_API_KEY": market.api_key, "VASTAI_NO_UPDATE_CHECK": "1"})
+        vastai = own_market(client, tmp_path, market)
         for _ in range(2):
             assert [row["machine_id"] for row in vastai.raw("search", "offers")] == [100]
+
+
+def test_it_rents_twice_where_the_answer_to_a_create_is_lost(client: Path, tmp_path: Path) -> None:
+    """It asks again after a 503, as it does of the real market: that is what the fault is there to show."""
+    machine = {"machine_id": 100, "slots": 2, "faults": [{"name": "create_lost", "status": 503}]}
+    with LocalMarket({"market": {"rate_limits": False}, "machines": [machine]}) as market:
+        vastai = own_market(client, tmp_path, market)
+        create(vastai, "--label", "twin")
+        assert market.status()["rents_per_label"] == {"twin": 2}
+        assert [each["label"] for each in market.status()["alive"]] == ["twin", "twin"]
