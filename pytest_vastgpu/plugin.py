@@ -53,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except _errors().ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_settings] = settings
-    if config.pluginmanager.has_plugin("xdist") and not hasattr(config, "workerinput"):
+    distributes = config.pluginmanager.has_plugin("xdist") and config.getoption("dist", "no") != "no"
+    if distributes and not hasattr(config, "workerinput"):
         from pytest_vastgpu.xdist import Controller
 
         config.pluginmanager.register(Controller(config, settings), "vastgpu-controller")
