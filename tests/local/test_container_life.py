@@ -93,8 +93,9 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
     with Yard(tmp_path) as yard:
         before = set(descendants(os.getpid()))
         container = yard.start_one(
-            onstart="setsid nohup sleep 86002 > /dev/null 2>&1 &", direct=True, ports=((8000, "tcp"),)
+            onstart="setsid nohup sleep 86002 > /dev/null 2>&1 &", direct=True, ports=((8000, "tcp"), (9000, "udp"))
         )
+        datagrams = container.direct_ports["9000/udp"]
         hidden = yard.ssh(container, f"test -d /proc/{os.getpid()}").returncode == 1
         assert hidden == (how != "none")
         # A double fork, as daemons do: its parent is gone when the instance is destroyed.
@@ -107,7 +108,9 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
         yard.run(container.destroy())
         wait_gone(sorted(ours - _nursery_and_kin(before)))
         assert not container.spec.directory.exists()
-        for port in [container.ssh_port, *container.direct_ports.values()]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free_again:
+            free_again.bind(("127.0.0.1", datagrams))
+        for port in {container.ssh_port, *container.direct_ports.values()} - {datagrams}:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", port), LIMIT_S)
 
