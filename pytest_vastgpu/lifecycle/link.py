@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from collections.abc import Sequence
 
-from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh.connection import Connection
@@ -66,10 +64,6 @@ class Link:
     def run(self, command: str, timeout_s: float, *, spare: bool = False) -> ProbeResult:
         """Run a command on the instance. See :meth:`Connection.run`."""
         return self.connection().run(command, timeout_s=timeout_s, spare=spare)
-
-    def probe_all(self, probes: Sequence[Probe], env: Mapping[str, str]) -> dict[str, ProbeResult]:
-        """Run several probes at once over the one connection. See :meth:`Connection.probe_all`."""
-        return self.connection().probe_all(probes, env)
 
     def close(self) -> None:
         """Close the connection for good. Does not wait for one that is being made: its maker closes it."""
