@@ -201,12 +201,17 @@ def test_1_plain():
         time.sleep(0.05)
     Path("seen").touch()
 
-def test_2(vast_instance): ask(vast_instance)
+def seen():
+    while not Path("seen").exists():
+        time.sleep(0.05)
+
+def test_2(vast_instance):
+    seen()
+    ask(vast_instance)
 
 @pytest.mark.vast(TWO)
 def test_3(vast_instance):
-    while not Path("seen").exists():
-        time.sleep(0.05)
+    seen()
     ask(vast_instance)
 """
     )
