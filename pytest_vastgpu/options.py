@@ -115,10 +115,12 @@ class Settings:
             "expose": "yes" if self.expose else "no",
             "host-cache": self.host_cache or "user's cache directory",
         }
-        given = [f"{name} {text} ({self.sources[name]})" for name, text in shown.items()]
+        by_source: dict[str, list[str]] = {}
+        for name, text in shown.items():
+            by_source.setdefault(self.sources[name], []).append(f"{name} {text}")
         return [
             f"vastgpu: {self.backend_reason} (backend: {self.sources['backend']})",
-            "vastgpu: " + ", ".join(given),
+            *(f"vastgpu: {', '.join(given)} ({source})" for source, given in by_source.items()),
         ]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
@@ -112,8 +114,9 @@ def test_vast_without_a_key_names_both_ways_out() -> None:
 
 def test_the_header_tells_every_value_with_its_source_and_no_secret() -> None:
     header = "\n".join(settle({"vast_budget": "2"}, {"VAST_API_KEY": "s3cret"}, {"vast_attempts": "3"}).header())
-    assert "budget 2 USD (command line)" in header
-    assert "attempts 3 (ini)" in header
+    assert "vastgpu: budget 2 USD (command line)" in header
+    assert "vastgpu: attempts 3 (ini)" in header
+    assert re.search(r"^vastgpu: strictness balanced, max-price 1 USD/h, .* \(default\)$", header, re.MULTILINE)
     for option in OPTIONS:
         assert option.name in header
     assert "s3cret" not in header
