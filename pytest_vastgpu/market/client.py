@@ -28,6 +28,9 @@ from pytest_vastgpu.model import Offer
 SETTLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0)
 """Pauses before each look for the outcome of a call whose answer does not tell it: what the market shows may lag."""
 
+LEAST_DISK_GB = 8.0
+"""Vast refuses an instance with less."""
+
 _PAGE = 25  # the most that the API gives at once
 _MAX_PAGES = 400
 _LOG_PAUSE_S = 0.3  # pace and patience of the vendor's own client
@@ -53,7 +56,7 @@ class CreateRequest:
         """As the API wants it: published ports are Docker flags among the environment."""
         return {
             "image": self.image,
-            "disk": self.disk_gb,
+            "disk": max(self.disk_gb, LEAST_DISK_GB),
             "label": self.label,
             "onstart": self.onstart,
             "env": {**self.env, **{f"-p {port}:{port}": "1" for port in self.ports}},

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ def request(label: str) -> CreateRequest:
 def alive(market: LocalMarket) -> list[Any]:
     instances: list[Any] = market.status()["alive"]
     return instances
+
+
+def test_a_tiny_disk_is_rounded_up_to_the_least_there_is(client: MarketClient) -> None:
+    offer = offer_of(client, HEALTHY)
+    client.destroy(client.create(offer.id, replace(request("tiny"), disk_gb=1.0)))
 
 
 def test_a_rental_from_search_to_gone(client: MarketClient, market: LocalMarket) -> None:
