@@ -105,7 +105,7 @@ class HostCache:
             return parsed.book
 
     def record(self, evidence: Evidence) -> None:
-        """Add one outcome. When this returns it is on disk.
+        """Add one outcome. When this returns no crash of a process can lose it.
 
         :raises HostCacheError: if it cannot be written.
         """
