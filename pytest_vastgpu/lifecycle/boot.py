@@ -54,10 +54,13 @@ def boot(effort: Effort) -> InstanceStatus:
         while True:
             effort.go_on()
             news = watch.news(TICK_S)
+            silent_s = time.monotonic() - heard
             if news is None:
+                if silent_s > MARKET_SILENCE_S:
+                    raise MarketUnreachable(f"the market has said nothing of the instances for {silent_s:.0f} s")
                 continue
             if news.error is not None:
-                if not isinstance(news.error, TRANSIENT) or time.monotonic() - heard > MARKET_SILENCE_S:
+                if not isinstance(news.error, TRANSIENT) or silent_s > MARKET_SILENCE_S:
                     raise news.error
                 continue
             heard = time.monotonic()
