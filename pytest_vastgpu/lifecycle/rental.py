@@ -313,7 +313,7 @@ class Rental:
         self._seconds[self.state.value] = self._seconds.get(self.state.value, 0.0) + now - self._entered
         self._entered = now
         self.state = state
-        self._tools.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 6), **facts)
+        self._tools.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 9), **facts)
         self.tell(text, **facts)
 
     def tell(self, text: str, **facts: object) -> None:

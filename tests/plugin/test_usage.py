@@ -112,7 +112,10 @@ def test_the_header_names_every_source_and_the_budget(
     pytester.runpytest("--vast-budget=3").stdout.fnmatch_lines(
         [
             "vastgpu: renting this machine from the local market (play money), since VAST_API_KEY is not set *",
-            "vastgpu: strictness strict (ini), *budget 3 USD (command line), attempts 2 (VAST_ATTEMPTS), *",
+            "vastgpu: strictness strict (ini)",
+            "vastgpu: max-price 1 USD/h, * (default)",
+            "vastgpu: budget 3 USD (command line)",
+            "vastgpu: attempts 2 (VAST_ATTEMPTS)",
         ]
     )
 
