@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -39,13 +40,19 @@ def start(channel: paramiko.Channel, line: str, limit_s: float | None) -> None:
         channel.exec_command(line)
         return
     # paramiko waits for the server's consent without any limit; a closed channel ends the wait.
-    watchdog = threading.Timer(limit_s, channel.close)
+    watchdog = threading.Timer(limit_s, close, (channel,))
     watchdog.start()
     try:
         channel.exec_command(line)
     finally:
         watchdog.cancel()
         watchdog.join()
+
+
+def close(channel: paramiko.Channel) -> None:
+    """Close a channel; success also where its connection has broken."""
+    with contextlib.suppress(*BROKEN):  # it tells the other side
+        channel.close()
 
 
 def pump(
@@ -71,7 +78,7 @@ def pump(
     try:
         return _read(channel, on_stdout, on_stderr, deadline)
     finally:
-        channel.close()
+        close(channel)
         if stdin:
             feeder.join()
 

@@ -70,7 +70,7 @@ class Stream:
         if first and self.alive:
             self._connection.kill(self._marked.pid)
             if channel is not None:
-                channel.close()
+                execution.close(channel)
         self.wait()
 
     def hang_up(self) -> None:
@@ -79,7 +79,7 @@ class Stream:
             self._stopped = True
             channel = self._channel
         if channel is not None:
-            channel.close()
+            execution.close(channel)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the end; False where it has not come within ``timeout_s``."""

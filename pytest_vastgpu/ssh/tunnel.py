@@ -16,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.ssh.execution import BROKEN
+from pytest_vastgpu.ssh.execution import close
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,7 @@ class _Relay:
                 self._converse(channel)
         finally:
             if channel is not None:
-                channel.close()
+                close(channel)
             if not self._whole:
                 self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._client.close()
@@ -165,8 +166,8 @@ class _Relay:
             self._whole = bool(channel.eof_received) and not self._cut
             if self._whole:
                 self._client.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._whole = False  # the client is gone
+        except BROKEN:
+            self._whole = False  # the client is gone, or the connection broke
         if channel.closed or not self._whole:
             self._hang_up(channel)
         upward.join()
@@ -191,7 +192,7 @@ class _Relay:
 
     def _hang_up(self, channel: paramiko.Channel) -> None:
         """Make both directions end."""
-        channel.close()
+        close(channel)
         with contextlib.suppress(OSError):  # raised where the client has hung up already
             self._client.shutdown(socket.SHUT_RD)
 

@@ -9,7 +9,7 @@ import pytest
 from pytest_vastgpu.lifecycle.keep import Kept
 from pytest_vastgpu.lifecycle.keep import wanted
 from pytest_vastgpu.model import State
-from pytest_vastgpu.values import Keep
+from pytest_vastgpu.options import Keep
 
 
 @pytest.mark.parametrize(

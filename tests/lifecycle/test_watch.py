@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,9 @@ def watch(home: Path, shell: str, tmp_path: Path) -> Iterator[Watch]:
     yield start
     for each in started:
         each.end()
+        left = time.monotonic() + 10
+        while processes_of(each.process.pid) and time.monotonic() < left:
+            time.sleep(0.02)  # what was killed is on its way out
         assert processes_of(each.process.pid) == []
     assert list(ours.glob("watch.*[0-9]")) == []
 
