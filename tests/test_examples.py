@@ -21,6 +21,7 @@ RUNS = {
     "xdist_shared": ["-n4"],
     "local_gpu": ["-n0"],
 }
+QUICK = {"quickstart", "xdist_shared"}
 
 
 def run_example(name: str, *arguments: str) -> str:
@@ -38,7 +39,9 @@ def run_example(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
+)
 def test_the_example_runs(name: str) -> None:
     output = run_example(name, *RUNS[name])
     assert re.search(r"=== .*(passed|skipped)", output)
@@ -47,6 +50,7 @@ def test_the_example_runs(name: str) -> None:
     assert sorted(created) == sorted(gone)
 
 
+@pytest.mark.slow
 def test_four_workers_share_the_quick_starts_instance() -> None:
     assert len(re.findall(r"created instance", run_example("quickstart", "-n4"))) == 1
 

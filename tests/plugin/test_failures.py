@@ -129,7 +129,7 @@ def test_running_out_of_warm_up_is_weak_evidence(
     assert record_of(host_cache, GOOD).banned_until == 0
 
 
-@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_an_instance_lost_in_use_is_an_error_and_the_next_test_gets_another(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, more: list[str]
 ) -> None:

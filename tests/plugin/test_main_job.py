@@ -70,7 +70,7 @@ def test_quiet_means_quiet(pytester: pytest.Pytester, rent_from: RentFrom) -> No
     result.stdout.no_fnmatch_line("vastgpu *: *")
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_all_workers_share_one_instance(pytester: pytest.Pytester, rent_from: RentFrom, workers: int) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(
@@ -162,7 +162,16 @@ def test_it(vast_instance):
     pytester.runpytest_inprocess("--vast-expose").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("off", ["terminal", "xdist", "cacheprovider", "capture", "logging", "junitxml"])
+@pytest.mark.parametrize(
+    "off",
+    [
+        "terminal",
+        *(
+            pytest.param(off, marks=pytest.mark.slow)
+            for off in ("xdist", "cacheprovider", "capture", "logging", "junitxml")
+        ),
+    ],
+)
 def test_it_works_without_other_plugins(pytester: pytest.Pytester, rent_from: RentFrom, off: str) -> None:
     rent_from(HERE)
     pytester.makepyfile(NO_GPU + "def test_it(vast_instance): assert httpx.get(vast_instance.endpoint).text")
@@ -229,10 +238,11 @@ INTERRUPTED: dict[str, tuple[str, dict[str, Any], str | None]] = {
 @pytest.mark.parametrize(
     ("moment", "number", "workers"),
     [
-        *((moment, signal.SIGINT, 0) for moment in INTERRUPTED),
+        ("booting", signal.SIGINT, 0),
+        *(pytest.param(moment, signal.SIGINT, 0, marks=pytest.mark.slow) for moment in ("warming", "tests")),
         *(pytest.param(moment, signal.SIGINT, 2, marks=pytest.mark.slow) for moment in ("booting", "warming")),
         ("tests", signal.SIGINT, 2),
-        ("booting", signal.SIGTERM, 0),
+        pytest.param("booting", signal.SIGTERM, 0, marks=pytest.mark.slow),
         pytest.param("tests", signal.SIGTERM, 2, marks=pytest.mark.slow),
     ],
 )

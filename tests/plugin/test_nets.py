@@ -190,6 +190,7 @@ def test_without_a_guard_nothing_is_rented(
 # --- a create whose answer is lost ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_create_in_flight_when_the_run_is_killed_is_settled_by_its_label(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
@@ -229,6 +230,7 @@ def test_a_create_whose_answer_is_lost_and_that_no_list_shows_is_found_in_the_en
 # --- the sweep --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
@@ -329,6 +331,7 @@ ENDS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name == "crashed_worker" else pytest.param(name, marks=slow) for name in ENDS]
 )
@@ -417,6 +420,7 @@ def test_what_is_left_is_told_also_where_pytest_writes_no_summary(
 # --- the ledger, cut short --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_recorded_run_cut_off_at_any_byte_hides_nothing(
     pytester: pytest.Pytester, rent_from: RentFrom, monkeypatch: pytest.MonkeyPatch
 ) -> None:

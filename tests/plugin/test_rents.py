@@ -272,7 +272,7 @@ def test_the_last_failed_ones_rent_what_they_need(pytester: pytest.Pytester, ren
     assert rents(market) == {"one": 1, "two": 2}
 
 
-@pytest.mark.parametrize("workers", [slow(0), 4])
+@pytest.mark.parametrize("workers", [slow(0), slow(4)])
 def test_a_workload_that_fails_is_not_rented_again(
     pytester: pytest.Pytester, rent_from: RentFrom, workers: int
 ) -> None:
@@ -328,7 +328,7 @@ def test_a_worker_that_dies_while_it_waits_changes_nothing(
     assert rents(market) == {"one": 1}, run.output
 
 
-@pytest.mark.parametrize("workers", [2, slow(4)])
+@pytest.mark.parametrize("workers", [slow(2), slow(4)])
 def test_a_worker_that_dies_in_a_test_lets_go_of_what_it_had(
     pytester: pytest.Pytester, rent_from: RentFrom, workers: int
 ) -> None:
@@ -384,7 +384,7 @@ def test_one_again(vast_instance, n): ask(vast_instance)
 """
 
 
-@pytest.mark.parametrize("workers", [0, slow(2), slow(4)])
+@pytest.mark.parametrize("workers", [slow(0), slow(2), slow(4)])
 def test_one_at_a_time_takes_turns(pytester: pytest.Pytester, rent_from: RentFrom, workers: int) -> None:
     market = rent_from(FLEET)
     pytester.makepyfile(SUITE + INTERLEAVED)

@@ -51,7 +51,12 @@ def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
     ("more", "line", "arguments"),
     [
         (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'", []),
-        (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'", ["-n2"]),
+        pytest.param(
+            ", gpu_ram=20",
+            "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'",
+            ["-n2"],
+            marks=pytest.mark.slow,
+        ),
         (", gpus=-1", "marker vast: gpus=-1 is below 0", []),
         (", gpu_name=4090", "marker vast: gpu_name=4090 is not text", []),
     ],
@@ -66,7 +71,7 @@ def test_a_marker_whose_workload_is_none_is_a_usage_error(pytester: pytest.Pytes
     check(pytester.runpytest_subprocess(), "its first argument is a Workload", "not 'org/model'")
 
 
-@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
+@pytest.mark.parametrize("distributed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_an_ssh_key_that_cannot_be_used_is_a_usage_error(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, distributed: bool
 ) -> None:
@@ -85,7 +90,7 @@ def test_a_missing_ssh_key_is_a_usage_error(pytester: pytest.Pytester, monkeypat
     check(pytester.runpytest_subprocess(), "/nowhere/key")
 
 
-@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
+@pytest.mark.parametrize("distributed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_an_unreachable_api_is_one_line(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, distributed: bool
 ) -> None:
@@ -127,7 +132,16 @@ def test_collect_only_rents_nothing(pytester: pytest.Pytester, monkeypatch: pyte
     assert pytester.runpytest_subprocess("--collect-only").ret == pytest.ExitCode.OK
 
 
-@pytest.mark.parametrize("more", [[], ["-n2"], ["-p", "no:terminal"], ["-p", "no:xdist"], ["-p", "no:cacheprovider"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        *(
+            pytest.param(more, marks=pytest.mark.slow)
+            for more in (["-n2"], ["-pno:terminal"], ["-pno:xdist"], ["-pno:cacheprovider"])
+        ),
+    ],
+)
 def test_a_run_that_rents_nothing_imports_nothing_heavy(pytester: pytest.Pytester, more: list[str]) -> None:
     pytester.makepyfile(
         """
