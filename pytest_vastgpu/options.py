@@ -3,60 +3,87 @@
 Every option ``--vast-x-y`` is also the ini key ``vast_x_y`` and the environment variable ``VAST_X_Y``. Secrets
 (``VAST_API_KEY``, ``VAST_SSH_KEY_PATH``) come from the environment only.
 
-Every run pays for what is in here, whether it rents or not: plain classes, since named tuples and dataclasses are made
-by compiling code, and nothing imported but the parsers.
+Every run pays for what is in here, whether it rents or not: defaults are values, so that the parsers are loaded only
+where something is given, and the classes are plain ones, since named tuples and dataclasses are made by compiling code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from typing import Any
-
-from pytest_vastgpu.values import Keep
-from pytest_vastgpu.values import count
-from pytest_vastgpu.values import count_or_none
-from pytest_vastgpu.values import countries
-from pytest_vastgpu.values import keep
-from pytest_vastgpu.values import number
-from pytest_vastgpu.values import one_of
-from pytest_vastgpu.values import switch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from typing import Any
+    from typing import NoReturn
+
     import pytest
 
 DEFAULT_URL = "https://console.vast.ai"
 """Where Vast.ai's API lives, unless ``VAST_URL`` (the vendor's own variable) says otherwise."""
+KEEP_S = 1800.0
+"""How long an instance is kept where nothing else is said."""
 
 
 class Option:
     """One row of the options table.
 
     :param name: As in ``--vast-<name>``.
-    :param default: What an absent option means, as it would be typed.
-    :param parse: Turns the typed text into a value; raises ValueError with what was expected.
+    :param default: What an absent option means.
+    :param unit: Of a number.
     """
 
-    def __init__(self, name: str, default: str, metavar: str, help: str, parse: Callable[[str], Any]) -> None:  # noqa: A002 - argparse's word
+    def __init__(self, name: str, default: Any, metavar: str, help: str, unit: str = "") -> None:  # noqa: A002 - argparse's word
         self.name = name
         self.default = default
         self.metavar = metavar
         self.help = help
-        self.parse = parse
-        self.flag = f"--vast-{name}"
+        self.unit = unit
+        self.flag = "--vast-" + name
         """The command line option."""
-        self.ini = f"vast_{name}".replace("-", "_")
+        self.field = name.replace("-", "_")
+        """The attribute of :class:`Settings`."""
+        self.ini = "vast_" + self.field
         """The ini key."""
         self.variable = self.ini.upper()
         """The environment variable."""
 
+    def show(self, value: Any) -> str:
+        """A value as people write it."""
+        if value is None:
+            return "none"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, float):
+            return f"{value:g} {self.unit}"
+        if isinstance(value, frozenset):
+            return ",".join(sorted(value)) or "none"
+        return str(value) or "in the user's cache"  # only the path of the host cache may be empty
+
+
+class Keep:
+    """Which instances stay for a look inside when nobody needs them any more, and for how long.
+
+    :param when: ``no``, ``failed`` (its bring-up or a test that used it failed) or ``always``.
+    :param seconds: How long one stays.
+    """
+
+    def __init__(self, when: str, seconds: float = KEEP_S) -> None:
+        self.when = when
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return self.when if self.when == "no" else f"{self.when}:{self.seconds:g}s"
+
 
 class Settings:
-    """What a run was told to do. Made once, before anything is rented, never changed; the same in every worker."""
+    """What a run was told to do. Made once, before anything is rented; the same in every worker."""
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"settings never change: {name}")
 
     strictness: str
     """``strict``, ``balanced`` or ``aggressive``."""
@@ -91,7 +118,7 @@ class Settings:
     url: str
     """Base URL of the market; empty for the embedded local market."""
     sources: Mapping[str, str]
-    """Where each value came from, by option name."""
+    """Where each value came from, by attribute."""
 
     @property
     def longest_life(self) -> float:
@@ -100,28 +127,15 @@ class Settings:
 
     def header(self) -> list[str]:
         """The lines for pytest's header: every value with its source, no secret."""
-        shown = {
-            "strictness": self.strictness,
-            "max-price": f"{self.max_price:g} USD/h",
-            "budget": f"{self.budget:g} USD",
-            "attempts": str(self.attempts),
-            "boot-timeout": f"{self.boot_timeout:g} s",
-            "max-lifetime": f"{self.max_lifetime:g} s",
-            "lease": f"{self.lease:g} s",
-            "keep": str(self.keep),
-            "max-instances": str(self.max_instances or "none"),
-            "on-infra-failure": self.on_infra_failure,
-            "exclude-countries": ",".join(sorted(self.exclude_countries)) or "none",
-            "expose": "yes" if self.expose else "no",
-            "host-cache": self.host_cache or "user's cache directory",
-        }
+        lines = [f"vastgpu: {self.backend_reason} (backend: {self.sources['backend']})"]
         by_source: dict[str, list[str]] = {}
-        for name, text in shown.items():
-            by_source.setdefault(self.sources[name], []).append(f"{name} {text}")
-        return [
-            f"vastgpu: {self.backend_reason} (backend: {self.sources['backend']})",
-            *(f"vastgpu: {', '.join(given)} ({source})" for source, given in by_source.items()),
-        ]
+        for option in OPTIONS:
+            if option.name != "backend":
+                text = option.show(getattr(self, option.field))
+                by_source.setdefault(self.sources[option.field], []).append(f"{option.name} {text}")
+        for source, given in by_source.items():
+            lines.append(f"vastgpu: {', '.join(given)} ({source})")
+        return lines
 
 
 OPTIONS = (
@@ -130,82 +144,66 @@ OPTIONS = (
         "balanced",
         "LEVEL",
         "Which offers are admitted and how they are ranked: strict, balanced or aggressive",
-        one_of("strict", "balanced", "aggressive"),
     ),
     Option(
         "backend",
         "auto",
         "NAME",
         "Where instances come from: vast (Vast.ai), local (this machine) or auto (vast where VAST_API_KEY is set)",
-        one_of("auto", "vast", "local"),
     ),
     Option(
         "max-price",
-        "1.00",
+        1.0,
         "USD",
         "Most an instance may cost an hour, with its disk and the transfer of image and model",
-        number("USD/h", least=0, inclusive=False),
+        "USD/h",
     ),
     Option(
-        "budget",
-        "5",
-        "USD",
-        "Most the whole run may cost at worst; renting stops before it could be passed",
-        number("USD", least=0, inclusive=False),
+        "budget", 5.0, "USD", "Most the whole run may cost at worst; renting stops before it could be passed", "USD"
     ),
-    Option("attempts", "5", "N", "How many offers a workload is tried on", count),
+    Option("attempts", 5, "N", "How many offers a workload is tried on"),
     Option(
         "boot-timeout",
-        "900",
+        900.0,
         "SECONDS",
         "Infrastructure budget: time from create until the host is checked; the warm-up has its own",
-        number("seconds", least=0, inclusive=False),
+        "s",
     ),
-    Option(
-        "max-lifetime",
-        "7200",
-        "SECONDS",
-        "Hard end of life of an instance",
-        number("seconds", least=0, inclusive=False),
-    ),
+    Option("max-lifetime", 7200.0, "SECONDS", "Hard end of life of an instance", "s"),
     Option(
         "lease",
-        "300",
+        300.0,
         "SECONDS",
         "How long an instance outlives its owner, at most: it destroys itself when it has not heard from it that long",
-        number("seconds", least=5),
+        "s",
     ),
     Option(
         "keep",
-        "no",
+        Keep("no"),
         "WHICH",
         "Leave instances for a look inside: no, failed or always, with a duration such as failed:2h (default: no; 30m)"
         "; an interrupted run keeps none",
-        keep,
     ),
     Option(
         "max-instances",
-        "none",
+        None,
         "N",
         "How many instances may be alive at once; busy workloads share what is spare (default: one for each workload)",
-        count_or_none,
     ),
     Option(
         "on-infra-failure",
         "error",
         "WHAT",
         "What becomes of a test whose machines all failed by their own fault: error or skip",
-        one_of("error", "skip"),
     ),
-    Option("host-cache", "", "PATH", "File that remembers how each machine did (default: in the user's cache)", str),
+    Option("host-cache", "", "PATH", "File that remembers how each machine did (default: in the user's cache)"),
     Option(
         "exclude-countries",
-        "CN,IR,KP,RU,SY",
+        frozenset(("CN", "IR", "KP", "RU", "SY")),
         "CODES",
         "Countries whose hosts are not rented, two-letter codes with commas between, or none",
-        countries,
     ),
-    Option("expose", "no", "", "Use the instance's public port instead of a tunnel through SSH", switch),
+    Option("expose", False, "", "Use the instance's public port instead of a tunnel through SSH"),
 )
 
 
@@ -213,7 +211,7 @@ def add_options(parser: pytest.Parser) -> None:
     """Declare every option and its ini key. Defaults stay None, so that "not given" can be told."""
     group = parser.getgroup("vastgpu", "GPU workloads on rented Vast.ai hosts")
     for option in OPTIONS:
-        text = option.help if "default" in option.help else f"{option.help} (default: {option.default})"
+        text = option.help if "default" in option.help else f"{option.help} (default: {option.show(option.default)})"
         if option.metavar:
             group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=text)
         else:
@@ -229,67 +227,43 @@ def resolve(
     :param given: What the command line says for an ini-style name, or None.
     :param ini: What the ini file says for it, or None.
     :param environ: The environment; an empty variable counts as not set.
-    :raises pytest_vastgpu.errors.ConfigurationError: one line that names the source, the value and what is expected.
+    :raises pytest.UsageError: one line that names the source, the value and what is expected.
     """
-    values = {}
-    sources = {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for option in OPTIONS:
-        values[option.name], sources[option.name] = _value(option, given, ini, environ)
-    backend, reason, url = _backend(values["backend"], sources["backend"], environ)
-    return Settings(
-        strictness=values["strictness"],
-        backend=backend,
-        backend_reason=reason,
-        max_price=values["max-price"],
-        budget=values["budget"],
-        attempts=values["attempts"],
-        boot_timeout=values["boot-timeout"],
-        max_lifetime=values["max-lifetime"],
-        lease=values["lease"],
-        keep=values["keep"],
-        max_instances=values["max-instances"],
-        on_infra_failure=values["on-infra-failure"],
-        host_cache=values["host-cache"],
-        exclude_countries=values["exclude-countries"],
-        expose=values["expose"],
-        url=url,
-        sources=sources,
-    )
+        if (text := given(option.ini)) is not None:
+            source, name = "command line", option.flag
+        elif text := environ.get(option.variable):
+            source = name = option.variable
+        elif (text := ini(option.ini)) is not None:
+            source, name = "ini", option.ini
+        else:
+            values[option.field], sources[option.field] = option.default, "default"
+            continue
+        from pytest_vastgpu.values import parse
+
+        values[option.field], sources[option.field] = parse(option.name, text, name), source
+    reason, url = _market(values, sources, environ)
+    return Settings(**values, backend_reason=reason, url=url, sources=sources)
 
 
-def _value(
-    option: Option, given: Callable[[str], str | None], ini: Callable[[str], str | None], environ: Mapping[str, str]
-) -> tuple[Any, str]:
-    """The value, and where it came from: ``command line``, ``VAST_…``, ``ini`` or ``default``."""
-    if (text := given(option.ini)) is not None:
-        source, name = "command line", option.flag
-    elif text := environ.get(option.variable):
-        source = name = option.variable
-    elif (text := ini(option.ini)) is not None:
-        source, name = "ini", option.ini
-    else:
-        text, source, name = option.default, "default", option.flag
-    try:
-        return option.parse(str(text).strip()), source
-    except ValueError as wrong:
-        from pytest_vastgpu.errors import ConfigurationError
+def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:
+    """Decide the backend; why, in words, and the market's base URL."""
+    asked = values["backend"]
+    key = environ.get("VAST_API_KEY")
+    if asked == "local" or (asked == "auto" and not key):
+        values["backend"] = "local"
+        why = "" if asked == "local" else ", since VAST_API_KEY is not set"
+        return f"renting this machine from the local market (play money){why}", ""
+    if not key:
+        import pytest
 
-        raise ConfigurationError(f"{name}: {text!r} is not {wrong}") from None
-
-
-def _backend(asked: str, source: str, environ: Mapping[str, str]) -> tuple[str, str, str]:
-    """(backend, why in words, base URL)."""
-    key = bool(environ.get("VAST_API_KEY"))
-    url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
-    place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
-    if asked == "vast" and not key:
-        from pytest_vastgpu.errors import ConfigurationError
-
-        raise ConfigurationError(
-            f"{source} asks for backend vast, but VAST_API_KEY is not set: set it to your Vast.ai API key, "
+        raise pytest.UsageError(
+            f"{sources['backend']} asks for backend vast, but VAST_API_KEY is not set: set it to your Vast.ai API key, "
             "or use --vast-backend=local to rent this machine from the local market"
         )
-    if asked == "vast" or (asked == "auto" and key):
-        return "vast", f"renting from {place}" + ("" if asked == "vast" else ", since VAST_API_KEY is set"), url
-    why = "" if asked == "local" else ", since VAST_API_KEY is not set"
-    return "local", f"renting this machine from the local market (play money){why}", ""
+    values["backend"] = "vast"
+    url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
+    place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
+    return f"renting from {place}" + ("" if asked == "vast" else ", since VAST_API_KEY is set"), url

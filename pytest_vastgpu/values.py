@@ -1,26 +1,15 @@
-"""What is typed for an option, turned into a value. Each parser raises ValueError with what was expected."""
+"""What is given for an option, turned into a value. Each parser raises ValueError with what was expected."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
-KEEP_S = 1800.0
-"""How long an instance is kept where nothing else is said."""
+import pytest
 
-
-class Keep(NamedTuple):
-    """Which instances stay for a look inside when nobody needs them any more, and for how long."""
-
-    when: str
-    """``no``, ``failed`` (its bring-up or a test that used it failed) or ``always``."""
-    seconds: float
-    """How long one stays."""
-
-    def __str__(self) -> str:
-        return self.when if self.when == "no" else f"{self.when}:{self.seconds:g}s"
+from pytest_vastgpu.options import Keep
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -71,13 +60,13 @@ _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def keep(text: str) -> Keep:
     """``no``, ``failed`` or ``always``; the latter two may say for how long: ``failed:90s``, ``always:2h``."""
-    if text == "no":  # the default, which is not worth a regular expression
-        return Keep(text, KEEP_S)
+    if text == "no":
+        return Keep(text)
     form = re.fullmatch(r"(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
     if form is None:
         raise ValueError("no, failed or always, the latter two with a duration if need be, such as failed:30m")
     when, amount, unit = form.groups()
-    return Keep(when, float(amount) * _UNITS_S[unit] if amount else KEEP_S)
+    return Keep(when, float(amount) * _UNITS_S[unit]) if amount else Keep(when)
 
 
 def countries(text: str) -> frozenset[str]:
@@ -96,3 +85,33 @@ def switch(text: str) -> bool:
     if text.lower() not in switches:
         raise ValueError("yes or no")
     return switches[text.lower()]
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "strictness": one_of("strict", "balanced", "aggressive"),
+    "backend": one_of("auto", "vast", "local"),
+    "max-price": number("USD/h", least=0, inclusive=False),
+    "budget": number("USD", least=0, inclusive=False),
+    "attempts": count,
+    "boot-timeout": number("seconds", least=0, inclusive=False),
+    "max-lifetime": number("seconds", least=0, inclusive=False),
+    "lease": number("seconds", least=5),
+    "keep": keep,
+    "max-instances": count_or_none,
+    "on-infra-failure": one_of("error", "skip"),
+    "host-cache": str,
+    "exclude-countries": countries,
+    "expose": switch,
+}
+
+
+def parse(option: str, text: str, blamed: str) -> Any:
+    """The value that was given for an option.
+
+    :param blamed: Where it was given: the flag, the variable or the ini key.
+    :raises pytest.UsageError: one line that names this place, the text and what was expected.
+    """
+    try:
+        return _PARSERS[option](str(text).strip())
+    except ValueError as wrong:
+        raise pytest.UsageError(f"{blamed}: {text!r} is not {wrong}") from None

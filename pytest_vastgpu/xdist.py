@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_vastgpu.collected import Collected
     from pytest_vastgpu.lifecycle.instance import Caller
     from pytest_vastgpu.lifecycle.instance import Lease
     from pytest_vastgpu.model import Workload
-    from pytest_vastgpu.options import Settings
     from pytest_vastgpu.owner import Owner
 
 LINE_KEY = "vastgpu_line"
@@ -25,9 +25,8 @@ LINE_KEY = "vastgpu_line"
 class Controller:
     """Plugin object of a process that may distribute tests: workers call it over a socket, it owns the instances."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._settings = settings
         self._line: tuple[str, str] | None = None
         self._workers = 0
         self._collected: Collected | None = None
@@ -88,7 +87,7 @@ class Controller:
 
             if self._collected.problems:
                 raise pytest.UsageError(*self._collected.problems)
-            self._owner = Owner(self._config, self._settings, distributed=True)
+            self._owner = Owner(self._config, self._config.stash[SETTINGS], distributed=True)
             if self._config.getoption("dist", "no") == "each":
                 self._collected.run_in_each(self._workers)
             self._owner.expect(self._collected, self._workers)

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.options import DEFAULT_URL
 from pytest_vastgpu.options import OPTIONS
 from pytest_vastgpu.options import Settings
@@ -22,7 +21,7 @@ def test_the_command_line_wins_over_the_environment_over_ini_over_the_default() 
     environ = {"VAST_MAX_PRICE": "2"}
     given = {"vast_max_price": "0.5"}
     assert [
-        (settings.max_price, settings.sources["max-price"])
+        (settings.max_price, settings.sources["max_price"])
         for settings in (settle(), settle(ini=ini), settle(ini=ini, environ=environ), settle(given, environ, ini))
     ] == [(1.0, "default"), (3.0, "ini"), (2.0, "VAST_MAX_PRICE"), (0.5, "command line")]
 
@@ -55,7 +54,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 def test_a_bad_value_is_one_line_that_names_option_value_and_what_is_expected(
     given: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(pytest.UsageError) as caught:
         settle(given)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
@@ -72,7 +71,8 @@ def test_a_bad_value_is_one_line_that_names_option_value_and_what_is_expected(
     ],
 )
 def test_what_is_kept_and_for_how_long(text: str, kept: tuple[str, float]) -> None:
-    assert tuple(settle({"vast_keep": text}).keep) == kept
+    keep = settle({"vast_keep": text}).keep
+    assert (keep.when, keep.seconds) == kept
 
 
 def test_instances_are_bounded_only_on_request() -> None:
@@ -80,10 +80,24 @@ def test_instances_are_bounded_only_on_request() -> None:
 
 
 def test_a_bad_value_is_blamed_on_where_it_stands() -> None:
-    with pytest.raises(ConfigurationError, match=r"^VAST_ATTEMPTS: 'x'"):
+    with pytest.raises(pytest.UsageError, match=r"^VAST_ATTEMPTS: 'x'"):
         settle(environ={"VAST_ATTEMPTS": "x"})
-    with pytest.raises(ConfigurationError, match=r"^vast_attempts: 'x'"):
+    with pytest.raises(pytest.UsageError, match=r"^vast_attempts: 'x'"):
         settle(ini={"vast_attempts": "x"})
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(AttributeError):
+        settle().budget = 1e6
+
+
+def test_every_default_is_what_its_own_words_mean() -> None:
+    for option in OPTIONS:
+        text = option.show(option.default).removesuffix(f" {option.unit}")
+        if option.name != "host-cache":  # "in the user's cache" is no path
+            (parsed, default) = (getattr(settle(given), option.field) for given in ({option.ini: text}, {}))
+            assert str(parsed) == str(default)
+            assert type(parsed) is type(default)
 
 
 def test_countries() -> None:
@@ -108,14 +122,14 @@ def test_the_vendors_own_variable_moves_the_market() -> None:
 
 
 def test_vast_without_a_key_names_both_ways_out() -> None:
-    with pytest.raises(ConfigurationError, match=r"VAST_API_KEY is not set.*--vast-backend=local"):
+    with pytest.raises(pytest.UsageError, match=r"VAST_API_KEY is not set.*--vast-backend=local"):
         settle({"vast_backend": "vast"})
 
 
 def test_the_header_tells_every_value_with_its_source_and_no_secret() -> None:
-    header = "\n".join(settle({"vast_budget": "2"}, {"VAST_API_KEY": "s3cret"}, {"vast_attempts": "3"}).header())
+    header = "\n".join(settle({"vast_budget": "2"}, {"VAST_API_KEY": "s3cret"}, {"vast_attempts": "1"}).header())
     assert "vastgpu: budget 2 USD (command line)" in header
-    assert "vastgpu: attempts 3 (ini)" in header
+    assert "vastgpu: attempts 1 (ini)" in header
     assert re.search(r"^vastgpu: strictness balanced, max-price 1 USD/h, .* \(default\)$", header, re.MULTILINE)
     for option in OPTIONS:
         assert option.name in header

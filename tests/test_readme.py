@@ -23,7 +23,7 @@ def options_table() -> str:
     rows = ["| option | variable | ini key | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for option in OPTIONS:
         flag = f"{option.flag} {option.metavar}".strip()
-        default = option.default or "in the user cache"
+        default = option.show(option.default)
         rows.append(f"| `{flag}` | `{option.variable}` | `{option.ini}` | {default} | {option.help} |")
     return "\n".join(rows)
 

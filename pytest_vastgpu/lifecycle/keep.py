@@ -20,10 +20,10 @@ from pytest_vastgpu.model import State
 
 if TYPE_CHECKING:
     from pytest_vastgpu.lifecycle.rental import Rental
+    from pytest_vastgpu.options import Keep
     from pytest_vastgpu.options import Settings
     from pytest_vastgpu.ssh.keys import KeyPair
     from pytest_vastgpu.ssh.login import Address
-    from pytest_vastgpu.values import Keep
 
 KEY_FILE = "id"
 """In the run's directory: the private key where it was made for the run."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest_vastgpu
 from tests.benchmarks import report
 
-ENTRY_POINT = "[pytest11]\nvastgpu = pytest_vastgpu.plugin\n"
+ENTRY_POINT = "[pytest11]\nvastgpu = pytest_vastgpu:plugin\n"
 GOAL_RATIO = 1.01
 WITHOUT = ("-p", "no:vastgpu")
 RUNS = ((), ("-n", "0"))
@@ -31,7 +31,7 @@ OTHERS = ("hypothesispytest", "randomly", "xdist", "anyio", "asyncio", "cov", "t
 def command(directory: Path, arguments: Sequence[str]) -> list[str]:
     kept_out = [name for name in OTHERS if not (name == "xdist" and "-n" in arguments)]
     blocked = [part for name in kept_out for part in ("-p", f"no:{name}")]
-    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *blocked, *arguments, str(directory)]
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *blocked, *arguments, str(directory)]
 
 
 def install(directory: Path) -> None:

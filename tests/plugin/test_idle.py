@@ -23,7 +23,7 @@ def test_a_run_that_rents_nothing_loads_next_to_nothing(
     xdist = ("-p", "xdist") if options else ()
     pytester.makeconftest(CONFTEST.replace("{heavy}", repr(set(HEAVY))))
     pytester.makepyfile("def test_it():\n    pass\n")
-    result = pytester.runpytest_subprocess("-p", "pytest_vastgpu.plugin", *xdist, *options)
+    result = pytester.runpytest_subprocess("-p", "vastgpu", *xdist, *options)
     result.assert_outcomes(passed=1)
     loaded = {line.partition(": ")[2] for line in result.outlines if line.startswith("loaded: ")}
     assert loaded == OURS

@@ -1,0 +1,119 @@
+"""Where the tests of this process ask for instances. Loaded once a selected test needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from pytest_vastgpu.collected import Collected
+from pytest_vastgpu.collected import collect
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.afterwards import machines_failed
+from pytest_vastgpu.lifecycle.clock import Cancelled
+from pytest_vastgpu.lifecycle.instance import Desk
+from pytest_vastgpu.lifecycle.instance import VastInstance
+from pytest_vastgpu.marks import marked
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin import SETTINGS
+from pytest_vastgpu.reporting.report import Reports
+from pytest_vastgpu.reporting.report import hold
+
+_desk = pytest.StashKey[Desk]()
+
+_ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+"""pytest's options with which it sets nothing up."""
+
+
+def open_desk(session: pytest.Session) -> None:
+    """See what the selected tests need, and ask for it."""
+    config = session.config
+    if any(config.getoption(option, False) for option in _ONLY_SHOWS):
+        return
+    collected = collect(session.items, certain=_tests_will_run(session))
+    desk = config.stash[_desk] = _open(config, collected)
+    config.pluginmanager.register(Reports(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
+    config.pluginmanager.register(_Done(desk), "vastgpu-done")
+
+
+def _tests_will_run(session: pytest.Session) -> bool:
+    """Whether what was collected is going to be run, with all that it needs."""
+    option = session.config.getoption
+    broken = session.testsfailed and not option("continue_on_collection_errors", False)
+    return not broken and not option("setuponly", False)
+
+
+def _open(config: pytest.Config, collected: Collected) -> Desk:
+    """The desk of this process: the owner's own, or, in a worker, a line to it."""
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        from pytest_vastgpu.lifecycle.line import LineDesk
+        from pytest_vastgpu.xdist import LINE_KEY
+
+        line = LineDesk(*workerinput[LINE_KEY])
+        config.add_cleanup(line.close)
+        line.call("collected", collected)
+        return line
+    from pytest_vastgpu.owner import Owner
+
+    if collected.problems:
+        raise pytest.UsageError(*collected.problems)
+    owner = Owner(config, config.stash[SETTINGS], distributed=False)
+    owner.expect(collected, workers=1)
+    config.pluginmanager.register(owner, "vastgpu-owner")
+    return owner.broker
+
+
+class _Done:
+    """Plugin object of a process in which tests may use instances: says when they no longer do."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        with suppress(VastGpuError):  # the owner is gone, and everything with it
+            self._desk.done(nodeid)
+
+
+def shared(request: pytest.FixtureRequest) -> VastInstance:
+    """The value of the fixture ``vast_instance``."""
+    workload, changes = marked(request.node)
+    workload = replace(workload or request.getfixturevalue("vast_workload"), **changes)
+    return _acquire(request.node, workload, exclusive=False)
+
+
+def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
+    """The value of the fixture ``vast_instance_factory``."""
+
+    def rent(workload: Workload) -> VastInstance:
+        return _acquire(request.node, workload, exclusive=True)
+
+    return rent
+
+
+def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
+    desk = item.config.stash.get(_desk, None)
+    if desk is None:
+        pytest.fail(
+            "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "
+            "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
+            pytrace=False,
+        )
+    try:
+        lease = desk.acquire(item.nodeid, workload, exclusive)
+    except VastGpuError as error:
+        problem, excused = str(error), isinstance(error, ProvisioningFailed) and machines_failed(error.attempts)
+    except Cancelled:
+        problem, excused = "the run is ending", False
+    else:
+        instance = VastInstance(desk, lease)
+        hold(item, instance)
+        return instance
+    if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
+        pytest.skip(problem)
+    # Not within the handler: pytest would show the handled exception as well.
+    pytest.fail(problem, pytrace=False)
