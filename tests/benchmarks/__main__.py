@@ -47,19 +47,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the smallest form: shows that they work, no more")
     arguments = parser.parse_args()
     machine = report.machine()
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        found = {}
         for name in arguments.only:
             sys.stderr.write(f"{name} …\n")
             found[name] = run(name, arguments.quick, Path(scratch))
+            if arguments.json:  # after each: whoever interrupts the next one keeps those
+                text = json.dumps({"machine": machine, "quick": arguments.quick, "benchmarks": found}, indent=2)
+                arguments.json.write_text(text + "\n", encoding="utf-8")
     sys.stdout.write("{cpu}, {cores} cores, Python {python}, {date}, load {load} before\n\n".format(**machine))
     sys.stdout.write(report.table(row for each in found.values() for row in report.from_json(each["rows"])))
     for name, each in found.items():
         if why := each["failed"] or each["skipped"]:
             sys.stdout.write(f"{name}: {'failed' if each['failed'] else 'skipped'}: {why}\n")
-    if arguments.json:
-        text = json.dumps({"machine": machine, "quick": arguments.quick, "benchmarks": found}, indent=2)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
     return 1 if any(each["failed"] for each in found.values()) else 0
 
 
