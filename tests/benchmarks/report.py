@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -86,9 +87,9 @@ def shown(value: float, unit: str = "") -> str:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that so large a share of them does not exceed."""
+    """The smallest of the values that so large a share of them does not exceed: the nearest rank."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def table(rows: Iterable[Row]) -> str:

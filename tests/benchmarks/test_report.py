@@ -37,9 +37,12 @@ def test_a_row_shows_what_was_measured_and_whether_its_goals_are_met(row: Row, c
     assert report.from_json(json.loads(json.dumps(report.as_json([row])))) == [row]
 
 
-@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 51), (0.99, 100), (1.0, 100)])
-def test_percentile(share: float, value: float) -> None:
-    assert report.percentile(range(100, 0, -1), share) == value
+@pytest.mark.parametrize(
+    ("number", "share", "value"),
+    [(1, 0.95, 1), (20, 0.95, 19), (20, 0.96, 20), (100, 0.0, 1), (100, 0.5, 50), (100, 0.99, 99), (100, 1.0, 100)],
+)
+def test_percentile(number: int, share: float, value: int) -> None:
+    assert report.percentile(range(number, 0, -1), share) == value
 
 
 def test_the_table_is_markdown() -> None:
