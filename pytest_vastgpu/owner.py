@@ -100,8 +100,11 @@ class Owner:
         self.broker.crashed(crashitem)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too."""
-        if not isinstance(excinfo.value, pytest.Session.Interrupted):
+        """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too.
+
+        Both pytest and xdist have an exception of that name, for ends that nobody has asked for just then.
+        """
+        if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
             self.run.keeper.forbid()
 
     # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,33 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 pytest_plugins = ["pytester"]
+
+SAMPLE = os.environ.get("VASTGPU_SAMPLE", "")
+"""Of each slow test at most so many of its cases are run; another sample each time."""
+if SAMPLE:  # decided in the process that starts the workers, so that all of them choose the same
+    os.environ.setdefault("VASTGPU_SAMPLE_SEED", str(random.SystemRandom().randrange(10**6)))
+
+
+def pytest_report_header() -> list[str]:
+    seed = os.environ.get("VASTGPU_SAMPLE_SEED")
+    return [f"slow tests: {SAMPLE} cases of each; repeat them with VASTGPU_SAMPLE_SEED={seed}"] if SAMPLE else []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not SAMPLE:
+        return
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("slow"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    dice = random.Random(os.environ["VASTGPU_SAMPLE_SEED"])
+    left_out = set()
+    for _, group in sorted(cases.items()):
+        group.sort(key=lambda item: item.nodeid)
+        left_out |= {item.nodeid for item in dice.sample(group, max(0, len(group) - int(SAMPLE)))}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 @pytest.fixture(autouse=True)
