@@ -405,7 +405,8 @@ def test_want_of_money_or_machines_makes_them_take_turns_too(
     more = ["--vast-budget=0.9"] if what == "budget" else []  # two hours of one, not of two
     pytester.runpytest_inprocess("-p", "no:randomly", *more).assert_outcomes(passed=7)
     assert most_at_once(market) == 1
-    assert rents(market) == {"one": 2, "two": 1}
+    # Both are begun at once; where the later one gets the only machine, it has to give it back and rents it again.
+    assert rents(market) in ({"one": 2, "two": 1}, {"one": 2, "two": 2})
 
 
 @pytest.mark.slow
