@@ -42,6 +42,8 @@ OUTPUT_LIMIT = 8 << 20
 """Bytes kept of each of stdout and stderr; of more, the middle is left out."""
 _SESSIONS = 8
 """Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; one is spare, one for killing."""
+_OPEN_LIMIT_S = 10.0
+"""A server that says neither yes nor no to a session is asked again after that."""
 _RETRY_S = 0.02
 _KILL_LIMIT_S = 2.0
 _LAST_WORDS_S = 0.1
@@ -240,7 +242,7 @@ class Connection:
 
     def _open_session(self, deadline: float | None, wanted: Callable[[], bool] = lambda: True) -> paramiko.Channel:
         while True:
-            left = None if deadline is None else max(0.001, deadline - time.monotonic())
+            left = _OPEN_LIMIT_S if deadline is None else max(0.001, deadline - time.monotonic())
             try:
                 return self._transport.open_session(timeout=left)
             except paramiko.SSHException:

@@ -31,14 +31,11 @@ class End:
     timed_out: bool = False
 
 
-def start(channel: paramiko.Channel, line: str, limit_s: float | None) -> None:
+def start(channel: paramiko.Channel, line: str, limit_s: float) -> None:
     """Ask the server to run ``line``.
 
     :raises paramiko.SSHException: the server refuses, the connection broke, or ``limit_s`` seconds were not enough.
     """
-    if limit_s is None:
-        channel.exec_command(line)
-        return
     # paramiko waits for the server's consent without any limit; a closed channel ends the wait.
     watchdog = threading.Timer(limit_s, close, (channel,))
     watchdog.start()

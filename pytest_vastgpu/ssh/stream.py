@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pytest_vastgpu.ssh.connection import Connection
 
 _STDERR_LIMIT = 1 << 16
+_START_LIMIT_S = 10.0
+"""A server that has not agreed to run the command by then never will; whoever needs the stream starts another."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class Stream:
                     self._channel = channel
                     stopped = self._stopped
                 if not stopped:
-                    execution.start(channel, self._line, None)
+                    execution.start(channel, self._line, _START_LIMIT_S)
                     end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin, hold=True)
         except execution.BROKEN as error:
             if not self._stopped:
