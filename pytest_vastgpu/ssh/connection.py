@@ -23,6 +23,7 @@ from pytest_vastgpu.ssh.command import shell_line
 from pytest_vastgpu.ssh.execution import BROKEN
 from pytest_vastgpu.ssh.login import close_transport
 from pytest_vastgpu.ssh.login import log_in
+from pytest_vastgpu.ssh.ordering import ordered
 from pytest_vastgpu.ssh.stream import Stream
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class Connection:
 
         :raises paramiko.SSHException: nothing listens there, or the connection is broken.
         """
-        return self._transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout_s)
+        here = "127.0.0.1"
+        return ordered(self._transport.open_channel("direct-tcpip", (here, port), (here, 0), timeout=timeout_s))
 
     @contextmanager
     def session(self, deadline: float | None, wanted: Callable[[], bool] = lambda: True) -> Iterator[paramiko.Channel]:
@@ -244,7 +246,7 @@ class Connection:
         while True:
             left = _OPEN_LIMIT_S if deadline is None else max(0.001, deadline - time.monotonic())
             try:
-                return self._transport.open_session(timeout=left)
+                return ordered(self._transport.open_session(timeout=left))
             except paramiko.SSHException:
                 # The server has no session to give: it may allow fewer than we think, and OpenSSH still counts one that
                 # has just been closed. (The type says no more: of two threads refused at once, paramiko gives the

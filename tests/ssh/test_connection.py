@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import paramiko
 import pytest
 
 from pytest_vastgpu.model import Probe
@@ -351,7 +352,7 @@ def test_lines_are_handed_over_as_they_arrive(connection: Connection, tmp_path: 
 
 
 def test_closing_a_stream_kills_its_command_and_frees_its_session(connection: Connection) -> None:
-    for _ in range(2):
+    for _ in range(12):
         lines: queue.Queue[str] = queue.Queue()
         ended: queue.Queue[int | None] = queue.Queue()
         stream = connection.stream("echo $$; exec sleep 1000", lines.put, ended.put)
@@ -388,6 +389,27 @@ def test_hanging_up_ends_a_command_by_its_stdin(connection: Connection) -> None:
     assert connection.run(f"while kill -0 {pid} 2>/dev/null; do sleep 0.01; done", timeout_s=LONG_S).ok
     assert ended.get(timeout=LONG_S) is None
     assert stream.wait(LONG_S)
+
+
+def test_the_end_of_stdin_is_not_told_of_a_command_that_has_ended(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers end the whole connection for it. paramiko's way of sending leaves the moment open; here it is met."""
+    send = paramiko.Transport._send_user_message  # type: ignore[attr-defined] # where all messages pass
+    met = 0
+
+    def late(transport: paramiko.Transport, message: paramiko.Message) -> None:
+        nonlocal met
+        if message.asbytes()[0] == 96:  # SSH_MSG_CHANNEL_EOF
+            time.sleep(0.1)  # meanwhile the other side closes
+            met += 1
+        send(transport, message)
+
+    monkeypatch.setattr(paramiko.Transport, "_send_user_message", late)
+    for _ in range(3):
+        assert connection.run("exit 3", timeout_s=LONG_S).exit_code == 3
+    assert met
+    assert connection.alive
 
 
 def test_what_arrives_while_we_hang_up_harms_nobody(connection: Connection) -> None:
