@@ -110,7 +110,7 @@ def test_no_update_of_eight_processes_is_lost(cache: HostCache, told: Told) -> N
 def test_threads_share_a_cache(cache: HostCache) -> None:
     def write(number: int) -> None:
         for turn in range(20):
-            cache.record(item(f"{number}-{turn}"))
+            cache.record(item(f"{number}-{turn}", number + 1))  # of one machine only some are kept
             cache.book()
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
