@@ -21,7 +21,7 @@ RUNS = {
     "xdist_shared": ["-n4"],
     "local_gpu": ["-n0"],
 }
-QUICK = {"quickstart", "xdist_shared"}
+QUICK = {"quickstart"}
 
 
 def run_example(name: str, *arguments: str) -> str:

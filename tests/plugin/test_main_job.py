@@ -70,7 +70,7 @@ def test_quiet_means_quiet(pytester: pytest.Pytester, rent_from: RentFrom) -> No
     result.stdout.no_fnmatch_line("vastgpu *: *")
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_all_workers_share_one_instance(pytester: pytest.Pytester, rent_from: RentFrom, workers: int) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(

@@ -38,13 +38,13 @@ def check(result: pytest.RunResult, *lines: str) -> None:
 )
 def test_a_bad_option_stops_before_anything(pytester: pytest.Pytester, arguments: list[str], line: str) -> None:
     pytester.makepyfile("def test_nothing(): pass")
-    check(pytester.runpytest_subprocess(*arguments), line)
+    check(pytester.runpytest_inprocess(*arguments), line)
 
 
 def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nvast_max_price = cheap")
     pytester.makepyfile("def test_nothing(): pass")
-    check(pytester.runpytest_subprocess(), "vast_max_price: 'cheap' is not a number of USD/h above 0")
+    check(pytester.runpytest_inprocess(), "vast_max_price: 'cheap' is not a number of USD/h above 0")
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
 )
 def test_a_wrong_marker_is_a_usage_error(pytester: pytest.Pytester, more: str, line: str, arguments: list[str]) -> None:
     pytester.makepyfile(test_it=TEST.format(more=more))
-    check(pytester.runpytest_subprocess(*arguments), line)
+    check(pytester.runpytest_inprocess(*arguments), line)
 
 
 def test_a_marker_whose_workload_is_none_is_a_usage_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="import pytest\n@pytest.mark.vast('org/model')\ndef test_it(vast_instance): pass")
-    check(pytester.runpytest_subprocess(), "its first argument is a Workload", "not 'org/model'")
+    check(pytester.runpytest_inprocess(), "its first argument is a Workload", "not 'org/model'")
 
 
 @pytest.mark.parametrize("distributed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "xdist"])
@@ -81,13 +81,13 @@ def test_an_ssh_key_that_cannot_be_used_is_a_usage_error(
     )
     monkeypatch.setenv("VAST_SSH_KEY_PATH", str(key))
     pytester.makepyfile(test_it=TEST.format(more=""))
-    check(pytester.runpytest_subprocess(*(["-n2"] if distributed else [])), str(key), "passphrase")
+    check(pytester.runpytest_inprocess(*(["-n2"] if distributed else [])), str(key), "passphrase")
 
 
 def test_a_missing_ssh_key_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAST_SSH_KEY_PATH", "/nowhere/key")
     pytester.makepyfile(test_it=TEST.format(more=""))
-    check(pytester.runpytest_subprocess(), "/nowhere/key")
+    check(pytester.runpytest_inprocess(), "/nowhere/key")
 
 
 @pytest.mark.parametrize("distributed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "xdist"])
@@ -97,13 +97,13 @@ def test_an_unreachable_api_is_one_line(
     monkeypatch.setenv("VAST_API_KEY", "k")
     monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")  # nothing listens on the discard port
     pytester.makepyfile(test_it=TEST.format(more=""))
-    check(pytester.runpytest_subprocess(*(["-n2"] if distributed else [])), "127.0.0.1:9", "refused")
+    check(pytester.runpytest_inprocess(*(["-n2"] if distributed else [])), "127.0.0.1:9", "refused")
 
 
 def test_a_misspelt_hook_is_told_by_pytest(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_vastgpu_adapter(): return []")
     pytester.makepyfile("def test_nothing(): pass")
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
     assert result.ret != pytest.ExitCode.OK
     assert "unknown hook 'pytest_vastgpu_adapter'" in result.stderr.str() + result.stdout.str()
 
@@ -129,7 +129,7 @@ def test_collect_only_rents_nothing(pytester: pytest.Pytester, monkeypatch: pyte
     monkeypatch.setenv("VAST_API_KEY", "k")
     monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")
     pytester.makepyfile(test_it=TEST.format(more=""))
-    assert pytester.runpytest_subprocess("--collect-only").ret == pytest.ExitCode.OK
+    assert pytester.runpytest_inprocess("--collect-only").ret == pytest.ExitCode.OK
 
 
 @pytest.mark.parametrize(
