@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,6 +22,12 @@ SAMPLE = os.environ.get("VASTGPU_SAMPLE", "")
 """Of each slow test at most so many of its cases are run; another sample each time."""
 if SAMPLE:  # decided in the process that starts the workers, so that all of them choose the same
     os.environ.setdefault("VASTGPU_SAMPLE_SEED", str(random.SystemRandom().randrange(10**6)))
+
+
+def pytest_configure() -> None:
+    """In a job in the background SIGINT is ignored, by every program that it starts, too; the runs of tests are not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:
