@@ -25,7 +25,7 @@ class News:
     """Why the market could not be asked."""
 
 
-class Watch:
+class Inbox:
     """Where news of one instance arrive. See :meth:`Board.watching`."""
 
     def __init__(self, label: str) -> None:
@@ -55,57 +55,57 @@ class Board:
     def __init__(self, ask: Callable[[str | None], Sequence[InstanceStatus]]) -> None:
         self._ask = ask
         self._changed = threading.Condition()
-        self._watches: list[Watch] = []
+        self._inboxes: list[Inbox] = []
         self._looking = False
 
     @contextmanager
-    def watching(self, label: str) -> Iterator[Watch]:
+    def watching(self, label: str) -> Iterator[Inbox]:
         """News of the instance with this label.
 
         An answer says "not there" only if it was asked for after this call.
         """
-        watch = Watch(label)
+        inbox = Inbox(label)
         with self._changed:
-            self._watches.append(watch)
+            self._inboxes.append(inbox)
             self._changed.notify_all()
             if not self._looking:
                 self._looking = True
                 threading.Thread(target=self._look_on, name="vastgpu-board", daemon=True).start()
         try:
-            yield watch
+            yield inbox
         finally:
             with self._changed:
-                self._watches.remove(watch)
+                self._inboxes.remove(inbox)
                 self._changed.notify_all()
 
     def _look_on(self) -> None:
         while asking := self._due():
             self._look(asking)
 
-    def _due(self) -> Sequence[Watch]:
-        """Who watches when it is time for the next look; nobody: it is over."""
+    def _due(self) -> Sequence[Inbox]:
+        """Who is to be told of the next look, when it is time for it; nobody: it is over."""
         looked = time.monotonic()
         with self._changed:
-            while self._watches:
-                pause = looked + min(look_pause_s(looked - watch.since) for watch in self._watches) - time.monotonic()
+            while self._inboxes:
+                pause = looked + min(look_pause_s(looked - inbox.since) for inbox in self._inboxes) - time.monotonic()
                 if pause <= 0:
-                    return tuple(self._watches)
+                    return tuple(self._inboxes)
                 self._changed.wait(pause)
             self._looking = False
             return ()
 
-    def _look(self, asking: Sequence[Watch]) -> None:
-        labels = {watch.label for watch in asking}
+    def _look(self, asking: Sequence[Inbox]) -> None:
+        labels = {inbox.label for inbox in asking}
         try:
             found = {status.label: status for status in self._ask(labels.pop() if len(labels) == 1 else None)}
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by everybody who waits
             news = News(None, error)
-            for watch in asking:
-                watch.tell(news)
+            for inbox in asking:
+                inbox.tell(news)
             return
         with self._changed:
-            watches = tuple(self._watches)
-        for watch in watches:
+            inboxes = tuple(self._inboxes)
+        for inbox in inboxes:
             # Who came while the market was asked is told what it says of an instance, not that it says nothing.
-            if watch.label in found or watch in asking:
-                watch.tell(News(found.get(watch.label)))
+            if inbox.label in found or inbox in asking:
+                inbox.tell(News(found.get(inbox.label)))

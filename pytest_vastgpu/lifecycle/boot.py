@@ -50,10 +50,10 @@ def boot(effort: Effort) -> InstanceStatus:
     told = ""
     heard = time.monotonic()
     door = _Door(effort)
-    with effort.tools.board.watching(rental.label) as watch:
+    with effort.tools.board.watching(rental.label) as inbox:
         while True:
             effort.go_on()
-            news = watch.news(TICK_S)
+            news = inbox.news(TICK_S)
             silent_s = time.monotonic() - heard
             if news is None:
                 if silent_s > MARKET_SILENCE_S:

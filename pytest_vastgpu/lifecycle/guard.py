@@ -67,9 +67,8 @@ def _take_over(directory: Path) -> int:
             if not ours:
                 time.sleep(_LOOK_S / 10)
                 continue
-            if not read_ledger(directory / FILE).left(time.time()):
-                return 0
-            return _recover(directory, read_ledger(directory / FILE).url)
+            record = read_ledger(directory / FILE)
+            return _recover(directory, record.url) if record.left(time.time()) else 0
     _log("somebody else owns the run")
     return 1
 

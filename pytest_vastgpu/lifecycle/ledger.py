@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.hosts.disk import sync_directory
 
 LABEL_PREFIX = "vastgpu"
 FILE = "ledger.jsonl"
@@ -99,7 +100,7 @@ def make_directory(directory: Path) -> None:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(directory.parent)
+        sync_directory(directory.parent)
     except OSError as error:
         raise _unwritable(directory, error) from error
 
@@ -120,7 +121,7 @@ class Ledger:
             size = os.fstat(self._file).st_size
             # What a crash has cut short must not swallow the next line.
             self._ragged = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
-            _sync(directory)
+            sync_directory(directory)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -215,15 +216,6 @@ def _whole(value: object) -> int:
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _sync(folder: Path) -> None:
-    """A new name must survive a crash, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigurationError:

@@ -12,8 +12,8 @@ import pytest
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.lifecycle import pace
 from pytest_vastgpu.lifecycle.board import Board
+from pytest_vastgpu.lifecycle.board import Inbox
 from pytest_vastgpu.lifecycle.board import News
-from pytest_vastgpu.lifecycle.board import Watch
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
@@ -73,7 +73,7 @@ def lookouts() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "vastgpu-board"]
 
 
-def next_of(watch: Watch) -> News:
+def next_of(watch: Inbox) -> News:
     news = watch.news(LONG_S)
     assert news is not None, f"no news of {watch.label}"
     return news
@@ -174,7 +174,7 @@ def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled
         news: dict[str, int] = dict.fromkeys(labels, 0)
         arrived: list[str] = []
 
-        def wait_for(watch: Watch) -> None:
+        def wait_for(watch: Inbox) -> None:
             while True:
                 status = next_of(watch).status
                 news[watch.label] += 1
