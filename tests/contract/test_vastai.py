@@ -11,7 +11,7 @@ import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.contract.conftest import Vastai
-from tests.local.api import until
+from tests.looks import until
 
 RICH = (
     "reliability>0.99 num_gpus=1 gpu_name=RTX_4090 gpu_ram>=20 duration>3 cuda_vers>=12.1 geolocation in [SE,NO] "

@@ -10,17 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Label
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.throttle import Throttle
 from tests.kills.matrix import Kill
+from tests.looks import is_running
 from tests.plugin.conftest import SERVER
+from tests.plugin.runs import run_directories
 
 LEASE_S = 8
 BOOT_TIMEOUT_S = 20
@@ -73,12 +75,10 @@ def test_it(vast_instance, n):
 
 
 class Run:
-    """A pytest run of its own session, in a directory and a home of its own."""
+    """A pytest run of its own session, in a directory of its own."""
 
     def __init__(self, directory: Path, market: LocalMarket, kill: Kill) -> None:
         self._directory = directory
-        self._home = directory / "home"
-        self._home.mkdir()
         directory.joinpath("server.py").write_text(SERVER)
         directory.joinpath("conftest.py").write_text(CONFTEST)
         directory.joinpath("test_it.py").write_text(SUITE)
@@ -94,13 +94,7 @@ class Run:
                     "--vast-strictness=aggressive",
                 ],
                 cwd=directory,
-                env={
-                    **os.environ,
-                    "HOME": str(self._home),
-                    "VAST_URL": market.url,
-                    "VAST_API_KEY": market.api_key,
-                    "PYTHONPATH": str(Path(__file__).parents[2]),
-                },
+                env={**os.environ, "VAST_URL": market.url, "VAST_API_KEY": market.api_key},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -135,14 +129,14 @@ class Run:
         """Wait until the run and all that it started have ended."""
         self.process.wait(RUN_ENDS_WITHIN_S)
         ends = time.monotonic() + RUN_ENDS_WITHIN_S
-        while (alive := [pid for pid in self._started() if _alive(pid)]) and time.monotonic() < ends:
+        while (alive := [pid for pid in self._started() if is_running(pid)]) and time.monotonic() < ends:
             time.sleep(LOOK_S)
         assert not alive, f"still running: {alive}"
 
     def destroy(self) -> None:
         """Leave no process behind, whatever went wrong."""
         for pid in (self.process.pid, *self._started()):
-            if _alive(pid):
+            if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
@@ -167,7 +161,12 @@ class Run:
         return [int(str(row["pid"])) for row in self._ledger() if row.get("step") == "guard"]
 
     def _ledger(self) -> list[dict[str, Any]]:
-        return list(_rows(self._home))
+        rows = []
+        for directory in run_directories():
+            for line in (directory / FILE).read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):  # being written
+                    rows.append(json.loads(line))
+        return rows
 
     def _until(self, seen: Callable[[], bool]) -> bool:
         ends = time.monotonic() + RUN_ENDS_WITHIN_S
@@ -175,21 +174,6 @@ class Run:
             if seen():
                 return True
             time.sleep(LOOK_S)
-        return False
-
-
-def _rows(home: Path) -> Iterator[dict[str, Any]]:
-    for ledger in home.glob(".local/state/pytest-vastgpu/runs/*/ledger.jsonl"):
-        for line in ledger.read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError):  # being written
-                yield json.loads(line)
-
-
-def _alive(pid: int) -> bool:
-    """Whether it runs; one that nobody has waited for yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
         return False
 
 

@@ -19,7 +19,7 @@ from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import ConnectFailed
 from tests.local.api import Api
-from tests.local.api import until
+from tests.looks import until
 
 LEASE_S = 5
 PATIENCE_S = 30.0

@@ -28,6 +28,7 @@ from pytest_vastgpu.market import throttle
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.model import InstanceStatus
+from tests.looks import alive
 
 RUN = "abcd1234"
 NOW = 1_800_000_000.0
@@ -112,10 +113,6 @@ def client(healthy: LocalMarket) -> Iterator[MarketClient]:
 def rent(client: MarketClient, text: str) -> int:
     offers = client.search({"rentable": {"eq": True}, "rented": {"eq": False}})
     return client.create(offers[0].id, CreateRequest("image", 10, text))
-
-
-def alive(market: LocalMarket) -> set[int]:
-    return {row["id"] for row in market.status()["alive"]}
 
 
 def test_it_destroys_what_is_the_runs_and_nothing_else(

@@ -11,15 +11,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -31,10 +28,10 @@ from pytest_vastgpu.lifecycle.switch import Switch
 from pytest_vastgpu.lifecycle.switch import beat_command
 from pytest_vastgpu.lifecycle.switch import onstart
 from pytest_vastgpu.lifecycle.switch import parse_beat
+from tests.looks import PATIENCE_S
+from tests.looks import until
 
-T = TypeVar("T")
 KEY, INSTANCE = "a-key-of-the-container", "4711"
-PATIENCE_S = 20.0
 BASICS = ("chmod", "date", "grep", "mkdir", "rm", "sed", "setsid", "sleep", "tail", "touch", "tr")
 SHELLS, CLIENTS = ("dash", "bash", "busybox"), ("curl", "python3", "wget")
 QUICK = {("dash", "python3"), ("bash", "curl"), ("busybox", "wget")}
@@ -139,14 +136,6 @@ class Box:
     @property
     def pid(self) -> int:
         return int((self.home / HOME / "switch").read_text().split()[0])
-
-
-def until(look: Callable[[], T], good: Callable[[T], bool]) -> T:
-    deadline = time.monotonic() + PATIENCE_S
-    while not good(seen := look()):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.02)
-    return seen
 
 
 @contextmanager

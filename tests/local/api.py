@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
-from typing import TypeVar
 
 import httpx
 
 from pytest_vastgpu.local.embed import LocalMarket
-
-_T = TypeVar("_T")
-PATIENCE_S = 30.0
-
-
-def until(look: Callable[[], _T], good: Callable[[_T], bool]) -> _T:
-    """What ``look`` gives, once it is good."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not good(seen := look()):
-        assert time.monotonic() < deadline, f"still {seen!r}"
-        time.sleep(0.02)
-    return seen
+from tests.looks import PATIENCE_S
+from tests.looks import until
 
 
 def plain_http(**how: Any) -> httpx.Client:

@@ -9,10 +9,10 @@ import pytest
 
 from pytest_vastgpu.local.effects import NeverBoots
 from pytest_vastgpu.local.faults import catalogue
-from tests.local.api import until
 from tests.local.scene import Check
 from tests.local.scene import Scene
 from tests.local.scene import check
+from tests.looks import until
 
 # --- API --------------------------------------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from tests.local.api import until
 from tests.local.scene import Check
 from tests.local.scene import Scene
 from tests.local.scene import check
+from tests.looks import until
 
 # --- SSH --------------------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.local.api import until
 from tests.local.scene import Scene
 from tests.local.scene import check
+from tests.looks import until
 
 START = "cd; vllm serve some/model > log 2>&1; echo $? > exit_code"
 SERVE = "cd; python3 -m http.server 8000 --bind 127.0.0.1 > log 2>&1; echo $? > exit_code"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.local.api import Api
 from tests.local.api import plain_http
-from tests.local.api import until
+from tests.looks import until
 
 
 def contains(wanted: str, text: str) -> bool:

@@ -18,20 +18,13 @@ from pytest_vastgpu.local.accounts import as_text
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.faults import catalogue
 from tests.local.api import Api
-from tests.local.api import until
 from tests.local.program import COMMAND
 from tests.local.program import WITHOUT_NAMESPACES
 from tests.local.program import announced
 from tests.local.program import namespaces_can_be_forbidden
 from tests.local.program import served
-
-
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that nobody has collected yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+from tests.looks import is_running
+from tests.looks import until
 
 
 def processes_with(word: str) -> list[int]:
@@ -40,7 +33,7 @@ def processes_with(word: str) -> list[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                if word.encode() in (folder / "environ").read_bytes() and alive(int(folder.name)):
+                if word.encode() in (folder / "environ").read_bytes() and is_running(int(folder.name)):
                     found.append(int(folder.name))
             except OSError:
                 continue
@@ -112,9 +105,9 @@ def test_a_market_does_not_outlive_an_owner_that_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
-        assert alive(pid)
+        assert is_running(pid)
         owner.kill()
-    until(lambda: alive(pid), lambda still: not still)
+    until(lambda: is_running(pid), lambda still: not still)
 
 
 def refused(*arguments: str) -> str:

@@ -10,11 +10,11 @@ import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
-from tests.local.api import until
 from tests.local.program import WITHOUT_NAMESPACES
 from tests.local.program import announced
 from tests.local.program import namespaces_can_be_forbidden
 from tests.local.program import served
+from tests.looks import until
 
 FLEET = """
 market: {rate_limits: false}

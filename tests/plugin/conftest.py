@@ -17,8 +17,8 @@ import pytest_vastgpu.owner  # noqa: F401 - once for all runs in this process: c
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
+from tests.looks import is_running
 from tests.plugin.runs import guards
-from tests.plugin.runs import is_running
 
 SERVER = (
     "import http.server, sys\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Record
 from pytest_vastgpu.lifecycle.ledger import read_ledger
-from pytest_vastgpu.local.embed import LocalMarket
 
 LIMIT_S = 120.0
 """Nothing here takes so long, unless it never comes."""
@@ -92,19 +91,6 @@ def run_directories() -> list[Path]:
 def guards() -> list[int]:
     """Of every run of this test, the last one of each."""
     return [pid for directory in run_directories() if (pid := read_ledger(directory / FILE).guard)]
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process, and it does not only wait to be waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def alive(market: LocalMarket) -> set[int]:
-    """The ids of what the market says is alive."""
-    return {row["id"] for row in market.status()["alive"]}
 
 
 def eventually(holds: Callable[[], bool]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from tests.local.api import until
+from tests.looks import until
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.test_switch import HERE
@@ -30,6 +30,13 @@ def destroy_kept(market: LocalMarket) -> None:
     for each in market.status()["alive"]:
         command = [sys.executable, "-m", "pytest_vastgpu", "destroy", str(each["id"])]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def check_kept(market: LocalMarket, result: pytest.RunResult) -> None:
+    """One instance is kept, and was told of."""
+    result.stdout.fnmatch_lines(["vastgpu: KEPT: instance *"])
+    assert len(market.status()["alive"]) == 1
+    destroy_kept(market)
 
 
 def test_an_instance_on_which_a_test_failed_stays_and_lets_in_whom_the_summary_tells(
@@ -66,9 +73,7 @@ def test_one_whose_bring_up_failed_stays_too(pytester: pytest.Pytester, rent_fro
     pytester.makepyfile(NO_GPU.replace("exec python3 server.py", "exit 3") + PASSES)
     result = pytester.runpytest_inprocess("--vast-keep=failed")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["vastgpu: KEPT: instance *"])
-    assert len(market.status()["alive"]) == 1
-    destroy_kept(market)
+    check_kept(market, result)
 
 
 @pytest.mark.slow
@@ -109,9 +114,7 @@ def test_an_instance_of_ones_own_in_a_worker_stays_though_its_test_gives_it_back
     pytester.makepyfile(NO_GPU + fails)
     result = pytester.runpytest_subprocess("-n1", "-x", "--vast-keep=failed")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["vastgpu: KEPT: instance *"])
-    assert len(market.status()["alive"]) == 1
-    destroy_kept(market)
+    check_kept(market, result)
 
 
 @pytest.mark.slow
@@ -120,9 +123,7 @@ def test_an_instance_whose_test_was_the_end_of_its_worker_stays(pytester: pytest
     pytester.makepyfile(NO_GPU + "import os\ndef test_it(vast_instance): os._exit(1)\n")
     result = pytester.runpytest_subprocess("-n1", "--max-worker-restart=0", "--vast-keep=failed")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["vastgpu: KEPT: instance *"])
-    assert len(market.status()["alive"]) == 1
-    destroy_kept(market)
+    check_kept(market, result)
 
 
 @pytest.mark.slow

@@ -21,12 +21,12 @@ from pytest_vastgpu.lifecycle.recover import due
 from pytest_vastgpu.lifecycle.recover import recover
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.model import InstanceStatus
+from tests.looks import alive
+from tests.looks import is_running
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.runs import PytestRun
-from tests.plugin.runs import alive
 from tests.plugin.runs import eventually
-from tests.plugin.runs import is_running
 
 slow = pytest.mark.slow
 Start = Callable[..., PytestRun]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from tests.looks import alive
 from tests.plugin.conftest import RentFrom
 from tests.plugin.runs import PytestRun
-from tests.plugin.runs import alive
 from tests.plugin.runs import eventually
 
 FLEET = {"machines": [{"count": 6}]}

@@ -17,7 +17,7 @@ import pytest
 from pytest_vastgpu.lifecycle.switch import onstart
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
-from tests.local.api import until
+from tests.looks import until
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import record_of

@@ -19,6 +19,7 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
 from pytest_vastgpu.ssh.connection import TransferFailed
+from tests.looks import is_running
 from tests.ssh.conftest import NO_SSHD
 from tests.ssh.conftest import SSHD
 from tests.ssh.conftest import log_in
@@ -38,18 +39,10 @@ SHORT_S = 3.0
 """For what does not end by itself; long enough to get going on a busy machine."""
 
 
-def _dead(pid: int) -> bool:
-    """Whether the process is not there, or only waits to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def gone(pid: int) -> bool:
     """Whether the process ends; the one who sends a signal does not wait until it has worked."""
     deadline = time.monotonic() + LONG_S
-    while not _dead(pid):
+    while is_running(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.005)
