@@ -25,9 +25,10 @@ if SAMPLE:  # decided in the process that starts the workers, so that all of the
 
 
 def pytest_configure() -> None:
-    """In a job in the background SIGINT is ignored, by every program that it starts, too; the runs of tests are not."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """What a job in the background (SIGINT) or of nohup (SIGHUP) is told to ignore, runs that tests start are not."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_report_header() -> list[str]:
