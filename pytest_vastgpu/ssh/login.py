@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import socket
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Literal
+from typing import TypeAlias
 
 import paramiko
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
     from pytest_vastgpu.ssh.keys import KeyPair
 
+_HEAD_START_S = 1.0
+"""How long an address may stay silent before the next one is tried, too; TCP sends its first packet again by then."""
 _KEEPALIVE_S = 20
 """Below the shortest time after which NATs and proxies commonly drop idle connections (30 s)."""
 _DEAD_AFTER_MS = 60_000
@@ -121,6 +126,9 @@ class HostKeyPin:
             return self.admits(key)
 
 
+_Entered: TypeAlias = "tuple[paramiko.Transport, socket.socket]"
+
+
 class _Refused(Exception):
     """One address does not let us in."""
 
@@ -132,21 +140,71 @@ class _Refused(Exception):
 def log_in(
     addresses: Sequence[Address], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str
 ) -> tuple[paramiko.Transport, Address, socket.socket]:
-    """A transport that is logged in, where, and its socket; direct addresses first.
+    """A transport that is logged in, where, and its socket.
+
+    Direct addresses come first. One that stays silent has the next one tried beside it: waiting to the end for a port
+    that a firewall hides would cost each login its whole limit, although the proxy lets us in.
 
     :raises ConnectFailed: no address let us in.
     """
     if not addresses:
         raise ValueError("there is no address to connect to")
-    failures = []
-    for address in sorted(addresses, key=lambda each: each.kind != "direct"):
+    ordered = sorted(addresses, key=lambda each: each.kind != "direct")
+    waiting, trying = deque(ordered), 0
+    failures: dict[Address, AddressFailure] = {}
+    door = _Door()
+
+    def knock(address: Address) -> None:
         try:
-            transport, sock = _enter(address, key, pin, user, timeout_s)
-        except _Refused as refusal:
-            failures.append(AddressFailure(address, refusal.kind, str(refusal)))
-        else:
-            return transport, address, sock
-    raise ConnectFailed(failures)
+            door.opened(address, _enter(address, key, pin, user, timeout_s))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, never swallowed
+            door.said.put((address, error))
+
+    try:
+        while waiting or trying:
+            if waiting:
+                # One that is given up ends by its limit. Nobody waits for it.
+                threading.Thread(target=knock, args=(waiting.popleft(),), name="vastgpu-ssh-login", daemon=True).start()
+                trying += 1
+            try:
+                address, answer = door.said.get(timeout=_HEAD_START_S if waiting else None)
+            except queue.Empty:
+                continue
+            trying -= 1
+            if isinstance(answer, _Refused):
+                failures[address] = AddressFailure(address, answer.kind, str(answer))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                return answer[0], address, answer[1]
+    finally:
+        door.shut()
+    raise ConnectFailed([failures[address] for address in ordered])
+
+
+class _Door:
+    """What the addresses of one login have answered. Who gets in after it was shut is sent away."""
+
+    def __init__(self) -> None:
+        self.said: queue.SimpleQueue[tuple[Address, _Entered | BaseException]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._shut = False
+
+    def opened(self, address: Address, entered: _Entered) -> None:
+        with self._lock:
+            if not self._shut:
+                self.said.put((address, entered))
+                return
+        close_transport(*entered)
+
+    def shut(self) -> None:
+        with self._lock:
+            self._shut = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, answer = self.said.get_nowait()
+                if not isinstance(answer, BaseException):
+                    close_transport(*answer)
 
 
 def _dial(address: Address, timeout_s: float) -> socket.socket:
@@ -170,9 +228,7 @@ def _dial(address: Address, timeout_s: float) -> socket.socket:
     return sock
 
 
-def _enter(
-    address: Address, key: KeyPair, pin: HostKeyPin, user: str, limit_s: float
-) -> tuple[paramiko.Transport, socket.socket]:
+def _enter(address: Address, key: KeyPair, pin: HostKeyPin, user: str, limit_s: float) -> _Entered:
     """Dial, agree on algorithms, look at the host's key, show ours. Leaves nothing behind where that fails."""
     deadline = time.monotonic() + limit_s
     sock = _dial(address, limit_s)

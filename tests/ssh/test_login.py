@@ -39,7 +39,7 @@ def direct(port: int, host: str = "127.0.0.1") -> Address:
 
 
 @contextlib.contextmanager
-def listener(talk: Callable[[socket.socket], None]) -> Iterator[Address]:
+def listener(talk: Callable[[socket.socket], object]) -> Iterator[Address]:
     """A TCP server whose first client is handled by ``talk``, then hung up on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -97,8 +97,9 @@ def test_a_name_that_does_not_resolve(key: KeyPair) -> None:
     assert failure(direct(22, "no-such-host.invalid"), key=key).kind is ProbeFailure.UNREACHABLE
 
 
-def test_no_answer_to_the_first_packet(key: KeyPair) -> None:
-    # With its queue full, Linux drops the packets of those who want to connect: a black hole.
+@contextlib.contextmanager
+def black_hole() -> Iterator[Address]:
+    """With its queue full, Linux drops the packets of those who want to connect."""
     with socket.socket() as server, contextlib.ExitStack() as stack:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -107,7 +108,37 @@ def test_no_answer_to_the_first_packet(key: KeyPair) -> None:
             client = stack.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex((address.host, address.port))
+        yield address
+
+
+def test_no_answer_to_the_first_packet(key: KeyPair) -> None:
+    with black_hole() as address:
         assert failure(address, key=key, timeout_s=0.3).kind is ProbeFailure.UNREACHABLE
+
+
+@contextlib.contextmanager
+def mute() -> Iterator[Address]:
+    """Accepts, and says nothing until the test is over."""
+    over = threading.Event()
+    with listener(lambda _: over.wait()) as address:
+        try:
+            yield address
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize("silent", [black_hole, mute])
+def test_a_silent_address_does_not_keep_us_from_the_proxy(
+    server: Server, key: KeyPair, silent: Callable[[], contextlib.AbstractContextManager[Address]]
+) -> None:
+    proxy = Address(server.address.host, server.address.port, "proxy")
+    pin = HostKeyPin()
+    with silent() as hidden:  # it would be waited for longer than any test takes
+        connection = connect([hidden, proxy], key, pin, timeout_s=3600, user=server.user)
+        with contextlib.closing(connection):
+            assert connection.address == proxy
+            assert connection.run("echo in", timeout_s=20).stdout == "in\n"
+    assert pin.key is not None
 
 
 def _hang_up(client: socket.socket) -> None:
