@@ -152,13 +152,13 @@ def log_in(
     ordered = sorted(addresses, key=lambda each: each.kind != "direct")
     waiting, trying = deque(ordered), 0
     failures: dict[Address, AddressFailure] = {}
-    door = _Door()
+    answers = _Answers()
 
     def knock(address: Address) -> None:
         try:
-            door.opened(address, _enter(address, key, pin, user, timeout_s))
+            answers.admitted(address, _enter(address, key, pin, user, timeout_s))
         except BaseException as error:  # noqa: BLE001 - handed to the caller, never swallowed
-            door.said.put((address, error))
+            answers.said.put((address, error))
 
     try:
         while waiting or trying:
@@ -167,7 +167,7 @@ def log_in(
                 threading.Thread(target=knock, args=(waiting.popleft(),), name="vastgpu-ssh-login", daemon=True).start()
                 trying += 1
             try:
-                address, answer = door.said.get(timeout=_HEAD_START_S if waiting else None)
+                address, answer = answers.said.get(timeout=_HEAD_START_S if waiting else None)
             except queue.Empty:
                 continue
             trying -= 1
@@ -178,28 +178,28 @@ def log_in(
             else:
                 return answer[0], address, answer[1]
     finally:
-        door.shut()
+        answers.close()
     raise ConnectFailed([failures[address] for address in ordered])
 
 
-class _Door:
-    """What the addresses of one login have answered. Who gets in after it was shut is sent away."""
+class _Answers:
+    """What the addresses of one login have answered. Who gets in after they were closed is sent away."""
 
     def __init__(self) -> None:
         self.said: queue.SimpleQueue[tuple[Address, _Entered | BaseException]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._shut = False
+        self._closed = False
 
-    def opened(self, address: Address, entered: _Entered) -> None:
+    def admitted(self, address: Address, entered: _Entered) -> None:
         with self._lock:
-            if not self._shut:
+            if not self._closed:
                 self.said.put((address, entered))
                 return
         close_transport(*entered)
 
-    def shut(self) -> None:
+    def close(self) -> None:
         with self._lock:
-            self._shut = True
+            self._closed = True
         with contextlib.suppress(queue.Empty):
             while True:
                 _, answer = self.said.get_nowait()
