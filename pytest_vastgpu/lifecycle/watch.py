@@ -34,9 +34,7 @@ def program(probes: Sequence[Probe]) -> str:
     starts = []
     for number, probe in enumerate(probes, 1):
         period_s = probe.every_s or (DEAF_PERIOD_S if probe.port else 0)
-        # In /proc/net/tcp: the local port, any peer, state "listening".
-        socket = f":{probe.port:04X} [0-9A-F]*:0000 0A " if probe.port else ""
-        words = [number, round(probe.timeout_s * 100), round(period_s * 100), socket, probe.command]
+        words = [number, round(probe.timeout_s * 100), round(period_s * 100), probe.port or "", probe.command]
         starts.append(f'probe {shlex.join(map(str, words))} &\nlanes="$lanes $!"\n')
     return "".join([Path(__file__).with_name("watch.sh").read_text(encoding="utf-8"), *starts, "watch\n"])
 
@@ -83,7 +81,7 @@ class Watch:
             self.trouble = str(failed)
             return
         self._runs = True
-        command = f"exec sh {PROGRAM} {self._sight.offset}"
+        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._sight.offset}'
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
 
     def observe(self, age_s: float) -> Observation:

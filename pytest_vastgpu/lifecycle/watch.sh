@@ -4,9 +4,10 @@
 #   log OFFSET HEX                           bytes of its log, and where in it they stand
 #   probe NUMBER late|CODE SECONDS/100 HEX HEX   what a probe printed on stdout and stderr
 #
-# Needs only what dash and busybox have. $1: offset in the log from which to tell. Everything here runs at the same
-# time: each probe in a loop of its own, so that one that hangs holds up nobody else. Whoever tells takes the only line
-# out of a pipe and puts it back afterwards, since long lines would run into each other.
+# Needs only what dash and busybox have; bash does it without starting a program at every turn, which the server would
+# feel. $1: offset in the log from which to tell. Everything here runs at the same time: each probe in a loop of its
+# own, so that one that hangs holds up nobody else. Whoever tells takes the only line out of a pipe and puts it back
+# afterwards, since long lines would run into each other.
 
 umask 077
 home=$HOME/.vastgpu
@@ -17,9 +18,16 @@ keep=4194304   # of a log that is further ahead, only the last half of that is t
 most=262144    # bytes of a probe's output
 lanes=
 
-nap=0.05
-tick=0.1
-sleep "$nap" 2>/dev/null || nap=1 tick=1
+nap=0.05       # between two looks at a port
+tick=0.1       # between two looks at the server
+idle=0.5       # between two looks at the clock, where there is nothing else to look at
+if [ -n "${BASH_VERSION:-}" ]; then
+  # shellcheck disable=SC3045 # bash has it
+  rest() { read -r -t "$1" _ <&6 || :; }   # nobody ever writes there
+else
+  sleep "$nap" 2>/dev/null || nap=1 tick=1 idle=1
+  rest() { sleep "$1"; }
+fi
 own=
 command -v setsid >/dev/null 2>&1 && own=setsid
 
@@ -41,19 +49,27 @@ hex() { od -An -v -tx1 "$@" | tr -d ' \n'; }
 
 printed() { [ ! -s "$1" ] || hex -N "$most" "$1"; }
 
-listens() { # what a listening socket of the port looks like
-  [ -n "$1" ] && { [ ! -r /proc/net/tcp ] || grep -qs "$1" /proc/net/tcp /proc/net/tcp6; }
-}
+listens() { # whether anybody listens on a port
+  if [ -n "${BASH_VERSION:-}" ]; then
+    # shellcheck disable=SC3025 # bash has it
+    true <> "/dev/tcp/127.0.0.1/$1" || true <> "/dev/tcp/::1/$1"
+  else # local port, any peer, state "listening"; the kernel takes milliseconds to list that
+    [ ! -r /proc/net/tcp ] || grep -qs "$(printf ':%04X [0-9A-F]*:0000 0A ' "$1")" /proc/net/tcp /proc/net/tcp6
+  fi
+} 2>/dev/null
 
 end() { kill -9 "-$1" || kill -9 "$1"; } 2>/dev/null
 
-probe() { # number, time limit, time between two starts (both in hundredths of a second), see listens, command
+probe() { # number, time limit, time between two starts (both in hundredths of a second), port that tells, command
   ulimit -f 16384
   told=
+  shut=$4
+  pause=$idle
+  [ -z "$shut" ] || pause=$nap
   while :; do
     clock
     began=$now
-    $own sh -c "$5" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null 3<&- 4<&- 5<&- &
+    $own sh -c "$5" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null 3<&- 4<&- 5<&- 6<&- &
     echo "$! $((began + $2))" > "$notes/$1.run"
     wait "$!" 2>/dev/null
     code=$?
@@ -74,8 +90,11 @@ probe() { # number, time limit, time between two starts (both in hundredths of a
     soonest=$((now + (took > 25 ? 50 : 2 * took)))
     due=$((began + $3))
     [ "$due" -ge "$soonest" ] || due=$soonest
-    while sleep "$nap" && clock && [ "$now" -lt "$due" ]; do
-      [ "$now" -lt "$soonest" ] || ! listens "$4" || break
+    while rest "$pause" && clock && [ "$now" -lt "$due" ]; do
+      if [ "$now" -lt "$soonest" ] || [ -z "$4" ]; then continue; fi
+      # Once open, its port is not knocked at any more: a server that hangs may let nobody in, and us wait.
+      [ -z "$shut" ] || ! listens "$4" || shut=
+      [ -n "$shut" ] || break
     done
   done
 }
@@ -127,7 +146,7 @@ watch() {
       state=$found
     fi
     end_late
-    sleep "$tick"
+    rest "$tick"
   done
 }
 
@@ -143,8 +162,8 @@ stop() {
 
 trap stop EXIT
 trap 'exit 0' HUP INT TERM PIPE
-mkdir "$notes" && mkfifo "$notes/turn" || exit 1
-exec 3<&0 4<>"$notes/turn" 5<"$home/server.log"
+mkdir "$notes" && mkfifo "$notes/turn" "$notes/never" || exit 1
+exec 3<&0 4<>"$notes/turn" 5<"$home/server.log" 6<>"$notes/never" || exit 1
 echo >&4
 skip "$offset"
 { cat > /dev/null; kill "$$"; } <&3 2>/dev/null &

@@ -30,7 +30,8 @@ from tests.ssh.conftest import free_port
 LONG_S = 30.0
 SHELLS = {
     "dash": ["dash"],
-    "bash": ["bash", "--posix"],
+    "bash": ["bash"],
+    "bash as sh": ["bash", "--posix"],
     "busybox": ["busybox", "sh"],
 }
 
