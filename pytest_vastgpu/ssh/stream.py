@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STDERR_LIMIT = 1 << 16
 _START_LIMIT_S = 10.0
-"""A server that has not agreed to run the command by then never will; it is asked once more."""
+"""A server that has not agreed to run the command by then never will; whoever needs the stream starts another."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,13 @@ class Stream:
     def _work(self) -> None:
         end = execution.End(None)
         try:
-            end = self._run() or self._run() or end
+            with self._connection.session(None, lambda: not self._stopped) as channel:
+                with self._lock:
+                    self._channel = channel
+                    stopped = self._stopped
+                if not stopped:
+                    execution.start(channel, self._line, _START_LIMIT_S)
+                    end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin, hold=True)
         except execution.BROKEN as error:
             if not self._stopped:
                 _log.info("stream from %s ended: %s", self._connection.address, error)
@@ -102,22 +108,6 @@ class Stream:
                 self._on_line(rest)
             if self._on_end is not None:
                 self._on_end(end.exit_code if self._marked.pid and not self._stopped else None)
-
-    def _run(self) -> execution.End | None:
-        """Run the command once; None where the server would not start it, though the connection lives."""
-        with self._connection.session(None, lambda: not self._stopped) as channel:
-            with self._lock:
-                self._channel = channel
-                stopped = self._stopped
-            if stopped:
-                return execution.End(None)
-            try:
-                execution.start(channel, self._line, _START_LIMIT_S)
-            except execution.BROKEN:
-                if self._stopped or not self._connection.alive:
-                    raise
-                return None
-            return execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin, hold=True)
 
     def _take(self, data: bytes) -> None:
         for line in self._lines.feed(self._marked.feed(data)):
