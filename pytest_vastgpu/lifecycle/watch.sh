@@ -63,9 +63,10 @@ end() { kill -9 "-$1" || kill -9 "$1"; } 2>/dev/null
 probe() { # number, time limit, time between two starts (both in hundredths of a second), port that tells, command
   ulimit -f 16384
   told=
-  shut=$4
+  period=$3
+  port=$4
   pause=$idle
-  [ -z "$shut" ] || pause=$nap
+  [ -z "$port" ] || pause=$nap
   while :; do
     clock
     began=$now
@@ -88,13 +89,15 @@ probe() { # number, time limit, time between two starts (both in hundredths of a
     fi
     # At most a third of the time, however dear it is; but half a second's rest is enough for one that only waits.
     soonest=$((now + (took > 25 ? 50 : 2 * took)))
-    due=$((began + $3))
+    due=$((began + period))
     [ "$due" -ge "$soonest" ] || due=$soonest
     while rest "$pause" && clock && [ "$now" -lt "$due" ]; do
-      if [ "$now" -lt "$soonest" ] || [ -z "$4" ]; then continue; fi
-      # Once open, its port is not knocked at any more: a server that hangs may let nobody in, and us wait.
-      [ -z "$shut" ] || ! listens "$4" || shut=
-      [ -n "$shut" ] || break
+      if [ -n "$port" ] && [ "$now" -ge "$soonest" ] && listens "$port"; then
+        # Once open it is not knocked at any more: a server that hangs may let nobody in, and us wait.
+        port=
+        period=0
+        break
+      fi
     done
   done
 }
