@@ -241,7 +241,7 @@ def _enter(address: Address, key: KeyPair, pin: HostKeyPin, user: str, limit_s: 
         _authenticate(transport, key, user, deadline)
         _expect(pin.pin(host_key), host_key)
         transport.set_keepalive(_KEEPALIVE_S)
-    except BaseException as error:  # also Ctrl-C: neither the socket nor the thread may be left behind
+    except BaseException as error:  # whatever it is: neither the socket nor the thread may be left behind
         close_transport(transport, sock)
         if isinstance(error, paramiko.SSHException | EOFError | OSError):
             raise _Refused(ProbeFailure.TRANSPORT, f"the connection broke: {_words(error)}") from error
