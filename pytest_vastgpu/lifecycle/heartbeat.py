@@ -19,6 +19,8 @@ BEATS_PER_LEASE = 4
 """So many; all but one of them may be lost."""
 ARM_WITHIN_S = 5.0
 """The switch is started before SSH lets us in, or soon after. It is waited for so long before it counts as absent."""
+_COARSE_S = 1.0
+"""The instance's clock tells whole seconds: its lease may be over so much earlier."""
 _QUICK_S = 0.05
 _LIMIT_S = 10.0
 _UNKNOWN = Switch(False, False, "nothing is known of it yet")
@@ -53,7 +55,7 @@ class Heartbeat:
         self._told: Switch | None = None
         self._lost = False
         self._born = time.monotonic()
-        self._heard = (time.monotonic(), time.time())
+        self._heard = _now()
         self._thread = threading.Thread(target=self._go_on, name="vastgpu-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -76,12 +78,12 @@ class Heartbeat:
 
     @property
     def gave_up(self) -> bool:
-        """Whether it has heard of us for so long no more that it must have ended itself."""
-        return self.switch.armed and self.silent_s > self._lease_s
+        """Whether it has heard of us for so long no more that it may have ended itself."""
+        return self.switch.armed and self.silent_s > self._lease_s - _COARSE_S
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the instance last heard of us, the time in which this machine slept included."""
+        """Seconds since we last told the instance of us, the time in which this machine slept included."""
         return max(time.monotonic() - self._heard[0], time.time() - self._heard[1])
 
     def last_words(self, seconds: float) -> Beat | None:
@@ -117,6 +119,7 @@ class Heartbeat:
             self._tell(describe(self.switch))
 
     def _beat(self, lease_s: float, end_s: float | None) -> Beat | None:
+        sent = _now()
         try:
             result = self._link.run(beat_command(lease_s, end_s), timeout_s=_LIMIT_S, spare=True)
         except ConnectFailed as failed:
@@ -126,12 +129,17 @@ class Heartbeat:
         if beat is not None and beat.lease_s < lease_s:
             beat = None  # it could not be written
         if beat is not None:
-            self._heard = (time.monotonic(), time.time())
+            self._heard = sent
         lost = beat is None
         if lost != self._lost and not self._stopped.is_set():
             self._lost = lost
             self._tell(f"does not hear of us: {problem}" if lost else "hears of us again")
         return beat
+
+
+def _now() -> tuple[float, float]:
+    """By both clocks: the first does not go on while this machine sleeps, the second may be set."""
+    return time.monotonic(), time.time()
 
 
 def describe(switch: Switch) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -76,3 +77,15 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Li
     with pytest.raises(ConnectFailed, match="the link was closed"):
         link.connection()
     assert told.empty()
+
+
+def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(link: Link) -> None:
+    heartbeat = Heartbeat(link, 2, Deadline.after(100), lambda _: None)
+    heartbeat.start()
+    assert heartbeat.known(PATIENCE_S)
+    time.sleep((0.9 - time.time()) % 1)  # its clock tells whole seconds: the shortest lease
+    assert heartbeat.last_words(2) is not None
+    with pytest.raises(ConnectFailed):
+        while link.run("true", 10).ok:
+            pass
+    assert heartbeat.gave_up
