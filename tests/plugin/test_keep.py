@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from tests.looks import until
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.test_switch import HERE
 from tests.plugin.test_switch import NO_GPU
-from tests.plugin.test_switch import destroyed_by
 from tests.plugin.test_switch import run_in_use
+from tests.plugin.test_switch import until_destroyed_by
 
 FAILS = "def test_it(vast_instance): assert vast_instance.run('echo here > note').exit_code == 1\n"
 PASSES = "def test_it(vast_instance): pass\n"
@@ -87,8 +86,7 @@ def test_one_on_which_all_went_well_stays_only_where_always_is_asked_for(
     result = pytester.runpytest_inprocess("--vast-keep=always:5s")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["vastgpu: KEPT: instance *"])
-    until(lambda: market.status()["alive"], lambda alive: not alive)
-    assert destroyed_by(market) == ["account", "container"]
+    until_destroyed_by(market, "account", "container")
 
 
 def test_without_a_dead_mans_switch_nothing_is_kept(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
