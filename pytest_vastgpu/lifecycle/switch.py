@@ -194,6 +194,9 @@ def _switch(alive: bool, program: str, status: int) -> Switch:
         return Switch(False, False, "the market has not answered from inside yet")
     if not status:
         return Switch(False, False, f"the market does not answer from inside ({program})")
+    if status == 403:
+        # Vast calls it the key to start, stop and destroy the instance: that it may look too is not promised.
+        return Switch(True, True, f"{program}; the container's key is known, though it may not look at the instance")
     if not (200 <= status < 300 or status == 429):
         return Switch(False, True, f"the market answers HTTP {status} to the container's own key ({program})")
     return Switch(True, True, program)

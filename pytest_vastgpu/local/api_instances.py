@@ -155,7 +155,7 @@ def _publish(exchange: Exchange, text: str) -> str:
 
 async def _update(exchange: Exchange, instance: Instance) -> None:
     wanted = exchange.object
-    if "label" in wanted and exchange.by_container:
+    if "label" in wanted and exchange.caller == "container":
         raise not_authorized()
     if "label" in wanted:
         label = wanted["label"]

@@ -50,7 +50,7 @@ class Caller:
     """Whose key came with a request."""
 
     kind: str
-    """``account``, ``container`` or ``anonymous``."""
+    """One of ``effects.CALLERS``."""
     key: str = ""
     instance_id: int | None = None
     """The instance that a container's key is for."""
@@ -169,7 +169,7 @@ async def _exchange(market: Market, request: Request, caller: Caller) -> Exchang
         body=body,
         user_agent=request.headers.get("User-Agent", ""),
         base_url=market.site.url,
-        by_container=caller.kind == "container",
+        caller=caller.kind,
     )
 
 
@@ -184,7 +184,7 @@ def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
     elif str(named.get("instance_id", "")).isdigit() and (found := market.instances.get(int(named["instance_id"]))):
         host = found.host
     for fault in (*market.fleet.faults, *(host.faults if host else ())):
-        if (reply := fault.reply_to(endpoint)) is not None:
+        if (reply := fault.reply_to(endpoint, exchange.caller)) is not None:
             return reply
     return None
 

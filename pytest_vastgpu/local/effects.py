@@ -12,6 +12,8 @@ from pytest_vastgpu.local.machine import SimulatedGpu
 
 Parameters = Mapping[str, Any]
 """A fault's parameters by name, defaults included."""
+CALLERS = ("account", "container", "anonymous")
+"""Who asks the API: with the account's key, with the key of an instance's container, without one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answers:
-    """The API answers wrongly. Parameters ``endpoint``, ``times`` and ``after`` say to which calls."""
+    """The API answers wrongly. Parameters ``endpoint``, ``caller``, ``times`` and ``after`` say to which calls."""
 
     reply: Callable[[Parameters], Reply]
 

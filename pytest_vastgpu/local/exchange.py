@@ -38,8 +38,8 @@ class Exchange:
     """The JSON body; None where there is none."""
     user_agent: str
     base_url: str
-    by_container: bool = False
-    """Whether an instance's own key came with it, which may start, stop and destroy that instance, and no more."""
+    caller: str
+    """One of ``effects.CALLERS``; a container may start, stop and destroy its own instance, and no more."""
 
     @property
     def object(self) -> dict[str, Any]:

@@ -67,9 +67,11 @@ class Fault:
     def effect(self) -> Effect:
         return self.kind.effect
 
-    def reply_to(self, endpoint: str) -> Reply | None:
+    def reply_to(self, endpoint: str, caller: str) -> Reply | None:
         """The wrong answer to this call of the API; None where this one is answered truthfully."""
-        if not isinstance(self.kind.effect, Answers) or self.parameters["endpoint"] not in {endpoint, "any"}:
+        if not isinstance(self.kind.effect, Answers):
+            return None
+        if self.parameters["endpoint"] not in {endpoint, "any"} or self.parameters["caller"] not in {caller, "any"}:
             return None
         self.seen += 1
         nth = self.seen - self.parameters["after"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 
+from pytest_vastgpu.local.effects import CALLERS
 from pytest_vastgpu.local.effects import Answers
 from pytest_vastgpu.local.effects import Charges
 from pytest_vastgpu.local.effects import Leftover
@@ -23,9 +24,15 @@ def _answers(
     times: float = FOR_EVER,
     **more: float | str,
 ) -> FaultKind:
-    parameters: Mapping[str, float | str] = {"endpoint": endpoint, "times": times, "after": 0, **more}
+    parameters: Mapping[str, float | str] = {
+        "endpoint": endpoint,
+        "caller": "any",
+        "times": times,
+        "after": 0,
+        **more,
+    }
     effect = Answers(reply if callable(reply) else lambda _: reply)
-    return FaultKind(name, description, Layer.API, effect, parameters)
+    return FaultKind(name, description, Layer.API, effect, parameters, {"caller": {"any", *CALLERS}})
 
 
 def _refused(status: int, code: str, text: str) -> Reply:

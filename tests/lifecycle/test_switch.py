@@ -240,7 +240,7 @@ def test_of_two_the_newer_one_stays(tmp_path: Path, market: Market) -> None:
         (["curl"], False, 200, "the container has no key of its own (CONTAINER_API_KEY)"),
         ([], True, 200, "the image has neither curl nor python3 nor wget"),
         (["curl"], True, 401, "the market answers HTTP 401 to the container's own key (curl)"),
-        (["python3"], True, 403, "the market answers HTTP 403 to the container's own key (python3)"),
+        (["python3"], True, 404, "the market answers HTTP 404 to the container's own key (python3)"),
         (["wget"], True, 308, "the market answers HTTP 308 to the container's own key (wget)"),
     ],
 )
@@ -256,6 +256,19 @@ def test_where_it_cannot_be_armed_it_says_why(
         os.killpg(box.pid, signal.SIGKILL)
         gone = Switch(False, True, "its process is gone")
         assert until(lambda: box.beat(60).switch, lambda seen: seen.text != why) == gone
+
+
+def test_a_key_that_may_not_look_may_still_end_its_instance(tmp_path: Path, market: Market) -> None:
+    market.status = 403
+    box = Box(tmp_path, "dash", ["curl"])
+    box.run(script(market))
+    with killed(box):
+        switch = box.settled()
+        assert switch.armed
+        assert "may not look" in switch.text
+        assert market.asked() == GET
+        box.beat(0)
+        assert market.asked() == DELETE
 
 
 def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, market: Market) -> None:

@@ -48,6 +48,16 @@ def test_the_containers_key_is_for_its_own_instance(market: LocalMarket, api: Ap
     assert api.show(other) is not None
 
 
+def test_a_fault_of_the_api_may_be_for_one_kind_of_caller() -> None:
+    faults = [{"name": "not_authorized", "caller": "container", "endpoint": "show"}]
+    with LocalMarket(fleet={"machines": [{"machine_id": 100, "faults": faults}]}) as market, Api(market) as api:
+        made = api.create(api.offer_of(100), target_state="stopped").json()
+        with Api(market, key=made["instance_api_key"]) as inside:
+            assert inside.get(made["new_contract"]).status_code == 403
+            assert api.get(made["new_contract"]).status_code == 200
+            assert inside.destroy(made["new_contract"]).json() == {"success": True}
+
+
 def test_ssh_keys_of_the_account_and_of_an_instance(api: Api) -> None:
     added = api.http.post("/api/v0/ssh/", json={"ssh_key": KEY}).json()["key"]
     assert api.http.post("/api/v0/ssh/", json={"ssh_key": KEY + " again"}).status_code == 400
