@@ -10,7 +10,8 @@ from typing import TypeVar
 from pytest_vastgpu.local.embed import LocalMarket
 
 _T = TypeVar("_T")
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
+"""Nothing that is waited for takes so long, unless it never comes."""
 
 
 def is_running(pid: int) -> bool:

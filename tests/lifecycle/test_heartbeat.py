@@ -20,10 +20,10 @@ from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import ConnectFailed
 from tests.local.api import Api
+from tests.looks import PATIENCE_S
 from tests.looks import until
 
 LEASE_S = 5
-PATIENCE_S = 30.0
 
 
 @pytest.fixture

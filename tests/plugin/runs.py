@@ -6,16 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Record
 from pytest_vastgpu.lifecycle.ledger import read_ledger
-
-LIMIT_S = 120.0
-"""Nothing here takes so long, unless it never comes."""
 
 
 class PytestRun:
@@ -91,13 +86,3 @@ def run_directories() -> list[Path]:
 def guards() -> list[int]:
     """Of every run of this test, the last one of each."""
     return [pid for directory in run_directories() if (pid := read_ledger(directory / FILE).guard)]
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether it comes to hold, in a time that only what never comes needs."""
-    ends = time.monotonic() + LIMIT_S
-    while not holds():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.05)
-    return True

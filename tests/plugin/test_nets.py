@@ -23,10 +23,10 @@ from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.model import InstanceStatus
 from tests.looks import alive
 from tests.looks import is_running
+from tests.looks import until
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.runs import PytestRun
-from tests.plugin.runs import eventually
 
 slow = pytest.mark.slow
 Start = Callable[..., PytestRun]
@@ -77,7 +77,7 @@ def test_the_guard_destroys_what_a_killed_run_has_left(
     environ = Path(f"/proc/{guard}/cmdline").read_text() + run.output
     assert market.api_key not in environ
     run.kill_controller()
-    assert eventually(lambda: not is_running(guard))
+    until(lambda: not is_running(guard), bool)
     assert alive(market) == set(), run.directory.joinpath("guard.log").read_text()
     assert run.record.left(time.time()) == []
     assert '"by": "guard"' in run.directory.joinpath(FILE).read_text()
@@ -106,7 +106,7 @@ def test_it(vast_instance):
     try:
         guard = run.record.guard
         run.process.kill()
-        assert eventually(lambda: not is_running(guard))
+        until(lambda: not is_running(guard), bool)
         assert alive(market) == set()
         assert is_running(child)
     finally:
@@ -169,7 +169,7 @@ def test_it(vast_instance_factory, vast_workload):
     assert len(alive(market)) == 2
     guard = run.record.guard
     run.kill_controller()
-    assert eventually(lambda: not is_running(guard))
+    until(lambda: not is_running(guard), bool)
     assert alive(market) == set()
 
 
@@ -197,11 +197,11 @@ def test_a_create_in_flight_when_the_run_is_killed_is_settled_by_its_label(
     market = rent_from({**FLEET, "faults": [{"name": "create_slow", "delay_s": 30}]})
     pytester.makepyfile(SLEEPS)
     run = start()
-    assert eventually(lambda: len(alive(market)) == 1)
+    until(lambda: len(alive(market)) == 1, bool)
     guard = run.record.guard
     assert [entry.instance_id for entry in run.record.entries.values()] == [0], "nobody has told us"
     run.kill_controller()
-    assert eventually(lambda: not is_running(guard))
+    until(lambda: not is_running(guard), bool)
     assert alive(market) == set()
     assert set(market.status()["rents_per_label"].values()) == {1}
 
@@ -216,10 +216,10 @@ def test_a_create_whose_answer_is_lost_and_that_no_list_shows_is_found_in_the_en
     pytester.makepyfile(PASSES)
     run = start()
     if kill:
-        assert eventually(lambda: len(alive(market)) == 1)
+        until(lambda: len(alive(market)) == 1, bool)
         guard = run.record.guard
         run.kill_controller()
-        assert eventually(lambda: not is_running(guard))
+        until(lambda: not is_running(guard), bool)
     else:
         assert run.rest() == pytest.ExitCode.TESTS_FAILED
         assert "a create was never answered: seeing for" in run.output
@@ -395,7 +395,7 @@ def test_what_is_left_in_the_end_is_told_and_the_guard_goes_on(
     assert "0.20 USD/h" in line
     (directory,) = runs_dir().iterdir()
     guard = read_ledger(directory / FILE).guard
-    assert eventually(lambda: not is_running(guard))
+    until(lambda: not is_running(guard), bool)
     assert alive(market) == set()
 
 
@@ -413,7 +413,7 @@ def test_what_is_left_is_told_also_where_pytest_writes_no_summary(
     assert result.stderr.str().count("vastgpu: STILL RUNNING: instance ") == 1
     (directory,) = runs_dir().iterdir()
     guard = read_ledger(directory / FILE).guard
-    assert eventually(lambda: not is_running(guard))
+    until(lambda: not is_running(guard), bool)
     assert alive(market) == set()
 
 

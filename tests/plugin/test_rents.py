@@ -15,9 +15,9 @@ import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.looks import alive
+from tests.looks import until
 from tests.plugin.conftest import RentFrom
 from tests.plugin.runs import PytestRun
-from tests.plugin.runs import eventually
 
 FLEET = {"machines": [{"count": 6}]}
 SLOW_BOOT = {"machines": [{"count": 6, "stages": {"loading_s": 2}}]}
@@ -473,7 +473,7 @@ def test_a_controller_that_is_killed_leaves_no_file_where_its_workers_called(
     try:
         run.until("ready after")
         run.kill_controller()
-        assert eventually(lambda: not alive(market))
+        until(lambda: not alive(market), bool)
     finally:
         run.end()
     assert list(tmp_path.glob("vastgpu*")) == []

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
 from pytest_vastgpu.ssh.connection import TransferFailed
 from tests.looks import is_running
+from tests.looks import until
 from tests.ssh.conftest import NO_SSHD
 from tests.ssh.conftest import SSHD
 from tests.ssh.conftest import log_in
@@ -37,16 +39,6 @@ LONG_S = 30.0
 """For what ends long before."""
 SHORT_S = 3.0
 """For what does not end by itself; long enough to get going on a busy machine."""
-
-
-def gone(pid: int) -> bool:
-    """Whether the process ends; the one who sends a signal does not wait until it has worked."""
-    deadline = time.monotonic() + LONG_S
-    while is_running(pid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 @pytest.fixture
@@ -93,7 +85,7 @@ def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_childr
         result = running.result()
     assert (result.failure, result.exit_code) == (ProbeFailure.TIMEOUT, None)
     assert (result.stdout, result.stderr) == ("half\n", "problem\n")
-    assert [gone(pid) for pid in pids] == [True, True]
+    until(lambda: [is_running(pid) for pid in pids], lambda running: running == [False, False])
     assert connection.run("echo next", timeout_s=LONG_S).stdout == "next\n"
 
 
@@ -353,7 +345,7 @@ def test_closing_a_stream_kills_its_command_and_frees_its_session(connection: Co
         stream.close()
         assert not stream.alive
         assert ended.get_nowait() is None
-        assert gone(pid)
+        until(partial(is_running, pid), lambda running: not running)
     assert connection.run("echo fine", timeout_s=LONG_S).ok
 
 
