@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.cache import default_path
@@ -131,7 +132,7 @@ class Run:
             path = Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ)
             cache = HostCache(path, lambda text: events.write(Event("", None, f"warning: {text}")))
             cache.read()
-            url, api_key = _market(settings, environ, stack)
+            url, api_key = _market(settings, environ, stack, events)
             # An embedded market is this run's alone: its notes go with the run's directory.
             embedded = settings.backend == "local"
             ledger.begin(run_id, identity(url, api_key), url, embedded=embedded)
@@ -217,13 +218,23 @@ def _own(directory: Path, stack: contextlib.ExitStack) -> None:
         ) from error
 
 
-def _market(settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack) -> tuple[str, str]:
+def _market(
+    settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
+) -> tuple[str, str]:
     """URL and key of the market; starts the local one where that is asked for."""
     if settings.backend == "vast":
         return settings.url, environ["VAST_API_KEY"]
     from pytest_vastgpu.local.embed import LocalMarket
 
     market = stack.enter_context(LocalMarket())
+
+    def tell_what_was_not_isolated() -> None:
+        # Not sooner: it is found out while the first instance boots.
+        with contextlib.suppress(LocalMarketError):  # ended: whoever needed it has said so
+            if reason := market.status()["not_isolated"]:
+                events.write(Event("", None, f"the local market: {reason}"))
+
+    stack.callback(tell_what_was_not_isolated)
     return market.url, market.api_key
 
 

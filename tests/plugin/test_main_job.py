@@ -14,6 +14,9 @@ import pytest
 
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
+from tests.local.program import WITHOUT_NAMESPACES
+from tests.local.program import namespaces_can_be_forbidden
+from tests.plugin.conftest import SERVER
 from tests.plugin.conftest import WORKLOAD
 
 RentFrom = Callable[[dict[str, Any]], LocalMarket]
@@ -299,3 +302,14 @@ def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pyteste
     assert "still giving instances back" in output
     assert "Traceback" not in output
     assert market.status()["alive"] == []
+
+
+@pytest.mark.slow
+def test_where_the_system_lets_nothing_be_kept_apart_the_run_says_so(pytester: pytest.Pytester) -> None:
+    if not namespaces_can_be_forbidden():
+        pytest.skip("namespaces cannot be forbidden to a process here")
+    pytester.path.joinpath("server.py").write_text(SERVER)
+    pytester.makepyfile(NO_GPU + "def test_it(vast_instance): assert httpx.get(vast_instance.endpoint).text")
+    result = pytester.run(*WITHOUT_NAMESPACES, sys.executable, "-m", "pytest", "--vast-backend=local")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["vastgpu the local market: *no namespaces *: instances share its ports and processes"])
