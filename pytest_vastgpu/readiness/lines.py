@@ -53,7 +53,7 @@ _PREFIX = re.compile(
 _LEVEL = re.compile(
     r"""
       \b(?P<chatter>TRACE|DEBUG|INFO|NOTICE)\b
-    | \b(?P<warning>WARN|WARNING|\w*Warning(?=:))\b
+    | \b(?P<warning>WARN|WARNING|\w*Warning(?=:)(?!:\ CUDA\ initialization:\ Unexpected))\b   # PyTorch then has no GPU
     | \b(?P<error>ERROR|CRITICAL|FATAL|PANIC|[A-Za-z]*(?:Error|Exception)(?=:))\b
     | level"?[=:]\s*"?(?:(?P<chatter2>trace|debug|info)|(?P<warning2>warn\w*)|(?P<error2>error|fatal|panic))\b
     | ^\W{0,3}(?:(?P<chatter3>I)|(?P<warning3>W)|(?P<error3>[EF]))\d{3,6}[ ]+\d\d:\d\d

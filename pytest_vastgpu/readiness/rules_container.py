@@ -35,7 +35,7 @@ RULES: tuple[Rule, ...] = (
         "cdi_device_unresolvable",
         FailureClass.INFRA_FATAL,
         (
-            r"failed to inject CDI devices",
+            r"(?:setting up|inject\w*|stat\w*) CDI (?:host )?devices?\b",
             r"unresolvable CDI device",
             r"CDI (?:device injection|registry).*(?:failed|error)",
         ),

@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
         "gpu_requires_reset",
         FailureClass.INFRA_FATAL,
         (
-            r"GPU requires reset|ResetRequired|GPU Reset Required|ERR!\s+ERR!",
+            r"GPU requires reset|ResetRequired|GPU Reset Required|ERR!\s+ERR!|^\|\s+\d+\s+ERR!",
             r"Xid \(.*\): (?:46|61|62|110|119|120|122|123|143|154|155|156|158)\b",
             r"GSP (?:RPC|RM|firmware).*(?:timeout|failed|error)|Timeout .*waiting for (?:RPC|GSP)",
         ),

@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "a GPU of compute capability 8.0 is tried; --dtype=half would run on this one",
         "vLLM",
-        unless=r"quantization|falling back|instead of|casting",
+        unless=r"quantization|falling back|instead of|casting|forcefully",
     ),
     Rule(
         "attention_needs_capability",
@@ -113,7 +113,8 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INCOMPATIBLE,
         (
             r"no kernel image is available",
-            r"no device code compatible|not compiled with any CUDA arch",
+            r"no device code compatible|not compiled with any CUDA arch|invalid device function",
+            r"compute cap\w* \S+ is not compatible with (?:the )?compile",
             r"device kernel image is invalid|cudaErrorNoKernelImageForDevice|CUDA_ERROR_NO_BINARY_FOR_GPU",
             r"CUDA capability sm_\d+ is not compatible",
             r"Value 'sm_\w+' is not defined|Unsupported gpu architecture|unsupported (?:GPU|device) arch",
@@ -168,10 +169,17 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "vram_too_small",
         FailureClass.INCOMPATIBLE,
+        (r"cudaMalloc failed|failed to allocate (?:CUDA|compute|kv|buffer for (?:the )?kv)",),
+        _MORE_VRAM,
+        "llama.cpp",
+        Weight.HINT,  # it tries again with less
+    ),
+    Rule(
+        "vram_too_small",
+        FailureClass.INCOMPATIBLE,
         (
             r"(?:CUDA|HIP|GPU|VRAM)\b.{0,30}\bout of memory|OutOfMemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
-            r"cudaMalloc failed|failed to allocate CUDA|unable to allocate CUDA|Cuda failure.*out of memory|RESOURCE_EXHAUSTED",
-            r"failed to allocate (?:compute|kv|buffer for (?:the )?kv)|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
+            r"unable to allocate CUDA|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
             r"Not enough memory to handle \d+|Not enought? (?:GPU )?memory\b",
             r"not enough (?:VRAM|GPU memory|device memory|video memory)|insufficient (?:VRAM|GPU memory)",
             r"model requires more (?:GPU|video) memory|exceeds (?:the )?(?:available )?(?:GPU|VRAM|device) memory",

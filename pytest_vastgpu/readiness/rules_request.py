@@ -50,7 +50,8 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"executable file not found in \$?PATH",
-            r"exec:? \"?[^\":]*\"?: (?:stat .*: )?(?:no such file or directory|permission denied|is a directory)",
+            r"exec:? \\?\"?[^\":]*\"?: (?:stat .*: )?(?:no such file or directory|permission denied|is a directory)",
+            r"exec: \\?\"[^\"]*\": stat ",
             r"stat \S+: no such file or directory: unknown",
             r"chdir to cwd .* (?:no such file|permission denied|not a directory)|no command specified",
         ),

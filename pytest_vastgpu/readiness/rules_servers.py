@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
             r"unknown (?:flag|command|shorthand flag|option)\b|flag provided but not defined|unrecognized (?:option|command)|invalid option --",
             r"ArgumentValidation\(|error while handling argument|unable to parse (?:arguments|command)|error: [\w-]+: (?:invalid|unrecognized)",
             r"^[\w./-]+(?: \w+)?: error: ",
+            r"^Unknown \w+ (?:provided|specified|given|requested): ",
         ),
         _READ,
         "argparse, clap, click, Go's flag, llama.cpp",
@@ -35,6 +36,14 @@ RULES: tuple[Rule, ...] = (
         "a model in Triton's repository cannot be loaded: see its own lines above",
         "Triton",
         Weight.HINT,
+    ),
+    Rule(
+        "model_repository_broken",
+        FailureClass.WORKLOAD_FATAL,
+        (r"failed to load '\S+' version \d+: (?:Invalid argument|Not found|Unsupported)",),
+        "a model in Triton's repository cannot be loaded: read the line",
+        "Triton",
+        unless=r"CUDA|memory",
     ),
     Rule(
         "engine_version_mismatch",

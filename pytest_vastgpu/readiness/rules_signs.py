@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     _ready(
         "models_endpoint_ok",
         "OpenAI-compatible servers",
-        r"\"data\":\s*\[\s*\{.*\"id\"|\"models\":\s*\[\s*\{",
+        r"\"data\":\s*\[\s*\{.*\"id\"|\"models\":\s*\[\s*\{|\"object\":\s*\"model\"",
         channels=_CURL,
     ),
     _ready("completion_ok", "OpenAI-compatible servers", r"\"choices\":\s*\[\s*\{|\"generated_text\"", channels=_CURL),
@@ -108,9 +108,10 @@ RULES: tuple[Rule, ...] = (
         "image_pull_layers",
         "Docker engine",
         r"[0-9a-f]{12}: (?:Pulling|Waiting|Verifying|Download|Extract|Pull complete|Already exists|Retrying)",
-        r"Pulling (?:from|image|fs layer)|Download(?:ing| complete)|Extracting|Verifying Checksum|Already exists|Pull complete",
+        r"Pulling (?:from|image|fs layer)|Download complete|Extracting|Verifying Checksum|Already exists|Pull complete",
         channels=CONTAINER,
     ),
+    _warm("image_pull_layers", "Docker engine", r"Downloading", channels=STATUS),
     _warm(
         "image_pulled_starting",
         "Docker engine",
@@ -191,10 +192,10 @@ RULES: tuple[Rule, ...] = (
     ),
     _warm(
         "falls_back",
-        "vLLM, SGLang, TensorFlow, Triton, pip",
+        "vLLM, SGLang, TensorFlow, Triton, pip, llama.cpp",
         r"Cannot use FA version|Error retrieving safetensors|Failed to import Triton kernels|Ignore import error when loading",
         r"Unable to register cu\w+ factory|computation placer already registered|failed call to cuInit",
-        r"LD_PRELOAD cannot be preloaded|pip's dependency resolver does not|No valid triton configs|Ignoring this choice",
+        r"LD_PRELOAD cannot be preloaded|pip's dependency resolver does not|No valid triton configs|Ignoring this choice|failed, retrying with",
     ),
     _warm("waiting_for_core_engine", "vLLM", r"Waiting for \d+ local, .*core engine proc"),
     _warm(
