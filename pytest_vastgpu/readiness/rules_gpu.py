@@ -31,6 +31,7 @@ RULES: tuple[Rule, ...] = (
         "the host's driver was updated without a restart; " + _ANOTHER,
         _NVML,
         channels=_GPU,
+        chatty=True,
     ),
     Rule(
         "driver_not_communicating",
@@ -140,7 +141,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INFRA_FATAL,
         (
             r"fabric ?manager.*(?:never|not running|not (?:started|ready|completed)|failed|inactive|missing)",
-            r"Failed to bind NVLink SHARP|configuration error in the Fabric Manager",
+            r"Failed to bind NVLink SHARP|configuration error in the Fabric Manager|nvls\.cc:\d+ NCCL WARN Cuda failure",
         ),
         _ANOTHER,
         "NVIDIA fabric manager",

@@ -164,6 +164,20 @@ RULES: tuple[Rule, ...] = (
         "FlashInfer",
     ),
     Rule(
+        "cuda_toolkit_too_old_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (r"nvcc fatal\s*: Unknown option",),
+        "kernels are compiled at start and the image's CUDA toolkit is too old for them: use a newer image",
+        "FlashInfer",
+    ),
+    Rule(
+        "cuda_used_before_fork",
+        FailureClass.WORKLOAD_FATAL,
+        (r"Cannot re-initialize CUDA in forked subprocess",),
+        "the program uses the GPU before it starts its workers: set VLLM_WORKER_MULTIPROC_METHOD=spawn",
+        "PyTorch",
+    ),
+    Rule(
         "attention_backend_unsupported",
         FailureClass.WORKLOAD_FATAL,
         (
@@ -179,7 +193,7 @@ RULES: tuple[Rule, ...] = (
             r"exceeds dimension size|size mismatch for|shape mismatch|The size of tensor \w+ \(|Attempted to load weight",
             r"JSONDecodeError|is not a valid JSON|Invalid JSON|Expecting value: line",
             r"Unrecognized model in|Should have a `?model_type|no module or parameter named|weights were not initialized from checkpoint",
-            r"wrong number of tensors|wrong shape|(?:missing|unexpected) (?:tensor|key)|tensor '\S+' not found|key not found in model|invalid vocab",
+            r"wrong number of tensors|wrong shape|(?:missing|unexpected) (?:tensor|key\b)|tensor '\S+' not found|key not found in model|invalid vocab",
             r"^KeyError: '(?:model|layers|lm_head|transformer|encoder|decoder|visual|language_model)\.|weight \S+ does not exist|rope_scaling`? (?:must|should)",
         ),
         "the model's files do not fit each other, or the server: check the checkpoint",
@@ -190,7 +204,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"^\s*Value error, ",
-            r"VLLMValidationError|invalid (?:tool call|reasoning) parser|requires --[\w-]+|--[\w-]+ (?:requires|must|cannot|is not|should)",
+            r"VLLMValidationError|invalid (?:tool call|reasoning) parser|parser could not locate|requires --[\w-]+|--[\w-]+ (?:requires|must|cannot|is not|should)",
             r"(?:max_num_batched_tokens|max_num_seqs|max_loras?|lora_rank|LoRA rank|block[_ ]size|gpu_memory_utilization) .*(?:must|greater than|smaller than|should)",
             r"does not (?:currently )?support (?:LoRA|pipeline parallel|multimodal|chunked prefill|speculative|embedding|the \w+ task)",
         ),
