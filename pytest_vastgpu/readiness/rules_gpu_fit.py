@@ -169,17 +169,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "vram_too_small",
         FailureClass.INCOMPATIBLE,
-        (r"cudaMalloc failed|failed to allocate (?:CUDA|compute|kv|buffer for (?:the )?kv)",),
-        _MORE_VRAM,
-        "llama.cpp",
-        Weight.HINT,  # it tries again with less
-    ),
-    Rule(
-        "vram_too_small",
-        FailureClass.INCOMPATIBLE,
         (
             r"(?:CUDA|HIP|GPU|VRAM)\b.{0,30}\bout of memory|OutOfMemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
             r"unable to allocate CUDA|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
+            r"(?:terminated|error loading|failed to initialize)\b.*(?:cudaMalloc failed|failed to allocate)",
             r"Not enough memory to handle \d+|Not enought? (?:GPU )?memory\b",
             r"not enough (?:VRAM|GPU memory|device memory|video memory)|insufficient (?:VRAM|GPU memory)",
             r"model requires more (?:GPU|video) memory|exceeds (?:the )?(?:available )?(?:GPU|VRAM|device) memory",
@@ -187,6 +180,14 @@ RULES: tuple[Rule, ...] = (
         _MORE_VRAM,
         _TORCH,
         unless=r"out of resource",
+    ),
+    Rule(
+        "vram_too_small",
+        FailureClass.INCOMPATIBLE,
+        (r"cudaMalloc failed|failed to allocate (?:CUDA|compute|kv|buffer for (?:the )?kv)",),
+        _MORE_VRAM,
+        "llama.cpp",
+        Weight.HINT,  # it tries again with less
     ),
     Rule(
         "tp_exceeds_gpus",
