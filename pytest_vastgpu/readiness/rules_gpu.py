@@ -250,7 +250,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WARMUP,
         (
             r"NVIDIA-SMI \d.*Driver Version|^Attached GPUs\s*:|^Driver Version\s*:",
-            r"^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA |^(?:\d+, )?NVIDIA .*MiB",
+            r"^\|\s+\d+\s+[^|]*\|\s+[0-9A-F]{8}:|^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA |^(?:\d+, )?NVIDIA .*MiB",
         ),
         "nothing to do: the driver answers",
         _NVML,

@@ -17,6 +17,8 @@ _GPU = LOG | frozenset({Channel.NVIDIA_SMI, Channel.STATUS_MSG})
 _NEWER_DRIVER = "a host with a newer driver is tried; an image for an older CUDA would run on more hosts"
 _NEWER_CARD = "a GPU of a newer generation is tried: ask for it with compute_cap"
 _MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
+_WHY_NO_FORWARD_COMPATIBILITY = r"^\s*\[\["
+"""A banner of NVIDIA's images: it says in another line whether the driver does without."""
 _CUDA = "CUDA runtime"
 _TORCH = "PyTorch"
 
@@ -28,6 +30,7 @@ RULES: tuple[Rule, ...] = (
         (r"Error 803\b", r"unsupported display driver / cuda driver combination", r"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
         "the driver library in the container and the host's kernel driver do not fit: another kind of host is tried",
         _CUDA,
+        unless=_WHY_NO_FORWARD_COMPATIBILITY,
     ),
     Rule(
         "cuda_804_forward_compatibility",
@@ -39,6 +42,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _NEWER_DRIVER,
         _CUDA,
+        unless=_WHY_NO_FORWARD_COMPATIBILITY,
     ),
     Rule(
         "driver_too_old_for_image",
@@ -48,7 +52,7 @@ RULES: tuple[Rule, ...] = (
             r"CUDA driver version is insufficient|API call is not supported in the installed CUDA driver",
             r"CUDA_ERROR_INSUFFICIENT_DRIVER|cudaErrorInsufficientDriver|cudaErrorCallRequiresNewerDriver",
             r"(?:init failure|Error|error code)[: ]+(?:35|36)\b",
-            r"container was built for NVIDIA Driver Release .*compatibility mode is UNAVAILABLE",
+            r"was detected and compatibility mode is UNAVAILABLE",
             r"(?:minimum|required?s?) (?:NVIDIA |CUDA )?driver(?: version)?.*(?:but|found|detected|installed)",
             r"driver\b.{0,40}\btoo old|old driver",
         ),

@@ -86,7 +86,8 @@ RULES: tuple[Rule, ...] = (
         ),
         "there is no model at this path in the container: check it",
         _HUB,
-        unless=_GOES_ON + r"|chat[_ ]template|repository does not exist|index\.json|cache dir|creating|Created|Route",
+        unless=_GOES_ON
+        + r"|chat[_ ]template|weight \S+ does not exist|repository does not exist|index\.json|cache dir|creating|Created|Route",
     ),
     Rule(
         "model_file_missing",

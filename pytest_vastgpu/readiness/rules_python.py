@@ -17,7 +17,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"(?:^|/)" + _SHELL + r"(?:\d+: )?\S+: (?:command )?not found",
             r"(?:^|/)" + _SHELL + r"(?:exec: )?\S+: (?:not found|cannot execute|No such file or directory)",
-            r"can't open file '\S+': \[Errno 2\]|^env: .*No such file or directory|exec: (?:line \d+: )?\S+: not found",
+            r"can't open file '\S+': \[Errno 2\]|^env: .*No such file or directory|exec: (?:line \d+: )?\S+: not found|: line \d+: exec: \S+: ",
         ),
         "the image has no such program: check image and command",
         "shells",

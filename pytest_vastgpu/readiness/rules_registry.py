@@ -152,6 +152,7 @@ RULES: tuple[Rule, ...] = (
         "the registry wants credentials: give them with the request, or make the image public",
         _DOCKER,
         channels=STATUS,
+        unless=r"OCI runtime|\bexec\b",
     ),
     Rule(
         "registry_error",
