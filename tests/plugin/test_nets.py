@@ -148,7 +148,7 @@ def test_a_guard_that_died_is_replaced_before_the_next_create(
     pytester.makepyfile(
         WORKLOAD
         + """
-import json, os, pathlib, signal, time
+import json, os, pathlib, select, signal, time
 
 def guards():
     (ledger,) = pathlib.Path.home().glob(".local/state/pytest-vastgpu/runs/*/ledger.jsonl")
@@ -157,7 +157,9 @@ def guards():
 def test_it(vast_instance_factory, vast_workload):
     vast_instance_factory(vast_workload)
     (first,) = guards()
+    end = os.pidfd_open(first)
     os.kill(first, signal.SIGKILL)
+    select.select([end], [], [])  # a signal is sent before it works
     vast_instance_factory(vast_workload)
     assert len(guards()) == 2
     print("both there", flush=True)
