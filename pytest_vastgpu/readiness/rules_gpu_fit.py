@@ -177,6 +177,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:CUDA|HIP|GPU|VRAM)\b.{0,30}\bout of memory|OutOfMemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
             r"unable to allocate CUDA|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
             r"(?:terminated|error loading|failed to initialize)\b.*(?:cudaMalloc failed|failed to allocate)",
+            r"Allocation on device \d+ would exceed allowed memory",
             r"Not enough memory to handle \d+|Not enought? (?:GPU )?memory\b",
             r"not enough (?:VRAM|GPU memory|device memory|video memory)|insufficient (?:VRAM|GPU memory)",
             r"model requires more (?:GPU|video) memory|exceeds (?:the )?(?:available )?(?:GPU|VRAM|device) memory",

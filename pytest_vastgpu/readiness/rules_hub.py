@@ -68,7 +68,13 @@ RULES: tuple[Rule, ...] = (
         (
             r"RepositoryNotFoundError|Repository Not Found for url|is not a valid model identifier",
             r"pull model manifest: (?:file does not exist|404)|model '?\S+'? not found",
-            r"40[14] Client Error.*" + _PLACE + r"|" + _PLACE + r".*\b404\b|NotExistError|status code received: 40[14]",
+            r"40[14] Client Error.*"
+            + _PLACE
+            + r"|client error \(40[134] .*"
+            + _PLACE
+            + r"|"
+            + _PLACE
+            + r".*\b404\b|NotExistError|status code received: 40[14]",
             r"(?:fatal: )?repository '.*' not found|401 Client Error",
         ),
         "the hub has no such model, or it is private: check its name, or give a token",

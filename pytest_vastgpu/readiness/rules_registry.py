@@ -94,7 +94,7 @@ RULES: tuple[Rule, ...] = (
         _ANOTHER,
         _CONTAINERD,
         channels=STATUS,
-        unless=r"unexpected status|40[134]|50[0-9]|forbidden|unauthorized",
+        unless=r"unexpected status|\b40[134]\b|\b50[0-9]\b|forbidden|unauthorized",
     ),
     Rule(
         "image_name_empty",

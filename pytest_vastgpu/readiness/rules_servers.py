@@ -24,6 +24,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _READ,
         "argparse, clap, click, Go's flag, llama.cpp",
+        unless=r"^(?:main|(?:llama|ggml|common|clip)_\w+): error: ",  # llama.cpp's functions, not its arguments
     ),
     Rule(
         "model_repository_broken",

@@ -108,7 +108,7 @@ RULES: tuple[Rule, ...] = (
         "image_pull_layers",
         "Docker engine",
         r"[0-9a-f]{12}: (?:Pulling|Waiting|Verifying|Download|Extract|Pull complete|Already exists|Retrying)",
-        r"Pulling (?:from|image|fs layer)|Download complete|Extracting|Verifying Checksum|Already exists|Pull complete",
+        r"Pulling (?:from|image(?! failed)|fs layer)|Download complete|Extracting|Verifying Checksum|Already exists|Pull complete",
         channels=CONTAINER,
     ),
     _warm("image_pull_layers", "Docker engine", r"Downloading", channels=STATUS),
@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _end(
         "llama.cpp, Ollama and Triton",
-        r"failed to load model|exiting due to|llama runner (?:process has )?terminated|error loading (?:llama )?(?:server|model)",
+        r"failed to load model|failed to create context|exiting due to|llama runner (?:process has )?terminated|error loading (?:llama )?(?:server|model)",
         r"error: creating server|unable to load model",
     ),
     _end(

@@ -16,7 +16,10 @@ _EARLY = r"^$|phase=booting"
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 _WAIT = "wait: the host is still starting its SSH server"
 
-_REFUSED = (r"connect to (?:host|address) .*: Connection refused", r"Unable to connect to port \d+")
+_REFUSED = (
+    r"connect to (?:host|address) .*: Connection refused",
+    r"Unable to connect to port \d+|ConnectionRefusedError|ECONNREFUSED",
+)
 _SILENT = (r"connect to (?:host|address) .*: (?:Connection|Operation) timed out", r"^timed out$")
 _CUT = (
     r"kex_exchange_identification:",
@@ -56,7 +59,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"Bad configuration option|terminating, \d+ bad configuration options|^usage: ssh|unknown option -- ",
-            r"ssh: (?:command )?not found|Bad (?:owner or permissions|port|local forwarding specification)",
+            r"ssh: (?:command )?not found|Bad (?:owner or permissions|port|\w+ forwarding specification)",
             r"ControlPath|unix_listener: |cannot listen to port|Could not request local forwarding|Unable to negotiate with",
         ),
         "the fault is in the SSH client's call or configuration on this side",

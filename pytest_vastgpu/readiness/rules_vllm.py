@@ -65,7 +65,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"must be (?:evenly )?divisible by (?:the )?(?:tensor|tp\b|number of (?:GPUs|shards)|num_shard|world)",
             r"(?:not|n't) (?:evenly )?divisible by (?:the )?(?:tensor|tp\b|tp_size|num_shard|number of (?:GPUs|shards)|world|min_thread|weight quantization|quantization block|\d+)",
-            r"(?:input|output)_(?:size|partition\w*)\S* .*divisible",
+            r"(?:input|output)_(?:size|partition\w*)\S* .*divisible|not compatible with sharding on",
         ),
         "choose a tensor-parallel size that divides the model's heads and layers",
         _VLLM,
@@ -191,6 +191,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"exceeds dimension size|size mismatch for|shape mismatch|The size of tensor \w+ \(|Attempted to load weight",
+            r"\w+\.json[`'\"]? (?:does not contain|has no|is missing|lacks) |Failed to parse `?\w+\.json",
             r"JSONDecodeError|is not a valid JSON|Invalid JSON|Expecting value: line",
             r"Unrecognized model in|Should have a `?model_type|no module or parameter named|weights were not initialized from checkpoint",
             r"wrong number of tensors|wrong shape|(?:missing|unexpected) (?:tensor|key\b)|tensor '\S+' not found|key not found in model|invalid vocab",
