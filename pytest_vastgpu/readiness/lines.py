@@ -35,7 +35,10 @@ class Line:
     printed: str
     """As it was printed, without colours and white space around it."""
     dull: bool
-    """A frame of a traceback (code names every error that could happen, not the one that did), or an access log."""
+    """A frame of a traceback (code names every error that could happen, not the one that did), or an access log.
+
+    An assertion that something is supported is none: its error has no words of its own.
+    """
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -67,7 +70,8 @@ _DULL = re.compile(
     r"""\s*(?:
         INFO:\ .*"[A-Z]+\ /\S*\ HTTP/ |
         File\ "[^"]*",\ line\ \d | [\^~\s]+$
-      | (?:raise|return|await|assert|with|for|if|elif|except|yield)\s | self\.\w+[\w.]*\(? | super\(\) | sys\.exit\(
+      | (?:raise|return|await|assert(?!\ is_\w+_supported)|with|for|if|elif|except|yield)\s
+      | self\.\w+[\w.]*\(? | super\(\) | sys\.exit\(
     )""",
     re.VERBOSE,
 )

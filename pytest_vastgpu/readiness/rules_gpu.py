@@ -85,7 +85,7 @@ RULES: tuple[Rule, ...] = (
         "nvlink_error",
         FailureClass.INFRA_FATAL,
         (
-            r"uncorrectable NVLink error|nvlink.*(?:fatal|uncorrectable)",
+            r"uncorrectable NVLink error|over nvlink or a hardware error|nvlink.*(?:fatal|uncorrectable)",
             r"Xid \(.*\): (?:74|144|145|146|147|148|149|150)\b",
             r"SXid.*fatal",
         ),
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"Found no NVIDIA driver on your system|No CUDA GPUs are available|no CUDA-capable device is detected",
             r"NVML Shared Library Not Found|NVMLError_LibraryNotFound",
-            r"lib(?:cuda\.so|nvidia-ml\.so)\S*: cannot open shared object",
+            r"lib(?:cuda\.so|nvidia-ml\.so)\S*: (?:cannot open shared object|file too short)",
             r"running on UnspecifiedPlatform|0 active driver\(s\) found|cudaErrorNoDevice|CUDA_ERROR_NO_DEVICE|init failure: 100\b",
             r"The NVIDIA Driver was not detected|CUDA driver initialization failed, you might not have",
             r"No CUDA runtime is found",

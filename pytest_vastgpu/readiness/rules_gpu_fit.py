@@ -93,7 +93,7 @@ RULES: tuple[Rule, ...] = (
         "flash_attn_needs_capability",
         FailureClass.INCOMPATIBLE,
         (
-            r"GPU with CUDA capability \d+ \d+ is not supported",
+            r"GPU with CUDA capability \d+ \d+ is not supported|assert is_fa_version_supported",
             r"Flash ?Attention(?:[- ]?\d)? (?:only supports|requires|needs|is only supported|is not supported) .*(?:Ampere|Hopper|Ada|GPU|capability|sm_?\d)",
         ),
         _NEWER_CARD,

@@ -42,7 +42,7 @@ RULES: tuple[Rule, ...] = (
         "disk_io_error",
         FailureClass.INFRA_FATAL,
         (
-            r"\[Errno 5\]|Input/output error|blk_update_request: (?:critical|I/O)|Buffer I/O error|EXT4-fs error|XFS .*(?:corruption|I/O error)",
+            r"\[Errno (?:5|107|116|121)\]|Input/output error|Stale (?:NFS )?file handle|blk_update_request: (?:critical|I/O)|Buffer I/O error|EXT4-fs error|XFS .*(?:corruption|I/O error)",
         ),
         _ANOTHER,
         _KERNEL,

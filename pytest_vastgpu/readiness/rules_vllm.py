@@ -155,6 +155,13 @@ RULES: tuple[Rule, ...] = (
         "Triton",
     ),
     Rule(
+        "headers_missing_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (r"fatal error: '?\S+\.(?:h|hpp|cuh)'?:? (?:No such file|file not found)",),
+        "kernels are compiled at start and the image lacks this header: use a -devel image, or install its package",
+        "gcc and clang",
+    ),
+    Rule(
         "no_cuda_toolkit_in_image",
         FailureClass.WORKLOAD_FATAL,
         (
