@@ -175,16 +175,20 @@ def test_both_sides_may_talk_at_once_as_much_as_they_like(connection: Connection
             client.sendall(data)
 
     data = random.Random(3).randbytes(12 << 20)
-    with serving(echo) as port, tunnel_to(port, connection) as tunnel, dial(tunnel) as client:
-
-        def send() -> None:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-
-        with ThreadPoolExecutor(1) as pool:
-            sending = pool.submit(send)
-            assert hashlib.sha256(read_all(client)).digest() == hashlib.sha256(data).digest()
-            sending.result()
+    with (
+        serving(echo) as port,
+        tunnel_to(port, connection) as tunnel,
+        dial(tunnel) as client,
+        client.makefile("rb") as answer,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sending = pool.submit(client.sendall, data)
+        assert hashlib.sha256(answer.read(len(data))).digest() == hashlib.sha256(data).digest()
+        sending.result()
+        # Not sooner: asyncssh 2.24 forgets to pass on the server's end where the client has ended and the last of the
+        # answer waits for the window.
+        client.shutdown(socket.SHUT_WR)
+        assert answer.read() == b""
 
 
 def test_many_clients_at_once(connection: Connection) -> None:
