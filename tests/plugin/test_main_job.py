@@ -73,7 +73,8 @@ def test_quiet_means_quiet(pytester: pytest.Pytester, rent_from: RentFrom) -> No
     result.stdout.no_fnmatch_line("vastgpu *: *")
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 4])
 def test_all_workers_share_one_instance(pytester: pytest.Pytester, rent_from: RentFrom, workers: int) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(
@@ -243,8 +244,7 @@ INTERRUPTED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     [
         ("booting", signal.SIGINT, 0),
         *(pytest.param(moment, signal.SIGINT, 0, marks=pytest.mark.slow) for moment in ("warming", "tests")),
-        *(pytest.param(moment, signal.SIGINT, 2, marks=pytest.mark.slow) for moment in ("booting", "warming")),
-        ("tests", signal.SIGINT, 2),
+        *(pytest.param(moment, signal.SIGINT, 2, marks=pytest.mark.slow) for moment in INTERRUPTED),
         pytest.param("booting", signal.SIGTERM, 0, marks=pytest.mark.slow),
         pytest.param("tests", signal.SIGTERM, 2, marks=pytest.mark.slow),
     ],

@@ -159,6 +159,7 @@ def test_each_test_pays_its_part(pytester: pytest.Pytester, rent_from: RentFrom,
     result.stdout.fnmatch_lines(["0.0000?? USD  test_money.py::test_it?[0-2]?", "vastgpu: costs are in *cost.json"])
 
 
+@pytest.mark.slow
 def test_workers_share_what_they_use_together(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
     rent_from({"this_machine": True})
     pytester.makepyfile(test_money=WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + THREE_TESTS)
