@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from pytest_vastgpu.lifecycle.watch import program
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
+from tests.looks import until
 from tests.ssh.conftest import free_port
 
 LONG_S = 30.0
@@ -124,10 +124,7 @@ def watch(home: Path, shell: str, tmp_path: Path) -> Iterator[Watch]:
     yield start
     for each in started:
         each.end()
-        left = time.monotonic() + 10
-        while processes_of(each.process.pid) and time.monotonic() < left:
-            time.sleep(0.02)  # what was killed is on its way out
-        assert processes_of(each.process.pid) == []
+        until_gone(each.process.pid)
     assert list(ours.glob("watch.*[0-9]")) == []
 
 
@@ -136,6 +133,11 @@ def processes_of(group: int) -> list[str]:
     done = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
     rows = (line.split(maxsplit=2) for line in done.stdout.splitlines())
     return [args for pgid, stat, args in rows if int(pgid) == group and not stat.startswith("Z")]
+
+
+def until_gone(group: int) -> None:
+    """Wait until nothing lives of a process group: what was killed is on its way out for a moment."""
+    until(lambda: processes_of(group), lambda left: not left)
 
 
 def put(home: Path, name: str, data: bytes) -> None:
@@ -215,7 +217,7 @@ def test_a_probe_that_hangs_is_ended_with_its_children_and_holds_up_nobody(watch
     for _ in range(2):  # it is tried again
         late = watcher.answer("hangs")
         assert (late.failure, late.exit_code, late.stderr) == (ProbeFailure.TIMEOUT, None, "waiting\n")
-        assert processes_of(int(late.stdout)) == []
+        until_gone(int(late.stdout))
 
 
 def test_a_probe_without_end_is_cut(watch: Watch) -> None:
@@ -230,7 +232,7 @@ def test_a_running_probe_ends_with_the_watcher(watch: Watch, tmp_path_factory: p
     watcher = watch(Probe("long", f"echo $$ > {fifo}; sleep 1000 & wait"))
     pid = int(fifo.read_text())
     watcher.end()
-    assert processes_of(pid) == []
+    until_gone(pid)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells what listens")
