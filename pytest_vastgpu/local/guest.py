@@ -31,6 +31,7 @@ import asyncssh
 
 from pytest_vastgpu.local import disk
 from pytest_vastgpu.local import isolation
+from pytest_vastgpu.local import mounts
 from pytest_vastgpu.local.commands import Children
 from pytest_vastgpu.local.commands import Site
 from pytest_vastgpu.local.datagrams import Forwarding
@@ -40,9 +41,6 @@ from pytest_vastgpu.local.relay import splice
 from pytest_vastgpu.local.spec import Orders
 from pytest_vastgpu.local.sshd import Gate
 
-SETTINGS = Path("/etc/environment")
-HOSTS = Path("/etc/hosts")
-FULL_DISK_BYTES = 1 << 20
 MOST_SOCKETS = 253
 """Linux passes at most so many descriptors in one message."""
 
@@ -74,47 +72,31 @@ class Guest:
         self._first_process = 0
         self._exited: asyncio.Future[int] | None = None
         self._settings: Path | None = None
+        self._surroundings: dict[str, str] = {}
+        """Variables of every process in it that tell where it is."""
 
     def prepare(self) -> None:
         """Enters the namespaces and arranges the mounts. To be called before there is an event loop."""
         isolation.enter(self._orders.how)
-        if not self._isolated:
+        if self._isolated:
+            self._settings = mounts.own_settings(self._directory)
+            self._surroundings |= mounts.own_temporary_files(self._directory)
+            if self._orders.host_name:
+                mounts.own_host_name(self._directory, self._orders.host_name)
+        else:
             isolation.adopt_orphans()
-        elif SETTINGS.is_file():  # start scripts on Vast write it, so that sessions see the container's environment
-            self._settings = self._directory / "environment"
-            self._settings.touch()
-            isolation.bind(self._settings, SETTINGS)
-        if self._isolated and self._orders.host_name:
-            self._take_host_name(self._orders.host_name)
         if self._orders.faults.disk_full:
-            self._fill_disk()
+            mounts.fill_disk(self._directory, self._home)
         os.chdir(self._home)
-
-    def _take_host_name(self, name: str) -> None:
-        """As Docker does: also among the hosts, so that it leads here."""
-        socket.sethostname(name)
-        if HOSTS.is_file():
-            own = self._directory / "hosts"
-            own.write_text(f"{HOSTS.read_text()}\n127.0.0.1\t{name}\n")
-            isolation.bind(own, HOSTS)
-
-    def _fill_disk(self) -> None:
-        full = self._directory / "full"
-        shutil.copytree(self._home, full, symlinks=True, dirs_exist_ok=True)
-        isolation.mount_tmpfs(self._home, FULL_DISK_BYTES)
-        shutil.copytree(full, self._home, symlinks=True, dirs_exist_ok=True)
-        with (self._home / ".filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-            while filler.write(b"\0" * 4096):
-                pass
 
     async def run(self) -> None:
         """Runs the instance until the market says stop, goes away, or the first process ends."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
-        ways_out = await self._listen()
-        site = Site(self._home, _shell(), self._session_environment() | ways_out, children, self._settings)
-        self._first_process = self._start_first_process(ways_out | self._orders.environment)
+        self._surroundings |= await self._listen()
+        site = Site(self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings)
+        self._first_process = self._start_first_process(self._surroundings | self._orders.environment)
         self._exited = exited = children.watch(self._first_process)
         gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
         serving = [asyncio.ensure_future(gate.serve(listener)) for listener in self._ssh_listeners]

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
@@ -34,6 +35,20 @@ pytestmark = pytest.mark.skipif(
 def needs_isolation(container: Container) -> None:
     if not container.isolation.isolated:
         pytest.skip(container.isolation.reason)
+
+
+def test_shared_memory_and_temporary_files_are_its_own(tmp_path: Path) -> None:
+    with Yard(tmp_path) as yard:
+        one, other = yard.start_one(1), yard.start_one(2)
+        needs_isolation(one)
+        # Ray's socket has so long a path below TMPDIR; Linux allows 107 bytes for the whole.
+        named = f"import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ['TMPDIR'] + '/{'s' * 66}')"
+        assert yard.ssh(one, f'python3 -c "{named}" && touch /dev/shm/psm_1').stderr == b""
+        assert yard.ssh(other, 'ls "$TMPDIR" /dev/shm/psm_1').stdout == b"/dev/shm/tmp:\n"
+        yard.run(one.stop())
+        (again,) = yard.start(one.spec)
+        kept = yard.ssh(again, 'ls "$TMPDIR" /dev/shm').stdout
+        assert kept == b"/dev/shm:\ntmp\n\n/dev/shm/tmp:\n" + b"s" * 66 + b"\n"
 
 
 def test_sixteen_at_once_all_serve_the_same_port(tmp_path: Path) -> None:
@@ -101,6 +116,9 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
         # A double fork, as daemons do: its parent is gone when the instance is destroyed.
         started = "(setsid nohup sleep 86003 > /dev/null 2>&1 &); until pgrep -f 'sleep 8600[3]'; do sleep 0.02; done"
         assert yard.ssh(container, started).stdout
+        left = f"left-{os.getpid()}"  # as servers leave them when they are killed
+        if how != "none":
+            assert yard.ssh(container, f'touch /dev/shm/{left} "$TMPDIR/{left}"').returncode == 0
         assert container.disk_usage_gb() > 0
         ours = set(descendants(os.getpid())) - before
         assert len(ours) >= 4
@@ -108,6 +126,7 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
         yard.run(container.destroy())
         wait_gone(sorted(ours - _nursery_and_kin(before)))
         assert not container.spec.directory.exists()
+        assert not [each for each in (Path("/dev/shm"), Path(tempfile.gettempdir())) if (each / left).exists()]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free_again:
             free_again.bind(("127.0.0.1", datagrams))
         for port in {container.ssh_port, *container.direct_ports.values()} - {datagrams}:
