@@ -49,14 +49,17 @@ _PREFIX = re.compile(
       | [\w.-]{1,60}\s+\|(?=\s)                                            # docker compose: service  |
       | \[?\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d[\d.,Z+:]*(?:\ [A-Z]{2}\d+)*\]?(?=\s)   # a date, SGLang's with its rank
       | [A-Z][a-z]{2}\ [\ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [\w.-]+(?:\[\d+\])?:   # syslog
+      | ERROR:\ {2,}                                                        # Uvicorn, also for each line of a traceback
       | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ [\d:.,]{8,15}\ (?:\[[^\]]*\]|[\w./-]+:\d+\])   # vLLM
     )\ ?)*""",
     re.VERBOSE,
 )
 _LEVEL = re.compile(
     r"""
-      \b(?P<chatter>TRACE|DEBUG|INFO|NOTICE)\b
-    | \b(?P<warning>WARN|WARNING|\w*Warning(?=:)(?!:\ CUDA\ initialization:\ Unexpected))\b   # PyTorch then has no GPU
+      \b(?P<chatter>TRACE|DEBUG|INFO|(?<!DEPRECATION\ )NOTICE)\b
+    | \b(?P<warning>WARN|WARNING|\w*Warning(?=:)(?!:\ (?:
+        CUDA\ initialization:\ (?:Unexpected|CUDA\ unknown) | caught\ exception\ '   # then no GPU is used
+      )))\b
     | \b(?P<error>ERROR|CRITICAL|FATAL|PANIC|[A-Za-z]*(?:Error|Exception)(?=:))\b
     | level"?[=:]\s*"?(?:(?P<chatter2>trace|debug|info)|(?P<warning2>warn\w*)|(?P<error2>error|fatal|panic))\b
     | ^\W{0,3}(?:(?P<chatter3>I)|(?P<warning3>W)|(?P<error3>[EF]))\d{3,6}[ ]+\d\d:\d\d
@@ -64,12 +67,16 @@ _LEVEL = re.compile(
     """,
     re.VERBOSE,
 )
+_PASSED_ON = re.compile(
+    r"\d{4}-\d\d-\d\d \S+ - [\w.]+ - [A-Z]+ - (?=(?:[A-Z]+ \d\d-\d\d |\w*(?:Error|Exception): |\w+ error: ))"
+)
+"""What a program puts before the lines of another that it started: the inner one knows what its line is worth."""
 _LEVEL_WITHIN = 160
 """Levels stand in front."""
 _DULL = re.compile(
     r"""\s*(?:
-        INFO:\ .*"[A-Z]+\ /\S*\ HTTP/ |
-        File\ "[^"]*",\ line\ \d | [\^~\s]+$
+        INFO:\ (?!.*"POST\ /v1/\S*\ HTTP/\S+\ 200).*"[A-Z]+\ /\S*\ HTTP/ |
+        File\ "[^"]*", | [\^~\s]+$
       | (?:raise|return|await|assert(?!\ is_\w+_supported)|with|for|if|elif|except|yield)\s
       | self\.\w+[\w.]*\(? | super\(\) | sys\.exit\(
     )""",
@@ -80,11 +87,13 @@ _DULL = re.compile(
 def read_line(raw: str) -> Line:
     """A line as printed, made ready to be matched."""
     printed = _COLOUR.sub("", raw[:MAX_CHARS]).rstrip()
-    level = _level(printed)
+    told = _PASSED_ON.sub("", printed)
+    level = _level(told)
     if level is Level.CHATTER:
+        told = told[:MAX_CHATTER_CHARS]
         printed = printed[:MAX_CHATTER_CHARS]
-    prefix = _PREFIX.match(printed)
-    text = printed[prefix.end() :] if prefix else printed
+    prefix = _PREFIX.match(told)
+    text = told[prefix.end() :] if prefix else told
     return Line(text, level, printed.strip(), bool(_DULL.match(text)))
 
 

@@ -65,7 +65,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INFRA_FATAL,
         (
             r"uncorrectable ECC error|CUDA_ERROR_ECC_UNCORRECTABLE|double[- ]bit ECC",
-            r"Xid \(.*\): (?:48|64|94|95|140|171|172)\b",
+            r"Xid (?:\(.*\): )?(?:48|64|94|95|140|171|172)\b",
             r"Remapping Failure Occurred\s*:\s*Yes",
             r"(?:Page Retirement|Retirement Pending|Pending)\s*:\s*Yes",
         ),
@@ -86,7 +86,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INFRA_FATAL,
         (
             r"uncorrectable NVLink error|over nvlink or a hardware error|nvlink.*(?:fatal|uncorrectable)",
-            r"Xid \(.*\): (?:74|144|145|146|147|148|149|150)\b",
+            r"Xid (?:\(.*\): )?(?:74|144|145|146|147|148|149|150)\b",
             r"SXid.*fatal",
         ),
         _ANOTHER,
@@ -187,7 +187,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "gpu_busy",
         FailureClass.INFRA_FATAL,
-        (r"CUDA-capable device\(s\) is/are busy or unavailable", r"cudaErrorDevicesUnavailable|Error 46\b"),
+        (r"CUDA-capable devices?(?:\(s\))? (?:is/)?are busy or unavailable", r"cudaErrorDevicesUnavailable|Error 46\b"),
         "another process holds the GPU for itself; " + _ANOTHER,
         _CUDA,
     ),
@@ -212,12 +212,12 @@ RULES: tuple[Rule, ...] = (
         "no_gpu_in_container",
         FailureClass.INFRA_FATAL,
         (
-            r"Found no NVIDIA driver on your system|No CUDA GPUs are available|no CUDA-capable device is detected",
+            r"Found no NVIDIA driver on your system|No (?:CUDA|HIP) GPUs are available|no (?:CUDA|ROCm)-capable device is detected",
             r"NVML Shared Library Not Found|NVMLError_LibraryNotFound",
             r"lib(?:cuda\.so|nvidia-ml\.so)\S*: (?:cannot open shared object|file too short)",
             r"running on UnspecifiedPlatform|0 active driver\(s\) found|cudaErrorNoDevice|CUDA_ERROR_NO_DEVICE|init failure: 100\b",
             r"The NVIDIA Driver was not detected|CUDA driver initialization failed, you might not have",
-            r"No CUDA runtime is found",
+            r"No CUDA runtime is found|unable to get number of CUDA devices: (?:unknown|initialization) error",
         ),
         "the host gave the container no GPU; " + _ANOTHER,
         _TORCH,
@@ -250,7 +250,8 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WARMUP,
         (
             r"NVIDIA-SMI \d.*Driver Version|^Attached GPUs\s*:|^Driver Version\s*:",
-            r"^\|\s+\d+\s+[^|]*\|\s+[0-9A-F]{8}:|^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA |^(?:\d+, )?NVIDIA .*MiB",
+            r"^\|\s+\d+\s+[^|]*\|\s+[0-9A-F]{8}:|^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA ",
+            r"^(?:\d+, )?(?:NVIDIA|GeForce|Tesla|Quadro) [^,]*(?:, (?:\[N/A\]|-?[\d.]+)|.*MiB)|^\|(?: +\d+){4} +\|.*MiB / +\d+MiB",
         ),
         "nothing to do: the driver answers",
         _NVML,

@@ -49,7 +49,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INCOMPATIBLE,
         (
             r"NVIDIA driver on your system is too old",
-            r"CUDA driver version is insufficient|API call is not supported in the installed CUDA driver",
+            r"CUDA driver version is insufficient|lib(?:cuda|nvidia-ml)\.so\S*: undefined symbol|API call is not supported in the installed CUDA driver",
             r"CUDA_ERROR_INSUFFICIENT_DRIVER|cudaErrorInsufficientDriver|cudaErrorCallRequiresNewerDriver",
             r"(?:init failure|Error|error code)[: ]+(?:35|36)\b",
             r"was detected and compatibility mode is UNAVAILABLE",

@@ -22,7 +22,7 @@ RULES: tuple[Rule, ...] = (
             r"can't allocate memory|Cannot allocate memory|\[Errno 12\]|std::bad_alloc|^MemoryError|ArrayMemoryError",
             r"(?:unable|failed) to allocate (?:CPU|backend|host|pinned)\S* buffer|buffer_type_alloc_buffer: failed to allocate buffer",
             r"not enough (?:host|system|CPU|physical) memory|insufficient system memory|ray\.exceptions\.OutOfMemoryError",
-            r"memory allocation of \d+ bytes failed",
+            r"memory allocation of \d+ bytes failed|(?<!Possibly )too large swap space",
         ),
         _MORE_RAM,
         _KERNEL,

@@ -1,9 +1,10 @@
-"""Errors in general words: Python's, Rust's and Go's. They explain an end only if nothing better is there."""
+"""Errors in general words: Python's, Rust's, Go's and shells'. They explain an end only if nothing better is there."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.readiness.rules import STATUS
 from pytest_vastgpu.readiness.rules import Rule
 from pytest_vastgpu.readiness.rules import Weight
 
@@ -38,7 +39,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "file_missing_in_container",
         FailureClass.WORKLOAD_FATAL,
-        (r"^(?:[\w.]+\.)?FileNotFoundError: |\[Errno 2\] No such file",),
+        (r"^(?:[\w.]+\.)?FileNotFoundError: |\[Errno 2\] No such file|^RuntimeError: .*\bFile does not exist",),
         "a file that the command names is not in the container: check its path",
         _PYTHON,
         Weight.HINT,
@@ -56,11 +57,20 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"^(?:[\w.]+\.)?(?:Type|Attribute|Key|Name|Index|Value|Assertion|NotImplemented|Syntax|Indentation|Unicode\w*|IsADirectory|"
-            r"NotADirectory|Recursion|Validation|UnboundLocal|ZeroDivision)Error\b(?:: |$)",
+            r"NotADirectory|Recursion|Validation|UnboundLocal|ZeroDivision|Overflow|Parser|Scanner)Error\b(?:: |$)",
         ),
         "the program fails by itself, with this model and these arguments: it would on the next host too",
         _PYTHON,
         Weight.SYMPTOM,
+    ),
+    Rule(
+        "image_pull_failed",
+        FailureClass.UNKNOWN,
+        (r"Failed to pull image|ErrImagePull|ImagePullBackOff",),
+        "the line does not say why: try to pull the image elsewhere",
+        "Kubernetes",
+        Weight.SYMPTOM,
+        channels=STATUS,
     ),
     Rule(
         "unexplained_error",

@@ -52,6 +52,7 @@ RULES: tuple[Rule, ...] = (
         (
             PUBLIC + r".*" + _LINE_DOWN,
             _LINE_DOWN + r".*" + PUBLIC,
+            PUBLIC + r".*x509: ",
             _PULL + r".*(?:i/o timeout|TLS handshake timeout|connection (?:reset by peer|timed out)|server misbehaving"
             r"|temporary failure in name resolution|network is unreachable|no route to host|Client\.Timeout"
             r"|http2: client connection lost|lookup .* on .*:53.*timeout)",
@@ -60,7 +61,7 @@ RULES: tuple[Rule, ...] = (
         _ANOTHER,
         _DOCKER,
         channels=STATUS,
-        unless=r"unexpected EOF|unknown authority|https?://(?:localhost|127\.)",
+        unless=r"unexpected EOF|https?://(?:localhost|127\.)",
     ),
     Rule(
         "registry_unreachable_from_host",
@@ -152,7 +153,7 @@ RULES: tuple[Rule, ...] = (
         "the registry wants credentials: give them with the request, or make the image public",
         _DOCKER,
         channels=STATUS,
-        unless=r"OCI runtime|\bexec\b",
+        unless=r"OCI runtime|\bexec\b|nvidia-container|load program",
     ),
     Rule(
         "registry_error",

@@ -37,6 +37,7 @@ RULES: tuple[Rule, ...] = (
         "a model in Triton's repository cannot be loaded: see its own lines above",
         "Triton",
         Weight.HINT,
+        unless=r"CUDA",
     ),
     Rule(
         "model_repository_broken",
@@ -50,7 +51,7 @@ RULES: tuple[Rule, ...] = (
         "engine_version_mismatch",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"(?:engine|plan).*(?:not compatible with this version|version tag does not match|Serialization assertion)|Version tag does not match",
+            r"(?:engine|plan).*(?:not compatible with this version|version tag does not match|Serialization assertion)|Version tag does not match|Failed to deserialize cuda engine",
         ),
         "the engine was built with another TensorRT: build it with the image's",
         "TensorRT",

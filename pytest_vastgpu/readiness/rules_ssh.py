@@ -154,6 +154,18 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("ssh_kex_closed_early", FailureClass.WARMUP, _CUT, _WAIT, _OPENSSH, Weight.SIGN, _SSH, context=_EARLY),
     Rule(
+        "ssh_not_yet_open",
+        FailureClass.WARMUP,
+        (
+            r"System is booting up|SSH connection to .* is not ready|(?:reset|refused|disconnect\w*|timed? ?out)\. Retrying",
+        ),
+        _WAIT,
+        "pam_nologin, and tools that wait for SSH",
+        Weight.SIGN,
+        _SSH,
+        context=_EARLY,
+    ),
+    Rule(
         "ssh_connection_timeout_early",
         FailureClass.WARMUP,
         (*_SILENT, r"connect to .*: (?:No route to host|Network is unreachable)"),

@@ -98,6 +98,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"Couldn't instantiate the backend tokenizer|Can't load tokenizer|Tokenizer class \S+ does not exist",
             r"tokenizer\S*.*(?:not found|No such file|does not exist|cannot be loaded|missing)|Unable to load (?:vocabulary|tokenizer)",
+            r"does(?:n't| not) have a tokenizer",
             r"need to have (?:sentencepiece|tiktoken)|requires the (?:sentencepiece|tiktoken|protobuf) library",
         ),
         "the model comes without a tokenizer that the server can read: name one with --tokenizer",
