@@ -138,6 +138,7 @@ RULES: tuple[Rule, ...] = (
             r"error gathering device information while adding custom device",
             r"(?:stat|lstat|open|mknod) \"?/dev/nvidia\S*: ",
             r"failed to (?:add|apply) device rules",
+            r"lib\w*(?:nvidia|cuda)[\w-]*\.so\.\d+\.\d.*no such file",
         ),
         _ANOTHER,
         _TOOLKIT,

@@ -27,7 +27,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "nvml_driver_library_mismatch",
         FailureClass.INFRA_FATAL,
-        (r"driver/library version mismatch", r"NVML/RM version mismatch", r"NVRM: API mismatch"),
+        (r"driver/library version mismatch", r"NVML/RM version mismatch", r"NVRM: API mismatch|nvmlInit_v2 err: 18\b"),
         "the host's driver was updated without a restart; " + _ANOTHER,
         _NVML,
         channels=_GPU,

@@ -17,8 +17,8 @@ _GPU = LOG | frozenset({Channel.NVIDIA_SMI, Channel.STATUS_MSG})
 _NEWER_DRIVER = "a host with a newer driver is tried; an image for an older CUDA would run on more hosts"
 _NEWER_CARD = "a GPU of a newer generation is tried: ask for it with compute_cap"
 _MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
-_WHY_NO_FORWARD_COMPATIBILITY = r"^\s*\[\["
-"""A banner of NVIDIA's images: it says in another line whether the driver does without."""
+_WHY_NO_FORWARD_COMPATIBILITY = r"^\s*\[\[(?!.*\(error \d)"
+"""A banner of NVIDIA's images: where it gives no error, it says in another line whether the driver does without."""
 _CUDA = "CUDA runtime"
 _TORCH = "PyTorch"
 
@@ -150,7 +150,14 @@ RULES: tuple[Rule, ...] = (
         ),
         _NEWER_CARD,
         "model servers",
-        unless=r"falling back|fall back|fallback|defaulting|instead|will be used|disabl|Cannot use FA version",
+        unless=r"falling back|fall back|fallback|defaulting|instead|will be used|disabl|Cannot use FA version|Minimum and Maximum",
+    ),
+    Rule(
+        "gpu_generation_not_supported",
+        FailureClass.INCOMPATIBLE,
+        (r"GPU is too old|\.cuh?:\d+: Unsupported architecture",),
+        _NEWER_CARD,
+        "Ollama and FlashInfer",
     ),
     # ---------------------------------------------------- not enough of it
     Rule(
@@ -175,7 +182,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INCOMPATIBLE,
         (
             r"(?:CUDA|HIP|GPU|VRAM)\b.{0,30}\bout of memory|OutOfMemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
-            r"unable to allocate CUDA|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
+            r"unable to allocate (?:CUDA|backend)|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
             r"(?:terminated|error loading|failed to initialize)\b.*(?:cudaMalloc failed|failed to allocate)",
             r"Allocation on device \d+ would exceed allowed memory",
             r"Not enough memory to handle \d+|Not enought? (?:GPU )?memory\b",

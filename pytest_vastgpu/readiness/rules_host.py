@@ -20,7 +20,7 @@ RULES: tuple[Rule, ...] = (
             r"model requires more system memory|more system memory .* than is available",
             r"(?:Memory cgroup )?out of memory: Kill|oom-kill|oom_reaper|invoked oom-killer|OOM ?Killed|killed by the OOM",
             r"can't allocate memory|Cannot allocate memory|\[Errno 12\]|std::bad_alloc|^MemoryError|ArrayMemoryError",
-            r"(?:unable|failed) to allocate (?:CPU|backend|host|pinned)\S* buffer|buffer_type_alloc_buffer: failed to allocate buffer",
+            r"(?:unable|failed) to allocate (?:CPU|host|pinned)\S* buffer|buffer_type_alloc_buffer: failed to allocate buffer",
             r"not enough (?:host|system|CPU|physical) memory|insufficient system memory|ray\.exceptions\.OutOfMemoryError",
             r"memory allocation of \d+ bytes failed|(?<!Possibly )too large swap space",
         ),

@@ -29,7 +29,7 @@ RULES: tuple[Rule, ...] = (
         "import_error_in_image",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"^(?:[\w.]+: )?(?:ModuleNotFoundError|ImportError)\b|cannot import name|numpy\.dtype size changed",
+            r"(?:^|UNAVAILABLE: )(?:[\w.]+: )?(?:ModuleNotFoundError|ImportError)\b|cannot import name|numpy\.dtype size changed",
             r"^\w*Error: .*(?:not (?:available|installed|found)|outdated|missing)\b.*please (?:install|update|upgrade)",
         ),
         "the image's packages do not fit each other: use the image's own versions, or another image",

@@ -124,6 +124,7 @@ RULES: tuple[Rule, ...] = (
             r"manifest unknown|MANIFEST_UNKNOWN|manifest for .* not found|manifest .*: not found|manifest tagged by .* is not found",
             r"failed to resolve (?:reference|source metadata).*not found",
             r"(?:Error response from daemon|docker): .*\S+/\S+:\S+: not found|tag .* (?:not found|does not exist)",
+            r"unknown blob|blob unknown to registry",
             r"no such image|No such manifest|unexpected status.*/manifests/.*404|404 Not Found",
         ),
         "the registry has no such tag: check the image's name and tag",
@@ -148,7 +149,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"unauthorized|authentication required|no basic auth credentials|incorrect username or password",
-            r"denied: |\bdenied\b$|403 Forbidden|401 Unauthorized|failed to authorize|access forbidden",
+            r"denied: |\bdenied\b$|402 Payment Required|\(Payment Required\)|403 Forbidden|401 Unauthorized|failed to authorize|access forbidden",
         ),
         "the registry wants credentials: give them with the request, or make the image public",
         _DOCKER,

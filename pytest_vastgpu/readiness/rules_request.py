@@ -70,6 +70,8 @@ RULES: tuple[Rule, ...] = (
             r"executable file not found in \$?PATH",
             r"exec:? \\?\"?[^\":]*\"?: (?:stat .*: )?(?:no such file or directory|permission denied|is a directory)",
             r"exec: \\?\"[^\"]*\": stat ",
+            r": exec: \S+: (?:invalid option|(?:command )?not found|cannot execute)",
+            r"\.sh: line \d+: /\S+: Permission denied",
             r"stat \S+: no such file or directory: unknown",
             r"chdir to cwd .* (?:no such file|permission denied|not a directory)|no command specified",
         ),

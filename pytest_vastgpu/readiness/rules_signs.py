@@ -53,7 +53,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "http_unauthorized",
         FailureClass.WORKLOAD_FATAL,
-        (r"returned error: 40[13]|^HTTP/\S+ 40[13]|\"code\":\s*40[13]|Unauthorized|Invalid API Key",),
+        (r"returned error: 40[13]|^(?:< )?HTTP/\S+ 40[13]|\"code\":\s*40[13]|Unauthorized|Invalid API Key",),
         "the server wants another key than the one that was sent",
         "curl",
         channels=_CURL,
@@ -69,7 +69,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "http_path_unknown",
         FailureClass.WORKLOAD_FATAL,
-        (r"returned error: 40[45]|^HTTP/\S+ 40[45]|\"detail\":\s*\"Not Found\"|curl: \((?:1|3)\) |curl: option",),
+        (
+            r"returned error: 40[45]|^(?:< )?HTTP/\S+ 40[45]|\"detail\":\s*\"Not Found\"|curl: \((?:1|3)\) |curl: option",
+        ),
         "the server has no such path: check the address that is asked",
         "curl",
         channels=_CURL,
@@ -83,7 +85,7 @@ RULES: tuple[Rule, ...] = (
     _warm(
         "http_503_health",
         "curl",
-        r"returned error: 50[234]|^HTTP/\S+ 50[234]|\b50[234] (?:Bad Gateway|Service|Gateway)",
+        r"returned error: 50[234]|^(?:< )?HTTP/\S+ 50[234]|\b50[234] (?:Bad Gateway|Service|Gateway)",
         channels=_CURL,
     ),
     _warm(
@@ -104,16 +106,16 @@ RULES: tuple[Rule, ...] = (
     _ready(
         "health_ok",
         "curl",
-        r"^HTTP/\S+ 200|\"status\":\s*\"(?:ok|healthy|up)\"|^200$|Ollama is running",
+        r"^(?:< )?HTTP/\S+ 200|\"status\":\s*\"(?:ok|healthy|up)\"|^200$|Ollama is running",
         channels=_CURL,
     ),
     # --------------------------------------------------------- status texts
-    _ready("container_running", "Vast.ai status text", r"^success, running", channels=STATUS),
+    _ready("container_running", "Vast.ai status text", r"(?:^|: )success, running", channels=STATUS),
     _warm(
         "image_pull_layers",
         "Docker engine",
         r"[0-9a-f]{12}: (?:Pulling|Waiting|Verifying|Download|Extract|Pull complete|Already exists|Retrying)",
-        r"Pulling (?:from|image(?! failed)|fs layer)|Download complete|Verifying Checksum|Already exists|Pull complete",
+        r"(?<!error )Pulling (?:from|image(?! failed)|fs layer)|Download complete|Verifying Checksum|Already exists|Pull complete",
         channels=CONTAINER,
     ),
     _warm("image_pull_layers", "Docker engine", r"Downloading|Extracting", channels=STATUS),
@@ -144,7 +146,7 @@ RULES: tuple[Rule, ...] = (
         chatty=True,
     ),
     _ready("application_startup_complete", "Uvicorn", r"Application startup complete", r"Uvicorn running on"),
-    _ready("server_fired_up", "SGLang", r"fired up and ready to roll"),
+    _ready("server_fired_up", "SGLang", r"fired up and ready to roll|Decode batch[.,] #running-req"),
     _ready(
         "router_connected",
         "TGI",
@@ -173,8 +175,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _ready(
         "server_listening",
-        "llama-box, ComfyUI and Gradio",
-        r"start: server is ready|To see the GUI go to: |Running on local URL: ",
+        "llama-box, ComfyUI, Gradio and TorchServe",
+        r"start: server is ready|Model server started\.$|To see the GUI go to: |Running on local URL: ",
     ),
     _ready("server_listening", "Triton", r"Started (?:HTTPService|GRPCInferenceService) at"),
     # --------------------------------------------------------- it is over

@@ -62,6 +62,8 @@ RULES: tuple[Rule, ...] = (
 FINAL = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
 """Classes that end a start: waiting longer cannot help."""
 
+_SAYS_WRONG = re.compile(r"\W*(?:docker: )?(?:error|fatal|panic|failed)\b", re.I)
+"""How a status text's line begins that a pull or a start ended with."""
 _SOUNDS_WRONG = re.compile(
     r"error|fail|denied|cannot|can't|unable|invalid|unknown|not found|time(?:d )?out|refused|no such|fatal|panic", re.I
 )
@@ -98,6 +100,8 @@ class LogReader:
         self._newest_error = 0
         self._newest_sign = 0
         self._untold = ""
+        self._stopped_short = False
+        """After the newest sign, something that no rule knows went wrong."""
         self.progress = Progress("starting")
         """The newest stage that the text speaks of."""
 
@@ -123,6 +127,8 @@ class LogReader:
         over = exit_code is not None or (complete and not self._ready and self._newest_error > self._newest_sign)
         if over or Weight.END in self._first:
             return self._lost(exit_code) if self._ready else self._failed(exit_code, over or complete)
+        if self._stopped_short:
+            return self._nothing()
         sign = self._ready if self._ready and self._channel is Channel.SERVER_LOG else self._sign
         return sign.verdict() if sign else self._nothing()
 
@@ -171,6 +177,7 @@ class LogReader:
         if weight is Weight.SIGN:
             self._sign = found
             self._newest_sign = self._number
+            self._stopped_short = False
             if rule.failure_class is FailureClass.READY:
                 self._ready = found
                 self._first.clear()
@@ -187,8 +194,13 @@ class LogReader:
             if line.level < Level.PLAIN:
                 self._untold = ""
             wrong = line.level is Level.ERROR
+        elif self._channel is Channel.STATUS_MSG:
+            wrong = bool(_SOUNDS_WRONG.search(line.text))
+            if _SAYS_WRONG.match(line.text):
+                self._stopped_short = True
+                self._untold = ""
         else:
-            wrong = self._channel is not Channel.STATUS_MSG or bool(_SOUNDS_WRONG.search(line.text))
+            wrong = True
         if wrong and not self._untold:
             self._untold = shown(line.printed)
 
