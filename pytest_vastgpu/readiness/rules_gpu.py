@@ -40,6 +40,7 @@ RULES: tuple[Rule, ...] = (
             r"couldn't communicate with the NVIDIA driver|couldn't find libnvidia-ml",
             r"Failed to initialize NVML: (?:Driver Not Loaded|GPU access blocked|Insufficient Permissions|Timeout)",
             r"NVMLError_(?:DriverNotLoaded|NoPermission|Timeout|IRQIssue|OperatingSystem)",
+            r"AMDSMI_STATUS_(?:FILE_ERROR|NO_PERM|NOT_INIT|INIT_ERROR|DRIVER_NOT_LOADED|NO_DRV|NOT_FOUND)",
             r"NVRM: (?:.*probe routine failed|.*RmInitAdapter failed|rm_init_adapter failed|.*BAR\d is)",
         ),
         _ANOTHER,

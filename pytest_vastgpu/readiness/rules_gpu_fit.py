@@ -222,7 +222,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INCOMPATIBLE,
         (
             r"(?:/dev/shm|shared memory).*(?:No space left|insufficient|too small|error|failed|unable|not enough)",
-            r"(?:insufficient|unable to (?:create|open)|error while creating|failed to (?:create|allocate)|not enough) shared memory",
+            r"Insufficient space in /dev/shm|(?:insufficient|unable to (?:create|open)|error while creating|failed to (?:create|allocate)|not enough) shared memory",
             r"\bSIGBUS\b|\bBus error\b",
         ),
         "a host that gives more shared memory is tried",

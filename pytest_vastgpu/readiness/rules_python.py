@@ -30,6 +30,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"(?:^|UNAVAILABLE: )(?:[\w.]+: )?(?:ModuleNotFoundError|ImportError)\b|cannot import name|numpy\.dtype size changed",
+            r"^\w*Error: .*\bpip install \S",
             r"^\w*Error: .*(?:not (?:available|installed|found)|outdated|missing)\b.*please (?:install|update|upgrade)",
         ),
         "the image's packages do not fit each other: use the image's own versions, or another image",
@@ -39,7 +40,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "file_missing_in_container",
         FailureClass.WORKLOAD_FATAL,
-        (r"^(?:[\w.]+\.)?FileNotFoundError: |\[Errno 2\] No such file|^RuntimeError: .*\bFile does not exist",),
+        (
+            r"^(?:[\w.]+\.)?FileNotFoundError: |(?:^|Error: )\[Errno 2\] No such file|^RuntimeError: .*\bFile does not exist",
+        ),
         "a file that the command names is not in the container: check its path",
         _PYTHON,
         Weight.HINT,
@@ -51,6 +54,17 @@ RULES: tuple[Rule, ...] = (
         "the server refuses its arguments: the lines below this one say which",
         "pydantic",
         Weight.SYMPTOM,
+    ),
+    Rule(
+        "bad_engine_config",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"^RuntimeError: .*(?: --[a-z]\w*(?:-\w+)+\b| [Ss]et VLLM_\w+=| Unset VLLM_)|^RuntimeError: Model \S+ does not support ",
+        ),
+        "the line names the argument to change",
+        "vLLM",
+        Weight.SYMPTOM,
+        unless=r"--shm-size|VLLM_LOGGING_LEVEL|timeout|timed out",
     ),
     Rule(
         "program_error",

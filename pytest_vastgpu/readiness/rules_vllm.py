@@ -64,7 +64,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"must be (?:evenly )?divisible by (?:the )?(?:tensor|tp\b|number of (?:GPUs|shards)|num_shard|world)",
-            r"(?:not|n't) (?:evenly )?divisible by (?:the )?(?:tensor|tp\b|tp_size|num_shard|number of (?:GPUs|shards)|world|min_thread|weight quantization|quantization block|\d+)",
+            r"(?:not|n't) (?:evenly )?divisible by (?:the )?(?:tensor|tp\b|tp_size|num_shard|number of (?:GPUs|shards)|world|min_thread|weight quantization|quantization block|\w+ = \d|\d+)",
             r"(?:input|output)_(?:size|partition\w*)\S* .*divisible|not compatible with sharding on",
         ),
         "choose a tensor-parallel size that divides the model's heads and layers",
@@ -203,7 +203,7 @@ RULES: tuple[Rule, ...] = (
             r"JSONDecodeError|is not a valid JSON|Invalid JSON|Expecting value: line",
             r"Unrecognized model in|Should have a `?model_type|no module or parameter named|weights were not initialized from checkpoint",
             r"wrong number of tensors|wrong shape|(?:missing|unexpected) (?:tensor|key\b)|tensor '\S+' not found|key not found in model|invalid vocab",
-            r"^KeyError: '(?:model|layers|lm_head|transformer|encoder|decoder|visual|language_model)\.|weight \S+ does not exist|cannot find tensor|rope_scaling`? (?:must|should)",
+            r"^(?:KeyError: )?'(?:model|layers|lm_head|transformer|encoder|decoder|visual|language_model)\.|weight \S+ does not exist|cannot find tensor|rope_scaling`? (?:must|should)",
         ),
         "the model's files do not fit each other, or the server: check the checkpoint",
         _TRANSFORMERS,
