@@ -44,11 +44,14 @@ SHORT_S = 3.0
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Path]:
     """A file whose readers wait for the end of the test: for commands that no server is left to end."""
-    path = tmp_path / "hold"
-    os.mkfifo(path)
+    path, fifo, over = tmp_path / "hold", tmp_path / "hold.fifo", tmp_path / "hold.over"
+    os.mkfifo(fifo)
+    path.hardlink_to(fifo)
     yield path
+    over.touch()
+    over.replace(path)  # for a reader that its server started and did not live to see
     with contextlib.suppress(OSError):  # raised where nobody reads
-        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
 
 
 @pytest.mark.parametrize(
