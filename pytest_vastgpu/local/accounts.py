@@ -1,4 +1,4 @@
-"""``vastgpu local status``: what a running local market says of itself, for people."""
+"""A running local market asked for what it has beside Vast's API, and ``vastgpu local status`` for people."""
 
 from __future__ import annotations
 
@@ -20,18 +20,39 @@ def fetch_status(url: str, api_key: str) -> dict[str, Any]:
 
     :raises LocalMarketError: if no local market answers there.
     """
+    return _asked(url, api_key, "GET", "status")
+
+
+def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float) -> None:
+    """Let a fault happen to a running instance now; see :meth:`pytest_vastgpu.local.embed.LocalMarket.strike`.
+
+    :raises LocalMarketError: if no local market answers there, or it cannot be done, with the reason.
+    """
+    _asked(url, api_key, "POST", f"instances/{instance_id}/strike", {"name": fault, **parameters})
+
+
+def _asked(url: str, api_key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """What the market itself says, beside Vast's API."""
+    headers = {"Authorization": f"Bearer {api_key}"}
     try:
         # A proxy for the way out is not for a server on this machine.
         with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as http:
-            answer = http.get(f"{url.rstrip('/')}/_market/status", headers={"Authorization": f"Bearer {api_key}"})
+            answer = http.request(method, f"{url.rstrip('/')}/_market/{path}", headers=headers, json=body)
         found: dict[str, Any] = answer.raise_for_status().json()
     except httpx.HTTPStatusError as error:
-        refused = error.response.status_code in {401, 403}
-        why = "the key is not its own" if refused else f"HTTP {error.response.status_code}: is it a local market?"
-        raise LocalMarketError(f"the local market {url} does not tell: {why}") from error
+        raise LocalMarketError(f"the local market {url} refuses: {_why(error.response)}") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise LocalMarketError(f"the local market {url} does not answer: {error}") from error
     return found
+
+
+def _why(refusal: httpx.Response) -> str:
+    if refusal.status_code in {401, 403}:
+        return "the key is not its own"
+    try:
+        return str(refusal.json()["msg"])
+    except (ValueError, TypeError, LookupError):
+        return f"HTTP {refusal.status_code}: is it a local market?"
 
 
 def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""The account: who it is, its SSH keys, its templates, what it spends; and the market's own accounts."""
+"""The account: who it is, its SSH keys, its templates, what it spends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from pytest_vastgpu.local.refusal import invalid
 from pytest_vastgpu.local.refusal import not_authorized
 from pytest_vastgpu.local.search import QueryInvalid
 from pytest_vastgpu.local.search import conditions
-from pytest_vastgpu.local.status import status
 
 _LONGEST_REPORT = 512
 
@@ -193,11 +192,6 @@ async def root_certificate(_: Exchange) -> object:
     return PlainTextResponse(certificate.root_certificate())
 
 
-async def market_status(exchange: Exchange) -> object:
-    """The local market's own accounts."""
-    return status(exchange.market)
-
-
 ENDPOINTS = (
     Endpoint("account", "GET", "/api/v0/users/current", current_user),
     Endpoint("spend_rate", "GET", "/api/v0/users/spend-rate", spend_rate),
@@ -215,5 +209,4 @@ ENDPOINTS = (
     Endpoint("templates", "DELETE", "/api/v0/template", delete_template),
     Endpoint("report", "PUT", "/api/v0/machines/{machine_id}/report", report),
     Endpoint("root_certificate", "GET", "/static/jvastai_root.cer", root_certificate, Access.ANYONE),
-    Endpoint("market_status", "GET", "/_market/status", market_status, Access.ACCOUNT),
 )

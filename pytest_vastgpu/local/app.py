@@ -26,6 +26,7 @@ from starlette.types import Send
 from pytest_vastgpu.local import api_account
 from pytest_vastgpu.local import api_instances
 from pytest_vastgpu.local import api_lists
+from pytest_vastgpu.local import api_market
 from pytest_vastgpu.local import api_offers
 from pytest_vastgpu.local.effects import Reply
 from pytest_vastgpu.local.exchange import Access
@@ -41,6 +42,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *api_lists.ENDPOINTS,
     *api_instances.ENDPOINTS,
     *api_account.ENDPOINTS,
+    *api_market.ENDPOINTS,
 )
 _MOST_BODY = 1 << 20
 
@@ -175,7 +177,7 @@ async def _exchange(market: Market, request: Request, caller: Caller) -> Exchang
 
 def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
     """What a fault of the market, or of the machine that the call is about, answers instead."""
-    if endpoint in {"market_status", "result"}:
+    if endpoint in {"market_status", "strike", "result"}:  # not Vast's
         return None
     market, named = exchange.market, exchange.path
     host = None

@@ -25,6 +25,7 @@ from typing import Any
 
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.accounts import fetch_status
+from pytest_vastgpu.local.accounts import strike
 
 _STOP_S = 30.0
 _NEEDS = ("asyncssh", "starlette", "uvicorn")
@@ -143,6 +144,16 @@ class LocalMarket:
         :raises LocalMarketError: if the market does not answer.
         """
         return fetch_status(self.url, self.api_key)
+
+    def strike(self, instance_id: int, fault: str, **parameters: float) -> None:
+        """Let a fault happen to a running instance now, where a fleet could only say after how many seconds.
+
+        :param fault: ``container_exits``, ``frozen``, ``host_lost``, ``instance_vanishes``, ``offline``, ``outbid`` or
+            ``stops_by_itself``; ``vastgpu local faults`` says what they are.
+        :param parameters: The fault's own; ``after_s`` is 0 unless given.
+        :raises LocalMarketError: if the market does not answer, the fault is no such one or the instance does not run.
+        """
+        strike(self.url, self.api_key, instance_id, fault, **parameters)
 
     def _arguments(self, scratch: Path, lifeline: int) -> list[str]:
         arguments = ["--port", str(self._port), "--lifeline", str(lifeline)]

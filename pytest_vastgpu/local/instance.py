@@ -60,6 +60,8 @@ class Instance:
     starts: int = 0
     task: asyncio.Task[None] | None = None
     """What carries it through its states."""
+    turns: set[asyncio.Task[None]] = field(default_factory=set)
+    """Faults that wait to happen to it while it runs."""
     disk_usage_gb: float = -1.0
     """As it was last measured; -1 before it runs."""
     measured_at: float = 0.0

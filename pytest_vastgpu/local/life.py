@@ -158,18 +158,27 @@ async def _never_boots(instance: Instance, effect: object, stops_after_s: float)
 async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
     """Until its first process ends, do to it what its faults say."""
     assert instance.container is not None  # noqa: S101 -- it has just been started
-    turns = [
-        asyncio.ensure_future(_turn(instance, fault, vanish))
-        for fault in instance.host.faults
-        if isinstance(fault.effect, (Turns, Vanishes))
-    ]
+    for fault in instance.host.faults:
+        if isinstance(fault.effect, (Turns, Vanishes)):
+            befall(instance, fault, vanish)
     try:
         code = await instance.container.wait()
     finally:
-        for turn in turns:
+        for turn in instance.turns:
             turn.cancel()
+        instance.turns.clear()
     if instance.actual_status == "running":
         instance.becomes("exited", f"container exited with code {code}", cur_state="stopped")
+
+
+def befall(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
+    """Let a fault of the middle of a test happen to a running instance, after its ``after_s``.
+
+    :param vanish: Called when the instance is to be gone without a trace.
+    """
+    turn = asyncio.ensure_future(_turn(instance, fault, vanish))
+    instance.turns.add(turn)
+    turn.add_done_callback(instance.turns.discard)
 
 
 async def _turn(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:

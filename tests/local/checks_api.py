@@ -210,7 +210,7 @@ for _kind in catalogue().values():
         check(_kind.name, **({"stops_after_s": 0.2} if _stops else {}))(never_runs(_kind.effect, stops=_stops))
 
 
-@check("status_frozen", for_s=0.5)
+@check("status_frozen", for_s=2.0)
 def _(scene: Scene) -> None:
     instance_id = scene.booting()
     scene.api.becomes(instance_id, actual_status="loading", status_msg="5f70bf18a086: Pull complete")
@@ -220,8 +220,9 @@ def _(scene: Scene) -> None:
 @check("heartbeat_gap", for_s=0.5)
 def _(scene: Scene) -> None:
     instance_id = scene.booting()
-    scene.api.becomes(instance_id, actual_status="unknown")
     scene.api.becomes(instance_id, actual_status="running")
+    states = scene.states(instance_id)
+    assert states[states.index("unknown") :] == ["unknown", "loading", "running"]
 
 
 @check("queued")

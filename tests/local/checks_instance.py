@@ -15,7 +15,7 @@ from tests.looks import until
 # --- SSH --------------------------------------------------------------------------------------------------------------
 
 
-@check("ssh_refused", for_s=1.5)
+@check("ssh_refused", for_s=5.0)
 def _(scene: Scene) -> None:
     row = scene.running()
     assert "refused" in scene.ssh(row, "true").stderr
@@ -66,14 +66,14 @@ def _(scene: Scene) -> None:
     assert scene.ssh(scene.running(), "true").returncode == 0
 
 
-@check("ssh_key_refused", for_s=1.5)
+@check("ssh_key_refused", for_s=5.0)
 def _(scene: Scene) -> None:
     row = scene.running()
     assert "Permission denied" in scene.ssh(row, "true").stderr
     until(lambda: scene.ssh(row, "true").returncode, lambda code: code == 0)
 
 
-@check("host_key_changed", after_s=1.0)
+@check("host_key_changed", after_s=5.0)
 def _(scene: Scene) -> None:
     row = scene.running()
     known = scene.key.parent / f"known-{scene.machine_id}"
@@ -192,14 +192,13 @@ def _(scene: Scene) -> None:
 @check("offline", after_s=0.3, for_s=0.5)
 def _(scene: Scene) -> None:
     instance_id = scene.booting()
-    scene.api.becomes(instance_id, actual_status="offline", intended_status="running")
-    scene.api.becomes(instance_id, actual_status="running")
+    until(lambda: scene.states(instance_id)[-3:], lambda states: states == ["running", "offline", "running"])
+    assert scene.api.becomes(instance_id, actual_status="running")["intended_status"] == "running"
 
 
 def ends_as(actual: str, intended: str) -> Check:
     def look(scene: Scene) -> None:
-        row = scene.running()
-        scene.api.becomes(row["id"], actual_status=actual, intended_status=intended)
+        row = scene.api.becomes(scene.booting(), actual_status=actual, intended_status=intended)
         until(lambda: scene.ssh(row, "true").returncode, lambda code: code == 255)
 
     return look
@@ -218,6 +217,6 @@ for _name, _actual, _intended in (
 @check("instance_vanishes", after_s=0.5)
 def _(scene: Scene) -> None:
     instance_id = scene.booting()
-    scene.api.becomes(instance_id, actual_status="running")
     until(lambda: scene.api.show(instance_id), lambda row: row is None)
+    assert scene.states(instance_id)[-1] == "running"
     assert scene.api.listed()["total_instances"] == 0

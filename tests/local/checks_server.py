@@ -48,7 +48,7 @@ def _(scene: Scene) -> None:
     assert ask(scene, row, "/v1/completions", '{"model": "some/other"}').endswith("200")
 
 
-@check("server_ready_too_early", for_s=2.0)
+@check("server_ready_too_early", for_s=5.0)
 def _(scene: Scene) -> None:
     row = scene.running(onstart=START)
     until(lambda: ask(scene, row, "/v1/models"), lambda text: text.endswith("200") and '"some/model"' in text)

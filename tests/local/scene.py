@@ -36,6 +36,12 @@ class Scene:
         self.api.http.post(f"/api/v0/instances/{instance_id}/ssh/", json={"ssh_key": public})
         return self.api.becomes(instance_id, actual_status="running")
 
+    def states(self, instance_id: int) -> list[str]:
+        """Those that it has passed through, also while nobody looked."""
+        status = self.api.http.get("/_market/status").json()
+        [states] = [each["states"] for each in (*status["alive"], *status["ended"]) if each["id"] == instance_id]
+        return [each["state"] for each in states]
+
     def ssh(self, row: dict[str, Any], command: str, *options: str) -> subprocess.CompletedProcess[str]:
         flags = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "BatchMode=yes"]
         flags += ["ConnectTimeout=5", *options]

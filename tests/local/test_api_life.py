@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 
+from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
 from tests.local.api import plain_http
 from tests.looks import until
@@ -49,6 +51,30 @@ def test_stop_start_and_reboot_keep_the_disk_and_recycle_does_not(api: Api) -> N
         assert api.http.put(f"/api/v0/instances/{action}/{instance_id}/", json={}).json() == {"success": True}
         api.becomes(instance_id, actual_status="running")
         until(lambda: api.log(instance_id, bool), partial(contains, wanted))
+
+
+def test_a_fault_can_be_let_happen_now(market: LocalMarket, api: Api) -> None:
+    instance_id = api.rent(1)
+    api.becomes(instance_id, actual_status="running")
+    for words, fault, given in (
+        ("unknown fault 'nonsense'; there are: ", "nonsense", {}),
+        ("fault 'ssh_refused' does not happen to a running instance: give it to its machine", "ssh_refused", {}),
+        (
+            "parameter 'after_s' of fault 'outbid' must be a number that is not negative, not -1",
+            "outbid",
+            {"after_s": -1},
+        ),
+        ("fault 'outbid' has no parameter 'for_s'; it takes: after_s", "outbid", {"for_s": 1}),
+    ):
+        with pytest.raises(LocalMarketError, match=words):
+            market.strike(instance_id, fault, **given)
+    with pytest.raises(LocalMarketError, match="Instance 7 not found"):
+        market.strike(7, "outbid")
+    api.becomes(instance_id, actual_status="running")
+    market.strike(instance_id, "outbid")
+    api.becomes(instance_id, actual_status="stopped", intended_status="stopped", status_msg="Outbid")
+    with pytest.raises(LocalMarketError, match=f"instance {instance_id} is not running, but stopped"):
+        market.strike(instance_id, "outbid")
 
 
 def test_a_log_is_there_a_little_later_and_needs_no_key(api: Api) -> None:

@@ -40,6 +40,18 @@ def vast_workload():
     return command("exec python3 server.py", files={"server.py": "server.py"}, gpus=1, cuda=12.4)
 """
 
+LOSE = """
+import os
+from pytest_vastgpu.local.accounts import strike
+
+def lose(instance, fault):
+    strike(os.environ["VAST_URL"], os.environ["VAST_API_KEY"], instance.id, fault)
+    while instance.run("true", timeout_s=5).ok:
+        pass
+    httpx.get(instance.endpoint)
+"""
+"""For tests that something befalls in the middle."""
+
 BAD, GOOD = 101, 102
 AGGRESSIVE = "--vast-strictness=aggressive"
 """The cheapest first, so that the bad machine is met."""

@@ -14,6 +14,7 @@ from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
+from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
@@ -133,15 +134,14 @@ def test_running_out_of_warm_up_is_weak_evidence(
 def test_an_instance_lost_in_use_is_an_error_and_the_next_test_gets_another(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, more: list[str]
 ) -> None:
-    rent_from(fleet({"name": "instance_vanishes", "after_s": 3}))
+    rent_from(fleet())
     pytester.makepyfile(
         WORKLOAD
+        + LOSE
         + """
 def test_1_loses_it(vast_instance):
     assert vast_instance.offer.machine_id == 101
-    while vast_instance.run("true", timeout_s=5).ok:
-        pass
-    httpx.get(vast_instance.endpoint)
+    lose(vast_instance, "instance_vanishes")
 
 def test_2_gets_another(vast_instance):
     assert vast_instance.offer.machine_id == 102
@@ -186,17 +186,16 @@ def test_a_workload_that_fails_is_never_skipped(pytester: pytest.Pytester, rent_
 def test_an_instance_lost_in_use_can_skip_its_test_but_not_hide_a_failure(
     pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
 ) -> None:
-    rent_from(fleet({"name": "instance_vanishes", "after_s": 3}))
+    rent_from(fleet())
     pytester.makepyfile(
         WORKLOAD
+        + LOSE
         + """
 def test_1_fails_by_itself(vast_instance):
     assert 1 == 2
 
 def test_2_loses_it(vast_instance):
-    while vast_instance.run("true", timeout_s=5).ok:
-        pass
-    httpx.get(vast_instance.endpoint)
+    lose(vast_instance, "instance_vanishes")
 """
     )
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly", "--vast-on-infra-failure=skip", "-rs", *more)
