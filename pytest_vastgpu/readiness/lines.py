@@ -61,6 +61,7 @@ _LEVEL = re.compile(
         CUDA\ initialization:\ (?:Unexpected|CUDA\ unknown) | caught\ exception\ '   # then no GPU is used
       )))\b
     | \b(?P<error>ERROR|CRITICAL|FATAL|PANIC|[A-Za-z]*(?:Error|Exception)(?=:))\b
+    | ^(?P<warning5>warning):
     | level"?[=:]\s*"?(?:(?P<chatter2>trace|debug|info)|(?P<warning2>warn\w*)|(?P<error2>error|fatal|panic))\b
     | ^\W{0,3}(?:(?P<chatter3>I)|(?P<warning3>W)|(?P<error3>[EF]))\d{3,6}[ ]+\d\d:\d\d
     | :\ (?:(?P<chatter4>I)|(?P<warning4>W)|(?P<error4>E))\ \w[\w/.-]+:\d+\]

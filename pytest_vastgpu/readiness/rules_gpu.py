@@ -131,7 +131,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "nvml_unknown_error",
         FailureClass.INFRA_FATAL,
-        (r"Failed to initialize NVML: Unknown", r"NVMLError_Unknown", r"nvmlInit\w*.*(?:unknown error)"),
+        (
+            r"Failed to initialize NVML: Unknown",
+            r"NVMLError_Unknown",
+            r"nvmlInit\w*.*(?:unknown error)|nvmlDevice\w+\(\) failed: Unknown|nvmlInit\w*\(\) INTERNAL ASSERT",
+        ),
         _ANOTHER,
         _NVML,
         channels=_GPU,
@@ -192,6 +196,13 @@ RULES: tuple[Rule, ...] = (
         "another process holds the GPU for itself; " + _ANOTHER,
         _CUDA,
     ),
+    Rule(
+        "display_watchdog",
+        FailureClass.INFRA_FATAL,
+        (r"the launch timed out and was terminated|cudaErrorLaunchTimeout|CUDA_ERROR_LAUNCH_TIMEOUT",),
+        "the host's GPU drives a display and ends what takes long; " + _ANOTHER,
+        _CUDA,
+    ),
     # ---------------------------------------------------- there is none
     Rule(
         "torch_without_cuda",
@@ -203,7 +214,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "lcuda_not_found",
         FailureClass.INFRA_FATAL,
-        (r"cannot find -lcuda\b", r"libcuda\.so cannot found|libcuda\.so(?:\.1)? (?:not|cannot be) found"),
+        (
+            r"cannot find -lcuda\b",
+            r"libcuda\.so cannot found|libcuda\.so(?:\.1)? (?:not|cannot be) found|PTX JIT compiler library not found",
+        ),
         "the driver's library is not in the container; " + _ANOTHER,
         "Triton",
         unless=r"lcudart",
@@ -252,6 +266,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"NVIDIA-SMI \d.*Driver Version|^Attached GPUs\s*:|^Driver Version\s*:",
             r"^\|\s+\d+\s+[^|]*\|\s+[0-9A-F]{8}:|^GPU \d+: NVIDIA|^\|?\s+\d+\s+NVIDIA ",
+            r"^Warning: persistence mode is disabled",
             r"^(?:\d+, )?(?:NVIDIA|GeForce|Tesla|Quadro) [^,]*(?:, (?:\[N/A\]|-?[\d.]+)|.*MiB)|^\|(?: +\d+){4} +\|.*MiB / +\d+MiB",
         ),
         "nothing to do: the driver answers",

@@ -93,7 +93,7 @@ RULES: tuple[Rule, ...] = (
         "flash_attn_needs_capability",
         FailureClass.INCOMPATIBLE,
         (
-            r"GPU with CUDA capability \d+ \d+ is not supported|assert is_fa_version_supported",
+            r"GPU with CUDA capability \d+ \d+ is not supported|assert is_fa_version_supported|requires SM ?>=",
             r"Flash ?Attention(?:[- ]?\d)? (?:only supports|requires|needs|is only supported|is not supported) .*(?:Ampere|Hopper|Ada|GPU|capability|sm_?\d)",
         ),
         _NEWER_CARD,
@@ -110,7 +110,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _NEWER_CARD,
         "vLLM",
-        unless=r"falling back|fall back|fallback|defaulting|instead|weight-only|will be used",
+        unless=r"falling back|fall back|fallback|default(?:ing)? to|instead|weight-only|will be used",
     ),
     Rule(
         "no_kernel_image",
@@ -142,6 +142,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INCOMPATIBLE,
         (
             r"(?:requires?|needs?|only supports?|(?:only )?supported (?:only )?on|at least|minimum)\b.*(?:compute capability|cuda capability|\bsm_?\d\d+\b|(?:Hopper|Ampere|Blackwell|Ada|Turing|Volta)\b.*GPU)",
+            r"not supported (?:with|on|for) (?:compute|cuda) capability",
             r"(?:compute|cuda) capability\b.*(?:not supported|unsupported|too (?:low|old)|is required|less than|insufficient)",
             r"(?:no (?:compatible|valid)|could not find a|0 compatible) profile",
             r"device capability .*does not support|device does not support multicast",
@@ -150,7 +151,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _NEWER_CARD,
         "model servers",
-        unless=r"falling back|fall back|fallback|defaulting|instead|will be used|disabl|Cannot use FA version|Minimum and Maximum",
+        unless=r"falling back|fall back|fallback|default(?:ing)? to|instead|will be used|disabl|Cannot use FA version|Minimum and Maximum",
     ),
     Rule(
         "gpu_generation_not_supported",
@@ -210,7 +211,7 @@ RULES: tuple[Rule, ...] = (
             r"world_size \(?\d+\)? must be less than or equal to the number of visible|number of visible devices \(\d+\)",
             r"(?:tensor|pipeline)[- _]parallel.*(?:larger|greater|exceeds?|more) than the (?:total )?number of (?:available |visible )?(?:GPUs|devices)",
             r"(?:required|requested) (?:number of )?GPUs.*(?:exceeds?|more than|available|but)|requires? \d+ GPUs?\b.*(?:only|but|found|available)",
-            r"exceeds available GPUs|Current node has no GPU available",
+            r"invalid or unsupported gpu id|exceeds available GPUs|Current node has no GPU available",
             r"Duplicate GPU detected|not enough (?:GPUs|devices)|number of GPUs .*(?:less|smaller|fewer) than",
         ),
         "a machine with more GPUs is tried: say how many with gpus",
@@ -223,7 +224,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"(?:/dev/shm|shared memory).*(?:No space left|insufficient|too small|error|failed|unable|not enough)",
             r"Insufficient space in /dev/shm|(?:insufficient|unable to (?:create|open)|error while creating|failed to (?:create|allocate)|not enough) shared memory",
-            r"\bSIGBUS\b|\bBus error\b",
+            r"\bSIGBUS\b|\bBus error\b|exceeds /dev/shm size",
         ),
         "a host that gives more shared memory is tried",
         "NCCL",

@@ -66,7 +66,7 @@ RULES: tuple[Rule, ...] = (
         "model_repo_not_found",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"RepositoryNotFoundError|Repository Not Found for url|is not a valid model identifier",
+            r"RepositoryNotFoundError|Repository Not Found for url|DisabledRepoError|Access to this resource is disabled|is not a valid model identifier",
             r"pull model manifest: (?:file does not exist|404)|model '?\S+'? not found",
             r"40[14] Client Error.*"
             + _PLACE
@@ -146,7 +146,14 @@ RULES: tuple[Rule, ...] = (
         "the download broke: the host's line or the hub; another host is tried",
         _HUB,
         Weight.HINT,
-        unless=_GOES_ON,
+        unless=_GOES_ON + r"|not available in your environment",
+    ),
+    Rule(
+        "model_file_is_a_pointer",
+        FailureClass.WORKLOAD_FATAL,
+        (r"invalid load key, 'v'|git-lfs\.github\.com/spec",),
+        "the weights are pointers of Git LFS, not files: fetch them with git lfs pull where the model comes from",
+        "PyTorch",
     ),
     Rule(
         "model_file_truncated",

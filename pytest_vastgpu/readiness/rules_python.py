@@ -48,6 +48,14 @@ RULES: tuple[Rule, ...] = (
         Weight.HINT,
     ),
     Rule(
+        "bad_environment",
+        FailureClass.WORKLOAD_FATAL,
+        (r"no socket interface found|Could not find any running Ray instance",),
+        "the request names an address or an interface that is not there: see NCCL_SOCKET_IFNAME and RAY_ADDRESS",
+        "NCCL and Ray",
+        Weight.HINT,
+    ),
+    Rule(
         "bad_engine_config",
         FailureClass.WORKLOAD_FATAL,
         (r"validation errors? for \w+",),

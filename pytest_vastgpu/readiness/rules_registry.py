@@ -154,7 +154,7 @@ RULES: tuple[Rule, ...] = (
         "the registry wants credentials: give them with the request, or make the image public",
         _DOCKER,
         channels=STATUS,
-        unless=r"OCI runtime|\bexec\b|nvidia-container|load program",
+        unless=r"OCI runtime|\bexec\b|nvidia-container|load program|\bcrun\b",
     ),
     Rule(
         "registry_error",

@@ -119,6 +119,7 @@ RULES: tuple[Rule, ...] = (
         channels=CONTAINER,
     ),
     _warm("image_pull_layers", "Docker engine", r"Downloading|Extracting", channels=STATUS),
+    _warm("container_starting", "containerd", r"level=(?:info|warning) msg=", channels=STATUS),
     _warm(
         "image_pulled_starting",
         "Docker engine",
@@ -248,7 +249,7 @@ RULES: tuple[Rule, ...] = (
     _warm(
         "downloading",
         "huggingface_hub",
-        r"^Fetching \d+ files|\.(?:safetensors|bin|gguf|json)\S*: +\d+%\||Downloading|^pulling [0-9a-f]{12}|^pulling manifest",
+        r"^Fetching \d+ files|\.(?:safetensors|bin|gguf|json)\S*: +\d+%\||(?<!while )(?<!error )Downloading(?! resources)|^pulling [0-9a-f]{12}|^pulling manifest",
     ),
     _warm(
         "runner_loading",

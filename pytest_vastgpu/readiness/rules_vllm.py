@@ -98,7 +98,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"Couldn't instantiate the backend tokenizer|Can't load tokenizer|Tokenizer class \S+ does not exist",
             r"tokenizer\S*.*(?:not found|No such file|does not exist|cannot be loaded|missing)|Unable to load (?:vocabulary|tokenizer)",
-            r"does(?:n't| not) have a tokenizer",
+            r"does(?:n't| not) have a tokenizer|data did not match any variant of untagged enum",
             r"need to have (?:sentencepiece|tiktoken)|requires the (?:sentencepiece|tiktoken|protobuf) library",
         ),
         "the model comes without a tokenizer that the server can read: name one with --tokenizer",
@@ -131,6 +131,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"undefined symbol: |operator \S+ does not exist|object has no attribute '(?:_moe_)?C\w*'|version `?(?:GLIBC|CXXABI)",
+            r"cuDNN version incompatibility|compiled with different CUDA major versions|is installed with version .* less than the minimum",
             r"No module named '?vllm|/python\S*: No module named|Error while finding module specification",
             r"lib(?!cuda\.|nvidia)\w+\S*\.so\S*: cannot open shared object|'_OpNamespace' '\w+' object has no attribute",
         ),
@@ -200,7 +201,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"exceeds dimension size|size mismatch for|shape mismatch|The size of tensor \w+ \(|Attempted to load weight",
             r"\w+\.json[`'\"]? (?:does not contain|has no|is missing|lacks) |Failed to parse `?\w+\.json",
-            r"JSONDecodeError|is not a valid JSON|Invalid JSON|Expecting value: line",
+            r"WeightsUnpickler error: Unsupported|JSONDecodeError|is not a valid JSON|Invalid JSON|Expecting value: line",
             r"Unrecognized model in|Should have a `?model_type|no module or parameter named|weights were not initialized from checkpoint",
             r"wrong number of tensors|wrong shape|(?:missing|unexpected) (?:tensor|key\b)|tensor '\S+' not found|key not found in model|invalid vocab",
             r"^(?:KeyError: )?'(?:model|layers|lm_head|transformer|encoder|decoder|visual|language_model)\.|weight \S+ does not exist|cannot find tensor|rope_scaling`? (?:must|should)",
