@@ -208,7 +208,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"invalid device ordinal|device=\d+, num_gpus=\d+",
             r"World size \(\d+\) is larger than the number of available GPUs",
-            r"world_size \(?\d+\)? must be less than or equal to the number of visible|number of visible devices \(\d+\)",
+            r"world_size \(?\d+\)? (?:must be less than or equal to the number of visible|is less than than max local gpu count)|number of visible devices \(\d+\)",
             r"(?:tensor|pipeline)[- _]parallel.*(?:larger|greater|exceeds?|more) than the (?:total )?number of (?:available |visible )?(?:GPUs|devices)",
             r"(?:required|requested) (?:number of )?GPUs.*(?:exceeds?|more than|available|but)|requires? \d+ GPUs?\b.*(?:only|but|found|available)",
             r"invalid or unsupported gpu id|exceeds available GPUs|Current node has no GPU available",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.readiness.rules import CONTAINER
 from pytest_vastgpu.readiness.rules import Rule
 from pytest_vastgpu.readiness.rules import Weight
 
@@ -111,6 +112,7 @@ RULES: tuple[Rule, ...] = (
         (r"Illegal instruction|\bSIGILL\b|CPU (?:does not|doesn't) support|requires? (?:a CPU with )?AVX|signal 4\b",),
         "a host with a newer CPU is tried",
         _KERNEL,
+        channels=CONTAINER,
     ),
     Rule(
         "too_few_numa_nodes",

@@ -16,7 +16,7 @@ RULES: tuple[Rule, ...] = (
         "entrypoint_missing_in_image",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"(?:^|/)" + _SHELL + r"(?:\d+: )?\S+: (?:command )?not found",
+            r"(?:^|/)" + _SHELL + r"(?:\d+: )?\S+: (?:command )?not found|\w binary not found",
             r"(?:^|/)" + _SHELL + r"(?:exec: )?\S+: (?:not found|cannot execute|No such file or directory)",
             r"can't open file '\S+': \[Errno 2\]|^env: .*No such file or directory|exec: (?:line \d+: )?\S+: not found|: line \d+: exec: \S+: ",
         ),

@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
             r"invalid (?:containerPort|hostPort|mode|containerport|proto)|Invalid (?:port|range|containerPort)",
             r"Are you trying to mount a directory onto a file",
             r"conflicting options|Minimum memory(?:swap)? limit|invalid (?:cpu|ulimit|restart)|argument list too long",
+            r"cannot set both Count and DeviceIDs",
             r"Duplicate mount point|invalid \w+ mode: |invalid Cap(?:Add|Drop)|daemon: network \S+ not found",
             r"is not in a separate kernel namespace|cannot be mounted because it is (?:located )?inside",
             r"unsupported capabilities found in '|cannot set MIG_\w+ in non privileged|error: invalid expression",

@@ -106,7 +106,7 @@ RULES: tuple[Rule, ...] = (
     _ready(
         "health_ok",
         "curl",
-        r"^(?:< )?HTTP/\S+ 200|\"status\":\s*\"(?:ok|healthy|up)\"|^200$|Ollama is running",
+        r"^(?:< )?HTTP/\S+ 200|^StatusCode +: 200|^\{\"version\":|\"status\":\s*\"(?:ok|healthy|up)\"|^200$|Ollama is running",
         channels=_CURL,
     ),
     # --------------------------------------------------------- status texts
@@ -179,6 +179,7 @@ RULES: tuple[Rule, ...] = (
         "llama-box, ComfyUI, Gradio and TorchServe",
         r"start: server is ready|Model server started\.$|To see the GUI go to: |Running on local URL: ",
     ),
+    _ready("server_listening", "Ray Serve", r"Deployed app .*successfully"),
     _ready("server_listening", "Triton", r"Started (?:HTTPService|GRPCInferenceService) at"),
     # --------------------------------------------------------- it is over
     Rule(

@@ -157,7 +157,7 @@ RULES: tuple[Rule, ...] = (
         "ssh_not_yet_open",
         FailureClass.WARMUP,
         (
-            r"System is booting up|SSH connection to .* is not ready|(?:reset|refused|disconnect\w*|timed? ?out)\. Retrying",
+            r"System is booting up|SSH (?:connection to .* is|is|still) not (?:yet )?(?:ready|available)|(?:reset|refused|disconnect\w*|timed? ?out)\. Retrying",
         ),
         _WAIT,
         "pam_nologin, and tools that wait for SSH",
@@ -180,7 +180,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.READY,
         (
             r"^Authenticated to |Authentication succeeded|Entering interactive session",
-            r"^Last login: |root@\S+:[~/]\S*[#$]|^Welcome to vast\.ai|^Have fun!",
+            r"^Last login: |root@\S+:[~/]\S*[#$]|^Welcome to |^Have fun!|load average: \d|^Linux \S+ \d+\.\d",
         ),
         "",
         _OPENSSH,

@@ -102,6 +102,8 @@ class LogReader:
         self._untold = ""
         self._stopped_short = False
         """After the newest sign, something that no rule knows went wrong."""
+        self._traceback = ""
+        """The first line of one whose error is not read yet."""
         self.progress = Progress("starting")
         """The newest stage that the text speaks of."""
 
@@ -124,7 +126,8 @@ class LogReader:
         """
         if Weight.CAUSE in self._first:
             return self._first[Weight.CAUSE].verdict()
-        over = exit_code is not None or (complete and not self._ready and self._newest_error > self._newest_sign)
+        failing = self._newest_error > self._newest_sign or self._traceback
+        over = exit_code is not None or bool(complete and not self._ready and failing)
         if over or Weight.END in self._first:
             return self._lost(exit_code) if self._ready else self._failed(exit_code, over or complete)
         if self._stopped_short:
@@ -157,8 +160,9 @@ class LogReader:
         )
 
     def _end_evidence(self, exit_code: int | None) -> str:
-        end = self._first.get(Weight.END)
-        return shown(end.printed) if end else f"the server ended with exit code {exit_code}"
+        if end := self._first.get(Weight.END):
+            return shown(end.printed)
+        return self._traceback if exit_code is None else f"the server ended with exit code {exit_code}"
 
     def _read(self, raw: str) -> None:
         self._number += 1
@@ -167,6 +171,10 @@ class LogReader:
         line = read_line(raw)
         if line.dull:
             return
+        if line.text.startswith("Traceback (most recent"):
+            self._traceback = shown(line.printed) if line.level >= Level.PLAIN else ""
+        elif line.text and not line.text[0].isspace():
+            self._traceback = ""
         self.progress = progress_of(line.text) or self.progress
         rule = (self._rules_for_chatter if line.level is Level.CHATTER else self._rules).match(line.text)
         if rule is None:
