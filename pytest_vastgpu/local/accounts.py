@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 from typing import TextIO
@@ -49,10 +50,11 @@ def _asked(url: str, api_key: str, method: str, path: str, body: object = None) 
 def _why(refusal: httpx.Response) -> str:
     if refusal.status_code in {401, 403}:
         return "the key is not its own"
-    try:
-        return str(refusal.json()["msg"])
-    except (ValueError, TypeError, LookupError):
-        return f"HTTP {refusal.status_code}: is it a local market?"
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        told = refusal.json()
+        if told["error"] in {"invalid_args", "no_such_instance"}:
+            return str(told["msg"])
+    return f"HTTP {refusal.status_code}: is it a local market?"
 
 
 def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.local.effects import Turns
-from pytest_vastgpu.local.effects import Vanishes
+from pytest_vastgpu.local.effects import MidTest
 from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
 from pytest_vastgpu.local.faults import FaultInvalid
@@ -25,7 +24,7 @@ async def strike(exchange: Exchange) -> object:
     given = {"after_s": 0.0, **exchange.object}
     name = str(given.pop("name", ""))
     kind = catalogue().get(name)
-    if kind is not None and not isinstance(kind.effect, (Turns, Vanishes)):
+    if kind is not None and not isinstance(kind.effect, MidTest):
         raise invalid(f"fault {name!r} does not happen to a running instance: give it to its machine in the fleet")
     try:
         fault = make_fault(name, given)

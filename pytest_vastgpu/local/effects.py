@@ -123,17 +123,6 @@ class Charges:
     """On demand, the instance costs parameter ``times`` as much an hour as its offer said."""
 
 
-Effect = (
-    Answers
-    | Leftover
-    | NeverBoots
-    | SlowBoot
-    | Turns
-    | Vanishes
-    | Reports
-    | Delivers
-    | Within
-    | NoWayOut
-    | Unset
-    | Charges
-)
+MidTest = Turns | Vanishes
+"""What happens to an instance that runs."""
+Effect = Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoWayOut | Unset | Charges

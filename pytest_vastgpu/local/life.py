@@ -13,6 +13,7 @@ from typing import Any
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.container import Container
 from pytest_vastgpu.local.effects import Delivers
+from pytest_vastgpu.local.effects import MidTest
 from pytest_vastgpu.local.effects import NeverBoots
 from pytest_vastgpu.local.effects import NoWayOut
 from pytest_vastgpu.local.effects import SlowBoot
@@ -159,7 +160,7 @@ async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
     """Until its first process ends, do to it what its faults say."""
     assert instance.container is not None  # noqa: S101 -- it has just been started
     for fault in instance.host.faults:
-        if isinstance(fault.effect, (Turns, Vanishes)):
+        if isinstance(fault.effect, MidTest):
             befall(instance, fault, vanish)
     try:
         code = await instance.container.wait()

@@ -49,6 +49,7 @@ _PREFIX = re.compile(
       | [\w.-]{1,60}\s+\|(?=\s)                                            # docker compose: service  |
       | \[?\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d[\d.,Z+:]*(?:\ [A-Z]{2}\d+)*\]?(?=\s)   # a date, SGLang's with its rank
       | [A-Z][a-z]{2}\ [\ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [\w.-]+(?:\[\d+\])?:   # syslog
+      | <\ (?=HTTP/)                                                        # curl -v: the answer's head
       | ERROR:\ {2,}                                                        # Uvicorn, also for each line of a traceback
       | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ [\d:.,]{8,15}\ (?:\[[^\]]*\]|[\w./-]+:\d+\])   # vLLM
     )\ ?)*""",

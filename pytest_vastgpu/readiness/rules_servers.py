@@ -20,7 +20,7 @@ RULES: tuple[Rule, ...] = (
             r"unknown (?:flag|command|shorthand flag|option)\b|flag provided but not defined|unrecognized (?:option|command)|invalid option --",
             r"ArgumentValidation\(|error while handling argument|unable to parse (?:arguments|command)|error: [\w-]+: (?:invalid|unrecognized)",
             r"^[\w./-]+(?: \w+)?: error: ",
-            r"invalid tool call parser|Reasoning parser '\S+' not found",
+            r"Reasoning parser '\S+' not found",
             r"^Unknown \w+ (?:provided|specified|given|requested): |The `--[\w-]+` arg is not set",
         ),
         _READ,

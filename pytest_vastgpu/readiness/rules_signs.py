@@ -22,17 +22,10 @@ def _warm(reason: str, source: str, *patterns: str, channels: frozenset[Channel]
     return Rule(reason, FailureClass.WARMUP, patterns, wait, source, Weight.SIGN, channels, chatty=True)
 
 
-def _ready(reason: str, source: str, *patterns: str, channels: frozenset[Channel] = LOG) -> Rule:
-    return Rule(
-        reason,
-        FailureClass.READY,
-        patterns,
-        "",
-        source,
-        Weight.SIGN,
-        channels,
-        chatty=True,
-    )
+def _ready(
+    reason: str, source: str, *patterns: str, channels: frozenset[Channel] = LOG, servers: frozenset[str] = frozenset()
+) -> Rule:
+    return Rule(reason, FailureClass.READY, patterns, "", source, Weight.SIGN, channels, servers, chatty=True)
 
 
 def _end(source: str, *patterns: str) -> Rule:
@@ -53,7 +46,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "http_unauthorized",
         FailureClass.WORKLOAD_FATAL,
-        (r"returned error: 40[13]|^(?:< )?HTTP/\S+ 40[13]|\"code\":\s*40[13]|Unauthorized|Invalid API Key",),
+        (r"returned error: 40[13]|^HTTP/\S+ 40[13]|\"code\":\s*40[13]|Unauthorized|Invalid API Key",),
         "the server wants another key than the one that was sent",
         "curl",
         channels=_CURL,
@@ -69,9 +62,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "http_path_unknown",
         FailureClass.WORKLOAD_FATAL,
-        (
-            r"returned error: 40[45]|^(?:< )?HTTP/\S+ 40[45]|\"detail\":\s*\"Not Found\"|curl: \((?:1|3)\) |curl: option",
-        ),
+        (r"returned error: 40[45]|^HTTP/\S+ 40[45]|\"detail\":\s*\"Not Found\"|curl: \((?:1|3)\) |curl: option",),
         "the server has no such path: check the address that is asked",
         "curl",
         channels=_CURL,
@@ -85,7 +76,7 @@ RULES: tuple[Rule, ...] = (
     _warm(
         "http_503_health",
         "curl",
-        r"returned error: 50[234]|^(?:< )?HTTP/\S+ 50[234]|\b50[234] (?:Bad Gateway|Service|Gateway)",
+        r"returned error: 50[234]|^HTTP/\S+ 50[234]|\b50[234] (?:Bad Gateway|Service|Gateway)",
         channels=_CURL,
     ),
     _warm(
@@ -106,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     _ready(
         "health_ok",
         "curl",
-        r"^(?:< )?HTTP/\S+ 200|^StatusCode +: 200|^\{\"version\":|\"status\":\s*\"(?:ok|healthy|up)\"|^200$|Ollama is running",
+        r"^HTTP/\S+ 200|^StatusCode +: 200|^\{\"version\":|\"status\":\s*\"(?:ok|healthy|up)\"|^200$|Ollama is running",
         channels=_CURL,
     ),
     # --------------------------------------------------------- status texts
@@ -164,15 +155,11 @@ RULES: tuple[Rule, ...] = (
         r"\"POST /v1/(?:chat/)?completions\S* HTTP/\S+ 200|log_server_r: request: POST /v1/\S+ \S+ 200",
         r"slot launch_slot_: id +\d+ \| task \d+|\[GIN\].*\| 200 \|.*POST +\"/(?:api/(?:chat|generate)|v1/)",
     ),
-    Rule(
+    _ready(
         "answers_requests",
-        FailureClass.READY,
-        (r"Avg prompt throughput: |(?:Added|Received) request \w*cmpl-",),
-        "",
         "vLLM",
-        Weight.SIGN,
+        r"Avg prompt throughput: |(?:Added|Received) request \w*cmpl-",
         servers=frozenset({"vllm"}),
-        chatty=True,
     ),
     _ready(
         "server_listening",

@@ -126,8 +126,8 @@ class LogReader:
         """
         if Weight.CAUSE in self._first:
             return self._first[Weight.CAUSE].verdict()
-        failing = self._newest_error > self._newest_sign or self._traceback
-        over = exit_code is not None or bool(complete and not self._ready and failing)
+        failing = self._newest_error > self._newest_sign or self._traceback != ""
+        over = exit_code is not None or (complete and not self._ready and failing)
         if over or Weight.END in self._first:
             return self._lost(exit_code) if self._ready else self._failed(exit_code, over or complete)
         if self._stopped_short:

@@ -245,6 +245,10 @@ def test_a_running_market_tells_of_itself(monkeypatch: pytest.MonkeyPatch, capsy
         assert main(["local", "status", "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert [(each["id"], each["label"]) for each in told["alive"]] == [(kept, "kept")]
+        monkeypatch.setenv("VAST_URL", f"{market.url}/api")
+        assert main(["local", "status"]) == 1
+        assert "HTTP 404: is it a local market?" in capsys.readouterr().err
+        monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", "wrong")
         assert main(["local", "status"]) == 1
         assert "the key is not its own" in capsys.readouterr().err

@@ -52,6 +52,19 @@ def lose(instance, fault):
 """
 """For tests that something befalls in the middle."""
 
+
+def loses_one(fault: str) -> str:
+    """A test whose instance a fault takes away, and one that needs another then."""
+    return f"""{WORKLOAD}{LOSE}
+def test_1_loses_it(vast_instance):
+    assert vast_instance.offer.machine_id == 101
+    lose(vast_instance, {fault!r})
+
+def test_2_gets_another(vast_instance):
+    assert vast_instance.offer.machine_id == 102
+"""
+
+
 BAD, GOOD = 101, 102
 AGGRESSIVE = "--vast-strictness=aggressive"
 """The cheapest first, so that the bad machine is met."""

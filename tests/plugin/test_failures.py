@@ -18,6 +18,7 @@ from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
+from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
 
 TEST = """
@@ -135,18 +136,7 @@ def test_an_instance_lost_in_use_is_an_error_and_the_next_test_gets_another(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, more: list[str]
 ) -> None:
     rent_from(fleet())
-    pytester.makepyfile(
-        WORKLOAD
-        + LOSE
-        + """
-def test_1_loses_it(vast_instance):
-    assert vast_instance.offer.machine_id == 101
-    lose(vast_instance, "instance_vanishes")
-
-def test_2_gets_another(vast_instance):
-    assert vast_instance.offer.machine_id == 102
-"""
-    )
+    pytester.makepyfile(loses_one("instance_vanishes"))
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly", "--junitxml=junit.xml", *more)
     result.assert_outcomes(errors=1, passed=1)
     result.stdout.fnmatch_lines(

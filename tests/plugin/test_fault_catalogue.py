@@ -22,10 +22,10 @@ from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
-from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
+from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
 
 slow = pytest.mark.slow
@@ -260,18 +260,7 @@ def test_a_loss_in_use_is_an_error_and_the_next_test_gets_another(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: str
 ) -> None:
     rent_from(fleet())
-    pytester.makepyfile(
-        WORKLOAD
-        + LOSE
-        + f"""
-def test_1_loses_it(vast_instance):
-    assert vast_instance.offer.machine_id == 101
-    lose(vast_instance, {fault!r})
-
-def test_2_gets_another(vast_instance):
-    assert vast_instance.offer.machine_id == 102
-"""
-    )
+    pytester.makepyfile(loses_one(fault))
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly")
     result.assert_outcomes(errors=1, passed=1)
     result.stdout.fnmatch_lines(
