@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
@@ -21,6 +22,16 @@ def state_dir() -> Path:
 def runs_dir() -> Path:
     """A directory for each run, named by its id."""
     return state_dir() / "runs"
+
+
+def make_run_directory(run_id: str) -> Path:
+    """Make the directory of a run, for this user only; it survives a crash.
+
+    :raises pytest_vastgpu.errors.ConfigurationError: if it cannot be made, or would lie in somebody else's directory.
+    """
+    for directory in (state_dir(), runs_dir(), runs_dir() / run_id):
+        make_directory(directory)
+    return directory
 
 
 def open_client(

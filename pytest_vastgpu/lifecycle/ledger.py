@@ -16,6 +16,7 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.directories import private_directory
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.hosts.disk import sync_directory
 
@@ -94,12 +95,12 @@ class Record:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a run's directory, for this user only; it survives a crash.
+    """Make a directory that a ledger is in, for this user only; it survives a crash.
 
-    :raises ConfigurationError: if it cannot be made.
+    :raises ConfigurationError: if it cannot be made, or is somebody else's.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(directory)
         sync_directory(directory.parent)
     except OSError as error:
         raise _unwritable(directory, error) from error

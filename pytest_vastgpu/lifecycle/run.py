@@ -28,6 +28,7 @@ from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.guarding import Guard
+from pytest_vastgpu.lifecycle.home import make_run_directory
 from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.home import runs_dir
 from pytest_vastgpu.lifecycle.keep import Keeper
@@ -35,7 +36,6 @@ from pytest_vastgpu.lifecycle.keep import require_lasting_market
 from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Entry
 from pytest_vastgpu.lifecycle.ledger import Ledger
-from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.ownership import ownership
 from pytest_vastgpu.lifecycle.provision import Provisioner
@@ -121,8 +121,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             run_id = secrets.token_hex(4)
             _forget_old_runs(runs_dir())
-            directory = runs_dir() / run_id
-            make_directory(directory)
+            directory = make_run_directory(run_id)
             guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
             _own(directory, stack)
             ledger = Ledger(directory)

@@ -168,9 +168,10 @@ class LocalMarket:
         if isinstance(self._fleet, Path):
             if self._rate_limits is None:
                 return self._fleet
-            import yaml  # only who mixes a file with a parameter needs it
+            from pytest_vastgpu.local import yamlfile  # only who mixes a file with a parameter needs it
 
-            fleet = yaml.safe_load(self._fleet.read_text(encoding="utf-8")) or {}
+            document = yamlfile.load(yamlfile.read(self._fleet), self._fleet)
+            fleet = {name: value.plain() for name, value in document.fields().items()} if document else {}
         else:
             if self._fleet is None and self._rate_limits is None:
                 return None
@@ -178,8 +179,12 @@ class LocalMarket:
         if self._rate_limits is not None:
             fleet["market"] = {**fleet.get("market", {}), "rate_limits": self._rate_limits}
         file = scratch / "fleet.yaml"
-        # JSON is YAML, except for infinity.
-        file.write_text(json.dumps(fleet, indent=2).replace(": Infinity", ": .inf"), encoding="utf-8")
+        try:
+            # JSON is YAML, except for infinity, and for characters beyond the first 65,536 where they are escaped.
+            text = json.dumps(fleet, indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
+            file.write_bytes(text.encode())
+        except (TypeError, ValueError, RecursionError) as error:  # ValueError: also lone surrogates, and cycles
+            raise LocalMarketError(f"the fleet cannot be written as YAML: {error}") from error
         return file
 
 

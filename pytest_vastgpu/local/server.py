@@ -12,9 +12,9 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import ExitStack
 from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +26,11 @@ from filelock import FileLock
 from filelock import Timeout
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pytest_vastgpu.directories import LONGEST_SOCKET_PATH
+from pytest_vastgpu.directories import fresh_directory
+from pytest_vastgpu.directories import private_directory
+from pytest_vastgpu.directories import shared_by_own_processes
+from pytest_vastgpu.directories import socket_directory
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.app import make_app
 from pytest_vastgpu.local.fleet import BUILT_IN_IMAGES
@@ -41,8 +46,6 @@ from pytest_vastgpu.local.nursery import nursery
 _CREDIT_CHECK_S = 1.0
 _GRACE_S = 1
 """Requests under way at the end get so long."""
-_LONGEST_SOCKET_PATH = 100
-"""The system allows a few bytes more."""
 
 
 @dataclass(frozen=True)
@@ -174,36 +177,43 @@ def _image_table(images: Sequence[str]) -> dict[str, str]:
 @contextmanager
 def _state_directory(wanted: Path | None) -> Iterator[Path]:
     """A directory that only this market uses. What an earlier one has left in it is removed."""
-    parent = Path(tempfile.gettempdir()) / f"vastgpu-{os.getuid()}"
-    parent.mkdir(mode=0o700, exist_ok=True)
-    state = wanted or parent
-    try:
-        with FileLock(parent / "start.lock"):  # a market that is just starting holds no lock of its own yet
-            state = wanted or _own_directory(parent)
-            state.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = FileLock(state / "market.lock")
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise LocalMarketError(
-            f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
-        ) from None
-    except OSError as error:
-        raise LocalMarketError(f"the state directory {state} cannot be used: {error}") from error
-    try:
-        shutil.rmtree(state / "instances", ignore_errors=True)
-        (state / "instances").mkdir()
+    with ExitStack() as stack:
+        state = wanted
+        try:
+            with ExitStack() as starting:
+                state = private_directory(wanted) if wanted else _own_directory(starting)
+                stack.enter_context(FileLock(state / "market.lock", timeout=0))
+            stack.callback(shutil.rmtree, state / "instances" if wanted else state, ignore_errors=True)
+            shutil.rmtree(state / "instances", ignore_errors=True)
+            (state / "instances").mkdir()
+        except Timeout:
+            raise LocalMarketError(
+                f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
+            ) from None
+        except OSError as error:
+            raise LocalMarketError(_unusable(state, error)) from error
         yield state
-    finally:
-        lock.release()
-        shutil.rmtree(state if wanted is None else state / "instances", ignore_errors=True)
 
 
-def _own_directory(parent: Path) -> Path:
-    """A fresh directory; those of markets that were killed are removed."""
+def _own_directory(starting: ExitStack) -> Path:
+    """A fresh directory; those of markets that were killed are removed.
+
+    :param starting: Until it is closed no other market removes the directory, whose own lock is not held yet.
+    """
+    parent = shared_by_own_processes()
+    if parent is None:  # what is there is somebody else's, or open to others
+        return fresh_directory("market")
+    starting.enter_context(FileLock(parent / "start.lock"))
     for old in parent.glob("market-*"):
         with suppress(Timeout, OSError), FileLock(old / "market.lock", timeout=0):
             shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix="market-", dir=parent))
+    return fresh_directory("market", parent)
+
+
+def _unusable(state: Path | None, error: OSError) -> str:
+    if state is None:
+        return f"no state directory can be made ({error}): set TMPDIR to a directory of yours, or give a --state-dir"
+    return f"the state directory {state} cannot be used ({error.strerror or error}): give another --state-dir"
 
 
 @contextmanager
@@ -214,9 +224,12 @@ def _sockets(state: Path, port: int) -> Iterator[Served]:
     unix = socket.socket(socket.AF_UNIX)
     path = state / "api.sock"
     short = None
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        short = Path(tempfile.mkdtemp(prefix="vastgpu-"))
-        path = short / "api.sock"
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        try:
+            short = socket_directory()
+        except OSError as error:
+            raise LocalMarketError(_unusable(state, error)) from error
+        path = short / path.name
     path.unlink(missing_ok=True)
     try:
         try:
