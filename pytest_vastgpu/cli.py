@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_reap(commands)
     _add_local(commands)
     arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as it is on standard error
     try:
         return int(arguments.handler(arguments))
     except VastGpuError as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
@@ -23,12 +22,15 @@ def read_file(path: Path, most_bytes: int) -> bytes:
     :raises OSError: if it cannot be read, is no regular file or is larger; ``strerror`` says what is so.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(file, "rb") as stream:
+    try:
         mode = os.fstat(file).st_mode
         if not stat.S_ISREG(mode):
             kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
             raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
-        data = stream.read(most_bytes + 1)
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            data = stream.read(most_bytes + 1)
+    finally:
+        os.close(file)
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 20} MiB", str(path))
     return data

@@ -19,10 +19,9 @@ from typing import Protocol
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
-from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
-from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.hosts.evidence import workload_key
+from pytest_vastgpu.hosts.records import Records
+from pytest_vastgpu.hosts.records import cache_path
 from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
@@ -51,7 +50,6 @@ from pytest_vastgpu.market.searches import Searches
 from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.market.throttle import identity
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
@@ -128,9 +126,12 @@ class Run:
             stack.callback(ledger.close)
             events = EventLog(directory)
             events.listen(listener)
-            path = Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ)
-            cache = HostCache(path, lambda text: events.write(Event("", None, f"warning: {text}")))
-            cache.read()
+            records = Records(
+                settings.url,
+                cache_path(settings.host_cache, environ),
+                directory,
+                lambda text: events.write(Event("", None, f"warning: {text}")),
+            )
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market is this run's alone: its notes go with the run's directory.
             embedded = settings.backend == "local"
@@ -147,18 +148,17 @@ class Run:
             tools = Tools(client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper)
 
             def record(attempt: Attempt, workload: Workload) -> None:
-                if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
-                    cache.record(Evidence.of(attempt, workload, run_id, time.time()))
+                records.record(attempt, workload, run_id)
                 plugins.outcome(attempt, workload)
 
             searches = Searches(client.search)
 
             def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
-                found = searches.find(_need(settings, cache, workload, failed), gone)
+                found = searches.find(_need(settings, records, workload, failed), gone)
                 return plugins.offers([ranked.offer for ranked in found], workload)
 
             def fits(workload: Workload, offer: Offer) -> bool:
-                return bool(admit([offer], _need(settings, cache, workload)).kept)
+                return bool(admit([offer], _need(settings, records, workload)).kept)
 
             broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)), idle)
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
@@ -237,13 +237,13 @@ def _market(
     return market.url, market.api_key
 
 
-def _need(settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
+def _need(settings: Settings, records: Records, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
     return Need(
         workload=workload,
         policy=POLICIES[Strictness(settings.strictness)],
         max_price_usd_h=settings.max_price,
         excluded_countries=settings.exclude_countries,
-        reputation=cache.read(),
+        reputation=records.read(),
         now=time.time(),
         failed_machines=failed,
         workload_key=workload_key(workload),

@@ -41,7 +41,6 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.faults import Fault
 from pytest_vastgpu.local.faults import make_fault
 from pytest_vastgpu.local.generator import generate

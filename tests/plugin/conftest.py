@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -14,7 +16,10 @@ import httpcore  # noqa: F401 - loaded once, since httpx knows its exceptions by
 import pytest
 
 import pytest_vastgpu.owner  # noqa: F401 - once for all runs in this process: cryptography cannot be imported twice
+from pytest_vastgpu.hosts.book import Book
+from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.hosts.reputation import reputation
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
 from tests.looks import is_running
@@ -83,8 +88,20 @@ def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
     }
 
 
-def record_of(cache: Path, machine: int) -> MachineRecord:
-    return HostCache(cache).read().machines.get(machine, MachineRecord(machine))
+USERS_CACHE = ".cache/pytest-vastgpu/hosts.yaml"
+"""In the home: what is remembered of real machines."""
+
+
+def known(home: Path) -> Mapping[int, MachineRecord]:
+    """What runs have learnt: of real machines together, of simulated ones each run for itself."""
+    paths = [home / USERS_CACHE, *home.glob(".local/state/pytest-vastgpu/runs/*/hosts.yaml")]
+    books = [book for path in paths for book in HostCache(path).contents().markets.values()]
+    book = functools.reduce(union, books, Book())
+    return reputation(book.evidence.values(), book.machines, book.hosts, time.time()).machines
+
+
+def record_of(home: Path, machine: int) -> MachineRecord:
+    return known(home).get(machine, MachineRecord(machine))
 
 
 @pytest.fixture
@@ -113,5 +130,5 @@ def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, unthro
 
 @pytest.fixture
 def host_cache(home: Path) -> Path:
-    """Where runs of this test keep what they learn of hosts."""
-    return home / ".cache" / "pytest-vastgpu" / "hosts.yaml"
+    """The home, where runs of this test keep what they learn of hosts; see :func:`known`."""
+    return home

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import link
+from pytest_vastgpu.market.names import market_name
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
 from tests.plugin.conftest import LOSE
+from tests.plugin.conftest import USERS_CACHE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
@@ -28,12 +32,49 @@ def test_it(vast_instance):
 """
 
 
-def test_a_banned_machine_is_not_rented_again(pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path) -> None:
+REAL = """
+import dataclasses
+
+def pytest_vastgpu_modify_offers(offers):
+    real = {"simulated": False, "cpu_cores": 0.0, "machine_share": 0.0}  # nothing is said that could be found untrue
+    offers[:] = [dataclasses.replace(offer, **real) for offer in offers]
+"""
+"""For a conftest file: what is simulated passes for real."""
+
+
+def test_a_banned_machine_is_not_rented_again(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
     market = rent_from(fleet("oci_runtime_failed"))
+    pytester.makeconftest(REAL)
     pytester.makepyfile(WORKLOAD + TEST)
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD, GOOD]
+    assert set(HostCache(home / USERS_CACHE).contents().markets) == {market.url}
+
+
+def test_a_drill_on_simulated_machines_leaves_the_users_cache_alone(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    users = HostCache(home / USERS_CACHE)
+    users.ban(GOOD, until=math.inf, since=1.0)  # a machine of that number at Vast.ai
+    before = users.path.read_bytes()
+    market = rent_from(fleet("oci_runtime_failed"))
+    pytester.makepyfile(WORKLOAD + TEST + TEST.replace("test_it", "test_other"))
+    for _ in range(2):
+        pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=2)
+    # Within a run the bad machine is avoided; the next run knows nothing of it.
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD, BAD, GOOD]
+    assert users.path.read_bytes() == before
+
+
+def test_a_machine_that_a_person_banned_on_this_market_is_not_rented(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from(fleet())
+    HostCache(home / USERS_CACHE, market=market_name(market.url)).ban(BAD, until=math.inf, since=1.0)
+    pytester.makepyfile(WORKLOAD + TEST)
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [GOOD]
 
 
 def test_workload_fatal_stops_and_blames_nobody(

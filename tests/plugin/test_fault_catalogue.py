@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import destroy
 from pytest_vastgpu.lifecycle import link
@@ -25,6 +24,7 @@ from tests.plugin.conftest import GOOD
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
+from tests.plugin.conftest import known
 from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
 
@@ -239,7 +239,7 @@ def test_silence_that_our_own_network_explains_is_held_against_no_machine(
     result.stdout.fnmatch_lines(["*own_fault: ssh_dark_from_here*", "*lets connections to any TCP port out*"])
     rented = [rent["machine_id"] for rent in market.status()["ended"]]
     assert rented == [101, 102], "once may be the proxy's trouble, twice is ours"
-    assert HostCache(host_cache).read().machines == {}
+    assert known(host_cache) == {}
 
 
 @slow

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.program import WITHOUT_NAMESPACES
 from tests.local.program import namespaces_can_be_forbidden
 from tests.plugin.conftest import SERVER
 from tests.plugin.conftest import WORKLOAD
+from tests.plugin.conftest import known
 
 RentFrom = Callable[[dict[str, Any]], LocalMarket]
 HERE = {"this_machine": True}
@@ -60,7 +60,7 @@ def test_it(vast_instance, n):
     for name in ("vast_instance", "vast_machine", "vast_usd_per_hour", "vast_cost_usd", "vast_ready_s"):
         assert f'<property name="{name}"' in junit
     assert len(market.status()["ended"]) == 1
-    (record,) = HostCache(host_cache).read().machines.values()
+    (record,) = known(host_cache).values()
     assert record.successes == 1
     assert record.ready_s > 0
 
@@ -280,7 +280,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert market.status()["alive"] == [], output
     assert "gone after" in output
-    machines = HostCache(host_cache).read().machines
+    machines = known(host_cache)
     assert list(machines) == ([100] if moment == "tests" else []), output
     assert "Traceback" not in output
 
