@@ -17,10 +17,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import ExitStack
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 from typing import Any
 
 from pytest_vastgpu.errors import LocalMarketError
@@ -92,11 +96,11 @@ class LocalMarket:
         if self._process is not None:
             raise LocalMarketError(f"this local market is running already, at {self.url}")
         require_extra()
-        with tempfile.TemporaryDirectory(prefix="vastgpu-") as scratch, tempfile.TemporaryFile() as complaints:
+        with _scratch() as (scratch, complaints):
             theirs, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "pytest_vastgpu", "local", *self._arguments(Path(scratch), theirs)],
+                    [sys.executable, "-m", "pytest_vastgpu", "local", *self._arguments(scratch, theirs)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=complaints,
@@ -186,6 +190,23 @@ class LocalMarket:
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: also lone surrogates, and cycles
             raise LocalMarketError(f"the fleet cannot be written as YAML: {error}") from error
         return file
+
+
+@contextmanager
+def _scratch() -> Iterator[tuple[Path, IO[bytes]]]:
+    """A directory and a file for the time of a ``with`` block.
+
+    :raises LocalMarketError: if there is no place for temporary files.
+    """
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vastgpu-"))
+            file = stack.enter_context(tempfile.TemporaryFile())
+        except OSError as error:
+            raise LocalMarketError(
+                f"no temporary file can be made ({error.strerror or error}): set TMPDIR to a directory of yours"
+            ) from error
+        yield Path(directory), file
 
 
 def _last_line(text: str) -> str:

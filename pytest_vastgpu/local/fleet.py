@@ -153,12 +153,12 @@ def parse_fleet(text: str, file: str | Path = "fleet") -> Fleet:
     rules = _rules(keys["market"]) if "market" in keys else MarketRules()
     hosts: list[Host] = []
     for entry in keys["machines"].items() if "machines" in keys else ():
-        hosts += _hosts(entry)
-        if len(hosts) > _MOST_MACHINES:
-            raise entry.bad(f"makes it more than {_MOST_MACHINES} machines")
+        hosts += _hosts(entry, _MOST_MACHINES - len(hosts))
     _number_the_rest(hosts)
     if "generate" in keys:
         wanted = _machines(keys["generate"])
+        if len(hosts) + wanted > _MOST_MACHINES:
+            raise keys["generate"].bad(f"makes it more than {_MOST_MACHINES} machines")
         first = max((host.machine.machine_id for host in hosts), default=_FIRST_ID - 1) + 1
         hosts += [Host(machine) for machine in generate(wanted, rules.seed, first)]
     seen: set[int] = set()
@@ -195,7 +195,7 @@ def _machines(value: Value) -> int:
     return wanted
 
 
-def _hosts(entry: Value) -> list[Host]:
+def _hosts(entry: Value, room: int) -> list[Host]:
     fields = entry.fields(_MACHINE_KEYS)
     given = {"machine_id": 0, "host_id": 0, **typed_fields(fields, Machine)}
     for name, each in fields.items():
@@ -210,6 +210,8 @@ def _hosts(entry: Value) -> list[Host]:
     if machine.verification not in {"verified", "unverified", "deverified"}:
         raise fields["verification"].bad(f"must be verified, unverified or deverified, not {machine.verification!r}")
     count = _machines(fields["count"]) if "count" in fields else 1
+    if count > room:
+        raise entry.bad(f"makes it more than {_MOST_MACHINES} machines")
     stages = _stages(fields["stages"]) if "stages" in fields else Stages()
     return [
         Host(

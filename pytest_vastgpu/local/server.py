@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -87,8 +88,7 @@ def serve(
     plan = read_fleet(fleet) if fleet else Fleet()
     table = {**_image_table(images), **plan.images, **BUILT_IN_IMAGES}
     # Whoever signals us wants an end in good order, not the default's sudden one.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    _on_signal(lambda: None)
     with _state_directory(state_dir) as state, _sockets(state, port) as served:
         if plan.this_machine:
             plan = replace(plan, hosts=(Host(this_machine(served.disks)), *plan.hosts))
@@ -110,6 +110,7 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = uvicorn.Server(config)
+    _on_signal(lambda: setattr(server, "should_exit", True))  # until it has handlers of its own
     if lifeline is not None:
         _hold(lifeline, server)
     watch = asyncio.ensure_future(_watch(market))
@@ -125,6 +126,11 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         close_nursery()
         with suppress(asyncio.CancelledError):
             await watch
+
+
+def _on_signal(act: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: act())
 
 
 async def _watch(market: Market) -> None:
