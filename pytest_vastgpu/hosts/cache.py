@@ -24,6 +24,7 @@ from pathlib import Path
 import filelock
 import platformdirs
 
+from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts import disk
 from pytest_vastgpu.hosts.book import Book
@@ -57,10 +58,22 @@ _LOG = logging.getLogger("pytest_vastgpu.hosts")
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
-    """Where the cache is: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory."""
+    """Where the cache is: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory.
+
+    :raises HostCacheError: if the latter is there and not the user's own.
+    """
     if named := environ.get("VAST_HOST_CACHE"):
         return Path(named)
-    return platformdirs.user_cache_path("pytest-vastgpu") / "hosts.yaml"
+    directory = platformdirs.user_cache_path("pytest-vastgpu")
+    if os.path.lexists(directory):
+        try:
+            private_directory(directory)
+        except OSError as error:
+            raise HostCacheError(
+                f"the host cache cannot be in {directory} ({error.strerror or error}): "
+                "name a file with --vast-host-cache"
+            ) from error
+    return directory / "hosts.yaml"
 
 
 class HostCache:
@@ -127,7 +140,7 @@ class HostCache:
         :raises HostCacheError: if not: why, and what to do.
         """
         with self._explained("write"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._append(b"")
             with disk.draft(self.path, snapshot_text(CacheContents())):
                 pass
@@ -236,7 +249,7 @@ class HostCache:
 
     def _rewritten(self, change: Callable[[CacheContents], CacheContents]) -> CacheContents:
         """Replace the file by what ``change`` makes of it, and return that."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(OPTIMISTIC):
             seen = self._bytes()
             parsed = self._parse(seen or b"")

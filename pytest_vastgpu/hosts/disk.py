@@ -19,8 +19,8 @@ from pathlib import Path
 
 import filelock
 
+from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.errors import HostCacheError
-from pytest_vastgpu.files import read_file
 
 LOCK_TIMEOUT_S = 30.0
 """A lock is held for milliseconds; one that is held that long belongs to a process that was stopped."""

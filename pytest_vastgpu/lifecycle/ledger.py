@@ -16,7 +16,7 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.directories import private_directory
+from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.hosts.disk import sync_directory
 

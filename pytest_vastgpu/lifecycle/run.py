@@ -118,8 +118,8 @@ class Run:
         key = load_key(environ, Path.home())
         with contextlib.ExitStack() as stack:
             run_id = secrets.token_hex(4)
-            _forget_old_runs(runs_dir())
             directory = make_run_directory(run_id)
+            _forget_old_runs(runs_dir())
             guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
             _own(directory, stack)
             ledger = Ledger(directory)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
@@ -70,7 +71,7 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
     :param market: See :func:`pytest_vastgpu.market.throttle.identity`. Runs elsewhere are left alone.
     """
     found = []
-    for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
+    for directory in filter(is_private, sorted(runs.iterdir()) if runs.is_dir() else []):
         # One that has only just begun has no ledger yet, one that is over may be cleared away meanwhile, and what
         # cannot be read or locked is not ours to recover.
         with contextlib.suppress(OSError):

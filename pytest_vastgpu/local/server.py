@@ -27,11 +27,11 @@ from filelock import FileLock
 from filelock import Timeout
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pytest_vastgpu.directories import LONGEST_SOCKET_PATH
-from pytest_vastgpu.directories import fresh_directory
-from pytest_vastgpu.directories import private_directory
-from pytest_vastgpu.directories import shared_by_own_processes
-from pytest_vastgpu.directories import socket_directory
+from pytest_vastgpu.core.directories import LONGEST_SOCKET_PATH
+from pytest_vastgpu.core.directories import fresh_directory
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.core.directories import shared_by_own_processes
+from pytest_vastgpu.core.directories import socket_directory
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.app import make_app
 from pytest_vastgpu.local.fleet import BUILT_IN_IMAGES

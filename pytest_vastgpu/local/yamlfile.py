@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import yaml
 
+from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.errors import LocalMarketError
-from pytest_vastgpu.files import read_file
 
 try:
     from yaml import CSafeLoader as _Loader

@@ -130,6 +130,7 @@ def offers(body: Mapping[str, Any]) -> list[Offer]:
     if not isinstance(rows, list):
         raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(json.dumps(body))!r}")
     found = [_offer(row) for row in rows if isinstance(row, dict) and _rentable_at_all(row)]
+    found = [offer for offer in found if offer.machine_id > 0]  # nothing could be remembered of machine 0
     if rows and not found:
         raise MarketAnswerInvalid(f"search: none of {len(rows)} offers has an id, a machine and a price")
     return found

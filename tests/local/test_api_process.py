@@ -19,6 +19,10 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.accounts import as_text
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.faults import catalogue
+from tests.core.test_directories import a_link
+from tests.core.test_directories import as_root
+from tests.core.test_directories import open_to_all
+from tests.core.test_directories import somebody_elses
 from tests.local.api import Api
 from tests.local.program import COMMAND
 from tests.local.program import WITHOUT_NAMESPACES
@@ -27,10 +31,6 @@ from tests.local.program import namespaces_can_be_forbidden
 from tests.local.program import served
 from tests.looks import is_running
 from tests.looks import until
-from tests.test_directories import a_link
-from tests.test_directories import as_root
-from tests.test_directories import open_to_all
-from tests.test_directories import somebody_elses
 
 
 def processes_with(word: str) -> list[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.core.test_directories import NOBODY
+from tests.core.test_directories import as_root
+from tests.core.test_directories import somebody_elses
 
 TEST = """
 import pytest
@@ -114,9 +117,7 @@ FULL = WITHIN.format("-o size=16k", "dd if=/dev/zero of=$0/filler 2> /dev/null;"
         ("ledger", "XDG_STATE_HOME", "set XDG_STATE_HOME to a directory"),
     ],
 )
-@pytest.mark.parametrize(
-    "how", [pytest.param("read-only", marks=pytest.mark.slow), "full", "a file", "nowhere", "somebody else's"]
-)
+@pytest.mark.parametrize("how", [pytest.param("read-only", marks=pytest.mark.slow), "full", "a file", "nowhere"])
 def test_a_place_that_cannot_be_written_is_told_before_the_market_is_asked(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, what: str, variable: str, remedy: str, how: str
 ) -> None:
@@ -127,11 +128,6 @@ def test_a_place_that_cannot_be_written_is_told_before_the_market_is_asked(
     pytester.makepyfile(test_it=TEST.format(more=""))
     if how == "a file":
         place.write_text("")
-    elif how == "somebody else's":
-        if os.geteuid() != 0 or what != "ledger":
-            pytest.skip("only root can give a directory to somebody else, and of a cache anybody may be the owner")
-        (place / "pytest-vastgpu").mkdir(parents=True)
-        os.chown(place / "pytest-vastgpu", 65534, 65534)
     elif how != "nowhere":
         place.mkdir()
         within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL if how == "full" else READ_ONLY]
@@ -140,6 +136,24 @@ def test_a_place_that_cannot_be_written_is_told_before_the_market_is_asked(
         check(pytester.run(*within, place, sys.executable, "-m", "pytest"), what, str(place), remedy)
         return
     check(pytester.runpytest_inprocess(), what, str(place), remedy)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [("XDG_CACHE_HOME", "name a file with --vast-host-cache"), ("XDG_STATE_HOME", "set XDG_STATE_HOME to a directory")],
+)
+def test_somebody_elses_directory_is_not_used(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "k")
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, str(pytester.path / "shared"))
+    (pytester.path / "shared").mkdir()
+    somebody_elses(pytester.path / "shared" / "pytest-vastgpu")
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    check(pytester.runpytest_inprocess(), str(pytester.path / "shared"), f"belongs to user {NOBODY}", remedy)
+    assert list((pytester.path / "shared" / "pytest-vastgpu").iterdir()) == []
 
 
 def test_a_market_url_that_is_none_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

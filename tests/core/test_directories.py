@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.directories import LONGEST_SOCKET_PATH
-from pytest_vastgpu.directories import fresh_directory
-from pytest_vastgpu.directories import is_private
-from pytest_vastgpu.directories import private_directory
-from pytest_vastgpu.directories import shared_by_own_processes
-from pytest_vastgpu.directories import socket_directory
+from pytest_vastgpu.core.directories import LONGEST_SOCKET_PATH
+from pytest_vastgpu.core.directories import fresh_directory
+from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.core.directories import shared_by_own_processes
+from pytest_vastgpu.core.directories import socket_directory
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
