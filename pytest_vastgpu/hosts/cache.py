@@ -22,11 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import filelock
-import platformdirs
 
-from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts import disk
+from pytest_vastgpu.hosts.aside import foreign
+from pytest_vastgpu.hosts.aside import set_aside
 from pytest_vastgpu.hosts.book import Book
 from pytest_vastgpu.hosts.book import CacheContents
 from pytest_vastgpu.hosts.book import pruned
@@ -55,25 +55,6 @@ COMPACT_BYTES = 256 * 1024
 
 _OURS = re.compile(rb"^%s:[ \t]*%d[ \t]*\r?$" % (FORMAT.encode(), VERSION), re.MULTILINE)
 _LOG = logging.getLogger("pytest_vastgpu.hosts")
-
-
-def default_path(environ: Mapping[str, str]) -> Path:
-    """Where the cache is: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory.
-
-    :raises HostCacheError: if the latter is there and not the user's own.
-    """
-    if named := environ.get("VAST_HOST_CACHE"):
-        return Path(named)
-    directory = platformdirs.user_cache_path("pytest-vastgpu")
-    if os.path.lexists(directory):
-        try:
-            private_directory(directory)
-        except OSError as error:
-            raise HostCacheError(
-                f"the host cache cannot be in {directory} ({error.strerror or error}): "
-                "name a file with --vast-host-cache"
-            ) from error
-    return directory / "hosts.yaml"
 
 
 class HostCache:
@@ -213,7 +194,7 @@ class HostCache:
         """
         added = Book()
         for other in others:
-            added = union(added, _foreign(other).of(self.market))
+            added = union(added, foreign(other).of(self.market))
         new = 0
 
         def add(book: Book) -> Book:
@@ -274,7 +255,7 @@ class HostCache:
 
     def _put(self, draft: Path, seen: bytes | None, parsed: Parsed, contents: CacheContents) -> CacheContents:
         """Put the new file in place; what it does not take over is set aside first. The lock is held."""
-        told = _set_aside(self.path, seen or b"", parsed)
+        told = set_aside(self.path, seen or b"", parsed)
         if seen is not None:
             draft.chmod(stat.S_IMODE(self.path.stat().st_mode))
         draft.replace(self.path)
@@ -314,49 +295,6 @@ class HostCache:
                 f"cannot {doing} the host cache {self.path} ({error.strerror or error}): "
                 "make it readable and writable, or name another file with --vast-host-cache"
             ) from error
-
-
-def _set_aside(path: Path, data: bytes, parsed: Parsed) -> str:
-    """Put aside what a new file will not have.
-
-    :param data: The old file.
-    :returns: What the user should know; empty where nothing was put aside.
-    """
-    if parsed.damage:
-        aside = disk.set_aside(path, data, "damaged")
-        saved = sum(len(book.evidence) for book in parsed.contents.markets.values())
-        return (
-            f"{path} is not a readable host cache ({parsed.damage}); it was moved to {aside}, and "
-            f"{saved} records were saved from it. Once repaired: vastgpu hosts merge {aside}"
-        )
-    if parsed.old:
-        aside = disk.set_aside(path, data, "format-1")
-        without = f", without {parsed.left_behind} records of local markets" if parsed.left_behind else ""
-        return (
-            f"{path} did not say which market a machine is on: what it says was taken over for {VAST}{without}; "
-            f"the file as it was is {aside}"
-        )
-    if parsed.broken:
-        aside = disk.set_aside(path, b"".join(parsed.broken), "damaged")
-        return f"{path}: {len(parsed.broken)} records that were cut off or unreadable were moved to {aside}"
-    return ""
-
-
-def _foreign(path: Path) -> CacheContents:
-    """What another cache says.
-
-    :raises HostCacheError: if it is not there, or is not a whole host cache.
-    """
-    try:
-        parsed = parse(disk.read(path))
-    except (OSError, ValueError) as error:  # ValueError: no file can have that name
-        why = getattr(error, "strerror", "") or error
-        raise HostCacheError(f"cannot read {path} ({why}): nothing was merged") from error
-    if parsed.newer:
-        raise HostCacheError(f"{path} was written by a newer pytest-vastgpu: update this one")
-    if parsed.damage:
-        raise HostCacheError(f"{path} is not a readable host cache ({parsed.damage}): nothing was merged")
-    return parsed.contents
 
 
 def _without(entries: Mapping[int, Entry], number: int) -> dict[int, Entry]:

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import DAY_S
 from pytest_vastgpu.hosts.evidence import HOUR_S
 from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.hosts.fields import machine_id
-from pytest_vastgpu.hosts.records import market_at
+from pytest_vastgpu.hosts.place import default_path
+from pytest_vastgpu.hosts.place import market_at
 from pytest_vastgpu.hosts.reputation import banned
 from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.market.names import market_name

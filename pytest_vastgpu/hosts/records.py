@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.hosts.place import market_at
 from pytest_vastgpu.hosts.reputation import reputation
-from pytest_vastgpu.market.names import market_name
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Reputation
@@ -66,22 +63,3 @@ class Records:
             kept.record(Evidence.of(attempt, workload, run_id, time.time()))
         except HostCacheError as error:
             self._tell(f"how machine {attempt.offer.machine_id} did is not recorded: {error}")
-
-
-def market_at(url: str) -> str:
-    """The name of the market that ``VAST_URL`` leads to.
-
-    :raises ConfigurationError: if it is no URL.
-    """
-    try:
-        return market_name(url)
-    except ValueError as error:
-        raise ConfigurationError(f"VAST_URL: {error}") from error
-
-
-def cache_path(named: str, environ: Mapping[str, str]) -> Path:
-    """Where the user's host cache is.
-
-    :param named: What ``--vast-host-cache`` says; empty for nothing.
-    """
-    return Path(named) if named else default_path(environ)

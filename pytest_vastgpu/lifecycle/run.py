@@ -20,8 +20,8 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.hosts.evidence import workload_key
+from pytest_vastgpu.hosts.place import cache_path
 from pytest_vastgpu.hosts.records import Records
-from pytest_vastgpu.hosts.records import cache_path
 from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget

@@ -5,58 +5,25 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import re
-import socket
 import stat
-import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts import cache as cache_module
-from pytest_vastgpu.hosts import disk
-from pytest_vastgpu.hosts.book import Book
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.hosts.place import default_path
 from pytest_vastgpu.hosts.writer import record_text
 from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.model import FailureClass
-
-NOW = 1_900_000_000.0
-
-
-def item(name: str, machine: int = 1) -> Evidence:
-    return Evidence(name, NOW, machine, FailureClass.INFRA_FATAL, 7, "RTX 4090", "nvml", "w", {"booting": 1.5}, "run")
-
-
-class Told(list[str]):
-    """What the cache told."""
-
-    def __call__(self, text: str) -> None:
-        self.append(text)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def cache(tmp_path: Path, told: Told) -> HostCache:
-    return HostCache(tmp_path / "made" / "on demand" / "hosts.yaml", tell=told)
-
-
-def asides(cache: HostCache) -> list[Path]:
-    return sorted(path for path in cache.path.parent.iterdir() if ".damaged-" in path.name)
-
-
-def names(cache: HostCache) -> set[str]:
-    return set(HostCache(cache.path, tell=Told()).book().evidence)
+from tests.hosts.conftest import NOW
+from tests.hosts.conftest import Told
+from tests.hosts.conftest import asides
+from tests.hosts.conftest import item
+from tests.hosts.conftest import names
 
 
 def test_nothing_is_made_before_something_is_written(cache: HostCache, tmp_path: Path) -> None:
@@ -269,201 +236,6 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     for act in (lambda: HostCache(file / "hosts.yaml").record(item("a")), lambda: HostCache(tmp_path).read()):
         with pytest.raises(HostCacheError, match="--vast-host-cache"):
             act()
-
-
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def a_full_device(path: Path) -> None:
-    path.symlink_to("/dev/full")
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(os.path.relpath(path))  # a whole path may be too long
-
-
-def a_directory(path: Path) -> None:
-    path.mkdir()
-
-
-def too_large(path: Path) -> None:
-    with path.open("wb") as file:
-        file.write(b"pytest-vastgpu-hosts: 2\n")
-        file.truncate(1 << 40)  # with a hole
-
-
-def a_million_lines(path: Path) -> None:
-    path.write_bytes(b"pytest-vastgpu-hosts: 2\nx:\n" + b"- 1\n" * 1_000_000)
-
-
-ODD: dict[Callable[[Path], None], str] = {
-    a_pipe: "a named pipe, not a regular file",
-    a_device: "a device, not a regular file",
-    a_full_device: "a device, not a regular file",
-    a_socket: "No such device",
-    a_directory: "a directory, not a regular file",
-    too_large: "larger than 16 MiB",
-    a_million_lines: "more than 500000 lines",
-}
-
-
-@pytest.mark.parametrize("make", ODD)
-def test_what_is_no_file_is_told_at_once(cache: HostCache, tmp_path: Path, make: Callable[[Path], None]) -> None:
-    path = tmp_path / "odd.yaml"
-    make(path)
-    odd = HostCache(path, tell=Told())
-    acts: list[Callable[[], object]] = [odd.read, odd.clear_all, lambda: odd.ban(1, until=math.inf, since=NOW)]
-    for act in acts:
-        with pytest.raises(HostCacheError, match=rf"{ODD[make]}.*--vast-host-cache"):
-            act()
-    with pytest.raises(HostCacheError, match=f"cannot read .*{ODD[make]}.*nothing was merged"):
-        cache.merge([path])
-    assert not cache.path.exists()
-
-
-def test_a_circle_of_links_is_told(tmp_path: Path, cache: HostCache) -> None:
-    (tmp_path / "one").symlink_to(tmp_path / "two")
-    (tmp_path / "two").symlink_to(tmp_path / "one")
-    with pytest.raises(HostCacheError, match=r"(?i)symlink loop|symbolic links.*--vast-host-cache"):
-        HostCache(tmp_path / "one").read()
-    with pytest.raises(HostCacheError, match="symbolic links"):
-        cache.merge([tmp_path / "one"])
-
-
-@pytest.mark.parametrize("name", ["\0.yaml", "~nobody-of-that-name/hosts.yaml"])
-def test_a_name_that_no_file_can_have_is_told(cache: HostCache, name: str) -> None:
-    with pytest.raises(HostCacheError, match="--vast-host-cache"):
-        HostCache(Path(name))
-    with pytest.raises(HostCacheError, match="nothing was merged"):
-        cache.merge([Path(name)])
-
-
-def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
-    cache = HostCache(tmp_path / os.fsdecode(b"\xff.yaml"))
-    cache.record(item("a"))
-    assert names(cache) == {"a"}
-
-
-@pytest.mark.parametrize("depth", [60, 900, 100_000])
-def test_a_deep_file_is_set_aside(cache: HostCache, told: Told, depth: int) -> None:
-    cache.path.parent.mkdir(parents=True)
-    cache.path.write_text("pytest-vastgpu-hosts: 2\nnote: " + "[" * depth + "]" * depth)
-    assert not cache.read().machines
-    assert "nested more than" in told[0] or "nesting depth" in told[0]
-
-
-OLD = b"pytest-vastgpu-hosts: 1\nmachines:\n  42: {ban: forever, note: mine}  # a comment\nhosts: {}\nteam: x\n...\n"
-OLD_RECORD = b"\n---\nmachine: 43\ntime: 2030-03-17T17:46:40Z\noutcome: infra_fatal\nhost: 7\nid: old\n...\n"
-
-
-@pytest.mark.parametrize("first", ["read", "record", "ban"])
-def test_a_file_of_format_1_is_migrated_and_kept(cache: HostCache, told: Told, first: str) -> None:
-    cache.path.parent.mkdir(parents=True)
-    cache.path.write_bytes(OLD + OLD_RECORD)
-    if first == "record":
-        cache.record(item("a"))
-    elif first == "ban":
-        cache.ban(44, until=math.inf, since=NOW)
-    book = cache.book()
-    assert set(book.evidence) == {"old", *({"a"} if first == "record" else set())}
-    assert set(book.machines) == {42, *({44} if first == "ban" else set())}
-    assert book.machines[42].extra == {"note": "mine"}
-    assert cache.contents().extra == {"team": "x"}
-    assert b"pytest-vastgpu-hosts: 2\n" in cache.path.read_bytes()
-    (aside,) = cache.path.parent.glob("hosts.yaml.format-1-*")
-    assert aside.read_bytes() == OLD + OLD_RECORD
-    assert len(told) == 1
-    assert str(aside) in told[0]
-    cache.read()
-    assert len(told) == 1
-
-
-def test_an_old_version_that_appends_meanwhile_loses_nothing(cache: HostCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache.path.parent.mkdir(parents=True)
-    cache.path.write_bytes(OLD)
-    exclusive = disk.exclusive
-
-    def appended_just_before(path: Path) -> AbstractContextManager[None]:
-        monkeypatch.undo()
-        with path.open("ab") as file:
-            file.write(OLD_RECORD)
-        return exclusive(path)
-
-    monkeypatch.setattr(disk, "exclusive", appended_just_before)
-    cache.allow(5)
-    assert set(cache.book().evidence) == {"old"}
-    # What an old version looks for before it appends, and what it takes for a newer file when it rewrites:
-    head = cache.path.read_bytes()[:4096]
-    assert not re.search(rb"^pytest-vastgpu-hosts:[ \t]*1[ \t]*\r?$", head, re.MULTILINE)
-    assert re.search(rb"^pytest-vastgpu-hosts: 2$", head, re.MULTILINE)
-
-
-def test_markets_are_kept_apart(tmp_path: Path) -> None:
-    vast, local = (HostCache(tmp_path / "hosts.yaml", market=market) for market in (VAST, "http://127.0.0.1:8000"))
-    vast.record(item("good", 2))
-    before = vast.book()
-    local.record(item("a", 1))
-    local.ban(2, until=math.inf, since=NOW)
-    local.allow(3)
-    assert vast.book() == before
-    assert set(vast.read(NOW).machines) == {2}
-    assert set(local.read(NOW).machines) == {1, 2, 3}
-    assert local.clear(2) == 0
-    assert vast.book() == before
-    other = HostCache(tmp_path / "other.yaml", market=local.market)
-    other.record(item("b", 1))
-    HostCache(other.path).record(item("c", 1))
-    assert local.merge([other.path]) == 1
-    assert set(local.book().evidence) == {"a", "b"}
-    assert vast.book() == before
-    assert local.clear_all() is not None
-    assert local.book() == Book()
-    assert vast.book() == before
-
-
-def test_a_place_is_tried_before_anything_is_recorded(cache: HostCache, tmp_path: Path) -> None:
-    cache.require_writable()
-    assert not cache.path.exists()
-    cache.record(item("a"))
-    before = cache.path.read_bytes()
-    cache.require_writable()
-    assert cache.path.read_bytes() == before
-    assert {path.name for path in cache.path.parent.iterdir()} == {"hosts.yaml", "hosts.yaml.lock"}
-    (tmp_path / "file").write_text("")
-    for path in (Path("/proc/hosts.yaml"), tmp_path / "file" / "hosts.yaml"):
-        with pytest.raises(HostCacheError, match=r"cannot write the host cache .*--vast-host-cache"):
-            HostCache(path).require_writable()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_place_where_others_may_not_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        cache = HostCache(Path(place) / "hosts.yaml")
-        cache.record(item("a"))
-        cache.path.chmod(0o644)
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.setuid(65534)
-            try:
-                cache.read()
-                cache.require_writable()
-            except HostCacheError as error:
-                os.write(writing, str(error).encode())
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading) as told:
-            assert "Permission denied" in (said := told.read())
-            assert "--vast-host-cache" in said
-        os.waitpid(child, 0)
 
 
 def test_many_appended_records_are_moved_up_when_the_file_is_read(
