@@ -188,6 +188,7 @@ def _state_directory(wanted: Path | None) -> Iterator[Path]:
         try:
             with ExitStack() as starting:
                 state = private_directory(wanted) if wanted else _own_directory(starting)
+                _require_text(state)
                 stack.enter_context(FileLock(state / "market.lock", timeout=0))
             stack.callback(shutil.rmtree, state / "instances" if wanted else state, ignore_errors=True)
             shutil.rmtree(state / "instances", ignore_errors=True)
@@ -197,7 +198,7 @@ def _state_directory(wanted: Path | None) -> Iterator[Path]:
                 f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
             ) from None
         except OSError as error:
-            raise LocalMarketError(_unusable(state, error)) from error
+            raise LocalMarketError(_unusable(wanted, error)) from error
         yield state
 
 
@@ -216,9 +217,20 @@ def _own_directory(starting: ExitStack) -> Path:
     return fresh_directory("market", parent)
 
 
+def _require_text(path: Path) -> None:
+    """SSH servers and shells in an instance read the path as text.
+
+    :raises OSError: if it is none.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EILSEQ, "its name is not text in UTF-8", ascii(str(path))) from error
+
+
 def _unusable(state: Path | None, error: OSError) -> str:
     if state is None:
-        return f"no state directory can be made ({error}): set TMPDIR to a directory of yours, or give a --state-dir"
+        return f"no state directory can be made ({error.strerror or error}): set TMPDIR to a directory of yours, or give a --state-dir"
     return f"the state directory {state} cannot be used ({error.strerror or error}): give another --state-dir"
 
 

@@ -165,6 +165,15 @@ def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
         assert row["machine_id"] == 1
 
 
+def test_a_place_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff")
+    odd.mkdir()
+    assert "cannot be used (its name is not text in UTF-8)" in refused("--state-dir", str(odd))
+    monkeypatch.setenv("TMPDIR", str(odd))
+    said = refused()
+    assert "no state directory can be made (its name is not text in UTF-8): set TMPDIR to a directory of yours" in said
+
+
 def test_the_embedded_market_says_when_it_is_not_there() -> None:
     market = LocalMarket()
     with market, pytest.raises(LocalMarketError, match="is running already"):
