@@ -229,9 +229,10 @@ def _require_text(path: Path) -> None:
 
 
 def _unusable(state: Path | None, error: OSError) -> str:
+    why = error.strerror or error
     if state is None:
-        return f"no state directory can be made ({error.strerror or error}): set TMPDIR to a directory of yours, or give a --state-dir"
-    return f"the state directory {state} cannot be used ({error.strerror or error}): give another --state-dir"
+        return f"no state directory can be made ({why}): set TMPDIR to a directory of yours, or give a --state-dir"
+    return f"the state directory {state} cannot be used ({why}): give another --state-dir"
 
 
 @contextmanager
