@@ -293,7 +293,7 @@ class HostCache:
         except OSError as error:
             raise HostCacheError(
                 f"cannot {doing} the host cache {self.path} ({error.strerror or error}): "
-                "make it readable and writable, or name another file with --vast-host-cache"
+                "make it a file that can be read and written, or name another one with --vast-host-cache"
             ) from error
 
 
