@@ -12,6 +12,7 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
@@ -80,6 +81,7 @@ class Tools:
     budget: Budget
     board: Board
     keeper: Keeper
+    timeouts: Timeouts
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once a machine has let this run in."""
 
@@ -209,7 +211,7 @@ class Rental:
             if self.instance_id and self.state is not State.GONE:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
-                destroy(self._tools.client, self.instance_id, wait)
+                destroy(self._tools.client, self.instance_id, wait, self._tools.timeouts)
                 self._gone_at = time.monotonic()
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
             self._tools.budget.settle(self.label, self.cost_usd)

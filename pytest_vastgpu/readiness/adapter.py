@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Protocol
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Progress
@@ -99,3 +100,27 @@ class Adapter(Protocol):
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """Whether the server is ready, on its way, or lost."""
         ...
+
+
+_PARTS = ("launch", "headers", "probes", "assess")
+
+
+def checked(adapter: object, origin: str) -> Adapter:
+    """The same adapter.
+
+    :param origin: Who brought it, for the message.
+    :raises ConfigurationError: if it is none.
+    """
+    missing = [part for part in _PARTS if not callable(getattr(adapter, part, None))]
+    missing += [name for name in ("name", "default_image") if not isinstance(getattr(adapter, name, None), str)]
+    missing += [name for name in ("warmup_s",) if not isinstance(getattr(adapter, name, None), (int, float))]
+    if missing:
+        raise ConfigurationError(
+            f"{origin} gave {kind_of(adapter)}, which is no adapter: it lacks {', '.join(missing)}"
+        )
+    return adapter  # type: ignore[return-value] # its parts were just looked at
+
+
+def kind_of(value: object) -> str:
+    """A value's class, for messages."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"

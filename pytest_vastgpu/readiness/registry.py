@@ -9,18 +9,20 @@ from importlib.metadata import entry_points
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.readiness.adapter import checked
 from pytest_vastgpu.readiness.command import CommandAdapter
 from pytest_vastgpu.readiness.vllm import VllmAdapter
 
 ENTRY_POINT_GROUP = "pytest_vastgpu.adapters"
 """A package names an adapter class, without arguments, or an adapter here."""
-_PARTS = ("launch", "headers", "probes", "assess")
 
 
-def adapters(extra: Iterable[Adapter] = (), points: Iterable[EntryPoint] | None = None) -> Mapping[str, Adapter]:
+def adapters(
+    extra: Iterable[tuple[Adapter, str]] = (), points: Iterable[EntryPoint] | None = None
+) -> Mapping[str, Adapter]:
     """Every adapter by its name.
 
-    :param extra: Adapters of conftest files.
+    :param extra: Adapters of conftest files, each with its class, for messages.
     :param points: Entry points to load; None: those of the installed packages.
     :raises ConfigurationError: for a name taken twice, and for an entry point that cannot be loaded.
     """
@@ -30,7 +32,7 @@ def adapters(extra: Iterable[Adapter] = (), points: Iterable[EntryPoint] | None 
     origins: dict[str, str] = {}
     candidates: list[tuple[Adapter, str]] = [(VllmAdapter(), "this package"), (CommandAdapter(), "this package")]
     candidates += [(_load(point), f"entry point {point.name} = {point.value}") for point in points]
-    candidates += [(_checked(adapter, "a conftest file"), f"a conftest file ({_kind(adapter)})") for adapter in extra]
+    candidates += [(adapter, f"a conftest file ({kind})") for adapter, kind in extra]
     for adapter, origin in candidates:
         if adapter.name in found:
             raise ConfigurationError(
@@ -46,23 +48,10 @@ def _load(point: EntryPoint) -> Adapter:
     origin = f"entry point {point.name} = {point.value} of group {ENTRY_POINT_GROUP}"
     try:
         loaded = point.load()
-        return _checked(loaded() if isinstance(loaded, type) else loaded, origin)
+        return checked(loaded() if isinstance(loaded, type) else loaded, origin)
     except ConfigurationError:
         raise
     except Exception as error:
         raise ConfigurationError(
             f"{origin} cannot be loaded: {type(error).__name__}: {error}; update or uninstall the package that names it"
         ) from error
-
-
-def _checked(adapter: object, origin: str) -> Adapter:
-    missing = [part for part in _PARTS if not callable(getattr(adapter, part, None))]
-    missing += [name for name in ("name", "default_image") if not isinstance(getattr(adapter, name, None), str)]
-    missing += [name for name in ("warmup_s",) if not isinstance(getattr(adapter, name, None), (int, float))]
-    if missing:
-        raise ConfigurationError(f"{origin} gave {_kind(adapter)}, which is no adapter: it lacks {', '.join(missing)}")
-    return adapter  # type: ignore[return-value] # its parts were just looked at
-
-
-def _kind(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

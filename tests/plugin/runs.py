@@ -36,7 +36,7 @@ class PytestRun:
     @property
     def directory(self) -> Path:
         """Where its ledger is."""
-        (found,) = (path for path in run_directories() if read_ledger(path / FILE).pid == self.process.pid)
+        (found,) = (path for path in run_directories() if read_ledger(path / FILE).started_by == self.process.pid)
         return found
 
     @property
@@ -62,6 +62,17 @@ class PytestRun:
     def kill_guard(self) -> int:
         """Strike down its guard; which it was."""
         pid = self.record.guard
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    @property
+    def supervisor(self) -> int:
+        """The process that owns what it has rented."""
+        return self.record.pid
+
+    def kill_supervisor(self) -> int:
+        """Strike its supervisor down; which it was."""
+        pid = self.supervisor
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -1,0 +1,1 @@
+"""What every part may use: time limits, values as JSON, messages, child processes. Standard library only."""
