@@ -63,7 +63,10 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call of this process waits for its turn; for markets that have their rate limits off."""
+    """No call of this process waits for its turn; for markets that have their rate limits off.
+
+    A supervisor is another process: see :func:`tests.plugin.conftest.time_limits`.
+    """
     from pytest_vastgpu.market import throttle
 
     monkeypatch.setattr(throttle, "INTERVALS_S", dict.fromkeys(throttle.INTERVALS_S, 0.0))

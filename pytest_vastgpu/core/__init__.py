@@ -1,1 +1,1 @@
-"""What every other part may use: secrets and how they stay hidden, and text that comes from others."""
+"""What every part may use: time limits, values as JSON, messages, child processes. Standard library only."""

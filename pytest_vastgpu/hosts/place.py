@@ -44,9 +44,11 @@ def market_at(url: str) -> str:
         raise ConfigurationError(f"VAST_URL: {error}") from error
 
 
-def cache_path(named: str, environ: Mapping[str, str]) -> Path:
+def cache_path(named: str, environ: Mapping[str, str], started_in: Path) -> Path:
     """Where the user's host cache is.
 
     :param named: What ``--vast-host-cache`` says; empty for nothing.
+    :param started_in: Where a relative path begins.
     """
-    return Path(named) if named else default_path(environ)
+    path = Path(named) if named else default_path(environ)
+    return path if str(path).startswith("~") else started_in / path

@@ -6,16 +6,16 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
+from pytest_vastgpu.core import child
+from pytest_vastgpu.core.fork import close_private
+from pytest_vastgpu.core.fork import keep_private
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle.guard import FAREWELL
 from pytest_vastgpu.lifecycle.guard import READY
 from pytest_vastgpu.lifecycle.ledger import Ledger
-from pytest_vastgpu.lifecycle.private import close_private
-from pytest_vastgpu.lifecycle.private import keep_private
 
 START_WITHIN_S = 60.0
 """It takes a tenth of a second on an idle machine."""
@@ -32,7 +32,7 @@ class Guard:
 
     def __init__(self, directory: Path, api_key: str, ledger: Ledger) -> None:
         self._directory = directory.absolute()
-        self._environ = {**os.environ, "VAST_API_KEY": api_key}
+        self._environ = {**child.environment(), "VAST_API_KEY": api_key}
         self._ledger = ledger
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,7 +78,7 @@ class Guard:
         try:
             with open(self._log, "ab", opener=_only_ours) as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "pytest_vastgpu.lifecycle.guard", str(self._directory), str(os.getpid())],
+                    child.command("pytest_vastgpu.lifecycle.guard", str(self._directory), str(os.getpid())),
                     stdin=theirs,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from types import TracebackType
 from typing import IO
 from typing import Any
 
+from pytest_vastgpu.core import child
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.accounts import fetch_status
 from pytest_vastgpu.local.accounts import strike
@@ -100,7 +100,7 @@ class LocalMarket:
             theirs, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "pytest_vastgpu", "local", *self._arguments(scratch, theirs)],
+                    child.command("pytest_vastgpu.cli", "local", *self._arguments(scratch, theirs)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=complaints,

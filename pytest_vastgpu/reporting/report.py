@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.lifecycle.instance import VastInstance
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.text import offer_line
 from pytest_vastgpu.reporting.text import verdict_line

@@ -15,6 +15,7 @@ from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts import cache as cache_module
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.hosts.place import cache_path
 from pytest_vastgpu.hosts.place import default_path
 from pytest_vastgpu.hosts.writer import record_text
 from pytest_vastgpu.market.names import VAST
@@ -46,6 +47,9 @@ def test_record_and_read(cache: HostCache, told: Told) -> None:
 def test_the_path(tmp_path: Path) -> None:
     assert default_path({"VAST_HOST_CACHE": str(tmp_path / "x.yaml")}) == tmp_path / "x.yaml"
     assert default_path({}).name == "hosts.yaml"
+    assert cache_path("x.yaml", {}, tmp_path) == tmp_path / "x.yaml"
+    assert cache_path("", {"VAST_HOST_CACHE": "x.yaml"}, tmp_path) == tmp_path / "x.yaml"
+    assert HostCache(cache_path("~/x.yaml", {}, tmp_path)).path == Path.home().resolve() / "x.yaml"
 
 
 def test_a_read_sees_what_others_appended_and_edited(cache: HostCache) -> None:

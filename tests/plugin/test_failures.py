@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.lifecycle import decide
-from pytest_vastgpu.lifecycle import link
+from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.market.names import market_name
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
@@ -21,6 +22,7 @@ from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import USERS_CACHE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
+from tests.plugin.conftest import TimeLimits
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
@@ -32,24 +34,18 @@ def test_it(vast_instance):
 """
 
 
-REAL = """
-import dataclasses
-
-def pytest_vastgpu_modify_offers(offers):
-    real = {"simulated": False, "cpu_cores": 0.0, "machine_share": 0.0}  # nothing is said that could be found untrue
-    offers[:] = [dataclasses.replace(offer, **real) for offer in offers]
-"""
-"""For a conftest file: what is simulated passes for real."""
-
-
-def test_a_banned_machine_is_not_rented_again(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
-    market = rent_from(fleet("oci_runtime_failed"))
-    pytester.makeconftest(REAL)
-    pytester.makepyfile(WORKLOAD + TEST)
+def test_a_real_machine_that_was_banned_is_not_rented_by_the_next_run(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from({"this_machine": True, "machines": [{"machine_id": GOOD, "price_usd_h": 0.4}]})
+    pytester.makepyfile(WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + "def test_it(vast_instance): pass")
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    users = HostCache(home / USERS_CACHE, market=market.url)
+    assert set(users.contents().markets) == {market.url}
+    assert users.read().machines[1].successes == 1
+    users.record(Evidence("bad", time.time(), 1, FailureClass.INFRA_FATAL))
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
-    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD, GOOD]
-    assert set(HostCache(home / USERS_CACHE).contents().markets) == {market.url}
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [1, GOOD]
 
 
 def test_a_drill_on_simulated_machines_leaves_the_users_cache_alone(
@@ -235,10 +231,9 @@ def test_2_loses_it(vast_instance):
 
 
 def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
-    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, time_limits: TimeLimits
 ) -> None:
-    monkeypatch.setattr(decide, "BLACK_HOLE_S", 0.5)
-    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.5)
+    time_limits.change(black_hole_s=0.5, connect_s=0.5)
     silent = {"name": "unavailable", "endpoint": "account", "after": 1, "times": 99}
     market = rent_from({"faults": [silent], **fleet("ssh_black_hole")})
     pytester.makepyfile(WORKLOAD + TEST)

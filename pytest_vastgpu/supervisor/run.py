@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import secrets
 import shutil
+import threading
 import time
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
@@ -27,9 +27,7 @@ from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.guarding import Guard
-from pytest_vastgpu.lifecycle.home import make_run_directory
 from pytest_vastgpu.lifecycle.home import open_client
-from pytest_vastgpu.lifecycle.home import runs_dir
 from pytest_vastgpu.lifecycle.keep import Keeper
 from pytest_vastgpu.lifecycle.keep import require_lasting_market
 from pytest_vastgpu.lifecycle.ledger import FILE
@@ -55,7 +53,6 @@ from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
-from pytest_vastgpu.readiness.registry import adapters
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.costfile import CostFile
 from pytest_vastgpu.reporting.events import Event
@@ -69,10 +66,6 @@ KEEP_RUNS = 20
 
 class Plugins(Protocol):
     """What others plug in: the hooks, as plain calls."""
-
-    def adapters(self) -> list[Adapter]:
-        """Adapters from conftest files."""
-        ...
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
         """Filter or re-rank."""
@@ -95,31 +88,33 @@ class Run:
     costs: CostFile
     keeper: Keeper
     closing: contextlib.ExitStack
-    pid: int = field(default_factory=os.getpid)
+    lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
 
     @classmethod
     def open(
         cls,
-        settings: Settings,
+        opening: Opening,
         environ: Mapping[str, str],
+        directory: Path,
+        known: Mapping[str, Adapter],
         plugins: Plugins,
         listener: Listener,
-        idle: Callable[[], None],
     ) -> Run:
         """Make ready to rent.
 
+        :param environ: The environment, secrets included.
+        :param directory: The run's own, named by its id.
+        :param known: Adapters by name.
         :param listener: Told of every event.
-        :param idle: Called while the main thread waits.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
+        settings, timeouts, started_in = opening.settings, opening.timeouts, Path(opening.directory)
+        run_id = directory.name
         require_lasting_market(settings)
-        known = adapters(plugins.adapters())
-        key = load_key(environ, Path.home())
+        key = load_key(environ, Path.home(), started_in)
         with contextlib.ExitStack() as stack:
-            run_id = secrets.token_hex(4)
-            directory = make_run_directory(run_id)
-            _forget_old_runs(runs_dir())
+            _forget_old_runs(directory.parent)
             guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
             _own(directory, stack)
             ledger = Ledger(directory)
@@ -128,7 +123,7 @@ class Run:
             events.listen(listener)
             records = Records(
                 settings.url,
-                cache_path(settings.host_cache, environ),
+                cache_path(settings.host_cache, environ, started_in),
                 directory,
                 lambda text: events.write(Event("", None, f"warning: {text}")),
             )
@@ -136,16 +131,18 @@ class Run:
             # An embedded market is this run's alone: its notes go with the run's directory.
             embedded = settings.backend == "local"
             ledger.begin(run_id, identity(url, api_key), url, embedded=embedded)
-            client = open_client(url, api_key, directory / "throttle" if embedded else None)
+            client = open_client(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
-            evidence = Path.cwd() / FOLDER / run_id
+            evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
-            board = Board(client.list_instances)
-            tools = Tools(client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper)
+            board = Board(client.list_instances, timeouts)
+            tools = Tools(
+                client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper, timeouts
+            )
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 records.record(attempt, workload, run_id)
@@ -160,7 +157,7 @@ class Run:
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload)).kept)
 
-            broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)), idle)
+            broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
             costs = CostFile(directory, head, broker.books, lambda text: events.write(Event("", None, text)))
             events.listen(costs.listen)
@@ -170,7 +167,7 @@ class Run:
                 guard = Guard(directory, api_key, ledger)
                 guarding.callback(guard.let_go)
                 guard.start()
-                stack.enter_context(sweeping(url, api_key, events))
+                stack.enter_context(sweeping(url, api_key, events, timeouts))
 
             def started(rental: Rental) -> None:
                 if guard is not None:
@@ -182,16 +179,22 @@ class Run:
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
-        """Give everything back, then close what was opened. Idempotent, and can be taken up again when broken off.
+        """Give everything back, then close what was opened. Idempotent; whoever comes second waits for the first."""
+        with self.lock:
+            if self.over:
+                return
+            self.broker.close()
+            self._settle()
+            self.closing.close()
+            self.over = True
 
-        A child that was forked off and ends as if it were this process gives nothing back: it owns nothing.
-        """
-        if self.over or os.getpid() != self.pid:
-            return
-        self.broker.close()
-        self._settle()
-        self.closing.close()
-        self.over = True
+    def tell(self, text: str) -> None:
+        """Write a line for people that concerns the whole run."""
+        self.events.write(Event("", None, text))
+
+    def summary(self) -> Summary:
+        """What it has come to by now."""
+        return Summary(self.broker.books(), self.broker.problems, list(self.keeper.kept), str(self.costs.path))
 
     def _settle(self) -> None:
         """Nothing may stay open in the ledger: what was never answered is looked for, all that is left is told."""
