@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import VastGpuError
 
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_reap(commands)
     _add_local(commands)
     arguments = parser.parse_args(argv)
+    KNOWN.add("VAST_API_KEY", os.environ.get("VAST_API_KEY", ""))
     try:
         return int(arguments.handler(arguments))
     except VastGpuError as error:

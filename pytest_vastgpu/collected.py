@@ -25,7 +25,7 @@ class Collected:
     tests: dict[str, Expected] = field(default_factory=dict)
     """By node id: those that will ask for a shared instance."""
     problems: list[str] = field(default_factory=list)
-    """Usage errors in markers, one line each."""
+    """Usage errors in markers and workloads, one line each."""
 
     def run_in_each(self, workers: int) -> None:
         """Every worker runs every test."""
@@ -138,6 +138,8 @@ def _special(function: Any) -> bool:
 def _ask(function: Any) -> Workload | None:
     try:
         workload = function()
+    except ConfigurationError:
+        raise  # no run would show anything else
     except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it
         return None
     return workload if isinstance(workload, Workload) else None

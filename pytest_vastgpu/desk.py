@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vastgpu.collected import Collected
 from pytest_vastgpu.collected import collect
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.afterwards import machines_failed
@@ -97,6 +98,7 @@ def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
     desk = item.config.stash.get(_desk, None)
+    KNOWN.add_environment(workload.env)  # what the test's own process shows is without them, too
     if desk is None:
         pytest.fail(
             "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core import foreign
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
 
 
 class VastGpuError(Exception):
-    """Base of all; its text says what happened, with the value, and what to do now."""
+    """Base of all; its text says what happened, with the value, and what to do now.
+
+    What others have said can be part of it, so it is made safe to show: without secrets and control characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(foreign.block(message))
 
 
 class ConfigurationError(VastGpuError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.collected import Collected
+from pytest_vastgpu.core.secret import Environment
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.run import Run
 from pytest_vastgpu.model import Attempt
@@ -62,7 +63,7 @@ class Owner:
         self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
         config.add_cleanup(end_like_ctrl_c())
         try:
-            self.run = Run.open(settings, os.environ, Hooks(config), progress.tell, progress.pump)
+            self.run = Run.open(settings, Environment(os.environ), Hooks(config), progress.tell, progress.pump)
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from error
         self.broker = self.run.broker

@@ -42,6 +42,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.readiness.workloads import checked
 from pytest_vastgpu.reporting.text import workload_line
 
 CLOSE_WITHIN_S = 240.0
@@ -231,6 +232,7 @@ class Broker(Access):
 
     def _check(self, workloads: Iterable[Workload]) -> None:
         for workload in workloads:
+            checked(workload)
             if workload.adapter not in self._adapters:
                 known = ", ".join(sorted(self._adapters))
                 raise ConfigurationError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
@@ -24,7 +25,7 @@ def runs_dir() -> Path:
 
 
 def open_client(
-    url: str, api_key: str, throttle_dir: Path | None = None, wait: Callable[[float], None] = time.sleep
+    url: str, api_key: str | Secret, throttle_dir: Path | None = None, wait: Callable[[float], None] = time.sleep
 ) -> MarketClient:
     """A client whose calls are spaced together with those of all processes of this user.
 

@@ -12,6 +12,8 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
@@ -43,7 +45,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness import hostcheck
 from pytest_vastgpu.readiness.adapter import Adapter
-from pytest_vastgpu.reporting import artifacts
+from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.ssh.keys import KeyPair
@@ -76,7 +78,6 @@ class Tools:
     run_id: str
     artifacts: Path
     """Where evidence of failed attempts goes, a directory for each."""
-    api_key: str = field(repr=False)
     budget: Budget
     board: Board
     keeper: Keeper
@@ -113,7 +114,8 @@ class Rental:
         """Where evidence is kept if it fails."""
         self.facts: hostcheck.HostFacts | None = None
         self._failed: Attempt | None = None
-        self._secrets = artifacts.secrets_of(workload, **{"instance key": self.api_key, "VAST_API_KEY": tools.api_key})
+        KNOWN.add("instance key", self.api_key)
+        KNOWN.add_environment(workload.env)
         self.unsettled = False
         self.went_wrong = False
         """Its bring-up failed, or a test that used it."""
@@ -229,7 +231,7 @@ class Rental:
             sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
         case = evidence.Case(failed, self.facts, self.log, self._tools.events.path)
         try:
-            evidence.keep(case, sources, Path(failed.artifacts), self._secrets)
+            evidence.keep(case, sources, Path(failed.artifacts))
         except OSError as error:
             self.tell(f"the evidence cannot be kept: {error}")
 
@@ -248,6 +250,7 @@ class Rental:
         """The attempt as it ended."""
         if verdict is None:
             return self.attempt()
+        verdict = replace(verdict, evidence=shown(verdict.evidence))
         failed_in = self.state
         self.went_wrong = True
         self.enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
@@ -262,7 +265,6 @@ class Rental:
 
     def attempt(self, verdict: Verdict | None = None, failed_in: State | None = None) -> Attempt:
         """The attempt as it stands."""
-        tail = artifacts.redacted("\n".join(self.log.splitlines()[-LOG_TAIL_LINES:]), self._secrets)
         seconds = dict(self._seconds)
         if self.state not in (State.GONE, State.DESTROYING):
             seconds[self.state.value] = time.monotonic() - self._entered
@@ -276,7 +278,7 @@ class Rental:
             seconds=seconds,
             price_usd_h=self.price_usd_h,
             cost_usd=self.cost_usd,
-            log_tail=tail if verdict else "",
+            log_tail=foreign.tail(self.log, LOG_TAIL_LINES) if verdict else "",
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
         )
 

@@ -16,6 +16,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
@@ -145,7 +146,7 @@ class Run:
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
             board = Board(client.list_instances)
-            tools = Tools(client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper)
+            tools = Tools(client, settings, key, ledger, events, run_id, evidence, budget, board, keeper)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
@@ -220,10 +221,10 @@ def _own(directory: Path, stack: contextlib.ExitStack) -> None:
 
 def _market(
     settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
-) -> tuple[str, str]:
+) -> tuple[str, Secret]:
     """URL and key of the market; starts the local one where that is asked for."""
     if settings.backend == "vast":
-        return settings.url, environ["VAST_API_KEY"]
+        return settings.url, Secret(environ["VAST_API_KEY"])
     from pytest_vastgpu.local.embed import LocalMarket
 
     market = stack.enter_context(LocalMarket())
@@ -235,7 +236,7 @@ def _market(
                 events.write(Event("", None, f"the local market: {reason}"))
 
     stack.callback(tell_what_was_not_isolated)
-    return market.url, market.api_key
+    return market.url, Secret(market.api_key)
 
 
 def _need(settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:

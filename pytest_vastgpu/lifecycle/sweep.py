@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
@@ -148,7 +149,7 @@ def sweep(
 
 
 @contextmanager
-def sweeping(url: str, api_key: str, events: EventLog) -> Iterator[None]:
+def sweeping(url: str, api_key: Secret, events: EventLog) -> Iterator[None]:
     """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
     patience = Patience()
 

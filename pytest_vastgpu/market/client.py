@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from dataclasses import field
 from types import TracebackType
 
+from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
@@ -85,14 +87,15 @@ class MarketClient:
     def __init__(
         self,
         base_url: str,
-        api_key: str,
+        api_key: str | Secret,
         throttle: Throttle,
         *,
         timeout_s: float = 30.0,
         wait: Callable[[float], None] = time.sleep,
         observer: Callable[[Call], None] | None = None,
     ) -> None:
-        self._wire = Wire(base_url, api_key, throttle, timeout_s=timeout_s, wait=wait, observer=observer)
+        KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
+        self._wire = Wire(base_url, Secret.of(api_key), throttle, timeout_s=timeout_s, wait=wait, observer=observer)
         self._wait = wait
         self.base_url = base_url
 

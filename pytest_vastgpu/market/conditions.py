@@ -243,6 +243,12 @@ CONDITIONS: tuple[Condition, ...] = (
         relax=without_country,
     ),
     Condition(
+        "money",
+        wants=lambda _: "amounts of money that can be true",
+        has=lambda offer, _: offer.incredible,
+        test=lambda _: lambda offer: not offer.incredible,
+    ),
+    Condition(
         "price",
         wants=lambda need: f"at most {need.max_price_usd_h:.2f} USD/h with disk and transfer",
         has=lambda offer, need: f"{hourly_usd(offer, need.workload):.2f} USD/h",

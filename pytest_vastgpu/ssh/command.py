@@ -14,6 +14,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.shell import is_variable_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -44,7 +46,7 @@ def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     :raises ValueError: a name in ``env`` is none that a shell could export, or there is a NUL in what must be text.
     """
     for name, value in env.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not is_variable_name(name):
             raise ValueError(f"{name!r} is no name for an environment variable")
         if "\0" in value:
             raise ValueError(f"the value of environment variable {name} holds a NUL")
@@ -85,25 +87,47 @@ class MarkedOutput:
 
 
 class Lines:
-    """Cuts a stream into lines of UTF-8, with replacement characters where it is none."""
+    """Cuts a stream into lines of UTF-8, with replacement characters where it is none.
 
-    def __init__(self) -> None:
+    :param limit: Characters of the longest line that is handed over. A longer one is left out: half a line can say
+        something else than all of it, and one without an end would fill the memory.
+    """
+
+    def __init__(self, limit: int) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._parts: list[str] = []
+        self._limit = limit
+        self._length = 0
+        """Characters of the line that has not ended yet, those that were left out too."""
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that end in ``data``, without their ends."""
         first, *others = self._decoder.decode(data).split("\n")
-        self._parts.append(first)
+        self._add(first)
         if not others:
             return []
-        *lines, last = "".join(self._parts), *others
-        self._parts = [last]
-        return lines
+        *middle, last = others
+        ended = [self._take(), *middle]
+        self._add(last)
+        return [line for line in ended if line is not None and len(line) <= self._limit]
 
     def rest(self) -> str:
         """What has come of a last line that has no end."""
-        return "".join(self._parts) + self._decoder.decode(b"", final=True)
+        self._add(self._decoder.decode(b"", final=True))
+        return self._take() or ""
+
+    def _add(self, part: str) -> None:
+        self._length += len(part)
+        if self._length <= self._limit:
+            self._parts.append(part)
+        else:
+            self._parts.clear()
+
+    def _take(self) -> str | None:
+        """The line so far; None where it was too long."""
+        line = None if self._length > self._limit else "".join(self._parts)
+        self._parts, self._length = [], 0
+        return line
 
 
 class BoundedText:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pytest_vastgpu.ssh.connection import Connection
 
+LINE_LIMIT = 2 << 20
+"""Characters of the longest line that is handed over: twice what a line of our own watcher can have."""
 _STDERR_LIMIT = 1 << 16
 _START_LIMIT_S = 10.0
 """A server that has not agreed to run the command by then never will; whoever needs the stream starts another."""
@@ -43,7 +45,7 @@ class Stream:
         self._on_end = on_end
         self._marked = MarkedOutput()
         self._stderr = BoundedText(_STDERR_LIMIT)
-        self._lines = Lines()
+        self._lines = Lines(LINE_LIMIT)
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
         self._stopped = False

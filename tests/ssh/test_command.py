@@ -106,7 +106,7 @@ def test_the_environment_is_not_on_the_command_line() -> None:
 @given(st.binary() | st.text().map(str.encode), st.data())
 def test_lines_are_the_same_however_they_arrive(stream: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
-    lines = Lines()
+    lines = Lines(1 << 20)
     pieces = (stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True))
     whole = [line for piece in pieces for line in lines.feed(piece)]
     assert [*whole, lines.rest()] == stream.decode(errors="replace").split("\n")
