@@ -107,7 +107,9 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
             f"machine {status.machine_id}",
             status.gpu_name or "no GPU",
             since,
-            f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
+            f"price unknown: {status.incredible}"
+            if status.incredible
+            else f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
             f"run {label.run_id} ({whose})",
             end,
         )

@@ -39,6 +39,7 @@ from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.ownership import ownership
+from pytest_vastgpu.lifecycle.pricewatch import PriceWatch
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.recover import LATE_CREATE_S
 from pytest_vastgpu.lifecycle.recover import recover
@@ -179,6 +180,8 @@ class Run:
                     guard.ensure()
                 broker.holdings.started(rental)
 
+            prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end)
+            stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
             return cls(broker, run_id, directory, client, events, costs, keeper, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")

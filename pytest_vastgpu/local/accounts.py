@@ -26,7 +26,7 @@ def fetch_status(url: str, api_key: str) -> dict[str, Any]:
     return _asked(url, api_key, "GET", "status")
 
 
-def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float) -> None:
+def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float | str) -> None:
     """Let a fault happen to a running instance now; see :meth:`pytest_vastgpu.local.embed.LocalMarket.strike`.
 
     :raises LocalMarketError: if no local market answers there, or it cannot be done, with the reason.

@@ -54,8 +54,10 @@ def _unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib, as its first bytes say
     try:
         for chunk in chunks:
+            if unpacking.eof:
+                return  # what follows is no part of it
             while chunk:
                 yield unpacking.decompress(chunk, LIMIT_BYTES + 1)
-                chunk = unpacking.unconsumed_tail
+                chunk = b"" if unpacking.eof else unpacking.unconsumed_tail
     except zlib.error as error:
         raise Unbounded(f"cannot be unpacked ({error})") from error

@@ -86,11 +86,14 @@ class MarkedOutput:
         return own
 
 
+class LineTooLong(OSError):
+    """A command prints a line that may have no end."""
+
+
 class Lines:
     """Cuts a stream into lines of UTF-8, with replacement characters where it is none.
 
-    :param limit: Characters of the longest line that is handed over. A longer one is left out: half a line can say
-        something else than all of it, and one without an end would fill the memory.
+    :param limit: Characters of the longest line; one without an end would fill the memory.
     """
 
     def __init__(self, limit: int) -> None:
@@ -98,36 +101,28 @@ class Lines:
         self._parts: list[str] = []
         self._limit = limit
         self._length = 0
-        """Characters of the line that has not ended yet, those that were left out too."""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that end in ``data``, without their ends."""
+        """The lines that end in ``data``, without their ends.
+
+        :raises LineTooLong: if one is longer than the limit. Nothing of it is handed over: half a line can say
+            something else than all of it.
+        """
         first, *others = self._decoder.decode(data).split("\n")
-        self._add(first)
+        self._parts.append(first)
+        self._length += len(first)
+        if self._length > self._limit:
+            self._parts.clear()
+            raise LineTooLong(f"it printed a line of more than {self._limit >> 20} MB")
         if not others:
             return []
-        *middle, last = others
-        ended = [self._take(), *middle]
-        self._add(last)
-        return [line for line in ended if line is not None and len(line) <= self._limit]
+        *lines, last = "".join(self._parts), *others
+        self._parts, self._length = [last], len(last)
+        return lines
 
     def rest(self) -> str:
         """What has come of a last line that has no end."""
-        self._add(self._decoder.decode(b"", final=True))
-        return self._take() or ""
-
-    def _add(self, part: str) -> None:
-        self._length += len(part)
-        if self._length <= self._limit:
-            self._parts.append(part)
-        else:
-            self._parts.clear()
-
-    def _take(self) -> str | None:
-        """The line so far; None where it was too long."""
-        line = None if self._length > self._limit else "".join(self._parts)
-        self._parts, self._length = [], 0
-        return line
+        return "".join(self._parts) + self._decoder.decode(b"", final=True)
 
 
 class BoundedText:

@@ -49,6 +49,8 @@ class Stream:
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
         self._stopped = False
+        self.problem = ""
+        """What broke it off before its end; empty where nothing did."""
         self._thread = threading.Thread(target=self._work, name="vastgpu-ssh-stream", daemon=True)
 
     @property
@@ -103,6 +105,7 @@ class Stream:
                     end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin, hold=True)
         except execution.BROKEN as error:
             if not self._stopped:
+                self.problem = str(error)
                 _log.info("stream from %s ended: %s", self._connection.address, error)
         finally:
             self._connection.forget(self)
