@@ -89,7 +89,7 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
     The code decides where there is one, since the API uses its statuses freely: a wrong key can be a 404, an offer
     that is gone a 400, 404 or 410.
     """
-    code = str(body["error"]) if isinstance(body.get("error"), str) else ""
+    code = foreign.line(body["error"], _EXCERPT_CHARS) if isinstance(body.get("error"), str) else ""
     said = _message(body) or excerpt(text) or "no explanation"
     what = f"{doing}: {said} (HTTP {status}{f', {code}' if code else ''})"
     if status == 429:

@@ -106,7 +106,6 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("show_null", {}, READY),
     ("offer_says", {}, "never rented"),
     ("instance_says", {}, "unknown: price_incredible"),
-    ("account_says", {}, "ours"),
     ("gzip_bomb", {"endpoint": "search"}, "ours"),
     ("endless_answer", {"endpoint": "search"}, "ours"),
     ("key_echoed", {"endpoint": "create"}, "ours"),
@@ -143,6 +142,7 @@ ELSEWHERE = {
     "server_ready_too_early": "tests of the adapters: the smallest server completes nothing",
     "create_silent": "as create_dropped, after a time limit that is longer than a whole run here",
     "never_answers": "a test of the client: its time limit is longer than a whole run here",
+    "account_says": "tests of money: nothing is begun",
     "price_raised": "tests of money: a start is over before it is looked at again",
     "offline": "said of an instance whose processes go on: nothing for a test to notice",
     "host_key_changed": "tests of SSH: one connection is kept, so it shows only after that broke",
@@ -156,7 +156,6 @@ MARKET_WIDE = {
     "search_quota",
     "list_lags",
     "show_null",
-    "account_says",
     "gzip_bomb",
     "endless_answer",
 }
