@@ -14,6 +14,8 @@ from pytest_vastgpu.core.redaction import KNOWN
 
 LINE_CHARS = 2000
 """Most of a text that is to be one line; a longer one loses its middle."""
+TEXT_CHARS = 20_000
+"""Most of one text in a document."""
 TAIL_CHARS = 8000
 """Most of the end of a log that is shown."""
 TAIL_LINE_CHARS = 500
@@ -57,9 +59,9 @@ def tail(text: str, lines: int) -> str:
 
 
 def clean(value: object) -> object:
-    """A value as JSON knows them, with every text in it made safe. Texts keep their lines."""
+    """A value as JSON knows them, with every text in it made safe and bounded. Texts keep their lines."""
     if isinstance(value, str):
-        return _harmless(KNOWN(str(value)))
+        return _harmless(_cut(KNOWN(str(value)), TEXT_CHARS))
     if isinstance(value, Mapping):
         return {clean(key): clean(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

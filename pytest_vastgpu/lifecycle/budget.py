@@ -52,8 +52,13 @@ class Reservation:
 
     def held_usd(self, now: float) -> float:
         """The worst case; more only where the instance outlives it, because it cannot be destroyed."""
-        until = max(self.since + self.life_s, now)
-        return self.earlier_usd + self.usd_h * (until - self.priced_from) / 3600 + self.transfer_usd
+        seconds = max(self.left_s, now - self.priced_from)
+        return self.earlier_usd + self.usd_h * seconds / 3600 + self.transfer_usd
+
+    @property
+    def left_s(self) -> float:
+        """How much of its life it has its price."""
+        return self.life_s - (self.priced_from - self.since)
 
 
 class Budget:
@@ -138,9 +143,8 @@ class Budget:
         believable = wanted.usd_h >= 0 and wanted.transfer_usd >= 0
         if believable and self._spent + held + worst <= self.limit_usd:
             return
-        hours = (wanted.since + wanted.life_s - wanted.priced_from) / 3600
         raise BudgetSpent(
-            f"{what} could cost {worst:.2f} USD ({wanted.usd_h:.4f} USD/h for {hours:.2f} h and "
+            f"{what} could cost {worst:.2f} USD ({wanted.usd_h:.4f} USD/h for {wanted.left_s / 3600:.2f} h and "
             f"{wanted.transfer_usd:.2f} USD of transfer); with {self._spent:.2f} USD spent and {held:.2f} USD reserved "
             f"for what is running that is more than --vast-budget {self.limit_usd:g} USD: raise the budget, or lower "
             "--vast-max-lifetime or --vast-max-price"

@@ -163,6 +163,7 @@ def _exchange(market: Market, request: Request, raw: bytes, caller: Caller) -> E
     if raw.strip():
         try:
             body = json.loads(raw)
+            json.dumps(body, ensure_ascii=False).encode()  # halves of characters can be stored nowhere
         except (ValueError, RecursionError):
             raise Refusal(400, "invalid_request", "Invalid json body") from None
     return Exchange(

@@ -31,7 +31,8 @@ _READ_CHARS = 20_000
 _TEXT_CHARS = 20_000
 """Most of one text in an answer; a status text can be the end of a log."""
 _NAME_CHARS = 1024
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9])?")
+_LAST_MOMENT = 1e11
+_HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9:])?")
 _SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
 _MAYBE_DONE = frozenset({408, 409, 425})
 """Refusals after which, like after a server error, the request may still have been carried out."""
@@ -137,7 +138,7 @@ def offers(body: Mapping[str, Any]) -> list[Offer]:
     """
     rows = body.get("offers")
     if not isinstance(rows, list):
-        raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(json.dumps(body))!r}")
+        raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(_as_json(body))!r}")
     found = [_offer(row) for row in rows if isinstance(row, dict) and _rentable_at_all(row)]
     if rows and not found:
         raise MarketAnswerInvalid(f"search: none of {len(rows)} offers has an id and a machine")
@@ -189,7 +190,7 @@ def one_instance(body: Mapping[str, Any]) -> InstanceStatus | None:
     :raises MarketAnswerInvalid: if the answer says neither.
     """
     if "instances" not in body:
-        raise MarketAnswerInvalid(f"show: the market's answer has no instance: {excerpt(json.dumps(body))!r}")
+        raise MarketAnswerInvalid(f"show: the market's answer has no instance: {excerpt(_as_json(body))!r}")
     found = body["instances"]
     rows = found if isinstance(found, list) else [found]
     return _instance(rows[0]) if rows and rows[0] is not None else None
@@ -203,13 +204,13 @@ def instances(body: Mapping[str, Any]) -> tuple[list[InstanceStatus], str]:
     """
     rows = body.get("instances")
     if not isinstance(rows, list):
-        raise MarketAnswerInvalid(f"list: the market's answer has no list of instances: {excerpt(json.dumps(body))!r}")
+        raise MarketAnswerInvalid(f"list: the market's answer has no list of instances: {excerpt(_as_json(body))!r}")
     return [_instance(row) for row in rows], str(body.get("next_token") or "")
 
 
 def _instance(row: object) -> InstanceStatus:
     if not isinstance(row, dict) or _whole(row, "id") <= 0:
-        raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(json.dumps(row))!r}")
+        raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(_as_json(row))!r}")
     # Before the market has shown a price, there is none; what it then shows must be believable.
     price, incredible = (0.0, "") if row.get("dph_total") is None else money.read(row, money.PRICE)
     return InstanceStatus(
@@ -227,7 +228,7 @@ def _instance(row: object) -> InstanceStatus:
         public_ipaddr=_host(row, "public_ipaddr"),
         ports=_ports(row.get("ports")),
         price_usd_h=0.0 if incredible else price,
-        start_date=_number(row.get("start_date")),
+        start_date=_moment(row.get("start_date")),
         disk_usage_gb=_number(row.get("disk_usage"), -1.0),
         gpu_name=_text(row, "gpu_name"),
         num_gpus=_whole(row, "num_gpus"),
@@ -264,6 +265,13 @@ def account(body: Mapping[str, Any]) -> Account:
     return Account(_whole(body, "id"), _text(body, "email"), credit)
 
 
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "an answer that is nested too deep"
+
+
 def _number(value: object, default: float = 0.0) -> float:
     """A number, also one in a string. NaN and infinity are no numbers here."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -273,6 +281,12 @@ def _number(value: object, default: float = 0.0) -> float:
     except (ValueError, OverflowError):
         return default
     return number if abs(number) < 1e300 else default
+
+
+def _moment(value: object) -> float:
+    """Epoch seconds; 0 for what no calendar holds."""
+    moment = _number(value)
+    return moment if 0 <= moment <= _LAST_MOMENT else 0.0
 
 
 def _whole(row: Mapping[str, Any], field: str) -> int:

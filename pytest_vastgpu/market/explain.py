@@ -14,7 +14,6 @@ from pytest_vastgpu.market.price import hourly_usd
 from pytest_vastgpu.market.relaxation import Relaxation
 from pytest_vastgpu.model import Offer
 
-
 _TOLD = 3
 """So many different values are told of one condition."""
 
@@ -62,6 +61,8 @@ def _counts(dropped: Sequence[Dropped], need: Need) -> Iterable[str]:
     yield f"of {len(dropped)} offers (one can fail several conditions):"
     for condition in CONDITIONS:
         if count := counts[condition.name]:
-            has = "; ".join(sorted({condition.has(one.offer, need) for one in dropped if condition in one.failed})[:_TOLD])
+            has = "; ".join(
+                sorted({condition.has(one.offer, need) for one in dropped if condition in one.failed})[:_TOLD]
+            )
             told = f", not: {has}" if condition.tells else ""
             yield f"  {count} by {condition.name}: {condition.wants(need)} is wanted{told}"

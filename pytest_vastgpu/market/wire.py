@@ -160,7 +160,7 @@ class Wire:
         response, text = self._exchange(request, endpoint, doing, auth=self._auth)
         if response.has_redirect_location:
             raise MarketAnswerInvalid(
-                f"{doing}: redirected to {response.headers['location']}; set VAST_URL to where the API is",
+                f"{doing}: redirected to {response.headers['location'][:200]}; set VAST_URL to where the API is",
                 status=response.status_code,
             )
         retry_after = response.headers.get("Retry-After", "")

@@ -211,7 +211,9 @@ def test_a_start(
     verdict: str,
 ) -> None:
     market = rent_from(with_fault(fault, parameters))
-    workload = WORKLOAD.replace("gpus=1", "gpus=1, warmup_s=3") if fault in {"server_hangs", "endless_line"} else WORKLOAD
+    workload = (
+        WORKLOAD.replace("gpus=1", "gpus=1, warmup_s=3") if fault in {"server_hangs", "endless_line"} else WORKLOAD
+    )
     pytester.makepyfile(workload + TEST)
     more = ["--vast-boot-timeout=8"] if verdict == "unknown: boot_timeout" else []
     result = pytester.runpytest_inprocess(AGGRESSIVE, *more)
