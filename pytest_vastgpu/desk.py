@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,7 @@ def open_desk(session: pytest.Session) -> None:
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
+    KNOWN.add("VAST_API_KEY", os.environ.get("VAST_API_KEY", ""))
     collected = collect(session.items, certain=_tests_will_run(session))
     desk = config.stash[_desk] = _open(config, collected)
     config.pluginmanager.register(Reports(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
@@ -98,7 +100,7 @@ def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
     desk = item.config.stash.get(_desk, None)
-    KNOWN.add_environment(workload.env)  # what the test's own process shows is without them, too
+    KNOWN.add_workload(workload)  # what the test's own process shows is without its secrets, too
     if desk is None:
         pytest.fail(
             "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "

@@ -12,9 +12,15 @@ import re
 import shlex
 import threading
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 from urllib.parse import quote_plus
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.model import Workload
 
 LONG_VALUE_CHARS = 8
 """A value of the workload's environment is taken for a secret from that length on, whatever its name."""
@@ -24,6 +30,7 @@ _LEAST_ENCODED = 6
 """Encodings of shorter values are not looked for: they turn up in texts by chance."""
 
 _SECRET_NAME = re.compile(r"key|token|secret|pass|auth|credential|login|cookie|dsn", re.IGNORECASE)
+_SECRET_OPTION = re.compile(r"[\w-]*(?:key|token|secret|passw(?:or)?d|credentials?)", re.IGNORECASE)
 _PUBLIC = re.compile(r"true|false|yes|no|on|off|none|null|auto|-?[\d.]{1,5}", re.IGNORECASE)
 """Values that say nothing, whatever their variable is called: ``TOKENIZERS_PARALLELISM=false``."""
 _PLACE = re.compile(r"/[\w./@+-]*")
@@ -32,7 +39,7 @@ _LOOKS_SECRET = re.compile(
     r"""
       -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
     | \bhf_[A-Za-z0-9]{8,} | \bsk-[A-Za-z0-9_-]{8,} | \bgh[pousr]_[A-Za-z0-9]{8,} | \bgithub_pat_\w{8,}
-    | (?<=Bearer\ )\S+ | (?<=Basic\ )[A-Za-z0-9+/=]{8,}
+    | (?<=Bearer\ )(?![<*])\S+ | (?<=Basic\ )[A-Za-z0-9+/=]{8,}
     | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)
     | (?i:(?<=api_key=)|(?<=api-key=)|(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key':\ ')|(?<=Signature=)
       |(?<=--api-key\ )|(?<=api_key':\ \[')|(?<=api_key":\ ")|(?<=token":\ ")|(?<=password":\ ")|(?<=secret":\ "))
@@ -54,7 +61,19 @@ def secret_variables(variables: Iterable[tuple[str, str]]) -> list[tuple[str, st
     """Those of a workload's environment variables that must not be shown: what looks secret by its name, and whatever
     is long.
     """
-    return [(name, value) for name, value in variables if _is_secret(name, value)]
+    return [(name, value) for name, value in variables if isinstance(value, str) and _is_secret(str(name), value)]
+
+
+def _secret_options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """``--api-key VALUE``, ``--api-key=VALUE`` and ``HF_TOKEN=VALUE``, by name."""
+    for word, following in zip(words, (*words, "")[1:], strict=True):
+        name, equals, value = word.partition("=")
+        if not _SECRET_OPTION.fullmatch(name):
+            continue
+        if equals:
+            yield name, value
+        elif name.startswith("-") and not following.startswith("-"):
+            yield name, following
 
 
 def looks_secret(name: str) -> bool:
@@ -93,9 +112,18 @@ class Redactor:
             merged = {**found, **self._forms}
             self._forms = dict(sorted(merged.items(), key=lambda form: -len(form[0])))
 
-    def add_environment(self, variables: Iterable[tuple[str, str]]) -> None:
-        """Know what is secret among a workload's environment variables."""
-        for name, value in secret_variables(variables):
+    def add_workload(self, workload: Workload) -> None:
+        """Know what is secret in a workload: in its environment, its arguments and its command."""
+        for name, value in secret_variables(workload.env):
+            self.add(name, value)
+        if not isinstance(workload.command, str):
+            return  # it is no workload, as it will be told
+        try:
+            words = shlex.split(workload.command)
+        except ValueError:  # a quote that is not closed; the shell will say so
+            words = workload.command.split()
+        arguments = [word for word in workload.args if isinstance(word, str)]
+        for name, value in (*_secret_options(arguments), *_secret_options(words)):
             self.add(name, value)
 
     def forget(self) -> None:

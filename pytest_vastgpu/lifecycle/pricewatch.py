@@ -73,6 +73,9 @@ class PriceWatch:
                 found = {status.label: status for status in self._ask()}
             except MarketError:
                 found = {}  # asked again at the next look; what is known already is acted on
+            except RuntimeError:
+                self._patience.check()  # at the end of a run, its client may be closed by now
+                raise
             for rental in rentals:
                 if (status := found.get(rental.label)) is not None:
                     rental.look_at_price(status)

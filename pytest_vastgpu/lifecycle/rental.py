@@ -122,7 +122,7 @@ class Rental:
         self.facts: hostcheck.HostFacts | None = None
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
-        KNOWN.add_environment(workload.env)
+        KNOWN.add_workload(workload)
         self.unsettled = False
         self.went_wrong = False
         """Its bring-up failed, or a test that used it."""
@@ -183,8 +183,10 @@ class Rental:
 
         What is more than may be paid is told, and is :attr:`too_dear` from then on.
         """
-        looked_before, self._price_looked_at = self._price_looked_at, time.monotonic()
         usd_h, before = status.price_usd_h, self._price_usd_h
+        looked_before = self._price_looked_at
+        if usd_h > 0:
+            self._price_looked_at = time.monotonic()
         if status.incredible:
             self._condemn(incredible(status.incredible))
         if usd_h <= before:

@@ -169,7 +169,7 @@ def _offer(row: Mapping[str, Any]) -> Offer:
         inet_down_usd_gb=amounts["inet_down_cost"],
         inet_up_usd_gb=amounts["inet_up_cost"],
         direct_port_count=_whole(row, "direct_port_count"),
-        reliability=_number(row.get("reliability2"), _number(row.get("reliability"))),
+        reliability=min(_number(row.get("reliability2"), _number(row.get("reliability"))), 1.0),
         verified=_text(row, "verification") == "verified" or row.get("verified") is True,
         rentable=row.get("rentable") is not False,
         rented=row.get("rented") is True,

@@ -210,6 +210,8 @@ def _host(base_url: str) -> str:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ConfigurationError(f"VAST_URL: {base_url!r} is not a URL ({error})") from None
+    if url.userinfo:
+        raise ConfigurationError("VAST_URL: it holds a user name or a password, which would be stored: leave them out")
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"VAST_URL: {base_url!r} is not an http or https URL")
     return url.host

@@ -73,6 +73,16 @@ class Reports:
         hide_secrets(report)
         return report
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Called at once for a plugin that comes late."""
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """With ``--full-trace`` the terminal shows what the interrupted frames were called with: it has it by now."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        hide_in(getattr(reporter, "_keyboardinterrupt_memo", None))
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self, excrepr: object) -> None:
         """An error that no test is to blame for is shown with its frames, too."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MARK = "pytest-vastgpu:pid"
-_MARKED = re.compile(_MARK.encode() + rb" (\d+)\n")
+_MARKED = re.compile(_MARK.encode() + rb" (\d{1,10})\n")
 _LONGEST_PREAMBLE = 1 << 20
 """Bytes that a login shell may print before the mark."""
 

@@ -9,6 +9,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from pytest_vastgpu.core.redaction import Redactor
+from pytest_vastgpu.model import Workload
 
 VALUE = "s3cr3t/+&'value\\7"
 ENVIRONMENT = (
@@ -23,7 +24,7 @@ ENVIRONMENT = (
 @pytest.fixture
 def without() -> Redactor:
     redactor = Redactor()
-    redactor.add_environment(ENVIRONMENT)
+    redactor.add_workload(Workload("vllm", env=ENVIRONMENT))
     redactor.add("account", "a1b2c3")
     redactor.add("value", VALUE)
     return redactor
@@ -85,3 +86,21 @@ def test_each_line_of_a_private_key_is_secret_by_itself() -> None:
     redactor = Redactor()
     redactor.add("SSH key", "\n".join(["-----BEGIN OPENSSH PRIVATE KEY-----", *lines, "-----END"]))
     assert redactor(f"log: {lines[1]}") == "log: <SSH key>"
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload("vllm", args=("--api-key", "correct horse", "--port", "1")),
+        Workload("vllm", args=("--hf-token=correct horse",)),
+        Workload("command", command="MY_SECRET='correct horse' exec python3 server.py --key-size 5"),
+        Workload("command", command="exec server --password 'correct horse' --verbose"),
+        Workload("command", command="PASSWORD=correct exec server 'horse"),
+    ],
+)
+def test_secrets_of_arguments_and_of_the_command_are_known(workload: Workload) -> None:
+    redactor = Redactor()
+    redactor.add_workload(workload)
+    shown = redactor("it said: correct horse, 5 --verbose on port 1")
+    assert "correct" not in shown
+    assert shown.endswith("5 --verbose on port 1")

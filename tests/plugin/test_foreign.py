@@ -31,7 +31,7 @@ print('container:', [line for line in open('/proc/1/environ').read().split(chr(0
 NASTY = r"""
 print('::error::pwned\n  ::add-mask::x\r::set-output name=a::b\n##[error]pwned\n##vso[task.complete]', flush=True)
 print('\x1b[31mred\x1b[0m nul\0 \x9b2J \u202eright to left', flush=True)
-print('x' * 3_000_000, flush=True)
+print('x' * 600_000, flush=True)
 """
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 COMMANDS = re.compile(r"^\s*::(?!\S*\.py)|##(vso)?\[", re.MULTILINE)
@@ -204,3 +204,45 @@ def test_an_offer_that_cannot_be_true_is_not_rented(
     pytester.makepyfile(WORKLOAD.replace("gpus=1", "gpus=1, image_gb=1000") + "def test_it(vast_instance): pass")
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [GOOD] != [BAD]
+
+
+def test_an_interrupt_shows_no_secret_with_the_arguments_of_all_frames(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    rent_from(fleet())
+    pytester.makepyfile(
+        WITH_TOKEN
+        + """
+import os
+def ask(headers, env, key):
+    raise KeyboardInterrupt
+
+def test_it(vast_instance, vast_workload):
+    ask(dict(vast_instance.headers), dict(vast_workload.env), os.environ["VAST_API_KEY"])
+"""
+    )
+    result = pytester.runpytest_subprocess(AGGRESSIVE, "-l", "-vv", "--full-trace")
+    shown = result.stdout.str()
+    assert "headers = {'Authorization': 'Bearer <instance key>'}" in shown.replace("<removed>", "<instance key>")
+    assert_no_secret({"terminal": shown + result.stderr.str()})
+
+
+@pytest.mark.slow
+def test_workers_show_no_secret_either(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
+    rent_from(fleet())
+    pytester.path.joinpath("really.py").write_text(pytester.path.joinpath("server.py").read_text())
+    pytester.path.joinpath("server.py").write_text(TALKATIVE + SERVE)
+    files = "files={'server.py': 'server.py', 'really.py': 'really.py'}"
+    pytester.makepyfile(
+        WITH_TOKEN.replace('files={"server.py": "server.py"}', files)
+        + """
+import os
+def test_it(vast_instance, vast_workload):
+    key, headers, env = os.environ["VAST_API_KEY"], vast_instance.headers, dict(vast_workload.env)
+    print("printed", env, headers, key)
+    assert vast_instance.logs() == f"{key} {headers} {env}"
+"""
+    )
+    result = pytester.runpytest_subprocess("-n1", AGGRESSIVE, "-l", "-vv", "--full-trace", "--junitxml=junit.xml")
+    result.assert_outcomes(failed=1)
+    assert_no_secret({"terminal": result.stdout.str() + result.stderr.str(), **left_behind(pytester, home)})
