@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pytest_vastgpu.core.shell import is_variable_name
-from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 
 _TEXTS = ("adapter", "model", "image", "command", "ready_path", "gpu_name")
@@ -30,10 +30,10 @@ _NUMBERS = (
 def checked(workload: Workload) -> Workload:
     """The workload, if it can be carried out.
 
-    :raises ConfigurationError: one line: which field, its value, what is expected.
+    :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
     for problem in _problems(workload):
-        raise ConfigurationError(problem)
+        raise WorkloadInvalid(problem)
     return workload
 
 
