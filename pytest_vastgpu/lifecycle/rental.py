@@ -20,15 +20,9 @@ from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.lifecycle.board import Board
-from pytest_vastgpu.lifecycle.budget import ROUNDING_USD_H
 from pytest_vastgpu.lifecycle.budget import Budget
-from pytest_vastgpu.lifecycle.budget import BudgetSpent
-from pytest_vastgpu.lifecycle.budget import beyond_budget
-from pytest_vastgpu.lifecycle.budget import incredible
-from pytest_vastgpu.lifecycle.budget import too_dear
 from pytest_vastgpu.lifecycle.clock import Deadline
 from pytest_vastgpu.lifecycle.costs import Bill
-from pytest_vastgpu.lifecycle.costs import EarlierPrice
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.heartbeat import Heartbeat
@@ -37,6 +31,7 @@ from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
 from pytest_vastgpu.lifecycle.lost import confirm_lost
+from pytest_vastgpu.lifecycle.pricetag import PriceTag
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
@@ -108,11 +103,7 @@ class Rental:
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self.tunnel: Tunnel | None = None
-        self._price_usd_h = 0.0
-        self._price_looked_at = 0.0
-        self._earlier_prices: tuple[EarlierPrice, ...] = ()
-        self.too_dear: Verdict | None = None
-        """Why nobody may get it any more, where its price has become more than may be paid."""
+        self._price = PriceTag(self.label, offer, workload, tools.settings.max_price, tools.budget)
         self._created = 0.0
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -162,12 +153,12 @@ class Rental:
             return Bill(self.label, 0.0, 0.0, until, until, gone=True)
         transfer = transfer_usd(self.offer, self.workload)
         gone = self._gone_at is not None
-        return Bill(self.label, self.price_usd_h, transfer, self._created, until, gone, self._earlier_prices)
+        return Bill(self.label, self.price_usd_h, transfer, self._created, until, gone, self._price.earlier)
 
     @property
     def price_usd_h(self) -> float:
         """What it costs an hour: what the market shows, and until it shows it, what the offer said."""
-        return self._price_usd_h or self.offer.price_usd_h
+        return self._price.usd_h
 
     def priced(self, status: InstanceStatus) -> None:
         """The market shows what it costs, while it boots.
@@ -179,44 +170,14 @@ class Rental:
             raise AttemptFailed(self.too_dear)
 
     def look_at_price(self, status: InstanceStatus) -> None:
-        """Take the price that the market shows now; of several, the dearest counts from the look before on.
+        """Take the price that the market shows now. Where it is more than may be paid, see :attr:`too_dear`."""
+        if news := self._price.look(status, lambda: self.bill):
+            self.tell(news)
 
-        What is more than may be paid is told, and is :attr:`too_dear` from then on.
-        """
-        usd_h, before = status.price_usd_h, self._price_usd_h
-        looked_before = self._price_looked_at
-        if usd_h > 0:
-            self._price_looked_at = time.monotonic()
-        if status.incredible:
-            self._condemn(incredible(status.incredible))
-        if usd_h <= before:
-            return
-        if before:
-            self._earlier_prices += (EarlierPrice(before, looked_before),)
-        self._price_usd_h = usd_h
-        verdict = too_dear(self.offer, self.workload, usd_h, self._tools.settings.max_price)
-        try:
-            self._tools.budget.reprice(self.label, usd_h, **self._since_raise())
-        except BudgetSpent as refused:
-            verdict = verdict or beyond_budget(refused)
-        if verdict is not None:
-            self._condemn(verdict)
-        elif before or abs(usd_h - self.offer.price_usd_h) > ROUNDING_USD_H:
-            was = f"it was {before:.4f} USD/h" if before else f"its offer said {self.offer.price_usd_h:.4f} USD/h"
-            self.tell(f"costs {usd_h:.4f} USD/h, {was}")
-
-    def _since_raise(self) -> dict[str, float]:
-        """What the budget must know of the time before the last raise; nothing where there was none."""
-        if not self._earlier_prices:
-            return {}
-        since = self._earlier_prices[-1].until
-        earlier = self.bill._replace(until=since, transfer_usd=0.0).cost_usd
-        return {"since": since, "earlier_usd": earlier}
-
-    def _condemn(self, verdict: Verdict) -> None:
-        if self.too_dear is None:
-            self.too_dear = verdict
-            self.tell(f"no new test gets it: {verdict.evidence}")
+    @property
+    def too_dear(self) -> Verdict | None:
+        """Why nobody may get it any more, where its price has become more than may be paid."""
+        return self._price.too_dear
 
     @property
     def money_lasts_s(self) -> float:
