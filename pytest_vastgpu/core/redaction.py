@@ -29,16 +29,15 @@ _LEAST_LINE = 16
 _LEAST_ENCODED = 6
 """Encodings of shorter values are not looked for: they turn up in texts by chance."""
 
-_SECRET_NAME = re.compile(r"key|token|secret|pass|auth|credential|login|cookie|dsn", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"key|token(?!s|iz)|secret|pass|auth|credential|login|cookie|dsn", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"[\w-]*(?:key|token|secret|passw(?:or)?d|credentials?)", re.IGNORECASE)
-_PUBLIC = re.compile(r"true|false|yes|no|on|off|none|null|auto|-?[\d.]{1,5}", re.IGNORECASE)
-"""Values that say nothing, whatever their variable is called: ``TOKENIZERS_PARALLELISM=false``."""
+_PUBLIC = re.compile(r"true|false|yes|no|on|off|none|null|auto|\d{1,2}", re.IGNORECASE)
+"""Values that say nothing, whatever their variable is called."""
 _PLACE = re.compile(r"/[\w./@+-]*")
 """A path, which is no secret unless its variable's name says so."""
 _LOOKS_SECRET = re.compile(
     r"""
-      -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
-    | \bhf_[A-Za-z0-9]{8,} | \bsk-[A-Za-z0-9_-]{8,} | \bgh[pousr]_[A-Za-z0-9]{8,} | \bgithub_pat_\w{8,}
+      \bhf_[A-Za-z0-9]{8,} | \bsk-[A-Za-z0-9_-]{8,} | \bgh[pousr]_[A-Za-z0-9]{8,} | \bgithub_pat_\w{8,}
     | (?<=Bearer\ )(?![<*])\S+ | (?<=Basic\ )[A-Za-z0-9+/=]{8,}
     | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)
     | (?i:(?<=api_key=)|(?<=api-key=)|(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key':\ ')|(?<=Signature=)
@@ -47,14 +46,30 @@ _LOOKS_SECRET = re.compile(
     | (?<=_KEY=)(?![<*])[^\s&'",)]+ | (?<=_KEY":\ ")(?![<*])[^\s&'",)]+
     | (?<![0-9A-Za-z:/])[0-9a-f]{64}(?![0-9A-Za-z])
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE,
 )
 """The last of these is the form of Vast's API keys. Digests (``sha256:…``) and paths that hold one are left."""
+_API_KEY = re.compile("[0-9a-f]{64}")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_HINTS = (
+    *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "bearer ", "basic ", "://"),
+    *("key", "token", "password", "secret", "signature="),
+)
+"""A line that has none of these, in small letters, has nothing that looks like a secret."""
 
 
 def without_lookalikes(text: str) -> str:
     """A text without what looks like a key, a token or a password."""
-    return _LOOKS_SECRET.sub("<removed>", text)
+    if "PRIVATE KEY-----" in text:
+        text = _PRIVATE_KEY.sub("<removed>", text)
+    # Logs are long and few of their lines are of interest: to look at all of them closely would take seconds.
+    lines = text.splitlines(keepends=True)
+    return "".join(_LOOKS_SECRET.sub("<removed>", line) if _hints_at_secret(line) else line for line in lines)
+
+
+def _hints_at_secret(line: str) -> bool:
+    lowered = line.lower()
+    return any(hint in lowered for hint in _HINTS) or (len(line) >= 64 and _API_KEY.search(line) is not None)
 
 
 def secret_variables(variables: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

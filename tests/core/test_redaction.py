@@ -18,6 +18,9 @@ ENVIRONMENT = (
     ("PLACE", "somewhere private"),
     ("TOKENIZERS_PARALLELISM", "false"),
     ("CACHE", "/root/.cache/models"),
+    ("MAX_TOKENS", "2048"),
+    ("USE_KEYS", "on"),
+    ("PASSWORD", "90125"),
 )
 
 
@@ -36,6 +39,7 @@ def without() -> Redactor:
         ("HF_TOKEN abc, MODE on", "HF_TOKEN <HF_TOKEN>, MODE on"),
         ("read somewhere private", "read <PLACE>"),
         ("key a1b2c3", "key <account>"),
+        ("2048 tokens on, 90125", "2048 tokens on, <PASSWORD>"),
         ("false, in /root/.cache/models", "false, in /root/.cache/models"),
         ("Authorization: Bearer s3cr3t!", "Authorization: Bearer <removed>"),
         ("use hf_0123456789xyz now", "use <removed> now"),
