@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.lifecycle.instance import VastInstance
+    from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.local.embed import LocalMarket
     from pytest_vastgpu.model import Attempt
     from pytest_vastgpu.model import FailureClass
@@ -44,7 +44,7 @@ _HOMES = {
     "Progress": "model",
     "Readiness": "readiness.adapter",
     "Ready": "readiness.adapter",
-    "VastInstance": "lifecycle.instance",
+    "VastInstance": "client.instance",
     "Verdict": "model",
     "Warming": "readiness.adapter",
     "Workload": "model",

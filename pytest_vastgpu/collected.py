@@ -6,33 +6,19 @@ import dataclasses
 import inspect
 from collections.abc import Iterable
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from pathlib import PurePath
 from typing import Any
 
 import pytest
 
+from pytest_vastgpu import hookspecs
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Hook
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.lifecycle.demand import Expected
 from pytest_vastgpu.marks import marked
 from pytest_vastgpu.model import Workload
-
-
-@dataclass
-class Collected:
-    """What the selected tests need."""
-
-    tests: dict[str, Expected] = field(default_factory=dict)
-    """By node id: those that will ask for a shared instance."""
-    problems: list[str] = field(default_factory=list)
-    """Usage errors in markers and workloads, one line each."""
-
-    def run_in_each(self, workers: int) -> None:
-        """Every worker runs every test."""
-        self.tests = {
-            test: dataclasses.replace(expected, runs=expected.runs * workers) for test, expected in self.tests.items()
-        }
 
 
 def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
@@ -54,7 +40,7 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
                 continue
             workload = workload or defaults.of(item)
             if workload is not None:
-                workload = dataclasses.replace(workload, **changes)
+                workload = with_whole_paths(dataclasses.replace(workload, **changes), item.config)
                 workload = equal.setdefault(workload, workload)
         except ConfigurationError as error:
             found.problems.append(str(error))
@@ -62,6 +48,25 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
         runs = found.tests[item.nodeid].runs + 1 if item.nodeid in found.tests else 1
         found.tests[item.nodeid] = Expected(workload, certain and skipped is False, runs)
     return found
+
+
+def with_whole_paths(workload: Workload, config: pytest.Config) -> Workload:
+    """The workload, with relative paths of its files taken from where pytest was started.
+
+    Pure, since a test may have put another file system in the place of this one.
+    """
+    files = tuple((name, str(PurePath(config.invocation_params.dir, path))) for name, path in workload.files)
+    return dataclasses.replace(workload, files=files)
+
+
+def hooks_of(config: pytest.Config) -> list[Hook]:
+    """Every implementation of one of our hooks that this process has loaded."""
+    return [
+        Hook(name, inspect.getsourcefile(implementation.function) or implementation.plugin_name)
+        for name in vars(hookspecs)
+        if name.startswith("pytest_vastgpu_")
+        for implementation in getattr(config.hook, name).get_hookimpls()
+    ]
 
 
 def will_skip(item: pytest.Item) -> bool | None:

@@ -9,37 +9,45 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_vastgpu.collected import Collected
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Leases
+from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.client.line import Line
+from pytest_vastgpu.client.listener import Address
+from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.collected import collect
+from pytest_vastgpu.collected import hooks_of
+from pytest_vastgpu.collected import with_whole_paths
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.afterwards import machines_failed
 from pytest_vastgpu.lifecycle.clock import Cancelled
-from pytest_vastgpu.lifecycle.instance import Desk
-from pytest_vastgpu.lifecycle.instance import VastInstance
 from pytest_vastgpu.marks import marked
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import SETTINGS
 from pytest_vastgpu.reporting.report import Reports
 from pytest_vastgpu.reporting.report import hold
 
-_desk = pytest.StashKey[Desk]()
+_leases = pytest.StashKey[Leases]()
+_asked = pytest.StashKey[bool]()
+"""Whether a test has asked for an instance."""
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 """pytest's options with which it sets nothing up."""
 
 
-def open_desk(session: pytest.Session) -> None:
+def open_leases(session: pytest.Session) -> None:
     """See what the selected tests need, and ask for it."""
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
     KNOWN.add("VAST_API_KEY", os.environ.get("VAST_API_KEY", ""))
     collected = collect(session.items, certain=_tests_will_run(session))
-    desk = config.stash[_desk] = _open(config, collected)
+    collected.hooks = hooks_of(config)
+    leases = config.stash[_leases] = _open(config, collected)
     config.pluginmanager.register(Reports(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
-    config.pluginmanager.register(_Done(desk), "vastgpu-done")
+    config.pluginmanager.register(_Done(session, leases), "vastgpu-done")
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
@@ -49,37 +57,39 @@ def _tests_will_run(session: pytest.Session) -> bool:
     return not broken and not option("setuponly", False)
 
 
-def _open(config: pytest.Config, collected: Collected) -> Desk:
-    """The desk of this process: the owner's own, or, in a worker, a line to it."""
+def _open(config: pytest.Config, collected: Collected) -> Leases:
+    """A line to the supervisor. The only process starts it; for a worker the controller does."""
     workerinput = getattr(config, "workerinput", None)
     if workerinput is not None:
-        from pytest_vastgpu.lifecycle.line import LineDesk
         from pytest_vastgpu.xdist import LINE_KEY
 
-        line = LineDesk(*workerinput[LINE_KEY])
+        line = Line(Address(*workerinput[LINE_KEY]), "process")
         config.add_cleanup(line.close)
-        line.call("collected", collected)
-        return line
+        # Nobody answers before the controller has heard that this worker has collected.
+        line.ask_later("collected", collected)
+        return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
     from pytest_vastgpu.owner import Owner
 
     if collected.problems:
         raise pytest.UsageError(*collected.problems)
-    owner = Owner(config, config.stash[SETTINGS], distributed=False)
-    owner.expect(collected, workers=1)
+    owner = Owner(config, Listener(), collected)
     config.pluginmanager.register(owner, "vastgpu-owner")
-    return owner.broker
+    return owner.calls
 
 
 class _Done:
     """Plugin object of a process in which tests may use instances: says when they no longer do."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, session: pytest.Session, leases: Leases) -> None:
+        self._stash = session.config.stash
+        self._leases = leases
 
     @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        with suppress(VastGpuError):  # the owner is gone, and everything with it
-            self._desk.done(nodeid)
+        if self._stash.get(_asked, False):
+            self._stash[_asked] = False
+            with suppress(VastGpuError):  # the supervisor is gone, and its guard gives everything back
+                self._leases.done(nodeid)
 
 
 def shared(request: pytest.FixtureRequest) -> VastInstance:
@@ -99,22 +109,23 @@ def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
-    desk = item.config.stash.get(_desk, None)
     KNOWN.add_workload(workload)  # what the test's own process shows is without its secrets, too
-    if desk is None:
+    leases = item.config.stash.get(_leases, None)
+    if leases is None:
         pytest.fail(
             "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "
             "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
             pytrace=False,
         )
+    item.config.stash[_asked] = True
     try:
-        lease = desk.acquire(item.nodeid, workload, exclusive)
+        lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
     except VastGpuError as error:
         problem, excused = str(error), isinstance(error, ProvisioningFailed) and machines_failed(error.attempts)
     except Cancelled:
         problem, excused = "the run is ending", False
     else:
-        instance = VastInstance(desk, lease)
+        instance = VastInstance(leases, lease)
         hold(item, instance)
         return instance
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":

@@ -20,19 +20,17 @@
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
+    ├── HookFailed                a hook or an adapter of a conftest file or plugin raised an exception
+    ├── SupervisorGone            the process that owns what was rented has ended, or was never reached
     └── LocalMarketError          the local market cannot do what it was asked
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from pytest_vastgpu.core import foreign
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Attempt
 
 
 class VastGpuError(Exception):
@@ -64,6 +62,9 @@ class MarketError(VastGpuError):
     :param status: The HTTP status, or None when there was no answer.
     :param code: The API's own error code (``no_such_ask`` …), or an empty string.
     """
+
+    status: int | None
+    code: str
 
     def __init__(self, message: str, *, status: int | None = None, code: str = "") -> None:
         super().__init__(message)
@@ -101,6 +102,8 @@ class RateLimited(MarketError):
     :param retry_after_s: Seconds the API asked us to wait, or None where it did not say.
     """
 
+    retry_after_s: float | None
+
     def __init__(self, message: str, *, retry_after_s: float | None = None, status: int = 429, code: str = "") -> None:
         super().__init__(message, status=status, code=code)
         self.retry_after_s = retry_after_s
@@ -122,6 +125,9 @@ class CreateUnsettled(MarketError):
     :param instance_id: The id of what was left behind; None where it is not known.
     """
 
+    label: str
+    instance_id: int | None
+
     def __init__(self, message: str, *, label: str, instance_id: int | None = None, status: int | None = None) -> None:
         super().__init__(message, status=status)
         self.label = label
@@ -142,6 +148,8 @@ class ProvisioningFailed(VastGpuError):
     :param attempts: What was tried, in order, each with its verdict.
     """
 
+    attempts: tuple[Attempt, ...]
+
     def __init__(self, message: str, attempts: Sequence[Attempt] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
@@ -149,3 +157,11 @@ class ProvisioningFailed(VastGpuError):
 
 class LocalMarketError(VastGpuError):
     """The local market cannot start or cannot do what it was asked."""
+
+
+class HookFailed(VastGpuError):
+    """A hook or an adapter of a conftest file or plugin raised an exception; the text has its traceback."""
+
+
+class SupervisorGone(VastGpuError):
+    """The process that owns what was rented has ended, or its connection has. The text has the end of its log."""

@@ -68,6 +68,9 @@ class Keep:
     :param seconds: How long one stays.
     """
 
+    when: str
+    seconds: float
+
     def __init__(self, when: str, seconds: float = KEEP_S) -> None:
         self.when = when
         self.seconds = seconds

@@ -1,21 +1,34 @@
-"""The part of the plugin that owns what a run rents. It exists only where, and only once, a selected test needs it."""
+"""The part of the plugin that has a supervisor rent for it. It exists only where a selected test needs an instance."""
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
+import threading
+import time
+from collections.abc import Callable
 from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vastgpu.collected import Collected
-from pytest_vastgpu.core.secret import Environment
+from pytest_vastgpu.client.calls import AdapterOffer
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.client.hooks import PytestHooks
+from pytest_vastgpu.client.process import SupervisorProcess
+from pytest_vastgpu.collected import hooks_of
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.lifecycle.run import Run
-from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import Workload
+from pytest_vastgpu.lifecycle.destroy import NotDestroyed
+from pytest_vastgpu.plugin import SETTINGS
+from pytest_vastgpu.readiness.adapter import checked
+from pytest_vastgpu.readiness.adapter import kind_of
+from pytest_vastgpu.reporting.costfile import NAME
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.terminal import Progress
 from pytest_vastgpu.reporting.terminal import summarise
@@ -23,69 +36,80 @@ from pytest_vastgpu.signals import end_like_ctrl_c
 from pytest_vastgpu.signals import not_interrupted
 
 if TYPE_CHECKING:
+    from pytest_vastgpu.client.listener import Listener
     from pytest_vastgpu.options import Settings
     from pytest_vastgpu.readiness.adapter import Adapter
 
-
-class Hooks:
-    """The hooks of others, as plain calls. Implements :class:`pytest_vastgpu.lifecycle.run.Plugins`."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._hook = config.hook
-
-    def adapters(self) -> list[Adapter]:
-        """All adapters that hooks bring."""
-        return [adapter for found in self._hook.pytest_vastgpu_adapters() for adapter in found]
-
-    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """The offers as the hooks left them."""
-        changed = list(offers)
-        self._hook.pytest_vastgpu_modify_offers(offers=changed, workload=workload)
-        return changed
-
-    def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Tell everybody."""
-        self._hook.pytest_vastgpu_outcome(attempt=attempt, workload=workload)
+GUARD_LOOKS = 300
+"""How often, ten times a second, the end of a run whose supervisor has died looks whether the guard has given
+back what is left."""
+_log = logging.getLogger("pytest_vastgpu")
 
 
 class Owner:
-    """Plugin object of the controller, or of the only process: opens the run, strikes tests off, ends it.
+    """Plugin object of the controller, or of the only process: starts the supervisor, tells it what is over, ends it.
 
-    :param distributed: Whether xdist workers run the tests.
+    :param collected: What this process has collected; None: a worker will say so.
+    :param workers: How many tests run at a time.
+    :param in_each: Whether every worker runs every test.
     """
 
-    def __init__(self, config: pytest.Config, settings: Settings, *, distributed: bool) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        listener: Listener,
+        collected: Collected | None,
+        *,
+        workers: int = 1,
+        in_each: bool = False,
+    ) -> None:
+        settings: Settings = config.stash[SETTINGS]
+        distributed = collected is None
         terms = f"this run may cost {settings.budget:g} USD at most (--vast-budget, {settings.sources['budget']})"
-        progress = Progress(config, own_thread=distributed, terms=terms)
-        config.pluginmanager.register(progress, "vastgpu-progress")
-        config.add_cleanup(progress.close)
+        self._progress = Progress(config, own_thread=distributed, terms=terms)
+        config.pluginmanager.register(self._progress, "vastgpu-progress")
+        config.add_cleanup(self._progress.close)
+        self._summary: Summary | None = None
+        self._story = ""
         self._told: list[str] = []
         self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
         config.add_cleanup(end_like_ctrl_c())
         try:
-            self.run = Run.open(settings, Environment(os.environ), Hooks(config), progress.tell, progress.pump)
+            adapters = _adapters(config)
+            opening = Opening(
+                secret=listener.address.secret,
+                settings=settings,
+                timeouts=DEFAULTS,
+                directory=str(config.invocation_params.dir),
+                workers=workers,
+                in_each=in_each,
+                adapters=tuple(_offer(adapter) for adapter in adapters),
+                hooks=tuple(hooks_of(config)),
+            )
+            self.process = SupervisorProcess(
+                opening,
+                listener,
+                collected,
+                PytestHooks(config.hook),
+                {adapter.name: adapter for adapter in adapters},
+                self._listen,
+                self._progress.pump,
+            )
         except VastGpuError as error:
-            raise pytest.UsageError(f"vastgpu: {error}") from error
-        self.broker = self.run.broker
-        self._progress = progress
+            raise pytest.UsageError(f"vastgpu: {error}") from None
+        self.calls = self.process.calls
         config.add_cleanup(self._last_words)
         # A net below pytest_sessionfinish: runs also when a second Ctrl-C breaks that off.
         config.add_cleanup(self._give_back)
 
-    def expect(self, collected: Collected, workers: int) -> None:
-        """Learn what the selected tests need, and begin to rent it.
-
-        :param workers: How many tests run at a time.
-        """
-        try:
-            self.broker.expect(collected.tests, workers)
-        except VastGpuError as error:
-            raise pytest.UsageError(f"vastgpu: {error}") from error
+    def _listen(self, event: Event) -> None:
+        _log.info("%s %s", event.label, event.text)
+        self._progress.tell(event)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """A test is over, here or in a worker."""
-        self.broker.finished(nodeid)
+        self._tell(self.calls.finished, nodeid)
         self._progress.pump()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -93,12 +117,12 @@ class Owner:
         if report.failed and self._failures_left:
             self._failures_left -= 1
             if not self._failures_left:
-                self.broker.call_off()
+                self._tell(self.calls.call_off)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """A test was the end of its worker: it is over, too."""
-        self.broker.crashed(crashitem)
+        self._tell(self.calls.crashed, crashitem)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too.
@@ -106,7 +130,7 @@ class Owner:
         Both pytest and xdist have an exception of that name, for ends that nobody has asked for just then.
         """
         if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
-            self.run.keeper.forbid()
+            self._tell(self.calls.keep_nothing)
 
     # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -117,24 +141,76 @@ class Owner:
         finally:
             self._give_back()
             self._progress.close()
-            if self.broker.problems and session.exitstatus == pytest.ExitCode.OK:
+            if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _tell(self, call: Callable[..., None], *arguments: str) -> None:
+        """What the supervisor need not hear when it is gone: the tests that need it have been told."""
+        if self.process.owned:
+            with suppress(SupervisorGone):
+                call(*arguments)
+
     def _give_back(self) -> None:
+        if self._summary is not None or not self.process.owned:
+            return
         text = "still giving instances back, so that nothing goes on costing money; please wait"
         with not_interrupted(lambda: self._progress.tell(Event("", None, text))):
-            self.run.close()
+            try:
+                self._summary = self.process.close()
+            except VastGpuError as gone:
+                self._summary = self._after_its_death(str(gone))
+
+    def _after_its_death(self, story: str) -> Summary:
+        """The supervisor has died: its guard gives back what is left, and its ledger says what that is."""
+        from pytest_vastgpu.lifecycle.ledger import FILE
+        from pytest_vastgpu.lifecycle.ledger import read_ledger
+
+        self._story = story
+        known = self.process.line.supervisor
+        self.process.hang_up()
+        if known is None or not known.log:
+            return Summary([], [], [], "")
+        directory = Path(known.log).parent
+        left: list[str] = []
+        for _ in range(GUARD_LOOKS):
+            try:
+                entries = read_ledger(directory / FILE).left(time.time())
+            except OSError as error:
+                left = [f"nobody knows what: its ledger cannot be read ({error}); run `vastgpu ls`"]
+                break
+            left = [str(NotDestroyed(entry.instance_id or entry.label, "its supervisor died")) for entry in entries]
+            if not left:
+                break
+            self._progress.pump()
+            threading.Event().wait(0.1)
+        return Summary([], left, [], str(directory / NAME))
 
     def _last_words(self) -> None:
         """After an internal error, for one, pytest writes no summary: what is left is told all the same."""
-        for problem in self.broker.problems:
-            if problem not in self._told:
-                sys.stderr.write(f"vastgpu: STILL RUNNING: {problem}\n")
+        for line in self._bad_news():
+            if line not in self._told:
+                sys.stderr.write(f"{line}\n")
+
+    def _bad_news(self) -> list[str]:
+        left = [f"vastgpu: STILL RUNNING: {problem}" for problem in (self._summary.problems if self._summary else ())]
+        return [*([f"vastgpu: {self._story}"] if self._story else []), *left]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, what is kept, and what could not be destroyed."""
-        self._told = list(self.broker.problems)
-        summarise(
-            terminalreporter, self.broker.books(), self.broker.problems, self.run.costs.path, self.run.keeper.kept
-        )
+        if self._summary is not None:
+            self._told = self._bad_news()
+            summarise(terminalreporter, self._summary)
+            for line in self._told:
+                terminalreporter.write_line(line, red=True, bold=True)
+
+
+def _adapters(config: pytest.Config) -> list[Adapter]:
+    """The adapters that hooks bring."""
+    found = [adapter for each in config.hook.pytest_vastgpu_adapters() for adapter in each]
+    return [checked(adapter, "a conftest file") for adapter in found]
+
+
+def _offer(adapter: Adapter) -> AdapterOffer:
+    origin = f"a conftest file ({kind_of(adapter)})"
+    return AdapterOffer(adapter.name, adapter.default_image, float(adapter.warmup_s), origin)

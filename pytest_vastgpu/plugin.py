@@ -18,7 +18,7 @@ from pytest_vastgpu.options import resolve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_vastgpu.lifecycle.instance import VastInstance
+    from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
     from pytest_vastgpu.options import Settings
 
@@ -56,9 +56,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """See whether a selected test needs an instance; where none does, that is all this plugin ever does."""
     for item in session.items:
         if "vast_instance" in " ".join(getattr(item, "fixturenames", ())):
-            from pytest_vastgpu.desk import open_desk
+            from pytest_vastgpu.desk import open_leases
 
-            open_desk(session)
+            open_leases(session)
             return
 
 

@@ -73,7 +73,10 @@ def _no_secrets_of_others() -> Iterator[None]:
 
 @pytest.fixture
 def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call of this process waits for its turn; for markets that have their rate limits off."""
+    """No call of this process waits for its turn; for markets that have their rate limits off.
+
+    A supervisor is another process: see :func:`tests.plugin.conftest.time_limits`.
+    """
     from pytest_vastgpu.market import throttle
 
     monkeypatch.setattr(throttle, "INTERVALS_S", dict.fromkeys(throttle.INTERVALS_S, 0.0))

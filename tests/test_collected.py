@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.collected import Collected
+from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.collected import collect
 from pytest_vastgpu.lifecycle.demand import Expected
-from pytest_vastgpu.model import Workload
 
 HEAD = "import pytest\nfrom pytest_vastgpu import command\n"
 DEFAULT = "@pytest.fixture\ndef vast_workload(): return command('default')\n"
@@ -119,10 +118,3 @@ def test_a_wrong_marker_is_told_also_of_a_test_that_is_skipped(pytester: pytest.
     assert found.tests == {}
     (problem,) = found.problems
     assert "unexpected keyword argument 'gpu'" in problem
-
-
-def test_in_each_worker() -> None:
-    workload = Workload("command", command="x")
-    found = Collected({"one": Expected(workload), "two": Expected(None, certain=False)})
-    found.run_in_each(3)
-    assert found.tests == {"one": Expected(workload, runs=3), "two": Expected(None, certain=False, runs=3)}

@@ -1,1 +1,4 @@
-"""What every other part may use: secrets and how they stay hidden, and text that comes from others."""
+"""What every part may use: time limits, values as JSON, messages, child processes, secrets, text of others.
+
+Standard library only.
+"""

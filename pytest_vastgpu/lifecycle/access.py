@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.lifecycle.holdings import Holdings
-from pytest_vastgpu.lifecycle.instance import Lease
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
@@ -13,7 +13,7 @@ from pytest_vastgpu.ssh.login import ConnectFailed
 
 
 class Access:
-    """The part of a :class:`~pytest_vastgpu.lifecycle.instance.Desk` that looks no further than one instance."""
+    """The part of a :class:`~pytest_vastgpu.client.calls.Leases` that looks no further than one instance."""
 
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
@@ -26,7 +26,7 @@ class Access:
         return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
-        """See :meth:`Desk.run`."""
+        """See :meth:`Leases.run`."""
         rental = self.holdings[label]
         if rental.link is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
@@ -36,15 +36,15 @@ class Access:
             return _no_answer(str(failed))
 
     def logs(self, label: str) -> str:
-        """See :meth:`Desk.logs`."""
+        """See :meth:`Leases.logs`."""
         return self.holdings[label].read_log()
 
     def cost(self, label: str) -> float:
-        """See :meth:`Desk.cost`."""
+        """See :meth:`Leases.cost`."""
         return self.holdings[label].cost_usd
 
     def failed(self, label: str) -> None:
-        """See :meth:`Desk.failed`."""
+        """See :meth:`Leases.failed`."""
         self.holdings[label].went_wrong = True
 
 

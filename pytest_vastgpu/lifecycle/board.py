@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.lifecycle.pace import look_pause_s
 from pytest_vastgpu.model import InstanceStatus
 
@@ -52,8 +54,9 @@ class Board:
         two calls that the market asks for; how much longer the pauses are is :mod:`~pytest_vastgpu.lifecycle.pace`'s.
     """
 
-    def __init__(self, ask: Callable[[str | None], Sequence[InstanceStatus]]) -> None:
+    def __init__(self, ask: Callable[[str | None], Sequence[InstanceStatus]], timeouts: Timeouts = DEFAULTS) -> None:
         self._ask = ask
+        self._timeouts = timeouts
         self._changed = threading.Condition()
         self._inboxes: list[Inbox] = []
         self._looking = False
@@ -87,7 +90,8 @@ class Board:
         looked = time.monotonic()
         with self._changed:
             while self._inboxes:
-                pause = looked + min(look_pause_s(looked - inbox.since) for inbox in self._inboxes) - time.monotonic()
+                pauses = (look_pause_s(looked - inbox.since, self._timeouts) for inbox in self._inboxes)
+                pause = looked + min(pauses) - time.monotonic()
                 if pause <= 0:
                     return tuple(self._inboxes)
                 self._changed.wait(pause)

@@ -45,6 +45,7 @@ def boot(effort: Effort) -> InstanceStatus:
     :raises MarketError: if the market cannot be asked for too long.
     """
     rental = effort.rental
+    timeouts = effort.tools.timeouts
     rental.enter(State.BOOTING, "booting")
     looks: list[Look] = []
     told = ""
@@ -69,7 +70,7 @@ def boot(effort: Effort) -> InstanceStatus:
                 rental.priced(status)
             log = _container_log(effort) if signs.wants_log(looks, rental.age_s, _judge_status) else ""
             looks.append(Look(rental.age_s, status, log))
-            step = decide.boot(looks, effort.tools.settings.boot_timeout, _judge_status)
+            step = decide.boot(looks, effort.tools.settings.boot_timeout, _judge_status, timeouts)
             if isinstance(step, decide.GiveUp):
                 raise AttemptFailed(rental.fair(step.verdict))
             if status is None:
@@ -94,11 +95,12 @@ class _Door:
     def opens(self, status: InstanceStatus) -> bool:
         """Whether SSH lets us in. It is tried where something answers that speaks SSH, and not too often."""
         rental = self._effort.rental
-        if self._knocks and rental.age_s < self._knocks[-1].at_s + knock_pause_s(self._knocks, math.inf):
+        timeouts = self._effort.tools.timeouts
+        if self._knocks and rental.age_s < self._knocks[-1].at_s + knock_pause_s(self._knocks, math.inf, timeouts):
             return False
         failures: tuple[ProbeFailure, ...] = ()
         if speaking := [address for address in _addresses(status) if _speaks_ssh(address)]:
-            link = Link(speaking, self._effort.tools.key)
+            link = Link(speaking, self._effort.tools.key, timeouts.connect_s)
             try:
                 link.connection()
             except ConnectFailed as failed:
@@ -116,11 +118,12 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
     :raises AttemptFailed: with the verdict.
     """
     rental = effort.rental
+    timeouts = effort.tools.timeouts
     running_at = rental.age_s
     knocks: list[decide.Knock] = []
     attached_again = False
     addresses = _addresses(status)
-    link = rental.link = rental.link or Link(addresses, effort.tools.key)
+    link = rental.link = rental.link or Link(addresses, effort.tools.key, timeouts.connect_s)
     while True:
         effort.go_on()
         try:
@@ -129,7 +132,7 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
         except ConnectFailed as failed:
             kinds = tuple(failure.kind for failure in failed.failures)
             knocks.append(decide.Knock(rental.age_s, kinds, str(failed)))
-        step = decide.reach(knocks, running_at, effort.tools.settings.boot_timeout, attached_again)
+        step = decide.reach(knocks, running_at, effort.tools.settings.boot_timeout, attached_again, timeouts)
         if isinstance(step, decide.GiveUp):
             proxy = next((address for address in addresses if address.kind == "proxy"), None)
             leaves = effort.tools.ssh_has_worked.is_set() or ourselves.proxy_answers(proxy)
@@ -139,7 +142,7 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
             attach_key(effort)
         if len(knocks) == 1:
             rental.tell(f"running; waiting for SSH ({knocks[0].failures[0].value})")
-        effort.patience.wait(knock_pause_s(knocks, running_at))
+        effort.patience.wait(knock_pause_s(knocks, running_at, timeouts))
     effort.tools.ssh_has_worked.set()
     rental.enter(State.REACHABLE, f"SSH answers after {rental.age_s:.1f} s")
 

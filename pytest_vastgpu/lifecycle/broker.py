@@ -1,4 +1,4 @@
-"""The owner of everything a run rents. It lives in the controller (or the only process); workers ask it for leases.
+"""The pool of everything a run rents. It lives in the supervisor; test processes ask it for leases.
 
 Because one process owns all instances, equal workloads are rented once whoever asks first, a worker that dies leaves
 nothing behind, and destroying needs no votes. What to rent and what to give back the :mod:`roster` knows.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
+from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -25,9 +26,6 @@ from pytest_vastgpu.lifecycle.costs import accounts
 from pytest_vastgpu.lifecycle.costs import spent
 from pytest_vastgpu.lifecycle.demand import Expected
 from pytest_vastgpu.lifecycle.holdings import Holdings
-from pytest_vastgpu.lifecycle.instance import HERE
-from pytest_vastgpu.lifecycle.instance import Caller
-from pytest_vastgpu.lifecycle.instance import Lease
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.lifecycle.roster import Ask
@@ -50,16 +48,15 @@ CLOSE_WITHIN_S = 240.0
 TELL_AFTER_S = 1.0
 """A test that waits for longer is told of."""
 _PULSE_S = 0.05
-"""How often a waiting main thread shows progress."""
+"""How late it is noticed that a test process which waits is gone."""
 
 
 class Broker(Access):
-    """Rents, shares, and gives everything back. Implements :class:`Desk`.
+    """Rents, shares, and gives everything back. Answers :class:`~pytest_vastgpu.client.calls.Leases`.
 
     :param record_lost: Told of each instance that went away while it was in use.
     :param fits: Whether an offer, one that we have taken, would do for a workload too.
     :param tell: Writes a line down for everybody who listens.
-    :param idle: Called again and again while the main thread waits, to show progress.
     """
 
     def __init__(
@@ -69,7 +66,6 @@ class Broker(Access):
         record_lost: Callable[[Attempt, Workload], None],
         fits: Callable[[Workload, Offer], bool],
         tell: Callable[[str], None],
-        idle: Callable[[], None],
     ) -> None:
         super().__init__(Holdings(settings.max_lifetime, self._lifetime_over))
         self._provisioner: Provisioner | None = None
@@ -78,7 +74,6 @@ class Broker(Access):
         self._record_lost = record_lost
         self._fits = fits
         self._tell = tell
-        self._idle = idle
         self._changed = threading.Condition()
         """Its lock guards the roster, the threads and what was told; it is notified of every change."""
         self._roster = Roster(settings.max_instances)
@@ -90,48 +85,50 @@ class Broker(Access):
         """Set to work."""
         self._provisioner = provisioner
 
-    # ---------------------------------------------------------------- the desk
+    # ---------------------------------------------------------------- leases
 
-    def acquire(self, test: str, workload: Workload, exclusive: bool, caller: Caller = HERE) -> Lease:
-        """See :meth:`Desk.acquire`."""
+    def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> Lease:
+        """See :meth:`Leases.acquire`.
+
+        :param process: Who runs the test.
+        :param gone: Whether that has hung up, so that nobody waits for the answer.
+        """
         self._check([workload])
-        ask = Ask(caller.name, test, workload, exclusive)
+        ask = Ask(process, test, workload, exclusive)
         tell_at = time.monotonic() + TELL_AFTER_S
         with self._changed:
             self._roster.ask(ask)
         try:
             while (label := self._next(ask)) is None:
-                if caller.gone():
+                if gone():
                     raise Cancelled
                 if time.monotonic() >= tell_at:
                     self._tell_waiting(ask)
-                self._idle()
         finally:
             with self._changed:
                 self._roster.withdraw(ask)
                 if all(other.workload != workload for other in self._roster.asks):
                     self._told.pop(workload, None)
                 self._act()
-            self._idle()
         return self.lease(label)
 
-    def done(self, test: str, caller: Caller = HERE) -> None:
-        """See :meth:`Desk.done`."""
+    def done(self, test: str, process: str) -> None:
+        """See :meth:`Leases.done`."""
         with self._changed:
-            self._roster.done(caller.name, test)
+            self._roster.done(process, test)
             self._act()
 
     def release(self, label: str) -> None:
-        """See :meth:`Desk.release`."""
+        """See :meth:`Leases.release`."""
         with self._changed:
             self._retire(label)
 
     def spent(self, test: str) -> float:
-        """See :meth:`Desk.spent`."""
+        """See :meth:`Leases.spent`."""
         return float(spent(test, self.holdings.bills(), self.uses))
 
     def lost(self, label: str) -> Verdict | None:
-        """See :meth:`Desk.lost`."""
+        """See :meth:`Leases.lost`."""
         rental = self.holdings[label]
         if rental.state in (State.DESTROYING, State.GONE) and (dear := rental.too_dear) is not None:
             text = f"it was given back while the test used it, before the budget was passed: {dear.evidence}"
@@ -179,10 +176,10 @@ class Broker(Access):
                 self.failed(use.label)
         self.finished(test)
 
-    def hung_up(self, caller: Caller) -> None:
+    def hung_up(self, process: str) -> None:
         """A process that ran tests has ended, in whichever way: nothing that it had is in use any more."""
         with self._changed:
-            self._roster.done(caller.name)
+            self._roster.done(process)
             self._act()
 
     @property
@@ -229,7 +226,6 @@ class Broker(Access):
         for thread in destroyers:
             thread.start()
         self._join(destroyers, ends)
-        self._idle()
 
     # ---------------------------------------------------------------- plumbing
 
@@ -350,9 +346,7 @@ class Broker(Access):
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:
-            while thread.is_alive() and time.monotonic() < ends:
-                thread.join(_PULSE_S)
-                self._idle()
+            thread.join(max(0.0, ends - time.monotonic()))
 
     def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
         thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)

@@ -15,15 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.lifecycle.destroy import DESTROY_WITHIN_S
 from pytest_vastgpu.market.price import hourly_usd
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 
-GOING_S = 60.0 + DESTROY_WITHIN_S
+GOING_S = 60.0 + Timeouts.destroy_within_s
 """How long an instance may go on costing money after its end has come: what runs on it just then is ended and evidence
 is kept (a minute at most), then it is destroyed and seen to be gone."""
 ROUNDING_USD_H = 0.001

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
@@ -37,7 +38,7 @@ def _market() -> Iterator[tuple[MarketClient, str]]:
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
     url = os.environ.get("VAST_URL") or DEFAULT_URL
-    with open_client(url, key) as client:
+    with open_client(url, key, timeouts=DEFAULTS) as client:
         yield client, identity(url, key)
 
 
@@ -152,7 +153,7 @@ def _run_of(status: InstanceStatus) -> str:
 
 def _destroy(client: MarketClient, instance_id: int) -> int:
     try:
-        destroy(client, instance_id, time.sleep)
+        destroy(client, instance_id, time.sleep, DEFAULTS)
     except NotDestroyed as problem:
         sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
         return 1
@@ -178,7 +179,7 @@ def reap(arguments: argparse.Namespace) -> int:
         elif arguments.dry_run:
             _say("nothing was done: `vastgpu reap --no-dry-run` does it")
         else:
-            swept = sweep(client, runs_dir(), market, by="reap")
+            swept = sweep(client, runs_dir(), market, by="reap", timeouts=DEFAULTS)
             for instance_id in swept.destroyed:
                 _say(f"instance {instance_id} is gone")
             for problem in swept.problems:

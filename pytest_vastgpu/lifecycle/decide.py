@@ -1,9 +1,4 @@
-"""What to do next, from what was seen. Pure: no clock, no network, no process; times are seconds since create.
-
-The windows below are what others who rent these hosts found necessary: keys spread for up to four minutes, sshd comes
-up to 90 s after ``running``, heartbeats have gaps of a minute, and the status text may stand still for ten minutes on
-a healthy host.
-"""
+"""What to do next, from what was seen. Pure: no clock, no network, no process; times are seconds since create."""
 
 from __future__ import annotations
 
@@ -11,6 +6,8 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.lifecycle import signs
 from pytest_vastgpu.lifecycle.signs import Look
 from pytest_vastgpu.model import FailureClass
@@ -20,8 +17,6 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 
-OFFLINE_GRACE_S = 60.0
-"""``offline`` and ``unknown`` may be a gap in the heartbeat."""
 VANISHED_LOOKS = 2
 """How many answers in a row must say that an instance is not there: the list may lag behind create."""
 VANISHED_GRACE_S = 15.0
@@ -33,15 +28,7 @@ BOOT_CAP = 1.5
 """A boot that still gets on when its budget is over has that many budgets, and no more."""
 GETTING_ON_SHARE = 0.1
 """It still gets on if its last sign is no older than this share of the budget."""
-REFUSED_GRACE_S = 300.0
-"""Refused is a host that answers: its sshd is still being installed or started."""
 BLACK_HOLE = "ssh_black_hole"
-BLACK_HOLE_S = 60.0
-"""A host all of whose ports time out that long does not get better."""
-KEY_GRACE_S = 240.0
-"""A key takes up to four minutes to reach every place it must be in."""
-KEY_ATTACH_AGAIN_S = 20.0
-"""Refused that long, the key is attached once more."""
 WARMUP_CAP = 3.0
 """However well it moves, a warm-up ends after this many windows."""
 
@@ -101,7 +88,9 @@ class Moved:
     progress: Progress
 
 
-def boot(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | Connect | GiveUp:
+def boot(
+    looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict], timeouts: Timeouts = DEFAULTS
+) -> Wait | Connect | GiveUp:
     """What the market's answers since create mean.
 
     :param looks: All answers so far, oldest first; at least one.
@@ -130,7 +119,7 @@ def boot(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], V
         since = _since(
             looks, lambda look: look.status is not None and look.status.actual_status in {"offline", "unknown"}
         )
-        if newest.at_s - since >= OFFLINE_GRACE_S:
+        if newest.at_s - since >= timeouts.offline_grace_s:
             text = f"actual_status is {status.actual_status} for {newest.at_s - since:.0f} s"
             return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
     if status.actual_status in {"exited", "stopped", "error", "failed"}:
@@ -200,7 +189,11 @@ def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
 
 
 def reach(
-    knocks: Sequence[Knock], running_at_s: float, budget_s: float, attached_again: bool
+    knocks: Sequence[Knock],
+    running_at_s: float,
+    budget_s: float,
+    attached_again: bool,
+    timeouts: Timeouts = DEFAULTS,
 ) -> Wait | AttachKey | GiveUp:
     """What failed tries to get in by SSH mean.
 
@@ -215,15 +208,15 @@ def reach(
         return GiveUp(_ssh_verdict("ssh_host_key_changed", newest))
     if ProbeFailure.AUTHENTICATION in kinds:
         refused_s = newest.at_s - _knocked_since(knocks, ProbeFailure.AUTHENTICATION)
-        if young_s >= KEY_GRACE_S:
+        if young_s >= timeouts.key_grace_s:
             return GiveUp(_ssh_verdict("ssh_key_refused", newest))
-        if refused_s >= KEY_ATTACH_AGAIN_S and not attached_again:
+        if refused_s >= timeouts.key_attach_again_s and not attached_again:
             return AttachKey()
     elif kinds <= {ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT}:
         dark_s = newest.at_s - max(running_at_s, _knocked_since(knocks, ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT))
-        if dark_s >= BLACK_HOLE_S:
+        if dark_s >= timeouts.black_hole_s:
             return GiveUp(_ssh_verdict(BLACK_HOLE, newest))
-    elif young_s >= REFUSED_GRACE_S:
+    elif young_s >= timeouts.refused_grace_s:
         return GiveUp(_ssh_verdict("ssh_never_up", newest))
     return _out_of_time(newest.at_s, budget_s)
 

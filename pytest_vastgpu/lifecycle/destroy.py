@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NotAuthorized
@@ -13,10 +15,7 @@ from pytest_vastgpu.lifecycle.clock import Deadline
 if TYPE_CHECKING:
     from pytest_vastgpu.market.client import MarketClient
 
-DESTROY_WITHIN_S = 180.0
-"""How long a destroy is tried. Gone within 5 to 7 s is usual; outages and rate limits pass within minutes."""
 _LOOKS = 5
-_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -38,26 +37,25 @@ class NotDestroyed(MarketError):
 
 
 def destroy(
-    client: MarketClient, instance_id: int, wait: Callable[[float], None], within_s: float | None = None
+    client: MarketClient, instance_id: int, wait: Callable[[float], None], timeouts: Timeouts = DEFAULTS
 ) -> None:
     """Destroy an instance and see that it is gone; success also where it is gone already.
 
     A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
 
     :param wait: Waits that many seconds.
-    :param within_s: None: :data:`DESTROY_WITHIN_S`.
     :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
     """
-    deadline = Deadline.after(DESTROY_WITHIN_S if within_s is None else within_s)
+    deadline = Deadline.after(timeouts.destroy_within_s)
     cause = "no time to ask"
-    pause = _PAUSE_S
+    pause = timeouts.destroy_pause_s
     while not deadline.passed:
         try:
             client.destroy(instance_id)
             for _ in range(_LOOKS):
                 if _is_gone(client, instance_id):
                     return
-                wait(_PAUSE_S)
+                wait(timeouts.destroy_pause_s)
             cause = "the market said yes and still lists it"
         except (BadApiKey, NotAuthorized) as error:
             raise NotDestroyed(instance_id, str(error), final=True) from error

@@ -6,18 +6,18 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
+from pytest_vastgpu.core import child
+from pytest_vastgpu.core.fork import close_private
+from pytest_vastgpu.core.fork import keep_private
 from pytest_vastgpu.core.secret import Environment
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle.guard import FAREWELL
 from pytest_vastgpu.lifecycle.guard import READY
 from pytest_vastgpu.lifecycle.ledger import Ledger
-from pytest_vastgpu.lifecycle.private import close_private
-from pytest_vastgpu.lifecycle.private import keep_private
 
 START_WITHIN_S = 60.0
 """It takes a tenth of a second on an idle machine."""
@@ -34,7 +34,7 @@ class Guard:
 
     def __init__(self, directory: Path, api_key: Secret, ledger: Ledger) -> None:
         self._directory = directory.absolute()
-        self._environ = Environment({**os.environ, "VAST_API_KEY": api_key.reveal()})
+        self._environ = Environment({**child.environment(), "VAST_API_KEY": api_key.reveal()})
         self._ledger = ledger
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +80,7 @@ class Guard:
         try:
             with open(self._log, "ab", opener=_only_ours) as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "pytest_vastgpu.lifecycle.guard", str(self._directory), str(os.getpid())],
+                    child.command("pytest_vastgpu.lifecycle.guard", str(self._directory), str(os.getpid())),
                     stdin=theirs,
                     stdout=subprocess.PIPE,
                     stderr=log,

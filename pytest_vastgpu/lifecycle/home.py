@@ -9,6 +9,8 @@ from pathlib import Path
 import platformdirs
 
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
@@ -25,12 +27,18 @@ def runs_dir() -> Path:
 
 
 def open_client(
-    url: str, api_key: str | Secret, throttle_dir: Path | None = None, wait: Callable[[float], None] = time.sleep
+    url: str,
+    api_key: str | Secret,
+    throttle_dir: Path | None = None,
+    wait: Callable[[float], None] = time.sleep,
+    timeouts: Timeouts = DEFAULTS,
 ) -> MarketClient:
     """A client whose calls are spaced together with those of all processes of this user.
 
     :param throttle_dir: Where the spacing is noted; None: where all runs of this user note it.
     :param wait: Waits that many seconds; may raise to call everything off.
     """
-    throttle = Throttle(throttle_dir or state_dir() / "throttle", identity(url, api_key), wait=wait)
-    return MarketClient(url, api_key, throttle, wait=wait)
+    throttle = Throttle(
+        throttle_dir or state_dir() / "throttle", identity(url, api_key), wait=wait, spaced=timeouts.rate_limits
+    )
+    return MarketClient(url, api_key, throttle, wait=wait, first_pause_s=timeouts.market_pause_s)

@@ -79,7 +79,9 @@ class Record:
     """Which account on which market; see :func:`pytest_vastgpu.market.throttle.identity`."""
     url: str = ""
     pid: int = 0
-    """Of the owner."""
+    """Of the supervisor."""
+    started_by: int = 0
+    """Process id of the pytest that started it."""
     embedded: bool = False
     """The market was the run's own, and has ended with it."""
     guard: int = 0
@@ -127,12 +129,13 @@ class Ledger:
             raise _unwritable(self.path, error) from error
 
     def begin(self, run_id: str, market: str, url: str, *, embedded: bool) -> None:
-        """Write the first line: whose ledger this is.
+        """Write the first line: whose ledger this is. Called by the supervisor, a child of the pytest that uses it.
 
         :param market: See :attr:`Record.market`.
         :raises ConfigurationError: if it cannot be written.
         """
-        self.write("", "run", run=run_id, market=market, url=url, pid=os.getpid(), embedded=embedded)
+        facts = {"market": market, "url": url, "pid": os.getpid(), "started_by": os.getppid(), "embedded": embedded}
+        self.write("", "run", run=run_id, **facts)
 
     def write(self, label: str, step: str, **facts: object) -> None:
         """Append one line. Steps of an attempt: ``intended``, ``created`` (with ``instance_id``), any state, ``kept``
@@ -183,6 +186,7 @@ def read_ledger(path: Path) -> Record:
                 market=str(row.get("market", "")),
                 url=str(row.get("url", "")),
                 pid=_whole(row.get("pid")),
+                started_by=_whole(row.get("started_by")),
                 embedded=row.get("embedded") is True,
             )
         elif step == "guard":

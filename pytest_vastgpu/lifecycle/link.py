@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh.connection import Connection
@@ -15,18 +16,18 @@ from pytest_vastgpu.ssh.login import AddressFailure
 from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
 
-CONNECT_TIMEOUT_S = 10.0
-
 
 class Link:
     """Keeps one connection to an instance alive. Any thread may use it.
 
     :param addresses: Where its SSH server is reached, the best first.
+    :param connect_s: Seconds for one try to connect.
     """
 
-    def __init__(self, addresses: Sequence[Address], key: KeyPair) -> None:
+    def __init__(self, addresses: Sequence[Address], key: KeyPair, connect_s: float = Timeouts.connect_s) -> None:
         self._addresses = tuple(addresses)
         self._key = key
+        self._connect_s = connect_s
         self._pin = HostKeyPin()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -43,7 +44,7 @@ class Link:
             if self._connection is None or not self._connection.alive:
                 if self._connection is not None:
                     self._connection.close()
-                self._connection = connect(self._addresses, self._key, self._pin, timeout_s=CONNECT_TIMEOUT_S)
+                self._connection = connect(self._addresses, self._key, self._pin, timeout_s=self._connect_s)
                 if self._closed:  # meanwhile
                     self._connection.close()
                     raise self._over()

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_vastgpu.lifecycle.private import close_private
-from pytest_vastgpu.lifecycle.private import keep_private
+from pytest_vastgpu.core.fork import close_private
+from pytest_vastgpu.core.fork import keep_private
 
 
 @contextmanager

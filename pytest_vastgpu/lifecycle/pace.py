@@ -8,35 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.lifecycle.decide import Knock
 from pytest_vastgpu.model import ProbeFailure
 
 LOOK_SHARE = 0.02
-LOOK_LEAST_S = 0.5
-"""No instance is there sooner. The interval that the market asks for is longer, and kept by the throttle."""
-LOOK_MOST_S = 5.0
-"""Half of the 10 s between two looks that Vast's documentation proposes."""
 KNOCK_SHARE = 0.01
 KNOCK_LEAST_S = 0.1
 KNOCK_MOST_S = 0.5
 EARLY_KNOCK_S = 1.0
 """Between two tries before the market says that the instance runs."""
-REFUSED_KEY_S = 0.5
-"""After a refused key, doubled with each: the key is on its way, and each try may be held against us."""
-REFUSED_KEY_MOST_S = 5.0
-"""What OpenSSH (from 9.8 on) holds a refused login against its source for, by default: tried no more often than that,
-we are never shut out for having tried too often."""
 
 
-def look_pause_s(awaited_s: float) -> float:
+def look_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     """From one look at the market to the next.
 
     :param awaited_s: For how long the youngest instance is waited for.
     """
-    return min(max(LOOK_SHARE * awaited_s, LOOK_LEAST_S), LOOK_MOST_S)
+    return min(max(LOOK_SHARE * awaited_s, timeouts.look_least_s), timeouts.look_most_s)
 
 
-def knock_pause_s(knocks: Sequence[Knock], running_at_s: float) -> float:
+def knock_pause_s(knocks: Sequence[Knock], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     """From a failed try to connect to the next.
 
     :param knocks: All tries so far, oldest first; at least one, and all failed.
@@ -50,5 +43,5 @@ def knock_pause_s(knocks: Sequence[Knock], running_at_s: float) -> float:
     young_s = knocks[-1].at_s - running_at_s
     pause = min(max(KNOCK_SHARE * young_s, KNOCK_LEAST_S), KNOCK_MOST_S) if young_s >= 0 else EARLY_KNOCK_S
     if refused:
-        pause = max(pause, min(REFUSED_KEY_S * 2 ** (refused - 1), REFUSED_KEY_MOST_S))
+        pause = max(pause, min(timeouts.refused_key_s * 2 ** (refused - 1), timeouts.refused_key_most_s))
     return pause

@@ -19,9 +19,6 @@ from pytest_vastgpu.lifecycle.rental import Rental
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import State
 
-LOOK_S = 60.0
-"""Between two looks, one call for all instances. A raise counts from the look before it on, so it costs at most this
-long at a price that nobody has seen."""
 _LEAST_S = 0.05
 _WATCHED = frozenset({State.REACHABLE, State.CHECKED, State.WARMING, State.READY})
 """Before, whoever waits for the boot looks at the price himself."""
@@ -34,6 +31,7 @@ class PriceWatch:
     :param alive: What the run has rented and is not gone.
     :param dearer: Told of an instance that no new test may get. May be told again.
     :param end: Told of one that has to go now.
+    :param look_s: See :attr:`~pytest_vastgpu.core.timeouts.Timeouts.price_look_s`.
     """
 
     def __init__(
@@ -42,11 +40,13 @@ class PriceWatch:
         alive: Callable[[], Iterable[Rental]],
         dearer: Callable[[Rental], None],
         end: Callable[[Rental], None],
+        look_s: float,
     ) -> None:
         self._ask = ask
         self._alive = alive
         self._dearer = dearer
         self._end = end
+        self._look_s = look_s
         self._patience = Patience()
         self._thread = threading.Thread(target=self._watch, name="vastgpu-prices", daemon=True)
         self._thread.start()
@@ -57,13 +57,13 @@ class PriceWatch:
         self._thread.join()
 
     def _watch(self) -> None:
-        pause_s = LOOK_S
+        pause_s = self._look_s
         try:
             while True:
                 self._patience.wait(max(pause_s, _LEAST_S))
                 self._look()
                 left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
-                pause_s = min([LOOK_S, *left_s])
+                pause_s = min([self._look_s, *left_s])
         except Cancelled:
             pass
 

@@ -12,14 +12,16 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.lifecycle.clock import Deadline
-from pytest_vastgpu.lifecycle.destroy import DESTROY_WITHIN_S
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.destroy import destroy
 from pytest_vastgpu.lifecycle.ledger import Entry
@@ -103,7 +105,8 @@ def recover(
     *,
     by: str,
     wait: Callable[[float], None] = time.sleep,
-    within_s: float = DESTROY_WITHIN_S,
+    within_s: float | None = None,
+    timeouts: Timeouts = DEFAULTS,
 ) -> Recovery:
     """Destroy what a dead run has left, verified, and write that into its ledger.
 
@@ -113,13 +116,14 @@ def recover(
     :param directory: The run's; named by its id, and owned by the caller.
     :param by: Who does it, for the ledger.
     :param wait: Waits that many seconds; what it raises goes through.
-    :param within_s: How long what resists is tried.
+    :param within_s: How long what resists is tried; None: as long as one destroy.
     :raises OSError: if the ledger cannot be read.
     :raises ConfigurationError: if it cannot be opened for writing.
     """
     ledger = Ledger(directory)
     try:
-        return _Recovering(directory.name, client, ledger, by, wait).go(Deadline.after(within_s))
+        deadline = Deadline.after(timeouts.destroy_within_s if within_s is None else within_s)
+        return _Recovering(directory.name, client, ledger, by, wait, timeouts).go(deadline)
     finally:
         ledger.close()
 
@@ -131,6 +135,7 @@ class _Recovering:
     ledger: Ledger
     by: str
     wait: Callable[[float], None]
+    timeouts: Timeouts
     destroyed: dict[int, None] = field(default_factory=dict)
     looks: int = 0
 
@@ -181,7 +186,7 @@ class _Recovering:
                 self.ledger.write(entry.label, "disowned", by=self.by)
                 return None
             self.ledger.write(entry.label, "destroying", by=self.by)
-            destroy(self.client, entry.instance_id, self.wait, _ROUND_S)
+            destroy(self.client, entry.instance_id, self.wait, replace(self.timeouts, destroy_within_s=_ROUND_S))
         except NotDestroyed as problem:
             return problem
         except MarketError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.lifecycle import decide
 from pytest_vastgpu.lifecycle import evidence
@@ -42,7 +43,6 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness import hostcheck
-from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
@@ -79,6 +79,7 @@ class Tools:
     budget: Budget
     board: Board
     keeper: Keeper
+    timeouts: Timeouts
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once a machine has let this run in."""
 
@@ -89,7 +90,7 @@ class Rental:
     :param number: 1 for the first attempt of this run, unique within the run.
     """
 
-    def __init__(self, tools: Tools, workload: Workload, adapter: Adapter, offer: Offer, number: int) -> None:
+    def __init__(self, tools: Tools, workload: Workload, offer: Offer, number: int) -> None:
         self.workload = workload
         self.offer = offer
         self.number = number
@@ -99,7 +100,8 @@ class Rental:
         self.endpoint = ""
         self.label = make_label(tools.run_id, number, time.time() + tools.settings.longest_life)
         self._tools = tools
-        self._adapter = adapter
+        self.headers: Mapping[str, str] = {}
+        """HTTP headers a client of the endpoint must send; known from the launch on."""
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self.tunnel: Tunnel | None = None
@@ -121,11 +123,6 @@ class Rental:
         self._destroy_lock = threading.Lock()
 
     # -------------------------------------------------------------------- use
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """HTTP headers a client of the endpoint must send."""
-        return self._adapter.headers(self.workload, self.api_key)
 
     def read_log(self) -> str:
         """The server's log so far."""
@@ -214,7 +211,7 @@ class Rental:
             if self.instance_id and self.state is not State.GONE:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
-                destroy(self._tools.client, self.instance_id, wait)
+                destroy(self._tools.client, self.instance_id, wait, self._tools.timeouts)
                 self._gone_at = time.monotonic()
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
             self._tools.budget.settle(self.label, self.cost_usd)

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
@@ -115,6 +117,7 @@ def sweep(
     *,
     by: str,
     wait: Callable[[float], None] = time.sleep,
+    timeouts: Timeouts = DEFAULTS,
 ) -> Recovery:
     """Destroy what runs that are over have left, verified. Any number may sweep at once.
 
@@ -130,7 +133,7 @@ def sweep(
         try:
             with ownership(orphan.directory) as ours:
                 if ours:  # else somebody else is at it
-                    done = recover(orphan.directory, client, by=by, wait=wait)
+                    done = recover(orphan.directory, client, by=by, wait=wait, timeouts=timeouts)
                     swept.destroyed += done.destroyed
                     swept.problems += done.problems
         except (OSError, ConfigurationError) as error:
@@ -140,7 +143,7 @@ def sweep(
         if status.id in swept.destroyed:
             continue
         try:
-            destroy(client, status.id, wait)
+            destroy(client, status.id, wait, timeouts)
         except NotDestroyed as problem:
             swept.problems.append(str(problem))
         else:
@@ -149,14 +152,16 @@ def sweep(
 
 
 @contextmanager
-def sweeping(url: str, api_key: Secret, events: EventLog) -> Iterator[None]:
+def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
     """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
     patience = Patience()
 
     def work() -> None:
         try:
-            with open_client(url, api_key, wait=patience.wait) as client:
-                swept = sweep(client, runs_dir(), identity(url, api_key), by="sweep", wait=patience.wait)
+            with open_client(url, api_key, wait=patience.wait, timeouts=timeouts) as client:
+                swept = sweep(
+                    client, runs_dir(), identity(url, api_key), by="sweep", wait=patience.wait, timeouts=timeouts
+                )
         except Cancelled:
             return
         except (VastGpuError, OSError) as error:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pytest_vastgpu.core import child
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.accounts import fetch_status
 from pytest_vastgpu.local.accounts import strike
@@ -96,7 +96,7 @@ class LocalMarket:
             theirs, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "pytest_vastgpu", "local", *self._arguments(Path(scratch), theirs)],
+                    child.command("pytest_vastgpu.cli", "local", *self._arguments(Path(scratch), theirs)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=complaints,

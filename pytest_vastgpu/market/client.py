@@ -12,6 +12,7 @@ from types import TracebackType
 
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
@@ -81,6 +82,7 @@ class MarketClient:
     :param timeout_s: How long the market may be silent within one exchange.
     :param wait: Waits that many seconds; what it raises to be called off goes through.
     :param observer: Told of every exchange.
+    :param first_pause_s: Seconds before the first repetition of a call; doubled with each.
     :raises ConfigurationError: if the URL or the key cannot be used at all.
     """
 
@@ -93,9 +95,18 @@ class MarketClient:
         timeout_s: float = 30.0,
         wait: Callable[[float], None] = time.sleep,
         observer: Callable[[Call], None] | None = None,
+        first_pause_s: float = Timeouts.market_pause_s,
     ) -> None:
         KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
-        self._wire = Wire(base_url, Secret.of(api_key), throttle, timeout_s=timeout_s, wait=wait, observer=observer)
+        self._wire = Wire(
+            base_url,
+            Secret.of(api_key),
+            throttle,
+            timeout_s=timeout_s,
+            wait=wait,
+            observer=observer,
+            first_pause_s=first_pause_s,
+        )
         self._wait = wait
         self.base_url = base_url
 

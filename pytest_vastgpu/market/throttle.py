@@ -72,6 +72,7 @@ class Throttle:
     :param identity: See :func:`identity`.
     :param wait: Waits that many seconds; may raise to give up.
     :param clock: Epoch seconds.
+    :param spaced: False for a local market that enforces no intervals: no call waits for its turn.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class Throttle:
         *,
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        spaced: bool = True,
     ) -> None:
         self._directory = directory
         self._identity = identity
         self._wait = wait
         self._clock = clock
+        self._spaced = spaced
         self._own_slots: dict[str, list[float]] = {}
         self._own_lock = threading.Lock()
 
@@ -94,6 +97,8 @@ class Throttle:
 
         :param endpoint: A key of :data:`INTERVALS_S`.
         """
+        if not self._spaced:
+            return
         interval_s = INTERVALS_S[endpoint] + MARGIN_S
         try:
             slot = self._reserve_for_all(endpoint, interval_s)
@@ -102,6 +107,10 @@ class Throttle:
         delay = slot - self._clock()
         if delay > 0:
             self._wait(delay)
+
+    def interval_s(self, endpoint: str) -> float:
+        """Seconds between two calls of a kind; 0 where calls are not spaced."""
+        return INTERVALS_S[endpoint] if self._spaced else 0.0
 
     def _reserve_for_all(self, endpoint: str, interval_s: float) -> float:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

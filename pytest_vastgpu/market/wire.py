@@ -20,7 +20,6 @@ from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.market import answers
 from pytest_vastgpu.market import reading
-from pytest_vastgpu.market.throttle import INTERVALS_S
 from pytest_vastgpu.market.throttle import Throttle
 
 TRIES = 4
@@ -28,8 +27,6 @@ TRIES = 4
 
 RATE_LIMIT_PATIENCE_S = 60.0
 """How long one call is held back by 429 before it is given up."""
-
-_FIRST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,7 @@ class Wire:
         timeout_s: float,
         wait: Callable[[float], None],
         observer: Callable[[Call], None] | None,
+        first_pause_s: float,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         host = _host(self._base_url)
@@ -85,6 +83,7 @@ class Wire:
         self._throttle = throttle
         self._wait = wait
         self._observer = observer
+        self._first_pause_s = first_pause_s
         self._random = random.SystemRandom()
         # A proxy for the way out must not come between us and a market on this machine.
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
@@ -123,7 +122,7 @@ class Wire:
             except (SearchQuotaExceeded, AnswerUnbounded):
                 raise
             except RateLimited as limited:
-                pause = max(limited.retry_after_s or held_back_s, INTERVALS_S[endpoint])
+                pause = max(limited.retry_after_s or held_back_s, self._throttle.interval_s(endpoint))
                 held_back_s += pause
                 if held_back_s > RATE_LIMIT_PATIENCE_S:
                     raise
@@ -133,7 +132,7 @@ class Wire:
                 passing = error.status is None or not 300 <= error.status < 500
                 if failures == TRIES or not passing or not (repeatable or isinstance(error, NotSent)):
                     raise
-                self._wait(_FIRST_PAUSE_S * 2 ** (failures - 1) * (1 - self._random.random() / 2))
+                self._wait(self._first_pause_s * 2 ** (failures - 1) * (1 - self._random.random() / 2))
 
     def fetch(self, url: str, *, doing: str) -> tuple[int, str]:
         """Status and text of a file elsewhere, asked for without the key.

@@ -6,11 +6,13 @@ An adapter has no state and does no I/O. It answers questions about a workload w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Protocol
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Progress
@@ -99,3 +101,46 @@ class Adapter(Protocol):
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """Whether the server is ready, on its way, or lost."""
         ...
+
+
+_PARTS = ("launch", "headers", "probes", "assess")
+
+
+def checked(adapter: object, origin: str) -> Adapter:
+    """The same adapter.
+
+    :param origin: Who brought it, for the message.
+    :raises ConfigurationError: if it is none.
+    """
+    missing = [part for part in _PARTS if not callable(getattr(adapter, part, None))]
+    missing += [name for name in ("name", "default_image") if not isinstance(getattr(adapter, name, None), str)]
+    missing += [name for name in ("warmup_s",) if not isinstance(getattr(adapter, name, None), (int, float))]
+    if missing:
+        raise ConfigurationError(
+            f"{origin} gave {kind_of(adapter)}, which is no adapter: it lacks {', '.join(missing)}"
+        )
+    return adapter  # type: ignore[return-value] # its parts were just looked at
+
+
+def kind_of(value: object) -> str:
+    """A value's class, for messages."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def by_name(found: Iterable[tuple[Adapter, str]]) -> dict[str, Adapter]:
+    """Adapters by their names.
+
+    :param found: Each with where it comes from.
+    :raises ConfigurationError: for a name taken twice.
+    """
+    adapters: dict[str, Adapter] = {}
+    origins: dict[str, str] = {}
+    for adapter, origin in found:
+        if adapter.name in adapters:
+            raise ConfigurationError(
+                f"two readiness adapters are called {adapter.name!r}: one of {origins[adapter.name]}, one of {origin}; "
+                "rename or remove one"
+            )
+        adapters[adapter.name] = adapter
+        origins[adapter.name] = origin
+    return adapters

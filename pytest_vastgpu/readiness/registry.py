@@ -1,44 +1,31 @@
-"""Which adapters there are: ours, those of installed packages (entry points), those of conftest files (handed in)."""
+"""Which adapters there are: those of this package, and those that installed packages name as entry points."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from importlib.metadata import entry_points
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.readiness.adapter import checked
 from pytest_vastgpu.readiness.command import CommandAdapter
 from pytest_vastgpu.readiness.vllm import VllmAdapter
 
 ENTRY_POINT_GROUP = "pytest_vastgpu.adapters"
 """A package names an adapter class, without arguments, or an adapter here."""
-_PARTS = ("launch", "headers", "probes", "assess")
 
 
-def adapters(extra: Iterable[Adapter] = (), points: Iterable[EntryPoint] | None = None) -> Mapping[str, Adapter]:
-    """Every adapter by its name.
+def adapters(points: Iterable[EntryPoint] | None = None) -> list[tuple[Adapter, str]]:
+    """The adapters of this package and of installed ones, each with where it comes from.
 
-    :param extra: Adapters of conftest files.
     :param points: Entry points to load; None: those of the installed packages.
-    :raises ConfigurationError: for a name taken twice, and for an entry point that cannot be loaded.
+    :raises ConfigurationError: for an entry point that cannot be loaded.
     """
     if points is None:
         points = entry_points(group=ENTRY_POINT_GROUP)
-    found: dict[str, Adapter] = {}
-    origins: dict[str, str] = {}
-    candidates: list[tuple[Adapter, str]] = [(VllmAdapter(), "this package"), (CommandAdapter(), "this package")]
-    candidates += [(_load(point), f"entry point {point.name} = {point.value}") for point in points]
-    candidates += [(_checked(adapter, "a conftest file"), f"a conftest file ({_kind(adapter)})") for adapter in extra]
-    for adapter, origin in candidates:
-        if adapter.name in found:
-            raise ConfigurationError(
-                f"two readiness adapters are called {adapter.name!r}: one of {origins[adapter.name]}, one of {origin}; "
-                "rename or remove one"
-            )
-        found[adapter.name] = adapter
-        origins[adapter.name] = origin
+    found: list[tuple[Adapter, str]] = [(VllmAdapter(), "this package"), (CommandAdapter(), "this package")]
+    found += [(_load(point), f"entry point {point.name} = {point.value}") for point in points]
     return found
 
 
@@ -46,23 +33,10 @@ def _load(point: EntryPoint) -> Adapter:
     origin = f"entry point {point.name} = {point.value} of group {ENTRY_POINT_GROUP}"
     try:
         loaded = point.load()
-        return _checked(loaded() if isinstance(loaded, type) else loaded, origin)
+        return checked(loaded() if isinstance(loaded, type) else loaded, origin)
     except ConfigurationError:
         raise
     except Exception as error:
         raise ConfigurationError(
             f"{origin} cannot be loaded: {type(error).__name__}: {error}; update or uninstall the package that names it"
         ) from error
-
-
-def _checked(adapter: object, origin: str) -> Adapter:
-    missing = [part for part in _PARTS if not callable(getattr(adapter, part, None))]
-    missing += [name for name in ("name", "default_image") if not isinstance(getattr(adapter, name, None), str)]
-    missing += [name for name in ("warmup_s",) if not isinstance(getattr(adapter, name, None), (int, float))]
-    if missing:
-        raise ConfigurationError(f"{origin} gave {_kind(adapter)}, which is no adapter: it lacks {', '.join(missing)}")
-    return adapter  # type: ignore[return-value] # its parts were just looked at
-
-
-def _kind(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import pytest
 
+from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.core.redaction import looks_secret
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.lifecycle.instance import VastInstance
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.reporting.hiding import hide_in

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_vastgpu.lifecycle.costs import Account
-    from pytest_vastgpu.lifecycle.keep import Kept
+    from pytest_vastgpu.client.calls import Summary
     from pytest_vastgpu.reporting.events import Event
 
 
@@ -130,38 +127,26 @@ class Progress:
         return reporter
 
 
-def summarise(
-    reporter: pytest.TerminalReporter,
-    books: Sequence[Account],
-    problems: Sequence[str],
-    cost_file: Path,
-    kept: Sequence[Kept] = (),
-) -> None:
-    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), what is kept, and in red what
-    is left.
-
-    :param problems: What could not be destroyed, each with the command that does it.
-    """
+def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
+    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), and what is kept."""
     from pytest_vastgpu.lifecycle.costs import by_test
     from pytest_vastgpu.reporting.summary import dearest
     from pytest_vastgpu.reporting.summary import table
     from pytest_vastgpu.reporting.summary import total
 
-    if books:
-        attempts = [account.attempt for account in books]
+    if summary.books:
+        attempts = [account.attempt for account in summary.books]
         reporter.write_sep("-", f"vastgpu: {total(attempts)}")
         for line in table(attempts):
             reporter.write_line(line)
         if reporter.verbosity > 0:
-            for line in dearest(by_test(account.shares for account in books)):
+            for line in dearest(by_test(account.shares for account in summary.books)):
                 reporter.write_line(line)
-        reporter.write_line(f"vastgpu: costs are in {cost_file}")
+        reporter.write_line(f"vastgpu: costs are in {summary.cost_file}")
         for attempt in attempts:
             if attempt.unguarded:
                 text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
                 reporter.write_line(text, yellow=True)
-    for left in kept:
+    for left in summary.kept:
         for line in left.lines():
             reporter.write_line(f"vastgpu: {line}", yellow=True)
-    for problem in problems:
-        reporter.write_line(f"vastgpu: STILL RUNNING: {problem}", red=True, bold=True)

@@ -58,16 +58,17 @@ class KeyPair:
             file.write(self.private_text)
 
 
-def load_key(environ: Mapping[str, str], home: Path) -> KeyPair:
+def load_key(environ: Mapping[str, str], home: Path, directory: Path = Path()) -> KeyPair:
     """The key named by ``VAST_SSH_KEY_PATH``, else ``~/.ssh/id_rsa_vastai``, else a fresh ed25519 pair.
 
     RSA, ed25519 and ECDSA, in OpenSSH's or PEM format. The file's permissions are the user's affair.
 
+    :param directory: Where a relative path begins.
     :raises SshKeyError: a file that was named, or the default one that exists, cannot be used.
     """
     named = environ.get(KEY_VARIABLE, "")
     if named:
-        path = home / named[2:] if named.startswith("~/") else Path(named)
+        path = home / named[2:] if named.startswith("~/") else directory / named
         return _from_file(path, KEY_VARIABLE)
     default = home / DEFAULT_KEY
     if os.path.lexists(default):

@@ -9,8 +9,8 @@ from queue import SimpleQueue
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
-from pytest_vastgpu.lifecycle import pace
 from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.board import Inbox
 from pytest_vastgpu.lifecycle.board import News
@@ -21,6 +21,7 @@ from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.model import InstanceStatus
 from tests.factories import make_status
 
+NO_PAUSES = Timeouts(look_least_s=0.0, look_most_s=0.0)
 LONG_S = 20.0
 """Longer than anything here takes; nothing waits that long unless it is broken."""
 
@@ -49,12 +50,6 @@ class Market:
         return self.asked.get(timeout=LONG_S)
 
 
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "LOOK_LEAST_S", 0.0)
-    monkeypatch.setattr(pace, "LOOK_MOST_S", 0.0)
-
-
 @pytest.fixture
 def market() -> Market:
     return Market()
@@ -62,7 +57,7 @@ def market() -> Market:
 
 @pytest.fixture
 def board(market: Market) -> Iterator[Board]:
-    yield Board(market.ask)
+    yield Board(market.ask, NO_PAUSES)
     market.says()  # for a look that nobody waits for any more
     for thread in lookouts():
         thread.join(LONG_S)
@@ -151,10 +146,8 @@ def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(boar
     market.says()
 
 
-def test_a_pause_ends_when_the_last_one_leaves(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "LOOK_LEAST_S", 3600.0)
-    monkeypatch.setattr(pace, "LOOK_MOST_S", 3600.0)
-    with Board(market.ask).watching("a"):
+def test_a_pause_ends_when_the_last_one_leaves(market: Market) -> None:
+    with Board(market.ask, Timeouts(look_least_s=3600.0, look_most_s=3600.0)).watching("a"):
         (thread,) = lookouts()
     thread.join(LONG_S)
     assert not thread.is_alive()

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.lifecycle.budget import GOING_S
 from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.budget import BudgetSpent
 from pytest_vastgpu.lifecycle.budget import too_dear
-from pytest_vastgpu.lifecycle.destroy import DESTROY_WITHIN_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from tests.factories import make_offer
@@ -49,7 +49,7 @@ def test_the_worst_case_is_reserved_and_replaced_by_the_truth() -> None:
 
 
 def test_the_time_of_the_destroy_is_reserved_too() -> None:
-    assert GOING_S > DESTROY_WITHIN_S
+    assert DEFAULTS.destroy_within_s < GOING_S
     budget = Budget(1.0, HOUR_S)
     with pytest.raises(BudgetSpent):
         budget.reserve("a", 1.0, 0.0)

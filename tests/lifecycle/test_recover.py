@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.lifecycle import destroy as destroying
 from pytest_vastgpu.lifecycle import recover as recovering
 from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.ledger import FILE
@@ -24,7 +23,6 @@ from pytest_vastgpu.lifecycle.recover import Due
 from pytest_vastgpu.lifecycle.recover import due
 from pytest_vastgpu.lifecycle.recover import recover
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.market import throttle
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.model import InstanceStatus
@@ -86,10 +84,7 @@ def test_an_embedded_market_has_ended_with_its_run() -> None:
 
 @pytest.fixture(autouse=True)
 def _short_waits(unthrottled: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destroying, "_PAUSE_S", 0.02)
     monkeypatch.setattr(recovering, "_PAUSES_S", (0.02,))
-    monkeypatch.setattr("pytest_vastgpu.market.wire._FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr("pytest_vastgpu.market.wire.INTERVALS_S", throttle.INTERVALS_S)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from pytest_vastgpu.cli import main
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.lifecycle.commands import Whose
 from pytest_vastgpu.lifecycle.commands import line
 from pytest_vastgpu.lifecycle.home import open_client
@@ -144,8 +145,8 @@ def test_reap_says_what_it_would_do_and_why_and_then_does_it(
 def test_reap_fails_where_something_is_left(
     monkeypatch: pytest.MonkeyPatch, unthrottled: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pytest_vastgpu.lifecycle.destroy.DESTROY_WITHIN_S", 0.1)
-    monkeypatch.setattr("pytest_vastgpu.market.wire._FIRST_PAUSE_S", 0.01)
+    quick = Timeouts(destroy_within_s=0.1, market_pause_s=0.01)
+    monkeypatch.setattr("pytest_vastgpu.lifecycle.commands.DEFAULTS", quick)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 999}]}]}
     with LocalMarket(fleet) as market, open_client(market.url, market.api_key) as client:
         monkeypatch.setenv("VAST_URL", market.url)

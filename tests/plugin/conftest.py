@@ -7,17 +7,20 @@ import signal
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpcore  # noqa: F401 - loaded once, since httpx knows its exceptions by the classes of the first time
 import pytest
 
-import pytest_vastgpu.owner  # noqa: F401 - once for all runs in this process: cryptography cannot be imported twice
+from pytest_vastgpu import owner
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
 from tests.looks import is_running
+from tests.plugin.runs import PytestRun
 from tests.plugin.runs import guards
 
 SERVER = (
@@ -71,6 +74,7 @@ AGGRESSIVE = "--vast-strictness=aggressive"
 
 Fleet = Mapping[str, Any]
 RentFrom = Callable[[Fleet], LocalMarket]
+Start = Callable[..., PytestRun]
 
 
 def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
@@ -83,12 +87,34 @@ def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
     }
 
 
+class TimeLimits:
+    """Those of every run of this test that is in this process; the supervisor is handed them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._value = Timeouts(rate_limits=False)
+        self.change()
+
+    def change(self, **seconds: float) -> None:
+        """Have other ones."""
+        self._value = replace(self._value, **seconds)  # type: ignore[arg-type] # all that is changed is seconds
+        self._monkeypatch.setattr(owner, "DEFAULTS", self._value)
+
+
 def record_of(cache: Path, machine: int) -> MachineRecord:
     return HostCache(cache).read().machines.get(machine, MachineRecord(machine))
 
 
 @pytest.fixture
-def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, unthrottled: None) -> Iterator[RentFrom]:
+def time_limits(monkeypatch: pytest.MonkeyPatch) -> TimeLimits:
+    """The time limits of this test's runs; calls are not spaced."""
+    return TimeLimits(monkeypatch)
+
+
+@pytest.fixture
+def rent_from(
+    monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, time_limits: TimeLimits
+) -> Iterator[RentFrom]:
     """Starts a market with a fleet and points every run of this test to it."""
     markets: list[LocalMarket] = []
 
@@ -115,3 +141,17 @@ def rent_from(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, unthro
 def host_cache(home: Path) -> Path:
     """Where runs of this test keep what they learn of hosts."""
     return home / ".cache" / "pytest-vastgpu" / "hosts.yaml"
+
+
+@pytest.fixture
+def start(pytester: pytest.Pytester) -> Iterator[Start]:
+    """Starts pytest in processes of their own, that can be struck down."""
+    runs: list[PytestRun] = []
+
+    def begin(*arguments: str, **how: bool) -> PytestRun:
+        runs.append(PytestRun(pytester.path, *arguments, **how))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.end()

@@ -16,12 +16,12 @@ from pytest_vastgpu.lifecycle.ledger import read_ledger
 class PytestRun:
     """A run that was started and can be struck down."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, stdin: bool = False) -> None:
         self._seen: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments],
             cwd=directory,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -36,7 +36,7 @@ class PytestRun:
     @property
     def directory(self) -> Path:
         """Where its ledger is."""
-        (found,) = (path for path in run_directories() if read_ledger(path / FILE).pid == self.process.pid)
+        (found,) = (path for path in run_directories() if read_ledger(path / FILE).started_by == self.process.pid)
         return found
 
     @property
@@ -59,9 +59,26 @@ class PytestRun:
         self._seen += self.process.stdout.readlines()
         return self.process.wait()
 
+    def say(self, text: str) -> None:
+        """Type something, where it has a standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.close()
+
     def kill_guard(self) -> int:
         """Strike down its guard; which it was."""
         pid = self.record.guard
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    @property
+    def supervisor(self) -> int:
+        """The process that owns what it has rented."""
+        return self.record.pid
+
+    def kill_supervisor(self) -> int:
+        """Strike its supervisor down; which it was."""
+        pid = self.supervisor
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.lifecycle import decide
-from pytest_vastgpu.lifecycle import link
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
@@ -17,6 +15,7 @@ from tests.plugin.conftest import GOOD
 from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
+from tests.plugin.conftest import TimeLimits
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
@@ -194,10 +193,9 @@ def test_2_loses_it(vast_instance):
 
 
 def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
-    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, time_limits: TimeLimits
 ) -> None:
-    monkeypatch.setattr(decide, "BLACK_HOLE_S", 0.5)
-    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.5)
+    time_limits.change(black_hole_s=0.5, connect_s=0.5)
     silent = {"name": "unavailable", "endpoint": "account", "after": 1, "times": 99}
     market = rent_from({"faults": [silent], **fleet("ssh_black_hole")})
     pytester.makepyfile(WORKLOAD + TEST)

@@ -11,19 +11,15 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.lifecycle import decide
-from pytest_vastgpu.lifecycle import destroy
-from pytest_vastgpu.lifecycle import link
 from pytest_vastgpu.lifecycle import ourselves
-from pytest_vastgpu.lifecycle import pace
 from pytest_vastgpu.local.faults import catalogue
-from pytest_vastgpu.market import wire
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
+from tests.plugin.conftest import TimeLimits
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
@@ -168,22 +164,21 @@ def test_it(vast_instance):
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, seconds in (
-        (decide, "OFFLINE_GRACE_S", 1.0),
-        (decide, "BLACK_HOLE_S", 1.0),
-        (decide, "REFUSED_GRACE_S", 3.0),
-        (decide, "KEY_GRACE_S", 3.0),
-        (decide, "KEY_ATTACH_AGAIN_S", 0.2),
-        (link, "CONNECT_TIMEOUT_S", 1.0),
-        (pace, "LOOK_LEAST_S", 0.1),
-        (pace, "LOOK_MOST_S", 0.1),
-        (pace, "REFUSED_KEY_S", 0.1),
-        (pace, "REFUSED_KEY_MOST_S", 0.1),
-        (destroy, "_PAUSE_S", 0.1),
-        (wire, "_FIRST_PAUSE_S", 0.05),
-    ):
-        monkeypatch.setattr(module, name, seconds)
+def _short_waits(time_limits: TimeLimits) -> None:
+    time_limits.change(
+        offline_grace_s=1.0,
+        black_hole_s=1.0,
+        refused_grace_s=3.0,
+        key_grace_s=3.0,
+        key_attach_again_s=0.2,
+        connect_s=1.0,
+        look_least_s=0.1,
+        look_most_s=0.1,
+        refused_key_s=0.1,
+        refused_key_most_s=0.1,
+        destroy_pause_s=0.1,
+        market_pause_s=0.05,
+    )
 
 
 def with_fault(fault: str, parameters: dict[str, Any]) -> dict[str, Any]:

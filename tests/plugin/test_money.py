@@ -12,7 +12,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pytest_vastgpu.lifecycle import pricewatch
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.api import Api
 from tests.plugin.conftest import AGGRESSIVE
@@ -20,6 +19,7 @@ from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
 from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import WORKLOAD
+from tests.plugin.conftest import TimeLimits
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import record_of
 
@@ -139,9 +139,9 @@ def use_until_told(instance, text):
 
 
 @pytest.fixture
-def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def _watched(time_limits: TimeLimits) -> None:
     """Prices are looked at without long pauses."""
-    monkeypatch.setattr(pricewatch, "LOOK_S", 0.1)
+    time_limits.change(price_look_s=0.1)
 
 
 @pytest.mark.usefixtures("_watched")

@@ -68,6 +68,12 @@ def ledger(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def supervisor_of(home: Path) -> int:
+    """The process that owns what the run has rented."""
+    (pid,) = [int(row["pid"]) for row in ledger(home) if row["step"] == "run"]
+    return pid
+
+
 def destroyed_by(market: LocalMarket) -> list[str]:
     """Who called for instances to be destroyed."""
     return [call["key"] for call in market.status()["calls"] if call["endpoint"] == "destroy"]
@@ -85,32 +91,35 @@ def test_an_instance_ends_itself_when_everybody_else_is_dead(
 ) -> None:
     market = rent_from({"faults": faults, **HERE})
     with run_in_use(pytester, "--vast-lease=5") as (controller, _):
-        guards = [row["pid"] for row in ledger(home) if row["step"] == "guard"]
-        for pid in [*guards, controller.pid]:
+        owners = [row["pid"] for row in ledger(home) if row["step"] in {"guard", "run"}]
+        for pid in [*reversed(owners), controller.pid]:
             os.kill(pid, signal.SIGKILL)
         until_destroyed_by(market, "container")
 
 
 @pytest.mark.slow
 def test_an_instance_ends_itself_at_its_hard_end_while_its_owner_hangs(
-    pytester: pytest.Pytester, rent_from: RentFrom
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
     market = rent_from(HERE)
-    with run_in_use(pytester, "--vast-max-lifetime=8") as (controller, _):
-        controller.send_signal(signal.SIGSTOP)
+    with run_in_use(pytester, "--vast-max-lifetime=8"):
+        supervisor = supervisor_of(home)
+        os.kill(supervisor, signal.SIGSTOP)
         until_destroyed_by(market, "container")
+        os.kill(supervisor, signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_where_the_owner_slept_for_longer_than_the_lease_no_machine_is_blamed(
-    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, home: Path
 ) -> None:
     market = rent_from(HERE)
     with run_in_use(pytester, "--vast-lease=5", test=ASLEEP) as (controller, printed):
-        controller.send_signal(signal.SIGSTOP)
+        supervisor = supervisor_of(home)
+        os.kill(supervisor, signal.SIGSTOP)
         until(lambda: market.status()["alive"], lambda alive: not alive)
         (pytester.path / "awake").touch()
-        controller.send_signal(signal.SIGCONT)
+        os.kill(supervisor, signal.SIGCONT)
         assert controller.wait(60) == pytest.ExitCode.TESTS_FAILED
         output = printed.read_text()
     assert "container" in destroyed_by(market)  # and the owner, who woke up, sees to it that it is gone

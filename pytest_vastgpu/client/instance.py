@@ -2,88 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from typing import Protocol
 
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.text import gpus
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to use an instance, as plain values: it travels to xdist workers."""
-
-    label: str
-    """Names the instance at the desk."""
-    instance_id: int
-    offer: Offer
-    endpoint: str
-    headers: Mapping[str, str] = field(repr=False)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds spent in each state until it was ready."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """A process that runs tests."""
-
-    name: str
-    gone: Callable[[], bool] = lambda: False
-    """Whether it has died, so that nobody waits for the answer."""
-
-
-HERE = Caller("this process")
-
-
-class Desk(Protocol):
-    """Where tests ask for instances. In the controller it is the broker, in a worker a line to it."""
-
-    def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
-        """Wait for a ready instance.
-
-        :param test: The test's node id.
-        :param exclusive: A fresh one that nobody else gets.
-        :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
-        """
-        ...
-
-    def done(self, test: str) -> None:
-        """A test no longer uses what it was given."""
-        ...
-
-    def release(self, label: str) -> None:
-        """Give an exclusive instance back now."""
-        ...
-
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
-        """Run a command on an instance."""
-        ...
-
-    def logs(self, label: str) -> str:
-        """The server's log so far."""
-        ...
-
-    def cost(self, label: str) -> float:
-        """USD that an instance has cost so far."""
-        ...
-
-    def spent(self, test: str) -> float:
-        """USD that a test has cost so far: its part of the instances that it had in use, while it had them."""
-        ...
-
-    def failed(self, label: str) -> None:
-        """A test that used an instance has failed."""
-        ...
-
-    def lost(self, label: str) -> Verdict | None:
-        """Whether an instance went away. If so nobody gets it any more."""
-        ...
 
 
 class VastInstance:
@@ -92,8 +18,8 @@ class VastInstance:
     Made by the fixtures ``vast_instance`` and ``vast_instance_factory``.
     """
 
-    def __init__(self, desk: Desk, lease: Lease) -> None:
-        self._desk = desk
+    def __init__(self, leases: Leases, lease: Lease) -> None:
+        self._leases = leases
         self._lease = lease
 
     def __repr__(self) -> str:
@@ -127,7 +53,7 @@ class VastInstance:
     @property
     def cost_so_far(self) -> float:
         """USD spent on this instance until now, transfer included."""
-        return self._desk.cost(self._lease.label)
+        return self._leases.cost(self._lease.label)
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -140,30 +66,30 @@ class VastInstance:
         :param timeout_s: Seconds after which it is ended; what it printed until then is in the result.
         :returns: exit code, output and, where it did not run, why. A failing command does not raise.
         """
-        return self._desk.run(self._lease.label, command, timeout_s)
+        return self._leases.run(self._lease.label, command, timeout_s)
 
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
-        return self._desk.logs(self._lease.label)
+        return self._leases.logs(self._lease.label)
 
     def failed(self) -> None:
         """Note that a test which used it has failed: with ``--vast-keep=failed`` it is left for a look inside."""
-        self._desk.failed(self._lease.label)
+        self._leases.failed(self._lease.label)
 
     def lost(self) -> Verdict | None:
         """Ask SSH and the market whether the instance went away; None where it is alive or nobody can say.
 
         If it did, no other test gets it.
         """
-        return self._desk.lost(self._lease.label)
+        return self._leases.lost(self._lease.label)
 
     def close(self) -> None:
         """Give it back now. Only for an instance of one's own, from ``vast_instance_factory``; idempotent."""
-        self._desk.release(self._lease.label)
+        self._leases.release(self._lease.label)
 
     def spent_by(self, test: str) -> float:
         """USD that a test has cost so far, by its node id: its part of whatever instances it had in use."""
-        return self._desk.spent(test)
+        return self._leases.spent(test)
 
     def properties(self) -> list[tuple[str, object]]:
         """What a report says of it: instance, machine, price and times."""

@@ -1,21 +1,31 @@
-"""File descriptors whose closing means that this process is gone.
+"""Descriptors whose closing means that this process is gone.
 
 A child that is forked without starting another program (multiprocessing, pytest-forked) inherits every descriptor, and
-would keep a lock held, or a pipe open, after this process has died. So it closes them before it does anything else.
+would keep a lock held, or a connection open, after this process has died. So it closes them before anything else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import weakref
 
 _descriptors: set[int] = set()
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_close_socket = socket.socket.close
 
 
 def keep_private(descriptor: int) -> int:
     """Have forked children close it; the descriptor itself."""
     _descriptors.add(descriptor)
     return descriptor
+
+
+def keep_private_socket(sock: socket.socket) -> socket.socket:
+    """Have forked children close it; the socket itself."""
+    _sockets.add(sock)
+    return sock
 
 
 def close_private(descriptor: int) -> None:
@@ -28,6 +38,8 @@ def close_private(descriptor: int) -> None:
 def _close_inherited() -> None:
     while _descriptors:
         os.close(_descriptors.pop())
+    for sock in list(_sockets):
+        _close_socket(sock)
 
 
 os.register_at_fork(after_in_child=_close_inherited)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import secrets
 import shutil
+import threading
 import time
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
@@ -30,13 +30,11 @@ from pytest_vastgpu.lifecycle.budget import Budget
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.lifecycle.guarding import Guard
 from pytest_vastgpu.lifecycle.home import open_client
-from pytest_vastgpu.lifecycle.home import runs_dir
 from pytest_vastgpu.lifecycle.keep import Keeper
 from pytest_vastgpu.lifecycle.keep import require_lasting_market
 from pytest_vastgpu.lifecycle.ledger import FILE
 from pytest_vastgpu.lifecycle.ledger import Entry
 from pytest_vastgpu.lifecycle.ledger import Ledger
-from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.ownership import ownership
 from pytest_vastgpu.lifecycle.pricewatch import PriceWatch
@@ -59,7 +57,6 @@ from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
-from pytest_vastgpu.readiness.registry import adapters
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.costfile import CostFile
 from pytest_vastgpu.reporting.events import Event
@@ -73,10 +70,6 @@ KEEP_RUNS = 20
 
 class Plugins(Protocol):
     """What others plug in: the hooks, as plain calls."""
-
-    def adapters(self) -> list[Adapter]:
-        """Adapters from conftest files."""
-        ...
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
         """Filter or re-rank."""
@@ -99,55 +92,57 @@ class Run:
     costs: CostFile
     keeper: Keeper
     closing: contextlib.ExitStack
-    pid: int = field(default_factory=os.getpid)
+    lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
 
     @classmethod
     def open(
         cls,
-        settings: Settings,
+        opening: Opening,
         environ: Mapping[str, str],
+        directory: Path,
+        known: Mapping[str, Adapter],
         plugins: Plugins,
         listener: Listener,
-        idle: Callable[[], None],
     ) -> Run:
         """Make ready to rent.
 
+        :param environ: The environment, secrets included.
+        :param directory: The run's own, named by its id.
+        :param known: Adapters by name.
         :param listener: Told of every event.
-        :param idle: Called while the main thread waits.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
+        settings, timeouts, started_in = opening.settings, opening.timeouts, Path(opening.directory)
+        run_id = directory.name
         require_lasting_market(settings)
-        known = adapters(plugins.adapters())
-        key = load_key(environ, Path.home())
+        key = load_key(environ, Path.home(), started_in)
         with contextlib.ExitStack() as stack:
-            run_id = secrets.token_hex(4)
-            _forget_old_runs(runs_dir())
-            directory = runs_dir() / run_id
-            make_directory(directory)
+            _forget_old_runs(directory.parent)
             guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
             _own(directory, stack)
             ledger = Ledger(directory)
             stack.callback(ledger.close)
             events = EventLog(directory)
             events.listen(listener)
-            path = Path(settings.host_cache).expanduser() if settings.host_cache else default_path(environ)
+            given = settings.host_cache
+            path = started_in / Path(given).expanduser() if given else default_path(environ)
             cache = HostCache(path, lambda text: events.write(Event("", None, f"warning: {text}")))
             cache.read()
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market is this run's alone: its notes go with the run's directory.
             embedded = settings.backend == "local"
             ledger.begin(run_id, identity(url, api_key), url, embedded=embedded)
-            client = open_client(url, api_key, directory / "throttle" if embedded else None)
+            client = open_client(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
-            evidence = Path.cwd() / FOLDER / run_id
+            evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
-            board = Board(client.list_instances)
-            tools = Tools(client, settings, key, ledger, events, run_id, evidence, budget, board, keeper)
+            board = Board(client.list_instances, timeouts)
+            tools = Tools(client, settings, key, ledger, events, run_id, evidence, budget, board, keeper, timeouts)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
@@ -163,7 +158,7 @@ class Run:
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, cache, workload)).kept)
 
-            broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)), idle)
+            broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
             costs = CostFile(directory, head, broker.books, lambda text: events.write(Event("", None, text)))
             events.listen(costs.listen)
@@ -173,30 +168,37 @@ class Run:
                 guard = Guard(directory, api_key, ledger)
                 guarding.callback(guard.let_go)
                 guard.start()
-                stack.enter_context(sweeping(url, api_key, events))
+                stack.enter_context(sweeping(url, api_key, events, timeouts))
 
             def started(rental: Rental) -> None:
                 if guard is not None:
                     guard.ensure()
                 broker.holdings.started(rental)
 
-            prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end)
+            look_s = timeouts.price_look_s
+            prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
             stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
             return cls(broker, run_id, directory, client, events, costs, keeper, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
-        """Give everything back, then close what was opened. Idempotent, and can be taken up again when broken off.
+        """Give everything back, then close what was opened. Idempotent; whoever comes second waits for the first."""
+        with self.lock:
+            if self.over:
+                return
+            self.broker.close()
+            self._settle()
+            self.closing.close()
+            self.over = True
 
-        A child that was forked off and ends as if it were this process gives nothing back: it owns nothing.
-        """
-        if self.over or os.getpid() != self.pid:
-            return
-        self.broker.close()
-        self._settle()
-        self.closing.close()
-        self.over = True
+    def tell(self, text: str) -> None:
+        """Write a line for people that concerns the whole run."""
+        self.events.write(Event("", None, text))
+
+    def summary(self) -> Summary:
+        """What it has come to by now."""
+        return Summary(self.broker.books(), self.broker.problems, list(self.keeper.kept), str(self.costs.path))
 
     def _settle(self) -> None:
         """Nothing may stay open in the ledger: what was never answered is looked for, all that is left is told."""

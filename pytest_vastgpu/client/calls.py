@@ -1,0 +1,184 @@
+"""What a test process may ask of the supervisor, and the values that travel. Declared here once; both sides derive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Protocol
+
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.lifecycle.costs import Account
+from pytest_vastgpu.lifecycle.demand import Expected
+from pytest_vastgpu.lifecycle.keep import Kept
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.options import Settings
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A test's right to use an instance, as plain values."""
+
+    label: str
+    """Names the instance."""
+    instance_id: int
+    offer: Offer
+    endpoint: str
+    headers: Mapping[str, str] = field(repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds spent in each state until it was ready."""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """An implementation of one of our hooks."""
+
+    name: str
+    """``pytest_vastgpu_outcome`` or another."""
+    origin: str
+    """The file of the conftest module or plugin."""
+
+
+@dataclass
+class Collected:
+    """What the selected tests need."""
+
+    tests: dict[str, Expected] = field(default_factory=dict)
+    """By node id: those that will ask for a shared instance."""
+    problems: list[str] = field(default_factory=list)
+    """Usage errors in markers, one line each."""
+    hooks: list[Hook] = field(default_factory=list)
+    """The implementations that this process sees."""
+
+
+@dataclass(frozen=True)
+class AdapterOffer:
+    """An adapter that another process has; it stays there."""
+
+    name: str
+    default_image: str
+    warmup_s: float
+    origin: str
+    """Where it comes from, for messages."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a supervisor is told when it starts. Secrets are not in it, they follow it through the same pipe."""
+
+    secret: str = field(repr=False)
+    """Whoever connects has to say it."""
+    settings: Settings
+    timeouts: Timeouts
+    directory: str
+    """Where pytest was started: relative paths begin there."""
+    workers: int
+    """How many tests run at a time."""
+    in_each: bool
+    """Whether every worker runs every test."""
+    adapters: tuple[AdapterOffer, ...]
+    hooks: tuple[Hook, ...]
+    """Implementations in the process that starts it; only these are called."""
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """The process that owns what is rented."""
+
+    pid: int
+    log: str
+    """Path of its log; empty where it has none yet."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run has come to."""
+
+    books: list[Account]
+    problems: list[str]
+    """What could not be destroyed, each with the command that does it."""
+    kept: list[Kept]
+    cost_file: str
+
+
+class Leases(Protocol):
+    """What any test process may ask."""
+
+    def collected(self, found: Collected) -> None:
+        """What the selected tests need. All workers collect the same; what the first says is kept."""
+        ...
+
+    def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
+        """Wait for a ready instance.
+
+        :param test: The test's node id.
+        :param exclusive: A fresh one that nobody else gets.
+        :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
+        """
+        ...
+
+    def done(self, test: str) -> None:
+        """A test no longer uses what it was given."""
+        ...
+
+    def release(self, label: str) -> None:
+        """Give an exclusive instance back now."""
+        ...
+
+    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
+        """Run a command on an instance."""
+        ...
+
+    def logs(self, label: str) -> str:
+        """The server's log so far."""
+        ...
+
+    def cost(self, label: str) -> float:
+        """USD that an instance has cost so far."""
+        ...
+
+    def spent(self, test: str) -> float:
+        """USD that a test has cost so far: its part of the instances that it had in use, while it had them."""
+        ...
+
+    def failed(self, label: str) -> None:
+        """A test that used an instance has failed."""
+        ...
+
+    def lost(self, label: str) -> Verdict | None:
+        """Whether an instance went away. If so nobody gets it any more."""
+        ...
+
+
+class RunControl(Leases, Protocol):
+    """What only the process that started the supervisor may ask."""
+
+    def opened(self) -> None:
+        """Wait until it is ready to rent.
+
+        :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
+        """
+        ...
+
+    def finished(self, test: str) -> None:
+        """A test is over: give back what no test will need any more."""
+        ...
+
+    def crashed(self, test: str) -> None:
+        """A test was the end of its process: it has failed, and is over."""
+        ...
+
+    def call_off(self) -> None:
+        """Nobody gets an instance any more; what is on its way is given back."""
+        ...
+
+    def keep_nothing(self) -> None:
+        """The run was interrupted: no instance is left for a look inside from now on."""
+        ...
+
+    def close(self) -> Summary:
+        """Give everything back, and wait until it is gone. Idempotent."""
+        ...

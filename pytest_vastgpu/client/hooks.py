@@ -1,0 +1,147 @@
+"""Hooks and adapters that are called from another process, and answer in the one that has them.
+
+What is asked is declared in :class:`HookCalls` and :class:`~pytest_vastgpu.readiness.adapter.Adapter`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol
+
+from pytest_vastgpu.client import rpc
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.logdelta import LogDelta
+from pytest_vastgpu.core.logdelta import LogReceiver
+from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.readiness.adapter import Observation
+
+HOOKS = "hooks"
+"""Who is asked, where it is no adapter."""
+
+
+class HookCalls(Protocol):
+    """The hooks of others, as plain calls."""
+
+    def modify_offers(self, offers: list[Offer], workload: Workload) -> list[int]:
+        """The ids of the offers that are left, in their new order."""
+        ...
+
+    def outcome(self, attempt: Attempt, workload: Workload) -> None:
+        """Look at an outcome."""
+        ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An observation whose log is told by what is new."""
+
+    probes: Mapping[str, ProbeResult]
+    log: LogDelta
+    exit_code: int | None
+    age_s: float
+
+
+def adapter_calls() -> dict[str, rpc.Call]:
+    """The methods of an adapter as they travel."""
+    return {
+        name: rpc.Call(name, tuple(Seen if kind is Observation else kind for kind in call.takes), call.gives)
+        for name, call in rpc.calls_of(Adapter).items()
+    }
+
+
+class HookServer:
+    """Answers until the other side hangs up, each question in a thread of its own: a slow one delays no other.
+
+    :param hooks: What answers questions to :data:`HOOKS`.
+    :param adapters: What answers questions to one of these names.
+    """
+
+    def __init__(self, sock: socket.socket, hooks: HookCalls | None, adapters: Mapping[str, Adapter]) -> None:
+        self._sock = sock
+        self._hooks = hooks
+        self._adapters = dict(adapters)
+        self._logs = LogReceiver()
+        self._sending = threading.Lock()
+
+    def start(self) -> None:
+        """Answer in the background."""
+        threading.Thread(target=self.serve, name="vastgpu-hooks", daemon=True).start()
+
+    def serve(self) -> None:
+        """Answer, and return when it is over."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                question = messages.receive(self._sock)
+                who, call, arguments = self._understood(question)
+                threading.Thread(
+                    target=self._answer,
+                    args=(question["number"], who, call, arguments),
+                    name="vastgpu-hook",
+                    daemon=True,
+                ).start()
+
+    def _understood(self, question: Any) -> tuple[object, rpc.Call, list[Any]]:
+        """In the order in which they come: what an observation's log is told by is the one before."""
+        if question["who"] == HOOKS:
+            call = rpc.calls_of(HookCalls)[question["call"]]
+            return self._hooks, call, call.arguments(question["arguments"])
+        call = adapter_calls()[question["call"]]
+        arguments = [
+            Observation(each.probes, self._logs.unpack(each.log), each.exit_code, each.age_s)
+            if isinstance(each, Seen)
+            else each
+            for each in call.arguments(question["arguments"])
+        ]
+        return self._adapters[question["who"]], call, arguments
+
+    def _answer(self, number: int, who: object, call: rpc.Call, arguments: list[Any]) -> None:
+        answer: dict[str, Any]
+        try:
+            result = encode(getattr(who, call.name)(*arguments))
+            decode(call.gives, result)  # what is wrong is told here, where it comes from
+            answer = {"number": number, "result": result}
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
+            answer = {"number": number, "error": rpc.encode_error(_failed(who, call, error))}
+        with self._sending, contextlib.suppress(OSError):  # nobody waits any more
+            messages.send(self._sock, answer)
+
+
+def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    trace = "".join(traceback.format_list(frames)).rstrip()
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    name = f"pytest_vastgpu_{call.name}" if isinstance(who, PytestHooks) else f"{type(who).__qualname__}.{call.name}"
+    return HookFailed(f"{name} raised {what}\n{trace}" if trace else f"{name}: {what}")
+
+
+class PytestHooks:
+    """The hooks of pytest's plugins and conftest files. Implements :class:`HookCalls`.
+
+    :param caller: ``config.hook``.
+    """
+
+    def __init__(self, caller: Any) -> None:
+        self._caller = caller
+
+    def modify_offers(self, offers: list[Offer], workload: Workload) -> list[int]:
+        """See :class:`HookCalls`."""
+        changed = list(offers)
+        self._caller.pytest_vastgpu_modify_offers(offers=changed, workload=workload)
+        return [offer.id for offer in changed]
+
+    def outcome(self, attempt: Attempt, workload: Workload) -> None:
+        """See :class:`HookCalls`."""
+        self._caller.pytest_vastgpu_outcome(attempt=attempt, workload=workload)

@@ -1,0 +1,174 @@
+"""The line to the supervisor: one connection for each thread that asks, and one that says that this process lives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+from typing import TypeVar
+
+from pytest_vastgpu.client import rpc
+from pytest_vastgpu.client.calls import Supervisor
+from pytest_vastgpu.client.listener import Address
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.fork import keep_private_socket
+from pytest_vastgpu.errors import SupervisorGone
+
+T = TypeVar("T")
+IDLE_S = 0.05
+"""How often a thread that waits for an answer may show progress meanwhile."""
+_Socket = socket.socket  # what a test puts there later is not ours
+_connect = socket.socket.connect
+_getpid = os.getpid
+_get_ident = threading.get_ident
+
+
+class Line:
+    """Calls to a supervisor. Any thread may use it, and a child that was forked off as well: it has a line of its own.
+
+    :param role: ``control`` in the process that started it, whose end is the run's; ``process`` in any other.
+    :param idle: Called again and again while the thread that made the line waits for an answer.
+    """
+
+    def __init__(self, address: Address, role: str, idle: Callable[[], None] = lambda: None) -> None:
+        self._address = address
+        self._role = role
+        self._idle = idle
+        self._home = _get_ident()
+        self._closed = False
+        self._tell_end: Callable[[], str] = lambda: ""
+        self.await_events: Callable[[int], None] = lambda _: None
+        """Waits a moment until so many events have come, where they come here."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = _getpid()
+        self._open: set[socket.socket] = set()  # every connection of this process
+        self._name = f"{self._pid}-{os.urandom(4).hex()}"
+        self._local = threading.local()
+        self._presence = self.connect(self._role)
+        self._supervisor: Supervisor | None = None
+
+    def told_of_its_end(self, tell: Callable[[], str]) -> None:
+        """How the supervisor ended, where this process can say."""
+        self._tell_end = tell
+
+    def connect(self, role: str) -> socket.socket:
+        """A new connection.
+
+        :raises SupervisorGone: if nobody listens any more.
+        """
+        sock = _Socket(socket.AF_UNIX)
+        try:
+            _connect(sock, self._address.path)
+            if messages.peer_uid(sock) not in (os.getuid(), -1):
+                raise SupervisorGone("another user listens where the supervisor should")
+            hello = {
+                "secret": self._address.secret,
+                "role": role,
+                "process": self._name,
+                "control": self._role == "control",
+            }
+            messages.send(sock, {**hello, "control": self._role == "control"})
+        except OSError as error:
+            sock.close()
+            raise self._gone() from error
+        self._open.add(sock)
+        return keep_private_socket(sock)
+
+    def calls(self, declaration: type[T]) -> T:
+        """The calls of a protocol, as methods."""
+        return rpc.remote(declaration, self._ask)
+
+    def ask_later(self, name: str, *arguments: Any) -> None:
+        """Send a call without waiting; an error of it is raised by the next call of this thread."""
+        connection = self._connection()
+        messages.send(connection, {"call": name, "arguments": [encode(each) for each in arguments]})
+        self._local.owed += 1
+
+    def _ask(self, name: str, arguments: list[Any]) -> Any:
+        connection = self._connection()
+        try:
+            messages.send(connection, {"call": name, "arguments": arguments})
+            for _ in range(self._local.owed):
+                self._result(self._answer(connection))
+            answer = self._answer(connection)
+        except (EOFError, OSError) as error:
+            self._discard()
+            raise self._gone() from error
+        except BaseException:  # broken off in the middle: an answer that comes now is nobody's
+            self._discard()
+            raise
+        self._local.owed = 0
+        _ = self.supervisor  # while it can be asked
+        return self._result(answer)
+
+    def _answer(self, connection: socket.socket) -> Any:
+        if _get_ident() == self._home:
+            self._idle()
+            while not messages.readable(connection, IDLE_S):
+                self._idle()
+        answer = messages.receive(connection)
+        if _get_ident() == self._home:
+            self.await_events(answer["events"])
+            self._idle()
+        return answer
+
+    def _result(self, answer: Any) -> Any:
+        if "error" in answer:
+            raise rpc.decode_error(answer["error"])
+        return answer["result"]
+
+    def _connection(self) -> socket.socket:
+        if self._closed:
+            raise SupervisorGone("the run is over, and everything was given back")
+        if _getpid() != self._pid:  # forked off: the parent's connections are the parent's
+            self._role = "process"
+            self._begin()
+        found: socket.socket | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._local.connection = self.connect("calls")
+            self._local.owed = 0
+        return found
+
+    def _discard(self) -> None:
+        found: socket.socket | None = self._local.__dict__.pop("connection", None)
+        if found is not None:
+            self.hang_up(found)
+
+    @property
+    def supervisor(self) -> Supervisor | None:
+        """Who listens; None where it has not said so (yet)."""
+        if self._supervisor is None and messages.readable(self._presence, 0):
+            with contextlib.suppress(EOFError, OSError):
+                self._supervisor = decode(Supervisor, messages.receive(self._presence))
+        return self._supervisor
+
+    def _gone(self) -> SupervisorGone:
+        known = self.supervisor if hasattr(self, "_presence") else None
+        if known is None:
+            return SupervisorGone("the run ended before anything was rented" + self._tell_end())
+        return SupervisorGone(
+            f"the supervisor (process {known.pid}), which owns what this run has rented, is gone{self._tell_end()}; "
+            f"its guard gives back what is left, `vastgpu ls` shows it, {known.log} says more"
+        )
+
+    def close(self) -> None:
+        """Hang up. In the process that started the supervisor this is the end of the run."""
+        if _getpid() == self._pid and not self._closed:
+            for sock in list(self._open):
+                self.hang_up(sock)
+        self._closed = True
+
+    def hang_up(self, sock: socket.socket) -> None:
+        """Close a connection."""
+        self._open.discard(sock)
+        with contextlib.suppress(OSError):  # its thread may be waiting for something, or a test has closed it
+            sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            sock.close()

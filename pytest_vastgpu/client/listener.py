@@ -1,0 +1,66 @@
+"""Where a supervisor will listen. It is all that a run with workers that rents nothing pays for, so it loads little."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import NamedTuple
+
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.fork import keep_private_socket
+
+LONGEST_FOLDER = 60
+"""Bytes of the path of a directory in which a socket can lie: a socket's path may have 107."""
+
+
+class Address(NamedTuple):
+    """Where a supervisor listens, and the secret that it wants to hear."""
+
+    path: str
+    """With a leading NUL in Linux' abstract namespace, which has no files."""
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"<Address {self.path!r}>"
+
+
+class Listener:
+    """A socket that is bound before the supervisor is there: whoever connects waits until it is.
+
+    In Linux' abstract namespace nothing is left behind, however everybody dies; elsewhere it lies in a directory of
+    our own that nobody else can enter.
+    """
+
+    def __init__(self, *, abstract: bool = sys.platform == "linux") -> None:
+        self._folder = ""
+        path = f"\0vastgpu-{os.urandom(16).hex()}"
+        if not abstract:
+            import tempfile
+
+            short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
+            self._folder = tempfile.mkdtemp(prefix="vastgpu-", dir=None if short else "/tmp")  # noqa: S108 - made anew
+            path = f"{self._folder}/line"
+        self.address = Address(path, os.urandom(16).hex())
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(path)
+        self.socket.listen(128)
+        keep_private_socket(self.socket)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody has connected."""
+        return messages.readable(self.socket, 0)
+
+    def close(self) -> None:
+        """Leave the socket to the supervisor."""
+        self.socket.close()
+
+    def remove(self) -> None:
+        """Remove what is left in the file system."""
+        self.close()
+        if self._folder:
+            import shutil
+
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""

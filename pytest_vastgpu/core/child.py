@@ -1,0 +1,48 @@
+"""Starting modules of this package as processes: of this very package, whatever lies in the working directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+_BOOT = """
+import json, sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+home, module, paths = json.loads(sys.argv.pop(1))
+sys.path += [path for path in paths if path not in sys.path]
+spec = spec_from_file_location("pytest_vastgpu", home + "/__init__.py", submodule_search_locations=[home])
+package = sys.modules[spec.name] = module_from_spec(spec)
+spec.loader.exec_module(package)
+sys.exit(import_module(module).main())
+"""
+"""Our own import path comes last, so that no module of a test directory takes the place of one of Python's own."""
+_OF_OTHERS = ("COVERAGE_", "COV_CORE_", "PYTEST_", "PYTHONWARNINGS")
+_SUBPROCESSES_MEASURED = "COVERAGE_PROCESS_CONFIG"
+"""What coverage's ``patch = subprocess`` sets where somebody wants to have child processes measured."""
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module's ``main()`` in a new interpreter.
+
+    :param module: Of this package.
+    :param arguments: What it finds in ``sys.argv[1:]``. Everybody on this machine can read them.
+    """
+    paths = [str(Path(path).absolute()) for path in sys.path]
+    boot = json.dumps([str(Path(__file__).absolute().parents[1]), module, paths])
+    return [sys.executable, "-P", "-c", _BOOT, boot, *arguments]
+
+
+def environment(environ: Mapping[str, str] = os.environ, *, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """An environment for such a process: nothing that pytest, coverage or a debugging session has set for its own.
+
+    :param without: Further variables to leave out.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in without and (name == _SUBPROCESSES_MEASURED or not name.startswith(_OF_OTHERS))
+    }

@@ -1,0 +1,80 @@
+"""Messages on a stream socket: JSON behind its length.
+
+What is called here is bound when the module is loaded, before any test runs: a test may replace what it likes in
+``socket``, and the messages of this process still arrive.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+from typing import Any
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes; a server's log of 4 MB is the largest thing that is meant to travel."""
+_LENGTH = struct.Struct("!I")
+_sendall = socket.socket.sendall
+_recv_into = socket.socket.recv_into
+_dumps = json.dumps
+_loads = json.loads
+_poll = select.poll
+
+
+class TooLarge(ValueError):
+    """A message is longer than any should be."""
+
+
+def send(sock: socket.socket, message: Any) -> None:
+    """Send one message.
+
+    :raises TooLarge: nothing was sent.
+    :raises OSError: if the other side is gone.
+    """
+    data = _dumps(message, separators=(",", ":")).encode()
+    if len(data) > LARGEST:
+        raise TooLarge(f"a message of {len(data)} bytes; {LARGEST} are the most")
+    _sendall(sock, _LENGTH.pack(len(data)) + data)
+
+
+def receive(sock: socket.socket, largest: int = LARGEST) -> Any:
+    """The next message.
+
+    :param largest: Bytes; of an untrusted sender nothing longer is read.
+    :raises EOFError: the other side has hung up.
+    :raises OSError: the connection is broken, or nothing came in the socket's time.
+    :raises TooLarge: by what it announces; the connection is of no use any more.
+    :raises ValueError: if it is no JSON.
+    """
+    (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
+    if length > largest:
+        raise TooLarge(f"a message of {length} bytes; {largest} are the most")
+    return _loads(_exactly(sock, length))
+
+
+def _exactly(sock: socket.socket, size: int) -> bytearray:
+    data = bytearray(size)
+    rest = memoryview(data)
+    while rest:
+        count = _recv_into(sock, rest)
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return data
+
+
+def readable(sock: socket.socket, timeout_s: float) -> bool:
+    """Whether something can be read, be it the end, within that time."""
+    waiting = _poll()  # select() knows no descriptor beyond 1023
+    waiting.register(sock, select.POLLIN)
+    return bool(waiting.poll(timeout_s * 1000))
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user id of the process at the other end of a Unix socket; -1 where the system does not say."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return -1
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, option, 12))
+    return int(uid)

@@ -1,0 +1,93 @@
+"""What answers the calls of one connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.supervisor.server import Caller
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.lifecycle.broker import Broker
+    from pytest_vastgpu.supervisor.process import Process
+
+
+class Session:
+    """The calls of a test process. Implements :class:`~pytest_vastgpu.client.calls.RunControl`, see there."""
+
+    def __init__(self, process: Process, caller: Caller) -> None:
+        self._process = process
+        self._caller = caller
+
+    @property
+    def _pool(self) -> Broker:
+        return self._process.run().broker
+
+    def collected(self, found: Collected) -> None:
+        """See :meth:`Leases.collected`."""
+        self._process.collected(found)
+
+    def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
+        """See :meth:`Leases.acquire`."""
+        return self._pool.acquire(test, workload, exclusive, self._caller.process, self._caller.gone)
+
+    def done(self, test: str) -> None:
+        """See :meth:`Leases.done`."""
+        self._pool.done(test, self._caller.process)
+
+    def release(self, label: str) -> None:
+        """See :meth:`Leases.release`."""
+        self._pool.release(label)
+
+    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
+        """See :meth:`Leases.run`."""
+        return self._pool.run(label, command, timeout_s)
+
+    def logs(self, label: str) -> str:
+        """See :meth:`Leases.logs`."""
+        return self._pool.logs(label)
+
+    def cost(self, label: str) -> float:
+        """See :meth:`Leases.cost`."""
+        return self._pool.cost(label)
+
+    def spent(self, test: str) -> float:
+        """See :meth:`Leases.spent`."""
+        return self._pool.spent(test)
+
+    def failed(self, label: str) -> None:
+        """See :meth:`Leases.failed`."""
+        self._pool.failed(label)
+
+    def lost(self, label: str) -> Verdict | None:
+        """See :meth:`Leases.lost`."""
+        return self._pool.lost(label)
+
+    def opened(self) -> None:
+        """See :meth:`RunControl.opened`."""
+        self._process.opened()
+
+    def finished(self, test: str) -> None:
+        """See :meth:`RunControl.finished`."""
+        self._pool.finished(test)
+
+    def crashed(self, test: str) -> None:
+        """See :meth:`RunControl.crashed`."""
+        self._pool.crashed(test)
+
+    def call_off(self) -> None:
+        """See :meth:`RunControl.call_off`."""
+        self._pool.call_off()
+
+    def keep_nothing(self) -> None:
+        """See :meth:`RunControl.keep_nothing`."""
+        self._process.run().keeper.forbid()
+
+    def close(self) -> Summary:
+        """See :meth:`RunControl.close`."""
+        return self._process.close()
