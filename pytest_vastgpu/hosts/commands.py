@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.evidence import DAY_S
 from pytest_vastgpu.hosts.evidence import HOUR_S
@@ -27,6 +28,8 @@ from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 
+CELL_CHARS = 200
+"""Most of one cell of a table."""
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 
 
@@ -74,7 +77,7 @@ def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns with two spaces between, each as wide as its widest cell."""
-    lines = [header, *rows]
+    lines = [[foreign.line(cell, CELL_CHARS) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
@@ -177,11 +180,11 @@ def _on(cache: HostCache) -> str:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"vastgpu: {text}\n")
+    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{foreign.line(text)}\n")
 
 
 def _name(arguments: argparse.Namespace) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.lifecycle.ledger import make_directory
@@ -38,7 +39,7 @@ def make_run_directory(run_id: str) -> Path:
 
 def open_client(
     url: str,
-    api_key: str,
+    api_key: str | Secret,
     throttle_dir: Path | None = None,
     wait: Callable[[float], None] = time.sleep,
     timeouts: Timeouts = DEFAULTS,

@@ -16,6 +16,7 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.hosts.disk import sync_directory
@@ -149,7 +150,7 @@ class Ledger:
         row = {"time": round(time.time(), 3), **({"label": label} if label else {}), "step": step, **facts}
         with self._lock:
             try:
-                self._append(json.dumps(row).encode() + b"\n")
+                self._append(json.dumps(foreign.clean(row)).encode() + b"\n")
             except OSError as error:
                 if step in {"run", "intended"}:
                     raise _unwritable(self.path, error) from error

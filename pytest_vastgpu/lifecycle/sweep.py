@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
@@ -152,7 +153,7 @@ def sweep(
 
 
 @contextmanager
-def sweeping(url: str, api_key: str, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
+def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
     """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
     patience = Patience()
 

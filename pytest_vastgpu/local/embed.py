@@ -149,11 +149,12 @@ class LocalMarket:
         """
         return fetch_status(self.url, self.api_key)
 
-    def strike(self, instance_id: int, fault: str, **parameters: float) -> None:
+    def strike(self, instance_id: int, fault: str, **parameters: float | str) -> None:
         """Let a fault happen to a running instance now, where a fleet could only say after how many seconds.
 
-        :param fault: ``container_exits``, ``frozen``, ``host_lost``, ``instance_vanishes``, ``offline``, ``outbid`` or
-            ``stops_by_itself``; ``vastgpu local faults`` says what they are.
+        :param fault: ``container_exits``, ``frozen``, ``host_lost``, ``instance_says``, ``instance_vanishes``,
+            ``offline``, ``outbid``, ``price_raised`` or ``stops_by_itself``;
+            ``vastgpu local faults`` says what they are.
         :param parameters: The fault's own; ``after_s`` is 0 unless given.
         :raises LocalMarketError: if the market does not answer, the fault is no such one or the instance does not run.
         """

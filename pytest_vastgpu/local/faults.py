@@ -106,10 +106,12 @@ def catalogue() -> Mapping[str, FaultKind]:
     """All kinds by name."""
     from pytest_vastgpu.local.faults_api import API_FAULTS
     from pytest_vastgpu.local.faults_instance import INSTANCE_FAULTS
+    from pytest_vastgpu.local.faults_money import MONEY_FAULTS
     from pytest_vastgpu.local.faults_server import SERVER_FAULTS
     from pytest_vastgpu.local.faults_status import STATUS_FAULTS
 
-    return {kind.name: kind for kind in (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS)}
+    kinds = (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS, *MONEY_FAULTS)
+    return {kind.name: kind for kind in kinds}
 
 
 def described() -> str:

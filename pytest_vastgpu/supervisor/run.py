@@ -16,6 +16,7 @@ from typing import Protocol
 
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
@@ -35,6 +36,7 @@ from pytest_vastgpu.lifecycle.ledger import Entry
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.ownership import ownership
+from pytest_vastgpu.lifecycle.pricewatch import PriceWatch
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.recover import LATE_CREATE_S
 from pytest_vastgpu.lifecycle.recover import recover
@@ -140,9 +142,7 @@ class Run:
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
             board = Board(client.list_instances, timeouts)
-            tools = Tools(
-                client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper, timeouts
-            )
+            tools = Tools(client, settings, key, ledger, events, run_id, evidence, budget, board, keeper, timeouts)
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 records.record(attempt, workload, run_id)
@@ -174,6 +174,9 @@ class Run:
                     guard.ensure()
                 broker.holdings.started(rental)
 
+            look_s = timeouts.price_look_s
+            prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
+            stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
             return cls(broker, run_id, directory, client, events, costs, keeper, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
@@ -222,10 +225,10 @@ def _own(directory: Path, stack: contextlib.ExitStack) -> None:
 
 def _market(
     settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
-) -> tuple[str, str]:
+) -> tuple[str, Secret]:
     """URL and key of the market; starts the local one where that is asked for."""
     if settings.backend == "vast":
-        return settings.url, environ["VAST_API_KEY"]
+        return settings.url, Secret(environ["VAST_API_KEY"])
     from pytest_vastgpu.local.embed import LocalMarket
 
     market = stack.enter_context(LocalMarket())
@@ -237,7 +240,7 @@ def _market(
                 events.write(Event("", None, f"the local market: {reason}"))
 
     stack.callback(tell_what_was_not_isolated)
-    return market.url, market.api_key
+    return market.url, Secret(market.api_key)
 
 
 def _need(settings: Settings, records: Records, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
