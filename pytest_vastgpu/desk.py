@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -42,7 +41,7 @@ def open_leases(session: pytest.Session) -> None:
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
-    KNOWN.add("VAST_API_KEY", os.environ.get("VAST_API_KEY", ""))
+    KNOWN.add_variable("VAST_API_KEY")
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 import threading
@@ -108,6 +109,7 @@ class Redactor:
     """Takes known secrets out of texts. Any thread may use it."""
 
     def __init__(self) -> None:
+        self._variables: set[str] = set()
         self._lock = threading.Lock()
         self._forms: dict[str, str] = {}
         """What is looked for, the longest first, and what takes its place: one secret may be part of another."""
@@ -127,6 +129,10 @@ class Redactor:
             merged = {**found, **self._forms}
             self._forms = dict(sorted(merged.items(), key=lambda form: -len(form[0])))
 
+    def add_variable(self, name: str) -> None:
+        """Know what an environment variable says whenever a text is looked at: it is kept nowhere else."""
+        self._variables.add(name)
+
     def add_workload(self, workload: Workload) -> None:
         """Know what is secret in a workload: in its environment, its arguments and its command."""
         for name, value in secret_variables(workload.env):
@@ -145,9 +151,13 @@ class Redactor:
         """Know nothing any more."""
         with self._lock:
             self._forms = {}
+            self._variables = set()
 
     def __call__(self, text: str) -> str:
         """The text without secrets."""
+        for variable in self._variables:
+            for form in sorted(_forms(os.environ.get(variable, "")), key=len, reverse=True):
+                text = text.replace(form, f"<{variable}>") if form else text
         for form, name in self._forms.items():
             if form in text:
                 text = text.replace(form, name)

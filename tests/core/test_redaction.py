@@ -108,3 +108,12 @@ def test_secrets_of_arguments_and_of_the_command_are_known(workload: Workload) -
     shown = redactor("it said: correct horse, 5 --verbose on port 1")
     assert "correct" not in shown
     assert shown.endswith("5 --verbose on port 1")
+
+
+def test_a_variable_is_looked_up_whenever_a_text_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    redactor = Redactor()
+    redactor.add_variable("VAST_API_KEY")
+    monkeypatch.setenv("VAST_API_KEY", "a1b2c3d4/+e5")
+    assert redactor("key a1b2c3d4/+e5, a1b2c3d4%2F%2Be5") == "key <VAST_API_KEY>, <VAST_API_KEY>"
+    monkeypatch.delenv("VAST_API_KEY")
+    assert redactor("key a1b2c3d4/+e5") == "key a1b2c3d4/+e5"
