@@ -42,6 +42,9 @@ def warm(effort: Effort) -> None:
             rental.log = seen.log
             found = effort.adapter.assess(rental.workload, seen)
             if isinstance(found, Ready):
+                watch.catch_up()
+                found = effort.adapter.assess(rental.workload, watch.observe(age))
+            if isinstance(found, Ready):
                 return
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
