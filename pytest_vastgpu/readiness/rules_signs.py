@@ -180,6 +180,12 @@ RULES: tuple[Rule, ...] = (
         r"start: server is ready|Model server started\.$|To see the GUI go to: |Running on local URL: ",
     ),
     _ready("server_listening", "Ray Serve", r"Deployed app .*successfully"),
+    _ready(
+        "server_listening",
+        "KoboldCpp, LocalAI, Flask, Hypercorn, MAX",
+        r"Please connect to custom endpoint at|LocalAI API is listening|^ ?\* Running on https?://",
+        r"Running on https?://\S+ \(CTRL|Server ready on https?://",
+    ),
     _ready("server_listening", "Triton", r"Started (?:HTTPService|GRPCInferenceService) at"),
     # --------------------------------------------------------- it is over
     Rule(

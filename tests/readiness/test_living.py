@@ -83,7 +83,7 @@ def test_no_line_of_a_healthy_log_is_fatal_alone() -> None:
                 assert pasted(line, sample.server, sample.context) not in FINAL, line
 
 
-LAST_WORDS = re.compile(r"(?:^|\] )(?:[\w.]+\.)?\w*(?:Error|ERROR): ")
+LAST_WORDS = re.compile(r"(?:^|[\])] )(?:(?:[\w.]+\.)?\w*(?:Error|ERROR): |[\w.]+\.errors\.\w+: )")
 """With such a line programs end: pasted alone it is one."""
 
 
