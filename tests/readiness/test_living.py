@@ -277,6 +277,7 @@ ENDINGS = {
 BEFORE = {
     "an echo": ECHO,
     "an echo and progress": f"{ECHO}[2026-02-03 04:05:09] Load weight begin. avail mem=9.1 GB\n",
+    "a warning": f"{ECHO}[2026-02-03 04:05:07] Tokenizer of x/y not found, some of its attributes may be missing\n",
     "a complaint that it gets over": f"[2026-02-03 04:05:06] Tokenizer of x/y not found, using the slow one\n{MOVES}",
     "an error that it gets over": f"ValueError: heads (2) must be divisible by tensor parallel size (3)\n{MOVES}",
 }
