@@ -138,7 +138,7 @@ def read_line(raw: str) -> Line:
         text = text[: max(0, MAX_CHATTER_CHARS - len(before))]
         printed = printed[:MAX_CHATTER_CHARS]
     dull = bool(_DULL.match(text))
-    echo = None if _ERROR_OF_PYTHON.match(text) else _ECHO.search(text)
+    echo = None if is_error(text) else _ECHO.search(text)
     if echo and not _WRONG.search(text, 0, echo.start()):
         text = text[: echo.start()]
     container = _CONTAINER.search(before)
@@ -159,6 +159,11 @@ def container_of_status(text: str) -> str:
     return (found["event"] or found["pull"]) if found else ""
 
 
+def is_error(text: str) -> bool:
+    """Whether a line has the form of the last line of a Python traceback."""
+    return _ERROR_OF_PYTHON.match(text) is not None
+
+
 def kind(line: str) -> str:
     """A line without its numbers: a counter that moves does not make it a new one."""
     return re.sub(r"[\d.:]+", "0", line).strip()
@@ -171,11 +176,11 @@ def _level(told: str, before: str, text: str) -> Level:
         return Level.CHATTER
     if name.startswith("warning"):
         return Level.WARNING
-    if not _ERROR_OF_PYTHON.match(text) and _GOES_ON.search(text):
+    if not is_error(text) and _GOES_ON.search(text):
         return Level.WARNING
     if name:
         return Level.ERROR
-    return Level.WARNING if _LOGGED.search(before) and not _ERROR_OF_PYTHON.match(text) else Level.PLAIN
+    return Level.WARNING if _LOGGED.search(before) and not is_error(text) else Level.PLAIN
 
 
 class LineSplitter:

@@ -208,7 +208,9 @@ class LogReader:
         self._number += 1
         if not raw or raw.isspace():
             return
-        line = self._tracebacks.follow(read_line(raw))
+        line = read_line(raw)
+        if self._is_log:
+            line = self._tracebacks.follow(line)
         if line.dull:
             return
         if self._channel is Channel.STATUS_MSG:

@@ -8,16 +8,18 @@ from dataclasses import replace
 from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.readiness.lines import Level
 from pytest_vastgpu.readiness.lines import Line
+from pytest_vastgpu.readiness.lines import is_error
 
-_OPTIONAL = re.compile(
-    r"""custom[_ ]nodes?\b | load_custom_node | load_plugins_by_group | [/\\]extensions[/\\] | telemetry | usage\ stat
-      | \[ComfyUI-Manager\] | update\ check | check(?:ing)?\ for\ updates
+_PLACES = re.compile(r"custom[_ ]nodes?\b|load_custom_node|load_plugins_by_group|[/\\]extensions[/\\]", re.IGNORECASE)
+"""Where parts are that a server does without, and who loads them."""
+_WORDS = re.compile(
+    r"""telemetry | usage\ stat | \[ComfyUI-Manager\] | update\ check | check(?:ing)?\ for\ updates
       | (?:plugin|extension)s?\b.{0,80}\b(?:failed|error|not\ be\ (?:imported|loaded)|No\ module)
       | (?:(?:import|load)\w*|failed|error)\b.{0,80}\b(?:plugin|extension)s?\b
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""Parts that a server does without: what is installed beside it, and what tells others of it."""
+"""What is said of such parts, and of what tells others of the server. The words of an error are about its cause."""
 _INSIDE = re.compile(r"\s|$")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
 
@@ -38,7 +40,9 @@ class Tracebacks:
         """The line as it should be read: what is said of a part that the server does without explains nothing."""
         begins = line.text.startswith("Traceback (most recent")
         inside = line.dull or _INSIDE.match(line.text) is not None
-        about_part = _OPTIONAL.search(line.text) is not None and (self._open or not line.dull)
+        about_part = (self._open or not line.dull) and (
+            _PLACES.search(line.text) is not None or (not is_error(line.text) and _WORDS.search(line.text) is not None)
+        )
         if begins:
             self._open, self._optional = True, self._optional and self._more
             self.unfinished = shown(line.printed) if line.level >= Level.PLAIN else ""

@@ -360,3 +360,11 @@ def test_a_part_that_the_server_does_without(part: str) -> None:
     own = failed.replace("custom_nodes", "main").replace("load_plugins_by_group", "main")
     assert pasted(own) is FailureClass.WORKLOAD_FATAL
     assert pasted(failed + own) is FailureClass.WORKLOAD_FATAL
+
+
+def test_an_error_that_names_an_extension_is_an_error() -> None:
+    for line in (
+        "RuntimeError: Error building extension 'x_ext'",
+        "ImportError: failed to load plugin x: No module named y",
+    ):
+        assert judge_log(f"{line}\n", exit_code=1).verdict.reason != "server_exited"
