@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from typing import Protocol
 
@@ -23,7 +24,6 @@ from pytest_vastgpu.core.logdelta import LogReceiver
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.adapter import Observation
@@ -48,10 +48,9 @@ class HookCalls(Protocol):
 class Seen:
     """An observation whose log is told by what is new."""
 
-    probes: Mapping[str, ProbeResult]
+    all_else: Observation
+    """Without its log."""
     log: LogDelta
-    exit_code: int | None
-    age_s: float
 
 
 def adapter_calls() -> dict[str, rpc.Call]:
@@ -100,9 +99,7 @@ class HookServer:
             return self._hooks, call, call.arguments(question["arguments"])
         call = adapter_calls()[question["call"]]
         arguments = [
-            Observation(each.probes, self._logs.unpack(each.log), each.exit_code, each.age_s)
-            if isinstance(each, Seen)
-            else each
+            replace(each.all_else, log=self._logs.unpack(each.log)) if isinstance(each, Seen) else each
             for each in call.arguments(question["arguments"])
         ]
         return self._adapters[question["who"]], call, arguments

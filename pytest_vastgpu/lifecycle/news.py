@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,11 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.readiness.adapter import Observation
+from pytest_vastgpu.readiness.lines import kind
 from pytest_vastgpu.reporting import artifacts
+
+_KINDS = 20_000
+"""Of so many kinds of lines it is remembered that they were seen; then it begins anew."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,10 @@ class Sight:
         }
         self._exit_code: int | None = None
         self._log_limit = log_limit
+        self._answering = frozenset(probe.name for probe in probes if probe.port)
+        self._kinds: set[str] = set()
+        self._is_new = True
+        self._new_s = self._heard_s = 0.0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.log = ""
         self.offset = 0
@@ -91,18 +100,38 @@ class Sight:
         """Learn one more thing."""
         if isinstance(news, ProbeResult):
             self._results[news.name] = news
+            if news.name in self._answering:
+                self._compare(news.stdout)
         elif isinstance(news, ProcessState):
             self._exit_code = news.exit_code
         else:
-            gap = news.offset - self.offset
-            left_out = f"\n[... {gap} bytes left out ...]\n" if gap > 0 else ""
-            text = self._decoder.decode(news.data)
+            data = news.data[max(0, self.offset - news.offset) :]  # the rest is known
+            gap = max(0, news.offset - self.offset)
+            left_out = f"\n[... {gap} bytes left out ...]\n" if gap else ""
+            text = self._decoder.decode(data)
             self.log = artifacts.bounded(self.log + left_out + text, self._log_limit)
-            self.offset = news.offset + len(news.data)
+            self.offset += gap + len(data)
+            self._compare(text)
 
-    def observation(self, age_s: float) -> Observation:
+    def observation(self, age_s: float, *, watched: bool = True) -> Observation:
         """All of it, for an adapter.
 
         :param age_s: Seconds since the server was started.
+        :param watched: Whether news would have been told: of a server that nobody watches, nothing is known.
         """
-        return Observation(dict(self._results), self.log, self._exit_code, age_s)
+        if self._is_new:
+            self._new_s = age_s
+        if watched:
+            self._heard_s = age_s
+        self._is_new = False
+        still_s = max(0.0, self._heard_s - self._new_s)
+        return Observation(dict(self._results), self.log, self._exit_code, age_s, still_s)
+
+    def _compare(self, text: str) -> None:
+        """Whether a text says anything that was not said before."""
+        kinds = set(map(kind, re.split(r"[\r\n]+", text))) - self._kinds
+        if kinds:
+            self._is_new = True
+            self._kinds |= kinds
+            if len(self._kinds) > _KINDS:
+                self._kinds = kinds

@@ -6,7 +6,6 @@ grows. The other way round, a text that changes is no sign where it says the sam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.readiness.lines import kind
 
 DISK_STEP_GB = 0.01
 """Growth that is more than a log file's."""
@@ -62,10 +62,10 @@ def read(looks: Sequence[Look], judge_status: Callable[[str], Verdict]) -> Signs
         news = set(_kinds(look.log)) - logged
         logged |= news
         status = look.status
-        for kind in _kinds(status.status_msg) if status is not None else ():
-            if kind not in told and judge_status(kind).failure_class is _GETS_ON:
-                news.add(kind)
-            told.add(kind)
+        for text in _kinds(status.status_msg) if status is not None else ():
+            if text not in told and judge_status(text).failure_class is _GETS_ON:
+                news.add(text)
+            told.add(text)
         if status is not None and status.disk_usage_gb >= disk_gb + DISK_STEP_GB:
             disk_gb = status.disk_usage_gb
             news.add("disk")
@@ -83,4 +83,4 @@ def wants_log(looks: Sequence[Look], now_s: float, judge_status: Callable[[str],
 
 
 def _kinds(log: str) -> list[str]:
-    return [kind for line in log.splitlines() if (kind := re.sub(r"[\d.:]+", "0", line).strip())]
+    return [found for line in log.splitlines() if (found := kind(line))]

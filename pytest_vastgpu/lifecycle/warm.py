@@ -45,6 +45,11 @@ def warm(effort: Effort) -> None:
             judging_s = time.monotonic() - asked
             started += judging_s  # how long somebody takes to answer is not the server's affair
             if isinstance(found, Ready):
+                watch.catch_up()  # what it printed before it answered may say that it serves without its GPU
+                seen = watch.observe(age)
+                rental.log = seen.log
+                found = effort.adapter.assess(rental.workload, seen)
+            if isinstance(found, Ready):
                 return
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)

@@ -29,6 +29,10 @@ AGAIN_S = 0.5
 DEAF_PERIOD_S = 1.0
 """Between two starts of a probe while nothing listens on the port that it depends on."""
 
+_PIECE_BYTES = 65536
+_PIECE = f"tail -c +{{}} {serverjob.HOME}/server.log | head -c {_PIECE_BYTES} | od -An -v -tx1 | tr -d ' \\n'"
+_PIECE_S = 10.0
+
 
 def program(probes: Sequence[Probe]) -> str:
     """The program's text. It takes the offset in the log from which to tell as its argument."""
@@ -92,7 +96,21 @@ class Watch:
         """
         with self._lock:
             self._news = self._urgent = False
-            return self._sight.observation(age_s)
+            return self._sight.observation(age_s, watched=self._runs)
+
+    def catch_up(self) -> None:
+        """Read what the log holds by now: of two things that happen at once, the program may tell either first.
+
+        :raises ConnectFailed: the connection is broken and cannot be made anew.
+        """
+        more = True
+        while more:
+            offset = self._sight.offset
+            result = self._link.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
+            data = bytes.fromhex(result.stdout) if result.ok else b""
+            with self._lock:
+                self._sight.take(LogPiece(offset, data))
+            more = len(data) == _PIECE_BYTES
 
     def wait(self, rest_s: float, seconds: float) -> None:
         """Wait for news, but not longer than ``seconds``.

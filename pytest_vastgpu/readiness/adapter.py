@@ -32,6 +32,8 @@ class Observation:
     """The server's exit code, or None while its process is alive."""
     age_s: float
     """Seconds since the server was started."""
+    still_s: float = 0.0
+    """Seconds for which it has shown nothing new: no line unlike all before, numbers aside, and no new answer."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pytest_vastgpu.readiness.adapter import Ready
 from pytest_vastgpu.readiness.adapter import Warming
 from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
 from pytest_vastgpu.readiness.surroundings import gpu_trouble
+from pytest_vastgpu.readiness.verdicts import ends_start
 from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
 from pytest_vastgpu.readiness.workloads import checked
@@ -113,12 +114,16 @@ class CommandAdapter:
         return (Probe("answers", asking.script(workload.port, *requests), 15.0, workload.port), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
-        """Ready by its answers; lost by its end or by a GPU that went away.
+        """Ready by its answers; lost by its end, by what its log says once it stands still, or by a GPU that went away.
 
-        While its process lives, no word in its log can condemn a server of which nothing is known.
+        A server that answers without the GPU that was rented for it is lost, too.
         """
+        context = f"gpus={workload.gpus}"
         if seen.exit_code is not None:
-            return Failed(judge_end(seen.log, context=f"gpus={workload.gpus}", exit_code=seen.exit_code))
+            return Failed(judge_end(seen.log, context=context, exit_code=seen.exit_code))
+        judged = judge_log(seen.log, context=context, still_s=seen.still_s)
+        if ends_start(judged.verdict):
+            return Failed(judged.verdict)
         probe = seen.probes.get("answers")
         answers = asking.answers(probe.stdout) if probe else {}
         ready = answers.get("ready")
@@ -132,6 +137,6 @@ class CommandAdapter:
         lost = gpu_trouble(workload, seen.probes.get("gpu"))
         if lost:
             return Failed(lost)
-        told = judge_log(seen.log, context=f"gpus={workload.gpus}").progress
+        told = judged.progress
         answering = ready is not None and ready.status and told == Progress("starting")
         return Warming(Progress("answering") if answering else told)

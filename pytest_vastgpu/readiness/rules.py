@@ -61,7 +61,8 @@ class Rule:
     context: str = ""
     """Regular expression that must be found in the context, e.g. ``phase=booting``; empty: any context."""
     chatty: bool = False
-    """Also read in lines that their program marks as information: there it is a hint at most."""
+    """Also read in lines that their program marks as information, or against the workload as a warning: there it is a
+    hint at most."""
     matches: re.Pattern[str] = field(init=False, repr=False, compare=False)
     needles: frozenset[str] | None = field(init=False, repr=False, compare=False)
     """Of which one stands in every line that matches, once that is in lower case; None: not known."""

@@ -6,6 +6,8 @@ Of CUDA's error numbers: the card or its fabric is ill (46, 214, 220, 304, 802, 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
+import re
+
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.readiness.rules import LOG
@@ -15,12 +17,35 @@ from pytest_vastgpu.readiness.rules import Weight
 _SMI = frozenset({Channel.NVIDIA_SMI})
 _GPU = LOG | _SMI | frozenset({Channel.STATUS_MSG})
 _ANOTHER = "another host is tried; nothing in the workload caused this"
-_GPU_RENTED = r"^(?!.*gpus=0)"
+_GPU_RENTED = r"^(?!.*gpus=0\b)"
 """Whoever rented no GPU finds none."""
 _CUDA = "CUDA runtime"
 _NVML = "nvidia-smi and NVML"
 _KERNEL = "NVIDIA kernel module"
 _TORCH = "PyTorch"
+
+SERVES_WITHOUT_GPU = Rule(
+    "no_gpu_in_container",
+    FailureClass.INFRA_FATAL,
+    (r"(?!)",),
+    "the server runs, on the CPU: the host gave the container no GPU; " + _ANOTHER,
+    "Ollama, llama.cpp, text-embeddings-inference",
+)
+"""Of a server that says so and not why, see :mod:`hangs`; no line is searched for it."""
+BUILT_WITHOUT_GPU = Rule(
+    "serves_without_gpu",
+    FailureClass.UNKNOWN,
+    (r"(?!)",),
+    "the server runs, on the CPU: its build has no GPU support, or the host gave the container no GPU",
+    "llama.cpp",
+)
+"""Of one that leaves open which it is."""
+
+
+def gpu_rented(context: str) -> bool:
+    """Whether a GPU was asked for, as far as that is known."""
+    return re.search(_GPU_RENTED, context) is not None
+
 
 RULES: tuple[Rule, ...] = (
     # ---------------------------------------------------- the driver and the card are not well
@@ -41,7 +66,7 @@ RULES: tuple[Rule, ...] = (
             r"Failed to initialize NVML: (?:Driver Not Loaded|GPU access blocked|Insufficient Permissions|Timeout)",
             r"NVMLError_(?:DriverNotLoaded|NoPermission|Timeout|IRQIssue|OperatingSystem)",
             r"AMDSMI_STATUS_(?:FILE_ERROR|NO_PERM|NOT_INIT|INIT_ERROR|DRIVER_NOT_LOADED|NO_DRV|NOT_FOUND)",
-            r"NVRM: (?:.*probe routine failed|.*RmInitAdapter failed|rm_init_adapter failed|.*BAR\d is)",
+            r"NVRM: (?:.*probe routine (?:failed|was not called)|No NVIDIA .*(?:probed|found)|.*RmInitAdapter failed|rm_init_adapter failed|.*BAR\d is)",
         ),
         _ANOTHER,
         _NVML,
@@ -247,6 +272,7 @@ RULES: tuple[Rule, ...] = (
         "the host gave the container no GPU; " + _ANOTHER,
         "model servers",
         Weight.HINT,
+        unless=r"option will be ignored",  # llama.cpp's build may have no GPU support
         context=_GPU_RENTED,
     ),
     Rule(

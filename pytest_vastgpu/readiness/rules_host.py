@@ -27,7 +27,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _MORE_RAM,
         _KERNEL,
-        unless=r"CUDA|\bGPU\b",
+        unless=r"CUDA|\bGPU\b|\bmlock\b",
     ),
     Rule(
         "disk_too_small",
@@ -90,6 +90,14 @@ RULES: tuple[Rule, ...] = (
         unless=r"thrown while requesting|retrying|Retry attempt|\bstats\b|telemetry|usage",
     ),
     Rule(
+        "host_dns_broken",
+        FailureClass.INFRA_FATAL,
+        (r"Retry\(total=0\b.*(?:Temporary failure in name resolution|\[Errno -[23]\])",),
+        "names do not resolve on this host; " + _ANOTHER,
+        "urllib3, whose last try this is",
+        Weight.HINT,
+    ),
+    Rule(
         "open_files_limit",
         FailureClass.INCOMPATIBLE,
         (r"Too many open files|\bEMFILE\b|\[Errno 24\]",),
@@ -150,7 +158,7 @@ RULES: tuple[Rule, ...] = (
         "crashed",
         FailureClass.UNKNOWN,
         (
-            r"Segmentation fault|\bSIGSEGV\b|signal 11\b|core dumped|\bSIGABRT\b|terminate called|double free|exit ?code:? -(?:6|11)\b",
+            r"Segmentation fault|\bSIGSEGV\b|signal 11\b|core dumped|\(.core' \w+\)|\bSIGABRT\b|terminate called|double free|exit ?code:? -(?:6|11)\b",
         ),
         "the program crashed: try another version of it",
         _KERNEL,

@@ -54,6 +54,7 @@ RULES: tuple[Rule, ...] = (
         "the request names an address or an interface that is not there: see NCCL_SOCKET_IFNAME and RAY_ADDRESS",
         "NCCL and Ray",
         Weight.HINT,
+        chatty=True,  # NCCL warns of it, then fails without a word
     ),
     Rule(
         "bad_engine_config",
@@ -84,6 +85,15 @@ RULES: tuple[Rule, ...] = (
         "the program fails by itself, with this model and these arguments: it would on the next host too",
         _PYTHON,
         Weight.SYMPTOM,
+    ),
+    Rule(
+        "program_error",
+        FailureClass.WORKLOAD_FATAL,
+        (r"\b[A-Z]+_ASSERT\(.*failed|Assertion [`'].*failed|\bassertion failed: ",),
+        "the program fails by itself, with this model and these arguments: it would on the next host too",
+        "C and C++ programs, ggml",
+        Weight.SYMPTOM,
+        unless=r"CUDA|cuda|nccl",
     ),
     Rule(
         "image_pull_failed",

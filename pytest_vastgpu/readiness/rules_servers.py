@@ -25,7 +25,8 @@ RULES: tuple[Rule, ...] = (
         ),
         _READ,
         "argparse, clap, click, Go's flag, llama.cpp",
-        unless=r"^(?:main|(?:llama|ggml|common|clip)_\w+): error: ",  # llama.cpp's functions, not its arguments
+        unless=r"^(?:main|(?:llama|ggml|common|clip)_\w+): error: "  # llama.cpp's functions, not its arguments
+        r"|^(?:\S*/)?(?:clang|gcc|g\+\+|c\+\+|cc1plus|nvcc|ptxas|ld|ninja|cmake|make|git|curl|wget|pip|apt|tar|ffmpeg)\b",
     ),
     Rule(
         "model_repository_broken",

@@ -17,6 +17,19 @@ STOPPED = "stopped_on_request"
 """Reason of a server that was told to stop: what it prints from then on says nothing."""
 
 
+GPU_IN_USE = "gpu_in_use"
+"""Reason of a server that has found its GPU: that it missed one before counts no more."""
+HUNG = Rule(
+    "cause_not_shown",
+    FailureClass.UNKNOWN,
+    (r"(?!)",),
+    "the cause stands above this line",
+    "see the known hangs",
+    Weight.END,
+)
+"""Of a line that is known from :mod:`hangs`; no line is searched for it."""
+
+
 def _warm(reason: str, source: str, *patterns: str, channels: frozenset[Channel] = LOG) -> Rule:
     wait = "wait: the start is under way"
     return Rule(reason, FailureClass.WARMUP, patterns, wait, source, Weight.SIGN, channels, chatty=True)
@@ -167,6 +180,12 @@ RULES: tuple[Rule, ...] = (
         r"start: server is ready|Model server started\.$|To see the GUI go to: |Running on local URL: ",
     ),
     _ready("server_listening", "Ray Serve", r"Deployed app .*successfully"),
+    _ready(
+        "server_listening",
+        "KoboldCpp, LocalAI, Flask, Hypercorn, MAX",
+        r"Please connect to custom endpoint at|LocalAI API is listening|^ ?\* Running on https?://",
+        r"Running on https?://\S+ \(CTRL|Server ready on https?://",
+    ),
     _ready("server_listening", "Triton", r"Started (?:HTTPService|GRPCInferenceService) at"),
     # --------------------------------------------------------- it is over
     Rule(
@@ -202,6 +221,12 @@ RULES: tuple[Rule, ...] = (
         r"exited with (?:code|status):? [1-9-]|returned non-zero exit status|exit status [1-9]|^Aborted",
     ),
     # ------------------------------------------------------ it is under way
+    _warm(
+        GPU_IN_USE,
+        "Ollama and llama.cpp",
+        r"\"inference compute\".*\blibrary=\"?(?:cuda|rocm|metal|vulkan|oneapi)|ggml_cuda_init: found [1-9]",
+        r"using device (?:CUDA|ROCm|Vulkan|Metal|SYCL)\w*|(?:CUDA|ROCm)\d+ (?:\w+ )?buffer size",
+    ),
     _warm(
         "hub_retry",
         "huggingface_hub",

@@ -133,6 +133,7 @@ RULES: tuple[Rule, ...] = (
             r"undefined symbol: |operator \S+ does not exist|object has no attribute '(?:_moe_)?C\w*'|version `?(?:GLIBC|CXXABI)",
             r"cuDNN version incompatibility|compiled with different CUDA major versions|is installed with version .* less than the minimum",
             r"No module named '?vllm|/python\S*: No module named|Error while finding module specification",
+            r"(?:unable to|could not|cannot|can't|failed to) (?:dl)?(?:load|open)\b.*\blib(?!cuda\.|nvidia)\w+\.so|cannot load symbol \w+",
             r"lib(?!cuda\.|nvidia)\w+\S*\.so\S*: cannot open shared object|'_OpNamespace' '\w+' object has no attribute",
         ),
         "the image's packages do not fit each other: use the image's own versions, or another image",

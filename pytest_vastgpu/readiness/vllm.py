@@ -22,7 +22,7 @@ from pytest_vastgpu.readiness.adapter import Warming
 from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
 from pytest_vastgpu.readiness.surroundings import gpu_trouble
-from pytest_vastgpu.readiness.verdicts import FINAL
+from pytest_vastgpu.readiness.verdicts import ends_start
 from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
 from pytest_vastgpu.readiness.workloads import checked
@@ -122,7 +122,7 @@ class VllmAdapter:
         return (Probe("answers", command, FIRST_COMPLETION_S + 15.0, workload.port), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
-        """Ready by its answers; lost by its end, by its log, or by a GPU that went away."""
+        """Ready by its answers; lost by its end, by its log once it stands still, or by a GPU that went away."""
         context = f"gpus={workload.gpus}"
         if seen.exit_code is not None:
             return Failed(judge_end(seen.log, server="vllm", context=context, exit_code=seen.exit_code))
@@ -130,8 +130,8 @@ class VllmAdapter:
         served = _served(workload.model, asking.answers(probe.stdout) if probe else {})
         if served is not None:
             return served
-        judged = judge_log(seen.log, server="vllm", context=context)
-        if judged.verdict.failure_class in FINAL:
+        judged = judge_log(seen.log, server="vllm", context=context, still_s=seen.still_s)
+        if ends_start(judged.verdict):
             return Failed(judged.verdict)
         lost = gpu_trouble(workload, seen.probes.get("gpu"))
         return Failed(lost) if lost else Warming(judged.progress)

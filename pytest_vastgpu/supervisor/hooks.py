@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from typing import Any
 from typing import Protocol
 
@@ -118,8 +119,7 @@ class HookClient:
 
     def _packed(self, argument: Any) -> Any:
         if isinstance(argument, Observation):
-            log = self._logs.pack(argument.log)
-            return Seen(argument.probes, log, argument.exit_code, argument.age_s)
+            return Seen(replace(argument, log=""), self._logs.pack(argument.log))
         return argument
 
 

@@ -102,3 +102,28 @@ def test_of_a_log_without_end_start_and_end_are_kept() -> None:
 @pytest.mark.parametrize("offset", ["-1", "9" * 30, "9" * 5000, "nan"])
 def test_a_place_that_no_file_has_is_no_news(offset: str) -> None:
     assert parse(f"log {offset} 41", ()) is None
+
+
+def test_how_long_nothing_new_was_seen() -> None:
+    probes = (Probe("answers", "ask", 1.0, port=8000), Probe("gpu", "smi", 1.0))
+    sight = Sight(probes, LIMIT)
+
+    def still(age_s: float, *news: News) -> float:
+        for each in news:
+            sight.take(each)
+        return sight.observation(age_s).still_s
+
+    assert still(1.0, LogPiece(0, b"loading 1 of 9\n")) == 0.0
+    assert still(31.0, LogPiece(15, b"loading 2 of 9\n")) == 30.0, "numbers make nothing new"
+    assert sight.observation(61.0, watched=False).still_s == 30.0, "of a server that nobody watches nothing is known"
+    assert still(91.0, result(ProbeFailure.NONE, 0)) == 90.0, "a GPU that is there is no news of the server"
+    answer = ProbeResult("answers", ProbeFailure.NONE, 0, "@@ health 503", "", 0.1)
+    assert still(121.0, answer) == 0.0
+    assert still(151.0, answer, LogPiece(30, b"loaded\n")) == 0.0
+
+
+def test_what_of_the_log_is_told_twice_is_kept_once() -> None:
+    sight = Sight(PROBES, LIMIT)
+    for piece in (LogPiece(0, b"one\ntwo\n"), LogPiece(4, b"two\nthree\n"), LogPiece(0, b"one\n")):
+        sight.take(piece)
+    assert (sight.observation(1.0).log, sight.offset) == ("one\ntwo\nthree\n", 14)

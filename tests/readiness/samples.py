@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 
 _DATA = Path(__file__).parent / "data"
+
+
+HEALTHY = frozenset({FailureClass.WARMUP, FailureClass.READY})
 
 
 @dataclass(frozen=True)
@@ -25,26 +29,69 @@ class Sample:
     label: FailureClass
     reason: str
     fidelity: str
+    accept: frozenset[FailureClass] = frozenset()
+    """Classes that are right as well."""
+
+    @property
+    def is_healthy_start(self) -> bool:
+        """A log of a start that is under way, or complete."""
+        return self.channel is Channel.SERVER_LOG and self.label in HEALTHY
+
+    def right(self, failure_class: FailureClass) -> bool:
+        """Whether a class is right for it."""
+        return failure_class is self.label or failure_class in self.accept
+
+
+def load(path: Path) -> list[Sample]:
+    """Labelled outputs of a file, one JSON object a line.
+
+    :raises ValueError: for a line that is not such an object.
+    """
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            item = json.loads(line)
+            found.append(
+                Sample(
+                    id=item.get("id") or f"{path.stem}-{number}",
+                    server=item.get("server") or "",
+                    channel=Channel(item["channel"]),
+                    context=item.get("context") or "",
+                    text=item["text"],
+                    label=FailureClass(item.get("label") or item["class"]),
+                    reason=item.get("reason") or "",
+                    fidelity=item.get("fidelity") or "",
+                    accept=frozenset(map(FailureClass, item.get("accept") or ())),
+                )
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: no labelled output: {type(error).__name__}: {error}") from error
+    return found
 
 
 def samples() -> list[Sample]:
-    """All labelled outputs."""
-    found = []
-    for line in (_DATA / "failures.jsonl").read_text(encoding="utf-8").splitlines():
-        item = json.loads(line)
-        found.append(
-            Sample(
-                id=item["id"],
-                server=item["server"] or "",
-                channel=Channel(item["channel"]),
-                context=item["context"] or "",
-                text=item["text"],
-                label=FailureClass(item["label"]),
-                reason=item["reason"],
-                fidelity=item["fidelity"],
-            )
-        )
-    return found
+    """Labelled outputs of failures and of healthy starts, the texts on which the rules were developed."""
+    return load(_DATA / "failures.jsonl")
+
+
+def servers() -> list[Sample]:
+    """Short logs of many kinds of servers, written for this project."""
+    return load(_DATA / "servers.jsonl")
+
+
+def started() -> list[Sample]:
+    """The logs of real vLLM starts that became ready, up to where something was done to them."""
+    return [
+        Sample(name, "vllm", Channel.SERVER_LOG, "gpus=0", _until_ready(text), FailureClass.READY, "", "local")
+        for name, text in logs().items()
+        if name.startswith(("good-", "crash-"))
+    ]
+
+
+def _until_ready(log: str) -> str:
+    found = re.search(r".*Application startup complete.*\n", log)
+    assert found
+    return log[: found.end()]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -26,6 +27,7 @@ from pytest_vastgpu.readiness.adapter import by_name
 from pytest_vastgpu.readiness.adapter import checked
 from pytest_vastgpu.readiness.command import CommandAdapter
 from pytest_vastgpu.readiness.command import command
+from pytest_vastgpu.readiness.hangs import STILL_S
 from pytest_vastgpu.readiness.registry import ENTRY_POINT_GROUP
 from pytest_vastgpu.readiness.registry import adapters
 from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
@@ -104,7 +106,7 @@ def test_where_vllm_stands(log: str, answers: str, exit_code: int | None, expect
 @pytest.mark.parametrize(
     ("log", "answers", "exit_code", "failure", "reason"),
     [
-        ("fail-port-in-use", "", None, FailureClass.WORKLOAD_FATAL, "address_in_use"),
+        ("fail-port-in-use", "", 1, FailureClass.WORKLOAD_FATAL, "address_in_use"),
         ("fail-worker-sigkill-during-start", "", 1, FailureClass.UNKNOWN, "server_exited"),
         ("crash-enginecore-sigkill-while-serving", READY, 0, FailureClass.UNKNOWN, "server_died_after_ready"),
         ("", READY.replace("tiny", "other"), None, FailureClass.WORKLOAD_FATAL, "model_not_listed"),
@@ -130,13 +132,31 @@ def test_a_gpu_that_goes_away_ends_the_start() -> None:
         assert isinstance(adapter.assess(builder("x", gpus=0), Observation({"gpu": gone}, "", None, 1.0)), Warming)
 
 
-def test_words_in_the_log_of_an_unknown_server_condemn_it_only_when_it_has_ended() -> None:
+BUILDERS = ((VllmAdapter(), vllm), (CommandAdapter(), command))
+
+
+@pytest.mark.parametrize(("adapter", "builder"), BUILDERS)
+def test_words_in_a_log_condemn_a_server_only_when_it_has_ended_or_stands_still(
+    adapter: VllmAdapter | CommandAdapter, builder: Callable[..., Workload]
+) -> None:
     log = "OSError: [Errno 98] Address already in use\n"
-    workload = command("serve", gpus=0)
-    assert CommandAdapter().assess(workload, Observation({}, log, None, 1.0)) == Warming(Progress("starting"))
-    found = CommandAdapter().assess(workload, Observation({}, log, 1, 1.0))
+    workload = builder("serve", gpus=0)
+    for still_s in (0.0, 30.0, STILL_S - 1):
+        seen = Observation({}, log, None, 999.0, still_s)
+        assert adapter.assess(workload, seen) == Warming(Progress("starting"))
+    for seen in (Observation({}, log, 1, 1.0), Observation({}, log, None, 999.0, STILL_S)):
+        found = adapter.assess(workload, seen)
+        assert isinstance(found, Failed)
+        assert found.verdict.reason == "address_in_use"
+
+
+def test_a_server_that_answers_without_its_gpu_has_failed() -> None:
+    log = 'level=INFO msg="inference compute" id=cpu library=cpu\n'
+    seen = Observation({"answers": result("answers", "\n@@ ready 200\n")}, log, None, 1.0)
+    found = CommandAdapter().assess(command("serve"), seen)
     assert isinstance(found, Failed)
-    assert found.verdict.reason == "address_in_use"
+    assert found.verdict.failure_class is FailureClass.INFRA_FATAL
+    assert CommandAdapter().assess(command("serve", gpus=0), seen) == Ready()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_vastgpu.readiness.lines import read_line
 from pytest_vastgpu.readiness.needles import needles
 from pytest_vastgpu.readiness.rules import Rule
-from pytest_vastgpu.readiness.verdicts import RULES
+from pytest_vastgpu.readiness.ruleset import RULES
 from tests.readiness.samples import healthy_lines
 from tests.readiness.samples import messages
 from tests.readiness.samples import samples

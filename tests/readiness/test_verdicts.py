@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.readiness.rules import Weight
+from pytest_vastgpu.readiness.ruleset import RULES
 from pytest_vastgpu.readiness.verdicts import FINAL
-from pytest_vastgpu.readiness.verdicts import RULES
 from pytest_vastgpu.readiness.verdicts import LogReader
 from pytest_vastgpu.readiness.verdicts import classify
 from pytest_vastgpu.readiness.verdicts import judge_log
