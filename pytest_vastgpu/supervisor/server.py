@@ -149,7 +149,8 @@ class Server:
             try:
                 messages.send(sock, answer)
             except messages.TooLarge as error:
-                messages.send(sock, {"error": rpc.encode_error(VastGpuError(f"the answer is too large: {error}"))})
+                told = rpc.encode_error(VastGpuError(f"the answer is too large: {error}"))
+                messages.send(sock, {"error": told, "events": answer["events"]})
 
     def _answer(self, session: RunControl, allowed: Mapping[str, rpc.Call], request: Any) -> dict[str, Any]:
         try:
