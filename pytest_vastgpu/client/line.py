@@ -67,6 +67,7 @@ class Line:
         try:
             _connect(sock, self._address.path)
             if messages.peer_uid(sock) not in (os.getuid(), -1):
+                sock.close()
                 raise SupervisorGone("another user listens where the supervisor should")
             hello = {"secret": self._address.secret, "role": role, "process": self._name}
             messages.send(sock, {**hello, "control": self._role == "control"})
