@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import socket
@@ -40,6 +41,8 @@ class Host:
     """Talks to test processes as a supervisor does, and rents nothing."""
 
     def __init__(self) -> None:
+        self.numbers = itertools.count()
+        """Of the connections."""
         self.errors: dict[str, BaseException] = {}
         """What ``failed`` raises, by label."""
         self.waiting = threading.Semaphore(0)
@@ -76,6 +79,7 @@ class Session:
     def __init__(self, host: Host, caller: Caller) -> None:
         self._host = host
         self._caller = caller
+        self._number = next(host.numbers)
 
     def collected(self, found: Collected) -> None:
         self._host.collected.put(found)
@@ -100,7 +104,7 @@ class Session:
 
     def logs(self, label: str) -> str:
         """Who asks, by which connection."""
-        return label * 100 if label.startswith("x") else f"{self._caller.process} {id(self)}"
+        return label * 100 if label.startswith("x") else f"{self._caller.process} {self._number}"
 
     def cost(self, label: str) -> float:
         return cast(float, label) if label == "no number" else float(label)
