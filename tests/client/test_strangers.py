@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tests.client.conftest import Host
 from tests.client.conftest import call
 from tests.client.conftest import leases
 from tests.looks import forked
+from tests.looks import until
 
 pytestmark = [pytest.mark.usefixtures("server"), pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
 NOBODY = 65534
@@ -126,18 +128,25 @@ def test_a_hundred_strangers_keep_nobody_out(
         assert all(map(is_hung_up_on, strangers))
 
 
+def threads() -> list[threading.Thread]:
+    """Of the server: one accepts, and each connection has one."""
+    return [thread for thread in threading.enumerate() if thread.name == "vastgpu-line"]
+
+
 def test_strangers_are_few_at_a_time(listener: Listener, host: Host) -> None:
-    before = threading.active_count()
+    others = set(threads()[:-1])
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(call(listener.address))
-        assert threading.active_count() <= before + STRANGERS
+        until(lambda: len(set(threads()) - others), lambda count: count > STRANGERS)
+        assert len(set(threads()) - others) == 1 + STRANGERS
     assert host.left.empty()
 
 
 def test_many_that_belong_to_the_run_may_come_at_once(listener: Listener) -> None:
     with contextlib.ExitStack() as stack:
         callers = [stack.enter_context(call(listener.address)) for _ in range(100)]
+        until(lambda: len(threads()), lambda count: count > STRANGERS)
         for caller in callers:
             caller.sendall(hello(secret=listener.address.secret))
             messages.send(caller, {"call": "cost", "arguments": ["1"]})
@@ -151,7 +160,9 @@ def test_a_moment_without_free_descriptors_is_not_the_end(listener: Listener, ho
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     with waiting, before:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, limits[1]))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 10, limits[1])
+        )
         try:
             with contextlib.suppress(OSError):
                 while True:
@@ -219,7 +230,7 @@ def test_another_user_cannot_reach_a_socket_in_a_directory() -> None:
 
 
 @pytest.fixture
-def impostor(tmp_path: Any) -> Iterator[Address]:
+def impostor(tmp_path: Path) -> Iterator[Address]:
     """Where another user listens."""
     address = Address(f"\0vastgpu-test-{os.getpid()}-{tmp_path.name}", "the secret")
     heard, ears = os.pipe()
@@ -250,5 +261,5 @@ def impostor(tmp_path: Any) -> Iterator[Address]:
 @root
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an abstract namespace")
 def test_a_secret_is_not_told_to_another_user_who_listens(impostor: Address) -> None:
-    with pytest.raises(SupervisorGone, match="^another user listens where the supervisor should$"):
+    with pytest.raises(SupervisorGone, match=r"^another user listens where the supervisor should$"):
         Line(impostor, "process")
