@@ -162,10 +162,12 @@ def test_many_threads_may_put_at_once(pair: Pair) -> None:
     theirs, ours = pair
     outbox = Outbox()
     sending(outbox, theirs)
-    threads = [
-        threading.Thread(target=lambda name=name: [outbox.put(event(f"{name} {number}")) for number in range(50)])  # type: ignore[misc]
-        for name in "abcd"
-    ]
+
+    def put_many(name: str) -> None:
+        for number in range(50):
+            outbox.put(event(f"{name} {number}"))
+
+    threads = [threading.Thread(target=put_many, args=(name,)) for name in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
