@@ -212,4 +212,5 @@ def _adapters(config: pytest.Config) -> list[Adapter]:
 
 
 def _offer(adapter: Adapter) -> AdapterOffer:
-    return AdapterOffer(adapter.name, adapter.default_image, float(adapter.warmup_s), kind_of(adapter))
+    origin = f"a conftest file ({kind_of(adapter)})"
+    return AdapterOffer(adapter.name, adapter.default_image, float(adapter.warmup_s), origin)

@@ -56,13 +56,13 @@ class Collected:
 
 @dataclass(frozen=True)
 class AdapterOffer:
-    """An adapter that a conftest file or plugin brings; it stays in the process that has it."""
+    """An adapter that another process has; it stays there."""
 
     name: str
     default_image: str
     warmup_s: float
-    kind: str
-    """Its class, for messages."""
+    origin: str
+    """Where it comes from, for messages."""
 
 
 @dataclass(frozen=True)

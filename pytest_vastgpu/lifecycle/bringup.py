@@ -117,6 +117,7 @@ def _check(effort: Effort) -> None:
 def _launch(effort: Effort) -> None:
     rental = effort.rental
     launch = effort.adapter.launch(rental.workload, rental.api_key)
+    rental.headers = effort.adapter.headers(rental.workload, rental.api_key)
     connection = rental.connected.connection()
     folders = {str(Path(serverjob.WORK, name).parent) for name, _ in rental.workload.files}
     made = connection.run(serverjob.make_folders(folders), timeout_s=30)

@@ -82,7 +82,7 @@ class Provisioner:
                 by_others = f"all {len(gone)} offers were taken by others; try again"
                 by_hook = "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left no offer"
                 raise ProvisioningFailed(by_others if gone else by_hook, attempts)
-            rental = self._take(workload, adapter, offers)
+            rental = self._take(workload, offers)
             offer = rental.offer
             try:
                 return self._try(rental, workload, adapter, patience)
@@ -108,7 +108,7 @@ class Provisioner:
         """Do not rent this machine again in this run, for whatever workload: it failed by its own fault."""
         self._failed_machines.add(machine_id)
 
-    def _take(self, workload: Workload, adapter: Adapter, offers: Sequence[Offer]) -> Rental:
+    def _take(self, workload: Workload, offers: Sequence[Offer]) -> Rental:
         """A rental of the best offer that this run has not taken yet; where there is none, of the best one.
 
         Workloads share answers of the market: without this, all would ask for the same offer, and most be refused.
@@ -116,7 +116,7 @@ class Provisioner:
         with self._taking:
             taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
             offer = min(offers, key=lambda offer: offer.id in taken)
-            rental = Rental(self.tools, workload, adapter, offer, next(self._numbers))
+            rental = Rental(self.tools, workload, offer, next(self._numbers))
             self._rentals.append(rental)
         return rental
 

@@ -43,7 +43,6 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness import hostcheck
-from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
@@ -92,7 +91,7 @@ class Rental:
     :param number: 1 for the first attempt of this run, unique within the run.
     """
 
-    def __init__(self, tools: Tools, workload: Workload, adapter: Adapter, offer: Offer, number: int) -> None:
+    def __init__(self, tools: Tools, workload: Workload, offer: Offer, number: int) -> None:
         self.workload = workload
         self.offer = offer
         self.number = number
@@ -102,7 +101,8 @@ class Rental:
         self.endpoint = ""
         self.label = make_label(tools.run_id, number, time.time() + tools.settings.longest_life)
         self._tools = tools
-        self._adapter = adapter
+        self.headers: Mapping[str, str] = {}
+        """HTTP headers a client of the endpoint must send; known from the launch on."""
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self.tunnel: Tunnel | None = None
@@ -123,11 +123,6 @@ class Rental:
         self._destroy_lock = threading.Lock()
 
     # -------------------------------------------------------------------- use
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """HTTP headers a client of the endpoint must send."""
-        return self._adapter.headers(self.workload, self.api_key)
 
     def read_log(self) -> str:
         """The server's log so far."""

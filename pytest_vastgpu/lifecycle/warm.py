@@ -28,9 +28,9 @@ def warm(effort: Effort) -> None:
     """
     rental = effort.rental
     window = rental.workload.warmup_s or effort.adapter.warmup_s
+    probes = effort.adapter.probes(rental.workload)
     started = time.monotonic()
     moves = [decide.Moved(0.0, Progress("launched"))]
-    probes = effort.adapter.probes(rental.workload)
     env = {"VASTGPU_API_KEY": rental.api_key}
     told = ""
     with closing(Watch(rental.connected, probes, env, LOG_KEEP_CHARS, effort.patience)) as watch:
@@ -40,7 +40,10 @@ def warm(effort: Effort) -> None:
             age = time.monotonic() - started
             seen = watch.observe(age)
             rental.log = seen.log
+            asked = time.monotonic()
             found = effort.adapter.assess(rental.workload, seen)
+            judging_s = time.monotonic() - asked
+            started += judging_s  # how long somebody takes to answer is not the server's affair
             if isinstance(found, Ready):
                 return
             if isinstance(found, Failed):
@@ -54,5 +57,4 @@ def warm(effort: Effort) -> None:
             step = decide.warm(moves, age, window)
             if isinstance(step, decide.GiveUp):
                 raise AttemptFailed(step.verdict)
-            judging_s = time.monotonic() - started - age
             watch.wait(judging_s / JUDGING_SHARE, PULSE_S)

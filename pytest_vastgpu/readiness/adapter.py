@@ -6,6 +6,7 @@ An adapter has no state and does no I/O. It answers questions about a workload w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -124,3 +125,22 @@ def checked(adapter: object, origin: str) -> Adapter:
 def kind_of(value: object) -> str:
     """A value's class, for messages."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def by_name(found: Iterable[tuple[Adapter, str]]) -> dict[str, Adapter]:
+    """Adapters by their names.
+
+    :param found: Each with where it comes from.
+    :raises ConfigurationError: for a name taken twice.
+    """
+    adapters: dict[str, Adapter] = {}
+    origins: dict[str, str] = {}
+    for adapter, origin in found:
+        if adapter.name in adapters:
+            raise ConfigurationError(
+                f"two readiness adapters are called {adapter.name!r}: one of {origins[adapter.name]}, one of {origin}; "
+                "rename or remove one"
+            )
+        adapters[adapter.name] = adapter
+        origins[adapter.name] = origin
+    return adapters

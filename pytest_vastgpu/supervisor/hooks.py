@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
+from typing import Protocol
 
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import AdapterOffer
@@ -27,7 +28,6 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.adapter import Launch
 from pytest_vastgpu.readiness.adapter import Observation
 from pytest_vastgpu.readiness.adapter import Readiness
@@ -129,10 +129,18 @@ class HookClient:
         return argument
 
 
+class Asks(Protocol):
+    """Somebody who can be asked: :class:`HookClient`, or the judge."""
+
+    def ask(self, who: str, call: rpc.Call, *arguments: Any) -> Any:
+        """See :meth:`HookClient.ask`."""
+        ...
+
+
 class RemoteAdapter:
     """An adapter of another process. Implements :class:`Adapter`."""
 
-    def __init__(self, offer: AdapterOffer, client: HookClient) -> None:
+    def __init__(self, offer: AdapterOffer, client: Asks) -> None:
         self.name = offer.name
         self.default_image = offer.default_image
         self.warmup_s = offer.warmup_s
@@ -163,21 +171,14 @@ class RemoteAdapter:
 
 
 class RemoteHooks:
-    """The hooks and adapters of the process that started us.
-
-    Implements :class:`~pytest_vastgpu.supervisor.run.Plugins`.
+    """The hooks of the process that started us. Implements :class:`~pytest_vastgpu.supervisor.run.Plugins`.
 
     :param implemented: Names of hooks that somebody implements; others are not asked.
     """
 
-    def __init__(self, client: HookClient, offers: tuple[AdapterOffer, ...], implemented: frozenset[str]) -> None:
+    def __init__(self, client: HookClient, implemented: frozenset[str]) -> None:
         self._client = client
-        self._offers = offers
         self._implemented = implemented
-
-    def adapters(self) -> list[tuple[Adapter, str]]:
-        """All adapters that hooks bring, each with its class."""
-        return [(RemoteAdapter(offer, self._client), offer.kind) for offer in self._offers]
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
         """The offers as the hooks left them."""

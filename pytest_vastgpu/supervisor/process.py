@@ -30,8 +30,11 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.lifecycle.home import runs_dir
 from pytest_vastgpu.lifecycle.ledger import make_directory
+from pytest_vastgpu.readiness.adapter import by_name
 from pytest_vastgpu.supervisor.hooks import HookClient
+from pytest_vastgpu.supervisor.hooks import RemoteAdapter
 from pytest_vastgpu.supervisor.hooks import RemoteHooks
+from pytest_vastgpu.supervisor.judge import Judge
 from pytest_vastgpu.supervisor.outbox import Outbox
 from pytest_vastgpu.supervisor.run import Run
 from pytest_vastgpu.supervisor.server import Caller
@@ -48,22 +51,34 @@ _log = logging.getLogger(__name__)
 class Process:
     """What the server lets test processes talk to. Implements :class:`~pytest_vastgpu.supervisor.server.Host`."""
 
-    def __init__(self, opening: Opening, environ: Mapping[str, str]) -> None:
+    def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening
-        self._environ = environ
         self._log = ""
         self._outbox = Outbox()
-        self._hooks = HookClient(opening.timeouts.hook_told_s, self._tell)
+        told_after_s = opening.timeouts.hook_told_s
+        self._hooks = HookClient(told_after_s, self._tell)
+        self._deciding = threading.Lock()
         self._settled = threading.Event()
         """Set once it is known whether there is a run."""
-        self._run: Run | None = None
-        self._problem: VastGpuError | None = None
-        self._deciding = threading.Lock()
         self._collected = threading.Event()
         self._decided = threading.Event()
         """Set once what was collected is checked, too."""
         self._found = Collected()
+        self._run: Run | None = None
+        self._problem: VastGpuError | None = None
+        self._directory = runs_dir() / secrets.token_hex(4)
         self.over = threading.Event()
+        try:
+            make_directory(self._directory)
+            self._log = _keep_log(self._directory / LOG)
+        except VastGpuError as problem:
+            self._problem = problem
+        self._judge = Judge(HookClient(told_after_s, self._tell), listener.fileno())
+
+    @property
+    def secret(self) -> str:
+        """What everybody who connects has to say."""
+        return self._opening.secret
 
     def _tell(self, text: str) -> None:
         if self._run is not None:
@@ -155,6 +170,7 @@ class Process:
     def close(self) -> Summary:
         """Give everything back; what the run has come to."""
         self._hooks.cancel()
+        self._judge.close()
         run = self.run_if_any()
         run.close()
         self._outbox.close()
@@ -162,19 +178,15 @@ class Process:
 
     # ------------------------------------------------------------------- the life
 
-    def live(self) -> int:
+    def live(self, environ: Mapping[str, str]) -> int:
         """Open the run, and see to its end.
 
+        :param environ: The environment, secrets included.
         :returns: 0 if nothing is left that costs money, 1 otherwise.
         """
         try:
-            run_id = secrets.token_hex(4)
-            directory = runs_dir() / run_id
-            make_directory(directory)
-            self._log = _keep_log(directory / LOG)
-            hooks = frozenset(hook.name for hook in self._opening.hooks)
-            plugins = RemoteHooks(self._hooks, self._opening.adapters, hooks)
-            self._run = Run.open(self._opening, self._environ, directory, plugins, self._outbox.put)
+            if self._problem is None:
+                self._run = self._open(environ)
         except VastGpuError as problem:
             self._problem = problem
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
@@ -184,10 +196,17 @@ class Process:
         self._settled.set()
         self.over.wait()
         self._decided.set()
-        if self._run is None:
-            return 0
-        self.close()
-        return 1 if self._run.broker.problems else 0
+        if self._run is not None:
+            self.close()
+        self._judge.close()
+        return 1 if self._run is not None and self._run.broker.problems else 0
+
+    def _open(self, environ: Mapping[str, str]) -> Run:
+        ours = [(RemoteAdapter(offer, self._judge), offer.origin) for offer in self._judge.offers()]
+        theirs = [(RemoteAdapter(offer, self._hooks), offer.origin) for offer in self._opening.adapters]
+        plugins = RemoteHooks(self._hooks, frozenset(hook.name for hook in self._opening.hooks))
+        known = by_name([*ours, *theirs])
+        return Run.open(self._opening, environ, self._directory, known, plugins, self._outbox.put)
 
 
 def _keep_log(path: Path) -> str:
@@ -204,23 +223,26 @@ def main() -> int:
     :returns: see :meth:`Process.live`.
     """
     listener = socket.socket(fileno=int(sys.argv[1]))
-    with os.fdopen(0, "rb", closefd=False) as pipe:
-        told, secret = pipe.readline(), pipe.read()
-    if not secret:
-        return 0  # whoever started us died meanwhile
-    opening = decode(Opening, json.loads(told))
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # there are keys in it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with os.fdopen(0, "rb", buffering=0, closefd=False) as pipe:
+        told = pipe.readline()
+        if not told:
+            return 0  # whoever started us died meanwhile
+        process = Process(decode(Opening, json.loads(told)), listener)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: process.over.set())
+        secret = pipe.read()
+        if not secret:
+            return 0
+        environ = {**os.environ, **json.loads(secret)}
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
-    faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # it has keys in memory
-    process = Process(opening, {**os.environ, **json.loads(secret)})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: process.over.set())
-    server = Server(listener, opening.secret, process)
+    server = Server(listener, process.secret, process)
     try:
-        return process.live()
+        return process.live(environ)
     finally:
         server.close()

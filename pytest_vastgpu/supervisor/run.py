@@ -55,7 +55,6 @@ from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
-from pytest_vastgpu.readiness.registry import adapters
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.costfile import CostFile
 from pytest_vastgpu.reporting.events import Event
@@ -69,10 +68,6 @@ KEEP_RUNS = 20
 
 class Plugins(Protocol):
     """What others plug in: the hooks, as plain calls."""
-
-    def adapters(self) -> list[tuple[Adapter, str]]:
-        """Adapters from conftest files, each with its class."""
-        ...
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
         """Filter or re-rank."""
@@ -100,19 +95,25 @@ class Run:
 
     @classmethod
     def open(
-        cls, opening: Opening, environ: Mapping[str, str], directory: Path, plugins: Plugins, listener: Listener
+        cls,
+        opening: Opening,
+        environ: Mapping[str, str],
+        directory: Path,
+        known: Mapping[str, Adapter],
+        plugins: Plugins,
+        listener: Listener,
     ) -> Run:
         """Make ready to rent.
 
         :param environ: The environment, secrets included.
         :param directory: The run's own, named by its id.
+        :param known: Adapters by name.
         :param listener: Told of every event.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
         settings, timeouts, started_in = opening.settings, opening.timeouts, Path(opening.directory)
         run_id = directory.name
         require_lasting_market(settings)
-        known = adapters(plugins.adapters())
         key = load_key(environ, Path.home(), started_in)
         with contextlib.ExitStack() as stack:
             _forget_old_runs(directory.parent)

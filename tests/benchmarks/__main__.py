@@ -25,6 +25,7 @@ NAMES = (
     "idle",
     "verdicts_vs_substrings",
     "local_market",
+    "stream",
 )
 
 

@@ -8,8 +8,18 @@ from typing import NamedTuple
 
 STATES = ("intended", "created", "booting", "reachable", "checked", "warming", "ready", "destroying")
 """As the ledger names them. In *ready* the tests run."""
-VICTIMS = ("controller", "worker", "guard", "both")
-"""Both: the guard, then the controller, so that nobody on this machine is left to destroy anything."""
+VICTIMS: dict[str, tuple[str, ...]] = {
+    "controller": ("controller",),
+    "worker": ("worker",),
+    "supervisor": ("supervisor",),
+    "guard": ("guard",),
+    "controller_and_supervisor": ("controller", "supervisor"),
+    "controller_and_guard": ("guard", "controller"),
+    "supervisor_and_guard": ("guard", "supervisor"),
+    "all": ("guard", "supervisor", "controller"),
+}
+"""Whom a blow strikes, in this order. Where guard and supervisor are struck nobody on this machine is left to destroy
+anything."""
 BLOWS = ("sigint", "double_sigint", "sigterm", "group_sigterm", "sigkill")
 WORKERS = (0, 2)
 LONGEST_RUN_S = 9.0

@@ -19,6 +19,7 @@ from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import CreateRequest
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.throttle import Throttle
+from tests.kills.matrix import VICTIMS
 from tests.kills.matrix import Kill
 from tests.looks import is_running
 from tests.plugin.conftest import SERVER
@@ -141,24 +142,24 @@ class Run:
         self.process.wait()
 
     def _victims(self) -> list[int]:
-        workers = sorted(self._workers())
-        guards = self._guards()[-1:]
-        return {
+        found = {
             "controller": [self.process.pid],
-            "worker": workers[:1],
-            "guard": guards,
-            "both": [*guards, self.process.pid],
-        }[self._kill.victim]
+            "worker": sorted(self._workers())[:1],
+            "supervisor": self._pids("run")[-1:],
+            "guard": self._pids("guard")[-1:],
+        }
+        return [pid for victim in VICTIMS[self._kill.victim] for pid in found[victim]]
 
     def _started(self) -> list[int]:
-        return [*self._workers(), *self._guards()]
+        return [*self._workers(), *self._pids("run"), *self._pids("guard")]
 
     def _workers(self) -> list[int]:
         folder = self._directory / "workers"
         return [int(path.name) for path in folder.iterdir()] if folder.is_dir() else []
 
-    def _guards(self) -> list[int]:
-        return [int(str(row["pid"])) for row in self._ledger() if row.get("step") == "guard"]
+    def _pids(self, step: str) -> list[int]:
+        """Of the supervisor (``run``) or the guards, in the order in which they began."""
+        return [int(str(row["pid"])) for row in self._ledger() if row.get("step") == step]
 
     def _ledger(self) -> list[dict[str, Any]]:
         rows = []

@@ -20,6 +20,7 @@ from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
 from tests.looks import is_running
+from tests.plugin.runs import PytestRun
 from tests.plugin.runs import guards
 
 SERVER = (
@@ -73,6 +74,7 @@ AGGRESSIVE = "--vast-strictness=aggressive"
 
 Fleet = Mapping[str, Any]
 RentFrom = Callable[[Fleet], LocalMarket]
+Start = Callable[..., PytestRun]
 
 
 def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
@@ -139,3 +141,17 @@ def rent_from(
 def host_cache(home: Path) -> Path:
     """Where runs of this test keep what they learn of hosts."""
     return home / ".cache" / "pytest-vastgpu" / "hosts.yaml"
+
+
+@pytest.fixture
+def start(pytester: pytest.Pytester) -> Iterator[Start]:
+    """Starts pytest in processes of their own, that can be struck down."""
+    runs: list[PytestRun] = []
+
+    def begin(*arguments: str, **how: bool) -> PytestRun:
+        runs.append(PytestRun(pytester.path, *arguments, **how))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.end()

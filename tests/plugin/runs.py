@@ -16,12 +16,12 @@ from pytest_vastgpu.lifecycle.ledger import read_ledger
 class PytestRun:
     """A run that was started and can be struck down."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, stdin: bool = False) -> None:
         self._seen: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments],
             cwd=directory,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -58,6 +58,12 @@ class PytestRun:
         assert self.process.stdout is not None
         self._seen += self.process.stdout.readlines()
         return self.process.wait()
+
+    def say(self, text: str) -> None:
+        """Type something, where it has a standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.close()
 
     def kill_guard(self) -> int:
         """Strike down its guard; which it was."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,27 +24,13 @@ from tests.looks import is_running
 from tests.looks import until
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
+from tests.plugin.conftest import Start
 from tests.plugin.conftest import TimeLimits
-from tests.plugin.runs import PytestRun
 
 slow = pytest.mark.slow
-Start = Callable[..., PytestRun]
 SLEEPS = WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(60)\n"
 PASSES = WORKLOAD + "def test_it(vast_instance): pass\n"
 FLEET = {"machines": [{"count": 3}]}
-
-
-@pytest.fixture
-def start(pytester: pytest.Pytester) -> Iterator[Start]:
-    runs: list[PytestRun] = []
-
-    def begin(*arguments: str) -> PytestRun:
-        runs.append(PytestRun(pytester.path, *arguments))
-        return runs[-1]
-
-    yield begin
-    for run in runs:
-        run.end()
 
 
 # --- the guard --------------------------------------------------------------------------------------------------------

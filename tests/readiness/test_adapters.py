@@ -22,6 +22,7 @@ from pytest_vastgpu.readiness.adapter import Observation
 from pytest_vastgpu.readiness.adapter import Readiness
 from pytest_vastgpu.readiness.adapter import Ready
 from pytest_vastgpu.readiness.adapter import Warming
+from pytest_vastgpu.readiness.adapter import by_name
 from pytest_vastgpu.readiness.adapter import checked
 from pytest_vastgpu.readiness.command import CommandAdapter
 from pytest_vastgpu.readiness.command import command
@@ -217,10 +218,10 @@ def point(value: str, name: str = "mine") -> EntryPoint:
 
 
 def test_adapters_by_name() -> None:
-    assert {"vllm", "command"} <= set(adapters())
-    assert adapters([(INSTANCE, "Mine")], points=())["mine"] is INSTANCE
-    assert isinstance(adapters(points=[point(f"{__name__}:Mine")])["mine"], Mine)
-    assert adapters(points=[point(f"{__name__}:INSTANCE")])["mine"] is INSTANCE
+    assert {"vllm", "command"} <= set(by_name(adapters()))
+    assert by_name([(INSTANCE, "a conftest file")])["mine"] is INSTANCE
+    assert isinstance(by_name(adapters([point(f"{__name__}:Mine")]))["mine"], Mine)
+    assert by_name(adapters([point(f"{__name__}:INSTANCE")]))["mine"] is INSTANCE
 
 
 @pytest.mark.parametrize(
@@ -233,14 +234,14 @@ def test_adapters_by_name() -> None:
 )
 def test_a_broken_entry_point_is_named(value: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        adapters(points=[point(value)])
+        adapters([point(value)])
     assert words in str(caught.value)
     assert value in str(caught.value)
 
 
 def test_a_name_taken_twice_names_both() -> None:
     with pytest.raises(ConfigurationError, match=r"'mine': one of entry point mine = .*:Mine, one of a conftest file"):
-        adapters([(INSTANCE, "Mine")], points=[point(f"{__name__}:Mine")])
+        by_name([*adapters([point(f"{__name__}:Mine")]), (INSTANCE, "a conftest file (Mine)")])
 
 
 def test_what_is_no_adapter() -> None:

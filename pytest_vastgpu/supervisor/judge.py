@@ -1,0 +1,121 @@
+"""The process in which the adapters of this package and of installed packages answer.
+
+Judging a log of megabytes takes a second or more in one piece, during which no thread of the same process moves: the
+streams of tests that run meanwhile would stand still. So it is done in a child of the supervisor, by the same questions
+as adapters of conftest files are asked in the pytest process. The child is forked off before the supervisor has threads
+or has heard any secret.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from pytest_vastgpu.client import rpc
+from pytest_vastgpu.client.calls import AdapterOffer
+from pytest_vastgpu.client.hooks import HookServer
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.lifecycle.clock import Cancelled
+from pytest_vastgpu.readiness.registry import adapters
+from pytest_vastgpu.supervisor.hooks import HookClient
+
+NICENESS = 5
+"""What tests wait for comes first where processors are few."""
+
+
+class Judge:
+    """The supervisor's side. To be made while there is only one thread; any thread may use it then.
+
+    :param client: Asks it.
+    :param close: A descriptor that the child has no business with.
+    """
+
+    def __init__(self, client: HookClient, close: int) -> None:
+        self._client = client
+        self._sock, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if not self.pid:
+            os.close(close)
+            self._sock.close()
+            _be_the_judge(theirs)
+        theirs.close()
+        self._closed = False
+
+    def offers(self) -> list[AdapterOffer]:
+        """Wait until it has loaded the adapters, and have it answer from now on. To be called once.
+
+        :raises ConfigurationError: what is wrong with one of them.
+        :raises HookFailed: if it has died.
+        """
+        try:
+            said = messages.receive(self._sock)
+        except (EOFError, OSError) as error:
+            raise HookFailed("the process that judges logs has died; the supervisor's log may say why") from error
+        if "error" in said:
+            raise rpc.decode_error(said["error"])
+        threading.Thread(target=self._client.attach, args=(self._sock,), name="vastgpu-judge", daemon=True).start()
+        found: list[AdapterOffer] = decode(list[AdapterOffer], said["offers"])
+        return found
+
+    def ask(self, who: str, call: rpc.Call, *arguments: Any) -> Any:
+        """See :meth:`HookClient.ask`.
+
+        :raises HookFailed: also if it has died.
+        """
+        try:
+            return self._client.ask(who, call, *arguments)
+        except Cancelled:
+            if self._closed:
+                raise
+            raise HookFailed(
+                f"the process that judges logs (process {self.pid}) has died; the supervisor's log may say why"
+            ) from None
+
+    def close(self) -> None:
+        """Let it go."""
+        if not self._closed:
+            self._closed = True
+            self._client.cancel()
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.close()
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)  # it may be judging just now
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+
+
+def _be_the_judge(sock: socket.socket) -> None:
+    """Answer until the supervisor is gone, and never return."""
+    code = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with suppress(OSError):
+            os.nice(NICENESS)
+        _answer(sock)
+        code = 0
+    except BaseException:  # noqa: BLE001 - the last that can be done with it
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _answer(sock: socket.socket) -> None:
+    try:
+        found = adapters()
+    except ConfigurationError as error:
+        messages.send(sock, {"error": rpc.encode_error(error)})
+        return
+    offers = [AdapterOffer(a.name, a.default_image, float(a.warmup_s), origin) for a, origin in found]
+    with suppress(OSError):  # nobody wants it any more
+        messages.send(sock, {"offers": encode(offers)})
+        HookServer(sock, None, {adapter.name: adapter for adapter, _ in found}).serve()
