@@ -38,6 +38,7 @@ from pytest_vastgpu.readiness.adapter import Ready
 from pytest_vastgpu.readiness.adapter import Warming
 from pytest_vastgpu.reporting.artifacts import bounded
 from pytest_vastgpu.supervisor.hooks import HookClient
+from pytest_vastgpu.supervisor.hooks import RemoteAdapter
 from pytest_vastgpu.supervisor.hooks import RemoteHooks
 from tests.factories import make_offer
 
@@ -108,8 +109,8 @@ class Ends:
         self.theirs, self.ours = socket.socketpair()
         self.client = HookClient(told_after_s, self._tell)
         offer = AdapterOffer("mine", "an/image", 60.0, "conftest.Mine")
-        self.remote = RemoteHooks(self.client, (offer,), ALL_HOOKS)
-        self.mine = self.remote.adapters()[0][0]
+        self.remote = RemoteHooks(self.client, ALL_HOOKS)
+        self.mine = RemoteAdapter(offer, self.client)
         self.pool = ThreadPoolExecutor(20)
         self.attached: Future[None] | None = None
 
@@ -258,11 +259,10 @@ def test_an_outcome_is_told(ends: Ends) -> None:
 
 def test_a_hook_that_nobody_implements_is_not_asked() -> None:
     client = HookClient(WITHIN_S, lambda _: None)  # to which nobody will ever attach
-    remote = RemoteHooks(client, (), frozenset())
+    remote = RemoteHooks(client, frozenset())
     offers = [make_offer()]
     assert remote.offers(offers, SERVER) == offers
     remote.outcome(Attempt(1, "l", make_offer(), 5, None), SERVER)
-    assert remote.adapters() == []
 
 
 # ------------------------------------------------------------------------------------------------------ what goes wrong
