@@ -2,7 +2,10 @@
 
 A conftest file that must also work where this plugin is switched off (``-p no:vastgpu``) marks its implementations
 with ``@pytest.hookimpl(optionalhook=True)``. With xdist the hooks are called in the controller, which reads only the
-conftest files of the directories named on the command line (and ``testpaths``), not those further down.
+conftest files of the directories named on the command line (and ``testpaths``), not those further down: one there is a
+usage error.
+
+A hook is called in the process that has it, on a thread of its own, whatever a test does there just then.
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ class Line:
             self._discard()
             raise
         self._local.owed = 0
+        _ = self.supervisor  # while it can be asked
         return self._result(answer)
 
     def _answer(self, connection: socket.socket) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_vastgpu.core import realfs
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Progress
@@ -81,8 +82,8 @@ def command(
 def _local(name: str, path: str | Path) -> str:
     if Path(name).is_absolute() or ".." in Path(name).parts or not name:
         raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
-    local = Path(path).expanduser().resolve()
-    if not local.is_file():
+    local = realfs.absolute(Path(path).expanduser())
+    if not realfs.is_file(local):
         raise ConfigurationError(f"files: {local} (for {name!r}) is not a file; give the path of one")
     return str(local)
 

@@ -120,7 +120,7 @@ def test_2(vast_instance):
     run = start()
     assert run.rest() == pytest.ExitCode.TESTS_FAILED
     assert "1 passed, 1 error" in run.output
-    assert "which owns what this run has rented, is gone" in run.output
+    assert "which owns what this run has rented, is gone" in run.output, run.output
     assert alive(market) == set()
 
 
