@@ -25,6 +25,7 @@ IDLE_S = 0.05
 _Socket = socket.socket  # what a test puts there later is not ours
 _connect = socket.socket.connect
 _getpid = os.getpid
+_Lock = threading.Lock
 _get_ident = threading.get_ident
 
 
@@ -48,6 +49,7 @@ class Line:
         self._tell_end: Callable[[], str] = lambda: ""
         self.await_events: Callable[[int], None] = lambda _: None
         """Waits a moment until so many events have come, where they come here."""
+        self._asking = _Lock()
         self._pid = _getpid()
         self._open: set[socket.socket] = set()  # every connection of this process
         self._name = f"{self._pid}-{os.urandom(4).hex()}"
@@ -140,10 +142,9 @@ class Line:
     @property
     def supervisor(self) -> Supervisor | None:
         """Who listens; None where it has not said so (yet)."""
-        if self._supervisor is None:
-            with contextlib.suppress(EOFError, OSError, ValueError):  # it has gone, or was closed with a fork
-                if messages.readable(self._presence, 0):
-                    self._supervisor = decode(Supervisor, messages.receive(self._presence))
+        with self._asking, contextlib.suppress(EOFError, OSError, ValueError):  # it has gone, or was closed with a fork
+            if self._supervisor is None and messages.readable(self._presence, 0):  # it says so once
+                self._supervisor = decode(Supervisor, messages.receive(self._presence))
         return self._supervisor
 
     def _gone(self) -> SupervisorGone:
