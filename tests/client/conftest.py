@@ -47,6 +47,9 @@ class Host:
         """What ``failed`` raises, by label."""
         self.waiting = threading.Semaphore(0)
         """Released by each call that waits."""
+        self.introduce = threading.Event()
+        """What it waits for before it says who it is."""
+        self.introduce.set()
         self.go_on = threading.Event()
         """What ``spent`` waits for."""
         self.noticed = threading.Semaphore(0)
@@ -60,6 +63,7 @@ class Host:
         return cast(RunControl, Session(self, caller))
 
     def supervisor(self) -> Supervisor:
+        self.introduce.wait(WITHIN_S)
         return Supervisor(os.getpid(), "/where/its/log/is")
 
     def hung_up(self, process: str, *, control: bool) -> None:
@@ -139,6 +143,7 @@ def server(host: Host, listener: Listener) -> Iterator[Server]:
     server = Server(listener.socket, listener.address.secret, host)
     yield server
     host.go_on.set()
+    host.introduce.set()
     server.close()
 
 

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pytest_vastgpu.client.calls import Supervisor
+from pytest_vastgpu.client.line import Line
 from pytest_vastgpu.errors import SupervisorGone
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
@@ -30,6 +32,25 @@ def test_each_thread_has_a_connection_of_its_own(connect: Connect) -> None:
     connections = {one for each in said for one in each}
     assert len(connections) == 40
     assert len({each.split()[0] for each in connections}) == 1, "of one process"
+
+
+def test_who_the_supervisor_is_may_be_asked_by_all_threads_at_once(connect: Connect, host: Host) -> None:
+    """It says so only once."""
+    for _ in range(30):
+        host.introduce.clear()
+        line = connect()
+        barrier = threading.Barrier(5)
+
+        def ask(line: Line = line, barrier: threading.Barrier = barrier) -> Supervisor:
+            barrier.wait(WITHIN_S)
+            while (found := line.supervisor) is None:
+                pass
+            return found
+
+        answers = [in_thread(ask) for _ in range(4)]
+        barrier.wait(WITHIN_S)
+        host.introduce.set()
+        assert [answer() for answer in answers] == [host.supervisor()] * 4
 
 
 def test_each_line_is_a_process_of_its_own(connect: Connect) -> None:
