@@ -273,6 +273,32 @@ def test_3(): pass
     assert len(market.status()["ended"]) == 1, "no other supervisor was started"
 
 
+def test_the_supervisor_has_nothing_of_pytests_and_shows_nothing(
+    pytester: pytest.Pytester, rent_from: RentFrom, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = rent_from(HERE)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("COVERAGE_FILE", "none")
+    pytester.path.joinpath("paramiko.py").write_text("raise RuntimeError('this directory is imported from')")
+    pytester.makepyfile(NO_GPU + "import time\ndef test_it(vast_instance): time.sleep(60)")
+    run = start("-p", "no:cacheprovider")
+    run.until("ready after")
+    place = Path(f"/proc/{run.supervisor}")
+    pipes = {
+        link.readlink() for link in Path(f"/proc/{run.process.pid}/fd").iterdir() if "pipe:" in str(link.readlink())
+    }
+    held = {link.readlink() for link in (place / "fd").iterdir()}
+    assert pipes
+    assert not pipes & held, "who reads what pytest prints would wait for the supervisor"
+    assert (place / "cwd").readlink() == Path("/")
+    assert os.getsid(run.supervisor) == run.supervisor
+    environ = {line.partition("=")[0] for line in (place / "environ").read_text().split("\0")}
+    assert not {name for name in environ if name.startswith(("PYTEST_", "COVERAGE_", "PYTHONWARNINGS", "VAST_API_KEY"))}
+    assert market.api_key not in (place / "cmdline").read_text()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.rest() == pytest.ExitCode.INTERRUPTED
+
+
 # --- the account's key -----------------------------------------------------------------------------------------------
 
 PHASES = (
