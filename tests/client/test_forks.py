@@ -23,6 +23,7 @@ from tests.client.conftest import Host
 from tests.client.conftest import in_thread
 from tests.client.conftest import leases
 from tests.looks import forked
+from tests.looks import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -163,7 +164,7 @@ def test_a_supervisor_that_dies_is_told_at_once(process: int, listener: Listener
 def test_a_forked_child_hears_of_it_too(process: int, listener: Listener, known: bool) -> None:
     line = connected(listener.address)
     if known:
-        assert leases(line).cost("1") == 1.0
+        until(lambda: line.supervisor, bool)
     os.kill(process, signal.SIGKILL)
     os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
 
