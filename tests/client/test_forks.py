@@ -76,19 +76,28 @@ def test_a_forked_child_shows_no_progress_and_waits_for_no_events(connect: Conne
 
 
 def test_a_forked_child_keeps_no_connection_of_its_parent_open(connect: Connect, host: Host) -> None:
-    line = connect()
-    name = leases(line).logs("who").split()[0]
-    goes_on, ends = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(ends)
-        os.read(goes_on, 1)
-        os._exit(0)
-    line.close()
-    assert host.left.get(timeout=WITHIN_S) == (name, False), "although the child lives"
-    os.close(ends)
-    os.close(goes_on)
-    os.waitpid(pid, 0)
+    """The parent dies, and the child lives on."""
+    (goes_on, ends), (heard, says) = os.pipe(), os.pipe()
+    parent = os.fork()
+    if not parent:
+        try:
+            os.close(ends)
+            line = connect()
+            leases(line).cost("1")
+            if os.fork():
+                signal.pause()
+            os.write(says, b"x")
+            os.read(goes_on, 1)
+        finally:
+            os._exit(0)
+    assert os.read(heard, 1) == b"x"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    name, was_control = host.left.get(timeout=WITHIN_S)
+    assert name.startswith(f"{parent}-")
+    assert not was_control
+    for each in (goes_on, ends, heard, says):
+        os.close(each)
 
 
 def test_a_process_that_is_killed_is_noticed(connect: Connect, host: Host) -> None:
