@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import VastGpuError
 
 
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_reap(commands)
     _add_local(commands)
     arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as it is on standard error
+    KNOWN.add("VAST_API_KEY", os.environ.get("VAST_API_KEY", ""))
     try:
         return int(arguments.handler(arguments))
     except VastGpuError as error:

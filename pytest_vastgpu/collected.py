@@ -15,6 +15,7 @@ from pytest_vastgpu import hookspecs
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Hook
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.lifecycle.demand import Expected
 from pytest_vastgpu.marks import marked
 from pytest_vastgpu.model import Workload
@@ -143,6 +144,8 @@ def _special(function: Any) -> bool:
 def _ask(function: Any) -> Workload | None:
     try:
         workload = function()
+    except WorkloadInvalid:
+        raise  # the test's own run would find nothing else
     except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it
         return None
     return workload if isinstance(workload, Workload) else None

@@ -17,6 +17,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.collected import collect
 from pytest_vastgpu.collected import hooks_of
 from pytest_vastgpu.collected import with_whole_paths
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.afterwards import machines_failed
@@ -40,6 +41,7 @@ def open_leases(session: pytest.Session) -> None:
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
+    KNOWN.add_variable("VAST_API_KEY")
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)
@@ -106,6 +108,7 @@ def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
+    KNOWN.add_workload(workload)  # what the test's own process shows is without its secrets, too
     leases = item.config.stash.get(_leases, None)
     if leases is None:
         pytest.fail(

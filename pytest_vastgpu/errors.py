@@ -4,7 +4,8 @@
 
     VastGpuError
     ├── ConfigurationError        a value the user gave is wrong; nothing was rented
-    │   └── SshKeyError           the SSH private key cannot be used
+    │   ├── SshKeyError           the SSH private key cannot be used
+    │   └── WorkloadInvalid       a field of a workload can never be carried out
     ├── MarketError               the market did not do what it was asked; never a host's fault
     │   ├── MarketUnreachable     no answer: refused, timed out, reset, DNS
     │   ├── MarketAnswerInvalid   an answer that is not what the API documents: truncated, not JSON, 5xx
@@ -28,15 +29,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.model import Attempt
 
 
 class VastGpuError(Exception):
-    """Base of all; its text says what happened, with the value, and what to do now."""
+    """Base of all; its text says what happened, with the value, and what to do now.
+
+    What others have said can be part of it, so it is made safe to show: without secrets and control characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(foreign.block(message))
 
 
 class ConfigurationError(VastGpuError):
     """A value the user gave is wrong. One line; raised before anything is rented."""
+
+
+class WorkloadInvalid(ConfigurationError):
+    """A field of a workload holds what cannot be carried out anywhere: a name, a number or a text."""
 
 
 class SshKeyError(ConfigurationError):

@@ -150,6 +150,8 @@ class Offer:
     """Share of the machine's GPUs that is sold, and with it of its cores and RAM; 0 where the market does not say."""
     simulated: bool = False
     """True for a machine of the local market that only pretends to be there."""
+    incredible: str = ""
+    """What its offer says of money and cannot be true, in words; such an amount is infinite here."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ class InstanceStatus:
     """Disk in use; -1 while unknown."""
     gpu_name: str = ""
     num_gpus: int = 0
+    incredible: str = ""
+    """What it says of its price and cannot be true, in words; the price is 0 then."""
 
 
 class ProbeFailure(str, Enum):

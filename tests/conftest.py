@@ -6,11 +6,14 @@ import os
 import random
 import signal
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings
+
+from pytest_vastgpu.core.redaction import KNOWN
 
 # How long an example takes is the machine's affair, not a property of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,6 +62,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
         if name.startswith(("VAST_", "XDG_", "PYTEST_XDIST_")):  # a run within a worker of ours is no worker
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_others() -> Iterator[None]:
+    """What one test's runs know to be secret is none of the next one's."""
+    yield
+    KNOWN.forget()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,14 @@ from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.market.client import CreateRequest
+from tests.market.scripted import ScriptedServer
+from tests.market.scripted import scripted_server
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server() as running:
+        yield running
 
 
 @pytest.mark.usefixtures("unthrottled")
@@ -84,3 +94,39 @@ def test_serving_without_the_extra_is_one_line(
     monkeypatch.setattr("pytest_vastgpu.local.embed.find_spec", lambda name: None)
     assert main(["local"]) == 1
     assert "install them with pip install 'pytest-vastgpu[local]'" in capsys.readouterr().err
+
+
+def test_what_others_call_their_machines_is_one_line_of_ls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ScriptedServer
+) -> None:
+    monkeypatch.setenv("VAST_URL", server.url)
+    monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
+    label = make_label("abcd1234", 1, time.time() + 3600)
+    row = {"id": 7, "label": label, "gpu_name": "RTX\n::error::k3y-0f-the-account\x1b[0m\ud800", "dph_total": -1}
+    server.will_answer({"success": True, "instances": [{**row, "start_date": 1e299}], "next_token": None})
+    assert main(["ls"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1
+    assert "RTX\\n: :error::<VAST_API_KEY>\\u001b[0m\\ud800" in out
+    assert "price unknown: dph_total is -1 USD/h, below 0" in out
+
+
+def test_an_error_of_the_market_is_one_line_without_the_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ScriptedServer
+) -> None:
+    monkeypatch.setenv("VAST_URL", server.url)
+    monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
+    server.will_answer({"success": False, "error": "x", "msg": "no key k3y-0f-the-account\r::error::x"})
+    assert main(["ls"]) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "k3y-0f" not in err
+
+
+def test_machines_in_a_cache_file_are_shown_one_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "hosts.yaml"
+    assert main(["hosts", "ban", "7", "--reason", "bad\n::error::x\x1b[0m", "--host-cache", str(path)]) == 0
+    assert main(["hosts", "list", "--host-cache", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\n::error" not in out

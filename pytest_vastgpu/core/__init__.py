@@ -1,1 +1,4 @@
-"""What every part may use: time limits, values as JSON, messages, child processes. Standard library only."""
+"""What every part may use: time limits, values as JSON, messages, child processes, secrets, text of others.
+
+Standard library only.
+"""

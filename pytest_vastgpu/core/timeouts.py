@@ -30,6 +30,9 @@ class Timeouts:
     and kept by the throttle."""
     look_most_s: float = 5.0
     """Half of the 10 s between two looks that Vast's documentation proposes."""
+    price_look_s: float = 60.0
+    """Between two looks at the prices of instances that are in use, one call for all of them. A raise counts from the
+    look before it on, so it costs at most this long at a price that nobody has seen."""
     refused_key_s: float = 0.5
     """After a refused key, doubled with each: the key is on its way, and each try may be held against us."""
     refused_key_most_s: float = 5.0

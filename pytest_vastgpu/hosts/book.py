@@ -19,20 +19,48 @@ KEPT_S = 180 * DAY_S
 """Evidence older than that is dropped when the file is rewritten: machines change hands and hardware."""
 KEPT_PER_MACHINE = 50
 """The newest pieces of evidence that are kept of a machine when the file is rewritten."""
+KEPT_IN_ALL = 20_000
+"""The newest pieces of evidence that are kept at all: a cache stays quick to read."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Book:
-    """Everything that a host cache says."""
+    """Everything that a host cache says of one market. Numbers of machines mean nothing beyond their market."""
 
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     """By id."""
     machines: Mapping[int, Entry] = field(default_factory=dict)
     hosts: Mapping[int, Entry] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
+    """Keys that this version does not know."""
+
+
+@dataclass(frozen=True)
+class CacheContents:
+    """Everything that a host cache says."""
+
+    markets: Mapping[str, Book] = field(default_factory=dict)
+    """By :func:`~pytest_vastgpu.market.names.market_name`."""
+    extra: Mapping[str, object] = field(default_factory=dict)
     """Top-level keys that this version does not know."""
+
+    def of(self, market: str) -> Book:
+        """What is said of one market."""
+        return self.markets.get(market, Book())
+
+    def changed(self, market: str, change: Callable[[Book], Book]) -> CacheContents:
+        """The contents with another book for one market."""
+        return replace(self, markets={**self.markets, market: change(self.of(market))})
+
+
+def together(one: CacheContents, other: CacheContents) -> CacheContents:
+    """What both say together, as :func:`union`, of each market by itself."""
+    return CacheContents(
+        merged(one.markets, other.markets, union),
+        merged(one.extra, other.extra, both_values),
+    )
 
 
 def union(one: Book, other: Book) -> Book:
@@ -48,14 +76,21 @@ def union(one: Book, other: Book) -> Book:
     )
 
 
-def pruned(book: Book, now: float) -> Book:
-    """The book without the evidence that is too old to count, and without bans that are over.
+def pruned(contents: CacheContents, now: float) -> CacheContents:
+    """The contents without the evidence that is too old to count or too much, and without bans that are over.
 
     :param now: Epoch seconds.
     """
+    recent = [item for book in contents.markets.values() for item in book.evidence.values() if now - item.time < KEPT_S]
+    oldest = min((item.time for item in sorted(recent, key=by_time)[-KEPT_IN_ALL:]), default=now)
+    books = {market: _pruned_book(book, oldest, now) for market, book in contents.markets.items()}
+    return replace(contents, markets={market: book for market, book in books.items() if book != Book()})
+
+
+def _pruned_book(book: Book, oldest: float, now: float) -> Book:
     of_machine: dict[int, list[Evidence]] = defaultdict(list)
     for item in book.evidence.values():
-        if now - item.time < KEPT_S:
+        if item.time >= oldest:
             of_machine[item.machine_id].append(item)
     kept = [item for items in of_machine.values() for item in sorted(items, key=by_time)[-KEPT_PER_MACHINE:]]
     return replace(

@@ -1,4 +1,4 @@
-"""The host cache: one YAML file, shared by all processes of a user.
+"""The host cache: one YAML file, shared by all processes of a user, with a part for each market.
 
 Recording appends one small document, so its cost does not grow with the file. Everything else rewrites the file: the
 new text is made beside it without any lock; only to compare, to take over what was appended meanwhile, and to put it in
@@ -22,12 +22,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import filelock
-import platformdirs
 
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts import disk
+from pytest_vastgpu.hosts.aside import foreign
+from pytest_vastgpu.hosts.aside import set_aside
 from pytest_vastgpu.hosts.book import Book
+from pytest_vastgpu.hosts.book import CacheContents
 from pytest_vastgpu.hosts.book import pruned
+from pytest_vastgpu.hosts.book import together
 from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.evidence import Ban
 from pytest_vastgpu.hosts.evidence import Entry
@@ -40,6 +43,7 @@ from pytest_vastgpu.hosts.writer import FORMAT
 from pytest_vastgpu.hosts.writer import VERSION
 from pytest_vastgpu.hosts.writer import record_text
 from pytest_vastgpu.hosts.writer import snapshot_text
+from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.model import Reputation
 
 OPTIMISTIC = 4
@@ -53,25 +57,27 @@ _OURS = re.compile(rb"^%s:[ \t]*%d[ \t]*\r?$" % (FORMAT.encode(), VERSION), re.M
 _LOG = logging.getLogger("pytest_vastgpu.hosts")
 
 
-def default_path(environ: Mapping[str, str]) -> Path:
-    """Where the cache is: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory."""
-    if named := environ.get("VAST_HOST_CACHE"):
-        return Path(named).expanduser()
-    return platformdirs.user_cache_path("pytest-vastgpu") / "hosts.yaml"
-
-
 class HostCache:
-    """The host cache at a path. Nothing is made before something is written.
+    """What the host cache at a path says of one market. Nothing is made before something is written.
 
-    :param path: The YAML file.
+    :param path: The YAML file; a ``~`` is the user's home.
     :param tell: Told, in a sentence each, what the user should know: what was damaged and where it was put.
         Default: a warning of the logger ``pytest_vastgpu.hosts``.
+    :param market: See :func:`pytest_vastgpu.market.names.market_name`. What other markets did is neither seen nor
+        changed.
+    :raises HostCacheError: if no file can have that name.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None] = _LOG.warning) -> None:
-        self.path = path.resolve()  # a rewrite must replace what a link points to, not the link
+    def __init__(self, path: Path, tell: Callable[[str], None] = _LOG.warning, market: str = VAST) -> None:
+        try:
+            self.path = path.expanduser().resolve()  # a rewrite must replace what a link points to, not the link
+        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no such user, a NUL
+            raise HostCacheError(
+                f"the host cache cannot be at {str(path)!r} ({error}): name another file with --vast-host-cache"
+            ) from error
+        self.market = market
         self._tell = tell
-        self._known = (b"", Book())
+        self._known = (b"", CacheContents())
 
     def read(self, now: float | None = None) -> Reputation:
         """What is known at a moment. A damaged file is set aside, what can be saved of it is kept, and that is told.
@@ -83,6 +89,10 @@ class HostCache:
         return reputation(book.evidence.values(), book.machines, book.hosts, time.time() if now is None else now)
 
     def book(self) -> Book:
+        """Everything that the file says of this market, as :meth:`read`."""
+        return self.contents().of(self.market)
+
+    def contents(self) -> CacheContents:
         """Everything that the file says, as :meth:`read`."""
         with self._explained("read"):
             data = self._bytes() or b""
@@ -93,28 +103,40 @@ class HostCache:
             if seen and data.startswith(seen):
                 # The same file, grown: only what is new is parsed. Most reads of a run are this.
                 parsed = self._parse(data[len(seen) :], continued=True)
-                parsed = replace(parsed, book=union(known, parsed.book))
+                parsed = replace(parsed, contents=together(known, parsed.contents))
             else:
                 parsed = self._parse(data)
             for note in parsed.notes:
                 self._tell(f"{self.path}: {note}; it is ignored, and kept under 'not_understood'")
             appended = len(data) - data.find(END)
-            if parsed.damage or parsed.broken or (appended > COMPACT_BYTES and 2 * appended > len(data)):
-                return self._rewritten(lambda book: book)
-            self._known = (data, parsed.book) if data.endswith(END) else (b"", Book())
-            return parsed.book
+            spoilt = parsed.damage or parsed.broken or parsed.old
+            if spoilt or (appended > COMPACT_BYTES and 2 * appended > len(data)):
+                return self._rewritten(lambda contents: contents)
+            self._known = (data, parsed.contents) if data.endswith(END) else (b"", CacheContents())
+            return parsed.contents
+
+    def require_writable(self) -> None:
+        """See that outcomes could be recorded, before there are any.
+
+        :raises HostCacheError: if not: why, and what to do.
+        """
+        with self._explained("write"):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._append(b"")
+            with disk.draft(self.path, snapshot_text(CacheContents())):
+                pass
 
     def record(self, evidence: Evidence) -> None:
         """Add one outcome. When this returns no crash of a process can lose it.
 
         :raises HostCacheError: if it cannot be written.
         """
-        text = record_text(evidence)
+        text = record_text(self.market, evidence)
         with self._explained("write"):
             for _ in range(RECORD_TRIES):
                 if self._append(text):
                     return
-                self._rewritten(lambda book: book)
+                self._rewritten(lambda contents: contents)
         raise HostCacheError(f"{self.path} is being replaced by another program again and again: nothing was recorded")
 
     def ban(self, number: int, *, host: bool = False, until: float, reason: str = "", since: float) -> None:
@@ -148,35 +170,31 @@ class HostCache:
             hosts = _without(book.hosts, number) if host else book.hosts
             return replace(book, evidence=evidence, machines=machines, hosts=hosts)
 
-        with self._explained("write"):
-            self._rewritten(forget)
+        self._change(forget)
         return forgotten
 
     def clear_all(self) -> Path | None:
-        """Forget everything.
+        """Forget everything of this market.
 
-        :returns: Where the file was put aside; None where there was none.
+        :returns: Where a copy of the whole file was put; None where there was none.
         """
-        if not self.path.parent.is_dir():
-            return None
-        with self._explained("write"), disk.exclusive(self.path):
+        with self._explained("write"):
             data = self._bytes()
             if data is None:
                 return None
-            backup = disk.set_aside(self.path, data, "cleared")
-            self.path.unlink()
-            disk.sync_directory(self.path.parent)
-            return backup
+            copy = disk.set_aside(self.path, data, "cleared")
+        self._change(lambda _: Book())
+        return copy
 
     def merge(self, others: Sequence[Path]) -> int:
-        """Add what other caches say; what was known already counts once.
+        """Add what other caches say of this market; what was known already counts once.
 
         :returns: The number of pieces of evidence that are new.
         :raises HostCacheError: if one of them cannot be read; nothing is changed then.
         """
         added = Book()
         for other in others:
-            added = union(added, _foreign(other))
+            added = union(added, foreign(other).of(self.market))
         new = 0
 
         def add(book: Book) -> Book:
@@ -184,8 +202,7 @@ class HostCache:
             new = len(added.evidence.keys() - book.evidence.keys())
             return union(book, added)
 
-        with self._explained("write"):
-            self._rewritten(add)
+        self._change(add)
         return new
 
     # ------------------------------------------------------------- appending
@@ -205,59 +222,53 @@ class HostCache:
             entries = {**entries, number: change(entries.get(number, Entry()))}
             return replace(book, hosts=entries) if host else replace(book, machines=entries)
 
-        with self._explained("write"):
-            self._rewritten(changed)
+        self._change(changed)
 
-    def _rewritten(self, change: Callable[[Book], Book]) -> Book:
+    def _change(self, change: Callable[[Book], Book]) -> None:
+        with self._explained("write"):
+            self._rewritten(lambda contents: contents.changed(self.market, change))
+
+    def _rewritten(self, change: Callable[[CacheContents], CacheContents]) -> CacheContents:
         """Replace the file by what ``change`` makes of it, and return that."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(OPTIMISTIC):
             seen = self._bytes()
             parsed = self._parse(seen or b"")
-            book = pruned(change(parsed.book), time.time())
-            with disk.draft(self.path, snapshot_text(book)) as draft, disk.exclusive(self.path):
+            contents = pruned(change(parsed.contents), time.time())
+            with disk.draft(self.path, snapshot_text(contents)) as draft, disk.exclusive(self.path):
                 current = self._bytes()
                 if current == seen:
-                    return self._put(draft, seen, parsed, book)
+                    return self._put(draft, seen, parsed, contents)
                 if seen and current and seen.endswith(END) and current.startswith(seen):
                     # Only appended to meanwhile: take that over as it is.
                     with draft.open("ab") as file:
                         file.write(current[len(seen) :])
                         file.flush()
                         os.fsync(file.fileno())
-                    return self._put(draft, seen, parsed, book)
+                    return self._put(draft, seen, parsed, contents)
         with disk.exclusive(self.path):
             seen = self._bytes()
             parsed = self._parse(seen or b"")
-            book = pruned(change(parsed.book), time.time())
-            with disk.draft(self.path, snapshot_text(book)) as draft:
-                return self._put(draft, seen, parsed, book)
+            contents = pruned(change(parsed.contents), time.time())
+            with disk.draft(self.path, snapshot_text(contents)) as draft:
+                return self._put(draft, seen, parsed, contents)
 
-    def _put(self, draft: Path, seen: bytes | None, parsed: Parsed, book: Book) -> Book:
+    def _put(self, draft: Path, seen: bytes | None, parsed: Parsed, contents: CacheContents) -> CacheContents:
         """Put the new file in place; what it does not take over is set aside first. The lock is held."""
-        told = ""
-        if parsed.damage:
-            aside = disk.set_aside(self.path, seen or b"", "damaged")
-            told = (
-                f"{self.path} is not a readable host cache ({parsed.damage}); it was moved to {aside}, and "
-                f"{len(parsed.book.evidence)} records were saved from it. Once repaired: vastgpu hosts merge {aside}"
-            )
-        elif parsed.broken:
-            aside = disk.set_aside(self.path, b"".join(parsed.broken), "damaged")
-            told = f"{self.path}: {len(parsed.broken)} records that were cut off or unreadable were moved to {aside}"
+        told = set_aside(self.path, seen or b"", parsed)
         if seen is not None:
             draft.chmod(stat.S_IMODE(self.path.stat().st_mode))
         draft.replace(self.path)
         disk.sync_directory(self.path.parent)
         if told:
             self._tell(told)
-        return book
+        return contents
 
     # ------------------------------------------------------------- reading and locking
 
     def _bytes(self) -> bytes | None:
         try:
-            return self.path.read_bytes()
+            return disk.read(self.path)
         except FileNotFoundError:
             return None
 
@@ -282,24 +293,8 @@ class HostCache:
         except OSError as error:
             raise HostCacheError(
                 f"cannot {doing} the host cache {self.path} ({error.strerror or error}): "
-                "make it readable and writable, or name another file with --vast-host-cache"
+                "make it a file that can be read and written, or name another one with --vast-host-cache"
             ) from error
-
-
-def _foreign(path: Path) -> Book:
-    """What another cache says.
-
-    :raises HostCacheError: if it is not there, or is not a whole host cache.
-    """
-    try:
-        parsed = parse(path.read_bytes())
-    except OSError as error:
-        raise HostCacheError(f"cannot read {path} ({error.strerror or error})") from error
-    if parsed.newer:
-        raise HostCacheError(f"{path} was written by a newer pytest-vastgpu: update this one")
-    if parsed.damage:
-        raise HostCacheError(f"{path} is not a readable host cache ({parsed.damage}): nothing was merged")
-    return parsed.book
 
 
 def _without(entries: Mapping[int, Entry], number: int) -> dict[int, Entry]:

@@ -13,17 +13,23 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import DAY_S
 from pytest_vastgpu.hosts.evidence import HOUR_S
 from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.hosts.fields import machine_id
+from pytest_vastgpu.hosts.place import default_path
+from pytest_vastgpu.hosts.place import market_at
 from pytest_vastgpu.hosts.reputation import banned
+from pytest_vastgpu.market.names import VAST
+from pytest_vastgpu.market.names import market_name
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 
+CELL_CHARS = 200
+"""Most of one cell of a table."""
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 
 
@@ -39,6 +45,12 @@ def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
             type=Path,
             metavar="PATH",
             help="the YAML file (default: VAST_HOST_CACHE, else hosts.yaml in the user's cache directory)",
+        )
+        parser.add_argument(
+            "--market",
+            type=_market,
+            metavar="URL",
+            help=f"the market whose machines are meant (default: VAST_URL, else {VAST})",
         )
         parser.set_defaults(handler=handler)
         return parser
@@ -57,15 +69,15 @@ def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     clear = action("clear", _clear, "forget what is known of one machine, or of all")
     what = clear.add_mutually_exclusive_group(required=True)
     what.add_argument("id", type=_id, nargs="?", metavar="ID", help="machine_id, or with --host the host_id")
-    what.add_argument("--all", action="store_true", help="everything; the file is put aside, not deleted")
+    what.add_argument("--all", action="store_true", help="everything of the market; a copy of the file is kept")
     clear.add_argument("--host", action="store_true", help="ID is an operator: all of its machines")
-    merge = action("merge", _merge, "add what the caches of other machines know; what is known counts once")
+    merge = action("merge", _merge, "add what the caches of others know of the market; what is known counts once")
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns with two spaces between, each as wide as its widest cell."""
-    lines = [header, *rows]
+    lines = [[foreign.line(cell, CELL_CHARS) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
@@ -139,6 +151,13 @@ def _id(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error}: it is a whole number such as 4242") from error
 
 
+def _market(text: str) -> str:
+    try:
+        return market_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _duration(text: str) -> float:
     """Seconds of ``90m``, ``36h``, ``1d12h``."""
     if re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
@@ -151,15 +170,21 @@ def _duration(text: str) -> float:
 
 
 def _cache(arguments: argparse.Namespace) -> HostCache:
-    return HostCache(arguments.host_cache or default_path(os.environ), tell=_tell)
+    market = arguments.market or market_at(os.environ.get("VAST_URL") or VAST)
+    return HostCache(arguments.host_cache or default_path(os.environ), _tell, market)
+
+
+def _on(cache: HostCache) -> str:
+    """Which market is spoken of, where it is not the one that everybody thinks of."""
+    return "" if cache.market == VAST else f" on {cache.market}"
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"vastgpu: {text}\n")
+    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{foreign.line(text)}\n")
 
 
 def _name(arguments: argparse.Namespace) -> str:
@@ -170,8 +195,11 @@ def _list(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     now = time.time()
     known = cache.read(now)
+    others = [market for market in cache.contents().markets if market != cache.market]
+    if others:
+        _tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
     if not (known.machines or known.hosts):
-        _say(f"nothing is known yet ({cache.path})")
+        _say(f"nothing is known yet{_on(cache)} ({cache.path})")
         return 0
     sys.stdout.write(machine_table(known, now))
     for host in known.hosts.values():
@@ -193,7 +221,7 @@ def _show(arguments: argparse.Namespace) -> int:
         if arguments.id == (record.host_id if arguments.host else number)
     }
     if not machines and not (arguments.host and arguments.id in known.hosts):
-        _tell(f"nothing is known of {_name(arguments)} ({cache.path})")
+        _tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
         return 1
     sys.stdout.write(machine_table(Reputation(machines, known.hosts), now))
     for record in machines.values():
@@ -207,14 +235,16 @@ def _show(arguments: argparse.Namespace) -> int:
 def _ban(arguments: argparse.Namespace) -> int:
     now = round(time.time())
     until = now + arguments.for_s
-    _cache(arguments).ban(arguments.id, host=arguments.host, until=until, reason=arguments.reason, since=now)
-    _say(f"{_name(arguments)} is banned {_until(until)}")
+    cache = _cache(arguments)
+    cache.ban(arguments.id, host=arguments.host, until=until, reason=arguments.reason, since=now)
+    _say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
     return 0
 
 
 def _allow(arguments: argparse.Namespace) -> int:
-    _cache(arguments).allow(arguments.id, host=arguments.host)
-    _say(f"{_name(arguments)} is allowed, whatever it does")
+    cache = _cache(arguments)
+    cache.allow(arguments.id, host=arguments.host)
+    _say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
     return 0
 
 
@@ -222,15 +252,16 @@ def _clear(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     if arguments.all:
         backup = cache.clear_all()
-        _say(f"all is forgotten; what was known is in {backup}" if backup else f"nothing was known ({cache.path})")
+        what = f"all is forgotten of {cache.market}; what was known is in {backup}"
+        _say(what if backup else f"nothing was known ({cache.path})")
         return 0
     forgotten = cache.clear(arguments.id, host=arguments.host)
-    _say(f"{_name(arguments)} is forgotten ({forgotten} records)")
+    _say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
     return 0
 
 
 def _merge(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     new = cache.merge(arguments.files)
-    _say(f"{new} new records from {len(arguments.files)} files in {cache.path}")
+    _say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
     return 0

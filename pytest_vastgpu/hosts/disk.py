@@ -8,6 +8,7 @@ each of their documents as a whole, so that none of them can starve another.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -18,12 +19,16 @@ from pathlib import Path
 
 import filelock
 
+from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.errors import HostCacheError
 
 LOCK_TIMEOUT_S = 30.0
 """A lock is held for milliseconds; one that is held that long belongs to a process that was stopped."""
 POLL_S = 0.002
 _HEAD_BYTES = 4096
+MOST_BYTES = 16 << 20
+"""Of a cache; what is kept (see :data:`pytest_vastgpu.hosts.book.KEPT_IN_ALL`) takes a third of it."""
+MOST_LINES = 500_000
 
 
 def lock_path(path: Path) -> Path:
@@ -61,6 +66,18 @@ def shared(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def read(path: Path) -> bytes:
+    """The content of a cache.
+
+    :raises FileNotFoundError: if there is none.
+    :raises OSError: if it cannot be read, is no regular file, or is longer than any cache.
+    """
+    data = read_file(path, MOST_BYTES)
+    if data.count(b"\n") > MOST_LINES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_LINES} lines, as no host cache has", str(path))
+    return data
 
 
 def append(path: Path, data: bytes, head: re.Pattern[bytes]) -> bool:

@@ -52,7 +52,7 @@ class Evidence:
             time=round(time, 3),
             machine_id=attempt.offer.machine_id,
             outcome=outcome,
-            host_id=attempt.offer.host_id,
+            host_id=max(0, attempt.offer.host_id),
             gpu_name=attempt.offer.gpu_name,
             reason=verdict.reason if verdict else "",
             workload=workload_key(workload),

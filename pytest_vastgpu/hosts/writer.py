@@ -11,6 +11,7 @@ from datetime import timezone
 import yaml
 
 from pytest_vastgpu.hosts.book import Book
+from pytest_vastgpu.hosts.book import CacheContents
 from pytest_vastgpu.hosts.book import by_time
 from pytest_vastgpu.hosts.evidence import Entry
 from pytest_vastgpu.hosts.evidence import Evidence
@@ -22,7 +23,7 @@ except ImportError:  # PyYAML was built without libyaml: the same, slower
 
 FORMAT = "pytest-vastgpu-hosts"
 """First key of the snapshot; its value is the version of the format."""
-VERSION = 1
+VERSION = 2
 END = b"...\n"
 """The line that ends each document."""
 FOREVER = "forever"
@@ -30,6 +31,7 @@ FOREVER = "forever"
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 HEADER = """\
 # What pytest-vastgpu remembers of machines and their operators. You may edit it, also while tests run; times are UTC.
+# Each market, vast.ai or a URL, has its own
 #   machines, by machine_id:  ban: {until: 2030-01-31, reason: too slow}  or  ban: forever  or  allow: true (no bans)
 #   hosts, by host_id:        the same, for all machines of an operator
 # Records are appended below the three dots and moved up when the file is rewritten; comments are not kept then.
@@ -38,13 +40,19 @@ HEADER = """\
 """
 
 
-def record_text(evidence: Evidence) -> bytes:
+def record_text(market: str, evidence: Evidence) -> bytes:
     """A record as it is appended. It begins with a line break, so that it never continues a line that was cut off."""
-    return b"\n---\n" + _dump({"machine": evidence.machine_id, **_evidence_out(evidence)}) + END
+    fields = {"market": market, "machine": evidence.machine_id, **_evidence_out(evidence)}
+    return b"\n---\n" + _dump(fields) + END
 
 
-def snapshot_text(book: Book) -> bytes:
-    """A book as a whole file."""
+def snapshot_text(contents: CacheContents) -> bytes:
+    """The contents as a whole file."""
+    markets = {market: _book_out(book) for market, book in sorted(contents.markets.items())}
+    return HEADER.encode() + _dump({FORMAT: VERSION, "markets": markets, **contents.extra}) + END
+
+
+def _book_out(book: Book) -> dict[str, object]:
     of_machine: dict[int, list[Evidence]] = defaultdict(list)
     for item in book.evidence.values():
         of_machine[item.machine_id].append(item)
@@ -55,7 +63,7 @@ def snapshot_text(book: Book) -> bytes:
             out["evidence"] = [_evidence_out(item) for item in items]
         machines[machine_id] = out
     hosts = {host_id: _entry_out(entry) for host_id, entry in sorted(book.hosts.items())}
-    return HEADER.encode() + _dump({FORMAT: VERSION, "machines": machines, "hosts": hosts, **book.extra}) + END
+    return {"machines": machines, "hosts": hosts, **book.extra}
 
 
 class _OnOneLine(dict[str, object]):
@@ -63,7 +71,7 @@ class _OnOneLine(dict[str, object]):
 
 
 class _Dumper(_BaseDumper):
-    """Writes times as ``2030-01-31T18:00:00Z``, and no anchors."""
+    """Writes times as ``2030-01-31T18:00:00Z``, no anchors, and lone surrogates, which no file can hold, escaped."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -72,10 +80,14 @@ class _Dumper(_BaseDumper):
         text = value.isoformat(timespec="milliseconds" if value.microsecond else "seconds")
         return self.represent_scalar("tag:yaml.org,2002:timestamp", text.replace("+00:00", "Z"))
 
+    def represent_text(self, value: str) -> yaml.ScalarNode:
+        return self.represent_str(value.encode(errors="backslashreplace").decode())
+
     def represent_on_one_line(self, value: _OnOneLine) -> yaml.MappingNode:
         return self.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True)
 
 
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_representer(datetime, _Dumper.represent_time)
 _Dumper.add_representer(_OnOneLine, _Dumper.represent_on_one_line)
 

@@ -67,7 +67,7 @@ def boot(effort: Effort) -> InstanceStatus:
             heard = time.monotonic()
             status = news.status
             if status is not None:
-                rental.priced(status.price_usd_h)
+                rental.priced(status)
             log = _container_log(effort) if signs.wants_log(looks, rental.age_s, _judge_status) else ""
             looks.append(Look(rental.age_s, status, log))
             step = decide.boot(looks, effort.tools.settings.boot_timeout, _judge_status, timeouts)

@@ -40,6 +40,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness.adapter import Adapter
+from pytest_vastgpu.readiness.workloads import checked
 from pytest_vastgpu.reporting.text import workload_line
 
 CLOSE_WITHIN_S = 240.0
@@ -129,6 +130,9 @@ class Broker(Access):
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Leases.lost`."""
         rental = self.holdings[label]
+        if rental.state in (State.DESTROYING, State.GONE) and (dear := rental.too_dear) is not None:
+            text = f"it was given back while the test used it, before the budget was passed: {dear.evidence}"
+            return Verdict(FailureClass.OWN_FAULT, dear.reason, text, "raise --vast-budget and --vast-max-price")
         if rental.state in (State.KEPT, State.DESTROYING, State.GONE):
             text = f"it was given back after {self._max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
             return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
@@ -227,6 +231,7 @@ class Broker(Access):
 
     def _check(self, workloads: Iterable[Workload]) -> None:
         for workload in workloads:
+            checked(workload)
             if workload.adapter not in self._adapters:
                 known = ", ".join(sorted(self._adapters))
                 raise ConfigurationError(
@@ -269,6 +274,19 @@ class Broker(Access):
             slot.phase = Phase.ENDING
             self._end(slot)
             self._act()
+
+    def too_dear(self, rental: Rental) -> None:
+        """No new test gets an instance; those that have it may finish, see :mod:`pricewatch`."""
+        with self._changed:
+            slot = self._roster.of(rental.label)
+            if slot is not None and not self._closed:
+                self._roster.leave(slot)
+                self._act()
+
+    def end(self, rental: Rental) -> None:
+        """Give an instance back now, whoever has it."""
+        with self._changed:
+            self._retire(rental.label)
 
     def _lifetime_over(self, rental: Rental) -> None:
         with self._changed:  # one that is still coming up sees to it itself

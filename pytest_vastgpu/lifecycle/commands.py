@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
@@ -32,7 +34,7 @@ from pytest_vastgpu.options import DEFAULT_URL
 @contextmanager
 def _market() -> Iterator[tuple[MarketClient, str]]:
     """A client, and the identity of the account."""
-    key = os.environ.get("VAST_API_KEY")
+    key = Secret(os.environ.get("VAST_API_KEY", ""))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
     url = os.environ.get("VAST_URL") or DEFAULT_URL
@@ -41,7 +43,7 @@ def _market() -> Iterator[tuple[MarketClient, str]]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(f"{foreign.line(text)}\n")
 
 
 # --- ls ---------------------------------------------------------------------------------------------------------------
@@ -106,7 +108,9 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
             f"machine {status.machine_id}",
             status.gpu_name or "no GPU",
             since,
-            f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
+            f"price unknown: {status.incredible}"
+            if status.incredible
+            else f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
             f"run {label.run_id} ({whose})",
             end,
         )
@@ -151,7 +155,7 @@ def _destroy(client: MarketClient, instance_id: int) -> int:
     try:
         destroy(client, instance_id, time.sleep, DEFAULTS)
     except NotDestroyed as problem:
-        sys.stderr.write(f"vastgpu: {problem}\n")
+        sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
         return 1
     _say(f"instance {instance_id} is gone")
     return 0
@@ -179,6 +183,6 @@ def reap(arguments: argparse.Namespace) -> int:
             for instance_id in swept.destroyed:
                 _say(f"instance {instance_id} is gone")
             for problem in swept.problems:
-                sys.stderr.write(f"vastgpu: {problem}\n")
+                sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
             return 1 if swept.problems else 0
     return 0

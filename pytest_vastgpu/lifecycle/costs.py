@@ -35,6 +35,13 @@ class Use(NamedTuple):
     """Infinite while it goes on."""
 
 
+class EarlierPrice(NamedTuple):
+    """A price that an instance no longer has."""
+
+    usd_h: float
+    until: float
+
+
 class Bill(NamedTuple):
     """What an instance costs, at most: its price from create on until it is verified gone, and the transfer."""
 
@@ -46,11 +53,23 @@ class Bill(NamedTuple):
     """When it was seen to be gone; now, while it is not."""
     gone: bool = False
     """Whether it was seen to be gone, and costs no more."""
+    earlier: tuple[EarlierPrice, ...] = ()
+    """What it cost before, the oldest first; ``usd_h`` holds after the last of them."""
+
+    @property
+    def stretches(self) -> list[tuple[float, float, float]]:
+        """From when to when it had which price; no stretch is shorter than nothing."""
+        found, start = [], self.since
+        for usd_h, until in (*self.earlier, EarlierPrice(self.usd_h, self.until)):
+            end = max(start, min(until, self.until))
+            found.append((start, end, usd_h))
+            start = end
+        return found
 
     @property
     def cost_usd(self) -> float:
         """USD in all."""
-        return self.usd_h * (self.until - self.since) / 3600 + self.transfer_usd
+        return sum(usd_h * (end - start) for start, end, usd_h in self.stretches) / 3600 + self.transfer_usd
 
 
 @dataclass(frozen=True)
@@ -75,15 +94,29 @@ def shares(bill: Bill, uses: Iterable[Use]) -> Shares:
 
     :param uses: Of this instance or of any other.
     """
-    cost = money(bill.cost_usd)
+    own = [use for use in uses if use.label == bill.label]
+    usd: dict[str, Fraction] = {}
+    seconds: dict[str, float] = {}
+    for start, end, usd_h in bill.stretches:
+        usd_s = Fraction(str(usd_h)) / 3600
+        for test, part in _parts(own, start, end, seconds).items():
+            usd[test] = usd.get(test, Fraction(0)) + usd_s * part
+    # Cut, never rounded up: however many they are, they do not add up to more than there is.
+    return Shares(money(bill.cost_usd), {test: _cut(part) for test, part in usd.items()}, seconds)
+
+
+def _parts(uses: Iterable[Use], since: float, until: float, seconds: dict[str, float]) -> dict[str, Fraction]:
+    """The seconds of a stretch of time, divided up among the tests that use the instance in each moment.
+
+    :param seconds: Is added how long each test had it, alone or with others.
+    """
     changes = sorted(
         (moment, step, use.test)
         for use in uses
-        if use.label == bill.label and max(use.start, bill.since) < min(use.end, bill.until)
-        for moment, step in ((max(use.start, bill.since), 1), (min(use.end, bill.until), -1))
+        if max(use.start, since) < min(use.end, until)
+        for moment, step in ((max(use.start, since), 1), (min(use.end, until), -1))
     )
     parts: dict[str, Fraction] = {}
-    seconds: dict[str, float] = {}
     active: Counter[str] = Counter()  # a test may hold it twice
     before = 0.0
     for moment, step, test in changes:
@@ -94,10 +127,7 @@ def shares(bill: Bill, uses: Iterable[Use]) -> Shares:
         if not active[test]:
             del active[test]
         before = moment
-    # Cut, never rounded up: however many they are, they do not add up to more than there is.
-    usd_s = Fraction(str(bill.usd_h)) / 3600
-    tests = {test: _cut(usd_s * part) for test, part in parts.items()}
-    return Shares(cost, tests, seconds)
+    return parts
 
 
 def by_test(divided: Iterable[Shares]) -> dict[str, Decimal]:

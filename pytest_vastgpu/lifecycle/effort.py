@@ -27,9 +27,11 @@ class Effort:
         """See that there is still a reason to go on.
 
         :raises Cancelled: the run is ending.
-        :raises AttemptFailed: its hard end of life has come.
+        :raises AttemptFailed: its hard end of life has come, or it has become too dear.
         """
         self.patience.check()
+        if self.rental.too_dear is not None:
+            raise AttemptFailed(self.rental.too_dear)
         limit = self.tools.settings.max_lifetime
         if self.rental.age_s > limit:
             raise AttemptFailed(

@@ -125,14 +125,14 @@ def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
     return files
 
 
-def keep(case: Case, sources: Mapping[str, Source], directory: Path, secrets: Mapping[str, str]) -> None:
+def keep(case: Case, sources: Mapping[str, Source], directory: Path) -> None:
     """Collect everything and write it.
 
     :raises OSError: if it cannot be written.
     """
     files = case.files()
     files.update(gather(sources, LIMIT_S))
-    artifacts.write_files(directory, files, secrets)
+    artifacts.write_files(directory, files)
 
 
 def _json(value: object) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core.fork import close_private
 from pytest_vastgpu.core.fork import keep_private
+from pytest_vastgpu.core.secret import Environment
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle.guard import FAREWELL
 from pytest_vastgpu.lifecycle.guard import READY
@@ -30,9 +32,9 @@ class Guard:
     :param api_key: Handed over in the environment.
     """
 
-    def __init__(self, directory: Path, api_key: str, ledger: Ledger) -> None:
+    def __init__(self, directory: Path, api_key: Secret, ledger: Ledger) -> None:
         self._directory = directory.absolute()
-        self._environ = {**child.environment(), "VAST_API_KEY": api_key}
+        self._environ = Environment({**child.environment(), "VAST_API_KEY": api_key.reveal()})
         self._ledger = ledger
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None

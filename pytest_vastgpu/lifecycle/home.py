@@ -8,8 +8,10 @@ from pathlib import Path
 
 import platformdirs
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.throttle import Throttle
 from pytest_vastgpu.market.throttle import identity
@@ -25,9 +27,19 @@ def runs_dir() -> Path:
     return state_dir() / "runs"
 
 
+def make_run_directory(run_id: str) -> Path:
+    """Make the directory of a run, for this user only; it survives a crash.
+
+    :raises pytest_vastgpu.errors.ConfigurationError: if it cannot be made, or would lie in somebody else's directory.
+    """
+    for directory in (state_dir(), runs_dir(), runs_dir() / run_id):
+        make_directory(directory)
+    return directory
+
+
 def open_client(
     url: str,
-    api_key: str,
+    api_key: str | Secret,
     throttle_dir: Path | None = None,
     wait: Callable[[float], None] = time.sleep,
     timeouts: Timeouts = DEFAULTS,

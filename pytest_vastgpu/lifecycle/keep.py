@@ -131,7 +131,7 @@ class Keeper:
         return Kept(rental.instance_id, self._command(connection.address), rental.price_usd_h, until, seconds)
 
     def _command(self, address: Address) -> str:
-        return f"ssh -i {shlex.quote(str(self._key_file()))} -p {address.port} root@{address.host}"
+        return f"ssh -i {shlex.quote(str(self._key_file()))} -p {address.port} {shlex.quote(f'root@{address.host}')}"
 
     def _key_file(self) -> Path:
         if self._key.path is not None:

@@ -16,6 +16,8 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.hosts.disk import sync_directory
 
@@ -96,12 +98,12 @@ class Record:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a run's directory, for this user only; it survives a crash.
+    """Make a directory that a ledger is in, for this user only; it survives a crash.
 
-    :raises ConfigurationError: if it cannot be made.
+    :raises ConfigurationError: if it cannot be made, or is somebody else's.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(directory)
         sync_directory(directory.parent)
     except OSError as error:
         raise _unwritable(directory, error) from error
@@ -148,7 +150,7 @@ class Ledger:
         row = {"time": round(time.time(), 3), **({"label": label} if label else {}), "step": step, **facts}
         with self._lock:
             try:
-                self._append(json.dumps(row).encode() + b"\n")
+                self._append(json.dumps(foreign.clean(row)).encode() + b"\n")
             except OSError as error:
                 if step in {"run", "intended"}:
                     raise _unwritable(self.path, error) from error

@@ -31,6 +31,8 @@ class ProcessState:
     """None while it lives."""
 
 
+_LARGEST_FILE = 1 << 62
+
 News = LogPiece | ProcessState | ProbeResult
 
 
@@ -43,7 +45,7 @@ def parse(line: str, probes: Sequence[Probe]) -> News | None:
     try:
         if kind == "log":
             offset, data = words
-            return LogPiece(int(offset), bytes.fromhex(data))
+            return LogPiece(_place(offset), bytes.fromhex(data))
         if kind == "server":
             (state,) = words
             ends = {"alive": None, "killed": serverjob.KILLED_EXIT_CODE}
@@ -57,6 +59,14 @@ def parse(line: str, probes: Sequence[Probe]) -> News | None:
     except (ValueError, IndexError):
         pass  # cut short by a connection that broke
     return None
+
+
+def _place(offset: str) -> int:
+    """:raises ValueError: for what is no place in a file."""
+    place = int(offset)
+    if not 0 <= place <= _LARGEST_FILE:
+        raise ValueError(offset)
+    return place
 
 
 class Sight:

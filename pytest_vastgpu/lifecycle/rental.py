@@ -12,6 +12,8 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.lifecycle import decide
@@ -19,11 +21,7 @@ from pytest_vastgpu.lifecycle import evidence
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.lifecycle.board import Board
-from pytest_vastgpu.lifecycle.budget import ROUNDING_USD_H
 from pytest_vastgpu.lifecycle.budget import Budget
-from pytest_vastgpu.lifecycle.budget import BudgetSpent
-from pytest_vastgpu.lifecycle.budget import beyond_budget
-from pytest_vastgpu.lifecycle.budget import too_dear
 from pytest_vastgpu.lifecycle.clock import Deadline
 from pytest_vastgpu.lifecycle.costs import Bill
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
@@ -34,16 +32,18 @@ from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import make_label
 from pytest_vastgpu.lifecycle.link import Link
 from pytest_vastgpu.lifecycle.lost import confirm_lost
+from pytest_vastgpu.lifecycle.pricetag import PriceTag
 from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.market.price import transfer_usd
 from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import Settings
 from pytest_vastgpu.readiness import hostcheck
-from pytest_vastgpu.reporting import artifacts
+from pytest_vastgpu.readiness.evidence import shown
 from pytest_vastgpu.reporting.events import Event
 from pytest_vastgpu.reporting.events import EventLog
 from pytest_vastgpu.ssh.keys import KeyPair
@@ -76,7 +76,6 @@ class Tools:
     run_id: str
     artifacts: Path
     """Where evidence of failed attempts goes, a directory for each."""
-    api_key: str = field(repr=False)
     budget: Budget
     board: Board
     keeper: Keeper
@@ -106,7 +105,7 @@ class Rental:
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self.tunnel: Tunnel | None = None
-        self._price_usd_h = 0.0
+        self._price = PriceTag(self.label, offer, workload, tools.settings.max_price, tools.budget)
         self._created = 0.0
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -115,7 +114,8 @@ class Rental:
         """Where evidence is kept if it fails."""
         self.facts: hostcheck.HostFacts | None = None
         self._failed: Attempt | None = None
-        self._secrets = artifacts.secrets_of(workload, **{"instance key": self.api_key, "VAST_API_KEY": tools.api_key})
+        KNOWN.add("instance key", self.api_key)
+        KNOWN.add_workload(workload)
         self.unsettled = False
         self.went_wrong = False
         """Its bring-up failed, or a test that used it."""
@@ -149,32 +149,37 @@ class Rental:
         if not (self.instance_id or self.unsettled):
             return Bill(self.label, 0.0, 0.0, until, until, gone=True)
         transfer = transfer_usd(self.offer, self.workload)
-        return Bill(self.label, self.price_usd_h, transfer, self._created, until, self._gone_at is not None)
+        gone = self._gone_at is not None
+        return Bill(self.label, self.price_usd_h, transfer, self._created, until, gone, self._price.earlier)
 
     @property
     def price_usd_h(self) -> float:
         """What it costs an hour: what the market shows, and until it shows it, what the offer said."""
-        return self._price_usd_h or self.offer.price_usd_h
+        return self._price.usd_h
 
-    def priced(self, usd_h: float) -> None:
-        """The market shows what it costs. Of several prices the dearest counts.
+    def priced(self, status: InstanceStatus) -> None:
+        """The market shows what it costs, while it boots.
 
-        :param usd_h: 0 where it does not show it yet.
         :raises AttemptFailed: if that is more than may be paid.
         """
-        if usd_h <= self._price_usd_h:
-            return
-        self._price_usd_h = usd_h
-        settings = self._tools.settings
-        verdict = too_dear(self.offer, self.workload, usd_h, settings.max_price)
-        try:
-            self._tools.budget.reprice(self.label, usd_h)
-        except BudgetSpent as refused:
-            verdict = verdict or beyond_budget(refused)
-        if verdict is not None:
-            raise AttemptFailed(verdict)
-        if abs(usd_h - self.offer.price_usd_h) > ROUNDING_USD_H:
-            self.tell(f"costs {usd_h:.4f} USD/h, its offer said {self.offer.price_usd_h:.4f} USD/h")
+        self.look_at_price(status)
+        if self.too_dear is not None:
+            raise AttemptFailed(self.too_dear)
+
+    def look_at_price(self, status: InstanceStatus) -> None:
+        """Take the price that the market shows now. Where it is more than may be paid, see :attr:`too_dear`."""
+        if news := self._price.look(status, lambda: self.bill):
+            self.tell(news)
+
+    @property
+    def too_dear(self) -> Verdict | None:
+        """Why nobody may get it any more, where its price has become more than may be paid."""
+        return self._price.too_dear
+
+    @property
+    def money_lasts_s(self) -> float:
+        """For how long the run's budget bears it; see :meth:`~pytest_vastgpu.lifecycle.budget.Budget.lasts_s`."""
+        return self._tools.budget.lasts_s(self.label)
 
     def confirm_lost(self) -> Verdict | None:
         """See :func:`~pytest_vastgpu.lifecycle.lost.confirm_lost`."""
@@ -189,7 +194,7 @@ class Rental:
         """
         with self._destroy_lock:
             self._keep_evidence()
-            if self.state is not State.KEPT:
+            if self.state is not State.KEPT and self.too_dear is None:
                 self._tools.keeper.keep(self)
             if self.heartbeat is not None:
                 self.heartbeat.stop()
@@ -226,7 +231,7 @@ class Rental:
             sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
         case = evidence.Case(failed, self.facts, self.log, self._tools.events.path)
         try:
-            evidence.keep(case, sources, Path(failed.artifacts), self._secrets)
+            evidence.keep(case, sources, Path(failed.artifacts))
         except OSError as error:
             self.tell(f"the evidence cannot be kept: {error}")
 
@@ -245,6 +250,7 @@ class Rental:
         """The attempt as it ended."""
         if verdict is None:
             return self.attempt()
+        verdict = replace(verdict, evidence=shown(verdict.evidence))
         failed_in = self.state
         self.went_wrong = True
         self.enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
@@ -259,7 +265,6 @@ class Rental:
 
     def attempt(self, verdict: Verdict | None = None, failed_in: State | None = None) -> Attempt:
         """The attempt as it stands."""
-        tail = artifacts.redacted("\n".join(self.log.splitlines()[-LOG_TAIL_LINES:]), self._secrets)
         seconds = dict(self._seconds)
         if self.state not in (State.GONE, State.DESTROYING):
             seconds[self.state.value] = time.monotonic() - self._entered
@@ -273,7 +278,7 @@ class Rental:
             seconds=seconds,
             price_usd_h=self.price_usd_h,
             cost_usd=self.cost_usd,
-            log_tail=tail if verdict else "",
+            log_tail=foreign.tail(self.log, LOG_TAIL_LINES) if verdict else "",
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
         )
 

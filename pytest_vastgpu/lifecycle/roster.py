@@ -185,7 +185,7 @@ class Roster:
         del self.slots[slot.number]
         ask = slot.owner
         if ask is None and any(
-            other.workload == slot.workload and other.owner is None and other.phase is not Phase.ENDING
+            other.workload == slot.workload and other.owner is None and other.phase.stays
             for other in self.slots.values()
         ):
             self._single.add(slot.workload)
@@ -209,7 +209,15 @@ class Roster:
 
     def of(self, label: str) -> Slot | None:
         """The slot of a ready instance that is not being given back."""
-        return next((slot for slot in self.slots.values() if slot.label == label and slot.phase is Phase.READY), None)
+        here = (Phase.READY, Phase.LEAVING)
+        return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
+
+    def leave(self, slot: Slot) -> None:
+        """No other test gets it; the one that it was rented for alone, and has not taken it yet, gets another."""
+        slot.phase = Phase.LEAVING
+        if slot.owner in self.asks and slot.owner is not None:
+            slot.owner.slot = None
+            slot.owner = None
 
     # ---------------------------------------------------------------- plumbing
 
@@ -244,8 +252,7 @@ class Roster:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
         return ask.workload in self._failures or any(
-            slot.workload == ask.workload and slot.owner is None and slot.phase is not Phase.ENDING
-            for slot in self.slots.values()
+            slot.workload == ask.workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
         )
 
     def _ahead(self) -> list[Workload]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.shell import is_variable_name
+from pytest_vastgpu.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from pytest_vastgpu.readiness.adapter import Launch
 
@@ -36,7 +39,13 @@ echo $code > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new"
 
 
 def env_script(env: Mapping[str, str]) -> str:
-    """Shell text that exports an environment, every value quoted."""
+    """Shell text that exports an environment, every value quoted.
+
+    :raises ConfigurationError: for a name that a shell could take for something else.
+    """
+    for name in env:
+        if not is_variable_name(name):
+            raise ConfigurationError(f"{name!r} is no name for an environment variable: letters, digits and _ only")
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
 
 

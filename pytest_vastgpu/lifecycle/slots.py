@@ -21,8 +21,15 @@ class Phase(Enum):
 
     COMING = "coming"
     READY = "ready"
+    LEAVING = "leaving"
+    """Still used by the tests that have it; no other test gets it."""
     ENDING = "ending"
     """Being given back: alive until the market says that it is gone."""
+
+    @property
+    def stays(self) -> bool:
+        """Whether tests can still count on it."""
+        return self in (Phase.COMING, Phase.READY)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def to_start(
     :param barred: Not to be rented in advance.
     :param single: Not to be rented more than once.
     """
-    alive = Counter(place.workload for place in places if not place.exclusive and place.phase is not Phase.ENDING)
+    alive = Counter(place.workload for place in places if not place.exclusive and place.phase.stays)
     missing = [workload for workload, tests in certain.items() if tests and not alive[workload]]
     starts = [workload for workload in missing if workload not in barred]
     room = len(starts) if limit is None else max(0, limit - len(places))
@@ -98,9 +105,9 @@ def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence
     :param pending: How many tests may still ask for each workload.
     :param unknown: How many tests may still ask for whatever it is.
     """
-    found: list[Place] = []
+    found = [place for place in places if place.phase is Phase.LEAVING and not (place.users or place.exclusive)]
     for workload in {place.workload for place in places}:
-        ours = [place for place in _shared(places, workload) if place.phase is not Phase.ENDING]
+        ours = [place for place in _shared(places, workload) if place.phase.stays]
         extra = max(0, len(ours) - pending.get(workload, 0) - unknown)
         idle = [place for place in ours if place.phase is Phase.COMING or not place.users]
         idle.sort(key=lambda place: (place.phase is Phase.READY, -place.number))
@@ -115,7 +122,7 @@ def to_make_room(places: Sequence[Place], pending: Mapping[Workload, int], all_w
 
     :param all_wait: Whether every process waits for room, so that nobody can be on the way to an unused instance.
     """
-    shared = [place for place in places if place.phase is not Phase.ENDING and not place.exclusive]
+    shared = [place for place in places if place.phase.stays and not place.exclusive]
     alive = Counter(place.workload for place in shared)
     unused = [
         place
@@ -134,7 +141,8 @@ def hopeless(places: Sequence[Place], waiting: Collection[str]) -> bool:
 
     :param waiting: Processes whose test waits for room.
     """
-    return all(place.phase is Phase.READY and any(user in waiting for user in place.users) for place in places)
+    used = (Phase.READY, Phase.LEAVING)
+    return all(place.phase in used and any(user in waiting for user in place.users) for place in places)
 
 
 def _shared(places: Sequence[Place], workload: Workload) -> list[Place]:

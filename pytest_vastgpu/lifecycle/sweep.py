@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
@@ -72,7 +74,7 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
     :param market: See :func:`pytest_vastgpu.market.throttle.identity`. Runs elsewhere are left alone.
     """
     found = []
-    for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
+    for directory in filter(is_private, sorted(runs.iterdir()) if runs.is_dir() else []):
         # One that has only just begun has no ledger yet, one that is over may be cleared away meanwhile, and what
         # cannot be read or locked is not ours to recover.
         with contextlib.suppress(OSError):
@@ -151,7 +153,7 @@ def sweep(
 
 
 @contextmanager
-def sweeping(url: str, api_key: str, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
+def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
     """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
     patience = Patience()
 

@@ -169,7 +169,7 @@ class Beat:
     switch: Switch
 
 
-_BEAT = re.compile(r"(\d+) (\d+) (\d*) (alive|gone) ?(?:(\S+) (\d+))?\s*")
+_BEAT = re.compile(r"(\d{1,18}) (\d{1,18}) (\d{0,18}) (alive|gone) ?(?:(\S{1,40}) (\d{1,9}))?\s*")
 
 
 def parse_beat(output: str) -> Beat | None:

@@ -23,6 +23,7 @@ from pytest_vastgpu.ssh.stream import Stream
 
 PROGRAM = f"{serverjob.HOME}/watch.sh"
 """Where the program lies on the instance."""
+_TROUBLE_CHARS = 500
 AGAIN_S = 0.5
 """One that ends is started again, but not more often than this."""
 DEAF_PERIOD_S = 1.0
@@ -120,7 +121,9 @@ class Watch:
     def _on_end(self, exit_code: int | None) -> None:
         with self._lock:
             if exit_code is not None and self._stream is not None:
-                self.trouble = f"exit code {exit_code}: {self._stream.stderr.strip()}"
+                self.trouble = f"exit code {exit_code}: {self._stream.stderr.strip()[-_TROUBLE_CHARS:]}"
+            elif self._stream is not None and self._stream.problem:
+                self.trouble = self._stream.problem
             self._runs = False
             self._news = self._urgent = True
         self._patience.nudge()

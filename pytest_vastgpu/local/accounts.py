@@ -9,9 +9,11 @@ from typing import TextIO
 
 import httpx
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.errors import LocalMarketError
 
 _PATIENCE_S = 30.0
+_CELL_CHARS = 200
 _SHOWN_ENDED = 10
 """So many of the instances that have ended are shown to a person."""
 
@@ -24,7 +26,7 @@ def fetch_status(url: str, api_key: str) -> dict[str, Any]:
     return _asked(url, api_key, "GET", "status")
 
 
-def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float) -> None:
+def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float | str) -> None:
     """Let a fault happen to a running instance now; see :meth:`pytest_vastgpu.local.embed.LocalMarket.strike`.
 
     :raises LocalMarketError: if no local market answers there, or it cannot be done, with the reason.
@@ -116,6 +118,7 @@ def _calls(each: dict[str, Any]) -> tuple[str, ...]:
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
+    rows = [tuple(foreign.line(cell, _CELL_CHARS) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (header, *rows)]
     return ["  " + "  ".join(row).rstrip() for row in padded]

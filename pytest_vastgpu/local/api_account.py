@@ -9,6 +9,8 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 
 from pytest_vastgpu.local import certificate
+from pytest_vastgpu.local.answering import overlaid
+from pytest_vastgpu.local.effects import Says
 from pytest_vastgpu.local.exchange import Access
 from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
@@ -27,7 +29,12 @@ _LONGEST_REPORT = 512
 async def current_user(exchange: Exchange) -> object:
     """``GET /users/current``."""
     market = exchange.market
-    return {
+    said = {
+        fault.parameters["field"]: fault.parameters["says"]
+        for fault in market.fleet.faults
+        if isinstance(fault.effect, Says) and fault.effect.of == "account"
+    }
+    known = {
         "id": 1,
         "username": "local",
         "email": "local@localhost",
@@ -45,6 +52,7 @@ async def current_user(exchange: Exchange) -> object:
         "total_spend": -market.spent_usd,
         "rights": {},
     }
+    return overlaid(known, said)
 
 
 async def spend_rate(exchange: Exchange) -> object:

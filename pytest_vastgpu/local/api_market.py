@@ -6,6 +6,7 @@ from pytest_vastgpu.local.effects import MidTest
 from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
 from pytest_vastgpu.local.faults import FaultInvalid
+from pytest_vastgpu.local.faults import Layer
 from pytest_vastgpu.local.faults import catalogue
 from pytest_vastgpu.local.faults import make_fault
 from pytest_vastgpu.local.life import befall
@@ -24,7 +25,7 @@ async def strike(exchange: Exchange) -> object:
     given = {"after_s": 0.0, **exchange.object}
     name = str(given.pop("name", ""))
     kind = catalogue().get(name)
-    if kind is not None and not isinstance(kind.effect, MidTest):
+    if kind is not None and (not isinstance(kind.effect, MidTest) or kind.layer is not Layer.MID_TEST):
         raise invalid(f"fault {name!r} does not happen to a running instance: give it to its machine in the fleet")
     try:
         fault = make_fault(name, given)

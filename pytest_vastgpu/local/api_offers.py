@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pytest_vastgpu.local.answering import overlaid
+from pytest_vastgpu.local.effects import Says
 from pytest_vastgpu.local.exchange import Access
 from pytest_vastgpu.local.exchange import Endpoint
 from pytest_vastgpu.local.exchange import Exchange
@@ -105,7 +107,18 @@ def _found(exchange: Exchange, query: object) -> list[Row]:
         raise Refusal(429, "search_quota_exceeded", text, retry_after=seconds, limit=limit, remaining=0)
     rows = evaluate(parsed, market.shelf.table)
     market.quota.use(len(rows))
-    return rows
+    return [_as_told(exchange, row) for row in rows]
+
+
+def _as_told(exchange: Exchange, row: Row) -> Row:
+    """An offer as faults of its machine have it."""
+    host = exchange.market.shelf.host(row["id"])
+    said = {
+        fault.parameters["field"]: fault.parameters["says"]
+        for fault in (host.faults if host else ())
+        if isinstance(fault.effect, Says) and fault.effect.of == "offer"
+    }
+    return overlaid(row, said) if said else row
 
 
 ENDPOINTS = (

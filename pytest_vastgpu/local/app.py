@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.responses import PlainTextResponse
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,6 +27,9 @@ from pytest_vastgpu.local import api_instances
 from pytest_vastgpu.local import api_lists
 from pytest_vastgpu.local import api_market
 from pytest_vastgpu.local import api_offers
+from pytest_vastgpu.local.answering import Endless
+from pytest_vastgpu.local.answering import Json
+from pytest_vastgpu.local.answering import body_of
 from pytest_vastgpu.local.effects import Reply
 from pytest_vastgpu.local.exchange import Access
 from pytest_vastgpu.local.exchange import Endpoint
@@ -44,7 +46,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *api_account.ENDPOINTS,
     *api_market.ENDPOINTS,
 )
-_MOST_BODY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _tidy_path(app: ASGIApp) -> ASGIApp:
 async def _unknown_path(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = f"The local market has no {request.method} {request.url.path}"
-    return JSONResponse({"success": False, "error": "not_found", "msg": text}, status)
+    return Json({"success": False, "error": "not_found", "msg": text}, status)
 
 
 def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -92,26 +93,29 @@ def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
         now = time.monotonic()
         caller = Caller("anonymous")
         try:
+            raw = await body_of(request)  # first: nobody, with a key or without one, is read without bounds
             caller = _who(market, request, endpoint)
-            response = await _answer(market, endpoint, request, caller, now)
+            response = await _answer(market, endpoint, request, raw, caller, now)
         except Refusal as refusal:
-            response = JSONResponse(refusal.body, refusal.status)
+            response = Json(refusal.body, refusal.status)
         market.note_call(caller.kind, endpoint.name, response.status_code, now)
         return response
 
     return answer
 
 
-async def _answer(market: Market, endpoint: Endpoint, request: Request, caller: Caller, now: float) -> Response:
+async def _answer(
+    market: Market, endpoint: Endpoint, request: Request, raw: bytes, caller: Caller, now: float
+) -> Response:
     if market.fleet.rules.rate_limits and (wait_s := market.limiter.wait_s(caller.key, endpoint.name, now)):
         return _too_frequent(endpoint.name, wait_s, market.fleet.rules.rate_limit_form)
-    exchange = await _exchange(market, request, caller)
+    exchange = _exchange(market, request, raw, caller)
     reply = _spoilt(exchange, endpoint.name)
     if reply is None:
         return await _carry_out(endpoint, exchange)
     if not (reply.afterwards or reply.true_answer):
         await asyncio.sleep(reply.delay_s)
-        return _false_answer(reply, request)
+        return _false_answer(reply, request, caller)
     if not reply.afterwards:
         await asyncio.sleep(reply.delay_s)
     true = await _carry_out(endpoint, exchange)
@@ -119,7 +123,7 @@ async def _answer(market: Market, endpoint: Endpoint, request: Request, caller: 
         await asyncio.sleep(reply.delay_s)
     if reply.cut:
         return _Cut(request, true)
-    return true if reply.true_answer else _false_answer(reply, request)
+    return true if reply.true_answer else _false_answer(reply, request, caller)
 
 
 async def _carry_out(endpoint: Endpoint, exchange: Exchange) -> Response:
@@ -127,8 +131,8 @@ async def _carry_out(endpoint: Endpoint, exchange: Exchange) -> Response:
     try:
         result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, exchange)))
     except Refusal as refusal:
-        return JSONResponse(refusal.body, refusal.status)
-    return result if isinstance(result, Response) else JSONResponse(result)
+        return Json(refusal.body, refusal.status)
+    return result if isinstance(result, Response) else Json(result)
 
 
 async def _awaited(endpoint: Endpoint, exchange: Exchange) -> object:
@@ -154,14 +158,12 @@ def _who(market: Market, request: Request, endpoint: Endpoint) -> Caller:
     raise Refusal(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
 
 
-async def _exchange(market: Market, request: Request, caller: Caller) -> Exchange:
+def _exchange(market: Market, request: Request, raw: bytes, caller: Caller) -> Exchange:
     body = None
-    raw = await request.body()
-    if len(raw) > _MOST_BODY:
-        raise Refusal(413, "invalid_request", "The request is too large")
     if raw.strip():
         try:
             body = json.loads(raw)
+            json.dumps(body, ensure_ascii=False).encode()  # halves of characters can be stored nowhere
         except (ValueError, RecursionError):
             raise Refusal(400, "invalid_request", "Invalid json body") from None
     return Exchange(
@@ -191,14 +193,17 @@ def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
     return None
 
 
-def _false_answer(reply: Reply, request: Request) -> Response:
+def _false_answer(reply: Reply, request: Request, caller: Caller) -> Response:
     if reply.dropped:
         return _Cut(request, None)
+    if reply.endless_s is not None:
+        return Endless(reply.endless_s)
     headers = dict(reply.headers)
-    if isinstance(reply.body, str):
+    if isinstance(reply.body, (str, bytes)):
         kind = "application/json" if reply.status == 200 else "text/plain"
         return Response(reply.body, reply.status, headers, media_type=kind)
-    return JSONResponse(reply.body, reply.status, headers)
+    body = json.loads(json.dumps(reply.body).replace("{key}", caller.key))
+    return Json(body, reply.status, headers)
 
 
 def _too_frequent(endpoint: str, wait_s: float, form: str) -> Response:
@@ -206,10 +211,10 @@ def _too_frequent(endpoint: str, wait_s: float, form: str) -> Response:
     if form == "text":
         return PlainTextResponse(f"{text}: endpoint threshold={INTERVALS_S[endpoint]}", 429)
     if form == "detail":
-        return JSONResponse({"detail": f"{text} endpoint threshold={INTERVALS_S[endpoint]}"}, 429)
+        return Json({"detail": f"{text} endpoint threshold={INTERVALS_S[endpoint]}"}, 429)
     seconds = math.ceil(wait_s)
     body = {"success": False, "error": "HTTPTooManyRequests", "msg": text, "retry_after": seconds}
-    return JSONResponse({**body, "limit": 1, "remaining": 0}, 429, {"Retry-After": str(seconds)})
+    return Json({**body, "limit": 1, "remaining": 0}, 429, {"Retry-After": str(seconds)})
 
 
 class _Cut(Response):

@@ -22,7 +22,7 @@ class Reply:
 
     status: int = 200
     body: object = None
-    """JSON, or a text that is sent as it is."""
+    """JSON, or a text or bytes that are sent as they are. ``{key}`` in JSON is the key that came with the request."""
     headers: Mapping[str, str] = field(default_factory=dict)
     afterwards: bool = False
     """Carry the request out first, and answer this instead of what came of it."""
@@ -33,6 +33,8 @@ class Reply:
     """Send half of the answer, then cut the connection."""
     dropped: bool = False
     """Cut the connection without an answer."""
+    endless_s: float | None = None
+    """An answer without end, with so long a pause after each character."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,18 @@ class Charges:
     """On demand, the instance costs parameter ``times`` as much an hour as its offer said."""
 
 
-MidTest = Turns | Vanishes
+@dataclass(frozen=True)
+class Says:
+    """Parameter ``field`` of an ``offer``, an ``instance`` or the ``account`` is what parameter ``says`` says."""
+
+    of: str
+
+
+@dataclass(frozen=True)
+class Raises:
+    """A running instance costs parameter ``times`` as much from ``after_s`` on."""
+
+
+MidTest = Turns | Vanishes | Says | Raises
 """What happens to an instance that runs."""
 Effect = Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoWayOut | Unset | Charges

@@ -16,10 +16,14 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import ExitStack
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 from typing import Any
 
 from pytest_vastgpu.core import child
@@ -92,11 +96,11 @@ class LocalMarket:
         if self._process is not None:
             raise LocalMarketError(f"this local market is running already, at {self.url}")
         require_extra()
-        with tempfile.TemporaryDirectory(prefix="vastgpu-") as scratch, tempfile.TemporaryFile() as complaints:
+        with _scratch() as (scratch, complaints):
             theirs, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    child.command("pytest_vastgpu.cli", "local", *self._arguments(Path(scratch), theirs)),
+                    child.command("pytest_vastgpu.cli", "local", *self._arguments(scratch, theirs)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=complaints,
@@ -145,11 +149,12 @@ class LocalMarket:
         """
         return fetch_status(self.url, self.api_key)
 
-    def strike(self, instance_id: int, fault: str, **parameters: float) -> None:
+    def strike(self, instance_id: int, fault: str, **parameters: float | str) -> None:
         """Let a fault happen to a running instance now, where a fleet could only say after how many seconds.
 
-        :param fault: ``container_exits``, ``frozen``, ``host_lost``, ``instance_vanishes``, ``offline``, ``outbid`` or
-            ``stops_by_itself``; ``vastgpu local faults`` says what they are.
+        :param fault: ``container_exits``, ``frozen``, ``host_lost``, ``instance_says``, ``instance_vanishes``,
+            ``offline``, ``outbid``, ``price_raised`` or ``stops_by_itself``;
+            ``vastgpu local faults`` says what they are.
         :param parameters: The fault's own; ``after_s`` is 0 unless given.
         :raises LocalMarketError: if the market does not answer, the fault is no such one or the instance does not run.
         """
@@ -168,9 +173,10 @@ class LocalMarket:
         if isinstance(self._fleet, Path):
             if self._rate_limits is None:
                 return self._fleet
-            import yaml  # only who mixes a file with a parameter needs it
+            from pytest_vastgpu.local import yamlfile  # only who mixes a file with a parameter needs it
 
-            fleet = yaml.safe_load(self._fleet.read_text(encoding="utf-8")) or {}
+            document = yamlfile.load(yamlfile.read(self._fleet), self._fleet)
+            fleet = {name: value.plain() for name, value in document.fields().items()} if document else {}
         else:
             if self._fleet is None and self._rate_limits is None:
                 return None
@@ -178,9 +184,30 @@ class LocalMarket:
         if self._rate_limits is not None:
             fleet["market"] = {**fleet.get("market", {}), "rate_limits": self._rate_limits}
         file = scratch / "fleet.yaml"
-        # JSON is YAML, except for infinity.
-        file.write_text(json.dumps(fleet, indent=2).replace(": Infinity", ": .inf"), encoding="utf-8")
+        try:
+            # JSON is YAML, except for infinity, and for characters beyond the first 65,536 where they are escaped.
+            text = json.dumps(fleet, indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
+            file.write_bytes(text.encode())
+        except (TypeError, ValueError, RecursionError) as error:  # ValueError: also lone surrogates, and cycles
+            raise LocalMarketError(f"the fleet cannot be written as YAML: {error}") from error
         return file
+
+
+@contextmanager
+def _scratch() -> Iterator[tuple[Path, IO[bytes]]]:
+    """A directory and a file for the time of a ``with`` block.
+
+    :raises LocalMarketError: if there is no place for temporary files.
+    """
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vastgpu-"))
+            file = stack.enter_context(tempfile.TemporaryFile())
+        except OSError as error:
+            raise LocalMarketError(
+                f"no temporary file can be made ({error.strerror or error}): set TMPDIR to a directory of yours"
+            ) from error
+        yield Path(directory), file
 
 
 def _last_line(text: str) -> str:

@@ -17,6 +17,7 @@ from pytest_vastgpu.local.effects import Answers
 from pytest_vastgpu.local.effects import Effect
 from pytest_vastgpu.local.effects import NeverBoots
 from pytest_vastgpu.local.effects import Reply
+from pytest_vastgpu.local.yamlfile import shown
 
 FOR_EVER = math.inf
 
@@ -85,7 +86,7 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
     """
     kinds = catalogue()
     if name not in kinds:
-        raise FaultInvalid(f"unknown fault {name!r}; there are: {', '.join(sorted(kinds))}")
+        raise FaultInvalid(f"unknown fault {shown(name)}; there are: {', '.join(sorted(kinds))}")
     kind = kinds[name]
     for parameter, value in given.items():
         if parameter not in kind.parameters:
@@ -94,10 +95,10 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
         wanted = str if isinstance(kind.parameters[parameter], str) else (int, float)
         if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and not value >= 0):
             what = "a text" if wanted is str else "a number that is not negative"
-            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {value!r}")
+            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {shown(value)}")
         if parameter in kind.choices and value not in kind.choices[parameter]:
             there_are = ", ".join(sorted(kind.choices[parameter]))
-            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} is {value!r}; there are: {there_are}")
+            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} is {shown(value)}; there are: {there_are}")
     return Fault(kind, {**kind.parameters, **given})
 
 
@@ -105,10 +106,12 @@ def catalogue() -> Mapping[str, FaultKind]:
     """All kinds by name."""
     from pytest_vastgpu.local.faults_api import API_FAULTS
     from pytest_vastgpu.local.faults_instance import INSTANCE_FAULTS
+    from pytest_vastgpu.local.faults_money import MONEY_FAULTS
     from pytest_vastgpu.local.faults_server import SERVER_FAULTS
     from pytest_vastgpu.local.faults_status import STATUS_FAULTS
 
-    return {kind.name: kind for kind in (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS)}
+    kinds = (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS, *MONEY_FAULTS)
+    return {kind.name: kind for kind in kinds}
 
 
 def described() -> str:

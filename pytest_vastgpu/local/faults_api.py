@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pytest_vastgpu.local.effects import CALLERS
 from pytest_vastgpu.local.effects import Answers
@@ -37,6 +39,13 @@ def _answers(
 
 def _refused(status: int, code: str, text: str) -> Reply:
     return Reply(status, {"success": False, "error": code, "msg": text})
+
+
+@lru_cache(maxsize=4)
+def _bomb(mb: int) -> bytes:
+    packing = zlib.compressobj(wbits=31)
+    zeros = bytes(1 << 20)
+    return b"".join(packing.compress(zeros) for _ in range(mb)) + packing.flush()
 
 
 _TAKEN = "error {0}: no_such_ask Instance type is no longer available."
@@ -161,6 +170,27 @@ API_FAULTS: tuple[FaultKind, ...] = (
         "The request is taken and never answered; nothing is done",
         Reply(dropped=True, delay_s=86400.0),
         times=1,
+    ),
+    _answers(
+        "gzip_bomb",
+        "A small answer that unpacks to so many MB",
+        lambda given: Reply(200, _bomb(int(given["mb"])), {"Content-Encoding": "gzip"}),
+        times=1,
+        mb=200,
+    ),
+    _answers(
+        "endless_answer",
+        "An answer without end; with pause_s, a character at a time",
+        lambda given: Reply(endless_s=given["pause_s"]),
+        times=1,
+        pause_s=0.0,
+    ),
+    _answers(
+        "key_echoed",
+        "A refusal, by default inside a 200, that repeats the key of the request",
+        lambda given: _refused(int(given["status"]), "server_said", "no user has the key {key} today"),
+        times=1,
+        status=200,
     ),
     _answers(
         "list_lags",

@@ -72,6 +72,13 @@ SERVER_FAULTS: tuple[FaultKind, ...] = (
         {**_PROGRAM, "for_s": 30.0, "port": 8000},
     ),
     FaultKind(
+        "endless_line",
+        "A program prints a line without end; by default our own watcher's, as a host could have it",
+        Layer.SERVER,
+        Within(lambda given: _server("floods", given)),
+        {"program": "bash", "argument": "watch.sh"},
+    ),
+    FaultKind(
         "server_dies",
         "The real server is killed a time after its port first answered; says: what it prints then",
         Layer.MID_TEST,

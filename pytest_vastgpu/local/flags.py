@@ -35,6 +35,8 @@ def pairs(env: object) -> Pairs:
     if not isinstance(env, dict) or not all(isinstance(value, (str, int, float)) for value in env.values()):
         raise invalid("'env' must be an object of strings")
     found = tuple((str(name), str(value)) for name, value in env.items())
+    if any("\0" in text for pair in found for text in pair):
+        raise invalid("'env' must not hold a NUL")
     if sum(len(name.encode()) + len(value.encode()) for name, value in found) > _MOST_BYTES:
         raise invalid("'env' is too large")
     return found

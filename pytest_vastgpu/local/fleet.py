@@ -41,7 +41,6 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.faults import Fault
 from pytest_vastgpu.local.faults import make_fault
 from pytest_vastgpu.local.generator import generate
@@ -49,11 +48,21 @@ from pytest_vastgpu.local.limits import SEARCH_ROWS_PER_DAY
 from pytest_vastgpu.local.machine import Machine
 from pytest_vastgpu.local.yamlfile import Value
 from pytest_vastgpu.local.yamlfile import load
+from pytest_vastgpu.local.yamlfile import read
+from pytest_vastgpu.local.yamlfile import shown
 from pytest_vastgpu.local.yamlfile import typed_fields
 
 BUILT_IN_IMAGES: Mapping[str, str] = {"vllm/vllm-openai*": "vllm serve"}
 _FIRST_ID = 100
 _MOST_MACHINES = 1_000_000
+_LARGEST = 1e15
+"""Of any number of a machine: beyond it a client that reads JSON gets another one."""
+_LIMITS: Mapping[str, tuple[int, int]] = {
+    "machine_id": (1, 10**15),
+    "host_id": (1, 10**15),
+    "num_gpus": (0, 1000),
+    "slots": (0, 1_000_000),
+}
 
 
 @dataclass(frozen=True)
@@ -129,11 +138,7 @@ def read_fleet(file: Path) -> Fleet:
 
     :raises LocalMarketError: with file and line, if it is not one.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalMarketError(f"the fleet file {file} cannot be read: {error}") from error
-    return parse_fleet(text, file)
+    return parse_fleet(read(file), file)
 
 
 def parse_fleet(text: str, file: str | Path = "fleet") -> Fleet:
@@ -146,12 +151,14 @@ def parse_fleet(text: str, file: str | Path = "fleet") -> Fleet:
         return Fleet()
     keys = document.fields(_KEYS)
     rules = _rules(keys["market"]) if "market" in keys else MarketRules()
-    hosts = [host for entry in (keys["machines"].items() if "machines" in keys else ()) for host in _hosts(entry)]
+    hosts: list[Host] = []
+    for entry in keys["machines"].items() if "machines" in keys else ():
+        hosts += _hosts(entry, _MOST_MACHINES - len(hosts))
     _number_the_rest(hosts)
     if "generate" in keys:
-        wanted = keys["generate"].of_type(int)
-        if not 0 <= wanted <= _MOST_MACHINES:
-            raise keys["generate"].bad(f"must be between 0 and {_MOST_MACHINES}, not {wanted}")
+        wanted = _machines(keys["generate"])
+        if len(hosts) + wanted > _MOST_MACHINES:
+            raise keys["generate"].bad(f"makes it more than {_MOST_MACHINES} machines")
         first = max((host.machine.machine_id for host in hosts), default=_FIRST_ID - 1) + 1
         hosts += [Host(machine) for machine in generate(wanted, rules.seed, first)]
     seen: set[int] = set()
@@ -180,17 +187,31 @@ def _rules(value: Value) -> MarketRules:
     return rules
 
 
-def _hosts(entry: Value) -> list[Host]:
+def _machines(value: Value) -> int:
+    """How many."""
+    wanted = value.of_type(int)
+    if not 0 <= wanted <= _MOST_MACHINES:
+        raise value.bad(f"must be between 0 and {_MOST_MACHINES}, not {shown(wanted)}")
+    return wanted
+
+
+def _hosts(entry: Value, room: int) -> list[Host]:
     fields = entry.fields(_MACHINE_KEYS)
     given = {"machine_id": 0, "host_id": 0, **typed_fields(fields, Machine)}
     for name, each in fields.items():
         number = given.get(name)
         if isinstance(number, (int, float)) and not number >= 0:
             raise each.bad(f"must not be negative, and is {number!r}")
+        if name in _LIMITS and not _LIMITS[name][0] <= given[name] <= _LIMITS[name][1]:
+            raise each.bad(f"must be between {_LIMITS[name][0]} and {_LIMITS[name][1]}, not {shown(given[name])}")
+        if isinstance(number, (int, float)) and not number <= _LARGEST:
+            raise each.bad(f"must be at most {_LARGEST:.0e}, not {shown(number)}")
     machine = Machine(**given)
     if machine.verification not in {"verified", "unverified", "deverified"}:
         raise fields["verification"].bad(f"must be verified, unverified or deverified, not {machine.verification!r}")
-    count = fields["count"].of_type(int) if "count" in fields else 1
+    count = _machines(fields["count"]) if "count" in fields else 1
+    if count > room:
+        raise entry.bad(f"makes it more than {_MOST_MACHINES} machines")
     stages = _stages(fields["stages"]) if "stages" in fields else Stages()
     return [
         Host(

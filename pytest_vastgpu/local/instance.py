@@ -10,6 +10,7 @@ from dataclasses import field
 from dataclasses import replace
 from typing import Any
 
+from pytest_vastgpu.local.answering import overlaid
 from pytest_vastgpu.local.billing import Bill
 from pytest_vastgpu.local.billing import Change
 from pytest_vastgpu.local.billing import Rates
@@ -65,6 +66,8 @@ class Instance:
     disk_usage_gb: float = -1.0
     """As it was last measured; -1 before it runs."""
     measured_at: float = 0.0
+    said: dict[str, str] = field(default_factory=dict)
+    """What a fault has the API show in place of its fields; see :func:`~pytest_vastgpu.local.answering.overlaid`."""
 
     def __post_init__(self) -> None:
         self.changes.append(Change(self.created_at, "created", self.gpu_usd_h))
@@ -86,6 +89,11 @@ class Instance:
         """Another bid, from now on."""
         self.order = replace(self.order, bid_usd_h=bid_usd_h)
         self.full_gpu_usd_h = bid_usd_h
+        self.becomes(self.actual_status)
+
+    def raise_price(self, times: float) -> None:
+        """It costs so many times as much, from now on."""
+        self.full_gpu_usd_h *= times
         self.becomes(self.actual_status)
 
     def prepay(self, amount_usd: float) -> Prepayment:
@@ -200,4 +208,4 @@ def _misreported(row: Row, instance: Instance, *, runs: bool) -> dict[str, Any]:
             row.update(fault.effect.fields)
             for name in fault.effect.missing:
                 row.pop(name, None)
-    return row
+    return overlaid(row, instance.said)

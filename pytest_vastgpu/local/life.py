@@ -16,12 +16,15 @@ from pytest_vastgpu.local.effects import Delivers
 from pytest_vastgpu.local.effects import MidTest
 from pytest_vastgpu.local.effects import NeverBoots
 from pytest_vastgpu.local.effects import NoWayOut
+from pytest_vastgpu.local.effects import Raises
+from pytest_vastgpu.local.effects import Says
 from pytest_vastgpu.local.effects import SlowBoot
 from pytest_vastgpu.local.effects import Turns
 from pytest_vastgpu.local.effects import Unset
 from pytest_vastgpu.local.effects import Vanishes
 from pytest_vastgpu.local.effects import Within
 from pytest_vastgpu.local.faults import Fault
+from pytest_vastgpu.local.faults import Layer
 from pytest_vastgpu.local.faults import catalogue
 from pytest_vastgpu.local.instance import Instance
 from pytest_vastgpu.local.order import entrypoint
@@ -160,7 +163,7 @@ async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
     """Until its first process ends, do to it what its faults say."""
     assert instance.container is not None  # noqa: S101 -- it has just been started
     for fault in instance.host.faults:
-        if isinstance(fault.effect, MidTest):
+        if isinstance(fault.effect, MidTest) and fault.kind.layer is Layer.MID_TEST:
             befall(instance, fault, vanish)
     try:
         code = await instance.container.wait()
@@ -187,6 +190,10 @@ async def _turn(instance: Instance, fault: Fault, vanish: Callable[[Instance], N
     effect = fault.effect
     if isinstance(effect, Vanishes):
         vanish(instance)
+    elif isinstance(effect, Says):
+        instance.said[fault.parameters["field"]] = fault.parameters["says"]
+    elif isinstance(effect, Raises):
+        instance.raise_price(fault.parameters["times"])
     elif isinstance(effect, Turns):
         before = instance.cur_state
         instance.intended_status = effect.intended_status

@@ -12,9 +12,10 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import ExitStack
 from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ from filelock import FileLock
 from filelock import Timeout
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pytest_vastgpu.core.directories import LONGEST_SOCKET_PATH
+from pytest_vastgpu.core.directories import fresh_directory
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.core.directories import shared_by_own_processes
+from pytest_vastgpu.core.directories import socket_directory
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.app import make_app
 from pytest_vastgpu.local.fleet import BUILT_IN_IMAGES
@@ -41,8 +47,6 @@ from pytest_vastgpu.local.nursery import nursery
 _CREDIT_CHECK_S = 1.0
 _GRACE_S = 1
 """Requests under way at the end get so long."""
-_LONGEST_SOCKET_PATH = 100
-"""The system allows a few bytes more."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ def serve(
     plan = read_fleet(fleet) if fleet else Fleet()
     table = {**_image_table(images), **plan.images, **BUILT_IN_IMAGES}
     # Whoever signals us wants an end in good order, not the default's sudden one.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    _on_signal(lambda: None)
     with _state_directory(state_dir) as state, _sockets(state, port) as served:
         if plan.this_machine:
             plan = replace(plan, hosts=(Host(this_machine(served.disks)), *plan.hosts))
@@ -107,6 +110,7 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = uvicorn.Server(config)
+    _on_signal(lambda: setattr(server, "should_exit", True))  # until it has handlers of its own
     if lifeline is not None:
         _hold(lifeline, server)
     watch = asyncio.ensure_future(_watch(market))
@@ -122,6 +126,11 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         close_nursery()
         with suppress(asyncio.CancelledError):
             await watch
+
+
+def _on_signal(act: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: act())
 
 
 async def _watch(market: Market) -> None:
@@ -174,36 +183,56 @@ def _image_table(images: Sequence[str]) -> dict[str, str]:
 @contextmanager
 def _state_directory(wanted: Path | None) -> Iterator[Path]:
     """A directory that only this market uses. What an earlier one has left in it is removed."""
-    parent = Path(tempfile.gettempdir()) / f"vastgpu-{os.getuid()}"
-    parent.mkdir(mode=0o700, exist_ok=True)
-    state = wanted or parent
-    try:
-        with FileLock(parent / "start.lock"):  # a market that is just starting holds no lock of its own yet
-            state = wanted or _own_directory(parent)
-            state.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = FileLock(state / "market.lock")
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise LocalMarketError(
-            f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
-        ) from None
-    except OSError as error:
-        raise LocalMarketError(f"the state directory {state} cannot be used: {error}") from error
-    try:
-        shutil.rmtree(state / "instances", ignore_errors=True)
-        (state / "instances").mkdir()
+    with ExitStack() as stack:
+        state = wanted
+        try:
+            with ExitStack() as starting:
+                state = private_directory(wanted) if wanted else _own_directory(starting)
+                _require_text(state)
+                stack.enter_context(FileLock(state / "market.lock", timeout=0))
+            stack.callback(shutil.rmtree, state / "instances" if wanted else state, ignore_errors=True)
+            shutil.rmtree(state / "instances", ignore_errors=True)
+            (state / "instances").mkdir()
+        except Timeout:
+            raise LocalMarketError(
+                f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
+            ) from None
+        except OSError as error:
+            raise LocalMarketError(_unusable(wanted, error)) from error
         yield state
-    finally:
-        lock.release()
-        shutil.rmtree(state if wanted is None else state / "instances", ignore_errors=True)
 
 
-def _own_directory(parent: Path) -> Path:
-    """A fresh directory; those of markets that were killed are removed."""
+def _own_directory(starting: ExitStack) -> Path:
+    """A fresh directory; those of markets that were killed are removed.
+
+    :param starting: Until it is closed no other market removes the directory, whose own lock is not held yet.
+    """
+    parent = shared_by_own_processes()
+    if parent is None:  # what is there is somebody else's, or open to others
+        return fresh_directory("market")
+    starting.enter_context(FileLock(parent / "start.lock"))
     for old in parent.glob("market-*"):
         with suppress(Timeout, OSError), FileLock(old / "market.lock", timeout=0):
             shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix="market-", dir=parent))
+    return fresh_directory("market", parent)
+
+
+def _require_text(path: Path) -> None:
+    """SSH servers and shells in an instance read the path as text.
+
+    :raises OSError: if it is none.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EILSEQ, "its name is not text in UTF-8", ascii(str(path))) from error
+
+
+def _unusable(state: Path | None, error: OSError) -> str:
+    why = error.strerror or error
+    if state is None:
+        return f"no state directory can be made ({why}): set TMPDIR to a directory of yours, or give a --state-dir"
+    return f"the state directory {state} cannot be used ({why}): give another --state-dir"
 
 
 @contextmanager
@@ -214,9 +243,12 @@ def _sockets(state: Path, port: int) -> Iterator[Served]:
     unix = socket.socket(socket.AF_UNIX)
     path = state / "api.sock"
     short = None
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        short = Path(tempfile.mkdtemp(prefix="vastgpu-"))
-        path = short / "api.sock"
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        try:
+            short = socket_directory()
+        except OSError as error:
+            raise LocalMarketError(_unusable(state, error)) from error
+        path = short / path.name
     path.unlink(missing_ok=True)
     try:
         try:

@@ -52,6 +52,9 @@ def main(orders: Path, arguments: list[str]) -> int:
         return _become(fault["program"], orders.parent, arguments)
     if fault["kind"] in {"dies", "freezes"}:
         return _run_for_a_while(fault, orders.parent, arguments)
+    if fault["kind"] == "floods":
+        while True:
+            sys.stdout.write("x" * 65536)
     for line in fault["lines"]:
         _say(sys.stdout, line)
     if fault["kind"] == "serves":

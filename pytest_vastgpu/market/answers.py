@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
@@ -17,6 +19,7 @@ from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.errors import SearchQuotaExceeded
+from pytest_vastgpu.market import money
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 
@@ -24,6 +27,12 @@ GONE = "no_such_instance"
 """The API's code for an instance it does not know (any more)."""
 
 _EXCERPT_CHARS = 200
+_READ_CHARS = 20_000
+_TEXT_CHARS = 20_000
+"""Most of one text in an answer; a status text can be the end of a log."""
+_NAME_CHARS = 1024
+_LAST_MOMENT = 1e11
+_HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9:])?")
 _SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
 _MAYBE_DONE = frozenset({408, 409, 425})
 """Refusals after which, like after a server error, the request may still have been carried out."""
@@ -40,7 +49,8 @@ class Account:
 
 def excerpt(text: str) -> str:
     """The beginning of a text on one line, without the secrets that answers of this API can hold."""
-    line = " ".join(_SECRET.sub(r'\1"***"', text[: 4 * _EXCERPT_CHARS]).split())
+    # Secrets go before it is cut: a cut could leave one in halves.
+    line = foreign.line(_SECRET.sub(r'\1"***"', KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
     return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}…"
 
 
@@ -80,7 +90,7 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
     The code decides where there is one, since the API uses its statuses freely: a wrong key can be a 404, an offer
     that is gone a 400, 404 or 410.
     """
-    code = str(body["error"]) if isinstance(body.get("error"), str) else ""
+    code = foreign.line(body["error"], _EXCERPT_CHARS) if isinstance(body.get("error"), str) else ""
     said = _message(body) or excerpt(text) or "no explanation"
     what = f"{doing}: {said} (HTTP {status}{f', {code}' if code else ''})"
     if status == 429:
@@ -122,24 +132,26 @@ def _message(body: Mapping[str, Any]) -> str:
 
 
 def offers(body: Mapping[str, Any]) -> list[Offer]:
-    """The offers of a search. One that lacks what nobody can rent without (ids, a price) is left out.
+    """The offers of a search. One that has no id or no machine cannot be named, and is left out.
 
     :raises MarketAnswerInvalid: if there is no list, or nothing in it can be understood.
     """
     rows = body.get("offers")
     if not isinstance(rows, list):
-        raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(json.dumps(body))!r}")
+        raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(_as_json(body))!r}")
     found = [_offer(row) for row in rows if isinstance(row, dict) and _rentable_at_all(row)]
+    found = [offer for offer in found if offer.machine_id > 0]  # nothing could be remembered of machine 0
     if rows and not found:
-        raise MarketAnswerInvalid(f"search: none of {len(rows)} offers has an id, a machine and a price")
+        raise MarketAnswerInvalid(f"search: none of {len(rows)} offers has an id and a machine")
     return found
 
 
 def _rentable_at_all(row: Mapping[str, Any]) -> bool:
-    return all(_number(row.get(field), -1.0) >= 0 for field in ("id", "machine_id", "dph_total"))
+    return all(_number(row.get(field), -1.0) >= 0 for field in ("id", "machine_id"))
 
 
 def _offer(row: Mapping[str, Any]) -> Offer:
+    amounts = {figure.field: money.read(row, figure)[0] for figure in money.FIGURES}
     return Offer(
         id=_whole(row, "id"),
         machine_id=_whole(row, "machine_id"),
@@ -155,20 +167,21 @@ def _offer(row: Mapping[str, Any]) -> Offer:
         disk_space_gb=_number(row.get("disk_space")),
         inet_down_mbps=_number(row.get("inet_down")),
         inet_up_mbps=_number(row.get("inet_up")),
-        inet_down_usd_gb=_number(row.get("inet_down_cost")),
-        inet_up_usd_gb=_number(row.get("inet_up_cost")),
+        inet_down_usd_gb=amounts["inet_down_cost"],
+        inet_up_usd_gb=amounts["inet_up_cost"],
         direct_port_count=_whole(row, "direct_port_count"),
-        reliability=_number(row.get("reliability2"), _number(row.get("reliability"))),
+        reliability=min(_number(row.get("reliability2"), _number(row.get("reliability"))), 1.0),
         verified=_text(row, "verification") == "verified" or row.get("verified") is True,
         rentable=row.get("rentable") is not False,
         rented=row.get("rented") is True,
         is_bid=row.get("is_bid") is True,
         geolocation=_text(row, "geolocation"),
-        duration_s=_number(row.get("duration")),
-        price_usd_h=_number(row.get("dph_total")),
-        storage_usd_gb_month=_number(row.get("storage_cost")),
+        duration_s=amounts["duration"],
+        price_usd_h=amounts["dph_total"],
+        storage_usd_gb_month=amounts["storage_cost"],
         machine_share=_number(row.get("gpu_frac")),
         simulated=row.get("simulated") is True,
+        incredible=money.problems(row),
     )
 
 
@@ -178,7 +191,7 @@ def one_instance(body: Mapping[str, Any]) -> InstanceStatus | None:
     :raises MarketAnswerInvalid: if the answer says neither.
     """
     if "instances" not in body:
-        raise MarketAnswerInvalid(f"show: the market's answer has no instance: {excerpt(json.dumps(body))!r}")
+        raise MarketAnswerInvalid(f"show: the market's answer has no instance: {excerpt(_as_json(body))!r}")
     found = body["instances"]
     rows = found if isinstance(found, list) else [found]
     return _instance(rows[0]) if rows and rows[0] is not None else None
@@ -192,13 +205,15 @@ def instances(body: Mapping[str, Any]) -> tuple[list[InstanceStatus], str]:
     """
     rows = body.get("instances")
     if not isinstance(rows, list):
-        raise MarketAnswerInvalid(f"list: the market's answer has no list of instances: {excerpt(json.dumps(body))!r}")
+        raise MarketAnswerInvalid(f"list: the market's answer has no list of instances: {excerpt(_as_json(body))!r}")
     return [_instance(row) for row in rows], str(body.get("next_token") or "")
 
 
 def _instance(row: object) -> InstanceStatus:
     if not isinstance(row, dict) or _whole(row, "id") <= 0:
-        raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(json.dumps(row))!r}")
+        raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(_as_json(row))!r}")
+    # Before the market has shown a price, there is none; what it then shows must be believable.
+    price, incredible = (0.0, "") if row.get("dph_total") is None else money.read(row, money.PRICE)
     return InstanceStatus(
         id=_whole(row, "id"),
         label=_text(row, "label"),
@@ -209,15 +224,16 @@ def _instance(row: object) -> InstanceStatus:
         cur_state=_text(row, "cur_state"),
         next_state=_text(row, "next_state"),
         status_msg=_text(row, "status_msg"),
-        ssh_host=_text(row, "ssh_host"),
+        ssh_host=_host(row, "ssh_host"),
         ssh_port=_whole(row, "ssh_port"),
-        public_ipaddr=_text(row, "public_ipaddr"),
+        public_ipaddr=_host(row, "public_ipaddr"),
         ports=_ports(row.get("ports")),
-        price_usd_h=_number(row.get("dph_total")),
-        start_date=_number(row.get("start_date")),
+        price_usd_h=0.0 if incredible else price,
+        start_date=_moment(row.get("start_date")),
         disk_usage_gb=_number(row.get("disk_usage"), -1.0),
         gpu_name=_text(row, "gpu_name"),
         num_gpus=_whole(row, "num_gpus"),
+        incredible=incredible,
     )
 
 
@@ -230,7 +246,7 @@ def _ports(value: object) -> Mapping[str, int]:
         for binding in bindings if isinstance(bindings, list) else []:
             port = _whole(binding, "HostPort") if isinstance(binding, dict) else 0
             if 0 < port < 65536:
-                ports[str(name)] = port
+                ports[foreign.line(str(name), 40)] = port
                 break
     return ports
 
@@ -238,11 +254,23 @@ def _ports(value: object) -> Mapping[str, int]:
 def account(body: Mapping[str, Any]) -> Account:
     """The account of an answer to "current user".
 
-    :raises MarketAnswerInvalid: if it has no user id.
+    :raises MarketAnswerInvalid: if it has no user id, or no credit that can be true.
     """
     if _whole(body, "id") <= 0:
         raise MarketAnswerInvalid("account: the market's answer has no user id")
-    return Account(_whole(body, "id"), _text(body, "email"), _number(body.get("credit")))
+    credit, wrong = money.read(body, money.CREDIT)
+    if wrong:
+        raise MarketAnswerInvalid(
+            f"account: the market's answer cannot be true: {wrong}; see your account's billing page"
+        )
+    return Account(_whole(body, "id"), _text(body, "email"), credit)
+
+
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "an answer that is nested too deep"
 
 
 def _number(value: object, default: float = 0.0) -> float:
@@ -256,11 +284,29 @@ def _number(value: object, default: float = 0.0) -> float:
     return number if abs(number) < 1e300 else default
 
 
+def _moment(value: object) -> float:
+    """Epoch seconds; 0 for what no calendar holds."""
+    moment = _number(value)
+    return moment if 0 <= moment <= _LAST_MOMENT else 0.0
+
+
 def _whole(row: Mapping[str, Any], field: str) -> int:
     return int(_number(row.get(field)))
 
 
 def _text(row: Mapping[str, Any], field: str) -> str:
-    """A text without the newlines that this API leaves at the end of some; numbers as text, null as empty."""
+    """A text without the newlines that this API leaves at the end of some; numbers as text, null as empty.
+
+    It is safe to show from here on: one line, but for the text of a status, which is read line by line.
+    """
     value = row.get(field)
-    return str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        return ""
+    text = str(value).strip()
+    return foreign.block(text[-_TEXT_CHARS:]) if field == "status_msg" else foreign.line(text, _NAME_CHARS)
+
+
+def _host(row: Mapping[str, Any], field: str) -> str:
+    """A host name or an address; empty for anything else: it goes into command lines that people are shown."""
+    text = _text(row, field)
+    return text if _HOST.fullmatch(text) else ""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from dataclasses import field
 from types import TracebackType
 
+from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
@@ -87,7 +89,7 @@ class MarketClient:
     def __init__(
         self,
         base_url: str,
-        api_key: str,
+        api_key: str | Secret,
         throttle: Throttle,
         *,
         timeout_s: float = 30.0,
@@ -95,8 +97,15 @@ class MarketClient:
         observer: Callable[[Call], None] | None = None,
         first_pause_s: float = Timeouts.market_pause_s,
     ) -> None:
+        KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
         self._wire = Wire(
-            base_url, api_key, throttle, timeout_s=timeout_s, wait=wait, observer=observer, first_pause_s=first_pause_s
+            base_url,
+            Secret.of(api_key),
+            throttle,
+            timeout_s=timeout_s,
+            wait=wait,
+            observer=observer,
+            first_pause_s=first_pause_s,
         )
         self._wait = wait
         self.base_url = base_url

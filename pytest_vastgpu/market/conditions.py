@@ -43,6 +43,8 @@ class Condition:
     """What would admit the offer; None where nothing can."""
     hardware: bool = False
     """Whether it is about what the workload cannot do without."""
+    tells: bool = False
+    """Whether what the offers have is told where they are counted, because nobody could guess it."""
 
     def holds(self, offer: Offer, need: Need) -> bool:
         """Whether one offer meets it."""
@@ -241,6 +243,13 @@ CONDITIONS: tuple[Condition, ...] = (
             {"geolocation": {"notin": sorted(need.excluded_countries)}} if need.excluded_countries else {}
         ),
         relax=without_country,
+    ),
+    Condition(
+        "money",
+        wants=lambda _: "amounts of money that can be true",
+        has=lambda offer, _: offer.incredible,
+        test=lambda _: lambda offer: not offer.incredible,
+        tells=True,
     ),
     Condition(
         "price",

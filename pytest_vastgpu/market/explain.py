@@ -14,6 +14,9 @@ from pytest_vastgpu.market.price import hourly_usd
 from pytest_vastgpu.market.relaxation import Relaxation
 from pytest_vastgpu.model import Offer
 
+_TOLD = 3
+"""So many different values are told of one condition."""
+
 
 def explain_no_offers(offers: Sequence[Offer], need: Need) -> str:
     """A first line that says what would help, then how many offers each condition removed.
@@ -46,6 +49,8 @@ def _nearest(dropped: Iterable[Dropped], need: Need) -> str:
 
 def _way(one: Dropped, need: Need) -> list[Relaxation]:
     """All that would have to be given up for this offer; empty where that would not be enough."""
+    if one.offer.incredible:
+        return []  # nothing can be reckoned with it
     steps = [condition.relax(one.offer, need) for condition in one.failed]
     # One looser level can lift several conditions at once: it counts once.
     return list(dict.fromkeys(step for step in steps if step)) if all(steps) else []
@@ -56,4 +61,8 @@ def _counts(dropped: Sequence[Dropped], need: Need) -> Iterable[str]:
     yield f"of {len(dropped)} offers (one can fail several conditions):"
     for condition in CONDITIONS:
         if count := counts[condition.name]:
-            yield f"  {count} by {condition.name}: {condition.wants(need)} is wanted"
+            has = "; ".join(
+                sorted({condition.has(one.offer, need) for one in dropped if condition in one.failed})[:_TOLD]
+            )
+            told = f", not: {has}" if condition.tells else ""
+            yield f"  {count} by {condition.name}: {condition.wants(need)} is wanted{told}"

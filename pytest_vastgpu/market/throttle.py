@@ -20,6 +20,9 @@ from pathlib import Path
 from filelock import FileLock
 from filelock import Timeout
 
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.core.secret import Secret
+
 INTERVALS_S: Mapping[str, float] = {
     "create": 4.5,
     "search": 2.0,
@@ -40,9 +43,9 @@ _LOCK_TIMEOUT_S = 5.0
 """The lock is held for a fraction of a millisecond; whoever holds it for seconds is suspended."""
 
 
-def identity(base_url: str, api_key: str) -> str:
+def identity(base_url: str, api_key: str | Secret) -> str:
     """Whom the market counts calls for, as a file name that tells nothing about the key."""
-    return hashlib.sha256(f"{base_url}\0{api_key}".encode()).hexdigest()[:20]
+    return hashlib.sha256(f"{base_url}\0{Secret.of(api_key).reveal()}".encode()).hexdigest()[:20]
 
 
 def reserve(slots: Sequence[float], now: float, interval_s: float) -> tuple[float, list[float]]:
@@ -62,9 +65,9 @@ def reserve(slots: Sequence[float], now: float, interval_s: float) -> tuple[floa
 class Throttle:
     """Spaces the calls of one account to one market; any number of processes and threads may share a directory.
 
-    It is a courtesy: where the files cannot be used (a full disk, a suspended process that holds the lock), this
-    process keeps the spacing for itself alone. The market's own answer to calls that are too quick is handled by the
-    client.
+    It is a courtesy: where the files cannot be used (a full disk, a suspended process that holds the lock, somebody
+    else's directory), this process keeps the spacing for itself alone. The market's own answer to calls that are too
+    quick is handled by the client.
 
     :param directory: Where the state is kept; made when first needed.
     :param identity: See :func:`identity`.
@@ -111,7 +114,7 @@ class Throttle:
         return INTERVALS_S[endpoint] if self._spaced else 0.0
 
     def _reserve_for_all(self, endpoint: str, interval_s: float) -> float:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(self._directory)
         state = self._directory / f"{self._identity}.{endpoint}.json"
         # Blocking in short polls: filelock's usual 50 ms would be the longest wait of a local run.
         with FileLock(state.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, poll_interval=0.005):

@@ -12,12 +12,14 @@ from typing import Any
 
 import httpx
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.market import answers
+from pytest_vastgpu.market import reading
 from pytest_vastgpu.market.throttle import Throttle
 
 TRIES = 4
@@ -43,14 +45,18 @@ class NotSent(MarketUnreachable):
     """No connection came about: the market cannot have seen the request."""
 
 
+class AnswerUnbounded(MarketAnswerInvalid):
+    """The answer was too large or took too long; it would be the same again."""
+
+
 class _Bearer(httpx.Auth):
     """Keeps the key out of URLs and of every local variable that a traceback could show."""
 
-    def __init__(self, api_key: str) -> None:
-        self._value = f"Bearer {api_key}"
+    def __init__(self, api_key: Secret) -> None:
+        self._key = api_key
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = self._value
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
         yield request
 
 
@@ -63,7 +69,7 @@ class Wire:
     def __init__(
         self,
         base_url: str,
-        api_key: str,
+        api_key: Secret,
         throttle: Throttle,
         *,
         timeout_s: float,
@@ -73,8 +79,7 @@ class Wire:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         host = _host(self._base_url)
-        self._key = _usable_key(api_key)
-        self._auth = _Bearer(self._key)
+        self._auth = _Bearer(_usable_key(api_key))
         self._throttle = throttle
         self._wait = wait
         self._observer = observer
@@ -82,7 +87,8 @@ class Wire:
         self._random = random.SystemRandom()
         # A proxy for the way out must not come between us and a market on this machine.
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-        self._http = httpx.Client(timeout=timeout, trust_env=host not in {"127.0.0.1", "localhost", "::1"})
+        own = host in {"127.0.0.1", "localhost", "::1"}
+        self._http = httpx.Client(timeout=timeout, trust_env=not own, headers={"Accept-Encoding": reading.ENCODING})
 
     def close(self) -> None:
         """Close all connections."""
@@ -113,7 +119,7 @@ class Wire:
             self._throttle.turn(endpoint)
             try:
                 return self._answer(method, endpoint, path, doing, body, params)
-            except SearchQuotaExceeded:
+            except (SearchQuotaExceeded, AnswerUnbounded):
                 raise
             except RateLimited as limited:
                 pause = max(limited.retry_after_s or held_back_s, self._throttle.interval_s(endpoint))
@@ -137,8 +143,8 @@ class Wire:
             request = self._http.build_request("GET", url)
         except httpx.InvalidURL as error:
             raise MarketAnswerInvalid(f"{doing}: the market names a file at {url[:80]!r} ({error})") from error
-        response = self._exchange(request, "log_file", doing, auth=None)
-        return response.status_code, response.text
+        response, text = self._exchange(request, "log_file", doing, auth=None, cut=True)
+        return response.status_code, text
 
     def _answer(
         self,
@@ -150,19 +156,19 @@ class Wire:
         params: Mapping[str, str] | None,
     ) -> dict[str, Any]:
         request = self._http.build_request(method, self._base_url + path, json=body, params=params)
-        response = self._exchange(request, endpoint, doing, auth=self._auth)
-        text = response.text if response.is_success else response.text.replace(self._key, "***")
+        response, text = self._exchange(request, endpoint, doing, auth=self._auth)
         if response.has_redirect_location:
             raise MarketAnswerInvalid(
-                f"{doing}: redirected to {response.headers['location']}; set VAST_URL to where the API is",
+                f"{doing}: redirected to {response.headers['location'][:200]}; set VAST_URL to where the API is",
                 status=response.status_code,
             )
         retry_after = response.headers.get("Retry-After", "")
         return answers.parse(response.status_code, text, doing=doing, retry_after=retry_after)
 
     def _exchange(
-        self, request: httpx.Request, endpoint: str, doing: str, *, auth: httpx.Auth | None
-    ) -> httpx.Response:
+        self, request: httpx.Request, endpoint: str, doing: str, *, auth: httpx.Auth | None, cut: bool = False
+    ) -> tuple[httpx.Response, str]:
+        """The answer and its text; of one that is too large, the beginning where ``cut`` is set."""
         start = time.monotonic()
         status: int | None = None
         try:
@@ -170,11 +176,14 @@ class Wire:
             response = self._http.send(request, auth=auth, stream=True)
             try:
                 status = response.status_code
-                response.read()
+                encoding = response.headers.get("Content-Encoding", "")
+                data = reading.read(response.iter_raw(), encoding, cut=cut, clock=time.monotonic)
             finally:
                 response.close()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             raise NotSent(f"{doing}: {_no_answer(error)}") from error
+        except reading.Unbounded as error:
+            raise AnswerUnbounded(f"{doing}: the market's answer {error}") from error
         except httpx.RequestError as error:
             if status is None:
                 raise MarketUnreachable(f"{doing}: {_no_answer(error)}") from error
@@ -182,7 +191,7 @@ class Wire:
         finally:
             if self._observer is not None:
                 self._observer(Call(request.method, endpoint, status, time.monotonic() - start))
-        return response
+        return response, data.decode(errors="replace")
 
 
 def _no_answer(error: httpx.RequestError) -> str:
@@ -198,18 +207,23 @@ def _reason(error: httpx.RequestError) -> str:
 def _host(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ConfigurationError(f"VAST_URL: {base_url!r} is not a URL ({error})") from None
+    if url.userinfo:
+        raise ConfigurationError("VAST_URL: it holds a user name or a password, which would be stored: leave them out")
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"VAST_URL: {base_url!r} is not an http or https URL")
     return url.host
 
 
-def _usable_key(api_key: str) -> str:
+def _usable_key(api_key: Secret) -> Secret:
     """:raises ConfigurationError: for what cannot stand in a header; said here, since httpx would print the key."""
-    key = api_key.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not _fits_a_header(api_key.reveal().strip()):
         raise ConfigurationError(
             "VAST_API_KEY: it is empty, or has characters that no API key has (its value is not shown)"
         )
-    return key
+    return Secret(api_key.reveal().strip())
+
+
+def _fits_a_header(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text

@@ -54,7 +54,7 @@ class Answer:
         """The body as parsed JSON; None where it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

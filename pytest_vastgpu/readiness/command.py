@@ -21,6 +21,7 @@ from pytest_vastgpu.readiness.surroundings import SURROUNDINGS
 from pytest_vastgpu.readiness.surroundings import gpu_trouble
 from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
+from pytest_vastgpu.readiness.workloads import checked
 
 
 def command(
@@ -58,12 +59,12 @@ def command(
         raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
     if not ready_path.startswith("/"):
         raise ConfigurationError(f"ready_path must start with '/'; it is {ready_path!r}")
-    return Workload(
+    workload = Workload(
         adapter="command",
         model=model,
         image=image,
         command=command,
-        env=tuple(sorted((env or {}).items())),
+        env=tuple(sorted((env or {}).items(), key=str)),
         files=tuple(sorted((name, _local(name, path)) for name, path in (files or {}).items())),
         port=port,
         ready_path=ready_path,
@@ -77,6 +78,7 @@ def command(
         model_gb=model_gb,
         warmup_s=warmup_s,
     )
+    return checked(workload)
 
 
 def _local(name: str, path: str | Path) -> str:

@@ -123,7 +123,8 @@ class HostFacts:
     """Seconds since the kernel was started: what the times in its log are counted from."""
 
 
-_SECTION = re.compile(r"^@@ (\w+) (\d+)$", re.MULTILINE)
+_SECTION = re.compile(r"^@@ (\w{1,40}) (\d{1,9})$", re.MULTILINE)
+_MOST = 1e18
 _CURL_WAYS = {6: "no_name", 7: "refused", 28: "slow"}
 
 
@@ -176,7 +177,7 @@ def _gpus(text: str, kinds: str) -> tuple[Gpu, ...]:
 
 
 def _holders(text: str) -> tuple[Holder, ...]:
-    found = re.findall(r"^\s*(\d+)\s*,\s*(.*?)\s*,\s*(\S+)\s*$", text, re.MULTILINE)
+    found = re.findall(r"^\s*(\d{1,18})\s*,\s*(.*?)\s*,\s*(\S+)\s*$", text, re.MULTILINE)
     return tuple(Holder(int(pid), name, _float(used)) for pid, name, used in found)
 
 
@@ -208,8 +209,9 @@ def _number(pattern: str, text: str) -> float | None:
 
 
 def _float(text: str) -> float:
-    """A number of ``nvidia-smi``; 0 for ``[N/A]`` and its like."""
+    """A number of ``nvidia-smi``; 0 for ``[N/A]`` and its like, and for what no device counts up to."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return 0.0
+    return number if abs(number) < _MOST else 0.0

@@ -34,6 +34,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("configuring", re.compile(r"Resolved architecture|vLLM API server version|non-default args")),
 )
 
+_MOST_CHARS = 2000
+"""Of a line; more digits than that are no number for Python."""
+
 
 def progress_of(text: str) -> Progress | None:
     """The stage that a line speaks of; None where it speaks of none.
@@ -41,7 +44,7 @@ def progress_of(text: str) -> Progress | None:
     :param text: A line without logger prefixes.
     """
     for stage in STAGES:
-        if found := stage.pattern.search(text):
+        if found := stage.pattern.search(text[:_MOST_CHARS]):
             numbers = found.groupdict()
             if numbers.get("percent"):
                 return Progress(stage.name, int(numbers["percent"]), 100)

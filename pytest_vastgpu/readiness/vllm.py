@@ -25,6 +25,7 @@ from pytest_vastgpu.readiness.surroundings import gpu_trouble
 from pytest_vastgpu.readiness.verdicts import FINAL
 from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
+from pytest_vastgpu.readiness.workloads import checked
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
 """vLLM's official image, in the release that this project's own tests run (from PyPI, on CPU)."""
@@ -63,12 +64,12 @@ def vllm(
     :param warmup_s: Longest start without any progress; 0: the adapter's own.
     """
     ours = not image and gpus > 0
-    return Workload(
+    workload = Workload(
         adapter="vllm",
         model=model,
         image=image,
         args=args,
-        env=tuple(sorted((env or {}).items())),
+        env=tuple(sorted((env or {}).items(), key=str)),
         port=port,
         gpus=gpus,
         gpu_name=gpu_name,
@@ -80,6 +81,7 @@ def vllm(
         model_gb=model_gb,
         warmup_s=warmup_s,
     )
+    return checked(workload)
 
 
 class VllmAdapter:

@@ -45,6 +45,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.lifecycle.costs import by_test
 from pytest_vastgpu.lifecycle.costs import money
 from pytest_vastgpu.model import State
@@ -127,7 +128,8 @@ class CostFile:
         """Write the newest state. Where it cannot be written, the run goes on."""
         draft = self.path.with_suffix(".new")
         with self._lock:
-            text = json.dumps(document({**self._head, "written": round(time.time(), 3)}, self._books()), indent=1)
+            known = document({**self._head, "written": round(time.time(), 3)}, self._books())
+            text = json.dumps(foreign.clean(known), indent=1)
             try:
                 draft.write_text(text + "\n", encoding="utf-8")
                 draft.replace(self.path)

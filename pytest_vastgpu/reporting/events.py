@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 
+from pytest_vastgpu.core import foreign
 from pytest_vastgpu.model import State
 
 _log = logging.getLogger("pytest_vastgpu")
@@ -51,7 +53,12 @@ class EventLog:
         self._listeners.append(listener)
 
     def write(self, event: Event) -> None:
-        """Append one event. It is told even where the file cannot be written: the disk may be full."""
+        """Append one event. It is told even where the file cannot be written: the disk may be full.
+
+        Market and hosts have a say in its text and facts: both are made safe here, for every reader.
+        """
+        facts = {name: foreign.clean(value) for name, value in event.facts.items()}
+        event = replace(event, text=foreign.line(event.text), facts=facts)
         row = {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
         with self._lock:
             try:

@@ -9,21 +9,30 @@ from contextlib import suppress
 import pytest
 
 from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.redaction import looks_secret
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.readiness.evidence import shown
+from pytest_vastgpu.reporting.hiding import hide_in
+from pytest_vastgpu.reporting.hiding import hide_secrets
 from pytest_vastgpu.reporting.text import offer_line
 from pytest_vastgpu.reporting.text import verdict_line
 
 LOG_LINES = 40
-"""So much of the server's log goes into the report of a failed test."""
+"""So many lines of the server's log go into the report of a failed test."""
 
 _held = pytest.StashKey[list[VastInstance]]()
 
 
 def hold(item: pytest.Item, instance: VastInstance) -> None:
     """Note that a test holds an instance, for its reports and its JUnit properties."""
+    for name, value in instance.headers.items():
+        if looks_secret(name):
+            KNOWN.add("instance key", value.rpartition(" ")[2])  # of "Bearer …"
     item.stash.setdefault(_held, []).append(instance)
-    item.user_properties += instance.properties()
+    item.user_properties += [(name, foreign.clean(value)) for name, value in instance.properties()]
 
 
 def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
@@ -61,7 +70,23 @@ class Reports:
                 if lost and self._skip:
                     report.outcome = "skipped"
                     report.longrepr = (str(item.path), item.location[1] or 0, lost)
+        hide_secrets(report)
         return report
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Called at once for a plugin that comes late."""
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """With ``--full-trace`` the terminal shows what the interrupted frames were called with: it has it by now."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        hide_in(getattr(reporter, "_keyboardinterrupt_memo", None))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """An error that no test is to blame for is shown with its frames, too."""
+        hide_in(excrepr)
 
 
 def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> str:
@@ -76,16 +101,16 @@ def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> 
     story = ""
     for instance in held:
         instance.failed()
-        report.sections.append(("vastgpu instance", f"{instance!r}, {offer_line(instance.offer)}"))
+        report.sections.append(("vastgpu instance", foreign.line(f"{instance!r}, {offer_line(instance.offer)}")))
         verdict = instance.lost()
         if verdict is None:
-            log = "\n".join(instance.logs().splitlines()[-LOG_LINES:])
+            log = foreign.tail(instance.logs(), LOG_LINES)
             report.sections.append(("vastgpu server log (end)", log))
         else:
             report.sections.append(("vastgpu the test's own failure", str(report.longrepr)))
-            report.longrepr = (
+            report.longrepr = foreign.block(
                 f"the instance was lost while the test used it: {verdict_line(verdict)}\n"
-                f"  {offer_line(instance.offer)}: {verdict.evidence}\n"
+                f"  {offer_line(instance.offer)}: {shown(verdict.evidence)}\n"
                 f"  what to do: {verdict.remedy}"
             )
             if report.when == "call":

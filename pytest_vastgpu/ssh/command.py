@@ -14,11 +14,13 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.shell import is_variable_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MARK = "pytest-vastgpu:pid"
-_MARKED = re.compile(_MARK.encode() + rb" (\d+)\n")
+_MARKED = re.compile(_MARK.encode() + rb" (\d{1,10})\n")
 _LONGEST_PREAMBLE = 1 << 20
 """Bytes that a login shell may print before the mark."""
 
@@ -44,7 +46,7 @@ def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     :raises ValueError: a name in ``env`` is none that a shell could export, or there is a NUL in what must be text.
     """
     for name, value in env.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not is_variable_name(name):
             raise ValueError(f"{name!r} is no name for an environment variable")
         if "\0" in value:
             raise ValueError(f"the value of environment variable {name} holds a NUL")
@@ -84,21 +86,38 @@ class MarkedOutput:
         return own
 
 
-class Lines:
-    """Cuts a stream into lines of UTF-8, with replacement characters where it is none."""
+class LineTooLong(OSError):
+    """A command prints a line that may have no end."""
 
-    def __init__(self) -> None:
+
+class Lines:
+    """Cuts a stream into lines of UTF-8, with replacement characters where it is none.
+
+    :param limit: Characters of the longest line; one without an end would fill the memory.
+    """
+
+    def __init__(self, limit: int) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._parts: list[str] = []
+        self._limit = limit
+        self._length = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that end in ``data``, without their ends."""
+        """The lines that end in ``data``, without their ends.
+
+        :raises LineTooLong: if one is longer than the limit. Nothing of it is handed over: half a line can say
+            something else than all of it.
+        """
         first, *others = self._decoder.decode(data).split("\n")
         self._parts.append(first)
+        self._length += len(first)
+        if self._length > self._limit:
+            self._parts.clear()
+            raise LineTooLong(f"it printed a line of more than {self._limit >> 20} MB")
         if not others:
             return []
         *lines, last = "".join(self._parts), *others
-        self._parts = [last]
+        self._parts, self._length = [last], len(last)
         return lines
 
     def rest(self) -> str:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import SshKeyError
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _key_pair(private: _PrivateKey, source: str, path: Path | None = None) -> Ke
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
+    KNOWN.add("SSH private key", text.decode())
     kind: type[paramiko.PKey]
     if isinstance(private, RSAPrivateKey):
         kind = paramiko.RSAKey

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pytest_vastgpu.ssh.connection import Connection
 
+LINE_LIMIT = 2 << 20
+"""Characters of the longest line that is handed over: twice what a line of our own watcher can have."""
 _STDERR_LIMIT = 1 << 16
 _START_LIMIT_S = 10.0
 """A server that has not agreed to run the command by then never will; whoever needs the stream starts another."""
@@ -43,10 +45,12 @@ class Stream:
         self._on_end = on_end
         self._marked = MarkedOutput()
         self._stderr = BoundedText(_STDERR_LIMIT)
-        self._lines = Lines()
+        self._lines = Lines(LINE_LIMIT)
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
         self._stopped = False
+        self.problem = ""
+        """What broke it off before its end; empty where nothing did."""
         self._thread = threading.Thread(target=self._work, name="vastgpu-ssh-stream", daemon=True)
 
     @property
@@ -101,6 +105,7 @@ class Stream:
                     end = execution.pump(channel, self._take, self._stderr.feed, stdin=self._stdin, hold=True)
         except execution.BROKEN as error:
             if not self._stopped:
+                self.problem = str(error)
                 _log.info("stream from %s ended: %s", self._connection.address, error)
         finally:
             self._connection.forget(self)

@@ -28,8 +28,8 @@ from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
+from pytest_vastgpu.lifecycle.home import make_run_directory
 from pytest_vastgpu.lifecycle.home import runs_dir
-from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.readiness.adapter import by_name
 from pytest_vastgpu.supervisor.hooks import HookClient
 from pytest_vastgpu.supervisor.hooks import RemoteAdapter
@@ -69,7 +69,7 @@ class Process:
         self._directory = runs_dir() / secrets.token_hex(4)
         self.over = threading.Event()
         try:
-            make_directory(self._directory)
+            make_run_directory(self._directory.name)
             self._log = _keep_log(self._directory / LOG)
         except VastGpuError as problem:
             self._problem = problem
@@ -169,12 +169,14 @@ class Process:
 
     def close(self) -> Summary:
         """Give everything back; what the run has come to."""
+        self._settled.wait()
         self._hooks.cancel()
         self._judge.close()
-        run = self.run_if_any()
-        run.close()
+        if self._run is None:
+            return Summary([], [], [], "")
+        self._run.close()
         self._outbox.close()
-        return run.summary()
+        return self._run.summary()
 
     # ------------------------------------------------------------------- the life
 
@@ -196,10 +198,7 @@ class Process:
         self._settled.set()
         self.over.wait()
         self._decided.set()
-        if self._run is not None:
-            self.close()
-        self._judge.close()
-        return 1 if self._run is not None and self._run.broker.problems else 0
+        return 1 if self.close().problems else 0
 
     def _open(self, environ: Mapping[str, str]) -> Run:
         ours = [(RemoteAdapter(offer, self._judge), offer.origin) for offer in self._judge.offers()]

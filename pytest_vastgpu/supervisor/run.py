@@ -16,13 +16,13 @@ from typing import Protocol
 
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
-from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
-from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.hosts.evidence import workload_key
+from pytest_vastgpu.hosts.place import cache_path
+from pytest_vastgpu.hosts.records import Records
 from pytest_vastgpu.lifecycle.board import Board
 from pytest_vastgpu.lifecycle.broker import Broker
 from pytest_vastgpu.lifecycle.budget import Budget
@@ -36,6 +36,7 @@ from pytest_vastgpu.lifecycle.ledger import Entry
 from pytest_vastgpu.lifecycle.ledger import Ledger
 from pytest_vastgpu.lifecycle.ledger import read_ledger
 from pytest_vastgpu.lifecycle.ownership import ownership
+from pytest_vastgpu.lifecycle.pricewatch import PriceWatch
 from pytest_vastgpu.lifecycle.provision import Provisioner
 from pytest_vastgpu.lifecycle.recover import LATE_CREATE_S
 from pytest_vastgpu.lifecycle.recover import recover
@@ -49,7 +50,6 @@ from pytest_vastgpu.market.searches import Searches
 from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.market.throttle import identity
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
@@ -123,10 +123,12 @@ class Run:
             stack.callback(ledger.close)
             events = EventLog(directory)
             events.listen(listener)
-            given = settings.host_cache
-            path = started_in / Path(given).expanduser() if given else default_path(environ)
-            cache = HostCache(path, lambda text: events.write(Event("", None, f"warning: {text}")))
-            cache.read()
+            records = Records(
+                settings.url,
+                cache_path(settings.host_cache, environ, started_in),
+                directory,
+                lambda text: events.write(Event("", None, f"warning: {text}")),
+            )
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market is this run's alone: its notes go with the run's directory.
             embedded = settings.backend == "local"
@@ -140,23 +142,20 @@ class Run:
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
             board = Board(client.list_instances, timeouts)
-            tools = Tools(
-                client, settings, key, ledger, events, run_id, evidence, api_key, budget, board, keeper, timeouts
-            )
+            tools = Tools(client, settings, key, ledger, events, run_id, evidence, budget, board, keeper, timeouts)
 
             def record(attempt: Attempt, workload: Workload) -> None:
-                if attempt.verdict is None or attempt.verdict.failure_class is not FailureClass.OWN_FAULT:
-                    cache.record(Evidence.of(attempt, workload, run_id, time.time()))
+                records.record(attempt, workload, run_id)
                 plugins.outcome(attempt, workload)
 
             searches = Searches(client.search)
 
             def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
-                found = searches.find(_need(settings, cache, workload, failed), gone)
+                found = searches.find(_need(settings, records, workload, failed), gone)
                 return plugins.offers([ranked.offer for ranked in found], workload)
 
             def fits(workload: Workload, offer: Offer) -> bool:
-                return bool(admit([offer], _need(settings, cache, workload)).kept)
+                return bool(admit([offer], _need(settings, records, workload)).kept)
 
             broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
@@ -175,6 +174,9 @@ class Run:
                     guard.ensure()
                 broker.holdings.started(rental)
 
+            look_s = timeouts.price_look_s
+            prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
+            stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
             return cls(broker, run_id, directory, client, events, costs, keeper, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
@@ -223,10 +225,10 @@ def _own(directory: Path, stack: contextlib.ExitStack) -> None:
 
 def _market(
     settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
-) -> tuple[str, str]:
+) -> tuple[str, Secret]:
     """URL and key of the market; starts the local one where that is asked for."""
     if settings.backend == "vast":
-        return settings.url, environ["VAST_API_KEY"]
+        return settings.url, Secret(environ["VAST_API_KEY"])
     from pytest_vastgpu.local.embed import LocalMarket
 
     market = stack.enter_context(LocalMarket())
@@ -238,16 +240,16 @@ def _market(
                 events.write(Event("", None, f"the local market: {reason}"))
 
     stack.callback(tell_what_was_not_isolated)
-    return market.url, market.api_key
+    return market.url, Secret(market.api_key)
 
 
-def _need(settings: Settings, cache: HostCache, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
+def _need(settings: Settings, records: Records, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
     return Need(
         workload=workload,
         policy=POLICIES[Strictness(settings.strictness)],
         max_price_usd_h=settings.max_price,
         excluded_countries=settings.exclude_countries,
-        reputation=cache.read(),
+        reputation=records.read(),
         now=time.time(),
         failed_machines=failed,
         workload_key=workload_key(workload),

@@ -25,6 +25,7 @@ import yaml
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.evidence import Evidence
 from pytest_vastgpu.hosts.writer import record_text
+from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.model import FailureClass
 from tests.benchmarks import report
 from tests.benchmarks.report import percentile
@@ -58,7 +59,7 @@ def fill(path: Path, machines: int) -> HostCache:
     with other.open("wb") as file:
         file.write(header)
         for machine in range(2, machines + 1):
-            file.write(record_text(evidence(machine, f"seed-{machine}")))
+            file.write(record_text(VAST, evidence(machine, f"seed-{machine}")))
     cache.merge([other])
     other.unlink()
     return cache

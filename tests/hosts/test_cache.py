@@ -14,41 +14,17 @@ import pytest
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.hosts import cache as cache_module
 from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.cache import default_path
 from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.hosts.place import cache_path
+from pytest_vastgpu.hosts.place import default_path
 from pytest_vastgpu.hosts.writer import record_text
+from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.model import FailureClass
-
-NOW = 1_900_000_000.0
-
-
-def item(name: str, machine: int = 1) -> Evidence:
-    return Evidence(name, NOW, machine, FailureClass.INFRA_FATAL, 7, "RTX 4090", "nvml", "w", {"booting": 1.5}, "run")
-
-
-class Told(list[str]):
-    """What the cache told."""
-
-    def __call__(self, text: str) -> None:
-        self.append(text)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def cache(tmp_path: Path, told: Told) -> HostCache:
-    return HostCache(tmp_path / "made" / "on demand" / "hosts.yaml", tell=told)
-
-
-def asides(cache: HostCache) -> list[Path]:
-    return sorted(path for path in cache.path.parent.iterdir() if ".damaged-" in path.name)
-
-
-def names(cache: HostCache) -> set[str]:
-    return set(HostCache(cache.path, tell=Told()).book().evidence)
+from tests.hosts.conftest import NOW
+from tests.hosts.conftest import Told
+from tests.hosts.conftest import asides
+from tests.hosts.conftest import item
+from tests.hosts.conftest import names
 
 
 def test_nothing_is_made_before_something_is_written(cache: HostCache, tmp_path: Path) -> None:
@@ -71,6 +47,9 @@ def test_record_and_read(cache: HostCache, told: Told) -> None:
 def test_the_path(tmp_path: Path) -> None:
     assert default_path({"VAST_HOST_CACHE": str(tmp_path / "x.yaml")}) == tmp_path / "x.yaml"
     assert default_path({}).name == "hosts.yaml"
+    assert cache_path("x.yaml", {}, tmp_path) == tmp_path / "x.yaml"
+    assert cache_path("", {"VAST_HOST_CACHE": "x.yaml"}, tmp_path) == tmp_path / "x.yaml"
+    assert HostCache(cache_path("~/x.yaml", {}, tmp_path)).path == Path.home().resolve() / "x.yaml"
 
 
 def test_a_read_sees_what_others_appended_and_edited(cache: HostCache) -> None:
@@ -126,7 +105,7 @@ def test_a_crash_at_any_byte_of_a_record_loses_nothing_before_it(tmp_path: Path)
     HostCache(whole).record(item("first"))
     HostCache(whole).ban(9, until=math.inf, since=NOW)
     before = whole.read_bytes()
-    last = record_text(Evidence("last", NOW, 2, FailureClass.READY, gpu_name="Ä100", seconds={"booting": 12.25}))
+    last = record_text(VAST, Evidence("last", NOW, 2, FailureClass.READY, gpu_name="Ä100", seconds={"booting": 12.25}))
     for cut in range(len(last) + 1):
         told = Told()
         cache = HostCache(tmp_path / str(cut) / "hosts.yaml", tell=told)
@@ -150,7 +129,8 @@ def test_a_crash_at_any_byte_of_a_record_loses_nothing_before_it(tmp_path: Path)
 def test_a_hand_edit_is_honoured_between_records(cache: HostCache) -> None:
     cache.record(item("a"))
     text = cache.path.read_text()
-    cache.path.write_text(text.replace("machines: {}", "machines:\n  '77':\n    ban: forever\n    note: mine\nteam: x"))
+    mine = "    machines:\n      '77':\n        ban: forever\n        note: mine"
+    cache.path.write_text(text.replace("markets: {}", f"markets:\n  vast.ai:\n{mine}\nteam: x"))
     cache.record(item("b"))
     assert cache.read(NOW).machines[77].banned_until == math.inf
     cache.allow(5)
@@ -158,7 +138,7 @@ def test_a_hand_edit_is_honoured_between_records(cache: HostCache) -> None:
     book = cache.book()
     assert set(book.evidence) == {"a", "b", "c"}
     assert book.machines[77].extra == {"note": "mine"}
-    assert book.extra == {"team": "x"}
+    assert cache.contents().extra == {"team": "x"}
     again = cache.path.read_text()
     assert "note: mine" in again
     assert "team: x" in again
@@ -194,15 +174,15 @@ def test_a_link_stays_a_link_and_the_mode_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"pytest-vastgpu-hosts: 1\nmachines:\n\t42: {ban: forever}\n", "line 3"),
-        (b"pytest-vastgpu-hosts: 1\nmachines: [\n", "line"),
+        (b"pytest-vastgpu-hosts: 2\nmachines:\n\t42: {ban: forever}\n", "line 3"),
+        (b"pytest-vastgpu-hosts: 2\nmachines: [\n", "line"),
         (b"foo: bar\n", "another program's file"),
         (b"- 1\n- 2\n", "another program's file"),
         (b"apiVersion: v1\n---\nkind: Pod\n", "another program's file"),
         (b"just words\n", "another program's file"),
         (b'{"json": true}', "another program's file"),
         (b"\x00\x01\xff\xfe binary", "UTF-8"),
-        (b"pytest-vastgpu-hosts: 1\nwhen: 2026-13-45 00:00:00\n", "month"),
+        (b"pytest-vastgpu-hosts: 2\nwhen: 2026-13-45 00:00:00\n", "month"),
         (b"[" * 5000, "line"),
         (b"a: &a [*b]\n", "alias"),
     ],
@@ -228,7 +208,7 @@ def test_a_damaged_or_foreign_file_is_set_aside(
 
 def test_records_below_a_damaged_snapshot_are_saved(cache: HostCache, told: Told) -> None:
     cache.record(item("a"))
-    cache.path.write_bytes(cache.path.read_bytes().replace(b"machines: {}", b"machines: {"))
+    cache.path.write_bytes(cache.path.read_bytes().replace(b"markets: {}", b"markets: {"))
     cache.record(item("b"))
     assert set(cache.book().evidence) == {"a", "b"}
     assert len(told) == 1
@@ -247,11 +227,11 @@ def test_an_empty_file_is_taken_over(cache: HostCache, told: Told, content: byte
 
 def test_a_later_format_is_left_alone(cache: HostCache) -> None:
     cache.path.parent.mkdir(parents=True)
-    cache.path.write_text("pytest-vastgpu-hosts: 2\nmachines: {}\n")
+    cache.path.write_text("pytest-vastgpu-hosts: 3\nmarkets: {}\n")
     for act in (cache.read, lambda: cache.record(item("a")), lambda: cache.allow(3)):
         with pytest.raises(HostCacheError, match="newer pytest-vastgpu"):
             act()
-    assert cache.path.read_text() == "pytest-vastgpu-hosts: 2\nmachines: {}\n"
+    assert cache.path.read_text() == "pytest-vastgpu-hosts: 3\nmarkets: {}\n"
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -306,7 +286,7 @@ def test_merge_counts_what_is_known_once(cache: HostCache, tmp_path: Path) -> No
     assert cache.read(NOW).machines[9].banned_until == math.inf
 
 
-@pytest.mark.parametrize("content", [None, "foo: bar\n", "pytest-vastgpu-hosts: 2\n"])
+@pytest.mark.parametrize("content", [None, "foo: bar\n", "pytest-vastgpu-hosts: 3\n"])
 def test_merging_what_is_no_cache_changes_nothing(cache: HostCache, tmp_path: Path, content: str | None) -> None:
     cache.record(item("a"))
     before = cache.path.read_bytes()

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.hosts.commands import add_hosts_parser
 from pytest_vastgpu.hosts.evidence import Evidence
@@ -73,6 +77,43 @@ def test_merge(cache: HostCache, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert 4242 in cache.read().machines
 
 
+def test_every_command_is_about_one_market(
+    cache: HostCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(cache)
+    local = HostCache(cache.path, market="http://127.0.0.1:8000")
+    assert vastgpu("ban", "7", "--market", "HTTP://127.0.0.1:8000/") == 0
+    assert "machine 7 on http://127.0.0.1:8000 is banned" in capsys.readouterr().out
+    assert set(local.read().machines) == {7}
+    assert set(cache.read().machines) == {4242}
+    assert vastgpu("list") == 0
+    printed = capsys.readouterr()
+    assert "4242" in printed.out
+    assert "machines of other markets are not shown: --market http://127.0.0.1:8000" in printed.err
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:8000")
+    assert vastgpu("allow", "8") == 0
+    assert set(local.read().machines) == {7, 8}
+    assert vastgpu("merge", str(cache.path), "--host-cache", str(tmp_path / "other.yaml")) == 0
+    assert vastgpu("merge", str(cache.path), "--host-cache", str(tmp_path / "other.yaml"), "--market", "vast.ai") == 0
+    out = capsys.readouterr().out
+    assert "0 new records on http://127.0.0.1:8000" in out
+    assert "1 new records from" in out
+    assert vastgpu("clear", "--all") == 0
+    assert "all is forgotten of http://127.0.0.1:8000" in capsys.readouterr().out
+    assert set(local.read().machines) == set()
+    assert set(cache.read().machines) == {4242}
+    monkeypatch.setenv("VAST_URL", "nonsense")
+    with pytest.raises(ConfigurationError, match="VAST_URL: 'nonsense' is not the URL of a market"):
+        vastgpu("list")
+
+
+def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest_vastgpu", "hosts", "list", "--host-cache"]
+    done = subprocess.run([*command, tmp_path / os.fsdecode(b"\xff")], capture_output=True, text=True, check=True)
+    assert "\\udcff" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -81,6 +122,9 @@ def test_merge(cache: HostCache, tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("clear", "1", "--all"),
         ("ban", "abc"),
         ("ban", "-3"),
+        ("ban", "0"),
+        ("ban", "9" * 5000),
+        ("ban", "7", "--market", "my market"),
         ("ban", "1", "--for", "soon"),
         ("ban", "1", "--for", "0s"),
         ("ban", "1", "--for", "1.2.3h"),

@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from pytest_vastgpu.hosts.book import KEPT_IN_ALL
 from pytest_vastgpu.hosts.book import KEPT_PER_MACHINE
 from pytest_vastgpu.hosts.book import KEPT_S
 from pytest_vastgpu.hosts.book import Book
+from pytest_vastgpu.hosts.book import CacheContents
 from pytest_vastgpu.hosts.book import pruned
+from pytest_vastgpu.hosts.book import together
 from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.evidence import Ban
 from pytest_vastgpu.hosts.evidence import Entry
@@ -21,6 +24,7 @@ from pytest_vastgpu.hosts.fields import machine_id
 from pytest_vastgpu.hosts.reader import parse
 from pytest_vastgpu.hosts.writer import record_text
 from pytest_vastgpu.hosts.writer import snapshot_text
+from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.model import FailureClass
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -58,17 +62,29 @@ BOOKS = st.builds(
 )
 
 
-@given(BOOKS)
-def test_a_book_survives_writing_and_reading(book: Book) -> None:
-    parsed = parse(snapshot_text(book))
-    assert parsed.book == book
-    assert (parsed.damage, parsed.broken, parsed.notes) == ("", (), ())
+LOCAL = "http://127.0.0.1:8000"
+CONTENTS = st.builds(
+    CacheContents,
+    st.dictionaries(st.sampled_from([VAST, LOCAL]), BOOKS.filter(lambda book: book != Book()), max_size=2),
+    EXTRA,
+)
 
 
-@given(BOOKS, evidence())
-def test_a_record_that_is_appended_is_read(book: Book, item: Evidence) -> None:
-    parsed = parse(snapshot_text(book) + record_text(item))
-    assert parsed.book == union(book, Book({item.id: item}))
+def of_vast(book: Book) -> bytes:
+    return snapshot_text(CacheContents({VAST: book}))
+
+
+@given(CONTENTS)
+def test_contents_survive_writing_and_reading(contents: CacheContents) -> None:
+    parsed = parse(snapshot_text(contents))
+    assert parsed.contents == contents
+    assert (parsed.damage, parsed.broken, parsed.notes, parsed.old) == ("", (), (), False)
+
+
+@given(CONTENTS, evidence(), st.sampled_from([VAST, LOCAL]))
+def test_a_record_that_is_appended_is_read(contents: CacheContents, item: Evidence, market: str) -> None:
+    parsed = parse(snapshot_text(contents) + record_text(market, item))
+    assert parsed.contents == together(contents, CacheContents({market: Book({item.id: item})}))
     assert parsed.broken == ()
 
 
@@ -79,6 +95,15 @@ def test_union_is_a_union(one: Book, two: Book, three: Book) -> None:
     assert union(one, Book()) == one
     assert union(one, two) == union(two, one)
     assert union(union(one, two), three) == union(one, union(two, three))
+
+
+@given(CONTENTS, CONTENTS)
+@settings(max_examples=50)
+def test_markets_are_united_each_by_itself(one: CacheContents, two: CacheContents) -> None:
+    both = together(one, two)
+    assert both == together(two, one)
+    for market in (VAST, LOCAL):
+        assert both.of(market) == union(one.of(market), two.of(market))
 
 
 @pytest.mark.parametrize("value", [123, "123", 123.0, " 123 "])
@@ -92,7 +117,7 @@ def test_what_is_no_id(value: object) -> None:
         machine_id(value)
 
 
-HEAD = "pytest-vastgpu-hosts: 1\n"
+HEAD = "pytest-vastgpu-hosts: 2\n"
 
 
 @pytest.mark.parametrize(
@@ -111,32 +136,35 @@ HEAD = "pytest-vastgpu-hosts: 1\n"
 )
 @pytest.mark.parametrize("key", ["42", '"42"', "42.0"])
 def test_what_people_write(text: str, entry: Entry, key: str) -> None:
-    parsed = parse(f"{HEAD}machines:\n  {key}:\n    {text}\n".encode())
-    assert parsed.book.machines == {42: entry}
+    parsed = parse(f"{HEAD}markets:\n  Vast.AI:\n    machines:\n      {key}:\n        {text}\n".encode())
+    assert parsed.contents.of(VAST).machines == {42: entry}
     assert parsed.notes == ()
 
 
 @pytest.mark.parametrize("text", ["ban: tomorrow", "allow: perhaps", "evidence: [{id: a}]", "evidence: nothing"])
 def test_what_is_not_understood_is_told_and_kept(text: str) -> None:
-    parsed = parse(f"{HEAD}machines:\n  42:\n    {text}\n  43: {{ban: forever}}\n".encode())
-    assert parsed.book.machines == {43: Entry(ban=Ban())}
+    machines = f"machines:\n      42:\n        {text}\n      43: {{ban: forever}}\n"
+    parsed = parse(f"{HEAD}markets:\n  {LOCAL}:\n    {machines}".encode())
+    assert parsed.contents.of(LOCAL).machines == {43: Entry(ban=Ban())}
     assert len(parsed.notes) == 1
     assert "42" in parsed.notes[0]
-    again = parse(snapshot_text(parsed.book))
+    again = parse(snapshot_text(parsed.contents))
     assert again.notes == ()
-    assert text.split(": ")[1].strip("[]{}").split(":")[0] in str(again.book.extra["not_understood"])
+    kept = str(again.contents.extra["not_understood"])
+    assert text.split(": ")[1].strip("[]{}").split(":")[0] in kept
+    assert LOCAL in kept
 
 
 def test_a_machine_that_stands_twice_keeps_both() -> None:
     item = Evidence("a", 1_800_000_000.0, 42, FailureClass.READY)
-    text = snapshot_text(Book({"a": item})).replace(b"hosts: {}", b"  42:\n    ban: forever\nhosts: {}")
-    assert parse(text).book == Book({"a": item}, {42: Entry(ban=Ban())})
+    text = of_vast(Book({"a": item})).replace(b"    hosts: {}", b"      42:\n        ban: forever\n    hosts: {}")
+    assert parse(text).contents.of(VAST) == Book({"a": item}, {42: Entry(ban=Ban())})
 
 
 def test_windows_line_ends_and_byte_order_mark() -> None:
     item = Evidence("a", 1_800_000_000.0, 42, FailureClass.READY)
-    text = b"\xef\xbb\xbf" + (snapshot_text(Book()) + record_text(item)).replace(b"\n", b"\r\n")
-    assert parse(text).book == Book({"a": item})
+    text = b"\xef\xbb\xbf" + (snapshot_text(CacheContents()) + record_text(VAST, item)).replace(b"\n", b"\r\n")
+    assert parse(text).contents == CacheContents({VAST: Book({"a": item})})
 
 
 def test_pruning_keeps_what_counts() -> None:
@@ -147,21 +175,30 @@ def test_pruning_keeps_what_counts() -> None:
         {item.id: item for item in [*many, old]},
         {1: Entry(ban=Ban(until=now)), 2: Entry(ban=Ban(until=now + 1)), 3: Entry(ban=Ban(until=now), extra={"a": 1})},
     )
-    kept = pruned(book, now)
+    contents = pruned(CacheContents({VAST: book, LOCAL: Book({"old": old})}), now)
+    assert set(contents.markets) == {VAST}
+    kept = contents.of(VAST)
     assert kept.evidence == {item.id: item for item in many[:KEPT_PER_MACHINE]}
     assert kept.machines == {2: Entry(ban=Ban(until=now + 1)), 3: Entry(extra={"a": 1})}
-    assert pruned(kept, now) == kept
+    assert pruned(contents, now) == contents
+
+
+def test_no_more_is_kept_than_is_quick_to_read() -> None:
+    now = 1_800_000_000.0
+    many = [Evidence(f"m{n}", now - n, n + 1, FailureClass.READY) for n in range(KEPT_IN_ALL + 5)]
+    kept = pruned(CacheContents({VAST: Book({item.id: item for item in many})}), now).of(VAST)
+    assert set(kept.evidence) == {item.id for item in many[:KEPT_IN_ALL]}
 
 
 @given(BOOKS, st.data())
 @settings(max_examples=100)
 def test_no_damage_raises_and_none_takes_later_records_along(book: Book, data: st.DataObject) -> None:
-    text = bytearray(snapshot_text(book))
+    text = bytearray(of_vast(book))
     for _ in range(data.draw(st.integers(1, 5))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b"\x00\t\n :-[]{}!&*?|'\"%@\xff0a"))
     item = Evidence("after", 1_800_000_000.0, 42, FailureClass.READY)
-    parsed = parse(bytes(text) + b"\n..." + record_text(item))
-    assert parsed.newer or "after" in parsed.book.evidence
+    parsed = parse(bytes(text) + b"\n..." + record_text(VAST, item))
+    assert parsed.newer or "after" in parsed.contents.of(VAST).evidence
 
 
 @pytest.mark.parametrize(
@@ -169,3 +206,86 @@ def test_no_damage_raises_and_none_takes_later_records_along(book: Book, data: s
 )
 def test_values_that_do_not_fit_their_tags(text: str) -> None:
     assert parse(text.encode()).damage
+
+
+BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40))])
+MERGED = "\n".join(
+    ["a0: &a0 {k: v}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))]
+)
+DOUBLED = "a: &a [x]\n" + "b: *a\n" * 60
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (BOMB, "aliases repeat"),
+        (MERGED, ""),
+        (DOUBLED, ""),
+        ("a: &a [*a]", "nested more than"),
+        ("a: &a {b: *a}", "nested more than"),
+        ("a: " + "[" * 100 + "]" * 100, "nested more than"),
+        ("a: " + "[" * 100_000, "nesting depth"),
+        ("a: " + "- " * 100_000, ""),
+        ("a: " + "{a: " * 100_000, ""),
+        ('a: "\\ud800"', "Unicode"),
+    ],
+)
+def test_text_that_means_more_than_it_says_ends_quickly(text: str, why: str) -> None:
+    parsed = parse(f"{HEAD}{text}\n".encode())
+    assert why in parsed.damage
+    assert snapshot_text(parsed.contents)
+
+
+def test_a_lone_surrogate_is_written_escaped() -> None:
+    item = Evidence("a", 1_800_000_000.0, 42, FailureClass.INFRA_FATAL, 7, "H\ud800", "\udcff")
+    parsed = parse(snapshot_text(CacheContents()) + record_text(VAST, item))
+    (read,) = parsed.contents.of(VAST).evidence.values()
+    assert (read.gpu_name, read.reason) == ("H\\ud800", "\\udcff")
+
+
+OLD = b"""\
+pytest-vastgpu-hosts: 1
+machines:
+  42:
+    ban: forever
+    evidence:
+    - {time: 2027-01-15T08:00:00Z, outcome: infra_fatal, host: 7, id: paid}
+  1:
+    allow: true
+    evidence:
+    - {time: 2027-01-15T08:00:00Z, outcome: infra_fatal, host: 1, id: played}
+hosts: {7: {note: mine}}
+team: x
+...
+
+---
+{machine: 43, time: 2027-01-15T08:00:00Z, outcome: ready, host: 7, id: paid too}
+...
+
+---
+{machine: 100, time: 2027-01-15T08:00:00Z, outcome: ready, host: 100, id: played too}
+...
+"""
+
+
+def test_what_format_1_says_is_vasts_except_what_only_a_local_market_can_have_shown() -> None:
+    parsed = parse(OLD)
+    assert (parsed.old, parsed.left_behind, parsed.broken, parsed.notes) == (True, 2, (), ())
+    assert set(parsed.contents.markets) == {VAST}
+    assert set(parsed.contents.of(VAST).evidence) == {"paid", "paid too"}
+    assert parsed.contents.of(VAST).machines == {42: Entry(ban=Ban()), 1: Entry(allowed=True)}
+    assert parsed.contents.of(VAST).hosts == {7: Entry(extra={"note": "mine"})}
+    assert parsed.contents.extra == {"team": "x"}
+
+
+def test_a_market_that_is_no_market_is_told_and_kept() -> None:
+    parsed = parse(f"{HEAD}markets:\n  my market: {{machines: {{42: {{ban: forever}}}}}}\n".encode())
+    assert parsed.contents.markets == {}
+    assert "'my market' is not the URL of a market" in parsed.notes[0]
+    assert "ban" in str(parsed.contents.extra["not_understood"])
+
+
+def test_two_spellings_of_a_market_are_one() -> None:
+    ban = "{ban: forever}"
+    text = f"{HEAD}markets:\n  {LOCAL}/: {{machines: {{1: {ban}}}}}\n  {LOCAL.upper()}: {{machines: {{2: {ban}}}}}\n"
+    assert set(parse(text.encode()).contents.of(LOCAL).machines) == {1, 2}

@@ -240,3 +240,43 @@ def test_threads_never_reserve_more_than_there_is(hectic: None) -> None:
     assert max(worst) <= limit
     assert len(settled) > 100
     assert budget.committed_usd == pytest.approx(sum(settled))
+
+
+# --- prices that rise -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_an_instance_that_goes_when_its_money_is_over_never_passes_the_budget(seed: int) -> None:
+    choose = random.Random(seed)
+    clock = Clock()
+    limit, life_s = choose.uniform(1, 20), choose.uniform(900, 7200)
+    budget = Budget(limit, life_s, clock)
+    usd_h, transfer = choose.uniform(0.05, 0.3), choose.uniform(0, 0.1)
+    budget.reserve("others", choose.uniform(0, 0.1), 0.0)
+    others = budget.committed_usd
+    budget.reserve("a", usd_h, transfer)
+    looked = choose.uniform(0, life_s)  # the last look before the raise, which came just afterwards
+    clock.now = looked + choose.uniform(0, 60)
+    raised = usd_h * choose.uniform(1, 100)
+    earlier = usd_h * looked / HOUR_S
+    ends = life_s
+    try:
+        budget.reprice("a", raised, since=looked, earlier_usd=earlier)
+    except BudgetSpent:
+        lasts = budget.lasts_s("a")
+        if lasts <= 0:  # no rule could help: what was raised before it could be seen costs too much
+            return
+        ends = min(life_s, clock.now + lasts)
+    cost = earlier + raised * (ends + GOING_S - looked) / HOUR_S + transfer
+    assert cost + others <= limit + 1e-9
+
+
+@pytest.mark.parametrize("usd_h", [-0.1, float("nan"), float("inf")])
+def test_a_price_that_cannot_be_true_is_never_reserved(usd_h: float) -> None:
+    budget = Budget(5.0, WHOLE_HOUR_S)
+    for amounts in ((usd_h, 0.0), (0.1, usd_h)):
+        with pytest.raises(BudgetSpent):
+            budget.reserve("a", *amounts)
+    budget.reserve("a", 0.1, 0.0)
+    budget.settle("a", -100.0)
+    assert budget.committed_usd == 0.0

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vastgpu.lifecycle.costs import Bill
+from pytest_vastgpu.lifecycle.costs import EarlierPrice
 from pytest_vastgpu.lifecycle.costs import Shares
 from pytest_vastgpu.lifecycle.costs import Use
 from pytest_vastgpu.lifecycle.costs import by_test
@@ -118,3 +119,20 @@ def test_the_parts_add_up_to_the_cost_to_the_last_digit(bill: Bill, uses: list[U
     assert math.isclose(
         float(sum(divided.tests.values())), bill.usd_h * used / 3600, rel_tol=1e-6, abs_tol=1e-8 * (1 + len(uses))
     )
+
+
+def test_a_price_that_was_raised_holds_from_then_on() -> None:
+    raised = BILL._replace(usd_h=36.0, earlier=(EarlierPrice(3.6, 1050.0),))
+    assert raised.cost_usd == pytest.approx(0.05 + 0.5 + 0.25)
+    divided = shares(raised, [Use("a", "i", 1010, 1020), Use("b", "i", 1040, 1060)])
+    assert divided.tests == {"a": usd(0.01)[0], "b": usd(0.01 + 0.1)[0]}
+    assert divided.seconds == {"a": 10.0, "b": 20.0}
+    assert divided.overhead + sum(divided.tests.values()) == divided.cost
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(-100, 3000))), st.floats(-10, 2000))
+def test_no_cost_is_ever_negative(earlier: list[tuple[float, float]], until: float) -> None:
+    prices = tuple(EarlierPrice(usd_h, at) for usd_h, at in earlier)
+    bill = BILL._replace(until=until, earlier=prices)
+    assert bill.cost_usd >= bill.transfer_usd
+    assert all(end >= start for start, end, _ in bill.stretches)

@@ -97,3 +97,8 @@ def test_of_a_log_without_end_start_and_end_are_kept() -> None:
     assert log.startswith("0000")
     assert log.endswith("0099")
     assert len(log) < 1100
+
+
+@pytest.mark.parametrize("offset", ["-1", "9" * 30, "9" * 5000, "nan"])
+def test_a_place_that_no_file_has_is_no_news(offset: str) -> None:
+    assert parse(f"log {offset} 41", ()) is None

@@ -376,3 +376,32 @@ def _play(seed: int) -> None:
 def test_whatever_happens_all_tests_are_served_within_the_limit_and_everything_goes_back(lot: int) -> None:
     for seed in range(lot * 60, lot * 60 + 60):
         _play(seed)
+
+
+def test_one_that_leaves_goes_when_its_tests_are_over_and_another_takes_its_place() -> None:
+    stage = Stage(t1=A, t2=A)
+    stage.plan()
+    slot = stage.arrive()
+    assert stage.served(stage.ask("t1", A)) is slot
+    stage.roster.leave(slot)
+    stage.plan()
+    second = stage.ask("t2", A, "w2")
+    assert stage.served(second) is None
+    assert stage.going == []
+    assert stage.rented == [A, A]
+    stage.over("t1")
+    assert stage.going == [slot]
+    other = stage.arrive()
+    assert stage.served(second) is other
+
+
+def test_one_that_leaves_before_the_test_it_is_for_has_it_is_replaced() -> None:
+    stage = Stage()
+    ask = stage.ask("t1", A, exclusive=True)
+    slot = stage.arrive()
+    stage.roster.leave(slot)
+    stage.plan()
+    assert stage.going == [slot]
+    assert stage.served(ask) is None
+    other = stage.arrive()
+    assert stage.served(ask) is other is not slot

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.lifecycle import serverjob
 from pytest_vastgpu.readiness.adapter import Launch
 
@@ -31,3 +32,9 @@ def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path)
     sh(home, serverjob.START + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == 'it\'s $HOME `x` "y", a\nb\n'
     assert (home / ".vastgpu" / "exit_code").read_text() == "3\n"
+
+
+@pytest.mark.parametrize("name", ["X=1; touch pwned; Y", "A B", "1A", "", "A\nB", "Ä"])
+def test_a_name_that_a_shell_could_take_for_more_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no name for an environment variable"):
+        serverjob.env_script({name: "1"})

@@ -15,7 +15,7 @@ from pytest_vastgpu.lifecycle.slots import to_start
 from pytest_vastgpu.model import Workload
 
 A, B, C = (Workload("command", command=name) for name in "abc")
-COMING, READY, ENDING = Phase.COMING, Phase.READY, Phase.ENDING
+COMING, READY, LEAVING, ENDING = Phase.COMING, Phase.READY, Phase.LEAVING, Phase.ENDING
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,8 @@ COMING, READY, ENDING = Phase.COMING, Phase.READY, Phase.ENDING
         ({A: 9}, [], None, 4, [A]),
         ({A: 1, B: 1}, [Place(1, A, COMING)], None, 1, [B]),
         ({A: 1}, [Place(1, A, ENDING)], None, 1, [A]),
+        ({A: 1}, [Place(1, A, LEAVING, users=("w1",))], None, 1, [A]),
+        ({A: 1}, [Place(1, A, LEAVING, users=("w1",))], 1, 1, []),
         ({A: 1}, [Place(1, A, READY, exclusive=True)], None, 1, [A]),
         # Not all fit: in the order of the run.
         ({A: 1, B: 5, C: 2}, [], 2, 1, [A, B]),
@@ -138,3 +140,11 @@ def test_the_least_needed_makes_room(places: list[Place], all_wait: bool, number
 )
 def test_there_is_no_hope_where_all_wait_for_each_other(places: list[Place], waiting: set[str], answer: bool) -> None:
     assert hopeless(places, waiting) is answer
+
+
+def test_one_that_leaves_is_handed_to_nobody_and_goes_with_its_last_user() -> None:
+    used, unused = Place(1, A, LEAVING, users=("w1",)), Place(2, A, LEAVING)
+    assert to_hand_out([used, unused], A) is None
+    assert to_give_back({A: 9}, 9, [used, unused]) == [unused]
+    assert to_make_room([used], {A: 1}, all_wait=True) is None
+    assert hopeless([used], {"w1"})

@@ -92,6 +92,12 @@ def test_only_runs_here_whose_owner_is_dead_and_that_left_something_are_orphans(
     assert [entry.label for orphan in found for entry in orphan.due.destroy] == [mine, shown]
 
 
+def test_a_ledger_that_others_may_have_written_says_nothing() -> None:
+    label = make_label("a1", 1, NOW)
+    ledger_of("a1", "mine", label).chmod(0o777)
+    assert orphans(runs_dir(), "mine", [status(7, label)]) == []
+
+
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
 

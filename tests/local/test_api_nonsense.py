@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -78,3 +79,29 @@ def test_a_price_and_a_way_in_that_are_not_to_be_had(market: LocalMarket) -> Non
         ):
             answer = api.create(api.offer_of(7), **body)
             assert (answer.status_code, answer.json()["error"], answer.json()["msg"]) == (400, "invalid_args", text)
+
+
+def test_halves_of_characters_and_nul_are_refused(market: LocalMarket) -> None:
+    with Api(market) as api:
+        offer = api.offer_of(7)
+        bodies = (b'"label": "\\ud800"', b'"env": {"A": "\\ud800"}', b'"env": {"A": "\\u0000"}')
+        for field in bodies:
+            body = b'{"image": "any", "target_state": "stopped", %s}' % field
+            answer = api.http.put(f"/api/v0/asks/{offer}/", content=body)
+            assert (answer.status_code, answer.json()["success"]) == (400, False)
+        assert api.listed()["success"] is True
+
+
+@pytest.mark.parametrize("key", ["", "wrong", None])
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 5 << 20])
+def test_a_body_that_is_too_large_is_refused_whoever_sends_it(market: LocalMarket, key: str | None, size: int) -> None:
+    with Api(market, key) as api:
+        for content in (b" " * size, iter([b" " * 65536] * (size // 65536 + 1))):  # its size declared, or not
+            answer = api.http.post("/api/v0/bundles/", content=content)
+            assert (answer.status_code, answer.json()["msg"]) == (413, "The request is too large")
+
+
+def test_a_body_that_says_it_is_huge_is_not_waited_for(market: LocalMarket) -> None:
+    with socket.create_connection(("127.0.0.1", int(market.url.rpartition(":")[2])), timeout=10) as raw:
+        raw.sendall(b"POST /api/v0/bundles/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 413 ")

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,10 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.accounts import as_text
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.faults import catalogue
+from tests.core.test_directories import a_link
+from tests.core.test_directories import as_root
+from tests.core.test_directories import open_to_all
+from tests.core.test_directories import somebody_elses
 from tests.local.api import Api
 from tests.local.program import COMMAND
 from tests.local.program import WITHOUT_NAMESPACES
@@ -159,6 +165,15 @@ def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
         assert row["machine_id"] == 1
 
 
+def test_a_place_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff")
+    odd.mkdir()
+    assert "cannot be used (its name is not text in UTF-8)" in refused("--state-dir", str(odd))
+    monkeypatch.setenv("TMPDIR", str(odd))
+    said = refused()
+    assert "no state directory can be made (its name is not text in UTF-8): set TMPDIR to a directory of yours" in said
+
+
 def test_the_embedded_market_says_when_it_is_not_there() -> None:
     market = LocalMarket()
     with market, pytest.raises(LocalMarketError, match="is running already"):
@@ -176,6 +191,66 @@ def test_a_fleet_can_be_a_file_or_its_content(tmp_path: Path) -> None:
             with LocalMarket(given, rate_limits=limits) as market, Api(market) as api:
                 assert [row["machine_id"] for row in api.offers()] == [55]
                 assert api.http.post("/api/v0/bundles/", json={}).status_code == (429 if limits is None else 200)
+
+
+def test_a_fleet_that_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("machines: [")
+    for fleet in ({"machines": [{"gpu_name": "\ud800"}]}, {"machines": {1}}, tmp_path / "none", tmp_path / "broken"):
+        with pytest.raises(LocalMarketError) as told:
+            LocalMarket(fleet, rate_limits=False).start()
+        assert "\n" not in str(told.value)
+
+
+def test_characters_beyond_the_first_65536_arrive() -> None:
+    fleet = {"market": {"rate_limits": False}, "machines": [{"machine_id": 55, "geolocation": "\U0001f1f8 place, SE"}]}
+    with LocalMarket(fleet) as market, Api(market) as api:
+        assert [row["geolocation"] for row in api.offers()] == ["\U0001f1f8 place, SE"]
+
+
+@pytest.mark.parametrize("trap", [pytest.param(somebody_elses, marks=as_root), open_to_all, a_link])
+def test_a_market_adopts_nobodys_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Path], None]
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    found = shared / f"vastgpu-{os.geteuid()}"
+    trap(found)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    with served() as process:
+        assert process.stdout is not None
+        state = Path(json.loads(process.stdout.readline())["state_dir"])
+        assert found.resolve() not in state.resolve().parents
+        assert not (found.is_dir() and list(found.iterdir()))
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
+        process.terminate()
+        process.wait(60)
+    assert not state.exists()
+
+
+def test_what_a_killed_market_has_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    left = []
+    for _ in range(2):
+        with served() as process:
+            assert process.stdout is not None
+            left.append(Path(json.loads(process.stdout.readline())["state_dir"]))
+            assert left[-1].parent == tmp_path / f"vastgpu-{os.geteuid()}"
+    assert not left[0].exists()
+
+
+def test_a_state_directory_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for name, why in {
+        "file": "Not a directory",
+        "file/below": "Not a directory",
+        "open": "everybody may write",
+    }.items():
+        assert f"state directory {tmp_path / name} cannot be used ({why}" in refused(
+            "--state-dir", str(tmp_path / name)
+        )
 
 
 def test_the_withdrawn_list_answers_old_accounts() -> None:

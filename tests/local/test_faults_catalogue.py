@@ -16,13 +16,14 @@ from pytest_vastgpu.local.faults import Layer
 from pytest_vastgpu.local.faults import catalogue
 from tests.local import checks_api  # noqa: F401 - each of these adds its checks
 from tests.local import checks_instance  # noqa: F401
+from tests.local import checks_money  # noqa: F401
 from tests.local import checks_server  # noqa: F401
 from tests.local.api import Api
 from tests.local.scene import CHECKS
 from tests.local.scene import PARAMETERS
 from tests.local.scene import Scene
 
-ON_THE_MARKET = {"list_lags"}
+ON_THE_MARKET = {"account_says", "list_lags"}
 """Faults of the API as a whole, which have a test of their own below."""
 NAMES = sorted(CHECKS)
 
@@ -67,6 +68,12 @@ def test_every_fault_has_a_test_and_a_description() -> None:
     for kind in kinds.values():
         assert "\n" not in kind.description
         assert kind.description.strip() == kind.description != ""
+
+
+def test_account_says() -> None:
+    fault = {"name": "account_says", "field": "credit", "says": '"much"'}
+    with LocalMarket({"market": {"rate_limits": False}, "faults": [fault]}) as market, Api(market) as api:
+        assert api.http.get("/api/v0/users/current").json()["credit"] == "much"
 
 
 def test_list_lags() -> None:

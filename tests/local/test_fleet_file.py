@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -26,6 +27,10 @@ machines:
     faults: [oci_runtime_failed, {name: ssh_refused, for_s: .inf}]
   - network: true
 """
+
+
+BOMB = "[&a0 [x, x], " + ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)) + "]"
+"""Of no size that any memory could hold, where it is written out."""
 
 
 def test_a_fleet_file() -> None:
@@ -70,6 +75,25 @@ def test_an_empty_file_is_this_machine() -> None:
         ("market:\n  credit_usd: yes\n", "fleet:2: market.credit_usd must be a number, not True"),
         ("market: {seed: 1}\nmarket: {seed: 2}\n", "fleet:2: market is given twice"),
         ("generate: 10000000", "fleet:1: generate must be between 0 and"),
+        ("machines: [{machine_id: 0}]", "fleet:1: machines[0].machine_id must be between 1 and"),
+        ("machines: [{host_id: 0}]", "fleet:1: machines[0].host_id must be between 1 and"),
+        (f"machines: [{{machine_id: 1{'0' * 300}}}]", "machine_id must be between 1 and"),
+        (f"machines: [{{machine_id: 1{'0' * 5000}}}]", "machine_id cannot be read"),
+        ("machines: [{count: 1000000000000}]", "count must be between 0 and 1000000, not 1000000000000"),
+        ("machines: [{count: -1}]", "count must be between 0 and"),
+        ("machines: [{}, {count: 1000000}]", "machines[1] makes it more than 1000000 machines"),
+        ("machines: [{num_gpus: 1000000000000}]", "num_gpus must be between 0 and 1000"),
+        ("machines: [{price_usd_h: .inf}]", "price_usd_h must be at most 1e+15, not inf"),
+        ("? [a]\n: b\n", "fleet:1: the file has a key that is no text"),
+        ("machines: " + "[" * 100_000, "fleet:1: this is not YAML: "),
+        ("machines:\n" + "- " * 100_000, "fleet:2: this is not YAML: "),
+        ("machines: [{}]\ngenerate: 1000000", "generate makes it more than 1000000 machines"),
+        (f"faults: [{{name: slow_answer, delay_s: {BOMB}}}]", "must be a number that is not negative, not [["),
+        (f"machines: [{{gpu_name: {BOMB}}}]", "machines[0].gpu_name must be a text, not [["),
+        ("machines: [{gpu_name: &a [*a]}]", "gpu_name cannot be read: found unconstructable recursive node"),
+        ('machines: [{gpu_name: "\\ud800"}]', "fleet:1: this is not YAML: found invalid Unicode"),
+        ("machines: [{gpu_name: '\ud800'}]", "fleet: this is not YAML: 'utf-8' codec"),
+        ("market: \0", "fleet: this is not YAML: unacceptable character"),
         ("market: {\n", "this is not YAML"),
         ("market: *nothing\n", "this is not YAML"),
         ("market: {seed: !!python/object:os.system {}}\n", "fleet:1: market.seed cannot be read"),
@@ -80,14 +104,27 @@ def test_a_broken_file_is_told_with_its_line(text: str, message: str) -> None:
         parse_fleet(text)
     assert message in str(told.value)
     assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 2000
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LocalMarketError, match=r"missing\.yaml cannot be read"):
         read_fleet(tmp_path / "missing.yaml")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(LocalMarketError, match="cannot be read"):
-        read_fleet(tmp_path / "binary")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "large").write_bytes(b"machines:\n" + b"- {}\n" * 1_000_000)
+    for name, why in {
+        "binary": "cannot be read",
+        "pipe": "named pipe, not a regular file",
+        ".": "a directory, not a regular file",
+        "/dev/zero": "a device, not a regular file",
+        "circle": "symbolic links",
+        "large": "larger than 2 MiB; count and generate",
+        "\0": "null byte",
+    }.items():
+        with pytest.raises(LocalMarketError, match=why):
+            read_fleet(tmp_path / name)
 
 
 def test_drawn_durations_are_seeded() -> None:

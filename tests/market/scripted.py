@@ -73,8 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.silent:
             self.close_connection = True
             return
-        text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-        data = text.encode()
+        text = answer.body if isinstance(answer.body, (str, bytes)) else json.dumps(answer.body)
+        data = text if isinstance(text, bytes) else text.encode()
         self.send_response(answer.status)
         self.send_header("Content-Length", str(len(data) + answer.promised))
         for name, value in answer.headers.items():

@@ -49,8 +49,16 @@ def test_offers(changes: dict[str, Any], field: str, value: object) -> None:
     assert getattr(only_offer(**changes), field) == value
 
 
-@pytest.mark.parametrize("missing", ["id", "machine_id", "dph_total"])
-def test_an_offer_that_cannot_be_rented_is_left_out(missing: str) -> None:
+@pytest.mark.parametrize("number", [0, 0.5, -3, "0"])
+def test_a_machine_without_a_number_is_left_out(number: object) -> None:
+    found = answers.offers({"offers": [row(id=1), row(id=2, machine_id=number)]})
+    assert [offer.id for offer in found] == [1]
+    with pytest.raises(MarketAnswerInvalid, match="none of 1 offers"):
+        answers.offers({"offers": [row(machine_id=number)]})
+
+
+@pytest.mark.parametrize("missing", ["id", "machine_id"])
+def test_an_offer_that_cannot_be_named_is_left_out(missing: str) -> None:
     found = answers.offers({"offers": [row(id=1), {**row(id=2), missing: None}, None, "x"]})
     assert [offer.id for offer in found] == [1]
 

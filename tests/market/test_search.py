@@ -38,6 +38,9 @@ def row(**changes: Any) -> dict[str, Any]:
         "geolocation": "Sweden, SE",
         "duration": 864000,
         "dph_total": 0.4,
+        "storage_cost": 0.1,
+        "inet_down_cost": 0.0,
+        "inet_up_cost": 0.0,
         **changes,
     }
 

@@ -98,6 +98,16 @@ def test_processes_share_the_slots(tmp_path: Path) -> None:
     assert sorted(delays) == pytest.approx([LIST_S * turn for turn in range(100)])
 
 
+def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    clock = Clock()
+    throttle = clock.throttle(tmp_path)
+    throttle.turn("create")
+    throttle.turn("create")
+    assert clock.waits
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_threads_share_the_slots(tmp_path: Path) -> None:
     delays: list[float] = []
     throttle = Throttle(tmp_path, "user", wait=delays.append, clock=lambda: 1000.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -16,7 +18,10 @@ import pytest
 
 from pytest_vastgpu import owner
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.hosts.book import Book
+from pytest_vastgpu.hosts.book import union
 from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.hosts.reputation import reputation
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
 from tests.looks import is_running
@@ -87,6 +92,22 @@ def fleet(*faults: Any, **bad: Any) -> dict[str, Any]:
     }
 
 
+USERS_CACHE = ".cache/pytest-vastgpu/hosts.yaml"
+"""In the home: what is remembered of real machines."""
+
+
+def known(home: Path) -> Mapping[int, MachineRecord]:
+    """What runs have learnt: of real machines together, of simulated ones each run for itself."""
+    paths = [home / USERS_CACHE, *home.glob(".local/state/pytest-vastgpu/runs/*/hosts.yaml")]
+    books = [book for path in paths for book in HostCache(path).contents().markets.values()]
+    book = functools.reduce(union, books, Book())
+    return reputation(book.evidence.values(), book.machines, book.hosts, time.time()).machines
+
+
+def record_of(home: Path, machine: int) -> MachineRecord:
+    return known(home).get(machine, MachineRecord(machine))
+
+
 class TimeLimits:
     """Those of every run of this test that is in this process; the supervisor is handed them."""
 
@@ -99,10 +120,6 @@ class TimeLimits:
         """Have other ones."""
         self._value = replace(self._value, **seconds)  # type: ignore[arg-type] # all that is changed is seconds
         self._monkeypatch.setattr(owner, "DEFAULTS", self._value)
-
-
-def record_of(cache: Path, machine: int) -> MachineRecord:
-    return HostCache(cache).read().machines.get(machine, MachineRecord(machine))
 
 
 @pytest.fixture
@@ -139,8 +156,8 @@ def rent_from(
 
 @pytest.fixture
 def host_cache(home: Path) -> Path:
-    """Where runs of this test keep what they learn of hosts."""
-    return home / ".cache" / "pytest-vastgpu" / "hosts.yaml"
+    """The home, where runs of this test keep what they learn of hosts; see :func:`known`."""
+    return home
 
 
 @pytest.fixture

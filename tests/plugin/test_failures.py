@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.hosts.evidence import Evidence
+from pytest_vastgpu.market.names import market_name
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
 from tests.plugin.conftest import LOSE
+from tests.plugin.conftest import USERS_CACHE
 from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import TimeLimits
@@ -27,12 +34,43 @@ def test_it(vast_instance):
 """
 
 
-def test_a_banned_machine_is_not_rented_again(pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path) -> None:
+def test_a_real_machine_that_was_banned_is_not_rented_by_the_next_run(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from({"this_machine": True, "machines": [{"machine_id": GOOD, "price_usd_h": 0.4}]})
+    pytester.makepyfile(WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + "def test_it(vast_instance): pass")
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    users = HostCache(home / USERS_CACHE, market=market.url)
+    assert set(users.contents().markets) == {market.url}
+    assert users.read().machines[1].successes == 1
+    users.record(Evidence("bad", time.time(), 1, FailureClass.INFRA_FATAL))
+    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [1, GOOD]
+
+
+def test_a_drill_on_simulated_machines_leaves_the_users_cache_alone(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    users = HostCache(home / USERS_CACHE)
+    users.ban(GOOD, until=math.inf, since=1.0)  # a machine of that number at Vast.ai
+    before = users.path.read_bytes()
     market = rent_from(fleet("oci_runtime_failed"))
+    pytester.makepyfile(WORKLOAD + TEST + TEST.replace("test_it", "test_other"))
+    for _ in range(2):
+        pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=2)
+    # Within a run the bad machine is avoided; the next run knows nothing of it.
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD, BAD, GOOD]
+    assert users.path.read_bytes() == before
+
+
+def test_a_machine_that_a_person_banned_on_this_market_is_not_rented(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from(fleet())
+    HostCache(home / USERS_CACHE, market=market_name(market.url)).ban(BAD, until=math.inf, since=1.0)
     pytester.makepyfile(WORKLOAD + TEST)
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
-    pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
-    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD, GOOD]
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [GOOD]
 
 
 def test_workload_fatal_stops_and_blames_nobody(

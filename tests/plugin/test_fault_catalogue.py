@@ -98,6 +98,12 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("destroy_lost", {}, READY),
     ("list_lags", {}, READY),
     ("show_null", {}, READY),
+    ("offer_says", {}, "never rented"),
+    ("instance_says", {}, "unknown: price_incredible"),
+    ("gzip_bomb", {"endpoint": "search"}, "ours"),
+    ("endless_answer", {"endpoint": "search"}, "ours"),
+    ("key_echoed", {"endpoint": "create"}, "ours"),
+    ("endless_line", {}, "warmup: warmup_timeout"),
 )
 LOSSES: tuple[str, ...] = (
     "host_lost",
@@ -130,12 +136,23 @@ ELSEWHERE = {
     "server_ready_too_early": "tests of the adapters: the smallest server completes nothing",
     "create_silent": "as create_dropped, after a time limit that is longer than a whole run here",
     "never_answers": "a test of the client: its time limit is longer than a whole run here",
+    "account_says": "tests of money: nothing is begun",
+    "price_raised": "tests of money: a start is over before it is looked at again",
     "offline": "said of an instance whose processes go on: nothing for a test to notice",
     "host_key_changed": "tests of SSH: one connection is kept, so it shows only after that broke",
     "tunnel_dies": "tests of the tunnel, which opens another connection",
 }
 DEATHS = ("server_dies", "server_freezes")
-MARKET_WIDE = {"auth_404", "auth_401", "not_authorized", "search_quota", "list_lags", "show_null"}
+MARKET_WIDE = {
+    "auth_404",
+    "auth_401",
+    "not_authorized",
+    "search_quota",
+    "list_lags",
+    "show_null",
+    "gzip_bomb",
+    "endless_answer",
+}
 """Faults of an API as a whole; the others belong to the cheap machine."""
 
 TEST = """
@@ -187,7 +204,9 @@ def test_a_start(
     verdict: str,
 ) -> None:
     market = rent_from(with_fault(fault, parameters))
-    workload = WORKLOAD.replace("gpus=1", "gpus=1, warmup_s=3") if fault == "server_hangs" else WORKLOAD
+    workload = (
+        WORKLOAD.replace("gpus=1", "gpus=1, warmup_s=3") if fault in {"server_hangs", "endless_line"} else WORKLOAD
+    )
     pytester.makepyfile(workload + TEST)
     more = ["--vast-boot-timeout=8"] if verdict == "unknown: boot_timeout" else []
     result = pytester.runpytest_inprocess(AGGRESSIVE, *more)
@@ -195,6 +214,10 @@ def test_a_start(
     bad = record_of(host_cache, BAD)
     failure_class = verdict.partition(":")[0]
 
+    if verdict == "never rented":
+        result.assert_outcomes(passed=1)
+        assert rented == [GOOD]
+        return
     if verdict == READY:
         result.assert_outcomes(passed=1)
         assert rented == [BAD]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,11 +18,49 @@ from pytest_vastgpu.local.embed import LocalMarket
 from tests.local.program import WITHOUT_NAMESPACES
 from tests.local.program import namespaces_can_be_forbidden
 from tests.plugin.conftest import SERVER
+from tests.plugin.conftest import USERS_CACHE
 from tests.plugin.conftest import WORKLOAD
+from tests.plugin.conftest import known
 
 RentFrom = Callable[[dict[str, Any]], LocalMarket]
 HERE = {"this_machine": True}
 NO_GPU = WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0")
+
+
+LONG = """
+SOCKET = "import socket, tempfile; socket.socket(socket.AF_UNIX).bind(tempfile.mkdtemp() + '/the-socket-of-an-engine')"
+
+def test_it(vast_instance):
+    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers).text == "here I am"
+    assert vast_instance.run(f'python3 -c "{SOCKET}"').stderr == ""
+"""
+
+
+@pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
+def test_temporary_files_may_have_a_long_path(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    long = pytester.path / ("x" * (200 - len(str(pytester.path)) - 1))
+    long.mkdir()
+    assert len(str(long)) == 200
+    monkeypatch.setenv("TMPDIR", str(long))
+    pytester.path.joinpath("server.py").write_text(SERVER)
+    pytester.makepyfile(NO_GPU + LONG)
+    result = pytester.runpytest_subprocess(*more)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*dead man's switch armed*"])  # through the market's socket
+    assert not list(long.glob("vastgpu-*/market-*"))
+
+
+def test_an_embedded_market_has_its_records_with_the_run(pytester: pytest.Pytester, home: Path) -> None:
+    users = HostCache(home / USERS_CACHE)
+    users.ban(1, until=math.inf, since=1.0)  # the number that a local market gives this machine
+    before = users.path.read_bytes()
+    pytester.path.joinpath("server.py").write_text(SERVER)
+    pytester.makepyfile(NO_GPU + "def test_it(vast_instance): pass")
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+    assert users.path.read_bytes() == before
+    assert known(home)[1].successes == 1
 
 
 def test_equal_workloads_share_an_instance_and_everything_is_told(
@@ -60,7 +99,7 @@ def test_it(vast_instance, n):
     for name in ("vast_instance", "vast_machine", "vast_usd_per_hour", "vast_cost_usd", "vast_ready_s"):
         assert f'<property name="{name}"' in junit
     assert len(market.status()["ended"]) == 1
-    (record,) = HostCache(host_cache).read().machines.values()
+    (record,) = known(host_cache).values()
     assert record.successes == 1
     assert record.ready_s > 0
 
@@ -280,7 +319,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert market.status()["alive"] == [], output
     assert "gone after" in output
-    machines = HostCache(host_cache).read().machines
+    machines = known(host_cache)
     assert list(machines) == ([100] if moment == "tests" else []), output
     assert "Traceback" not in output
 

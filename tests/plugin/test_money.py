@@ -13,10 +13,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from tests.local.api import Api
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import BAD
 from tests.plugin.conftest import GOOD
+from tests.plugin.conftest import LOSE
 from tests.plugin.conftest import WORKLOAD
+from tests.plugin.conftest import TimeLimits
 from tests.plugin.conftest import fleet
 from tests.plugin.conftest import record_of
 
@@ -115,6 +118,157 @@ def test_a_true_price_that_does_not_fit_into_the_budget_ends_the_instance(
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"{BAD} * unknown: price_above_budget", f"{GOOD} * ready"])
     assert len(market.status()["ended"]) == 2
+
+
+RAISED = (
+    LOSE
+    + """
+import time
+from pathlib import Path
+
+def raise_price(instance, times):
+    strike(os.environ["VAST_URL"], os.environ["VAST_API_KEY"], instance.id, "price_raised", times=times)
+
+def use_until_told(instance, text):
+    ends = time.monotonic() + 60
+    while not any(text in log.read_text() for log in Path.home().rglob("events.jsonl")):
+        assert time.monotonic() < ends, f"it was never told: {text}"
+        assert instance.run("true").ok
+"""
+)
+
+
+@pytest.fixture
+def _watched(time_limits: TimeLimits) -> None:
+    """Prices are looked at without long pauses."""
+    time_limits.change(price_look_s=0.1)
+
+
+@pytest.mark.usefixtures("_watched")
+def test_an_instance_that_becomes_too_dear_is_used_to_the_end_and_given_to_no_new_test(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from(fleet())
+    pytester.makepyfile(
+        WORKLOAD
+        + RAISED
+        + """
+def test_1_goes_on(vast_instance):
+    raise_price(vast_instance, 6)
+    use_until_told(vast_instance, "no new test gets it")
+    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert vast_instance.offer.machine_id == 101
+
+def test_2_gets_another(vast_instance):
+    assert vast_instance.offer.machine_id == 102
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly", "--vast-budget=50", "--vast-keep=always")
+    result.assert_outcomes(passed=2)
+    result.stdout.re_match_lines(
+        [
+            r"vastgpu instance \d+: no new test gets it: the market bills 1\.20\d\d USD/h .* said 0\.20\d\d .* 1 USD/h",
+            rf"{BAD} .* 1\.20\d .*ready",
+        ]
+    )
+    assert BAD in [row["machine_id"] for row in market.status()["ended"]], "what is too dear is not kept either"
+    dear, _ = costs_of(home)["instances"]
+    # The time before the raise is not charged at the price after it.
+    assert float(dear["cost_usd"]) < float(dear["usd_h"]) * sum(map(float, dear["seconds"].values())) / 3600
+    with Api(market) as api:
+        for kept in market.status()["alive"]:
+            api.destroy(kept["id"])
+
+
+@pytest.mark.usefixtures("_watched")
+def test_an_instance_that_becomes_too_dear_ends_before_the_budget_is_passed(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    market = rent_from(fleet())
+    pytester.makepyfile(
+        WORKLOAD
+        + RAISED
+        + """
+def test_it(vast_instance):
+    raise_price(vast_instance, 500)
+    ends = time.monotonic() + 60
+    while vast_instance.run("true").ok:
+        assert time.monotonic() < ends
+    httpx.get(vast_instance.endpoint)
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "the instance was lost while the test used it: own_fault: price_above_limit",
+            "*it was given back while the test used it, before the budget was passed: the market bills 100.* USD/h*",
+            "*raise --vast-budget and --vast-max-price",
+        ]
+    )
+    assert costs_of(home)["total_usd"] < 5
+    assert market.status()["spent_usd"] < 5
+
+
+@pytest.mark.usefixtures("_watched")
+def test_a_price_that_is_raised_within_what_was_allowed_is_told_and_nothing_more(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(fleet())
+    pytester.makepyfile(
+        WORKLOAD
+        + RAISED
+        + """
+def test_1(vast_instance):
+    raise_price(vast_instance, 2)
+    use_until_told(vast_instance, "costs 0.40")
+
+def test_2(vast_instance):
+    assert vast_instance.offer.machine_id == 101
+    assert vast_instance.offer.price_usd_h > 0.4
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly")
+    result.assert_outcomes(passed=2)
+    result.stdout.re_match_lines([r"vastgpu instance \d+: costs 0\.40\d\d USD/h, it was 0\.20\d\d USD/h"])
+    assert [row["machine_id"] for row in market.status()["ended"]] == [BAD]
+
+
+@pytest.mark.usefixtures("_watched")
+def test_a_price_that_cannot_be_true_any_more_is_not_reckoned_with(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    rent_from(fleet())
+    pytester.makepyfile(
+        WORKLOAD
+        + RAISED
+        + """
+def test_1(vast_instance):
+    market = os.environ["VAST_URL"], os.environ["VAST_API_KEY"]
+    strike(*market, vast_instance.id, "instance_says", field="dph_total", says="-1000")
+    use_until_told(vast_instance, "cannot be true")
+
+def test_2(vast_instance):
+    assert vast_instance.offer.machine_id == 102
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*no new test gets it: *cannot be true: dph_total is -1000 USD/h, below 0"])
+    assert all(instance["cost_usd"] > 0 for instance in costs_of(home)["instances"])
+
+
+@pytest.mark.parametrize("credit", ["NaN", "1e300", "null", '"much"'])
+def test_a_credit_that_cannot_be_true_ends_the_run_before_it_rents(
+    pytester: pytest.Pytester, rent_from: RentFrom, credit: str
+) -> None:
+    rent_from({"faults": [{"name": "account_says", "field": "credit", "says": credit}], **fleet()})
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: vastgpu: account: the market's answer cannot be true: credit is *billing page"]
+    )
 
 
 def test_each_test_pays_its_part(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:

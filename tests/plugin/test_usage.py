@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.test_directories import NOBODY
+from tests.core.test_directories import as_root
+from tests.core.test_directories import somebody_elses
+
 TEST = """
 import pytest
 from pytest_vastgpu import command
@@ -98,6 +102,65 @@ def test_an_unreachable_api_is_one_line(
     monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")  # nothing listens on the discard port
     pytester.makepyfile(test_it=TEST.format(more=""))
     check(pytester.runpytest_inprocess(*(["-n2"] if distributed else [])), "127.0.0.1:9", "refused")
+
+
+WITHIN = 'mount -t tmpfs {} tmpfs $0 && {} exec "$@"'
+READ_ONLY = WITHIN.format("-o ro", "")
+FULL = WITHIN.format("-o size=16k", "dd if=/dev/zero of=$0/filler 2> /dev/null;")
+
+
+@pytest.mark.parametrize(
+    ("what", "variable", "remedy"),
+    [
+        ("host cache", "XDG_CACHE_HOME", "--vast-host-cache"),
+        pytest.param("host cache", "VAST_HOST_CACHE", "--vast-host-cache", marks=pytest.mark.slow),
+        ("ledger", "XDG_STATE_HOME", "set XDG_STATE_HOME to a directory"),
+    ],
+)
+@pytest.mark.parametrize("how", [pytest.param("read-only", marks=pytest.mark.slow), "full", "a file", "nowhere"])
+def test_a_place_that_cannot_be_written_is_told_before_the_market_is_asked(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, what: str, variable: str, remedy: str, how: str
+) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "k")
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")  # nothing listens on the discard port
+    place = Path("/proc/nowhere") if how == "nowhere" else pytester.path / "place"
+    monkeypatch.setenv(variable, str(place / "hosts.yaml" if variable == "VAST_HOST_CACHE" else place))
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    if how == "a file":
+        place.write_text("")
+    elif how != "nowhere":
+        place.mkdir()
+        within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL if how == "full" else READ_ONLY]
+        if subprocess.run([*within, place, "true"], check=False, capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+        check(pytester.run(*within, place, sys.executable, "-m", "pytest"), what, str(place), remedy)
+        return
+    check(pytester.runpytest_inprocess(), what, str(place), remedy)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [("XDG_CACHE_HOME", "name a file with --vast-host-cache"), ("XDG_STATE_HOME", "set XDG_STATE_HOME to a directory")],
+)
+def test_somebody_elses_directory_is_not_used(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "k")
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, str(pytester.path / "shared"))
+    (pytester.path / "shared").mkdir()
+    somebody_elses(pytester.path / "shared" / "pytest-vastgpu")
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    check(pytester.runpytest_inprocess(), str(pytester.path / "shared"), f"belongs to user {NOBODY}", remedy)
+    assert list((pytester.path / "shared" / "pytest-vastgpu").iterdir()) == []
+
+
+def test_a_market_url_that_is_none_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "k")
+    monkeypatch.setenv("VAST_URL", "console.vast.ai")
+    pytester.makepyfile(test_it=TEST.format(more=""))
+    check(pytester.runpytest_inprocess(), "VAST_URL: 'console.vast.ai' is not the URL of a market")
 
 
 def test_a_misspelt_hook_is_told_by_pytest(pytester: pytest.Pytester) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.lifecycle.switch import parse_beat
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness import hostcheck
 from pytest_vastgpu.readiness.hostfacts import Gpu
 from pytest_vastgpu.readiness.hostfacts import Holder
 from pytest_vastgpu.readiness.hostfacts import HostFacts
+from pytest_vastgpu.readiness.stages import progress_of
 from tests.factories import make_offer
 
 OFFER = make_offer(num_gpus=2, disk_space_gb=200, cpu_cores=16, cpu_ram_mb=256_000, machine_share=0.25)
@@ -330,3 +332,31 @@ def test_garbled_answers(output: str) -> None:
     facts = hostcheck.parse(output)
     assert facts.gpus == ()
     assert hostcheck.judge(OFFER, WORKLOAD, facts) is None
+
+
+NUMBERS = ("9" * 5000, "1e999", "nan", "-inf", "0", "-1", "9" * 25)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_that_no_host_has_are_no_reason_to_break(number: str) -> None:
+    said = f"""
+RTX 4090, {number}, {number}, 570.86.15
+@@ gpus 0
+8.9, {number}, 00000000:01:00.0
+@@ kinds 0
+{number}, /usr/bin/xmrig, {number}
+@@ holders 0
+fs {number} {number} {number} 5% /
+@@ disk 0
+@@ shm {number}
+{number}
+@@ cores 0
+MemTotal: {number} kB
+@@ memory 0
+{number} 1.0
+@@ uptime 0
+@@ end 0
+"""
+    hostcheck.judge(OFFER, WORKLOAD, hostcheck.parse(said))
+    assert parse_beat(f"{number} {number} {number} alive curl {number}") is None or number in {"0", "-1"}
+    progress_of(f"Download: [{number}/{number}]")

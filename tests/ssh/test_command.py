@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_vastgpu.ssh.command import BoundedText
 from pytest_vastgpu.ssh.command import Lines
+from pytest_vastgpu.ssh.command import LineTooLong
 from pytest_vastgpu.ssh.command import MarkedOutput
 from pytest_vastgpu.ssh.command import shell_line
 
@@ -106,7 +107,16 @@ def test_the_environment_is_not_on_the_command_line() -> None:
 @given(st.binary() | st.text().map(str.encode), st.data())
 def test_lines_are_the_same_however_they_arrive(stream: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
-    lines = Lines()
+    lines = Lines(1 << 20)
     pieces = (stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True))
     whole = [line for piece in pieces for line in lines.feed(piece)]
     assert [*whole, lines.rest()] == stream.decode(errors="replace").split("\n")
+
+
+def test_a_line_without_end_is_left() -> None:
+    lines = Lines(1 << 20)
+    assert lines.feed(b"one\ntwo") == ["one"]
+    assert [lines.feed(b"x" * (1 << 16)) for _ in range(15)] == [[]] * 15
+    with pytest.raises(LineTooLong, match="a line of more than 1 MB"):
+        lines.feed(b"x" * (1 << 16))
+    assert lines.rest() == ""

@@ -410,3 +410,13 @@ def test_what_arrives_while_we_hang_up_harms_nobody(connection: Connection) -> N
         stream.hang_up()
         assert stream.wait(LONG_S)
     assert connection.run("echo fine", timeout_s=LONG_S).ok
+
+
+def test_a_stream_whose_line_never_ends_is_broken_off(connection: Connection) -> None:
+    lines: list[str] = []
+    ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    stream = connection.stream("echo up; tr '\\0' x < /dev/zero", lines.append, ended.put)
+    assert ended.get(timeout=LONG_S) is None
+    assert stream.problem == "it printed a line of more than 2 MB"
+    assert lines == ["up"]
+    assert connection.run("true", timeout_s=LONG_S).ok

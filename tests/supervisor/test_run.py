@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,8 +17,10 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.hosts.reputation import reputation
 from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.lifecycle.home import open_client
 from pytest_vastgpu.lifecycle.ledger import make_directory
@@ -98,6 +101,13 @@ class Scene:
         return [rent["machine_id"] for rent in status["ended"]]
 
 
+def known(cache: Path) -> set[int]:
+    """The machines of which a host cache says anything, of whatever market."""
+    books = HostCache(cache).contents().markets.values()
+    found = [reputation(book.evidence.values(), book.machines, book.hosts, time.time()).machines for book in books]
+    return {number for each in found for number in each}
+
+
 @pytest.fixture
 def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
     scene = Scene(tmp_path, home)
@@ -143,16 +153,16 @@ def test_silence_that_our_own_network_explains_is_held_against_no_machine(
     scene.start(
         {"machines": [{"machine_id": number, "price_usd_h": number / 500, **dark} for number in (101, 102, 103)]}
     )
-    run = scene.open({"vast_host_cache": "hosts.yaml"})
+    run = scene.open()
     with pytest.raises(ProvisioningFailed, match="own_fault: ssh_dark_from_here") as failed:
         scene.rent(run)
     assert "lets connections to any TCP port out" in str(failed.value)
     run.close()
     assert scene.rented() == [101, 102], "once may be the proxy's trouble, twice is ours"
-    assert HostCache(scene.directory / "hosts.yaml").read().machines == {}
+    assert known(run.directory / "hosts.yaml") == set()
 
 
-def test_relative_paths_begin_where_pytest_was_started(
+def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The supervisor's own directory is another one."""
@@ -162,16 +172,23 @@ def test_relative_paths_begin_where_pytest_was_started(
     scene.start(HEALTHY)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
-    run = scene.open({"vast_host_cache": "cache/hosts.yaml", "vast_keep": "failed"}, VAST_SSH_KEY_PATH="keys/mine")
+    run = scene.open({"vast_keep": "failed"}, VAST_SSH_KEY_PATH="keys/mine")
     lease = scene.rent(run)
     run.broker.failed(lease.label)
     run.close()
     (kept,) = run.summary().kept
     assert str(key) in kept.ssh
-    assert HostCache(scene.directory / "cache" / "hosts.yaml").read().machines[BAD].successes == 1
+    assert known(run.directory / "hosts.yaml") == {BAD}
     assert list(elsewhere.iterdir()) == []
     with open_client(scene.market.url, scene.market.api_key, timeouts=SHORT) as client:
         client.destroy(kept.instance_id)
+
+
+def test_a_relative_path_to_a_host_cache_that_cannot_be_used_is_told_whole(scene: Scene) -> None:
+    place = scene.directory / "cache" / "hosts.yaml"
+    place.mkdir(parents=True)
+    with pytest.raises(HostCacheError, match=str(place)):
+        scene.open({"vast_host_cache": "cache/hosts.yaml"}, VAST_API_KEY="k", VAST_URL="http://127.0.0.1:9")
 
 
 def test_a_relative_path_to_no_key_is_told_whole(scene: Scene) -> None:

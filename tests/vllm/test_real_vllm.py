@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.hosts.cache import HostCache
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.plugin import conftest as renting
 
@@ -166,12 +165,12 @@ def test_2_loses_its_engine(vast_instance):
     result.stdout.fnmatch_lines(
         ["*warming: weights*", "*: ready after *", "*vastgpu server log (end)*", "*EngineDead*"]
     )
-    assert [machine.successes for machine in HostCache(host_cache).read().machines.values()] == [1]
+    assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
     assert_nobody_blamed(host_cache)
 
 
 def assert_nobody_blamed(cache: Path) -> None:
-    for machine in HostCache(cache).read().machines.values():
+    for machine in renting.known(cache).values():
         assert machine.banned_until == 0
         assert machine.last_failure == 0
         assert machine.infra_failures < 0.5  # an end that nobody can explain is weak evidence, and no more

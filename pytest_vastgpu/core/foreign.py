@@ -1,0 +1,95 @@
+"""The one place that makes text of others fit to be shown or stored: market, hosts, servers, files.
+
+Secrets are taken out. What would steer a terminal, or read as another text than it is, is escaped as in JSON, so that
+it stays legible and a JSON document stays one. No line of others can be taken for a command to a CI system: GitHub's
+(``::error::``, ``##[group]``), Azure's (``##vso[``) and TeamCity's (``##teamcity[``) are broken up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pytest_vastgpu.core.redaction import KNOWN
+
+LINE_CHARS = 2000
+"""Most of a text that is to be one line; a longer one loses its middle."""
+TEXT_CHARS = 20_000
+"""Most of one text in a document."""
+TAIL_CHARS = 8000
+"""Most of the end of a log that is shown."""
+TAIL_LINE_CHARS = 500
+"""Most of one of its lines."""
+
+_UNSAFE = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and newline
+    "\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # what changes the direction of text, or is invisible
+    "\u2028\u2029"  # line ends for some readers
+    "\ufff9-\ufffb\U000e0000-\U000e007f"
+    "\ud800-\udfff"  # halves of characters, which cannot be written at all
+    "]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r"}
+_COMMAND_AT_START = re.compile(r"^([^\S\n]*):(?=:)", re.MULTILINE)
+_COMMAND_ANYWHERE = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
+
+
+def line(text: str, limit: int = LINE_CHARS) -> str:
+    """A text as one safe line. A long one is cut in the middle: causes stand at the start, numbers often at the end."""
+    # Secrets go first: a cut could leave one in halves. What is far too long is cut before it costs time.
+    text = _harmless(_cut(KNOWN(_cut(text, 64 * limit)), limit))
+    return text.replace("\n", "\\n")
+
+
+def block(text: str) -> str:
+    """A text of several lines, each of them safe. A carriage return ends a line, as it does for a CI system."""
+    return _harmless(KNOWN(text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def tail(text: str, lines: int) -> str:
+    """The end of a log, safe to show: so many lines at most, none of them too long, nor all of them together."""
+    end = text[-64 * TAIL_CHARS :]
+    if len(end) < len(text):
+        end = end.partition("\n")[2] or end  # half a line could be half a secret
+    last = [line(each, TAIL_LINE_CHARS) for each in block(end).splitlines()[-lines:]]
+    while len(last) > 1 and sum(map(len, last)) > TAIL_CHARS:
+        last = last[1:]
+    return "\n".join(last)
+
+
+def clean(value: object) -> object:
+    """A value as JSON knows them, with every text in it made safe and bounded. Texts keep their lines."""
+    if isinstance(value, str):
+        return _harmless(_cut(KNOWN(str(value)), TEXT_CHARS))
+    if isinstance(value, Mapping):
+        return {clean(key): clean(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(each) for each in value]
+    return value
+
+
+def _harmless(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        text = _UNSAFE.sub(_escaped, text)
+    if "::" in text:
+        text = _COMMAND_AT_START.sub(r"\1: ", text)
+    return _COMMAND_ANYWHERE.sub("# ", text) if "##" in text else text
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} … {text[-half:]}"

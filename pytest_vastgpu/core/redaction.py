@@ -1,0 +1,196 @@
+"""The one place that takes secrets out of texts: those that this process knows, and what looks like one.
+
+Whoever comes to know a secret adds it to :data:`KNOWN`; :mod:`pytest_vastgpu.core.foreign`, through which everything
+goes that is shown or stored, takes it out from then on.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shlex
+import threading
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from urllib.parse import quote_plus
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.model import Workload
+
+LONG_VALUE_CHARS = 8
+"""A value of the workload's environment is taken for a secret from that length on, whatever its name."""
+_LEAST_LINE = 16
+"""Characters of a line of a longer secret that is hidden by itself, as the lines of a private key are."""
+_LEAST_ENCODED = 6
+"""Encodings of shorter values are not looked for: they turn up in texts by chance."""
+
+_SECRET_NAME = re.compile(r"key|token(?!s|iz)|secret|pass|auth|credential|login|cookie|dsn", re.IGNORECASE)
+_SECRET_OPTION = re.compile(r"[\w-]*(?:key|token|secret|passw(?:or)?d|credentials?)", re.IGNORECASE)
+_PUBLIC = re.compile(r"true|false|yes|no|on|off|none|null|auto|\d{1,2}", re.IGNORECASE)
+"""Values that say nothing, whatever their variable is called."""
+_PLACE = re.compile(r"/[\w./@+-]*")
+"""A path, which is no secret unless its variable's name says so."""
+_LOOKS_SECRET = re.compile(
+    r"""
+      \bhf_[A-Za-z0-9]{8,} | \bsk-[A-Za-z0-9_-]{8,} | \bgh[pousr]_[A-Za-z0-9]{8,} | \bgithub_pat_\w{8,}
+    | (?<=Bearer\ )(?![<*])\S+ | (?<=Basic\ )[A-Za-z0-9+/=]{8,}
+    | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)
+    | (?i:(?<=api_key=)|(?<=api-key=)|(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key':\ ')|(?<=Signature=)
+      |(?<=--api-key\ )|(?<=api_key':\ \[')|(?<=api_key":\ ")|(?<=token":\ ")|(?<=password":\ ")|(?<=secret":\ "))
+      (?![<*])[^\s&'",)]+
+    | (?<=_KEY=)(?![<*])[^\s&'",)]+ | (?<=_KEY":\ ")(?![<*])[^\s&'",)]+
+    | (?<![0-9A-Za-z:/])[0-9a-f]{64}(?![0-9A-Za-z])
+    """,
+    re.VERBOSE,
+)
+"""The last of these is the form of Vast's API keys. Digests (``sha256:…``) and paths that hold one are left."""
+_API_KEY = re.compile("[0-9a-f]{64}")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_HINTS = (
+    *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "bearer ", "basic ", "://"),
+    *("key", "token", "password", "secret", "signature="),
+)
+"""A line that has none of these, in small letters, has nothing that looks like a secret."""
+
+
+def without_lookalikes(text: str) -> str:
+    """A text without what looks like a key, a token or a password."""
+    if "PRIVATE KEY-----" in text:
+        text = _PRIVATE_KEY.sub("<removed>", text)
+    # Logs are long and few of their lines are of interest: to look at all of them closely would take seconds.
+    lines = text.splitlines(keepends=True)
+    return "".join(_LOOKS_SECRET.sub("<removed>", line) if _hints_at_secret(line) else line for line in lines)
+
+
+def _hints_at_secret(line: str) -> bool:
+    lowered = line.lower()
+    return any(hint in lowered for hint in _HINTS) or (len(line) >= 64 and _API_KEY.search(line) is not None)
+
+
+def secret_variables(variables: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of a workload's environment variables that must not be shown: what looks secret by its name, and whatever
+    is long.
+    """
+    return [(name, value) for name, value in variables if isinstance(value, str) and _is_secret(str(name), value)]
+
+
+def _secret_options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """``--api-key VALUE``, ``--api-key=VALUE`` and ``HF_TOKEN=VALUE``, by name."""
+    for word, following in zip(words, (*words, "")[1:], strict=True):
+        name, equals, value = word.partition("=")
+        if not _SECRET_OPTION.fullmatch(name):
+            continue
+        if equals:
+            yield name, value
+        elif name.startswith("-") and not following.startswith("-"):
+            yield name, following
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable or a header with this name holds a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def _is_secret(name: str, value: str) -> bool:
+    if not value or _PUBLIC.fullmatch(value):
+        return False
+    if looks_secret(name):
+        return True
+    return len(value) >= LONG_VALUE_CHARS and not _PLACE.fullmatch(value)
+
+
+class Redactor:
+    """Takes known secrets out of texts. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._variables: set[str] = set()
+        self._lock = threading.Lock()
+        self._forms: dict[str, str] = {}
+        """What is looked for, the longest first, and what takes its place: one secret may be part of another."""
+
+    def add(self, name: str, value: str) -> None:
+        """Know a secret from now on.
+
+        :param name: What is shown in its place, in angle brackets.
+        """
+        if not value or value.isspace():
+            return
+        lines = [line for line in value.splitlines() if len(line) >= _LEAST_LINE and not line.startswith("-----")]
+        found = dict.fromkeys(_forms(value), f"<{name}>")
+        if len(value.splitlines()) > 1:
+            found.update(dict.fromkeys(lines, f"<{name}>"))
+        with self._lock:
+            merged = {**found, **self._forms}
+            self._forms = dict(sorted(merged.items(), key=lambda form: -len(form[0])))
+
+    def add_variable(self, name: str) -> None:
+        """Know what an environment variable says whenever a text is looked at: it is kept nowhere else."""
+        self._variables.add(name)
+
+    def add_workload(self, workload: Workload) -> None:
+        """Know what is secret in a workload: in its environment, its arguments and its command."""
+        for name, value in secret_variables(workload.env):
+            self.add(name, value)
+        if not isinstance(workload.command, str):
+            return  # it is no workload, as it will be told
+        try:
+            words = shlex.split(workload.command)
+        except ValueError:  # a quote that is not closed; the shell will say so
+            words = workload.command.split()
+        arguments = [word for word in workload.args if isinstance(word, str)]
+        for name, value in (*_secret_options(arguments), *_secret_options(words)):
+            self.add(name, value)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        with self._lock:
+            self._forms = {}
+            self._variables = set()
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets."""
+        for variable in self._variables:
+            for form in sorted(_forms(os.environ.get(variable, "")), key=len, reverse=True):
+                text = text.replace(form, f"<{variable}>") if form else text
+        for form, name in self._forms.items():
+            if form in text:
+                text = text.replace(form, name)
+        return without_lookalikes(text)
+
+
+def _forms(value: str) -> set[str]:
+    """A secret as it may be written: as it is, and as programs encode it on the way into a log."""
+    forms = {value, value.strip()}
+    if len(value) >= _LEAST_ENCODED:
+        data = value.encode(errors="surrogatepass")
+        forms |= {
+            quote(data, safe=""),
+            quote(data),
+            quote_plus(data),
+            json.dumps(value)[1:-1],
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            repr(value)[1:-1],
+            escape(value),
+            escape(value, quote=False),
+            shlex.quote(value),
+            data.hex(),
+        }
+        forms |= {form.lower() for form in forms if "%" in form}
+        # Base64 depends on what stands before; these are the characters that the value alone decides.
+        for before in range(3):
+            encoded = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
+            whole = len(encoded) - (1 if (before + len(data)) % 3 else 0)
+            core = encoded[-(-before * 4 // 3) : whole]
+            if len(core) >= _LEAST_ENCODED:
+                forms |= {core, core.translate(str.maketrans("+/", "-_"))}
+    return forms
+
+
+KNOWN = Redactor()
+"""What this process knows."""
