@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -34,3 +36,18 @@ def until(look: Callable[[], _T], good: Callable[[_T], bool]) -> _T:
         assert time.monotonic() < deadline, f"still {seen!r}"
         time.sleep(0.02)
     return seen
+
+
+def forked(holds: Callable[[], object]) -> None:
+    """See that something holds in a child that is forked off this process."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            code = 0 if holds() else 2
+        except BaseException:  # noqa: BLE001 - nothing of it may come back into the test run
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = until(lambda: os.waitpid(pid, os.WNOHANG), lambda found: found[0] != 0)
+    assert os.waitstatus_to_exitcode(status) == 0, "it does not hold in the child"

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.logdelta import LogDelta
@@ -117,10 +118,12 @@ class HookServer:
 
 
 def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
+    name = f"pytest_vastgpu_{call.name}" if isinstance(who, PytestHooks) else f"{type(who).__qualname__}.{call.name}"
+    if isinstance(error, NotDeclared):
+        return HookFailed(f"{name} gave something else than it is asked for: {error}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     trace = "".join(traceback.format_list(frames)).rstrip()
     what = f"{type(error).__name__}: {error}".rstrip(": ")
-    name = f"pytest_vastgpu_{call.name}" if isinstance(who, PytestHooks) else f"{type(who).__qualname__}.{call.name}"
     return HookFailed(f"{name} raised {what}\n{trace}" if trace else f"{name}: {what}")
 
 

@@ -25,6 +25,7 @@ IDLE_S = 0.05
 _Socket = socket.socket  # what a test puts there later is not ours
 _connect = socket.socket.connect
 _getpid = os.getpid
+_Lock = threading.Lock
 _get_ident = threading.get_ident
 
 
@@ -41,18 +42,19 @@ class Line:
         self._idle = idle
         self._home = _get_ident()
         self._closed = False
-        self._tell_end: Callable[[], str] = lambda: ""
-        self.await_events: Callable[[int], None] = lambda _: None
-        """Waits a moment until so many events have come, where they come here."""
+        self._supervisor: Supervisor | None = None
         self._begin()
 
     def _begin(self) -> None:
+        self._tell_end: Callable[[], str] = lambda: ""
+        self.await_events: Callable[[int], None] = lambda _: None
+        """Waits a moment until so many events have come, where they come here."""
+        self._asking = _Lock()
         self._pid = _getpid()
         self._open: set[socket.socket] = set()  # every connection of this process
         self._name = f"{self._pid}-{os.urandom(4).hex()}"
         self._local = threading.local()
         self._presence = self.connect(self._role)
-        self._supervisor: Supervisor | None = None
 
     def told_of_its_end(self, tell: Callable[[], str]) -> None:
         """How the supervisor ended, where this process can say."""
@@ -67,13 +69,9 @@ class Line:
         try:
             _connect(sock, self._address.path)
             if messages.peer_uid(sock) not in (os.getuid(), -1):
+                sock.close()
                 raise SupervisorGone("another user listens where the supervisor should")
-            hello = {
-                "secret": self._address.secret,
-                "role": role,
-                "process": self._name,
-                "control": self._role == "control",
-            }
+            hello = {"secret": self._address.secret, "role": role, "process": self._name}
             messages.send(sock, {**hello, "control": self._role == "control"})
         except OSError as error:
             sock.close()
@@ -126,9 +124,9 @@ class Line:
 
     def _connection(self) -> socket.socket:
         if self._closed:
-            raise SupervisorGone("the run is over, and everything was given back")
+            raise self._gone()
         if _getpid() != self._pid:  # forked off: the parent's connections are the parent's
-            self._role = "process"
+            self._role, self._idle = "process", lambda: None  # and what shows progress: it has threads and locks
             self._begin()
         found: socket.socket | None = getattr(self._local, "connection", None)
         if found is None:
@@ -144,12 +142,14 @@ class Line:
     @property
     def supervisor(self) -> Supervisor | None:
         """Who listens; None where it has not said so (yet)."""
-        if self._supervisor is None and messages.readable(self._presence, 0):
-            with contextlib.suppress(EOFError, OSError):
+        with self._asking, contextlib.suppress(EOFError, OSError, ValueError):  # it has gone, or was closed with a fork
+            if self._supervisor is None and messages.readable(self._presence, 0):  # it says so once
                 self._supervisor = decode(Supervisor, messages.receive(self._presence))
         return self._supervisor
 
     def _gone(self) -> SupervisorGone:
+        if self._closed:
+            return SupervisorGone("the run is over, and everything was given back")
         known = self.supervisor if hasattr(self, "_presence") else None
         if known is None:
             return SupervisorGone("the run ended before anything was rented" + self._tell_end())
@@ -160,10 +160,10 @@ class Line:
 
     def close(self) -> None:
         """Hang up. In the process that started the supervisor this is the end of the run."""
-        if _getpid() == self._pid and not self._closed:
+        closed, self._closed = self._closed, True  # before: whoever waits shall be told why
+        if _getpid() == self._pid and not closed:
             for sock in list(self._open):
                 self.hang_up(sock)
-        self._closed = True
 
     def hang_up(self, sock: socket.socket) -> None:
         """Close a connection."""

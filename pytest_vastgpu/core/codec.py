@@ -72,7 +72,10 @@ def _fields(kind: Any) -> tuple[str, ...] | None:
         return tuple(field.name for field in dataclasses.fields(kind) if field.init)
     if issubclass(kind, tuple):
         return getattr(kind, "_fields", None)
-    return tuple(hints(kind)) or None
+    try:
+        return tuple(hints(kind)) or None
+    except (NameError, TypeError):  # some class of somebody else, whose annotations mean nothing
+        return None
 
 
 @functools.cache
@@ -97,7 +100,7 @@ def _plain(declared: type, data: Any) -> Any:
     if type(data) is declared:
         return data
     if declared is float and type(data) is int:
-        return float(data)
+        return _converted(float, data)  # it may be too large for one
     raise _wrong(declared, data)
 
 
@@ -114,8 +117,8 @@ def _wrong(declared: Any, data: Any) -> NotDeclared:
 
 def _collection(origin: Any, arguments: tuple[Any, ...]) -> _Decode:
     if issubclass(origin, Mapping):
-        keys, values = (_decoder(each) for each in arguments)
-        return lambda data: {keys(key): values(each) for key, each in _items(data)}
+        pair = _collection(tuple, arguments)
+        return lambda data: dict(pair(each) for each in _items(data))
     if origin is tuple and arguments[-1] is not ...:
         parts = [_decoder(each) for each in arguments]
 

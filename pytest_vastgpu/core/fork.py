@@ -37,9 +37,11 @@ def close_private(descriptor: int) -> None:
 
 def _close_inherited() -> None:
     while _descriptors:
-        os.close(_descriptors.pop())
+        with contextlib.suppress(OSError):  # a test has closed it
+            os.close(_descriptors.pop())
     for sock in list(_sockets):
-        _close_socket(sock)
+        with contextlib.suppress(OSError):
+            _close_socket(sock)
 
 
 os.register_at_fork(after_in_child=_close_inherited)

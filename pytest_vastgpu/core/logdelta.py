@@ -9,6 +9,8 @@ _KEPT = 16
 """So many logs are remembered on both sides; one that is not is sent as a whole."""
 _LEAST = 64
 """Characters that must be the same at the end before a part of the old text is taken for a part of the new one."""
+_SURE = 4096
+"""So many are looked for first: less may be a line that is printed again and again."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,12 @@ def _continues(text: str, old: str) -> bool:
 def _parts(text: str, old: str) -> tuple[int, int, int]:
     """How much of the old one's start and end a text has, and where in the text that end stops."""
     head = _same(text, old)
-    found = text.rfind(old[-_LEAST:], head)
-    at = found + _LEAST if found >= 0 else head
-    return head, _same(text[head:at][::-1], old[::-1]) if found >= 0 else 0, at
+    for size in (_SURE, _LEAST):
+        found = text.rfind(end := old[-size:], head)
+        if found >= 0:
+            at = found + len(end)
+            return head, _same(text[head:at][::-1], old[::-1]), at
+    return head, 0, head
 
 
 def _same(one: str, other: str) -> int:

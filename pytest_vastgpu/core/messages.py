@@ -15,6 +15,8 @@ from typing import Any
 LARGEST = 64 * 1024 * 1024
 """Bytes; a server's log of 4 MB is the largest thing that is meant to travel."""
 _LENGTH = struct.Struct("!I")
+_ENCODING = ("utf-8", "surrogatepass")
+"""Text that is no text (undecodable names of files) arrives as it was."""
 _sendall = socket.socket.sendall
 _recv_into = socket.socket.recv_into
 _dumps = json.dumps
@@ -32,7 +34,7 @@ def send(sock: socket.socket, message: Any) -> None:
     :raises TooLarge: nothing was sent.
     :raises OSError: if the other side is gone.
     """
-    data = _dumps(message, separators=(",", ":")).encode()
+    data = _dumps(message, separators=(",", ":"), ensure_ascii=False).encode(*_ENCODING)
     if len(data) > LARGEST:
         raise TooLarge(f"a message of {len(data)} bytes; {LARGEST} are the most")
     _sendall(sock, _LENGTH.pack(len(data)) + data)
@@ -50,7 +52,7 @@ def receive(sock: socket.socket, largest: int = LARGEST) -> Any:
     (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
     if length > largest:
         raise TooLarge(f"a message of {length} bytes; {largest} are the most")
-    return _loads(_exactly(sock, length))
+    return _loads(_exactly(sock, length).decode(*_ENCODING))
 
 
 def _exactly(sock: socket.socket, size: int) -> bytearray:

@@ -51,8 +51,10 @@ class HookClient:
     def __init__(self, told_after_s: float, tell: Callable[[str], None]) -> None:
         self._told_after_s = told_after_s
         self._tell = tell
+        self._sending = threading.Lock()
+        """Logs are sent in the order in which they are packed. Nothing else waits for it: a send may take long."""
         self._changed = threading.Condition()
-        """Its lock guards what follows, and the order of what is sent."""
+        """Its lock guards what follows."""
         self._sock: socket.socket | None = None
         self._over = False
         self._questions: dict[int, _Question] = {}
@@ -82,6 +84,9 @@ class HookClient:
             self._over = True
             questions, self._questions = self._questions, {}
             self._changed.notify_all()
+            if self._sock is not None:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    self._sock.shutdown(socket.SHUT_RDWR)  # ends a send to a process that takes nothing
         for question in questions.values():
             question.answered.set()
 
@@ -93,15 +98,16 @@ class HookClient:
         :raises Cancelled: the run is ending, or the process is.
         """
         question = _Question()
-        with self._changed:
-            self._changed.wait_for(lambda: self._sock is not None or self._over)
-            if self._over or self._sock is None:
-                raise Cancelled
-            number = next(self._numbers)
-            self._questions[number] = question
+        with self._sending:
+            with self._changed:
+                self._changed.wait_for(lambda: self._sock is not None or self._over)
+                if self._over or self._sock is None:
+                    raise Cancelled
+                sock, number = self._sock, next(self._numbers)
+                self._questions[number] = question
             sent = [encode(self._packed(each)) for each in arguments]
             try:
-                messages.send(self._sock, {"number": number, "who": who, "call": call.name, "arguments": sent})
+                messages.send(sock, {"number": number, "who": who, "call": call.name, "arguments": sent})
             except OSError:
                 raise Cancelled from None
         if not question.answered.wait(self._told_after_s):

@@ -52,11 +52,13 @@ class Outbox:
 
         :raises OSError: if the other side is gone.
         """
-        while (found := self._next()) is not None:
-            number, event = found
-            event = replace(event, facts={})  # these are for programs, and in the file
-            messages.send(sock, {"number": number, "event": encode(event)})
-        self._sent.set()
+        try:
+            while (found := self._next()) is not None:
+                number, event = found
+                event = replace(event, facts={})  # these are for programs, and in the file
+                messages.send(sock, {"number": number, "event": encode(event)})
+        finally:
+            self._sent.set()  # also where nobody takes them any more
 
     def _next(self) -> tuple[int, Event] | None:
         with self._changed:

@@ -26,9 +26,11 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.lifecycle.clock import Cancelled
 
 STRANGERS = 16
-"""So many connections may be open at once that have not said the secret yet."""
+"""So many connections are accepted at once that have not said the secret yet."""
 INTRODUCTION_S = 5.0
 """How long each of them has for that."""
+ACCEPT_AGAIN_S = 0.1
+"""After an accept that failed."""
 _LONGEST_HELLO = 512
 _log = logging.getLogger(__name__)
 
@@ -81,22 +83,29 @@ class Server:
         self._secret = secret.encode()
         self._host = host
         self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._closed = threading.Event()
         threading.Thread(target=self._accept, name="vastgpu-line", daemon=True).start()
 
     def close(self) -> None:
         """Accept nobody any more."""
+        self._closed.set()
         with contextlib.suppress(OSError):  # it was closed before
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
 
     def _accept(self) -> None:
         while True:
+            self._strangers.acquire()  # who comes meanwhile is not turned away, but waits to be accepted
             try:
                 sock, _ = self._listener.accept()
-            except OSError:  # closed
-                return
-            if messages.peer_uid(sock) not in (getuid(), -1) or not self._strangers.acquire(blocking=False):
+            except OSError:  # it is closed, or no descriptor is free just now
+                self._strangers.release()
+                if self._closed.wait(ACCEPT_AGAIN_S):
+                    return
+                continue
+            if messages.peer_uid(sock) not in (getuid(), -1):
                 sock.close()
+                self._strangers.release()
                 continue
             threading.Thread(target=self._serve, args=(sock,), name="vastgpu-line", daemon=True).start()
 
@@ -149,7 +158,8 @@ class Server:
             try:
                 messages.send(sock, answer)
             except messages.TooLarge as error:
-                messages.send(sock, {"error": rpc.encode_error(VastGpuError(f"the answer is too large: {error}"))})
+                told = rpc.encode_error(VastGpuError(f"the answer is too large: {error}"))
+                messages.send(sock, {"error": told, "events": answer["events"]})
 
     def _answer(self, session: RunControl, allowed: Mapping[str, rpc.Call], request: Any) -> dict[str, Any]:
         try:

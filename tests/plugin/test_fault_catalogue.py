@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.lifecycle import ourselves
 from pytest_vastgpu.local.faults import catalogue
 from pytest_vastgpu.model import MachineRecord
 from tests.plugin.conftest import AGGRESSIVE
@@ -20,7 +19,6 @@ from tests.plugin.conftest import WORKLOAD
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import TimeLimits
 from tests.plugin.conftest import fleet
-from tests.plugin.conftest import known
 from tests.plugin.conftest import loses_one
 from tests.plugin.conftest import record_of
 
@@ -241,23 +239,6 @@ def test_a_start(
     assert (bad.banned_until > bad.last_failure > 0) is (failure_class == "infra_fatal")
     assert (bad.infra_failures > 0.5) is (failure_class == "infra_fatal")
     assert (len(bad.incompatible) == 1) is (failure_class == "incompatible")
-
-
-@slow
-def test_silence_that_our_own_network_explains_is_held_against_no_machine(
-    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ourselves, "proxy_answers", lambda _: False)  # as behind a firewall that drops it all
-    dark = {"faults": [{"name": "ssh_black_hole"}]}
-    machines = [{"machine_id": number, "price_usd_h": number / 500, **dark} for number in (101, 102, 103)]
-    market = rent_from({"machines": machines})
-    pytester.makepyfile(WORKLOAD + TEST)
-    result = pytester.runpytest_inprocess(AGGRESSIVE)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*own_fault: ssh_dark_from_here*", "*lets connections to any TCP port out*"])
-    rented = [rent["machine_id"] for rent in market.status()["ended"]]
-    assert rented == [101, 102], "once may be the proxy's trouble, twice is ours"
-    assert known(host_cache) == {}
 
 
 @slow

@@ -228,3 +228,38 @@ for name in pytest_vastgpu.__all__:
 assert sorted(pytest_vastgpu._HOMES) == sorted(pytest_vastgpu.__all__)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "pytest_vastgpu_modify_offers(offers, workload): pass",
+        *(
+            pytest.param(hook, marks=pytest.mark.slow)
+            for hook in ("pytest_vastgpu_adapters(): return []", "pytest_vastgpu_outcome(attempt, workload): pass")
+        ),
+    ],
+)
+def test_a_hook_that_only_workers_see_is_a_usage_error(pytester: pytest.Pytester, hook: str) -> None:
+    """With workers it is the controller in which hooks are called."""
+    folder = pytester.mkpydir("sub")
+    folder.joinpath("conftest.py").write_text(f"def {hook}\n")
+    folder.joinpath("test_it.py").write_text(TEST.format(more=""))
+    check(
+        pytester.runpytest_subprocess("-n2"),
+        f"{folder / 'conftest.py'} implements {hook.partition('(')[0]}, which would never be called",
+        "move it to one of these",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["-n2", "sub"], []], ids=["named", "alone"])
+def test_a_hook_that_can_be_called_is_none(pytester: pytest.Pytester, arguments: list[str]) -> None:
+    folder = pytester.mkpydir("sub")
+    folder.joinpath("conftest.py").write_text(
+        "def pytest_vastgpu_modify_offers(offers, workload):\n    raise RuntimeError('it was called')\n"
+    )
+    folder.joinpath("test_it.py").write_text(TEST.format(more=""))
+    result = pytester.runpytest_subprocess(*arguments)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*pytest_vastgpu_modify_offers raised RuntimeError: it was called*"])

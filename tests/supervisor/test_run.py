@@ -1,0 +1,218 @@
+"""A run in this process, for what no pytest process can bring about since the supervisor is another one."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import HostCacheError
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.hosts.cache import HostCache
+from pytest_vastgpu.hosts.reputation import reputation
+from pytest_vastgpu.lifecycle import ourselves
+from pytest_vastgpu.lifecycle.home import open_client
+from pytest_vastgpu.lifecycle.ledger import make_directory
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.market.client import MarketClient
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.options import resolve
+from pytest_vastgpu.readiness.adapter import by_name
+from pytest_vastgpu.readiness.command import command
+from pytest_vastgpu.readiness.registry import adapters
+from pytest_vastgpu.reporting.events import Event
+from pytest_vastgpu.supervisor.run import Run
+from tests.looks import alive
+from tests.plugin.conftest import BAD
+from tests.plugin.conftest import SERVER
+from tests.plugin.conftest import Fleet
+from tests.plugin.conftest import fleet
+
+SHORT = Timeouts(
+    rate_limits=False,
+    black_hole_s=1.0,
+    connect_s=1.0,
+    look_least_s=0.1,
+    look_most_s=0.1,
+    destroy_pause_s=0.1,
+    market_pause_s=0.05,
+)
+HEALTHY = {"machines": [{"machine_id": BAD}]}
+
+
+class Nothing:
+    """Nothing is plugged in."""
+
+    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
+        return offers
+
+    def outcome(self, attempt: Attempt, workload: Workload) -> None:
+        """Nobody wants to know."""
+
+
+class Scene:
+    """A market, and runs that rent from it."""
+
+    def __init__(self, directory: Path, home: Path) -> None:
+        self.directory = directory
+        """Where pytest was started."""
+        self.market = LocalMarket()
+        self.events: list[Event] = []
+        self.runs: list[Run] = []
+        self._home = home
+        directory.joinpath("server.py").write_text(SERVER)
+        self.workload = command("exec python3 server.py", files={"server.py": directory / "server.py"}, gpus=1)
+
+    def start(self, fleet: Fleet) -> None:
+        self.market = LocalMarket(fleet={"market": {"rate_limits": False}, **fleet})
+        self.market.start()
+
+    def open(self, given: dict[str, str] | None = None, **environ: str) -> Run:
+        environ = {"VAST_URL": self.market.url, "VAST_API_KEY": self.market.api_key, **environ}
+        settings = resolve({"vast_strictness": "aggressive", **(given or {})}.get, lambda _: None, environ)
+        opening = Opening("", settings, SHORT, str(self.directory), 1, False, (), ())
+        directory = self._home / "runs" / f"{len(self.runs):08x}"
+        make_directory(directory)
+        self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), Nothing(), self.events.append))
+        return self.runs[-1]
+
+    def rent(self, run: Run) -> Lease:
+        return run.broker.acquire("test_it.py::test_it", self.workload, False, "a process", lambda: False)
+
+    def rented(self) -> list[int]:
+        """The machines, in order; all of it is over."""
+        status = self.market.status()
+        assert status["alive"] == []
+        return [rent["machine_id"] for rent in status["ended"]]
+
+
+def known(cache: Path) -> set[int]:
+    """The machines of which a host cache says anything, of whatever market."""
+    books = HostCache(cache).contents().markets.values()
+    found = [reputation(book.evidence.values(), book.machines, book.hosts, time.time()).machines for book in books]
+    return {number for each in found for number in each}
+
+
+@pytest.fixture
+def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path, home)
+    yield scene
+    for run in scene.runs:
+        run.close()
+    scene.market.stop()
+
+
+def test_without_a_guard_nothing_is_rented(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.start(HEALTHY)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    run = scene.open()
+    with pytest.raises(ConfigurationError, match=r"^the guard process did not start, .*: see .*guard\.log$"):
+        scene.rent(run)
+    run.close()
+    assert scene.rented() == []
+
+
+def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The market lists the address, but goes on saying that the instance loads."""
+    listed = MarketClient.list_instances
+
+    def lagging(client: MarketClient, label: str | None = None) -> list[InstanceStatus]:
+        return [replace(status, actual_status="loading", cur_state="loading") for status in listed(client, label)]
+
+    monkeypatch.setattr(MarketClient, "list_instances", lagging)
+    scene.start(fleet({"name": "ssh_reset", "times": 3}, stages={"loading_s": 0.3}))
+    run = scene.open({"vast_boot_timeout": "30"})
+    lease = scene.rent(run)
+    assert httpx.get(lease.endpoint).text == "here I am"
+    assert "running" not in {status.actual_status for status in run.client.list_instances()}
+    run.close()
+    assert scene.rented() == [BAD]
+
+
+@pytest.mark.slow
+def test_silence_that_our_own_network_explains_is_held_against_no_machine(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ourselves, "proxy_answers", lambda _: False)  # as behind a firewall that drops it all
+    dark = {"faults": [{"name": "ssh_black_hole"}]}
+    scene.start(
+        {"machines": [{"machine_id": number, "price_usd_h": number / 500, **dark} for number in (101, 102, 103)]}
+    )
+    run = scene.open()
+    with pytest.raises(ProvisioningFailed, match="own_fault: ssh_dark_from_here") as failed:
+        scene.rent(run)
+    assert "lets connections to any TCP port out" in str(failed.value)
+    run.close()
+    assert scene.rented() == [101, 102], "once may be the proxy's trouble, twice is ours"
+    assert known(run.directory / "hosts.yaml") == set()
+
+
+def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The supervisor's own directory is another one."""
+    key = scene.directory / "keys" / "mine"
+    key.parent.mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    scene.start(HEALTHY)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    run = scene.open({"vast_keep": "failed"}, VAST_SSH_KEY_PATH="keys/mine")
+    lease = scene.rent(run)
+    run.broker.failed(lease.label)
+    run.close()
+    (kept,) = run.summary().kept
+    assert str(key) in kept.ssh
+    assert known(run.directory / "hosts.yaml") == {BAD}
+    assert list(elsewhere.iterdir()) == []
+    with open_client(scene.market.url, scene.market.api_key, timeouts=SHORT) as client:
+        client.destroy(kept.instance_id)
+
+
+def test_a_relative_path_to_a_host_cache_that_cannot_be_used_is_told_whole(scene: Scene) -> None:
+    place = scene.directory / "cache" / "hosts.yaml"
+    place.mkdir(parents=True)
+    with pytest.raises(HostCacheError, match=str(place)):
+        scene.open({"vast_host_cache": "cache/hosts.yaml"}, VAST_API_KEY="k", VAST_URL="http://127.0.0.1:9")
+
+
+def test_a_relative_path_to_no_key_is_told_whole(scene: Scene) -> None:
+    with pytest.raises(ConfigurationError, match=str(scene.directory / "keys" / "none")):
+        scene.open(VAST_API_KEY="k", VAST_URL="http://127.0.0.1:9", VAST_SSH_KEY_PATH="keys/none")
+
+
+def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> None:
+    scene.start(HEALTHY)
+    run = scene.open()
+    lease = scene.rent(run)
+    barrier = threading.Barrier(3)
+
+    def close() -> set[int]:
+        barrier.wait(30)
+        run.close()
+        return alive(scene.market)
+
+    with ThreadPoolExecutor(3) as pool:
+        left = [future.result(60) for future in [pool.submit(close) for _ in range(3)]]
+    assert left == [set()] * 3, "whoever comes second waits for the first"
+    run.close()
+    assert scene.rented() == [BAD]
+    states = [event.state for event in scene.events if event.label == lease.label]
+    assert states.count(State.GONE) == 1
+    assert [account.attempt.instance_id for account in run.summary().books] == [lease.instance_id]
+    assert run.summary().problems == []
