@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.readiness import reader
 from tests.plugin.conftest import AGGRESSIVE
 from tests.plugin.conftest import RentFrom
 from tests.plugin.conftest import fleet
@@ -68,28 +67,6 @@ def test_it(vast_instance):
 """
     )
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
-
-
-def test_a_server_that_stands_still_after_what_it_printed_has_failed(
-    pytester: pytest.Pytester, rent_from: RentFrom, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "STILL_S", 0.5)
-    rent_from({"machines": [{}]})
-    pytester.makepyfile(
-        """
-import pytest
-from pytest_vastgpu import command
-
-@pytest.fixture
-def vast_workload():
-    return command("echo 'OSError: [Errno 98] Address already in use'; exec sleep 999", gpus=0)
-
-def test_it(vast_instance): pass
-"""
-    )
-    result = pytester.runpytest_inprocess()
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*address_in_use*"])
 
 
 @pytest.mark.parametrize(("gpus", "outcomes"), [(1, {"errors": 1}), (0, {"passed": 1})])

@@ -32,6 +32,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.options import resolve
+from pytest_vastgpu.readiness import reader
 from pytest_vastgpu.readiness.adapter import by_name
 from pytest_vastgpu.readiness.command import command
 from pytest_vastgpu.readiness.registry import adapters
@@ -216,3 +217,13 @@ def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> N
     assert states.count(State.GONE) == 1
     assert [account.attempt.instance_id for account in run.summary().books] == [lease.instance_id]
     assert run.summary().problems == []
+
+
+def test_a_server_that_stands_still_after_what_it_printed_has_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "STILL_S", 0.5)
+    scene.start(HEALTHY)
+    scene.workload = command("echo 'OSError: [Errno 98] Address already in use'; exec sleep 999", gpus=0)
+    with pytest.raises(ProvisioningFailed, match="address_in_use"):
+        scene.rent(scene.open())
