@@ -44,8 +44,8 @@ def warm(effort: Effort) -> None:
             found = effort.adapter.assess(rental.workload, seen)
             judging_s = time.monotonic() - asked
             started += judging_s  # how long somebody takes to answer is not the server's affair
-            if isinstance(found, Ready):
-                watch.catch_up()  # what it printed before it answered may say that it serves without its GPU
+            # What it printed before it answered may say that it serves without the GPU that was rented.
+            if isinstance(found, Ready) and rental.workload.gpus and watch.catch_up():
                 seen = watch.observe(age)
                 rental.log = seen.log
                 found = effort.adapter.assess(rental.workload, seen)

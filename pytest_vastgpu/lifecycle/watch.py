@@ -98,19 +98,21 @@ class Watch:
             self._news = self._urgent = False
             return self._sight.observation(age_s, watched=self._runs)
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> bool:
         """Read what the log holds by now: of two things that happen at once, the program may tell either first.
 
+        :returns: Whether there was something that it had not told yet.
         :raises ConnectFailed: the connection is broken and cannot be made anew.
         """
-        more = True
+        more, found = True, False
         while more:
             offset = self._sight.offset
             result = self._link.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
             data = bytes.fromhex(result.stdout) if result.ok else b""
             with self._lock:
                 self._sight.take(LogPiece(offset, data))
-            more = len(data) == _PIECE_BYTES
+            more, found = len(data) == _PIECE_BYTES, found or bool(data)
+        return found
 
     def wait(self, rest_s: float, seconds: float) -> None:
         """Wait for news, but not longer than ``seconds``.
