@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
-from enum import Enum
+from enum import StrEnum
 
 
-class Strictness(str, Enum):
+class Strictness(StrEnum):
     """The policy: which offers are admitted and how they are ranked."""
 
     STRICT = "strict"
@@ -20,7 +20,7 @@ class Strictness(str, Enum):
     AGGRESSIVE = "aggressive"
 
 
-class FailureClass(str, Enum):
+class FailureClass(StrEnum):
     """Whose fault, asked as "what would the next host do?"."""
 
     INFRA_FATAL = "infra_fatal"
@@ -41,7 +41,7 @@ class FailureClass(str, Enum):
     """Not a failure: what was read says that the start is complete."""
 
 
-class Channel(str, Enum):
+class Channel(StrEnum):
     """Where a text that is judged was read."""
 
     SERVER_LOG = "server_log"
@@ -186,7 +186,7 @@ class InstanceStatus:
     """What it says of its price and cannot be true, in words; the price is 0 then."""
 
 
-class ProbeFailure(str, Enum):
+class ProbeFailure(StrEnum):
     """Why a probe, or a connection, gave no answer."""
 
     NONE = "none"
@@ -250,7 +250,7 @@ class Progress:
         return f"{self.stage} {self.done}/{self.total}" if self.total else self.stage
 
 
-class State(str, Enum):
+class State(StrEnum):
     """The life of an instance."""
 
     INTENDED = "intended"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
-from datetime import timezone
 
 import yaml
 
@@ -28,7 +28,7 @@ END = b"...\n"
 """The line that ends each document."""
 FOREVER = "forever"
 """End of a ban that has none."""
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER = """\
 # What pytest-vastgpu remembers of machines and their operators. You may edit it, also while tests run; times are UTC.
 # Each market, vast.ai or a URL, has its own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 
 from pytest_vastgpu.lifecycle.ourselves import DARK_FROM_HERE
 from pytest_vastgpu.model import Attempt
@@ -14,7 +14,7 @@ _STOPS = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
 """Every other host would fail the same."""
 
 
-class Next(str, Enum):
+class Next(StrEnum):
     """Where a failed attempt leads to."""
 
     NEXT_OFFER = "next offer"

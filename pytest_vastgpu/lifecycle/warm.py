@@ -43,8 +43,8 @@ def warm(effort: Effort) -> None:
             seen = watch.observe(age)
             rental.log = seen.log
             found, judging_s = _assessed(effort, seen)
-            if isinstance(found, Ready):
-                watch.catch_up()  # what it printed before it answered may say that it serves without its GPU
+            # What it printed before it answered may say that it serves without the GPU that was rented.
+            if isinstance(found, Ready) and rental.workload.gpus and watch.catch_up():
                 seen = watch.observe(age)
                 rental.log = seen.log
                 found, again_s = _assessed(effort, seen)

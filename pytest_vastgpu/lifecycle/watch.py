@@ -100,24 +100,28 @@ class Watch:
             self._news = self._urgent = False
             return self._sight.observation(age_s, watched=self._runs)
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> bool:
         """Read what the log holds by now: of two things that happen at once, the program may tell either first.
 
         Of a log that grows faster than it is read, so much is enough.
 
+        :returns: Whether there was something that it had not told yet.
         :raises ConnectFailed: the connection is broken and cannot be made anew.
         """
+        found = False
         for _ in range(_PIECES):
             offset = self._sight.offset
             result = self._link.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
             try:
                 data = bytes.fromhex(result.stdout) if result.ok else b""
             except ValueError:  # a host can answer what it likes
-                return
+                break
             with self._lock:
                 self._sight.take(LogPiece(offset, data))
+            found = found or bool(data)
             if len(data) < _PIECE_BYTES:
-                return
+                break
+        return found
 
     def wait(self, rest_s: float, seconds: float) -> None:
         """Wait for news, but not longer than ``seconds``.

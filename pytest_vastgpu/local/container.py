@@ -187,7 +187,7 @@ class Container:
         self._writer.write(orders.line())
         try:
             first = await asyncio.wait_for(self._reader.readline(), START_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             first = b""
         message: dict[str, Any] = json.loads(first) if first else {"failed": "it said nothing"}
         if "ready" not in message:
@@ -237,7 +237,7 @@ class Container:
         self._writer.write(b"!")
         try:
             await asyncio.wait_for(self._ended.wait(), STOP_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             # Its end of the control socket is open, so it is alive and the process id is still its own.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._guest, signal.SIGKILL)

@@ -112,7 +112,7 @@ async def _serve(client: Streams) -> None:
         tunnel = method == "CONNECT"
         url = urlsplit(f"//{target}" if tunnel else target)
         host, port = url.hostname, url.port or (443 if tunnel else 80)
-    except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+    except (TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         writer.write(_REFUSED % b"400 Bad Request")
         return
     if not host or (not tunnel and url.scheme != "http"):

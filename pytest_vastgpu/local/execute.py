@@ -44,7 +44,7 @@ async def run_command(line: str, disk: Path) -> str:
     )
     try:
         output, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         process.kill()
         await process.wait()
         return f"{words[0]}: it took longer than {_PATIENCE_S:g} s\n"

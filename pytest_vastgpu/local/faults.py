@@ -10,7 +10,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from pytest_vastgpu.local.effects import Answers
@@ -22,7 +22,7 @@ from pytest_vastgpu.local.yamlfile import shown
 FOR_EVER = math.inf
 
 
-class Layer(str, Enum):
+class Layer(StrEnum):
     """Where a fault shows."""
 
     API = "API"
