@@ -5,11 +5,11 @@ What is asked is declared in :class:`HookCalls` and :class:`~pytest_vastgpu.read
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
@@ -31,6 +31,10 @@ from pytest_vastgpu.readiness.adapter import Observation
 
 HOOKS = "hooks"
 """Who is asked, where it is no adapter."""
+LONGEST_TEXT = 10_000
+"""Characters of what an exception says."""
+_Thread = threading.Thread  # what a test puts there is not ours: a question without an answer is waited for
+_start = threading.Thread.start
 
 
 class HookCalls(Protocol):
@@ -78,20 +82,19 @@ class HookServer:
 
     def start(self) -> None:
         """Answer in the background."""
-        threading.Thread(target=self.serve, name="vastgpu-hooks", daemon=True).start()
+        _start(_Thread(target=self.serve, name="vastgpu-hooks", daemon=True))
 
     def serve(self) -> None:
         """Answer, and return when it is over."""
-        with contextlib.suppress(EOFError, OSError):
+        with suppress(EOFError, OSError):
             while True:
                 question = messages.receive(self._sock)
                 who, call, arguments = self._understood(question)
-                threading.Thread(
-                    target=self._answer,
-                    args=(question["number"], who, call, arguments),
-                    name="vastgpu-hook",
-                    daemon=True,
-                ).start()
+                asked = (question["number"], who, call, arguments)
+                try:
+                    _start(_Thread(target=self._answer, args=asked, name="vastgpu-hook", daemon=True))
+                except RuntimeError:  # there can be no more threads just now
+                    self._answer(*asked)
 
     def _understood(self, question: Any) -> tuple[object, rpc.Call, list[Any]]:
         """In the order in which they come: what an observation's log is told by is the one before."""
@@ -113,18 +116,30 @@ class HookServer:
             answer = {"number": number, "result": result}
         except BaseException as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
             answer = {"number": number, "error": rpc.encode_error(_failed(who, call, error))}
-        with self._sending, contextlib.suppress(OSError):  # nobody waits any more
-            messages.send(self._sock, answer)
+        with self._sending, suppress(OSError):  # nobody waits any more
+            try:
+                messages.send(self._sock, answer)
+            except messages.TooLarge as error:
+                messages.send(self._sock, {"number": number, "error": rpc.encode_error(_failed(who, call, error))})
 
 
 def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
     name = f"pytest_vastgpu_{call.name}" if isinstance(who, PytestHooks) else f"{type(who).__qualname__}.{call.name}"
     if isinstance(error, NotDeclared):
         return HookFailed(f"{name} gave something else than it is asked for: {error}")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    trace = "".join(traceback.format_list(frames)).rstrip()
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    trace = ""
+    with suppress(Exception):  # it reads the source, and a test may have replaced what opens files
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        trace = "".join(traceback.format_list(frames)).rstrip()
+    what = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
     return HookFailed(f"{name} raised {what}\n{trace}" if trace else f"{name}: {what}")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:LONGEST_TEXT]
+    except BaseException as another:  # noqa: BLE001 - its class is somebody else's
+        return f"(its text cannot be had: {type(another).__name__})"
 
 
 class PytestHooks:
