@@ -89,7 +89,7 @@ class Judge:
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)  # it may be judging just now
+                os.kill(self.pid, signal.SIGKILL)  # it may be judging, stopped, or deaf to anything else
             with suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
 
@@ -98,7 +98,6 @@ def _be_the_judge(sock: socket.socket) -> None:
     """Answer until the supervisor is gone, and never return."""
     code = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with suppress(OSError):
             os.nice(NICENESS)
         _answer(sock)
