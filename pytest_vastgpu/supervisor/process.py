@@ -41,6 +41,8 @@ from pytest_vastgpu.supervisor.server import Caller
 from pytest_vastgpu.supervisor.server import Server
 from pytest_vastgpu.supervisor.session import Session
 
+OWNER_LOOK_S = 1.0
+"""How often it looks whether the process that started it is there, beside waiting for the line's end."""
 LOG = "supervisor.log"
 """In the run's directory."""
 COLLECTED_WITHIN_S = 60.0
@@ -53,6 +55,7 @@ class Process:
 
     def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening
+        self._owner = os.getppid()
         self._log = ""
         self._outbox = Outbox()
         told_after_s = opening.timeouts.hook_told_s
@@ -196,7 +199,9 @@ class Process:
             text = f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
             self._problem = VastGpuError(text)
         self._settled.set()
-        self.over.wait()
+        # A copy of that process which nobody has told Python of may hold the line open; whose child we are says more.
+        while not self.over.wait(OWNER_LOOK_S) and os.getppid() == self._owner:
+            pass
         self._decided.set()
         return 1 if self.close().problems else 0
 
