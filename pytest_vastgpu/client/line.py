@@ -118,11 +118,11 @@ class Line:
             for _ in range(own.owed):
                 self._result(self._answer(own.connection))
             answer = self._answer(own.connection)
-        except (EOFError, OSError) as error:
+        except BaseException as error:  # also broken off in the middle: an answer that comes now is nobody's
             self._discard()
-            raise self._gone() from error
-        except BaseException:  # broken off in the middle: an answer that comes now is nobody's
-            self._discard()
+            # A connection has no time limit: a TimeoutError is that of somebody's signal handler.
+            if isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError):
+                raise self._gone() from error
             raise
         own.owed = 0
         _ = self.supervisor  # while it can be asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -200,3 +201,29 @@ def test_what_a_test_replaces_is_not_what_a_new_thread_asks_with(
     line = connect()
     monkeypatch.setattr(name, lambda *_, **__: 12345)
     assert in_thread(lambda: leases(line).cost("2"))() == 2.0
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ZeroDivisionError])
+def test_what_a_signal_handler_raises_is_no_end_of_the_supervisor(
+    connect: Connect, host: Host, kind: type[Exception]
+) -> None:
+    calls = leases(connect())
+
+    def handle(*_: object) -> None:
+        raise kind("of the handler")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        main = threading.get_ident()
+
+        def interrupt() -> None:
+            assert host.waiting.acquire(timeout=WITHIN_S)
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+        done = in_thread(interrupt)
+        with pytest.raises(kind, match="of the handler"):
+            calls.spent("1")
+        done()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls.cost("2") == 2.0
