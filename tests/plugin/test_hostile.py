@@ -159,6 +159,32 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
     assert len(market.status()["ended"]) == 2
 
 
+def test_a_test_that_removes_our_records_loses_nothing_and_rents_nothing_more(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+import pathlib, shutil
+
+def test_1(vast_instance):
+    shutil.rmtree(pathlib.Path.home() / ".local/state/pytest-vastgpu/runs")
+    assert vast_instance.run("true").ok
+
+def test_2(vast_instance_factory, vast_workload):
+    vast_instance_factory(vast_workload)
+"""
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*the ledger * cannot be written (it was removed): nothing is rented without one;*"])
+    result.stdout.no_fnmatch_line("*STILL RUNNING*")
+    result.stdout.no_fnmatch_line("*a defect of*")
+    assert len(market.status()["ended"]) == 1
+    assert alive(market) == set()
+
+
 # --- who keeps the instances alive -----------------------------------------------------------------------------------
 
 
