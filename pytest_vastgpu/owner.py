@@ -103,8 +103,9 @@ class Owner:
         config.add_cleanup(self._give_back)
 
     def _listen(self, event: Event) -> None:
-        _log.info("%s %s", event.label, event.text)
         self._progress.tell(event)
+        with suppress(BaseException):  # a test's own handler may raise, and it is not that thread's to fail
+            _log.info("%s %s", event.label, event.text)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:

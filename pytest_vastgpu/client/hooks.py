@@ -5,11 +5,11 @@ What is asked is declared in :class:`HookCalls` and :class:`~pytest_vastgpu.read
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
@@ -33,6 +33,8 @@ _Thread = threading.Thread  # what a test puts there later is not ours
 _start = threading.Thread.start
 HOOKS = "hooks"
 """Who is asked, where it is no adapter."""
+LONGEST_TEXT = 10_000
+"""Characters of what an exception says."""
 
 
 class HookCalls(Protocol):
@@ -80,21 +82,25 @@ class HookServer:
 
     def start(self) -> None:
         """Answer in the background."""
-        threading.Thread(target=self.serve, name="vastgpu-hooks", daemon=True).start()
+        _start(_Thread(target=self.serve, name="vastgpu-hooks", daemon=True))
 
     def serve(self) -> None:
         """Answer, and return when it is over."""
         try:
-            with contextlib.suppress(EOFError, OSError):
+            with suppress(EOFError, OSError):
                 while True:
                     question = messages.receive(self._sock)
                     try:
                         asked = (question["number"], *self._understood(question))
-                        _start(_Thread(target=self._answer, args=asked, name="vastgpu-hook", daemon=True))
-                    except (NotDeclared, LookupError, RuntimeError) as error:  # the last: no thread is to be had
+                    except (NotDeclared, LookupError) as error:
                         self._say(question["number"], "error", rpc.encode_error(HookFailed(_told(error))))
+                        continue
+                    try:
+                        _start(_Thread(target=self._answer, args=asked, name="vastgpu-hook", daemon=True))
+                    except RuntimeError:  # there can be no more threads just now
+                        self._answer(*asked)
         finally:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)  # whatever the end was: nobody waits for us any more
 
     def _understood(self, question: Any) -> tuple[object, rpc.Call, list[Any]]:
@@ -119,7 +125,7 @@ class HookServer:
 
     def _say(self, number: int, kind: str, data: Any) -> None:
         """:raises messages.TooLarge: for an answer that cannot be sent."""
-        with self._sending, contextlib.suppress(OSError):  # nobody waits any more
+        with self._sending, suppress(OSError):  # nobody waits any more
             messages.send(self._sock, {"number": number, kind: data})
 
 
@@ -129,16 +135,18 @@ def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
         return HookFailed(f"{name} gave something else than it is asked for: {error}")
     if isinstance(error, messages.TooLarge):
         return HookFailed(f"{name} gave an answer that is too large to be handed over: {error}")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    trace = "".join(traceback.format_list(frames)).rstrip()
+    trace = ""
+    with suppress(Exception):  # it reads the source, and a test may have replaced what opens files
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        trace = "".join(traceback.format_list(frames)).rstrip()
     told = _told(error)
     return HookFailed(f"{name} raised {told}\n{trace}" if trace else f"{name}: {told}")
 
 
 def _told(error: BaseException) -> str:
     try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - somebody else's exception can have any fault
+        text = str(error)[:LONGEST_TEXT]
+    except BaseException as broken:  # noqa: BLE001 - somebody else's exception can have any fault
         text = f"its text cannot be had ({type(broken).__name__})"
     return f"{type(error).__name__}: {text}".rstrip(": ")
 

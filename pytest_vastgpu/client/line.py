@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from typing import TypeVar
 
@@ -24,22 +25,27 @@ IDLE_S = 0.05
 """How often a thread that waits for an answer may show progress meanwhile."""
 _Socket = socket.socket  # what a test puts there later is not ours
 _connect = socket.socket.connect
+_settimeout = socket.socket.settimeout
 _getpid = os.getpid
+_getuid = os.getuid
 _Lock = threading.Lock
 _get_ident = threading.get_ident
 
 
-class _OfThread:
-    """A thread's connection: it ends with the thread. Not so in a forked child, in which the other threads are gone."""
+class _Own:
+    """What a thread keeps of the line. When the thread has ended, its connection waits for the next one that asks.
 
-    def __init__(self, sock: socket.socket, hang_up: Callable[[socket.socket], None]) -> None:
-        self.sock = sock
-        self._hang_up = hang_up
-        self._pid = _getpid()
+    :param unused: Where it waits.
+    """
+
+    def __init__(self, connection: socket.socket, owed: int, unused: deque[tuple[socket.socket, int]]) -> None:
+        self.connection = connection
+        self.owed = owed
+        """So many answers will come that nobody has waited for."""
+        self._unused = unused
 
     def __del__(self) -> None:
-        if self.sock.fileno() >= 0 and _getpid() == self._pid:
-            self._hang_up(self.sock)
+        self._unused.append((self.connection, self.owed))
 
 
 class Line:
@@ -56,6 +62,7 @@ class Line:
         self._home = _get_ident()
         self._closed = False
         self._supervisor: Supervisor | None = None
+        self._beginning: dict[int, threading.Lock] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -63,11 +70,12 @@ class Line:
         self.await_events: Callable[[int], None] = lambda _: None
         """Waits a moment until so many events have come, where they come here."""
         self._asking = _Lock()
-        self._pid = _getpid()
         self._open: set[socket.socket] = set()  # every connection of this process
-        self._name = f"{self._pid}-{os.urandom(4).hex()}"
+        self._unused: deque[tuple[socket.socket, int]] = deque()
+        self._name = f"{_getpid()}-{os.urandom(4).hex()}"
         self._local = threading.local()
         self._presence = self.connect(self._role)
+        self._pid = _getpid()  # last: other threads go by it
 
     def told_of_its_end(self, tell: Callable[[], str]) -> None:
         """How the supervisor ended, where this process can say."""
@@ -79,9 +87,10 @@ class Line:
         :raises SupervisorGone: if nobody listens any more.
         """
         sock = _Socket(socket.AF_UNIX)
+        _settimeout(sock, None)  # whatever socket.setdefaulttimeout() says: answers take their time
         try:
             _connect(sock, self._address.path)
-            if messages.peer_uid(sock) not in (os.getuid(), -1):
+            if messages.peer_uid(sock) not in (_getuid(), -1):
                 sock.close()
                 raise SupervisorGone("another user listens where the supervisor should")
             hello = {"secret": self._address.secret, "role": role, "process": self._name}
@@ -98,24 +107,24 @@ class Line:
 
     def ask_later(self, name: str, *arguments: Any) -> None:
         """Send a call without waiting; an error of it is raised by the next call of this thread."""
-        connection = self._connection()
-        messages.send(connection, {"call": name, "arguments": [encode(each) for each in arguments]})
-        self._local.owed += 1
+        own = self._own()
+        messages.send(own.connection, {"call": name, "arguments": [encode(each) for each in arguments]})
+        own.owed += 1
 
     def _ask(self, name: str, arguments: list[Any]) -> Any:
-        connection = self._connection()
+        own = self._own()
         try:
-            messages.send(connection, {"call": name, "arguments": arguments})
-            for _ in range(self._local.owed):
-                self._result(self._answer(connection))
-            answer = self._answer(connection)
-        except (EOFError, OSError) as error:
+            messages.send(own.connection, {"call": name, "arguments": arguments})
+            for _ in range(own.owed):
+                self._result(self._answer(own.connection))
+            answer = self._answer(own.connection)
+        except BaseException as error:  # also broken off in the middle: an answer that comes now is nobody's
             self._discard()
-            raise self._gone() from error
-        except BaseException:  # broken off in the middle: an answer that comes now is nobody's
-            self._discard()
+            # A connection has no time limit: a TimeoutError is that of somebody's signal handler.
+            if isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError):
+                raise self._gone() from error
             raise
-        self._local.owed = 0
+        own.owed = 0
         _ = self.supervisor  # while it can be asked
         return self._result(answer)
 
@@ -135,27 +144,40 @@ class Line:
             raise rpc.decode_error(answer["error"])
         return answer["result"]
 
-    def _connection(self) -> socket.socket:
+    def _own(self) -> _Own:
         if self._closed:
             raise self._gone()
-        if _getpid() != self._pid:  # forked off: the parent's connections are the parent's
-            self._role, self._idle = "process", lambda: None  # and what shows progress: it has threads and locks
-            self._begin()
-        found: _OfThread | None = getattr(self._local, "connection", None)
+        if _getpid() != self._pid:
+            self._begin_in_child()
+        found: _Own | None = getattr(self._local, "own", None)
         if found is None:
-            found = self._local.connection = _OfThread(self.connect("calls"), self.hang_up)
-            self._local.owed = 0
-        return found.sock
+            found = self._local.own = _Own(*self._any_unused(), self._unused)
+        return found
+
+    def _begin_in_child(self) -> None:
+        """Forked off: the parent's connections are the parent's."""
+        with self._beginning.setdefault(_getpid(), _Lock()):  # no lock that the parent may have held
+            if _getpid() != self._pid:  # no other thread was faster
+                self._role, self._idle = "process", lambda: None  # what shows progress has threads and locks
+                self._begin()
+
+    def _any_unused(self) -> tuple[socket.socket, int]:
+        with suppress(IndexError):
+            while True:
+                connection, owed = self._unused.pop()
+                if connection.fileno() >= 0:  # it was not discarded
+                    return connection, owed
+        return self.connect("calls"), 0
 
     def _discard(self) -> None:
-        found: _OfThread | None = self._local.__dict__.pop("connection", None)
+        found: _Own | None = self._local.__dict__.pop("own", None)
         if found is not None:
-            self.hang_up(found.sock)
+            self.hang_up(found.connection)
 
     @property
     def supervisor(self) -> Supervisor | None:
         """Who listens; None where it has not said so (yet)."""
-        with self._asking, contextlib.suppress(EOFError, OSError, ValueError):  # it has gone, or was closed with a fork
+        with self._asking, suppress(EOFError, OSError, ValueError):  # it has gone, or was closed with a fork
             if self._supervisor is None and messages.readable(self._presence, 0):  # it says so once
                 self._supervisor = decode(Supervisor, messages.receive(self._presence))
         return self._supervisor
@@ -181,7 +203,7 @@ class Line:
     def hang_up(self, sock: socket.socket) -> None:
         """Close a connection."""
         self._open.discard(sock)
-        with contextlib.suppress(OSError):  # its thread may be waiting for something, or a test has closed it
+        with suppress(OSError):  # its thread may be waiting for something, or a test has closed it
             sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             sock.close()

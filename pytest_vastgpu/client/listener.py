@@ -39,6 +39,7 @@ class Listener:
             path = f"{self._folder}/line"
         self.address = Address(path, os.urandom(16).hex())
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(None)  # whatever socket.setdefaulttimeout() says: the supervisor inherits it
         self.socket.bind(path)
         self.socket.listen(128)
         keep_private_socket(self.socket)

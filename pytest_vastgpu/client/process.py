@@ -38,6 +38,7 @@ LEAVES_WITHIN_S = 10.0
 EVENTS_WITHIN_S = 0.5
 """How long an answer is held back for the events that came before it: they are shown first."""
 _LOG_LINES = 5
+_getpid = os.getpid  # what a test puts there later is not ours
 
 
 class SupervisorProcess:
@@ -63,16 +64,17 @@ class SupervisorProcess:
         idle: Callable[[], None],
     ) -> None:
         self._listener = listener
-        self._pid = os.getpid()
+        self._pid = _getpid()
         try:
             self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until it has a log
-            self._process = self._start(opening)
         except OSError as error:
             listener.remove()
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
-        listener.close()
+        # Before it starts: should this process die a moment later, the supervisor finds that the line has ended.
+        self.line = Line(listener.address, "control", idle)
         try:
-            self.line = Line(listener.address, "control", idle)
+            self._process = self._start(opening)
+            listener.close()
             self.line.told_of_its_end(self._end)
             self.calls = self.line.calls(RunControl)  # type: ignore[type-abstract] # a protocol, from which calls are made
             self._arrived = threading.Condition()
@@ -93,16 +95,19 @@ class SupervisorProcess:
 
     def _start(self, opening: Opening) -> subprocess.Popen[bytes]:
         descriptor = self._listener.socket.fileno()
-        process = subprocess.Popen(
-            child.command("pytest_vastgpu.supervisor.process", str(descriptor)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._complaints,
-            cwd="/",  # it must not keep a directory in use, nor import from one
-            env=child.environment(without=SECRET_VARIABLES),
-            pass_fds=[descriptor],
-            start_new_session=True,  # Ctrl-C is for us
-        )
+        try:
+            process = subprocess.Popen(
+                child.command("pytest_vastgpu.supervisor.process", str(descriptor)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._complaints,
+                cwd="/",  # it must not keep a directory in use, nor import from one
+                env=child.environment(without=SECRET_VARIABLES),
+                pass_fds=[descriptor],
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        except OSError as error:
+            raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
         assert process.stdin is not None  # noqa: S101 - it was asked for just above
         with suppress(BrokenPipeError), process.stdin as pipe:  # it died: connecting to it says so
             pipe.write(json.dumps(encode(opening)).encode() + b"\n")
@@ -129,7 +134,7 @@ class SupervisorProcess:
     @property
     def owned(self) -> bool:
         """Whether this is the process that started it, and not a child that was forked off."""
-        return os.getpid() == self._pid
+        return _getpid() == self._pid
 
     def close(self) -> Summary:
         """Have everything given back, see the last events, and let it go.
@@ -145,9 +150,8 @@ class SupervisorProcess:
         """The end of the run, as it sees it."""
         if not self.owned:
             return
-        with suppress(AttributeError):  # it never answered
-            self.line.close()
-        with suppress(subprocess.TimeoutExpired):
+        self.line.close()
+        with suppress(subprocess.TimeoutExpired, AttributeError):  # it takes longer, or was never started
             self._process.wait(LEAVES_WITHIN_S)
         self._listener.remove()
         self._complaints.close()
@@ -160,7 +164,7 @@ class SupervisorProcess:
         if code is None:
             return ""
         how = f" (killed by {signal.Signals(-code).name})" if code < 0 else f" (exit code {code})"
-        known = self.line.supervisor if hasattr(self, "line") else None
+        known = self.line.supervisor
         return how + _last_lines(known.log if known else "", self._complaints)
 
 

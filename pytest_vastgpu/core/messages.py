@@ -16,12 +16,14 @@ from typing import Any
 LARGEST = 64 * 1024 * 1024
 """Bytes; a server's log of 4 MB is the largest thing that is meant to travel."""
 _LENGTH = struct.Struct("!I")
+_CREDENTIALS = struct.Struct("3i")
 _ENCODING = ("utf-8", "surrogatepass")
 """Text that is no text (undecodable names of files) arrives as it was."""
 _sendall = socket.socket.sendall
 _recv_into = socket.socket.recv_into
-_dumps = json.dumps
-_loads = json.loads
+_getsockopt = socket.socket.getsockopt
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_from_json = json.JSONDecoder().decode
 _poll = select.poll
 _monotonic = time.monotonic
 
@@ -36,7 +38,7 @@ def send(sock: socket.socket, message: Any) -> None:
     :raises TooLarge: nothing was sent.
     :raises OSError: if the other side is gone.
     """
-    data = _dumps(message, separators=(",", ":"), ensure_ascii=False).encode(*_ENCODING)
+    data = _to_json(message).encode(*_ENCODING)
     if len(data) > LARGEST:
         raise TooLarge(f"a message of {len(data)} bytes; {LARGEST} are the most")
     _sendall(sock, _LENGTH.pack(len(data)) + data)
@@ -56,7 +58,7 @@ def receive(sock: socket.socket, largest: int = LARGEST, within_s: float | None 
     (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size, ends))
     if length > largest:
         raise TooLarge(f"a message of {length} bytes; {largest} are the most")
-    return _loads(_exactly(sock, length, ends).decode(*_ENCODING))
+    return _from_json(_exactly(sock, length, ends).decode(*_ENCODING))
 
 
 def _exactly(sock: socket.socket, size: int, ends: float | None) -> bytearray:
@@ -84,5 +86,5 @@ def peer_uid(sock: socket.socket) -> int:
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return -1
-    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, option, 12))
+    _, uid, _ = _CREDENTIALS.unpack(_getsockopt(sock, socket.SOL_SOCKET, option, _CREDENTIALS.size))
     return int(uid)

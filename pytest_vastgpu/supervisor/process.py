@@ -6,6 +6,7 @@ before everything that it has rented is given back, or is known to resist.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import logging
@@ -19,6 +20,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty
 from queue import SimpleQueue
 
 from pytest_vastgpu.client.calls import Collected
@@ -43,6 +45,8 @@ from pytest_vastgpu.supervisor.server import Caller
 from pytest_vastgpu.supervisor.server import Server
 from pytest_vastgpu.supervisor.session import Session
 
+OWNER_LOOK_S = 1.0
+"""How often it looks whether the process that started it is there, beside waiting for the line's end."""
 LOG = "supervisor.log"
 """In the run's directory."""
 COLLECTED_WITHIN_S = 60.0
@@ -55,6 +59,7 @@ class Process:
 
     def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening
+        self._owner = os.getppid()
         self._log = ""
         self._outbox = Outbox()
         told_after_s = opening.timeouts.hook_told_s
@@ -203,7 +208,11 @@ class Process:
             text = f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
             self._problem = VastGpuError(text)
         self._settled.set()
-        self._ends.get()
+        # A copy of that process which nobody has told Python of may hold the line open; whose child we are says more.
+        while os.getppid() == self._owner:
+            with contextlib.suppress(Empty):
+                self._ends.get(timeout=OWNER_LOOK_S)
+                break
         self._decided.set()
         return 1 if self.close().problems else 0
 

@@ -91,6 +91,7 @@ class Run:
     costs: CostFile
     keeper: Keeper
     timeouts: Timeouts
+    ledger: Ledger
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
@@ -180,7 +181,7 @@ class Run:
             prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
             stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
-            return cls(broker, run_id, directory, client, events, costs, keeper, timeouts, stack.pop_all())
+            return cls(broker, run_id, directory, client, events, costs, keeper, timeouts, ledger, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
@@ -212,7 +213,7 @@ class Run:
             self.broker.holdings.left(entry.label, str(problem))
 
     def _left(self) -> list[Entry]:
-        return read_ledger(self.directory / FILE).left(time.time())
+        return self.ledger.record().left(time.time())
 
 
 def _own(directory: Path, stack: contextlib.ExitStack) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.client.line import Line
+from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.errors import SupervisorGone
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
@@ -16,7 +21,6 @@ from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import in_thread
 from tests.client.conftest import leases
-from tests.looks import until
 
 
 def test_each_thread_has_a_connection_of_its_own(connect: Connect) -> None:
@@ -35,21 +39,31 @@ def test_each_thread_has_a_connection_of_its_own(connect: Connect) -> None:
     assert len({each.split()[0] for each in connections}) == 1, "of one process"
 
 
-def test_the_connection_of_a_thread_ends_with_it(connect: Connect) -> None:
-    """Tests may ask from any number of threads, one after the other."""
+def in_new_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_the_connection_of_a_thread_that_has_ended_goes_to_the_next(connect: Connect) -> None:
+    """Each test may have a pool of threads of its own, and descriptors are few."""
+    calls = leases(connect())
+    said: list[str] = []
+    for _ in range(50):
+        in_new_thread(lambda: said.append(calls.logs("who")))
+    assert len(said) == 50
+    assert len(set(said)) == 1
+
+
+def test_the_answer_to_a_call_of_a_thread_that_has_ended_is_no_answer_to_the_next_call(
+    connect: Connect, host: Host
+) -> None:
     line = connect()
-    leases(line).cost("1")
-
-    def served() -> int:
-        return sum(thread.name == "vastgpu-line" for thread in threading.enumerate())
-
-    before = served()
-    for _ in range(20):
-        thread = threading.Thread(target=lambda: leases(line).cost("2"))
-        thread.start()
-        thread.join(WITHIN_S)
-    until(served, lambda count: count <= before)
-    assert leases(line).cost("3") == 3.0
+    in_new_thread(lambda: line.ask_later("collected", Collected()))
+    said: list[float] = []
+    in_new_thread(lambda: said.append(leases(line).cost("2")))
+    assert said == [2.0]
+    assert host.collected.get(timeout=WITHIN_S) == Collected()
 
 
 def test_who_the_supervisor_is_may_be_asked_by_all_threads_at_once(connect: Connect, host: Host) -> None:
@@ -158,3 +172,58 @@ def test_other_connections_arrive_where_they_belong(connect: Connect, host: Host
         assert host.attached.get(timeout=WITHIN_S) == role
         line.hang_up(sock)
     assert leases(line).cost("1") == 1.0
+
+
+def test_the_default_time_limit_of_sockets_is_not_that_of_answers(connect: Connect, host: Host) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.001)
+    try:
+        line = connect()
+        waits = in_thread(lambda: leases(line).spent("1"))
+        assert host.waiting.acquire(timeout=WITHIN_S)
+        threading.Event().wait(0.05)  # longer than that limit
+        host.go_on.set()
+        assert waits() == 1.0
+        listener = Listener()
+        assert listener.socket.gettimeout() is None
+        listener.remove()
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os.getuid", "os.getpid", "socket.socket.getsockopt", "struct.unpack", "json.JSONEncoder.encode", "json.loads"],
+)
+def test_what_a_test_replaces_is_not_what_a_new_thread_asks_with(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    line = connect()
+    monkeypatch.setattr(name, lambda *_, **__: 12345)
+    assert in_thread(lambda: leases(line).cost("2"))() == 2.0
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ZeroDivisionError])
+def test_what_a_signal_handler_raises_is_no_end_of_the_supervisor(
+    connect: Connect, host: Host, kind: type[Exception]
+) -> None:
+    calls = leases(connect())
+
+    def handle(*_: object) -> None:
+        raise kind("of the handler")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        main = threading.get_ident()
+
+        def interrupt() -> None:
+            assert host.waiting.acquire(timeout=WITHIN_S)
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+        done = in_thread(interrupt)
+        with pytest.raises(kind, match="of the handler"):
+            calls.spent("1")
+        done()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls.cost("2") == 2.0

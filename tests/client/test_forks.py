@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,25 @@ def test_a_forked_child_gets_its_own_answers(connect: Connect, host: Host, role:
     forked(lambda: calls.logs("who").split()[0] != parent.split()[0] and calls.cost("2") == 2.0)
     assert host.left.get(timeout=WITHIN_S)[1] is False, "its end is not that of the run"
     assert calls.logs("who") == parent, "the parent's connection is what it was"
+
+
+def test_many_threads_of_a_forked_child_begin_at_once(connect: Connect) -> None:
+    """It is one process: whoever rents by one of its lines loses it when that line ends."""
+    calls = leases(connect())
+    barrier = threading.Barrier(20)
+
+    def ask() -> str:
+        barrier.wait(WITHIN_S)
+        return calls.logs("who").split()[0]
+
+    def one_name() -> bool:
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(20) as pool:
+            names = {each.result(WITHIN_S) for each in [pool.submit(ask) for _ in range(20)]}
+        return len(names) == 1 and names.pop().startswith(f"{os.getpid()}-")
+
+    for _ in range(5):
+        forked(one_name)
 
 
 def test_a_forked_child_that_closes_the_line_closes_its_own(connect: Connect, host: Host) -> None:

@@ -159,6 +159,32 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
     assert len(market.status()["ended"]) == 2
 
 
+def test_a_test_that_removes_our_records_loses_nothing_and_rents_nothing_more(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+import pathlib, shutil
+
+def test_1(vast_instance):
+    shutil.rmtree(pathlib.Path.home() / ".local/state/pytest-vastgpu/runs")
+    assert vast_instance.run("true").ok
+
+def test_2(vast_instance_factory, vast_workload):
+    vast_instance_factory(vast_workload)
+"""
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*the ledger * cannot be written (it was removed): nothing is rented without one;*"])
+    result.stdout.no_fnmatch_line("*STILL RUNNING*")
+    result.stdout.no_fnmatch_line("*a defect of*")
+    assert len(market.status()["ended"]) == 1
+    assert alive(market) == set()
+
+
 # --- who keeps the instances alive -----------------------------------------------------------------------------------
 
 
@@ -231,6 +257,34 @@ def test_2(vast_instance):
     assert "1 failed, 1 passed" in run.output
 
 
+def test_a_logging_handler_that_fails_a_test_fails_nothing_of_ours(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+import logging
+
+class NoLogging(logging.Handler):
+    def handle(self, record):
+        pytest.fail("nothing may be logged")
+
+def test_it(vast_instance_factory, vast_workload):
+    handler = NoLogging()
+    logging.getLogger("pytest_vastgpu").addHandler(handler)
+    try:
+        vast_instance_factory(vast_workload)
+    finally:
+        logging.getLogger("pytest_vastgpu").removeHandler(handler)
+"""
+    )
+    result = pytester.runpytest_subprocess("--log-level=INFO", "-W", "error")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*ready after*", "*gone after*"])
+    assert alive(market) == set()
+
+
 # --- whoever is killed -----------------------------------------------------------------------------------------------
 
 
@@ -242,6 +296,47 @@ def test_a_killed_pytest_leaves_nothing(pytester: pytest.Pytester, rent_from: Re
     supervisor, guard = run.supervisor, run.kill_guard()
     run.kill_controller()
     until(lambda: is_running(supervisor) or is_running(guard), lambda running: not running)
+    assert alive(market) == set()
+
+
+def test_a_pytest_that_dies_as_soon_as_the_supervisor_is_started_leaves_none(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path
+) -> None:
+    rent_from(HERE)
+    pytester.makeconftest(
+        """
+import os
+import subprocess
+
+class Started(subprocess.Popen):
+    def __init__(self, command, **how):
+        super().__init__(command, **how)
+        if "pytest_vastgpu.supervisor.process" in command[-2]:
+            open("pid", "w").write(str(self.pid))
+            self.stdin.close = lambda: os._exit(9)
+
+subprocess.Popen = Started
+"""
+    )
+    pytester.makepyfile(NO_GPU + "def test_it(vast_instance): pass")
+    assert pytester.runpytest_subprocess().ret == 9
+    supervisor = int((pytester.path / "pid").read_text())
+    until(lambda: is_running(supervisor), lambda running: not running)
+
+
+def test_a_judge_that_is_stopped_does_not_stop_the_end(
+    pytester: pytest.Pytester, rent_from: RentFrom, start: Start
+) -> None:
+    market = rent_from(HERE)
+    pytester.makepyfile(NO_GPU + "import time\ndef test_it(vast_instance): time.sleep(60)")
+    run = start()
+    run.until("ready after")
+    children = [path.read_text().split() for path in Path(f"/proc/{run.supervisor}/task").glob("*/children")]
+    (judge,) = {int(pid) for each in children for pid in each} - {run.record.guard}
+    os.kill(judge, signal.SIGSTOP)
+    run.process.send_signal(signal.SIGINT)
+    assert run.rest() == pytest.ExitCode.INTERRUPTED
+    assert not is_running(judge)
     assert alive(market) == set()
 
 

@@ -78,6 +78,51 @@ def test_hooks_are_called_in_threads_of_their_own(ends: Ends) -> None:
     assert threading.get_ident() not in ends.caller.threads
 
 
+@pytest.mark.parametrize("start", [lambda *_: None, lambda *_: 1 / 0])
+def test_what_a_test_puts_in_the_place_of_threads_answers_nothing(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, start: Callable[..., None]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        assert ends.remote.offers([make_offer()], SERVER) == [make_offer()]
+
+
+def test_without_another_thread_it_answers_all_the_same(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("pytest_vastgpu.client.hooks._start", none_left)
+    assert ends.remote.offers([make_offer()], SERVER) == [make_offer()]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("x" * 70_000_000), "ValueError: x"),
+    ],
+    ids=["huge"],
+)
+def test_whatever_an_exception_is_like_it_arrives(ends: Ends, error: Exception, told: str) -> None:
+    ends.adapter.error = error
+    with pytest.raises(HookFailed, match=told) as caught:
+        ends.mine.assess(SERVER, observation())
+    assert len(str(caught.value)) < 20_000
+
+
+def test_an_exception_arrives_where_its_source_cannot_be_read(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends.adapter.error = ValueError("wrong")
+    with monkeypatch.context() as patched:
+        patched.setattr("traceback.extract_tb", lambda *_: 1 / 0)
+        with pytest.raises(HookFailed, match="ValueError: wrong"):
+            ends.mine.assess(SERVER, observation())
+
+
+def test_an_answer_that_is_too_large_is_told(ends: Ends) -> None:
+    ends.adapter.result = Failed(Verdict(FailureClass.INFRA_FATAL, "why", "x" * 70_000_000, "remedy"))
+    with pytest.raises(HookFailed, match="a message of 70"):
+        ends.mine.assess(SERVER, observation())
+
+
 # --------------------------------------------------------------------------------------------------------- observations
 
 
