@@ -94,7 +94,8 @@ class SupervisorProcess:
             raise
 
     def _start(self, opening: Opening) -> subprocess.Popen[bytes]:
-        descriptor = self._listener.socket.fileno()
+        # A copy: where processes are started by forking in Python (gevent), the child closes what is private of ours.
+        descriptor = os.dup(self._listener.socket.fileno())
         try:
             process = subprocess.Popen(
                 child.command("pytest_vastgpu.supervisor.process", str(descriptor)),
@@ -108,6 +109,8 @@ class SupervisorProcess:
             )
         except OSError as error:
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
+        finally:
+            os.close(descriptor)
         assert process.stdin is not None  # noqa: S101 - it was asked for just above
         with suppress(BrokenPipeError), process.stdin as pipe:  # it died: connecting to it says so
             pipe.write(json.dumps(encode(opening)).encode() + b"\n")

@@ -52,6 +52,10 @@ def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
             raise ValueError(f"the value of environment variable {name} holds a NUL")
     if "\0" in command:
         raise ValueError("the command holds a NUL")
+    try:
+        command.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the command holds half of a surrogate pair, which is no text") from None
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
     script = (_READ_ENVIRONMENT.format(lines=exports.count("\n")) if exports else "") + _RUN
     return f"sh -c {shlex.quote(script)} sh {shlex.quote(command)}", exports.encode()

@@ -213,7 +213,11 @@ class Run:
             self.broker.holdings.left(entry.label, str(problem))
 
     def _left(self) -> list[Entry]:
-        return self.ledger.record().left(time.time())
+        # The disk may have been too full to write that an instance is gone.
+        gone = {label for label, bill in self.broker.holdings.bills().items() if bill.gone}
+        return [
+            entry for entry in self.ledger.record().left(time.time()) if not (entry.instance_id and entry.label in gone)
+        ]
 
 
 def _own(directory: Path, stack: contextlib.ExitStack) -> None:

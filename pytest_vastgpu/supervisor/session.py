@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
@@ -46,7 +47,10 @@ class Session:
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""
-        return self._pool.run(label, command, timeout_s)
+        try:
+            return self._pool.run(label, command, timeout_s)
+        except ValueError as error:
+            raise ConfigurationError(f"{error}: {command!r:.200}") from error
 
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""

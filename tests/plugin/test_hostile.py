@@ -134,6 +134,24 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
     assert len(market.status()["ended"]) == 1
 
 
+def test_a_command_that_no_shell_could_take_is_told(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+from pytest_vastgpu.errors import ConfigurationError
+
+def test_it(vast_instance):
+    with pytest.raises(ConfigurationError, match="holds a NUL"):
+        vast_instance.run("echo \\0")
+    with pytest.raises(ConfigurationError, match="no text"):
+        vast_instance.run("echo \\udc80")
+    assert vast_instance.run("true").ok
+"""
+    )
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
 @slow
 def test_what_a_forked_child_rents_goes_back_when_the_child_is_gone(
     pytester: pytest.Pytester, rent_from: RentFrom
@@ -182,6 +200,30 @@ def test_2(vast_instance_factory, vast_workload):
     result.stdout.no_fnmatch_line("*STILL RUNNING*")
     result.stdout.no_fnmatch_line("*a defect of*")
     assert len(market.status()["ended"]) == 1
+    assert alive(market) == set()
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_instance_that_is_left(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    """Here files of the supervisor cannot grow any more, from some time after the create on."""
+    market = rent_from(HERE)
+    pytester.makepyfile(
+        NO_GPU
+        + """
+import pathlib, resource
+
+def test_it(vast_instance):
+    ledger, = pathlib.Path.home().glob(".local/state/pytest-vastgpu/runs/*/ledger.jsonl")
+    supervisor = __import__("json").loads(ledger.read_text().splitlines()[0])["pid"]
+    resource.prlimit(supervisor, resource.RLIMIT_FSIZE, (1, 1))
+"""
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*cost.json cannot be written*"])
+    result.stdout.no_fnmatch_line("*STILL RUNNING*")
     assert alive(market) == set()
 
 

@@ -91,10 +91,17 @@ def test_a_command_means_the_same_whatever_the_login_shell(shell: str, command: 
 
 @pytest.mark.parametrize(
     ("command", "env"),
-    [("true", {"A-B": "1"}), ("true", {"": "1"}), ("true", {"A;reboot": "1"}), ("true", {"A": "\0"}), ("a\0b", {})],
+    [
+        ("true", {"A-B": "1"}),
+        ("true", {"": "1"}),
+        ("true", {"A;reboot": "1"}),
+        ("true", {"A": "\0"}),
+        ("a\0b", {}),
+        ("a\ud800", {}),
+    ],
 )
 def test_what_no_shell_could_take_is_refused(command: str, env: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"environment variable|NUL"):
+    with pytest.raises(ValueError, match=r"environment variable|NUL|no text"):
         shell_line(command, env)
 
 
