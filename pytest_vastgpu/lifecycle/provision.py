@@ -75,8 +75,9 @@ class Provisioner:
             except NoOffers as none_left:
                 if not attempts:
                     raise
+                why = str(none_left).removeprefix("no offers: ").replace("\n", "\n    ")
                 raise ProvisioningFailed(
-                    f"{failure(workload, attempts)}\n  no other offer to try: {none_left}", attempts
+                    f"{failure(workload, attempts)}\n  no other offer to try: {why}", attempts
                 ) from None
             if not offers:
                 by_others = f"all {len(gone)} offers were taken by others; try again"
