@@ -71,7 +71,9 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
 
     if collected.problems:
         raise pytest.UsageError(*collected.problems)
-    owner = Owner(config, Listener(), collected)
+    listener = Listener()
+    config.add_cleanup(listener.remove)
+    owner = Owner(config, listener, collected)
     config.pluginmanager.register(owner, "vastgpu-owner")
     return owner.calls
 

@@ -29,6 +29,8 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.readiness.adapter import Adapter
 from pytest_vastgpu.readiness.adapter import Observation
 
+_Thread = threading.Thread  # what a test puts there later is not ours
+_start = threading.Thread.start
 HOOKS = "hooks"
 """Who is asked, where it is no adapter."""
 
@@ -82,16 +84,18 @@ class HookServer:
 
     def serve(self) -> None:
         """Answer, and return when it is over."""
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                question = messages.receive(self._sock)
-                who, call, arguments = self._understood(question)
-                threading.Thread(
-                    target=self._answer,
-                    args=(question["number"], who, call, arguments),
-                    name="vastgpu-hook",
-                    daemon=True,
-                ).start()
+        try:
+            with contextlib.suppress(EOFError, OSError):
+                while True:
+                    question = messages.receive(self._sock)
+                    try:
+                        asked = (question["number"], *self._understood(question))
+                        _start(_Thread(target=self._answer, args=asked, name="vastgpu-hook", daemon=True))
+                    except (NotDeclared, LookupError, RuntimeError) as error:  # the last: no thread is to be had
+                        self._say(question["number"], "error", rpc.encode_error(HookFailed(_told(error))))
+        finally:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)  # whatever the end was: nobody waits for us any more
 
     def _understood(self, question: Any) -> tuple[object, rpc.Call, list[Any]]:
         """In the order in which they come: what an observation's log is told by is the one before."""
@@ -106,25 +110,37 @@ class HookServer:
         return self._adapters[question["who"]], call, arguments
 
     def _answer(self, number: int, who: object, call: rpc.Call, arguments: list[Any]) -> None:
-        answer: dict[str, Any]
         try:
             result = encode(getattr(who, call.name)(*arguments))
             decode(call.gives, result)  # what is wrong is told here, where it comes from
-            answer = {"number": number, "result": result}
+            self._say(number, "result", result)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
-            answer = {"number": number, "error": rpc.encode_error(_failed(who, call, error))}
+            self._say(number, "error", rpc.encode_error(_failed(who, call, error)))
+
+    def _say(self, number: int, kind: str, data: Any) -> None:
+        """:raises messages.TooLarge: for an answer that cannot be sent."""
         with self._sending, contextlib.suppress(OSError):  # nobody waits any more
-            messages.send(self._sock, answer)
+            messages.send(self._sock, {"number": number, kind: data})
 
 
 def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
     name = f"pytest_vastgpu_{call.name}" if isinstance(who, PytestHooks) else f"{type(who).__qualname__}.{call.name}"
     if isinstance(error, NotDeclared):
         return HookFailed(f"{name} gave something else than it is asked for: {error}")
+    if isinstance(error, messages.TooLarge):
+        return HookFailed(f"{name} gave an answer that is too large to be handed over: {error}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     trace = "".join(traceback.format_list(frames)).rstrip()
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    return HookFailed(f"{name} raised {what}\n{trace}" if trace else f"{name}: {what}")
+    told = _told(error)
+    return HookFailed(f"{name} raised {told}\n{trace}" if trace else f"{name}: {told}")
+
+
+def _told(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - somebody else's exception can have any fault
+        text = f"its text cannot be had ({type(broken).__name__})"
+    return f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 class PytestHooks:

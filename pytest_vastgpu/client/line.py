@@ -29,6 +29,19 @@ _Lock = threading.Lock
 _get_ident = threading.get_ident
 
 
+class _OfThread:
+    """A thread's connection: it ends with the thread. Not so in a forked child, in which the other threads are gone."""
+
+    def __init__(self, sock: socket.socket, hang_up: Callable[[socket.socket], None]) -> None:
+        self.sock = sock
+        self._hang_up = hang_up
+        self._pid = _getpid()
+
+    def __del__(self) -> None:
+        if self.sock.fileno() >= 0 and _getpid() == self._pid:
+            self._hang_up(self.sock)
+
+
 class Line:
     """Calls to a supervisor. Any thread may use it, and a child that was forked off as well: it has a line of its own.
 
@@ -128,16 +141,16 @@ class Line:
         if _getpid() != self._pid:  # forked off: the parent's connections are the parent's
             self._role, self._idle = "process", lambda: None  # and what shows progress: it has threads and locks
             self._begin()
-        found: socket.socket | None = getattr(self._local, "connection", None)
+        found: _OfThread | None = getattr(self._local, "connection", None)
         if found is None:
-            found = self._local.connection = self.connect("calls")
+            found = self._local.connection = _OfThread(self.connect("calls"), self.hang_up)
             self._local.owed = 0
-        return found
+        return found.sock
 
     def _discard(self) -> None:
-        found: socket.socket | None = self._local.__dict__.pop("connection", None)
+        found: _OfThread | None = self._local.__dict__.pop("connection", None)
         if found is not None:
-            self.hang_up(found)
+            self.hang_up(found.sock)
 
     @property
     def supervisor(self) -> Supervisor | None:

@@ -10,9 +10,6 @@ from typing import NamedTuple
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.fork import keep_private_socket
 
-LONGEST_FOLDER = 60
-"""Bytes of the path of a directory in which a socket can lie: a socket's path may have 107."""
-
 
 class Address(NamedTuple):
     """Where a supervisor listens, and the secret that it wants to hear."""
@@ -36,10 +33,9 @@ class Listener:
         self._folder = ""
         path = f"\0vastgpu-{os.urandom(16).hex()}"
         if not abstract:
-            import tempfile
+            from pytest_vastgpu.core.directories import socket_directory
 
-            short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
-            self._folder = tempfile.mkdtemp(prefix="vastgpu-", dir=None if short else "/tmp")  # noqa: S108 - made anew
+            self._folder = str(socket_directory())
             path = f"{self._folder}/line"
         self.address = Address(path, os.urandom(16).hex())
         self.socket = socket.socket(socket.AF_UNIX)

@@ -64,8 +64,8 @@ class SupervisorProcess:
     ) -> None:
         self._listener = listener
         self._pid = os.getpid()
-        self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until it has a log
         try:
+            self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until it has a log
             self._process = self._start(opening)
         except OSError as error:
             listener.remove()
@@ -111,13 +111,16 @@ class SupervisorProcess:
         return process
 
     def _listen(self, sock: socket.socket, listen: Callable[[Event], None]) -> None:
-        with suppress(EOFError, OSError):
-            while True:
-                message = messages.receive(sock)
-                listen(decode(Event, message["event"]))
-                with self._arrived:
-                    self._newest = message["number"]
-                    self._arrived.notify_all()
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    message = messages.receive(sock)
+                    listen(decode(Event, message["event"]))
+                    with self._arrived:
+                        self._newest = message["number"]
+                        self._arrived.notify_all()
+        finally:
+            self.line.hang_up(sock)  # where a reader of events has failed, the end need not wait for it
 
     def _await_events(self, number: int) -> None:
         with self._arrived:

@@ -46,3 +46,10 @@ def environment(environ: Mapping[str, str] = os.environ, *, without: tuple[str, 
         for name, value in environ.items()
         if name not in without and (name == _SUBPROCESSES_MEASURED or not name.startswith(_OF_OTHERS))
     }
+
+
+def close_input() -> None:
+    """Have nothing to read any more: the standard input of this process is at its end from now on."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)

@@ -10,6 +10,7 @@ import json
 import select
 import socket
 import struct
+import time
 from typing import Any
 
 LARGEST = 64 * 1024 * 1024
@@ -22,6 +23,7 @@ _recv_into = socket.socket.recv_into
 _dumps = json.dumps
 _loads = json.loads
 _poll = select.poll
+_monotonic = time.monotonic
 
 
 class TooLarge(ValueError):
@@ -40,25 +42,29 @@ def send(sock: socket.socket, message: Any) -> None:
     _sendall(sock, _LENGTH.pack(len(data)) + data)
 
 
-def receive(sock: socket.socket, largest: int = LARGEST) -> Any:
+def receive(sock: socket.socket, largest: int = LARGEST, within_s: float | None = None) -> Any:
     """The next message.
 
     :param largest: Bytes; of an untrusted sender nothing longer is read.
+    :param within_s: Seconds for all of it, in however many pieces it comes; None: as long as it takes.
     :raises EOFError: the other side has hung up.
-    :raises OSError: the connection is broken, or nothing came in the socket's time.
+    :raises OSError: the connection is broken, or the message was not there in time.
     :raises TooLarge: by what it announces; the connection is of no use any more.
     :raises ValueError: if it is no JSON.
     """
-    (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
+    ends = None if within_s is None else _monotonic() + within_s
+    (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size, ends))
     if length > largest:
         raise TooLarge(f"a message of {length} bytes; {largest} are the most")
-    return _loads(_exactly(sock, length).decode(*_ENCODING))
+    return _loads(_exactly(sock, length, ends).decode(*_ENCODING))
 
 
-def _exactly(sock: socket.socket, size: int) -> bytearray:
+def _exactly(sock: socket.socket, size: int, ends: float | None) -> bytearray:
     data = bytearray(size)
     rest = memoryview(data)
     while rest:
+        if ends is not None and not readable(sock, max(0.0, ends - _monotonic())):
+            raise TimeoutError
         count = _recv_into(sock, rest)
         if not count:
             raise EOFError

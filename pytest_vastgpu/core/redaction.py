@@ -6,16 +6,17 @@ goes that is shown or stored, takes it out from then on.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
-import shlex
 import threading
+from base64 import b64encode
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from html import escape
+from json import dumps  # by name: a test may replace what the module has
+from shlex import quote as shell_quote
+from shlex import split as split_words
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from urllib.parse import quote_plus
@@ -140,7 +141,7 @@ class Redactor:
         if not isinstance(workload.command, str):
             return  # it is no workload, as it will be told
         try:
-            words = shlex.split(workload.command)
+            words = split_words(workload.command)
         except ValueError:  # a quote that is not closed; the shell will say so
             words = workload.command.split()
         arguments = [word for word in workload.args if isinstance(word, str)]
@@ -173,18 +174,18 @@ def _forms(value: str) -> set[str]:
             quote(data, safe=""),
             quote(data),
             quote_plus(data),
-            json.dumps(value)[1:-1],
-            json.dumps(value, ensure_ascii=False)[1:-1],
+            dumps(value)[1:-1],
+            dumps(value, ensure_ascii=False)[1:-1],
             repr(value)[1:-1],
             escape(value),
             escape(value, quote=False),
-            shlex.quote(value),
+            shell_quote(value),
             data.hex(),
         }
         forms |= {form.lower() for form in forms if "%" in form}
         # Base64 depends on what stands before; these are the characters that the value alone decides.
         for before in range(3):
-            encoded = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
+            encoded = b64encode(b"\0" * before + data).decode().rstrip("=")
             whole = len(encoded) - (1 if (before + len(data)) % 3 else 0)
             core = encoded[-(-before * 4 // 3) : whole]
             if len(core) >= _LEAST_ENCODED:

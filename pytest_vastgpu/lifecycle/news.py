@@ -17,6 +17,7 @@ from pytest_vastgpu.reporting import artifacts
 
 _KINDS = 20_000
 """Of so many kinds of lines it is remembered that they were seen; then it begins anew."""
+_LARGEST_FILE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,6 @@ class ProcessState:
     exit_code: int | None
     """None while it lives."""
 
-
-_LARGEST_FILE = 1 << 62
 
 News = LogPiece | ProcessState | ProbeResult
 

@@ -7,6 +7,7 @@ the money lasts; it is given back with the last of them, and at the latest in ti
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import State
 
 _LEAST_S = 0.05
+"""Between two looks, however short the money lasts."""
+_log = logging.getLogger(__name__)
 _WATCHED = frozenset({State.REACHABLE, State.CHECKED, State.WARMING, State.READY})
 """Before, whoever waits for the boot looks at the price himself."""
 
@@ -61,9 +64,14 @@ class PriceWatch:
         try:
             while True:
                 self._patience.wait(max(pause_s, _LEAST_S))
-                self._look()
-                left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
-                pause_s = min([self._look_s, *left_s])
+                try:
+                    self._look()
+                    left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
+                    pause_s = min([self._look_s, *left_s])
+                except Exception:  # noqa: BLE001 - without this thread nobody would look at prices any more
+                    self._patience.check()  # at the end of a run, its client may be closed by now
+                    _log.exception("the prices could not be looked at; the next look is in %g s", self._look_s)
+                    pause_s = self._look_s
         except Cancelled:
             pass
 
@@ -73,9 +81,6 @@ class PriceWatch:
                 found = {status.label: status for status in self._ask()}
             except MarketError:
                 found = {}  # asked again at the next look; what is known already is acted on
-            except RuntimeError:
-                self._patience.check()  # at the end of a run, its client may be closed by now
-                raise
             for rental in rentals:
                 if (status := found.get(rental.label)) is not None:
                     rental.look_at_price(status)

@@ -12,6 +12,8 @@ from pytest_vastgpu.lifecycle.rental import AttemptFailed
 from pytest_vastgpu.lifecycle.watch import Watch
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.readiness.adapter import Failed
+from pytest_vastgpu.readiness.adapter import Observation
+from pytest_vastgpu.readiness.adapter import Readiness
 from pytest_vastgpu.readiness.adapter import Ready
 
 PULSE_S = 0.5
@@ -40,15 +42,14 @@ def warm(effort: Effort) -> None:
             age = time.monotonic() - started
             seen = watch.observe(age)
             rental.log = seen.log
-            asked = time.monotonic()
-            found = effort.adapter.assess(rental.workload, seen)
-            judging_s = time.monotonic() - asked
-            started += judging_s  # how long somebody takes to answer is not the server's affair
+            found, judging_s = _assessed(effort, seen)
             # What it printed before it answered may say that it serves without the GPU that was rented.
             if isinstance(found, Ready) and rental.workload.gpus and watch.catch_up():
                 seen = watch.observe(age)
                 rental.log = seen.log
-                found = effort.adapter.assess(rental.workload, seen)
+                found, again_s = _assessed(effort, seen)
+                judging_s += again_s
+            started += judging_s  # how long somebody takes to answer is not the server's affair
             if isinstance(found, Ready):
                 return
             if isinstance(found, Failed):
@@ -63,3 +64,10 @@ def warm(effort: Effort) -> None:
             if isinstance(step, decide.GiveUp):
                 raise AttemptFailed(step.verdict)
             watch.wait(judging_s / JUDGING_SHARE, PULSE_S)
+
+
+def _assessed(effort: Effort, seen: Observation) -> tuple[Readiness, float]:
+    """What the adapter says, and for how many seconds that was waited for."""
+    asked = time.monotonic()
+    found = effort.adapter.assess(effort.rental.workload, seen)
+    return found, time.monotonic() - asked

@@ -24,6 +24,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.logdelta import LogSender
+from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
@@ -110,11 +111,13 @@ class HookClient:
                 messages.send(sock, {"number": number, "who": who, "call": call.name, "arguments": sent})
             except OSError:
                 raise Cancelled from None
+            except messages.TooLarge as error:
+                self._questions.pop(number, None)
+                raise HookFailed(f"{_name(who, call)} cannot be asked: {error}") from None
         if not question.answered.wait(self._told_after_s):
-            name = f"pytest_vastgpu_{call.name}" if who == HOOKS else f"{call.name}() of the adapter {who!r}"
             self._tell(
-                f"{name} has not answered for {self._told_after_s:g} s, and is waited for: it runs in a thread of the "
-                "pytest process, which may be busy or stopped"
+                f"{_name(who, call)} has not answered for {self._told_after_s:g} s, and is waited for: it runs in a "
+                "thread of the pytest process, which may be busy or stopped"
             )
             question.answered.wait()
         if question.answer is None:
@@ -127,6 +130,10 @@ class HookClient:
         if isinstance(argument, Observation):
             return Seen(replace(argument, log=""), self._logs.pack(argument.log))
         return argument
+
+
+def _name(who: str, call: rpc.Call) -> str:
+    return f"pytest_vastgpu_{call.name}" if who == HOOKS else f"{call.name}() of the adapter {who!r}"
 
 
 class Asks(Protocol):

@@ -19,6 +19,7 @@ from typing import Any
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import AdapterOffer
 from pytest_vastgpu.client.hooks import HookServer
+from pytest_vastgpu.core import child
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
@@ -28,6 +29,8 @@ from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.readiness.registry import adapters
 from pytest_vastgpu.supervisor.hooks import HookClient
 
+LOADS_WITHIN_S = 120.0
+"""How long the modules of adapters may take to be imported: some bring a machine learning library along."""
 NICENESS = 5
 """What tests wait for comes first where processors are few."""
 
@@ -54,10 +57,15 @@ class Judge:
         """Wait until it has loaded the adapters, and have it answer from now on. To be called once.
 
         :raises ConfigurationError: what is wrong with one of them.
-        :raises HookFailed: if it has died.
+        :raises HookFailed: if it has died, or has not loaded them in time.
         """
         try:
-            said = messages.receive(self._sock)
+            said = messages.receive(self._sock, within_s=LOADS_WITHIN_S)
+        except TimeoutError:
+            raise HookFailed(
+                f"the adapters of installed packages were not loaded within {LOADS_WITHIN_S:g} s: one of their modules "
+                "waits for something when it is imported"
+            ) from None
         except (EOFError, OSError) as error:
             raise HookFailed("the process that judges logs has died; the supervisor's log may say why") from error
         if "error" in said:
@@ -89,7 +97,7 @@ class Judge:
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)  # it may be judging just now
+                os.kill(self.pid, signal.SIGKILL)  # it may be judging just now, and nothing must keep the end waiting
             with suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
 
@@ -98,7 +106,8 @@ def _be_the_judge(sock: socket.socket) -> None:
     """Answer until the supervisor is gone, and never return."""
     code = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # The pipe through which the supervisor hears the key is no business of other people's adapters.
+        child.close_input()
         with suppress(OSError):
             os.nice(NICENESS)
         _answer(sock)

@@ -19,11 +19,13 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
+from pytest_vastgpu.core import child
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
@@ -67,7 +69,8 @@ class Process:
         self._run: Run | None = None
         self._problem: VastGpuError | None = None
         self._directory = runs_dir() / secrets.token_hex(4)
-        self.over = threading.Event()
+        self._ends: SimpleQueue[None] = SimpleQueue()
+        """Reasons to end. No event: a signal may come while its thread holds an event's lock, and would wait for it."""
         try:
             make_run_directory(self._directory.name)
             self._log = _keep_log(self._directory / LOG)
@@ -95,10 +98,14 @@ class Process:
         self._settled.wait()
         return Supervisor(os.getpid(), self._log)
 
+    def end(self) -> None:
+        """Have the run ended, soon. Also a signal's handler may ask for it."""
+        self._ends.put(None)
+
     def hung_up(self, process: str, *, control: bool) -> None:
         """See :class:`Host`."""
         if control:
-            self.over.set()
+            self.end()
         elif self._run is not None:
             self._run.broker.hung_up(process)
 
@@ -196,7 +203,7 @@ class Process:
             text = f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
             self._problem = VastGpuError(text)
         self._settled.set()
-        self.over.wait()
+        self._ends.get()
         self._decided.set()
         return 1 if self.close().problems else 0
 
@@ -232,14 +239,12 @@ def main() -> int:
             return 0  # whoever started us died meanwhile
         process = Process(decode(Opening, json.loads(told)), listener)
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: process.over.set())
+            signal.signal(number, lambda *_: process.end())
         secret = pipe.read()
         if not secret:
             return 0
         environ = {**os.environ, **json.loads(secret)}
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    child.close_input()
     server = Server(listener, process.secret, process)
     try:
         return process.live(environ)

@@ -17,6 +17,7 @@ from typing import Protocol
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
@@ -89,6 +90,7 @@ class Run:
     events: EventLog
     costs: CostFile
     keeper: Keeper
+    timeouts: Timeouts
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
@@ -178,7 +180,7 @@ class Run:
             prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
             stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
-            return cls(broker, run_id, directory, client, events, costs, keeper, stack.pop_all())
+            return cls(broker, run_id, directory, client, events, costs, keeper, timeouts, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
@@ -204,7 +206,7 @@ class Run:
         if any(not entry.instance_id for entry in self._left()):
             text = f"a create was never answered: seeing for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
             self.events.write(Event("", None, text))
-            recover(self.directory, self.client, by="owner")
+            recover(self.directory, self.client, by="owner", timeouts=self.timeouts)
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
             self.broker.holdings.left(entry.label, str(problem))

@@ -97,17 +97,26 @@ class Server:
         while True:
             self._strangers.acquire()  # who comes meanwhile is not turned away, but waits to be accepted
             try:
-                sock, _ = self._listener.accept()
-            except OSError:  # it is closed, or no descriptor is free just now
+                self._admit(self._listener.accept()[0])
+            except (OSError, RuntimeError):  # it is closed, or no descriptor or thread is to be had just now
                 self._strangers.release()
                 if self._closed.wait(ACCEPT_AGAIN_S):
                     return
-                continue
-            if messages.peer_uid(sock) not in (getuid(), -1):
-                sock.close()
-                self._strangers.release()
-                continue
+
+    def _admit(self, sock: socket.socket) -> None:
+        """Let somebody introduce himself.
+
+        :raises RuntimeError: if there can be no thread for it.
+        """
+        if messages.peer_uid(sock) not in (getuid(), -1):
+            sock.close()
+            self._strangers.release()
+            return
+        try:
             threading.Thread(target=self._serve, args=(sock,), name="vastgpu-line", daemon=True).start()
+        except RuntimeError:
+            sock.close()
+            raise
 
     def _serve(self, sock: socket.socket) -> None:
         with sock:
@@ -128,12 +137,10 @@ class Server:
 
     def _introduction(self, sock: socket.socket) -> Mapping[str, Any] | None:
         """What somebody says first; None for a stranger."""
-        sock.settimeout(INTRODUCTION_S)
         try:
-            hello = messages.receive(sock, _LONGEST_HELLO)
+            hello = messages.receive(sock, _LONGEST_HELLO, within_s=INTRODUCTION_S)
         except (EOFError, OSError, ValueError, RecursionError):
             return None
-        sock.settimeout(None)
         said = hello.get("secret") if isinstance(hello, dict) else None
         known = isinstance(said, str) and secrets.compare_digest(said.encode("utf-8", "replace"), self._secret)
         return hello if known else None

@@ -16,6 +16,7 @@ from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import in_thread
 from tests.client.conftest import leases
+from tests.looks import until
 
 
 def test_each_thread_has_a_connection_of_its_own(connect: Connect) -> None:
@@ -32,6 +33,23 @@ def test_each_thread_has_a_connection_of_its_own(connect: Connect) -> None:
     connections = {one for each in said for one in each}
     assert len(connections) == 40
     assert len({each.split()[0] for each in connections}) == 1, "of one process"
+
+
+def test_the_connection_of_a_thread_ends_with_it(connect: Connect) -> None:
+    """Tests may ask from any number of threads, one after the other."""
+    line = connect()
+    leases(line).cost("1")
+
+    def served() -> int:
+        return sum(thread.name == "vastgpu-line" for thread in threading.enumerate())
+
+    before = served()
+    for _ in range(20):
+        thread = threading.Thread(target=lambda: leases(line).cost("2"))
+        thread.start()
+        thread.join(WITHIN_S)
+    until(served, lambda count: count <= before)
+    assert leases(line).cost("3") == 3.0
 
 
 def test_who_the_supervisor_is_may_be_asked_by_all_threads_at_once(connect: Connect, host: Host) -> None:

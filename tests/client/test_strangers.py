@@ -105,6 +105,17 @@ def test_who_says_nothing_is_hung_up_on(
     assert leases(connect()).cost("1") == 1.0
 
 
+def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is for all that is said, not for each byte of it."""
+    monkeypatch.setattr(server_module, "INTRODUCTION_S", 0.05)
+    rest = list(hello(secret=listener.address.secret))
+    with call(listener.address) as sock, contextlib.suppress(ConnectionError):
+        while rest and not messages.readable(sock, 0.01):
+            sock.sendall(bytes([rest.pop(0)]))
+    assert rest, "it could say all of it"
+    assert leases(connect()).cost("1") == 1.0
+
+
 def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +162,25 @@ def test_many_that_belong_to_the_run_may_come_at_once(listener: Listener) -> Non
             caller.sendall(hello(secret=listener.address.secret))
             messages.send(caller, {"call": "cost", "arguments": ["1"]})
         assert [messages.receive(caller)["result"] for caller in callers] == [1.0] * 100
+
+
+def test_a_moment_without_threads_is_not_the_end(
+    listener: Listener, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    refused: list[threading.Thread] = []
+
+    def scarce(thread: threading.Thread) -> None:
+        if thread.name == "vastgpu-line" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with call(listener.address) as sock:
+        assert is_hung_up_on(sock)
+    assert refused
+    assert leases(connect()).cost("1") == 1.0
 
 
 def test_a_moment_without_free_descriptors_is_not_the_end(listener: Listener, host: Host) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,8 @@ from pytest_vastgpu.lifecycle.clock import Patience
 from pytest_vastgpu.lifecycle.link import Link
 from pytest_vastgpu.lifecycle.watch import Watch
 from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.readiness.adapter import Observation
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import ConnectFailed
@@ -126,6 +129,26 @@ def test_an_instance_that_is_out_of_reach(home: Path, tmp_path: Path, link: Link
         with pytest.raises(ConnectFailed):
             watch_for_ever(watch)  # earlier news may still be there, and the connection ends a moment after its stream
     assert gone(link)
+
+
+class Speaker:
+    """A link to a host that always has something to say."""
+
+    def __init__(self, says: str) -> None:
+        self.asked = 0
+        self._says = says
+
+    def run(self, command: str, timeout_s: float) -> ProbeResult:
+        self.asked += 1
+        assert self.asked < 1000
+        return ProbeResult("log", ProbeFailure.NONE, 0, self._says, "", 0.0)
+
+
+@pytest.mark.parametrize(("says", "log"), [("61" * 65536, "aaa"), ("no hexadecimal", "")])
+def test_a_log_that_grows_faster_than_it_is_read_is_caught_up_with_only_so_far(says: str, log: str) -> None:
+    watch = Watch(cast(Link, Speaker(says)), [], {}, LIMIT, Patience())
+    watch.catch_up()
+    assert watch.observe(0.0).log[:3] == log
 
 
 def test_waiting_ends_when_it_is_called_off(link: Link) -> None:

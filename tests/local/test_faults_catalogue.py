@@ -31,7 +31,7 @@ NAMES = sorted(CHECKS)
 @pytest.fixture(scope="module")
 def market() -> Iterator[LocalMarket]:
     machines = [
-        {"machine_id": 1000 + number, "host_id": number, "faults": [{"name": name, **PARAMETERS[name]}]}
+        {"machine_id": 1000 + number, "host_id": 1000 + number, "faults": [{"name": name, **PARAMETERS[name]}]}
         for number, name in enumerate(NAMES)
     ]
     with LocalMarket({"market": {"rate_limits": False}, "machines": machines}) as market:

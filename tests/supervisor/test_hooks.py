@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.client.calls import AdapterOffer
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.lifecycle.clock import Cancelled
@@ -30,6 +31,7 @@ from pytest_vastgpu.readiness.adapter import Ready
 from pytest_vastgpu.readiness.adapter import Warming
 from pytest_vastgpu.reporting.artifacts import bounded
 from pytest_vastgpu.supervisor.hooks import HookClient
+from pytest_vastgpu.supervisor.hooks import RemoteAdapter
 from pytest_vastgpu.supervisor.hooks import RemoteHooks
 from tests.factories import make_offer
 from tests.supervisor import conftest
@@ -175,12 +177,20 @@ def test_an_exception_is_told_with_where_it_was_raised(ends: Ends) -> None:
     assert "client/hooks.py" not in said
 
 
+class Mute(Exception):
+    """An exception that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
         (ValueError("no such thing"), "Mine.assess raised ValueError: no such thing\n"),
         (ZeroDivisionError(), "Mine.assess raised ZeroDivisionError\n"),
         (KeyboardInterrupt(), "Mine.assess raised KeyboardInterrupt\n"),
+        (Mute(), "Mine.assess raised Mute: its text cannot be had (ValueError)\n"),
         (SystemExit(3), "Mine.assess raised SystemExit: 3\n"),
         (pytest.fail.Exception("in a hook"), "Mine.assess raised Failed: in a hook\n"),
     ],
@@ -224,6 +234,30 @@ def test_offers_that_are_none_are_told(ends: Ends, left: object) -> None:
     ends.caller.modify = lambda offers, _: offers.append(left)
     with pytest.raises(HookFailed, match="pytest_vastgpu_modify_offers"):
         ends.remote.offers([make_offer()], SERVER)
+
+
+def test_what_is_too_large_is_told_to_whoever_asked(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "LARGEST", 5000)
+    ends.adapter.result = Warming(Progress("x" * 6000))
+    with pytest.raises(HookFailed, match=r"Mine\.assess gave an answer that is too large"):
+        ends.pool.submit(ends.mine.assess, SERVER, observation()).result(WITHIN_S)
+    with pytest.raises(HookFailed, match=r"assess\(\) of the adapter 'mine' cannot be asked: a message of 6"):
+        ends.mine.assess(SERVER, observation("x" * 6000))
+    ends.adapter.result = Ready()
+    assert ends.mine.assess(SERVER, observation()) == Ready()
+
+
+def test_a_question_that_nobody_understands_is_answered_all_the_same(ends: Ends) -> None:
+    nobody = RemoteAdapter(AdapterOffer("nobody", "an/image", 60.0, "nowhere"), ends.client)
+    with pytest.raises(HookFailed, match="KeyError: 'nobody'"):
+        ends.pool.submit(nobody.headers, SERVER, "key").result(WITHIN_S)
+    assert ends.mine.headers(SERVER, "key") == {"Authorization": "key"}
+
+
+def test_a_test_that_patches_threads_is_no_concern_of_hooks(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", None)
+    monkeypatch.setattr(threading, "Thread", None)
+    assert ends.mine.headers(SERVER, "key") == {"Authorization": "key"}
 
 
 def test_an_answer_that_does_not_come_is_told_once_and_waited_for(impatient: Ends) -> None:
