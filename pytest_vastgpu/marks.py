@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -50,6 +52,11 @@ def marked(item: pytest.Item) -> tuple[Workload | None, dict[str, Any]]:
             outer, more = vast(*mark.args, **mark.kwargs)
         except TypeError as wrong:
             text = str(wrong).replace("vast() ", "", 1)
-            raise ConfigurationError(f"{item.nodeid}: marker vast: {text}") from None
+            raise ConfigurationError(f"{item.nodeid}: marker vast: {text}{_known(mark.kwargs)}") from None
         workload, changes = (outer, more) if outer is not None else (workload, {**changes, **more})
     return workload, changes
+
+
+def _known(keywords: Iterable[str]) -> str:
+    names = list(inspect.signature(vast).parameters)
+    return "" if set(keywords) <= set(names) else f"; the marker has {', '.join(names)}"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,13 +126,19 @@ class Owner:
         """A test was the end of its worker: it is over, too."""
         self._tell(self.calls.crashed, crashitem)
 
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    # Around all others: while pytest looks at the first Ctrl-C a second would end it with a traceback of its own.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Generator[None, object, object]:
         """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too.
 
         Both pytest and xdist have an exception of that name, for ends that nobody has asked for just then.
         """
-        if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
-            self._tell(self.calls.keep_nothing)
+        with self._not_interrupted():
+            if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
+                self._tell(self.calls.keep_nothing)
+            return (yield)
 
     # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -151,11 +158,14 @@ class Owner:
             with suppress(SupervisorGone):
                 call(*arguments)
 
+    def _not_interrupted(self) -> AbstractContextManager[None]:
+        text = "still giving instances back, so that nothing goes on costing money; please wait"
+        return not_interrupted(lambda: self._progress.tell(Event("", None, text)))
+
     def _give_back(self) -> None:
         if self._summary is not None or not self.process.owned:
             return
-        text = "still giving instances back, so that nothing goes on costing money; please wait"
-        with not_interrupted(lambda: self._progress.tell(Event("", None, text))):
+        with self._not_interrupted():
             try:
                 self._summary = self.process.close()
             except VastGpuError as gone:

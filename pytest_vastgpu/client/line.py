@@ -190,7 +190,8 @@ class Line:
             return SupervisorGone("the run ended before anything was rented" + self._tell_end())
         return SupervisorGone(
             f"the supervisor (process {known.pid}), which owns what this run has rented, is gone{self._tell_end()}; "
-            f"its guard gives back what is left, `vastgpu ls` shows it, {known.log} says more"
+            f"its guard gives back what is left and `vastgpu ls` shows it (a local market of this run ends by itself); "
+            f"{known.log} says more"
         )
 
     def close(self) -> None:

@@ -75,12 +75,16 @@ class Provisioner:
             except NoOffers as none_left:
                 if not attempts:
                     raise
+                why = str(none_left).removeprefix("no offers: ").replace("\n", "\n    ")
                 raise ProvisioningFailed(
-                    f"{failure(workload, attempts)}\n  no other offer to try: {none_left}", attempts
+                    f"{failure(workload, attempts)}\n  no other offer to try: {why}", attempts
                 ) from None
             if not offers:
                 by_others = f"all {len(gone)} offers were taken by others; try again"
-                by_hook = "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left no offer"
+                by_hook = (
+                    "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left none of the offers "
+                    "that could be rented; have it leave some, or change what is asked for so that others come in"
+                )
                 raise ProvisioningFailed(by_others if gone else by_hook, attempts)
             rental = self._take(workload, offers)
             offer = rental.offer

@@ -23,6 +23,7 @@ from pytest_vastgpu.readiness.verdicts import ends_start
 from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
 from pytest_vastgpu.readiness.workloads import checked
+from pytest_vastgpu.readiness.workloads import mapping
 
 
 def command(
@@ -54,19 +55,21 @@ def command(
     :param env: Environment of the server. Goes over SSH, never on a command line.
     :param gpus: GPUs on one machine; 0 for a server that needs none.
     :param warmup_s: Longest start without any progress; 0: the adapter's own.
-    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, and a missing file.
+    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and
+        ``files`` or ``env`` that are no mapping.
     """
     if not command.strip():
         raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
     if not ready_path.startswith("/"):
         raise ConfigurationError(f"ready_path must start with '/'; it is {ready_path!r}")
+    brought = mapping("files", files, "{'server.py': 'path/to/server.py'}")
     workload = Workload(
         adapter="command",
         model=model,
         image=image,
         command=command,
-        env=tuple(sorted((env or {}).items(), key=str)),
-        files=tuple(sorted((name, _local(name, path)) for name, path in (files or {}).items())),
+        env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
+        files=tuple(sorted((name, _local(name, path)) for name, path in brought.items())),
         port=port,
         ready_path=ready_path,
         gpus=gpus,

@@ -9,7 +9,8 @@ from pytest_vastgpu.readiness.rules import Rule
 from pytest_vastgpu.readiness.rules import Weight
 
 _PYTHON = "Python"
-_SHELL = r"(?:ba|da|z)?sh(?:: line \d+|: \d+)?: "
+# A shell names itself, or the script that it runs: ours is start.sh.
+_SHELL = r"(?:(?:ba|da|z)?sh(?:: line \d+|: \d+)?|[\w.-]+\.sh: (?:line )?\d+): "
 
 RULES: tuple[Rule, ...] = (
     Rule(

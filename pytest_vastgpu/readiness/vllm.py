@@ -26,6 +26,7 @@ from pytest_vastgpu.readiness.verdicts import ends_start
 from pytest_vastgpu.readiness.verdicts import judge_end
 from pytest_vastgpu.readiness.verdicts import judge_log
 from pytest_vastgpu.readiness.workloads import checked
+from pytest_vastgpu.readiness.workloads import mapping
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
 """vLLM's official image, in the release that this project's own tests run (from PyPI, on CPU)."""
@@ -69,7 +70,7 @@ def vllm(
         model=model,
         image=image,
         args=args,
-        env=tuple(sorted((env or {}).items(), key=str)),
+        env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
         port=port,
         gpus=gpus,
         gpu_name=gpu_name,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from pytest_vastgpu.core.shell import is_variable_name
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 
+_T = TypeVar("_T")
 _TEXTS = ("adapter", "model", "image", "command", "ready_path", "gpu_name")
 _ONE_LINE = ("image", "ready_path")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -35,6 +38,16 @@ def checked(workload: Workload) -> Workload:
     for problem in _problems(workload):
         raise WorkloadInvalid(problem)
     return workload
+
+
+def mapping(name: str, value: Mapping[str, _T] | None, example: str) -> Mapping[str, _T]:
+    """What was given as ``name``, empty for None. The value is not shown: it can hold secrets.
+
+    :raises WorkloadInvalid: if it is something else, such as a list.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise WorkloadInvalid(f"{name} of the workload is a {type(value).__name__}; give a mapping, such as {example}")
+    return value or {}
 
 
 def _problems(workload: Workload) -> Iterator[str]:

@@ -155,6 +155,30 @@ def test_an_unexplained_end_is_tried_on_one_other_machine(
     assert record_of(host_cache, BAD).banned_until == 0
 
 
+def test_why_no_other_offer_is_tried_belongs_to_the_story(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from({"machines": [{"machine_id": BAD}]})
+    pytester.path.joinpath("server.py").write_text("import sys; sys.exit(9)")
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.stdout.fnmatch_lines(
+        [
+            "  no other offer to try: none fits, and no option would change that",
+            "    of 1 offers (one can fail several conditions):",
+            "      1 by failed_before: *",
+        ],
+        consecutive=True,
+    )
+
+
+def test_a_hook_that_leaves_no_offer_is_told_with_a_remedy(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    market = rent_from(fleet())
+    pytester.makeconftest("def pytest_vastgpu_modify_offers(offers, workload): offers.clear()")
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.stdout.fnmatch_lines(["pytest_vastgpu_modify_offers * has left none of the offers *; have it leave some, *"])
+    assert market.status()["ended"] == []
+
+
 def test_running_out_of_warm_up_is_weak_evidence(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:

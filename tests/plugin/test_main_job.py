@@ -343,6 +343,19 @@ def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pyteste
     assert market.status()["alive"] == []
 
 
+def test_a_second_ctrl_c_while_pytest_looks_at_the_first_changes_nothing(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from({"machines": [{}]})
+    pytester.makeconftest("import os, signal\ndef pytest_keyboard_interrupt(): os.kill(os.getpid(), signal.SIGINT)\n")
+    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): raise KeyboardInterrupt")
+    result = pytester.runpytest_subprocess()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    result.stdout.fnmatch_lines(["*still giving instances back*", "*gone after*", "*KeyboardInterrupt*"])
+    assert market.status()["alive"] == []
+
+
 @pytest.mark.slow
 def test_where_the_system_lets_nothing_be_kept_apart_the_run_says_so(pytester: pytest.Pytester) -> None:
     if not namespaces_can_be_forbidden():

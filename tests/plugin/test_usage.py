@@ -54,7 +54,11 @@ def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("more", "line", "arguments"),
     [
-        (", gpu_ram=20", "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'", []),
+        (
+            ", gpu_ram=20",
+            "marker vast: got an unexpected keyword argument 'gpu_ram'; the marker has workload, image, gpus, ",
+            [],
+        ),
         pytest.param(
             ", gpu_ram=20",
             "test_it.py::test_it: marker vast: got an unexpected keyword argument 'gpu_ram'",

@@ -201,6 +201,12 @@ def test_any_command(tmp_path: Path) -> None:
         ({"command": "  "}, "needs a shell command"),
         ({"command": "x", "ready_path": "up"}, "must start with '/'; it is 'up'"),
         ({"command": "x", "files": {"a": "/nowhere/b"}}, "/nowhere/b (for 'a') is not a file"),
+        (
+            {"command": "x", "files": ["a.py"]},
+            "files of the workload is a list; give a mapping, such as {'server.py': ",
+        ),
+        ({"command": "x", "files": "a.py"}, "files of the workload is a str; give a mapping"),
+        ({"command": "x", "env": ["A=b"]}, "env of the workload is a list; give a mapping, such as {'NAME': 'value'}"),
         ({"command": "x", "files": {"../a": "/etc/hostname"}}, "'../a' must be a path below"),
         ({"command": "x", "files": {"/a": "/etc/hostname"}}, "'/a' must be a path below"),
     ],
