@@ -34,6 +34,7 @@ def test_it(vast_instance):
 """
 
 
+@pytest.mark.slow
 def test_a_real_machine_that_was_banned_is_not_rented_by_the_next_run(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_drill_on_simulated_machines_leaves_the_users_cache_alone(
     assert users.path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_machine_that_a_person_banned_on_this_market_is_not_rented(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -155,6 +157,7 @@ def test_an_unexplained_end_is_tried_on_one_other_machine(
     assert record_of(host_cache, BAD).banned_until == 0
 
 
+@pytest.mark.slow
 def test_why_no_other_offer_is_tried_belongs_to_the_story(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from({"machines": [{"machine_id": BAD}]})
     pytester.path.joinpath("server.py").write_text("import sys; sys.exit(9)")

@@ -51,7 +51,7 @@ def assert_no_secret(texts: dict[str, str]) -> None:
         assert not re.search(r"\b[0-9a-f]{64}\b", text), name
 
 
-@pytest.mark.parametrize("end", ["sys.exit('RuntimeError: ' + token)", SERVE])
+@pytest.mark.parametrize("end", ["sys.exit('RuntimeError: ' + token)", pytest.param(SERVE, marks=pytest.mark.slow)])
 def test_no_secret_is_shown_or_left_behind(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, end: str
 ) -> None:
@@ -80,6 +80,7 @@ def test_it(vast_instance, vast_workload):
     assert_no_secret({"terminal": result.stdout.str() + result.stderr.str(), **left_behind(pytester, home)})
 
 
+@pytest.mark.slow
 def test_an_error_of_a_plugin_shows_no_secret_with_all_local_variables(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -118,7 +119,9 @@ def test_a_market_that_repeats_the_key_in_its_refusal_is_quoted_without_it(
     assert_no_secret({"terminal": result.stdout.str() + result.stderr.str(), **left_behind(pytester, home)})
 
 
-@pytest.mark.parametrize("end", ["sys.exit('RuntimeError: ::error::x \\x1b[0m')", SERVE])
+@pytest.mark.parametrize(
+    "end", ["sys.exit('RuntimeError: ::error::x \\x1b[0m')", pytest.param(SERVE, marks=pytest.mark.slow)]
+)
 def test_no_line_of_a_server_steers_the_terminal_or_the_ci_system(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, end: str
 ) -> None:
@@ -143,13 +146,33 @@ def test_no_line_of_a_server_steers_the_terminal_or_the_ci_system(
     ("workload", "problem"),
     [
         ('command("true", env={"X=1; touch pwned; Y": "1"})', "'X=1; touch pwned; Y' is no name for an environment"),
-        ('Workload("command", command="true", env=(("A B", "1"),))', "'A B' is no name for an environment variable"),
-        ('command("true", env={"A": "\\udc80"})', r"the value of A holds '\udc80' at character 0"),
-        ('command("true", model="m\\ud800")', r"model of the workload holds '\ud800' at character 1"),
+        pytest.param(
+            'Workload("command", command="true", env=(("A B", "1"),))',
+            "'A B' is no name for an environment variable",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            'command("true", env={"A": "\\udc80"})',
+            r"the value of A holds '\udc80' at character 0",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            'command("true", model="m\\ud800")',
+            r"model of the workload holds '\ud800' at character 1",
+            marks=pytest.mark.slow,
+        ),
         ('command("true", port="8000; touch pwned")', "port='8000; touch pwned' of the workload is not a TCP port"),
-        ('command("true", disk_gb=float("nan"))', "disk_gb=nan of the workload is not a number from 0 on"),
-        ('Workload("command", command="true", files=(("../x", "y"),))', "'../x' must be a path below"),
-        ('command("true", env={"A": 1})', "the value of A is a int, not text"),
+        pytest.param(
+            'command("true", disk_gb=float("nan"))',
+            "disk_gb=nan of the workload is not a number from 0 on",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            'Workload("command", command="true", files=(("../x", "y"),))',
+            "'../x' must be a path below",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param('command("true", env={"A": 1})', "the value of A is a int, not text", marks=pytest.mark.slow),
     ],
 )
 def test_a_workload_that_cannot_be_carried_out_is_a_usage_error(
@@ -193,7 +216,11 @@ def test_it(vast_instance_factory):
     assert market.status()["ended"] == []
 
 
-MONEY: tuple[tuple[str, Any], ...] = (("inet_down_cost", -1199), ("storage_cost", None), ("dph_total", "free"))
+MONEY: tuple[Any, ...] = (
+    ("inet_down_cost", -1199),
+    pytest.param("storage_cost", None, marks=pytest.mark.slow),
+    pytest.param("dph_total", "free", marks=pytest.mark.slow),
+)
 
 
 @pytest.mark.parametrize(("field", "says"), MONEY)
@@ -206,6 +233,7 @@ def test_an_offer_that_cannot_be_true_is_not_rented(
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [GOOD] != [BAD]
 
 
+@pytest.mark.slow
 def test_an_interrupt_shows_no_secret_with_the_arguments_of_all_frames(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

@@ -177,6 +177,7 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
     assert len(market.status()["ended"]) == 2
 
 
+@pytest.mark.slow
 def test_a_test_that_removes_our_records_loses_nothing_and_rents_nothing_more(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -203,6 +204,7 @@ def test_2(vast_instance_factory, vast_workload):
     assert alive(market) == set()
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_is_no_instance_that_is_left(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -299,6 +301,7 @@ def test_2(vast_instance):
     assert "1 failed, 1 passed" in run.output
 
 
+@pytest.mark.slow
 def test_a_logging_handler_that_fails_a_test_fails_nothing_of_ours(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -341,6 +344,7 @@ def test_a_killed_pytest_leaves_nothing(pytester: pytest.Pytester, rent_from: Re
     assert alive(market) == set()
 
 
+@pytest.mark.slow
 def test_a_pytest_that_dies_as_soon_as_the_supervisor_is_started_leaves_none(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -366,6 +370,7 @@ subprocess.Popen = Started
     until(lambda: is_running(supervisor), lambda running: not running)
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_stopped_does_not_stop_the_end(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:

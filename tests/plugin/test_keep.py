@@ -67,6 +67,7 @@ def test_an_instance_on_which_a_test_failed_stays_and_lets_in_whom_the_summary_t
     destroy_kept(market)
 
 
+@pytest.mark.slow
 def test_one_whose_bring_up_failed_stays_too(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(NO_GPU.replace("exec python3 server.py", "exit 3") + PASSES)

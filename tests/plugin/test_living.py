@@ -69,7 +69,9 @@ def test_it(vast_instance):
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(("gpus", "outcomes"), [(1, {"errors": 1}), (0, {"passed": 1})])
+@pytest.mark.parametrize(
+    ("gpus", "outcomes"), [(1, {"errors": 1}), pytest.param(0, {"passed": 1}, marks=pytest.mark.slow)]
+)
 def test_to_serve_without_the_gpu_that_was_rented_is_not_to_be_ready(
     gpus: int, outcomes: dict[str, int], pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

@@ -152,6 +152,7 @@ def test_two_at_once(vast_instance_factory, vast_workload):
     assert len(market.status()["ended"]) == 3
 
 
+@pytest.mark.slow
 def test_an_instance_goes_back_when_its_last_test_is_over(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from({"machines": [{"count": 2}]})
     pytester.makepyfile(
@@ -343,6 +344,7 @@ def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pyteste
     assert market.status()["alive"] == []
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_while_pytest_looks_at_the_first_changes_nothing(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

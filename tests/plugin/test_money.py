@@ -63,6 +63,7 @@ def test_an_instance_that_is_dearer_than_allowed_is_left_at_once(
     assert record_of(host_cache, BAD).banned_until == 0
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_dearer_than_was_said_and_not_too_dear_stays(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_instance_that_is_dearer_than_was_said_and_not_too_dear_stays(
     )
 
 
+@pytest.mark.slow
 def test_where_every_machine_is_dearer_both_prices_are_shown(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from({"machines": [{"machine_id": BAD, "price_usd_h": 0.2, "faults": [{"name": "price_higher", "times": 9}]}]})
     pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
@@ -211,6 +213,7 @@ def test_it(vast_instance):
 
 
 @pytest.mark.usefixtures("_watched")
+@pytest.mark.slow
 def test_a_price_that_is_raised_within_what_was_allowed_is_told_and_nothing_more(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -235,6 +238,7 @@ def test_2(vast_instance):
 
 
 @pytest.mark.usefixtures("_watched")
+@pytest.mark.slow
 def test_a_price_that_cannot_be_true_any_more_is_not_reckoned_with(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -258,7 +262,9 @@ def test_2(vast_instance):
     assert all(instance["cost_usd"] > 0 for instance in costs_of(home)["instances"])
 
 
-@pytest.mark.parametrize("credit", ["NaN", "1e300", "null", '"much"'])
+@pytest.mark.parametrize(
+    "credit", ["NaN", *(pytest.param(credit, marks=pytest.mark.slow) for credit in ("1e300", "null", '"much"'))]
+)
 def test_a_credit_that_cannot_be_true_ends_the_run_before_it_rents(
     pytester: pytest.Pytester, rent_from: RentFrom, credit: str
 ) -> None:

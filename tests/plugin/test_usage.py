@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,11 @@ def test_an_unreachable_api_is_one_line(
     check(pytester.runpytest_inprocess(*(["-n2"] if distributed else [])), "127.0.0.1:9", "refused")
 
 
+def slow(*values: str) -> Any:
+    """A case for the slow suite."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 WITHIN = 'mount -t tmpfs {} tmpfs $0 && {} exec "$@"'
 READ_ONLY = WITHIN.format("-o ro", "")
 FULL = WITHIN.format("-o size=16k", "dd if=/dev/zero of=$0/filler 2> /dev/null;")
@@ -121,7 +127,7 @@ FULL = WITHIN.format("-o size=16k", "dd if=/dev/zero of=$0/filler 2> /dev/null;"
         ("ledger", "XDG_STATE_HOME", "set XDG_STATE_HOME to a directory"),
     ],
 )
-@pytest.mark.parametrize("how", [pytest.param("read-only", marks=pytest.mark.slow), "full", "a file", "nowhere"])
+@pytest.mark.parametrize("how", [slow("read-only"), "full", slow("a file"), slow("nowhere")])
 def test_a_place_that_cannot_be_written_is_told_before_the_market_is_asked(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, what: str, variable: str, remedy: str, how: str
 ) -> None:
@@ -145,7 +151,10 @@ def test_a_place_that_cannot_be_written_is_told_before_the_market_is_asked(
 @as_root
 @pytest.mark.parametrize(
     ("variable", "remedy"),
-    [("XDG_CACHE_HOME", "name a file with --vast-host-cache"), ("XDG_STATE_HOME", "set XDG_STATE_HOME to a directory")],
+    [
+        slow("XDG_CACHE_HOME", "name a file with --vast-host-cache"),
+        ("XDG_STATE_HOME", "set XDG_STATE_HOME to a directory"),
+    ],
 )
 def test_somebody_elses_directory_is_not_used(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
