@@ -55,7 +55,7 @@ def tail(text: str, lines: int) -> str:
     last = [line(each, TAIL_LINE_CHARS) for each in block(end).splitlines()[-lines:]]
     while len(last) > 1 and sum(map(len, last)) > TAIL_CHARS:
         last = last[1:]
-    return "\n".join(last)
+    return "\n".join(last).rstrip("\n")
 
 
 def clean(value: object) -> object:
