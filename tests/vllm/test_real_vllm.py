@@ -25,6 +25,7 @@ MODEL = PLACE / "tiny-llama"
 if "VASTGPU_VLLM" not in os.environ:
     pytest.skip("VASTGPU_VLLM does not name an environment with vLLM, see .ci/vllm-cpu.sh", allow_module_level=True)
 
+time_limits = renting.time_limits
 rent_from = renting.rent_from
 host_cache = renting.host_cache
 RentFrom = Callable[[dict[str, Any]], LocalMarket]
