@@ -16,6 +16,7 @@ from typing import Any
 import httpcore  # noqa: F401 - loaded once, since httpx knows its exceptions by the classes of the first time
 import pytest
 
+import pytest_vastgpu.readiness.vllm  # noqa: F401 - once for all runs in this process: rules and reader belong together
 from pytest_vastgpu import owner
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.hosts.book import Book
