@@ -5,6 +5,7 @@ What is asked is declared in :class:`HookCalls` and :class:`~pytest_vastgpu.read
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 import traceback
@@ -58,6 +59,7 @@ class Seen:
     log: LogDelta
 
 
+@functools.cache
 def adapter_calls() -> dict[str, rpc.Call]:
     """The methods of an adapter as they travel."""
     return {
