@@ -25,6 +25,7 @@ from pytest_vastgpu.collected import hooks_of
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.lifecycle.clock import Cancelled
 from pytest_vastgpu.lifecycle.destroy import NotDestroyed
 from pytest_vastgpu.plugin import SETTINGS
 from pytest_vastgpu.readiness.adapter import checked
@@ -155,7 +156,7 @@ class Owner:
     def _tell(self, call: Callable[..., None], *arguments: str) -> None:
         """What the supervisor need not hear when it is gone: the tests that need it have been told."""
         if self.process.owned:
-            with suppress(SupervisorGone):
+            with suppress(SupervisorGone, Cancelled):
                 call(*arguments)
 
     def _not_interrupted(self) -> AbstractContextManager[None]:
@@ -168,8 +169,10 @@ class Owner:
         with self._not_interrupted():
             try:
                 self._summary = self.process.close()
-            except VastGpuError as gone:
-                self._summary = self._after_its_death(str(gone))
+            except (VastGpuError, Cancelled) as gone:
+                self._summary = self._after_its_death(
+                    str(gone) or "the supervisor ended before it had given everything back"
+                )
 
     def _after_its_death(self, story: str) -> Summary:
         """The supervisor has died: its guard gives back what is left, and its ledger says what that is."""

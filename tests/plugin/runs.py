@@ -57,7 +57,12 @@ class PytestRun:
         """Wait until it has ended; its exit code."""
         assert self.process.stdout is not None
         self._seen += self.process.stdout.readlines()
-        return self.process.wait()
+        code = self.process.wait()
+        # Where the test fails, pytest shows it: an exit code alone explains nothing.
+        sys.stdout.write(f"{self.output}[the run ended with exit code {code}]\n")
+        for log in Path.home().glob(".local/state/pytest-vastgpu/runs/*/supervisor.log"):
+            sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
+        return code
 
     def say(self, text: str) -> None:
         """Type something, where it has a standard input."""
