@@ -20,36 +20,36 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import Progress
     from pytest_vastgpu.model import Verdict
     from pytest_vastgpu.model import Workload
-    from pytest_vastgpu.readiness.adapter import Adapter
-    from pytest_vastgpu.readiness.adapter import Failed
-    from pytest_vastgpu.readiness.adapter import Launch
-    from pytest_vastgpu.readiness.adapter import Observation
-    from pytest_vastgpu.readiness.adapter import Readiness
-    from pytest_vastgpu.readiness.adapter import Ready
-    from pytest_vastgpu.readiness.adapter import Warming
-    from pytest_vastgpu.readiness.command import command
-    from pytest_vastgpu.readiness.vllm import vllm
+    from pytest_vastgpu.servers.base import Adapter
+    from pytest_vastgpu.servers.base import Failed
+    from pytest_vastgpu.servers.base import Launch
+    from pytest_vastgpu.servers.base import Observation
+    from pytest_vastgpu.servers.base import Readiness
+    from pytest_vastgpu.servers.base import Ready
+    from pytest_vastgpu.servers.base import Warming
+    from pytest_vastgpu.servers.command import command
+    from pytest_vastgpu.servers.vllm import vllm
 
 _HOMES = {
-    "Adapter": "readiness.adapter",
+    "Adapter": "servers.base",
     "Attempt": "model",
-    "Failed": "readiness.adapter",
+    "Failed": "servers.base",
     "FailureClass": "model",
-    "Launch": "readiness.adapter",
+    "Launch": "servers.base",
     "LocalMarket": "local.embed",
-    "Observation": "readiness.adapter",
+    "Observation": "servers.base",
     "Offer": "model",
     "Probe": "model",
     "ProbeResult": "model",
     "Progress": "model",
-    "Readiness": "readiness.adapter",
-    "Ready": "readiness.adapter",
+    "Readiness": "servers.base",
+    "Ready": "servers.base",
     "VastInstance": "client.instance",
     "Verdict": "model",
-    "Warming": "readiness.adapter",
+    "Warming": "servers.base",
     "Workload": "model",
-    "command": "readiness.command",
-    "vllm": "readiness.vllm",
+    "command": "servers.command",
+    "vllm": "servers.vllm",
 }
 
 __all__ = [
@@ -75,17 +75,17 @@ __all__ = [
 ]
 
 
-_EACH_RUN = ("options", "values", "hookspecs", "plugin")
+_EACH_RUN = ("plugin", "plugin.options", "plugin.option_values", "plugin.hookspecs", "plugin.hooks")
 """The modules that pytest's entry point comes down to, each after those that it imports."""
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "plugin":  # the entry point
+    if name == "pytest_plugin":  # the entry point
         for module in _EACH_RUN:
             _load(f"{__name__}.{module}")
-        return import_module(f"{__name__}.{name}")
+        return sys.modules[f"{__name__}.{_EACH_RUN[-1]}"]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -100,7 +100,10 @@ def _load(name: str) -> None:
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
 
-    spec = PathFinder.find_spec(name, __path__)
+    parent, _, own_name = name.rpartition(".")
+    package = sys.modules[parent]
+    spec = PathFinder.find_spec(name, package.__path__)
     if name not in sys.modules and spec is not None and spec.loader is not None:
-        module = sys.modules[name] = globals()[name.rpartition(".")[2]] = module_from_spec(spec)
+        module = sys.modules[name] = module_from_spec(spec)
+        setattr(package, own_name, module)
         spec.loader.exec_module(module)

@@ -8,14 +8,14 @@ from dataclasses import field
 from typing import Protocol
 
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.lifecycle.costs import Account
-from pytest_vastgpu.lifecycle.demand import Expected
-from pytest_vastgpu.lifecycle.keep import Kept
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.options import Settings
+from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.pool.demand import Expected
+from pytest_vastgpu.supervisor.rental.keep import Kept
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.reporting.text import gpus
+from pytest_vastgpu.reporting.sentences import gpus
 
 
 class VastInstance:

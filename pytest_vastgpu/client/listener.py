@@ -8,7 +8,7 @@ import sys
 from typing import NamedTuple
 
 from pytest_vastgpu.core import messages
-from pytest_vastgpu.core.fork import keep_private_socket
+from pytest_vastgpu.core.fork_safety import keep_private_socket
 
 
 class Address(NamedTuple):

@@ -15,21 +15,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from pytest_vastgpu.client.callbacks import HookCalls
+from pytest_vastgpu.client.callbacks import HookServer
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.calls import Summary
-from pytest_vastgpu.client.hooks import HookCalls
-from pytest_vastgpu.client.hooks import HookServer
-from pytest_vastgpu.client.line import Line
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.client.rpc_client import Line
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.readiness.adapter import Adapter
-from pytest_vastgpu.reporting.events import Event
+from pytest_vastgpu.servers.base import Adapter
 
 SECRET_VARIABLES = ("VAST_API_KEY",)
 """Environment variables that go through the pipe instead."""

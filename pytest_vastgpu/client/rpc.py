@@ -11,11 +11,11 @@ from typing import TypeVar
 from typing import cast
 
 from pytest_vastgpu import errors
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.codec import hints
-from pytest_vastgpu.lifecycle.clock import Cancelled
 
 T = TypeVar("T")
 _CANCELLED = "Cancelled"

@@ -28,8 +28,8 @@ from typing import Any
 
 from pytest_vastgpu.core import child
 from pytest_vastgpu.errors import LocalMarketError
-from pytest_vastgpu.local.accounts import fetch_status
-from pytest_vastgpu.local.accounts import strike
+from pytest_vastgpu.local.client import fetch_status
+from pytest_vastgpu.local.client import strike
 
 _STOP_S = 30.0
 _NEEDS = ("asyncssh", "starlette", "uvicorn")
@@ -49,7 +49,8 @@ def require_extra() -> None:
 class LocalMarket:
     """A local market in a process of its own.
 
-    :param fleet: A fleet file, or what would be in one; see :mod:`pytest_vastgpu.local.fleet`. None: this machine.
+    :param fleet: A fleet file, or what would be in one; see
+        :mod:`pytest_vastgpu.local.fleet.fleet`. None: this machine.
     :param images: Entrypoints by image pattern, for instances of the args run type.
     :param rate_limits: Whether Vast's minimum intervals between calls are enforced; None: as the fleet says, which is
         yes where it says nothing.
@@ -100,7 +101,7 @@ class LocalMarket:
             theirs, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    child.command("pytest_vastgpu.cli", "local", *self._arguments(scratch, theirs)),
+                    child.command("pytest_vastgpu.cli.main", "local", *self._arguments(scratch, theirs)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=complaints,
@@ -143,7 +144,9 @@ class LocalMarket:
                 process.stdout.close()
 
     def status(self) -> dict[str, Any]:
-        """What is alive, what has ended, what it cost, how the API was called; see :mod:`pytest_vastgpu.local.status`.
+        """What is alive, what has ended, what it cost, how the API was called.
+
+        See :mod:`pytest_vastgpu.local.market.status`.
 
         :raises LocalMarketError: if the market does not answer.
         """
@@ -173,9 +176,9 @@ class LocalMarket:
         if isinstance(self._fleet, Path):
             if self._rate_limits is None:
                 return self._fleet
-            from pytest_vastgpu.local import yamlfile  # only who mixes a file with a parameter needs it
+            from pytest_vastgpu.local.fleet import yaml_file  # only who mixes a file with a parameter needs it
 
-            document = yamlfile.load(yamlfile.read(self._fleet), self._fleet)
+            document = yaml_file.load(yaml_file.read(self._fleet), self._fleet)
             fleet = {name: value.plain() for name, value in document.fields().items()} if document else {}
         else:
             if self._fleet is None and self._rate_limits is None:

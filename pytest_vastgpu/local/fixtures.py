@@ -13,7 +13,7 @@
         [instance] = market.status()["alive"]
         assert instance["usd_h"] >= 0.5
 
-What a fleet can say, machines, times and faults, is told in :mod:`pytest_vastgpu.local.fleet`.
+What a fleet can say, machines, times and faults, is told in :mod:`pytest_vastgpu.local.fleet.fleet`.
 """
 
 from __future__ import annotations

@@ -33,16 +33,16 @@ from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.core.directories import shared_by_own_processes
 from pytest_vastgpu.core.directories import socket_directory
 from pytest_vastgpu.errors import LocalMarketError
-from pytest_vastgpu.local.app import make_app
-from pytest_vastgpu.local.fleet import BUILT_IN_IMAGES
-from pytest_vastgpu.local.fleet import Fleet
-from pytest_vastgpu.local.fleet import Host
-from pytest_vastgpu.local.fleet import read_fleet
-from pytest_vastgpu.local.life import Site
-from pytest_vastgpu.local.machine import this_machine
-from pytest_vastgpu.local.market import Market
-from pytest_vastgpu.local.nursery import close_nursery
-from pytest_vastgpu.local.nursery import nursery
+from pytest_vastgpu.local.api.app import make_app
+from pytest_vastgpu.local.container.fork_server import close_nursery
+from pytest_vastgpu.local.container.fork_server import nursery
+from pytest_vastgpu.local.fleet.fleet import BUILT_IN_IMAGES
+from pytest_vastgpu.local.fleet.fleet import Fleet
+from pytest_vastgpu.local.fleet.fleet import Host
+from pytest_vastgpu.local.fleet.fleet import read_fleet
+from pytest_vastgpu.local.fleet.machine import this_machine
+from pytest_vastgpu.local.market.lifecycle import Site
+from pytest_vastgpu.local.market.market import Market
 
 _CREDIT_CHECK_S = 1.0
 _GRACE_S = 1
@@ -77,7 +77,7 @@ def serve(
     When it is up, one line of JSON goes to standard output: ``url``, ``api_key``, ``pid``, ``state_dir``.
 
     :param port: On 127.0.0.1; 0 for a free one.
-    :param fleet: See :mod:`pytest_vastgpu.local.fleet`; None: this machine alone.
+    :param fleet: See :mod:`pytest_vastgpu.local.fleet.fleet`; None: this machine alone.
     :param images: ``PATTERN=COMMAND`` each: what an image's entrypoint is.
     :param state_dir: Where instances keep their disks; None for a directory that is removed at the end.
     :param lifeline: A descriptor whose end of file ends the market.

@@ -9,8 +9,8 @@ from itertools import islice
 
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
-from pytest_vastgpu.reporting.text import gpus
-from pytest_vastgpu.reporting.text import outcome
+from pytest_vastgpu.reporting.sentences import gpus
+from pytest_vastgpu.reporting.sentences import outcome
 
 _STEPS = (
     ("boot", (State.CREATED, State.BOOTING)),

@@ -17,17 +17,17 @@ from contextlib import suppress
 from typing import Any
 
 from pytest_vastgpu.client import rpc
+from pytest_vastgpu.client.callbacks import HookServer
 from pytest_vastgpu.client.calls import AdapterOffer
-from pytest_vastgpu.client.hooks import HookServer
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
-from pytest_vastgpu.lifecycle.clock import Cancelled
-from pytest_vastgpu.readiness.registry import adapters
-from pytest_vastgpu.supervisor.hooks import HookClient
+from pytest_vastgpu.servers.registry import adapters
+from pytest_vastgpu.supervisor.callbacks import HookClient
 
 LOADS_WITHIN_S = 120.0
 """How long the modules of adapters may take to be imported: some bring a machine learning library along."""

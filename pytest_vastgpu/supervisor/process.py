@@ -28,21 +28,21 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.core import child
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.lifecycle.clock import Cancelled
-from pytest_vastgpu.lifecycle.home import make_run_directory
-from pytest_vastgpu.lifecycle.home import runs_dir
-from pytest_vastgpu.readiness.adapter import by_name
-from pytest_vastgpu.supervisor.hooks import HookClient
-from pytest_vastgpu.supervisor.hooks import RemoteAdapter
-from pytest_vastgpu.supervisor.hooks import RemoteHooks
+from pytest_vastgpu.servers.base import by_name
+from pytest_vastgpu.supervisor.callbacks import HookClient
+from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
+from pytest_vastgpu.supervisor.callbacks import RemoteHooks
+from pytest_vastgpu.supervisor.event_outbox import Outbox
 from pytest_vastgpu.supervisor.judge import Judge
-from pytest_vastgpu.supervisor.outbox import Outbox
+from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+from pytest_vastgpu.supervisor.rpc_server import Caller
+from pytest_vastgpu.supervisor.rpc_server import Server
 from pytest_vastgpu.supervisor.run import Run
-from pytest_vastgpu.supervisor.server import Caller
-from pytest_vastgpu.supervisor.server import Server
 from pytest_vastgpu.supervisor.session import Session
 
 OWNER_LOOK_S = 1.0
@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 class Process:
-    """What the server lets test processes talk to. Implements :class:`~pytest_vastgpu.supervisor.server.Host`."""
+    """What the server lets test processes talk to. Implements :class:`~pytest_vastgpu.supervisor.rpc_server.Host`."""
 
     def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening

@@ -11,10 +11,10 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.server import Caller
+from pytest_vastgpu.supervisor.rpc_server import Caller
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.lifecycle.broker import Broker
+    from pytest_vastgpu.supervisor.pool.pool import Broker
     from pytest_vastgpu.supervisor.process import Process
 
 

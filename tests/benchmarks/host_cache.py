@@ -22,11 +22,11 @@ from pathlib import Path
 
 import yaml
 
-from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.evidence import Evidence
-from pytest_vastgpu.hosts.writer import record_text
-from pytest_vastgpu.market.names import VAST
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.providers.market_name import VAST
+from pytest_vastgpu.reputation.host_cache import HostCache
+from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.writer import record_text
 from tests.benchmarks import report
 from tests.benchmarks.report import percentile
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import httpx
 
+from pytest_vastgpu.local.container.processes import descendants
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.local.fleet import parse_fleet
-from pytest_vastgpu.local.processes import descendants
-from pytest_vastgpu.local.search import evaluate
-from pytest_vastgpu.local.search import parse_query
-from pytest_vastgpu.local.shelf import Shelf
+from pytest_vastgpu.local.fleet.fleet import parse_fleet
+from pytest_vastgpu.local.market.listings import Shelf
+from pytest_vastgpu.local.market.query import evaluate
+from pytest_vastgpu.local.market.query import parse_query
 from tests.benchmarks import report
 
 IMPORTS = "import asyncio, httpx, starlette.applications, uvicorn, yaml, filelock"

@@ -13,15 +13,15 @@ import sys
 import time
 from collections.abc import Callable
 
-from pytest_vastgpu.market.need import Need
-from pytest_vastgpu.market.search import admitted
-from pytest_vastgpu.market.strictness import POLICIES
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.search import admitted
+from pytest_vastgpu.selection.strictness import POLICIES
 from tests.benchmarks import report
 
 NOW = 1_800_000_000.0

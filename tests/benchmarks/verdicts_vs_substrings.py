@@ -11,12 +11,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 
+from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.readiness.verdicts import classify
 from tests.benchmarks import report
-from tests.readiness.samples import Sample
-from tests.readiness.samples import samples
+from tests.diagnosis.samples import Sample
+from tests.diagnosis.samples import samples
 
 BESIDE = "table of substrings"
 Judge = Callable[[Sample], FailureClass]

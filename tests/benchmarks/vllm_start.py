@@ -24,8 +24,8 @@ from typing import NamedTuple
 import httpx
 
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.readiness.vllm import VllmAdapter
-from pytest_vastgpu.readiness.vllm import vllm
+from pytest_vastgpu.servers.vllm import VllmAdapter
+from pytest_vastgpu.servers.vllm import vllm
 from tests.benchmarks import report
 from tests.benchmarks import suite
 

@@ -21,16 +21,16 @@ from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
-from pytest_vastgpu.client.line import Line
 from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.lifecycle.clock import Cancelled
+from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.server import Caller
-from pytest_vastgpu.supervisor.server import Server
-from tests.factories import make_offer
+from pytest_vastgpu.supervisor.rpc_server import Caller
+from pytest_vastgpu.supervisor.rpc_server import Server
+from tests.support.factories import make_offer
 
 SERVER = Workload("command", gpu_name="RTX 4090")
 WITHIN_S = 30.0

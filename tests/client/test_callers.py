@@ -12,8 +12,8 @@ import pytest
 
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Supervisor
-from pytest_vastgpu.client.line import Line
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.client.rpc_client import Line
 from pytest_vastgpu.errors import SupervisorGone
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.client.line import Line
 from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.client.rpc_client import Line
 from pytest_vastgpu.errors import SupervisorGone
-from pytest_vastgpu.supervisor.server import Server
+from pytest_vastgpu.supervisor.rpc_server import Server
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
 from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import in_thread
 from tests.client.conftest import leases
-from tests.looks import forked
-from tests.looks import until
+from tests.support.looks import forked
+from tests.support.looks import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_vastgpu.client.listener import Listener
 from tests.client.conftest import call
-from tests.looks import forked
+from tests.support.looks import forked
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an abstract namespace")
 KINDS = [pytest.param(True, marks=linux, id="abstract"), pytest.param(False, id="directory")]

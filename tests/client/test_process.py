@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
+from pytest_vastgpu.client.callbacks import HookCalls
 from pytest_vastgpu.client.calls import Opening
-from pytest_vastgpu.client.hooks import HookCalls
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.process import SupervisorProcess
 from pytest_vastgpu.errors import ConfigurationError

@@ -17,21 +17,21 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.client.line import Line
 from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.client.rpc_client import Line
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.errors import SupervisorGone
-from pytest_vastgpu.supervisor import server as server_module
-from pytest_vastgpu.supervisor.server import STRANGERS
-from pytest_vastgpu.supervisor.server import Server
+from pytest_vastgpu.supervisor import rpc_server as server_module
+from pytest_vastgpu.supervisor.rpc_server import STRANGERS
+from pytest_vastgpu.supervisor.rpc_server import Server
 from tests.client.conftest import WITHIN_S
 from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import call
 from tests.client.conftest import leases
-from tests.looks import forked
-from tests.looks import until
+from tests.support.looks import forked
+from tests.support.looks import until
 
 pytestmark = [pytest.mark.usefixtures("server"), pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
 NOBODY = 65534

@@ -20,22 +20,19 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from pytest_vastgpu.client.callbacks import Seen
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
-from pytest_vastgpu.client.hooks import Seen
 from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.codec import hints
-from pytest_vastgpu.core.logdelta import LogDelta
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.log_delta import LogDelta
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.lifecycle.costs import Account
-from pytest_vastgpu.lifecycle.costs import Shares
-from pytest_vastgpu.lifecycle.costs import Use
-from pytest_vastgpu.lifecycle.keep import Kept
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Probe
@@ -44,15 +41,18 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.options import Keep
-from pytest_vastgpu.options import Settings
-from pytest_vastgpu.options import resolve
-from pytest_vastgpu.readiness.adapter import Launch
-from pytest_vastgpu.readiness.adapter import Readiness
-from pytest_vastgpu.readiness.adapter import Ready
-from pytest_vastgpu.readiness.adapter import Warming
-from pytest_vastgpu.reporting.events import Event
-from tests.factories import make_offer
+from pytest_vastgpu.plugin.options import Keep
+from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.servers.base import Launch
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.money.costs import Shares
+from pytest_vastgpu.supervisor.money.costs import Use
+from pytest_vastgpu.supervisor.rental.keep import Kept
+from tests.support.factories import make_offer
 
 DECLARED = (
     Workload,

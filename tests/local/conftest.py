@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from tests.local.api import Api
+from tests.support.local.api import Api
 
 FLEET: dict[str, Any] = {
     "market": {"rate_limits": False, "log_delay_s": 0.1, "credit_usd": 1000},

@@ -20,13 +20,13 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
 from pytest_vastgpu.ssh.connection import TransferFailed
-from tests.looks import is_running
-from tests.looks import until
 from tests.ssh.conftest import NO_SSHD
 from tests.ssh.conftest import SSHD
 from tests.ssh.conftest import log_in
 from tests.ssh.conftest import start_asyncssh
 from tests.ssh.conftest import start_sshd
+from tests.support.looks import is_running
+from tests.support.looks import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

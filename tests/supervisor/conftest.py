@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.client.callbacks import HookServer
+from pytest_vastgpu.client.callbacks import PytestHooks
 from pytest_vastgpu.client.calls import AdapterOffer
-from pytest_vastgpu.client.hooks import HookServer
-from pytest_vastgpu.client.hooks import PytestHooks
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.readiness.adapter import Launch
-from pytest_vastgpu.readiness.adapter import Observation
-from pytest_vastgpu.readiness.adapter import Readiness
-from pytest_vastgpu.readiness.adapter import Ready
-from pytest_vastgpu.supervisor.hooks import HookClient
-from pytest_vastgpu.supervisor.hooks import RemoteAdapter
-from pytest_vastgpu.supervisor.hooks import RemoteHooks
+from pytest_vastgpu.servers.base import Launch
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.supervisor.callbacks import HookClient
+from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
+from pytest_vastgpu.supervisor.callbacks import RemoteHooks
 
 WITHIN_S = 30.0
 ALL_HOOKS = frozenset({"pytest_vastgpu_modify_offers", "pytest_vastgpu_outcome"})

@@ -14,7 +14,7 @@ import pytest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.supervisor import judge as judge_module
-from pytest_vastgpu.supervisor.hooks import HookClient
+from pytest_vastgpu.supervisor.callbacks import HookClient
 from pytest_vastgpu.supervisor.judge import Judge
 from tests.supervisor.conftest import WITHIN_S
 

@@ -15,34 +15,34 @@ import pytest
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.diagnosis import log_reader
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.hosts.cache import HostCache
-from pytest_vastgpu.hosts.reputation import reputation
-from pytest_vastgpu.lifecycle import ourselves
-from pytest_vastgpu.lifecycle.home import open_client
-from pytest_vastgpu.lifecycle.ledger import make_directory
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.market.client import MarketClient
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.options import resolve
-from pytest_vastgpu.readiness import reader
-from pytest_vastgpu.readiness.adapter import by_name
-from pytest_vastgpu.readiness.command import command
-from pytest_vastgpu.readiness.registry import adapters
-from pytest_vastgpu.reporting.events import Event
+from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.reputation.host_cache import HostCache
+from pytest_vastgpu.reputation.scoring import reputation
+from pytest_vastgpu.servers.base import by_name
+from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.servers.registry import adapters
+from pytest_vastgpu.supervisor.ledger.ledger import make_directory
+from pytest_vastgpu.supervisor.ledger.run_directory import open_client
+from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.run import Run
-from tests.looks import alive
-from tests.plugin.conftest import BAD
-from tests.plugin.conftest import SERVER
-from tests.plugin.conftest import Fleet
-from tests.plugin.conftest import fleet
+from tests.behaviour.conftest import BAD
+from tests.behaviour.conftest import SERVER
+from tests.behaviour.conftest import Fleet
+from tests.behaviour.conftest import fleet
+from tests.support.looks import alive
 
 SHORT = Timeouts(
     rate_limits=False,
@@ -149,7 +149,7 @@ def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypat
 def test_silence_that_our_own_network_explains_is_held_against_no_machine(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ourselves, "proxy_answers", lambda _: False)  # as behind a firewall that drops it all
+    monkeypatch.setattr(self_check, "proxy_answers", lambda _: False)  # as behind a firewall that drops it all
     dark = {"faults": [{"name": "ssh_black_hole"}]}
     scene.start(
         {"machines": [{"machine_id": number, "price_usd_h": number / 500, **dark} for number in (101, 102, 103)]}
@@ -222,7 +222,7 @@ def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> N
 def test_a_server_that_stands_still_after_what_it_printed_has_failed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "STILL_S", 0.5)
+    monkeypatch.setattr(log_reader, "STILL_S", 0.5)
     scene.start(HEALTHY)
     scene.workload = command("echo 'OSError: [Errno 98] Address already in use'; exec sleep 999", gpus=0)
     with pytest.raises(ProvisioningFailed, match="address_in_use"):

@@ -1,0 +1,1 @@
+"""The command ``vastgpu``: one module for each group of its subcommands."""

@@ -1,0 +1,267 @@
+"""``vastgpu hosts``: look at what is remembered, and have a say in it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.model import HostRecord
+from pytest_vastgpu.model import MachineRecord
+from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.providers.market_name import VAST
+from pytest_vastgpu.providers.market_name import market_name
+from pytest_vastgpu.reputation.cache_path import default_path
+from pytest_vastgpu.reputation.cache_path import market_at
+from pytest_vastgpu.reputation.fields import machine_id
+from pytest_vastgpu.reputation.host_cache import HostCache
+from pytest_vastgpu.reputation.outcomes import DAY_S
+from pytest_vastgpu.reputation.outcomes import HOUR_S
+from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.scoring import banned
+
+CELL_CHARS = 200
+"""Most of one cell of a table."""
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
+
+
+def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``hosts`` and its commands; each sets ``handler``, a function of the arguments that gives the exit code."""
+    hosts = commands.add_parser("hosts", help="what is remembered of machines: list, show, ban, allow, clear, merge")
+    actions = hosts.add_subparsers(metavar="ACTION", required=True)
+
+    def action(name: str, handler: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, help=text, description=text)
+        parser.add_argument(
+            "--host-cache",
+            type=Path,
+            metavar="PATH",
+            help="the YAML file (default: VAST_HOST_CACHE, else hosts.yaml in the user's cache directory)",
+        )
+        parser.add_argument(
+            "--market",
+            type=_market,
+            metavar="URL",
+            help=f"the market whose machines are meant (default: VAST_URL, else {VAST})",
+        )
+        parser.set_defaults(handler=handler)
+        return parser
+
+    def on_id(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("id", type=_id, metavar="ID", help="machine_id, or with --host the host_id of an operator")
+        parser.add_argument("--host", action="store_true", help="ID is an operator: all of its machines")
+
+    action("list", _list, "all machines, banned ones first")
+    on_id(action("show", _show, "everything that is known of one machine"))
+    ban = action("ban", _ban, "never rent a machine, or for a time")
+    on_id(ban)
+    ban.add_argument("--for", type=_duration, default=math.inf, dest="for_s", metavar="DURATION", help="e.g. 36h, 7d")
+    ban.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever reads it later")
+    on_id(action("allow", _allow, "lift a ban, and never ban it whatever it does"))
+    clear = action("clear", _clear, "forget what is known of one machine, or of all")
+    what = clear.add_mutually_exclusive_group(required=True)
+    what.add_argument("id", type=_id, nargs="?", metavar="ID", help="machine_id, or with --host the host_id")
+    what.add_argument("--all", action="store_true", help="everything of the market; a copy of the file is kept")
+    clear.add_argument("--host", action="store_true", help="ID is an operator: all of its machines")
+    merge = action("merge", _merge, "add what the caches of others know of the market; what is known counts once")
+    merge.add_argument("files", type=Path, nargs="+", metavar="FILE")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns with two spaces between, each as wide as its widest cell."""
+    lines = [[foreign.line(cell, CELL_CHARS) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+    )
+
+
+def machine_table(known: Reputation, now: float) -> str:
+    """A line for each machine: banned ones first, then the least successful."""
+
+    def order(record: MachineRecord) -> tuple[bool, float, int]:
+        return not banned(known, record.machine_id, record.host_id, now), record.successes, record.machine_id
+
+    return table(
+        ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
+        [
+            (
+                str(record.machine_id),
+                str(record.host_id or "-"),
+                f"{record.successes:.0f}",
+                f"{record.infra_failures:.1f}",
+                f"{record.ready_s:.0f} s" if record.ready_s else "-",
+                record.last_reason or "-",
+                _standing(known, record, now),
+            )
+            for record in sorted(known.machines.values(), key=order)
+        ],
+    )
+
+
+def evidence_table(items: Iterable[Evidence]) -> str:
+    """A line for each piece of evidence, the newest first."""
+    return table(
+        ("time (UTC)", "machine", "GPU", "outcome", "reason", "seconds", "workload"),
+        [
+            (
+                _moment(item.time),
+                str(item.machine_id),
+                item.gpu_name or "-",
+                item.outcome.value,
+                item.reason or "-",
+                f"{math.fsum(item.seconds.values()):.0f}",
+                item.workload or "-",
+            )
+            for item in sorted(items, key=lambda item: (item.time, item.id), reverse=True)
+        ],
+    )
+
+
+def _standing(known: Reputation, record: MachineRecord, now: float) -> str:
+    if record.allowed:
+        return "allowed"
+    why = banned(known, record.machine_id, record.host_id, now)
+    if not why:
+        return "-"
+    host = known.hosts.get(record.host_id, HostRecord(record.host_id))
+    return f"banned {_until(record.banned_until or host.banned_until)} ({why})"
+
+
+def _until(until: float) -> str:
+    return "for good" if until == math.inf else f"until {_moment(until)}"
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+
+
+def _id(text: str) -> int:
+    try:
+        return machine_id(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}: it is a whole number such as 4242") from error
+
+
+def _market(text: str) -> str:
+    try:
+        return market_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _duration(text: str) -> float:
+    """Seconds of ``90m``, ``36h``, ``1d12h``."""
+    if re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
+        seconds = math.fsum(
+            float(number) * _UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(\w)", text)
+        )
+        if 0 < seconds < 100 * 365 * DAY_S:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 90m, 36h, 7d or 1d12h")
+
+
+def _cache(arguments: argparse.Namespace) -> HostCache:
+    market = arguments.market or market_at(os.environ.get("VAST_URL") or VAST)
+    return HostCache(arguments.host_cache or default_path(os.environ), _tell, market)
+
+
+def _on(cache: HostCache) -> str:
+    """Which market is spoken of, where it is not the one that everybody thinks of."""
+    return "" if cache.market == VAST else f" on {cache.market}"
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{foreign.line(text)}\n")
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    return f"{'host' if arguments.host else 'machine'} {arguments.id}"
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    cache = _cache(arguments)
+    now = time.time()
+    known = cache.read(now)
+    others = [market for market in cache.contents().markets if market != cache.market]
+    if others:
+        _tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
+    if not (known.machines or known.hosts):
+        _say(f"nothing is known yet{_on(cache)} ({cache.path})")
+        return 0
+    sys.stdout.write(machine_table(known, now))
+    for host in known.hosts.values():
+        if host.allowed or host.banned_until > now:
+            standing = "allowed" if host.allowed else f"banned {_until(host.banned_until)} ({host.ban_reason})"
+            _say(f"host {host.host_id}: {standing}")
+    for gpu, workload in sorted(known.incompatible_kinds):
+        _say(f"{gpu} cannot run {workload}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    cache = _cache(arguments)
+    now = time.time()
+    known = cache.read(now)
+    machines = {
+        number: record
+        for number, record in known.machines.items()
+        if arguments.id == (record.host_id if arguments.host else number)
+    }
+    if not machines and not (arguments.host and arguments.id in known.hosts):
+        _tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
+        return 1
+    sys.stdout.write(machine_table(Reputation(machines, known.hosts), now))
+    for record in machines.values():
+        for workload in sorted(record.incompatible):
+            _say(f"machine {record.machine_id} cannot run {workload}")
+    if items := [item for item in cache.book().evidence.values() if item.machine_id in machines]:
+        sys.stdout.write("\n" + evidence_table(items))
+    return 0
+
+
+def _ban(arguments: argparse.Namespace) -> int:
+    now = round(time.time())
+    until = now + arguments.for_s
+    cache = _cache(arguments)
+    cache.ban(arguments.id, host=arguments.host, until=until, reason=arguments.reason, since=now)
+    _say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
+    return 0
+
+
+def _allow(arguments: argparse.Namespace) -> int:
+    cache = _cache(arguments)
+    cache.allow(arguments.id, host=arguments.host)
+    _say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
+    return 0
+
+
+def _clear(arguments: argparse.Namespace) -> int:
+    cache = _cache(arguments)
+    if arguments.all:
+        backup = cache.clear_all()
+        what = f"all is forgotten of {cache.market}; what was known is in {backup}"
+        _say(what if backup else f"nothing was known ({cache.path})")
+        return 0
+    forgotten = cache.clear(arguments.id, host=arguments.host)
+    _say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    cache = _cache(arguments)
+    new = cache.merge(arguments.files)
+    _say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
+    return 0

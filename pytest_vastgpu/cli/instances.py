@@ -1,0 +1,188 @@
+"""What is behind ``vastgpu ls``, ``vastgpu destroy`` and ``vastgpu reap``: looking after instances when no run does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.plugin.options import DEFAULT_URL
+from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import destroy
+from pytest_vastgpu.supervisor.cleanup.sweep import sweep
+from pytest_vastgpu.supervisor.cleanup.sweep import would
+from pytest_vastgpu.supervisor.ledger.ledger import FILE
+from pytest_vastgpu.supervisor.ledger.ledger import Label
+from pytest_vastgpu.supervisor.ledger.ledger import Record
+from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.supervisor.ledger.ownership import is_owned
+from pytest_vastgpu.supervisor.ledger.run_directory import open_client
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+
+
+@contextmanager
+def _market() -> Iterator[tuple[MarketClient, str]]:
+    """A client, and the identity of the account."""
+    key = Secret(os.environ.get("VAST_API_KEY", ""))
+    if not key:
+        raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
+    url = os.environ.get("VAST_URL") or DEFAULT_URL
+    with open_client(url, key, timeouts=DEFAULTS) as client:
+        yield client, identity(url, key)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{foreign.line(text)}\n")
+
+
+# --- ls ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Whose:
+    """What this machine knows of an instance's run."""
+
+    record: Record | None
+    """None where the run is another machine's, or its record is gone."""
+    alive: bool = False
+
+    def __str__(self) -> str:
+        if self.record is None:
+            return "not known on this machine"
+        return f"process {self.record.pid}, {'alive' if self.alive else 'dead'}"
+
+
+def list_ours(_arguments: argparse.Namespace) -> int:
+    """Print every instance that carries one of our labels: whose it is, since when, and what it costs.
+
+    :returns: 0
+    :raises VastGpuError: if the market cannot be asked.
+    """
+    with _market() as (client, _):
+        ours = [(label, status) for status in client.list_instances() if (label := Label.parse(status.label))]
+    if not ours:
+        _say("no instance of pytest-vastgpu is alive")
+    for label, status in ours:
+        _say(line(label, status, _whose(label), time.time()))
+    return 0
+
+
+def _whose(label: Label) -> Whose:
+    directory = runs_dir() / label.run_id
+    try:
+        return Whose(read_ledger(directory / FILE), is_owned(directory))
+    except OSError:
+        return Whose(None)
+
+
+def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
+    """One instance in a line. Pure.
+
+    :param now: Epoch seconds.
+    """
+    age_s = max(0.0, now - status.start_date) if status.start_date else 0.0
+    clock = time.strftime("%H:%M", time.localtime(status.start_date))
+    since = f"since {clock} ({age_s / 60:.0f} min)" if status.start_date else "age unknown"
+    left = (label.ends_at - now) / 60
+    entry = whose.record.entries.get(status.label) if whose.record else None
+    end = f"must be gone in {left:.0f} min" if left > 0 else f"OVERDUE by {-left:.0f} min"
+    if entry and entry.kept_until > now:
+        end = time.strftime("kept until %H:%M", time.localtime(entry.kept_until))
+    elif whose.record and not whose.alive:
+        end += "  `vastgpu reap` destroys it"
+    return "  ".join(
+        (
+            str(status.id),
+            status.actual_status or "null",
+            f"machine {status.machine_id}",
+            status.gpu_name or "no GPU",
+            since,
+            f"price unknown: {status.incredible}"
+            if status.incredible
+            else f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
+            f"run {label.run_id} ({whose})",
+            end,
+        )
+    )
+
+
+# --- destroy ----------------------------------------------------------------------------------------------------------
+
+
+def destroy_some(arguments: argparse.Namespace) -> int:
+    """Destroy an instance by its id or label, or all of a run, and see that they are gone.
+
+    :returns: 0; 1 where something is left, which is told; 2 for wrong usage.
+    :raises VastGpuError: if the market cannot be asked.
+    """
+    wanted, run = arguments.instance, arguments.run
+    if (wanted is None) == (run is None):
+        sys.stderr.write("vastgpu destroy: say what: either an instance's ID, or --run ID\n")
+        return 2
+    with _market() as (client, _):
+        if run is not None:
+            ids = [status.id for status in client.list_instances() if _run_of(status) == run]
+            none = f"no instance of run {run} is alive"
+        elif wanted.isdecimal():
+            ids, none = [int(wanted)], ""
+        elif Label.parse(wanted):
+            ids = [status.id for status in client.list_instances(wanted)]
+            none = f"no instance carries the label {wanted}"
+        else:
+            raise ConfigurationError(f"{wanted!r} is neither an instance's id nor a label of pytest-vastgpu")
+        if not ids:
+            _say(none)
+        return max([_destroy(client, instance_id) for instance_id in ids], default=0)
+
+
+def _run_of(status: InstanceStatus) -> str:
+    label = Label.parse(status.label)
+    return label.run_id if label else ""
+
+
+def _destroy(client: MarketClient, instance_id: int) -> int:
+    try:
+        destroy(client, instance_id, time.sleep, DEFAULTS)
+    except NotDestroyed as problem:
+        sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
+        return 1
+    _say(f"instance {instance_id} is gone")
+    return 0
+
+
+# --- reap -------------------------------------------------------------------------------------------------------------
+
+
+def reap(arguments: argparse.Namespace) -> int:
+    """Destroy what runs that are over have left; or, as a dry run, say what that would be, and why.
+
+    :returns: 0; 1 where something could not be destroyed.
+    :raises VastGpuError: if the market cannot be asked.
+    """
+    with _market() as (client, market):
+        reasons = would(client.list_instances(), runs_dir(), market)
+        for reason in reasons:
+            _say(f"would destroy {reason}" if arguments.dry_run else f"destroying {reason}")
+        if not reasons:
+            _say("runs that are over have left nothing")
+        elif arguments.dry_run:
+            _say("nothing was done: `vastgpu reap --no-dry-run` does it")
+        else:
+            swept = sweep(client, runs_dir(), market, by="reap", timeouts=DEFAULTS)
+            for instance_id in swept.destroyed:
+                _say(f"instance {instance_id} is gone")
+            for problem in swept.problems:
+                sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
+            return 1 if swept.problems else 0
+    return 0

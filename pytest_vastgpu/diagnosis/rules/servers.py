@@ -1,0 +1,95 @@
+"""Other model servers: TGI and LoRAX, SGLang, Ollama, llama.cpp, Triton; and every server's command line."""
+
+# ruff: noqa: E501 - a regular expression is read best in one piece
+from __future__ import annotations
+
+from pytest_vastgpu.diagnosis.rules.base import Rule
+from pytest_vastgpu.diagnosis.rules.base import Weight
+from pytest_vastgpu.model import FailureClass
+
+_READ = "read the line: the server says which argument it refuses"
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "bad_cli_argument",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"(?:^|\s)error: (?:unrecognized arguments|argument |the following arguments are required|ambiguous option|one of the arguments)",
+            r"(?:^|\s)error: (?:unexpected argument|invalid value|the argument|a value is required|Found argument|The following required|unknown argument|invalid argument|invalid option|unrecognized subcommand|error while handling argument)",
+            r"^(?:Error: )?(?:No such (?:option|command)|Invalid value for|Missing (?:option|argument|parameter)|Got unexpected extra argument)",
+            r"unknown (?:flag|command|shorthand flag|option)\b|flag provided but not defined|unrecognized (?:option|command)|invalid option --",
+            r"ArgumentValidation\(|error while handling argument|unable to parse (?:arguments|command)|error: [\w-]+: (?:invalid|unrecognized)",
+            r"^[\w./-]+(?: \w+)?: error: ",
+            r"Reasoning parser '\S+' not found",
+            r"^Unknown \w+ (?:provided|specified|given|requested): |The `--[\w-]+` arg is not set",
+        ),
+        _READ,
+        "argparse, clap, click, Go's flag, llama.cpp",
+        unless=r"^(?:main|(?:llama|ggml|common|clip)_\w+): error: "  # llama.cpp's functions, not its arguments
+        r"|^(?:\S*/)?(?:clang|gcc|g\+\+|c\+\+|cc1plus|nvcc|ptxas|ld|ninja|cmake|make|git|curl|wget|pip|apt|tar|ffmpeg)\b",
+    ),
+    Rule(
+        "model_repository_broken",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"failed to load all models|failed to (?:load|poll) .*model repositor|Poll failed for model directory",
+            r"no model version|unable to find backend|unexpected platform|failed to open text file|Invalid model name|must (?:specify|provide) .*config\.pbtxt",
+            r"error: creating server: Invalid|failed to stat file|model (?:configuration|config) .*(?:invalid|missing)|unable to autofill",
+        ),
+        "a model in Triton's repository cannot be loaded: see its own lines above",
+        "Triton",
+        Weight.HINT,
+        unless=r"CUDA",
+    ),
+    Rule(
+        "model_repository_broken",
+        FailureClass.WORKLOAD_FATAL,
+        (r"failed to load '\S+' version \d+: (?:Invalid argument|Not found|Unsupported)",),
+        "a model in Triton's repository cannot be loaded: read the line",
+        "Triton",
+        unless=r"CUDA|memory",
+    ),
+    Rule(
+        "engine_version_mismatch",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"(?:engine|plan).*(?:not compatible with this version|version tag does not match|Serialization assertion)|Version tag does not match|Failed to deserialize cuda engine",
+        ),
+        "the engine was built with another TensorRT: build it with the image's",
+        "TensorRT",
+    ),
+    Rule(
+        "model_path_invalid",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"error loading model: .*(?:No such file|failed to open)|(?:GGUF|model) file .*(?:not found|No such file)|invalid (?:file )?magic",
+        ),
+        "there is no model at this path in the container: check it",
+        "llama.cpp",
+    ),
+    Rule(
+        "image_too_old_for_model",
+        FailureClass.WORKLOAD_FATAL,
+        (r"requires a newer version of|pull model manifest: 412|newer version of (?:Ollama|vLLM|transformers|sglang)",),
+        "use a newer image of the server",
+        "Ollama",
+    ),
+    Rule(
+        "flash_attn_not_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (r"Flash Attention(?: V\d)? is not installed",),
+        "the image lacks flash-attention: use the server's official image",
+        "TGI",
+        Weight.HINT,
+    ),
+    Rule(
+        "start_timed_out",
+        FailureClass.UNKNOWN,
+        (
+            r"timed out waiting for (?:llama runner|server|engine)|Timed out waiting for .*(?:engine|worker|core)|collective operation timeout|DistStoreError|Timeout waiting for",
+        ),
+        "parts of the server waited for each other in vain: look at what each of them did last",
+        "model servers",
+        Weight.SYMPTOM,
+    ),
+)

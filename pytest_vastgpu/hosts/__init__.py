@@ -1,1 +1,0 @@
-"""Reputation: what is remembered of machines and their operators, in one locked YAML file."""

@@ -1,0 +1,236 @@
+"""The API as a web application: who asks, may they, are they too quick, does a fault spoil it, and then the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import math
+import time
+from collections.abc import Awaitable
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+from starlette.types import Receive
+from starlette.types import Scope
+from starlette.types import Send
+
+from pytest_vastgpu.local.api import account
+from pytest_vastgpu.local.api import extras
+from pytest_vastgpu.local.api import instances
+from pytest_vastgpu.local.api import lists
+from pytest_vastgpu.local.api import offers
+from pytest_vastgpu.local.api.call import Access
+from pytest_vastgpu.local.api.call import Endpoint
+from pytest_vastgpu.local.api.call import Exchange
+from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import not_authorized
+from pytest_vastgpu.local.api.rate_limits import INTERVALS_S
+from pytest_vastgpu.local.api.responses import Endless
+from pytest_vastgpu.local.api.responses import Json
+from pytest_vastgpu.local.api.responses import body_of
+from pytest_vastgpu.local.faults.effects import Reply
+from pytest_vastgpu.local.market.market import Market
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *offers.ENDPOINTS,
+    *lists.ENDPOINTS,
+    *instances.ENDPOINTS,
+    *account.ENDPOINTS,
+    *extras.ENDPOINTS,
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose key came with a request."""
+
+    kind: str
+    """One of ``effects.CALLERS``."""
+    key: str = ""
+    instance_id: int | None = None
+    """The instance that a container's key is for."""
+
+
+def make_app(market: Market) -> ASGIApp:
+    """The application of a market."""
+    routes = [Route(each.path, _view(market, each), methods=[each.method]) for each in _by_path()]
+    # Starlette adds HEAD to every GET, and answers another method of a known path with 405 by itself.
+    return _tidy_path(Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path}))
+
+
+def _by_path() -> list[Endpoint]:
+    """Fixed paths before those with a number in them."""
+    return sorted(ENDPOINTS, key=lambda each: "{" in each.path)
+
+
+def _tidy_path(app: ASGIApp) -> ASGIApp:
+    """Take paths with and without a slash at the end, and with two at the start, as after a URL that ends in one."""
+
+    async def tidied(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": f"/{scope['path'].strip('/')}"}
+        await app(scope, receive, send)
+
+    return tidied
+
+
+async def _unknown_path(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = f"The local market has no {request.method} {request.url.path}"
+    return Json({"success": False, "error": "not_found", "msg": text}, status)
+
+
+def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        now = time.monotonic()
+        caller = Caller("anonymous")
+        try:
+            raw = await body_of(request)  # first: nobody, with a key or without one, is read without bounds
+            caller = _who(market, request, endpoint)
+            response = await _answer(market, endpoint, request, raw, caller, now)
+        except Refusal as refusal:
+            response = Json(refusal.body, refusal.status)
+        market.note_call(caller.kind, endpoint.name, response.status_code, now)
+        return response
+
+    return answer
+
+
+async def _answer(
+    market: Market, endpoint: Endpoint, request: Request, raw: bytes, caller: Caller, now: float
+) -> Response:
+    if market.fleet.rules.rate_limits and (wait_s := market.limiter.wait_s(caller.key, endpoint.name, now)):
+        return _too_frequent(endpoint.name, wait_s, market.fleet.rules.rate_limit_form)
+    exchange = _exchange(market, request, raw, caller)
+    reply = _spoilt(exchange, endpoint.name)
+    if reply is None:
+        return await _carry_out(endpoint, exchange)
+    if not (reply.afterwards or reply.true_answer):
+        await asyncio.sleep(reply.delay_s)
+        return _false_answer(reply, request, caller)
+    if not reply.afterwards:
+        await asyncio.sleep(reply.delay_s)
+    true = await _carry_out(endpoint, exchange)
+    if reply.afterwards:
+        await asyncio.sleep(reply.delay_s)
+    if reply.cut:
+        return _Cut(request, true)
+    return true if reply.true_answer else _false_answer(reply, request, caller)
+
+
+async def _carry_out(endpoint: Endpoint, exchange: Exchange) -> Response:
+    # Shielded: what was begun is finished, also for a client that has gone away.
+    try:
+        result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, exchange)))
+    except Refusal as refusal:
+        return Json(refusal.body, refusal.status)
+    return result if isinstance(result, Response) else Json(result)
+
+
+async def _awaited(endpoint: Endpoint, exchange: Exchange) -> object:
+    return await endpoint.handler(exchange)
+
+
+def _who(market: Market, request: Request, endpoint: Endpoint) -> Caller:
+    """:raises Refusal: if the key is wrong, or may not do that."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    key = bearer.strip() if scheme.lower() == "bearer" else request.query_params.get("api_key", "")
+    if not key and endpoint.access is Access.ANYONE:
+        return Caller("anonymous")
+    if hmac.compare_digest(key.encode(), market.api_key.encode()):
+        return Caller("account", key)
+    for instance in market.instances.values():
+        if hmac.compare_digest(key.encode(), instance.api_key.encode()):
+            if endpoint.access is Access.ANYONE:
+                return Caller("container", key, instance.id)
+            if endpoint.access is Access.OWN and request.path_params["instance_id"] == str(instance.id):
+                return Caller("container", key, instance.id)
+            raise not_authorized()
+    # Vast answers a search with a wrong key with 404, and other calls with 401.
+    raise Refusal(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
+
+
+def _exchange(market: Market, request: Request, raw: bytes, caller: Caller) -> Exchange:
+    body = None
+    if raw.strip():
+        try:
+            body = json.loads(raw)
+            json.dumps(body, ensure_ascii=False).encode()  # halves of characters can be stored nowhere
+        except (ValueError, RecursionError):
+            raise Refusal(400, "invalid_request", "Invalid json body") from None
+    return Exchange(
+        market=market,
+        path=request.path_params,
+        query=dict(request.query_params),
+        body=body,
+        user_agent=request.headers.get("User-Agent", ""),
+        base_url=market.site.url,
+        caller=caller.kind,
+    )
+
+
+def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
+    """What a fault of the market, or of the machine that the call is about, answers instead."""
+    if endpoint in {"market_status", "strike", "result"}:  # not Vast's
+        return None
+    market, named = exchange.market, exchange.path
+    host = None
+    if str(named.get("offer_id", "")).isdigit():
+        host = market.shelf.host(int(named["offer_id"]))
+    elif str(named.get("instance_id", "")).isdigit() and (found := market.instances.get(int(named["instance_id"]))):
+        host = found.host
+    for fault in (*market.fleet.faults, *(host.faults if host else ())):
+        if (reply := fault.reply_to(endpoint, exchange.caller)) is not None:
+            return reply
+    return None
+
+
+def _false_answer(reply: Reply, request: Request, caller: Caller) -> Response:
+    if reply.dropped:
+        return _Cut(request, None)
+    if reply.endless_s is not None:
+        return Endless(reply.endless_s)
+    headers = dict(reply.headers)
+    if isinstance(reply.body, (str, bytes)):
+        kind = "application/json" if reply.status == 200 else "text/plain"
+        return Response(reply.body, reply.status, headers, media_type=kind)
+    body = json.loads(json.dumps(reply.body).replace("{key}", caller.key))
+    return Json(body, reply.status, headers)
+
+
+def _too_frequent(endpoint: str, wait_s: float, form: str) -> Response:
+    text = "API requests too frequent"
+    if form == "text":
+        return PlainTextResponse(f"{text}: endpoint threshold={INTERVALS_S[endpoint]}", 429)
+    if form == "detail":
+        return Json({"detail": f"{text} endpoint threshold={INTERVALS_S[endpoint]}"}, 429)
+    seconds = math.ceil(wait_s)
+    body = {"success": False, "error": "HTTPTooManyRequests", "msg": text, "retry_after": seconds}
+    return Json({**body, "limit": 1, "remaining": 0}, 429, {"Retry-After": str(seconds)})
+
+
+class _Cut(Response):
+    """Half an answer, or nothing of it, and then the connection is cut."""
+
+    def __init__(self, request: Request, true: Response | None) -> None:
+        super().__init__(status_code=true.status_code if true else 200)
+        self._request = request
+        self._true = true
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._true is not None:
+            body = bytes(self._true.body)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self._true.raw_headers})
+            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+            await asyncio.sleep(0)
+        self._request.state.connection.cut()
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -1,0 +1,195 @@
+"""Instances: show, start, stop, label, pay, log, destroy."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import replace
+
+from starlette.responses import PlainTextResponse
+
+from pytest_vastgpu.local.api.call import Access
+from pytest_vastgpu.local.api.call import Endpoint
+from pytest_vastgpu.local.api.call import Exchange
+from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.api.errors import not_authorized
+from pytest_vastgpu.local.api.execute import run_command
+from pytest_vastgpu.local.market.create_body import parse_order
+from pytest_vastgpu.local.market.instance import Instance
+from pytest_vastgpu.local.market.instance import shown
+
+_LONGEST_LABEL = 1024
+_MOST_AT_ONCE = 64
+
+
+async def show(exchange: Exchange) -> object:
+    """``GET /instances/{id}/``: null for one that is not there."""
+    instance = exchange.market.instances.get(exchange.number("instance_id"))
+    return {"instances": None if instance is None else await shown(instance)}
+
+
+async def update(exchange: Exchange) -> object:
+    """``PUT /instances/{id}/``: a state, a label, or both."""
+    await _update(exchange, exchange.market.find(exchange.number("instance_id")))
+    return {"success": True}
+
+
+async def update_bulk(exchange: Exchange) -> object:
+    """``PUT /instances/``: the same for many."""
+    for instance_id in _ids(exchange, "ids"):
+        await _update(exchange, exchange.market.find(instance_id))
+    return {"success": True}
+
+
+async def destroy(exchange: Exchange) -> object:
+    """``DELETE /instances/{id}/``."""
+    await exchange.market.destroy(exchange.market.find(exchange.number("instance_id")))
+    return {"success": True}
+
+
+async def destroy_bulk(exchange: Exchange) -> object:
+    """``DELETE /instances/``: many at once."""
+    market = exchange.market
+    found = [market.instances[each] for each in _ids(exchange, "instance_ids") if each in market.instances]
+    if not found:
+        raise Refusal(404, "instances_not_found", "No instance was found.")
+    await asyncio.gather(*(market.destroy(instance) for instance in found))
+    return {"success": True, "msg": f"{len(found)} instances destroyed."}
+
+
+async def reboot(exchange: Exchange) -> object:
+    """``PUT /instances/reboot/{id}/``: the processes end, the disk stays."""
+    await exchange.market.restart(exchange.market.find(exchange.number("instance_id")))
+    return {"success": True}
+
+
+async def recycle(exchange: Exchange) -> object:
+    """``PUT /instances/recycle/{id}/``: a new container from the image."""
+    await exchange.market.restart(exchange.market.find(exchange.number("instance_id")), fresh=True)
+    return {"success": True}
+
+
+async def bid_price(exchange: Exchange) -> object:
+    """``PUT /instances/bid_price/{id}/``."""
+    instance = exchange.market.find(exchange.number("instance_id"))
+    if instance.order.bid_usd_h is None:
+        raise invalid("Can't change price of on-demand contract.")
+    price = exchange.object.get("price")
+    if isinstance(price, bool) or not isinstance(price, (int, float)) or price < instance.host.machine.min_bid_usd_h:
+        raise invalid(f"Please set a bid price >= {instance.host.machine.min_bid_usd_h:g}.")
+    instance.reprice(float(price))
+    return {"success": True}
+
+
+async def prepay(exchange: Exchange) -> object:
+    """``PUT /instances/prepay/{id}/``: money for one instance beforehand, with a discount for much of it."""
+    instance = exchange.market.find(exchange.number("instance_id"))
+    amount = exchange.object.get("amount")
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < math.inf:
+        raise invalid("'amount' must be a number above 0")
+    if amount > exchange.market.credit_usd:
+        raise Refusal(400, "insufficient_credit", "You lack credit.")
+    bought = instance.prepay(amount)
+    return {"success": True, "timescale": bought.months, "discount_rate": bought.discount}
+
+
+async def update_template(exchange: Exchange) -> object:
+    """``PUT /instances/update_template/{id}/``: another image, environment or start script, from the next start on."""
+    instance = exchange.market.find(exchange.number("instance_id"))
+    old = instance.order
+    kept = {"image": old.image, "env": dict(old.env_pairs), "onstart": old.onstart, "runtype": old.runtype}
+    order = parse_order({**kept, **exchange.object}, exchange.market.templates)
+    instance.order = replace(order, disk_gb=old.disk_gb, label=old.label, args=old.args, bid_usd_h=old.bid_usd_h)
+    if exchange.object.get("recycle"):
+        await exchange.market.restart(instance, fresh=True)
+    return {"success": True, "updated_instance": await shown(instance)}
+
+
+async def request_logs(exchange: Exchange) -> object:
+    """``PUT /instances/request_logs/{id}/``: where the log will be in a moment."""
+    instance_id = exchange.number("instance_id")
+    instance = exchange.market.instances.get(instance_id)
+    if instance is None:
+        raise Refusal(404, "invalid_id", f"Invalid instance id {instance_id}.")
+    asked = exchange.object
+    lines = (instance.container.log() if instance.container else "").splitlines()
+    if str(asked.get("daemon_logs", "")).lower() == "true":
+        lines = instance.status_msg.splitlines()
+    if wanted := str(asked.get("filter") or ""):
+        lines = [line for line in lines if wanted in line]
+    try:
+        tail = int(asked.get("tail") or 1000)
+    except (ValueError, TypeError, OverflowError):
+        raise invalid("'tail' must be a number") from None
+    text = "".join(f"{line}\n" for line in lines[-tail:])
+    return {"success": True, "result_url": _publish(exchange, text), "msg": "Logs are being uploaded."}
+
+
+async def command(exchange: Exchange) -> object:
+    """``PUT /instances/command/{id}/``: a look at the disk of a stopped instance."""
+    instance = exchange.market.find(exchange.number("instance_id"))
+    if instance.actual_status == "running":
+        raise invalid("Use ssh to run commands on running instances.")
+    text = await run_command(str(exchange.object.get("command") or ""), exchange.market.site.disks / str(instance.id))
+    return {
+        "success": True,
+        "writeable_path": "",
+        "result_url": _publish(exchange, text),
+        "msg": "Command is executing, wait a few seconds and then view the result_url",
+    }
+
+
+async def result(exchange: Exchange) -> object:
+    """What ``result_url`` leads to: 404 until it is there."""
+    ready_at, text = exchange.market.results.get(exchange.path["token"], (float("inf"), ""))
+    if time.monotonic() < ready_at:
+        return PlainTextResponse("Not found", 404)
+    return PlainTextResponse(text)
+
+
+def _publish(exchange: Exchange, text: str) -> str:
+    return f"{exchange.base_url}/_market/results/{exchange.market.publish(text)}"
+
+
+async def _update(exchange: Exchange, instance: Instance) -> None:
+    wanted = exchange.object
+    if "label" in wanted and exchange.caller == "container":
+        raise not_authorized()
+    if "label" in wanted:
+        label = wanted["label"]
+        if label is not None and (not isinstance(label, str) or len(label) > _LONGEST_LABEL):
+            raise invalid("label_too_long")
+        instance.label = label or ""
+    state = wanted.get("state")
+    if state == "running":
+        exchange.market.start(instance)
+    elif state == "stopped":
+        await exchange.market.stop(instance)
+    elif state is not None or "label" not in wanted:
+        raise invalid("Invalid target state")
+
+
+def _ids(exchange: Exchange, field: str) -> list[int]:
+    ids = exchange.object.get(field)
+    if not isinstance(ids, list) or not 0 < len(ids) <= _MOST_AT_ONCE or not all(isinstance(each, int) for each in ids):
+        raise invalid(f"'{field}' must be a list of 1 to {_MOST_AT_ONCE} instance IDs")
+    return ids
+
+
+ENDPOINTS = (
+    Endpoint("update_bulk", "PUT", "/api/v0/instances", update_bulk),
+    Endpoint("destroy_bulk", "DELETE", "/api/v0/instances", destroy_bulk),
+    Endpoint("reboot", "PUT", "/api/v0/instances/reboot/{instance_id}", reboot),
+    Endpoint("recycle", "PUT", "/api/v0/instances/recycle/{instance_id}", recycle),
+    Endpoint("bid_price", "PUT", "/api/v0/instances/bid_price/{instance_id}", bid_price),
+    Endpoint("prepay", "PUT", "/api/v0/instances/prepay/{instance_id}", prepay),
+    Endpoint("update_template", "PUT", "/api/v0/instances/update_template/{instance_id}", update_template),
+    Endpoint("logs", "PUT", "/api/v0/instances/request_logs/{instance_id}", request_logs),
+    Endpoint("command", "PUT", "/api/v0/instances/command/{instance_id}", command),
+    Endpoint("show", "GET", "/api/v0/instances/{instance_id}", show, Access.OWN),
+    Endpoint("update", "PUT", "/api/v0/instances/{instance_id}", update, Access.OWN),
+    Endpoint("destroy", "DELETE", "/api/v0/instances/{instance_id}", destroy, Access.OWN),
+    Endpoint("result", "GET", "/_market/results/{token}", result, Access.ANYONE),
+)

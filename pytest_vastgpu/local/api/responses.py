@@ -1,0 +1,91 @@
+"""How the API's answers are put into bytes, the false ones too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.responses import Response
+from starlette.types import Receive
+from starlette.types import Scope
+from starlette.types import Send
+
+from pytest_vastgpu.local.api.errors import Refusal
+
+_MOST_BODY = 1 << 20
+_MOST_READ = 64 << 20
+"""So much of a request that is too large is read and thrown away, so that its sender hears why it is refused."""
+_FLOOD = b" " * (1 << 16)
+
+
+class Json(JSONResponse):
+    """JSON as Python's own writer puts it: NaN where a fault wants it, and halves of characters as escapes."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+class Endless(Response):
+    """An answer that begins and never ends.
+
+    :param pause_s: Between two characters; 0: as much as the client takes.
+    """
+
+    def __init__(self, pause_s: float) -> None:
+        super().__init__(media_type="application/json")
+        self._pause_s = pause_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        gone = asyncio.ensure_future(_disconnected(receive))
+        while not gone.done():
+            piece = b" " if self._pause_s else _FLOOD
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.wait([gone], timeout=self._pause_s)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def body_of(request: Request) -> bytes:
+    """The body of a request, whoever sends it.
+
+    :raises Refusal: if it is too large; it is never kept whole.
+    """
+    declared = request.headers.get("Content-Length", "")
+    size = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+    found = bytearray()
+    if size <= _MOST_READ:
+        async for piece in request.stream():
+            size = max(size, len(found) + len(piece))
+            if size <= _MOST_BODY:
+                found += piece
+            else:
+                found.clear()
+                size += len(piece)
+                if size > _MOST_READ:
+                    break
+    if size > _MOST_BODY:
+        raise Refusal(413, "invalid_request", "The request is too large")
+    return bytes(found)
+
+
+def overlaid(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """A row of the API with some fields as a fault says, in JSON's words; ``missing`` takes one out."""
+    changed = dict(row)
+    for field, says in fields.items():
+        if says == "missing":
+            changed.pop(field, None)
+            continue
+        try:
+            changed[field] = json.loads(says)
+        except ValueError:
+            changed[field] = says
+    return changed

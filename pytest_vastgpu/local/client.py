@@ -1,0 +1,124 @@
+"""A running local market asked for what it has beside Vast's API, and ``vastgpu local status`` for people."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+from typing import TextIO
+
+import httpx
+
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.errors import LocalMarketError
+
+_PATIENCE_S = 30.0
+_CELL_CHARS = 200
+_SHOWN_ENDED = 10
+"""So many of the instances that have ended are shown to a person."""
+
+
+def fetch_status(url: str, api_key: str) -> dict[str, Any]:
+    """A market's own accounts; see :mod:`pytest_vastgpu.local.market.status`.
+
+    :raises LocalMarketError: if no local market answers there.
+    """
+    return _asked(url, api_key, "GET", "status")
+
+
+def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float | str) -> None:
+    """Let a fault happen to a running instance now; see :meth:`pytest_vastgpu.local.embed.LocalMarket.strike`.
+
+    :raises LocalMarketError: if no local market answers there, or it cannot be done, with the reason.
+    """
+    _asked(url, api_key, "POST", f"instances/{instance_id}/strike", {"name": fault, **parameters})
+
+
+def _asked(url: str, api_key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """What the market itself says, beside Vast's API."""
+    headers = {"Authorization": f"Bearer {api_key}"}
+    try:
+        # A proxy for the way out is not for a server on this machine.
+        with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as http:
+            answer = http.request(method, f"{url.rstrip('/')}/_market/{path}", headers=headers, json=body)
+        found: dict[str, Any] = answer.raise_for_status().json()
+    except httpx.HTTPStatusError as error:
+        raise LocalMarketError(f"the local market {url} refuses: {_why(error.response)}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise LocalMarketError(f"the local market {url} does not answer: {error}") from error
+    return found
+
+
+def _why(refusal: httpx.Response) -> str:
+    if refusal.status_code in {401, 403}:
+        return "the key is not its own"
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        told = refusal.json()
+        if told["error"] in {"invalid_args", "no_such_instance"}:
+            return str(told["msg"])
+    return f"HTTP {refusal.status_code}: is it a local market?"
+
+
+def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:
+    """Print what a market says.
+
+    :returns: 0
+    :raises LocalMarketError: if none answers, or it is not said where to ask.
+    """
+    if not url or not api_key:
+        raise LocalMarketError("which market? Set VAST_URL (or give --url) and VAST_API_KEY")
+    status = fetch_status(url, api_key)
+    out.write(json.dumps(status, indent=2) + "\n" if as_json else as_text(status))
+    return 0
+
+
+def as_text(status: dict[str, Any]) -> str:
+    """The accounts as tables. Pure."""
+    alive, ended = status["alive"], status["ended"]
+    lines = [
+        f"local market {status['url']}, up for {status['now'] - status['started_at']:.0f} s",
+        *([status["not_isolated"]] if status["not_isolated"] else []),
+        f"spent {status['spent_usd']:.6f} USD, {status['credit_usd']:.2f} USD left",
+        "",
+        f"{len(alive)} alive",
+        *_table(("id", "machine", "status", "$/h", "cost", "label", "made by"), [_instance(each) for each in alive]),
+        "",
+        f"{len(ended)} ended" + (f", the last {_SHOWN_ENDED}:" if len(ended) > _SHOWN_ENDED else ""),
+        *_table(
+            ("id", "machine", "status", "$/h", "cost", "label", "made by"),
+            [_instance(each) for each in ended[-_SHOWN_ENDED:]],
+        ),
+        "",
+        "calls",
+        *_table(("endpoint", "key", "count", "429", "closest"), [_calls(each) for each in status["calls"]]),
+        "",
+        "rents by label",
+        *_table(("label", "rents"), [(label or "-", str(n)) for label, n in status["rents_per_label"].items()]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _instance(each: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(each["id"]),
+        str(each["machine_id"]),
+        each["actual_status"] or "-",
+        f"{each['usd_h']:.4f}",
+        f"{each['cost']['total_usd']:.6f}",
+        each["label"] or "-",
+        each["made_by"] or "-",
+    )
+
+
+def _calls(each: dict[str, Any]) -> tuple[str, ...]:
+    closest = "-" if each["spacing_s"] is None else f"{each['spacing_s']:.2f} s"
+    return (each["endpoint"], each["key"], str(each["count"]), str(each["rate_limited"]), closest)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    rows = [tuple(foreign.line(cell, _CELL_CHARS) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (header, *rows)]
+    return ["  " + "  ".join(row).rstrip() for row in padded]

@@ -1,0 +1,279 @@
+"""The program behind each instance: a nursery that has everything imported, and forks one guest for each instance.
+
+The nursery is started once by the market. For each instance it is handed open sockets, forks, and forgets about it.
+The guest enters its namespaces, so that it runs *beside* the instance's process ids (nobody in there sees or can kill
+it) but *within* its network and mounts. It serves SSH, forwards published ports, and starts the first process.
+When the market's end of the control socket closes, for whatever reason, the guest kills all there is and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from pytest_vastgpu.local.container import disk
+from pytest_vastgpu.local.container import isolation
+from pytest_vastgpu.local.container import mounts
+from pytest_vastgpu.local.container.commands import Children
+from pytest_vastgpu.local.container.commands import Site
+from pytest_vastgpu.local.container.datagrams import Forwarding
+from pytest_vastgpu.local.container.processes import descendants
+from pytest_vastgpu.local.container.relay import relay_to
+from pytest_vastgpu.local.container.relay import splice
+from pytest_vastgpu.local.container.spec import Orders
+from pytest_vastgpu.local.container.sshd import Gate
+
+MOST_SOCKETS = 253
+"""Linux passes at most so many descriptors in one message."""
+
+
+class InlineExecutor(ThreadPoolExecutor):
+    """Runs everything at once in the calling thread: a guest cannot have threads, see :func:`isolation.enter`."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - whoever asked for the result gets it, as from any executor
+            done.set_exception(error)
+        return done
+
+
+class Guest:
+    """One instance, seen from beside it."""
+
+    def __init__(self, orders: Orders, control: socket.socket, sockets: list[socket.socket]) -> None:
+        self._orders = orders
+        self._control = control
+        self._ssh_listeners = sockets[: orders.ssh_listeners]
+        self._published = sockets[orders.ssh_listeners : orders.ssh_listeners + len(orders.published)]
+        self._egress = sockets[-1] if orders.egress else None
+        self._directory = Path(orders.directory)
+        self._home = self._directory / "home"
+        self._isolated = orders.how != "none"
+        self._first_process = 0
+        self._exited: asyncio.Future[int] | None = None
+        self._settings: Path | None = None
+        self._surroundings: dict[str, str] = {}
+        """Variables of every process in it that tell where it is."""
+
+    def prepare(self) -> None:
+        """Enters the namespaces and arranges the mounts. To be called before there is an event loop."""
+        isolation.enter(self._orders.how)
+        if self._isolated:
+            self._settings = mounts.own_settings(self._directory)
+            self._surroundings |= mounts.own_temporary_files(self._directory)
+            if self._orders.host_name:
+                mounts.own_host_name(self._directory, self._orders.host_name)
+        else:
+            isolation.adopt_orphans()
+        if self._orders.faults.disk_full:
+            mounts.fill_disk(self._directory, self._home)
+        os.chdir(self._home)
+
+    async def run(self) -> None:
+        """Runs the instance until the market says stop, goes away, or the first process ends."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(InlineExecutor(1))
+        children = Children()
+        self._surroundings |= await self._listen()
+        site = Site(self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings)
+        self._first_process = self._start_first_process(self._surroundings | self._orders.environment)
+        self._exited = exited = children.watch(self._first_process)
+        gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
+        serving = [asyncio.ensure_future(gate.serve(listener)) for listener in self._ssh_listeners]
+        self._control.setblocking(False)
+        await self._say({"ready": os.getpid()})
+        stopped = asyncio.ensure_future(loop.sock_recv(self._control, 1))
+        ends: list[asyncio.Future[Any]] = [exited, stopped, *serving]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if exited in done:
+            with contextlib.suppress(OSError):  # the market may have gone at the same moment
+                await self._say({"exited": exited.result()})
+
+    def kill_everything(self) -> None:
+        """Kills all processes of the instance and collects them; returns when none is left.
+
+        Where it has process ids of its own, its first process takes all others along. Elsewhere orphans become children
+        of this process, so that "no child left" means "nothing left".
+        """
+        while True:
+            for pid in self._heads():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    pass
+            except ChildProcessError:
+                return
+            time.sleep(0.001)
+
+    def _heads(self) -> list[int]:
+        if not self._isolated:
+            return descendants(os.getpid())
+        if self._exited is None or self._exited.done():  # its process id may be somebody else's by now
+            return []
+        return [self._first_process]
+
+    async def _say(self, message: dict[str, object]) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(message).encode() + b"\n")
+
+    def _session_environment(self) -> dict[str, str]:
+        user = self._orders.user
+        return {
+            "HOME": str(self._home),
+            "PATH": self._orders.path,
+            "USER": user,
+            "LOGNAME": user,
+            "SHELL": _shell(),
+            "LANG": "C.UTF-8",
+        }
+
+    async def _listen(self) -> dict[str, str]:
+        """Opens what leads into the instance and out of it; the variables that tell of the way out."""
+        for port, opened in zip(self._orders.published, self._published, strict=True):
+            if opened.type == socket.SOCK_DGRAM:
+                forwarding = functools.partial(Forwarding, port)
+                await asyncio.get_running_loop().create_datagram_endpoint(forwarding, sock=opened)
+                continue
+            connect = functools.partial(asyncio.open_connection, "127.0.0.1", port)
+            await asyncio.start_server(relay_to(connect), sock=opened)
+        exit_port = 0
+        if self._isolated:
+            to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._orders.market_socket)
+            await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._orders.market_port)
+        if self._egress is not None:
+            exit_door = await asyncio.start_server(functools.partial(_hand_out, self._egress), "127.0.0.1", 0)
+            exit_port = exit_door.sockets[0].getsockname()[1]
+        return {name: value.replace("{port}", str(exit_port)) for name, value in self._orders.ways_out.items()}
+
+    def _host_key(self, other: bool) -> asyncssh.SSHKey:
+        path = self._directory / ("other_host_key" if other else "host_key")
+        if not path.exists():
+            asyncssh.generate_private_key("ssh-ed25519").write_private_key(path)
+            path.chmod(0o600)
+        return asyncssh.read_private_key(path)
+
+    def _start_first_process(self, environment: dict[str, str]) -> int:
+        """Forks and executes the first process of the instance, the one that has process id 1 in there."""
+        log = os.open(disk.log_file(self._directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_first_process(environment, log, writing, parent)
+        os.close(writing)
+        os.close(log)
+        with os.fdopen(reading) as complaints:
+            complaint = complaints.read()
+        if complaint:
+            raise OSError(complaint)
+        return pid
+
+    def _become_first_process(self, environment: dict[str, str], log: int, complaints: int, parent: int) -> None:
+        try:
+            isolation.die_with_parent(0 if self._isolated else parent)
+            if self._isolated:
+                isolation.mount_proc()
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            for number in (signal.SIGCHLD, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            os.execvpe(self._orders.init[0], self._orders.init, environment)  # noqa: S606 - it is a command line already
+        except OSError as error:
+            os.write(complaints, f"the first process cannot start: {error}".encode())
+        finally:
+            os._exit(127)
+
+
+async def _hand_out(egress: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Gives a connection that wants to go out to the market, which lives where there is a network."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(egress, [b"!"], [theirs.fileno()])
+    await splice((reader, writer), await asyncio.open_unix_connection(sock=ours))
+
+
+def _shell() -> str:
+    return shutil.which("bash", path="/bin:/usr/bin") or "/bin/sh"
+
+
+def _run_guest(control: socket.socket, sockets: list[socket.socket], parent: int) -> None:
+    """The life of a guest process; does not return."""
+    try:
+        with control.makefile("rb") as lines:
+            orders = Orders.from_line(lines.readline())
+        log = os.open(Path(orders.directory) / "guest.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+        guest = Guest(orders, control, sockets)
+        if orders.how != "none":  # elsewhere a guest has to live on, to kill its processes one by one
+            isolation.die_with_parent(parent)
+        guest.prepare()
+        try:
+            asyncio.new_event_loop().run_until_complete(guest.run())
+        finally:
+            guest.kill_everything()
+    except BaseException as error:
+        logging.exception("the instance cannot run")
+        with contextlib.suppress(OSError):
+            control.setblocking(True)
+            control.sendall(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+    finally:
+        os._exit(0)
+
+
+def _open_sockets(command: socket.socket) -> Iterator[list[socket.socket]]:
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(command, 1, MOST_SOCKETS)
+        if not message:
+            return
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        yield [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+def main(descriptor: int) -> None:
+    """The nursery: says what isolation there is, then forks one guest for each message with sockets."""
+    command = socket.socket(fileno=descriptor)
+    command.set_inheritable(False)
+    found = isolation.probe()
+    command.sendall(json.dumps({"how": found.how, "reason": found.reason}).encode() + b"\n")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects guests
+    gc.collect()
+    gc.freeze()  # what was imported stays shared between all guests
+    own = os.getpid()
+    for sockets in _open_sockets(command):
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            command.close()
+            _run_guest(sockets[0], sockets[1:], own)
+        for each in sockets:
+            each.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

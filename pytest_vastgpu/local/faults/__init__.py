@@ -1,0 +1,1 @@
+"""Every fault that the local market can have."""

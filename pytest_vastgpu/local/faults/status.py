@@ -1,0 +1,154 @@
+"""Instances that never run, as their status shows it."""
+
+from __future__ import annotations
+
+from pytest_vastgpu.local.faults.catalogue import FOR_EVER
+from pytest_vastgpu.local.faults.catalogue import FaultKind
+from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.catalogue import stuck
+from pytest_vastgpu.local.faults.effects import NeverBoots
+from pytest_vastgpu.local.faults.effects import SlowBoot
+
+_DAEMON = "Error response from daemon: "
+_OCI = f"{_DAEMON}failed to create task for container: failed to create shim task: OCI runtime create failed: "
+_REGISTRY = f'{_DAEMON}Get "https://registry-1.docker.io/v2/": '
+
+STATUS_FAULTS: tuple[FaultKind, ...] = (
+    stuck(
+        "oci_runtime_failed",
+        "The host's container toolkit cannot hand over the GPU",
+        f"{_OCI}could not apply required modification to OCI specification: error modifying OCI spec: "
+        "failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu=0",
+        "created",
+    ),
+    stuck(
+        "nvidia_container_cli",
+        "The host's driver and library versions differ, so that no container with a GPU starts",
+        f"{_OCI}unable to start container process: error during container init: error running prestart hook #0: "
+        "exit status 1, stderr: nvidia-container-cli: initialization error: nvml error: driver/library version "
+        "mismatch",
+        "created",
+    ),
+    stuck(
+        "invalid_runtime",
+        "The host's Docker does not know the nvidia runtime",
+        f"{_DAEMON}unknown or invalid runtime name: nvidia",
+        "created",
+    ),
+    stuck("gpu_error", "The host reports a GPU error at start", "GPU error, unable to start instance.", "created"),
+    stuck(
+        "image_manifest_unknown",
+        "The image's tag does not exist",
+        f"{_DAEMON}manifest for {{image}} not found: manifest unknown: manifest unknown",
+        stops=True,
+    ),
+    stuck(
+        "image_not_found",
+        "The host does not find the image",
+        f"{_DAEMON}unable to find image '{{image}}' locally: manifest for {{image}} not found",
+        stops=True,
+    ),
+    stuck(
+        "image_denied",
+        "The image's repository does not exist or is private",
+        f"{_DAEMON}pull access denied for {{image}}, repository does not exist or may require 'docker login'",
+        stops=True,
+    ),
+    stuck(
+        "image_unauthorized",
+        "The registry wants other credentials",
+        f"{_DAEMON}Head of {{image}}: unauthorized: authentication required",
+        stops=True,
+    ),
+    stuck(
+        "registry_rate_limit",
+        "The registry has had too many pulls from this host",
+        f"{_DAEMON}toomanyrequests: You have reached your pull rate limit.",
+    ),
+    stuck(
+        "registry_reset",
+        "The host's connection to the registry is reset",
+        f"{_REGISTRY}read tcp 10.0.0.2:41234->44.208.254.194:443: read: connection reset by peer",
+    ),
+    stuck("registry_timeout", "The host does not reach the registry", f"{_REGISTRY}dial tcp: i/o timeout"),
+    stuck(
+        "registry_name_unknown",
+        "The host's name resolution does not work",
+        f"{_REGISTRY}dial tcp: lookup registry-1.docker.io: Temporary failure in name resolution",
+    ),
+    stuck("pull_broken", "The pull of the image breaks off", "failed to pull image {image}: unexpected EOF"),
+    stuck(
+        "host_disk_full",
+        "The host has no space for the image",
+        "failed to register layer: write /usr/lib/x86_64-linux-gnu/libcudnn.so.9: no space left on device",
+    ),
+    stuck(
+        "exec_format_error",
+        "The image is for another kind of processor",
+        f"{_OCI}exec /.launch: exec format error",
+        "created",
+    ),
+    stuck(
+        "daemon_crashed",
+        "The host's Docker daemon dies",
+        "unexpected fault address 0x7f2c8a000000\nfatal error: fault",
+    ),
+    stuck("template_missing", "The instance's template is not found", "Template not found"),
+    stuck("never_loads", "The instance loads for ever", "{image}: Pulling fs layer"),
+    FaultKind(
+        "dead_host",
+        "A host that does nothing: no status text, and the instance is taken as stopped at once",
+        Layer.STATUS,
+        NeverBoots("loading", ""),
+        {"stops_after_s": 0.0},
+    ),
+    FaultKind(
+        "never_provisioned",
+        "The host never takes the instance: its status stays null",
+        Layer.STATUS,
+        NeverBoots(None, ""),
+        {"stops_after_s": FOR_EVER},
+    ),
+    FaultKind(
+        "stops_while_loading",
+        "The instance is taken as stopped while it still says that it loads",
+        Layer.STATUS,
+        NeverBoots("loading", "{image}: Verifying Checksum"),
+        {"stops_after_s": 0.5},
+    ),
+    FaultKind(
+        "exits_at_start",
+        "The container ends as soon as it is started",
+        Layer.STATUS,
+        NeverBoots("exited", "container exited with code 1"),
+        {"stops_after_s": FOR_EVER},
+    ),
+    FaultKind(
+        "offline_while_loading",
+        "The host goes away while the instance loads, and stays away",
+        Layer.STATUS,
+        NeverBoots("offline", ""),
+        {"stops_after_s": FOR_EVER},
+    ),
+    FaultKind(
+        "status_frozen",
+        "The status text stands still for a long time on a healthy host",
+        Layer.STATUS,
+        SlowBoot("loading", "5f70bf18a086: Pull complete"),
+        {"for_s": 600.0},
+    ),
+    FaultKind(
+        "heartbeat_gap",
+        "The host is not heard of for a while before the instance runs",
+        Layer.STATUS,
+        SlowBoot("unknown", ""),
+        {"for_s": 20.0},
+    ),
+    FaultKind(
+        "queued",
+        "The GPU is let to somebody else: the instance waits to be scheduled",
+        Layer.STATUS,
+        SlowBoot("scheduling", ""),
+        {"for_s": FOR_EVER},
+    ),
+)

@@ -1,0 +1,178 @@
+"""What a machine on the local market is made of, and what this one is made of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_vastgpu.hostcheck import cgroups
+
+_MB = 1_000_000
+_GB = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class SimulatedGpu:
+    """One GPU as an instance sees it, which with a fault is not what was sold."""
+
+    name: str
+    ram_mb: int
+    driver_version: str
+    cuda_max_good: float
+    """Newest CUDA that the driver supports."""
+    compute_cap: float
+    """For example 8.9."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that an offer is made of. The defaults are those of a good machine with one GPU."""
+
+    machine_id: int
+    host_id: int
+    gpu_name: str = "RTX 4090"
+    num_gpus: int = 1
+    gpu_ram_mb: int = 24564
+    """Per GPU."""
+    compute_cap: float = 8.9
+    cuda_max_good: float = 12.8
+    driver_version: str = "570.86.15"
+    dlperf: float = 80.0
+    """The market's own benchmark; larger is faster."""
+    total_flops: float = 82.0
+    """TFLOPS of all GPUs."""
+    gpu_mem_bw: float = 880.0
+    """GB/s."""
+    pcie_bw: float = 24.0
+    """GB/s."""
+    cpu_name: str = "AMD EPYC 7543"
+    cpu_cores: int = 16
+    cpu_ghz: float = 3.0
+    cpu_arch: str = "amd64"
+    cpu_ram_mb: int = 64000
+    disk_space_gb: float = 500.0
+    disk_bw_mbps: float = 3000.0
+    """MB/s."""
+    inet_down_mbps: float = 900.0
+    """Mbit/s, as the next."""
+    inet_up_mbps: float = 900.0
+    inet_down_usd_gb: float = 0.0
+    inet_up_usd_gb: float = 0.0
+    direct_port_count: int = 250
+    reliability: float = 0.999
+    verification: str = "verified"
+    """``verified``, ``unverified`` or ``deverified``."""
+    datacenter: bool = False
+    geolocation: str = "Sweden, SE"
+    price_usd_h: float = 0.30
+    """USD per hour of all GPUs, without storage."""
+    min_bid_usd_h: float = 0.15
+    storage_usd_gb_month: float = 0.10
+    duration_s: float = 30 * 86400.0
+    """How long the offer lasts."""
+    slots: int = 1
+    """How many instances it holds at once; they share its devices."""
+    rentable: bool = True
+    network: bool = False
+    """Whether its instances can reach beyond the market."""
+    simulated: bool = True
+    """False only for the machine that the market runs on."""
+
+    @property
+    def gpus(self) -> tuple[SimulatedGpu, ...]:
+        """The GPUs as sold; none where the machine's own devices are used as they are."""
+        if not self.simulated:
+            return ()
+        gpu = SimulatedGpu(self.gpu_name, self.gpu_ram_mb, self.driver_version, self.cuda_max_good, self.compute_cap)
+        return (gpu,) * self.num_gpus
+
+
+THIS_MACHINE_ID = 1
+"""Machine and host id of the machine that the market runs on."""
+
+_OWN_PRICE_USD_H = 0.10
+"""Play money: enough for a bill to show, little enough for every price limit."""
+
+_OWN_SLOTS = 64
+
+
+def this_machine(disk: Path) -> Machine:
+    """The machine we run on, as an offer that the strictest policy admits: it is near, cheap and ours.
+
+    :param disk: Where instances keep their disks.
+    """
+    gpus = _nvidia_smi("name,memory.total,driver_version,compute_cap")
+    name, ram_mb, driver, compute_cap = gpus[0] if gpus else ("", "0", "", "0")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MB
+    limits = subprocess.run(["sh", "-c", cgroups.SCRIPT], capture_output=True, text=True, check=False).stdout
+    return Machine(
+        machine_id=THIS_MACHINE_ID,
+        host_id=THIS_MACHINE_ID,
+        gpu_name=name.removeprefix("NVIDIA ").removeprefix("GeForce "),
+        num_gpus=len(gpus),
+        gpu_ram_mb=int(_figure(ram_mb)),
+        compute_cap=_figure(compute_cap),
+        cuda_max_good=_cuda_of_driver() if gpus else 0.0,
+        driver_version=driver,
+        dlperf=0.0,
+        total_flops=0.0,
+        gpu_mem_bw=0.0,
+        pcie_bw=0.0,
+        cpu_name=platform.processor() or platform.machine(),
+        cpu_cores=max(1, min(cores, round(cgroups.cores(limits) or cores))),
+        cpu_ghz=0.0,
+        cpu_arch={"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+        cpu_ram_mb=min(memory_mb, round(cgroups.memory_mb(limits) or memory_mb)),
+        disk_space_gb=shutil.disk_usage(disk).free // _GB,
+        inet_down_mbps=10_000.0,
+        inet_up_mbps=10_000.0,
+        direct_port_count=1000,
+        reliability=1.0,
+        geolocation="This machine",
+        price_usd_h=_OWN_PRICE_USD_H,
+        min_bid_usd_h=_OWN_PRICE_USD_H / 2,
+        storage_usd_gb_month=0.0,
+        duration_s=365 * 86400.0,
+        slots=_OWN_SLOTS,
+        network=True,
+        simulated=False,
+    )
+
+
+def _nvidia_smi(fields: str) -> list[list[str]]:
+    """One row for each GPU; none where there is no ``nvidia-smi`` or no driver behind it."""
+    answer = _run_nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    return [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
+
+
+def _cuda_of_driver() -> float:
+    """The CUDA version in the header of ``nvidia-smi``, which no query field gives; 0 where it is not there."""
+    # Since driver 610 it is the CUDA UMD Version.
+    found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", _run_nvidia_smi())
+    return float(found.group(1)) if found else 0.0
+
+
+def _run_nvidia_smi(*arguments: str) -> str:
+    """What it prints; empty where it is not there, or fails."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    try:
+        answer = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout if answer.returncode == 0 else ""
+
+
+def _figure(cell: str) -> float:
+    """0 for what the driver does not know, as the memory of a GPU that shares the machine's: ``[N/A]``."""
+    try:
+        return float(cell)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,302 @@
+"""The market itself: what is on offer, what is rented, and what each call does to that."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections import deque
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.api.errors import no_such_instance
+from pytest_vastgpu.local.api.rate_limits import Limiter
+from pytest_vastgpu.local.api.rate_limits import SearchQuota
+from pytest_vastgpu.local.faults.effects import Charges
+from pytest_vastgpu.local.faults.effects import Leftover
+from pytest_vastgpu.local.fleet.fleet import Fleet
+from pytest_vastgpu.local.fleet.fleet import Host
+from pytest_vastgpu.local.market.account_keys import Keyring
+from pytest_vastgpu.local.market.billing import Rates
+from pytest_vastgpu.local.market.create_body import Order
+from pytest_vastgpu.local.market.instance import Instance
+from pytest_vastgpu.local.market.lifecycle import Site
+from pytest_vastgpu.local.market.lifecycle import boot
+from pytest_vastgpu.local.market.listings import Shelf
+
+_HISTORY = 10_000
+"""So many ended instances are remembered."""
+_RESULTS = 200
+"""So many logs are kept to be fetched."""
+UNAVAILABLE = "Required resources are currently unavailable, state change queued."
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is known of an instance that was destroyed."""
+
+    instance: Instance
+    ended_at: float
+
+
+@dataclass
+class Calls:
+    """The calls of one endpoint by one kind of key."""
+
+    count: int = 0
+    refused: int = 0
+    last: float = 0.0
+    closest_s: float | None = None
+    """The smallest distance between two of them."""
+
+
+@dataclass
+class Market:
+    """All state of one market. Only its event loop touches it."""
+
+    fleet: Fleet
+    site: Site
+    api_key: str
+    limiter: Limiter = field(default_factory=Limiter)
+    instances: dict[int, Instance] = field(default_factory=dict)
+    history: deque[Ended] = field(default_factory=lambda: deque(maxlen=_HISTORY))
+    rents: Counter[str] = field(default_factory=Counter)
+    """How often each label was rented."""
+    calls: dict[tuple[str, str], Calls] = field(default_factory=dict)
+    """By kind of key (``account`` or ``container``) and endpoint."""
+    keyring: Keyring = field(default_factory=Keyring)
+    templates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Texts to be fetched without a key, and from when on (on a clock that only goes forward)."""
+    started_at: float = field(default_factory=time.time)
+    not_isolated: str = ""
+    """Why instances are not kept apart on this system; empty where they are, and until that is known."""
+
+    def __post_init__(self) -> None:
+        self.quota = SearchQuota(self.fleet.rules.search_rows_per_day)
+        self.shelf = Shelf(self.fleet.hosts, self.started_at)
+        # Ids go on where an earlier market's may have ended: clients keep what they know of an id.
+        self._next_instance = time.time_ns() // 10_000_000 % 1_000_000_000
+        self._spent_usd = 0.0
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    # --- rent and give back -------------------------------------------------------------------------------------------
+
+    def create(self, offer_id: int, order: Order, made_by: str) -> Instance:
+        """Rent an offer.
+
+        :raises Refusal: the offer is gone, too small, or cannot be paid. With ``new_contract`` in its body, an
+            instance was left behind.
+        """
+        host = self.shelf.host(offer_id)
+        if host is None:
+            text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
+            raise Refusal(404, "no_such_ask", text)
+        if self.credit_usd <= 0:
+            raise Refusal(400, "insufficient_credit", "You lack credit.")
+        if order.disk_gb > host.machine.disk_space_gb:
+            raise invalid(f"disk: {order.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB")
+        if order.bid_usd_h is not None and order.bid_usd_h < host.machine.min_bid_usd_h:
+            raise invalid(f"Please set a bid price >= {host.machine.min_bid_usd_h:g}.")
+        gone = not self.shelf.stands(offer_id)
+        if gone or not self.shelf.free(host):
+            if order.cancel_unavail or gone:
+                text = f"error 410/3907: no_such_ask Instance type {offer_id} is no longer available."
+                raise Refusal(410, "no_such_ask", text)
+            raise self._leave_behind(host, order, made_by)
+        if any(isinstance(fault.effect, Leftover) for fault in host.faults):
+            raise self._leave_behind(host, order, made_by)
+        instance = self._add(host, order, made_by)
+        if order.starts:
+            self._start_now(instance)
+        else:
+            instance.stopped_by_market()
+            instance.becomes("stopped")
+        return instance
+
+    def _leave_behind(self, host: Host, order: Order, made_by: str) -> Refusal:
+        instance = self._add(host, order, made_by)
+        instance.stopped_by_market()
+        instance.becomes("stopped")
+        return Refusal(200, "resources_unavailable", UNAVAILABLE, new_contract=instance.id)
+
+    def _add(self, host: Host, order: Order, made_by: str) -> Instance:
+        machine = host.machine
+        self._next_instance += 1
+        instance = Instance(
+            id=self._next_instance,
+            host=host,
+            order=order,
+            made_by=made_by,
+            api_key=secrets.token_hex(32),
+            label=order.label or "",
+            rates=Rates(
+                storage_usd_gb_month=machine.storage_usd_gb_month,
+                disk_gb=order.disk_gb,
+                inet_down_usd_gb=machine.inet_down_usd_gb,
+                inet_up_usd_gb=machine.inet_up_usd_gb,
+            ),
+            full_gpu_usd_h=_on_demand_usd_h(host) if order.bid_usd_h is None else order.bid_usd_h,
+            keys=self.keyring.all(),
+        )
+        self.instances[instance.id] = instance
+        self.rents[instance.label] += 1
+        return instance
+
+    def find(self, instance_id: int) -> Instance:
+        """:raises Refusal: if there is none with this id."""
+        try:
+            return self.instances[instance_id]
+        except KeyError:
+            raise no_such_instance(instance_id) from None
+
+    async def destroy(self, instance: Instance) -> None:
+        """End an instance and remove its disk. The market forgets it at once; on return its processes are gone too."""
+        if self.instances.pop(instance.id, None) is None:
+            return
+        self._spent_usd += instance.bill().total_usd
+        self.history.append(Ended(instance, time.time()))
+        held = instance.holds_slot
+        await self._end(instance)
+        if instance.container is not None:
+            await instance.container.destroy()
+        # Of a start that failed, there may be a disk without a container.
+        await asyncio.to_thread(shutil.rmtree, self.site.disks / str(instance.id), ignore_errors=True)
+        if held:
+            self._give_back(instance.host)
+
+    async def destroy_all(self) -> None:
+        """End every instance."""
+        await asyncio.gather(*(self.destroy(instance) for instance in list(self.instances.values())))
+        await asyncio.gather(*self._farewells)
+
+    def vanish(self, instance: Instance) -> None:
+        """Let an instance go without anybody having asked for it."""
+        farewell = asyncio.ensure_future(self.destroy(instance))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+
+    def _give_back(self, host: Host) -> None:
+        """Free a slot, and start who waits for one."""
+        self.shelf.give_back(host)
+        for waiting in self.instances.values():
+            if waiting.host is host and waiting.next_state == "queued" and self.shelf.free(host):
+                self._start_now(waiting)
+
+    async def _end(self, instance: Instance) -> None:
+        """No process of it is left; its disk stays."""
+        if instance.task is not None and instance.task is not asyncio.current_task():
+            instance.task.cancel()
+            await asyncio.gather(instance.task, return_exceptions=True)
+            instance.task = None
+        if instance.container is not None:
+            await instance.container.stop()
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    def start(self, instance: Instance) -> None:
+        """:raises Refusal: if somebody else has the GPUs now; it then starts when they are free again."""
+        if instance.holds_slot:
+            if instance.actual_status == "exited":
+                self._boot(instance)
+            return
+        if not self.shelf.free(instance.host):
+            instance.intended_status, instance.next_state = "running", "queued"
+            instance.becomes("scheduling")
+            raise Refusal(200, "resources_unavailable", UNAVAILABLE)
+        self._start_now(instance)
+
+    def _start_now(self, instance: Instance) -> None:
+        self.shelf.take(instance.host)
+        instance.intended_status = instance.next_state = "running"
+        self._boot(instance)
+
+    def _boot(self, instance: Instance) -> None:
+        instance.task = asyncio.ensure_future(boot(instance, self.site, self.vanish))
+        instance.task.add_done_callback(_tell)
+
+    async def stop(self, instance: Instance) -> None:
+        """Stop an instance: its disk stays and goes on costing, its GPUs are free for others."""
+        held = instance.holds_slot
+        instance.stopped_by_market()
+        await self._end(instance)
+        instance.becomes("exited" if instance.starts else "stopped", cur_state="stopped")
+        if held:
+            self._give_back(instance.host)
+
+    async def restart(self, instance: Instance, *, fresh: bool = False) -> None:
+        """Stop and start, on the same machine.
+
+        :param fresh: With an empty disk.
+
+        :raises Refusal: if it has no container.
+        """
+        if instance.container is None or instance.actual_status != "running":
+            raise Refusal(200, "invalid_id", "Invalid instance id. Is the container started?")
+        instance.becomes("recycling" if fresh else "rebooting")
+        await self._end(instance)
+        if fresh:
+            await instance.container.destroy()
+        self._boot(instance)
+
+    def publish(self, text: str) -> str:
+        """Make a text readable in a moment, as an upload would; the token under which it is found."""
+        token = secrets.token_hex(16)
+        self.results[token] = (time.monotonic() + self.fleet.rules.log_delay_s, text)
+        while len(self.results) > _RESULTS:
+            self.results.pop(next(iter(self.results)))
+        return token
+
+    # --- money --------------------------------------------------------------------------------------------------------
+
+    @property
+    def spent_usd(self) -> float:
+        return self._spent_usd + sum(instance.bill().total_usd for instance in self.instances.values())
+
+    @property
+    def credit_usd(self) -> float:
+        """What the account may still spend; what is left of a prepayment comes back with the instance's end."""
+        paid_in = sum(instance.paid_in_usd for instance in self.instances.values())
+        return self.fleet.rules.credit_usd - self.spent_usd - paid_in
+
+    async def stop_what_cannot_be_paid(self) -> None:
+        """Stop all instances once the credit is used up, but for those that are paid."""
+        if self.credit_usd <= 0:
+            for instance in list(self.instances.values()):
+                if instance.holds_slot and not instance.paid_in_usd:
+                    await self.stop(instance)
+
+    def note_call(self, who: str, endpoint: str, status: int, now: float) -> None:
+        """Keep count of the calls.
+
+        :param now: Seconds on a clock that only goes forward.
+        """
+        calls = self.calls.setdefault((who, endpoint), Calls())
+        if calls.count:
+            distance = now - calls.last
+            calls.closest_s = distance if calls.closest_s is None else min(calls.closest_s, distance)
+        calls.count += 1
+        calls.refused += status == 429
+        calls.last = now
+
+
+def _on_demand_usd_h(host: Host) -> float:
+    """What an instance's GPUs cost an hour: what the offer says, unless a fault makes that a lie."""
+    price = host.machine.price_usd_h
+    for fault in host.faults:
+        if isinstance(fault.effect, Charges):
+            price *= fault.parameters["times"]
+    return price
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """A bug in the life of an instance ends the market's silence, not the market."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "an instance's life ended in an error", "exception": error, "task": task}
+        )

@@ -1,0 +1,167 @@
+"""Offers as Vast's API shows them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from pytest_vastgpu.local.fleet.machine import Machine
+from pytest_vastgpu.local.market.billing import HOURS_PER_MONTH
+
+Row = dict[str, Any]
+"""One object of the API's JSON."""
+
+DEFAULT_STORAGE_GB = 8.0
+"""What a search without ``allocated_storage`` is priced for, by Vast's documentation."""
+
+
+def offer_row(machine: Machine, offer_id: int, now: float, *, rented: bool = False) -> Row:
+    """An offer without what depends on the asked disk; see :func:`priced`.
+
+    :param now: Epoch seconds.
+    """
+    return {
+        "id": offer_id,
+        "ask_contract_id": offer_id,
+        "bundle_id": offer_id,
+        "bundled_results": None,
+        **machine_row(machine),
+        "gpu_frac": 1.0,
+        "duration": machine.duration_s,
+        "start_date": now,
+        "end_date": now + machine.duration_s,
+        "rentable": machine.rentable and not rented,
+        "rented": rented,
+        "is_bid": False,
+        "external": None,
+        "vms_enabled": False,
+        "resource_type": "gpu",
+        "cluster_id": None,
+        "avail_vol_ask_id": None,
+        "avail_vol_dph": None,
+        "avail_vol_size": None,
+    }
+
+
+def machine_row(machine: Machine) -> Row:
+    """What offers and instances of a machine show alike. Units as in the API: VRAM in MB, ``compute_cap`` times 100."""
+    gpus = machine.num_gpus
+    return {
+        "machine_id": machine.machine_id,
+        "host_id": machine.host_id,
+        "simulated": machine.simulated,
+        "num_gpus": gpus,
+        "gpu_name": machine.gpu_name,
+        "gpu_arch": "nvidia",
+        "gpu_ram": machine.gpu_ram_mb,
+        "gpu_total_ram": machine.gpu_ram_mb * gpus,
+        "gpu_mem_bw": machine.gpu_mem_bw,
+        "gpu_lanes": 16,
+        "gpu_max_power": 450.0,
+        "gpu_max_temp": 90.0,
+        "gpu_display_active": False,
+        "bw_nvlink": 0.0,
+        "compute_cap": round(machine.compute_cap * 100),
+        "cuda_max_good": machine.cuda_max_good,
+        "driver_version": machine.driver_version,
+        "driver_vers": driver_number(machine.driver_version),
+        "cpu_name": machine.cpu_name,
+        "cpu_arch": machine.cpu_arch,
+        "cpu_cores": machine.cpu_cores,
+        "cpu_cores_effective": float(machine.cpu_cores),
+        "cpu_ram": machine.cpu_ram_mb,
+        "cpu_ghz": machine.cpu_ghz,
+        "has_avx": 1,
+        "disk_space": machine.disk_space_gb,
+        "disk_bw": machine.disk_bw_mbps,
+        "disk_name": "nvme",
+        "inet_down": machine.inet_down_mbps,
+        "inet_up": machine.inet_up_mbps,
+        "inet_down_cost": machine.inet_down_usd_gb,
+        "inet_up_cost": machine.inet_up_usd_gb,
+        "internet_down_cost_per_tb": machine.inet_down_usd_gb * 1000,
+        "internet_up_cost_per_tb": machine.inet_up_usd_gb * 1000,
+        "direct_port_count": machine.direct_port_count,
+        "static_ip": True,
+        "public_ipaddr": "127.0.0.1",
+        "storage_cost": machine.storage_usd_gb_month,
+        "min_bid": machine.min_bid_usd_h,
+        "reliability": machine.reliability,
+        "reliability2": machine.reliability,
+        "expected_reliability": machine.reliability,
+        "verification": machine.verification,
+        "verified": machine.verification == "verified",
+        "vericode": int(machine.verification == "verified"),
+        "hosting_type": int(machine.datacenter),
+        "datacenter": machine.datacenter,
+        "geolocation": machine.geolocation,
+        "geolocode": 0,
+        "dlperf": machine.dlperf,
+        "total_flops": machine.total_flops,
+        "pci_gen": 4.0,
+        "pcie_bw": machine.pcie_bw,
+        "mobo_name": "",
+        "os_version": "22.04",
+        "dph_base": machine.price_usd_h,
+    }
+
+
+def only(row: Row, columns: Collection[str]) -> Row:
+    """Some columns of a row; what it does not have is null, and ``*`` is all it has."""
+    return row if "*" in columns else {column: row.get(column) for column in columns}
+
+
+def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:
+    """USD an hour with a disk: ``dph_total``."""
+    return usd_h(row["min_bid"] if bid else row["dph_base"], row["storage_cost"], storage_gb)
+
+
+def usd_h(gpu_usd_h: float, storage_usd_gb_month: float, storage_gb: float) -> float:
+    """USD an hour of GPUs and a disk."""
+    return gpu_usd_h + storage_usd_gb_month * storage_gb / HOURS_PER_MONTH
+
+
+def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
+    """The offer with everything that depends on the asked disk."""
+    total = total_usd_h(row, storage_gb, bid=bid)
+    storage = row["storage_cost"] * storage_gb / HOURS_PER_MONTH
+    hourly = {
+        "gpuCostPerHour": total - storage,
+        "diskHour": storage,
+        "totalHour": total,
+        "discountTotalHour": 0.0,
+        "discountedTotalPerHour": total,
+    }
+    return {
+        **row,
+        "is_bid": bid,
+        "dph_base": total - storage,
+        "dph_total": total,
+        "dph_total_adj": total,
+        "discounted_dph_total": total,
+        "discounted_hourly": 0.0,
+        "storage_total_cost": storage,
+        "search": hourly,
+        "instance": hourly,
+        **{field: row[of] / total if total else 0.0 for field, of in PER_USD.items()},
+    }
+
+
+PER_USD = {"dlperf_per_dphtotal": "dlperf", "flops_per_dphtotal": "total_flops", "score": "dlperf"}
+"""What is one figure over the price, and which figure."""
+
+
+def driver_number(version: str) -> int:
+    """A driver version as the number that is searched for: ``550.54.15`` is 550054015; 0 where there is none."""
+    parts = re.fullmatch(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
+    if parts is None:
+        return 0
+    major, minor, patch = (int(part or 0) for part in parts.groups())
+    return major * 1_000_000 + minor * 1000 + patch
+
+
+def country_code(geolocation: str) -> str:
+    """``SE`` of ``Sweden, SE``; empty where there is none."""
+    found = re.search(r"(?:^|,)\s*([A-Z]{2})\s*$", geolocation)
+    return found.group(1) if found else ""

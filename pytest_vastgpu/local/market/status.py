@@ -1,0 +1,53 @@
+"""The local market's accounts: what is alive, who made it, what everything cost, how the API was called."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from pytest_vastgpu.local.market.instance import Instance
+from pytest_vastgpu.local.market.market import Market
+
+
+def status(market: Market) -> dict[str, Any]:
+    """Everything, as JSON. Money in USD, times in epoch seconds, ``spacing_s`` the smallest time between two calls."""
+    now = time.time()
+    return {
+        "url": market.site.url,
+        "started_at": market.started_at,
+        "now": now,
+        "not_isolated": market.not_isolated,
+        "credit_usd": market.credit_usd,
+        "spent_usd": market.spent_usd,
+        "alive": [_account(instance, now) for instance in market.instances.values()],
+        "ended": [{**_account(each.instance, each.ended_at), "ended_at": each.ended_at} for each in market.history],
+        "rents_per_label": dict(market.rents),
+        "calls": [
+            {
+                "endpoint": endpoint,
+                "key": who,
+                "count": calls.count,
+                "rate_limited": calls.refused,
+                "spacing_s": calls.closest_s,
+            }
+            for (who, endpoint), calls in sorted(market.calls.items())
+        ],
+    }
+
+
+def _account(instance: Instance, until: float) -> dict[str, Any]:
+    due = instance.bill(until)
+    return {
+        "id": instance.id,
+        "label": instance.label,
+        "machine_id": instance.host.machine.machine_id,
+        "image": instance.order.image,
+        "made_by": instance.made_by,
+        "created_at": instance.created_at,
+        "actual_status": instance.actual_status,
+        "intended_status": instance.intended_status,
+        "usd_h": instance.usd_h,
+        "cost": {**asdict(due), "total_usd": due.total_usd},
+        "states": [{"at": change.at, "state": change.state} for change in instance.changes],
+    }

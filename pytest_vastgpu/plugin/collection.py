@@ -1,0 +1,151 @@
+"""What the selected tests will need, as far as it can be known before they run."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Hook
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import WorkloadInvalid
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin import hookspecs
+from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.supervisor.pool.demand import Expected
+
+
+def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
+    """Look at all tests that ask for an instance.
+
+    :param certain: Whether tests run at all.
+    """
+    found = Collected()
+    defaults = _Defaults()
+    equal: dict[Workload, Workload] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if not any(name.startswith("vast_instance") for name in fixtures):
+            continue
+        skipped = will_skip(item)
+        try:
+            workload, changes = marked(item)
+            if "vast_instance" not in fixtures or skipped:
+                continue
+            workload = workload or defaults.of(item)
+            if workload is not None:
+                workload = with_whole_paths(dataclasses.replace(workload, **changes), item.config)
+                workload = equal.setdefault(workload, workload)
+        except ConfigurationError as error:
+            found.problems.append(str(error))
+            continue
+        runs = found.tests[item.nodeid].runs + 1 if item.nodeid in found.tests else 1
+        found.tests[item.nodeid] = Expected(workload, certain and skipped is False, runs)
+    return found
+
+
+def with_whole_paths(workload: Workload, config: pytest.Config) -> Workload:
+    """The workload, with relative paths of its files taken from where pytest was started.
+
+    Pure, since a test may have put another file system in the place of this one.
+    """
+    files = tuple((name, str(PurePath(config.invocation_params.dir, path))) for name, path in workload.files)
+    return dataclasses.replace(workload, files=files)
+
+
+def hooks_of(config: pytest.Config) -> list[Hook]:
+    """Every implementation of one of our hooks that this process has loaded."""
+    return [
+        Hook(name, inspect.getsourcefile(implementation.function) or implementation.plugin_name)
+        for name in vars(hookspecs)
+        if name.startswith("pytest_vastgpu_")
+        for implementation in getattr(config.hook, name).get_hookimpls()
+    ]
+
+
+def will_skip(item: pytest.Item) -> bool | None:
+    """Whether its marks keep a test from running; None: only its run will show.
+
+    A condition that is text is evaluated by pytest in a way that is not public, so it is left to the run.
+    """
+    if next(item.iter_markers("skip"), None) is not None:
+        return True
+    verdicts = [_holds(mark) for mark in item.iter_markers("skipif")]
+    if not item.config.getoption("runxfail", False):
+        verdicts += [_holds(mark) for mark in item.iter_markers("xfail") if not mark.kwargs.get("run", True)]
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _holds(mark: pytest.Mark) -> bool | None:
+    """Whether one of a mark's conditions is true; a mark without any always holds."""
+    conditions: Sequence[object] = [mark.kwargs["condition"]] if "condition" in mark.kwargs else mark.args
+    verdicts = [_truth(condition) for condition in conditions]
+    if not verdicts or True in verdicts:
+        return True
+    return None if None in verdicts else False
+
+
+def _truth(condition: object) -> bool | None:
+    if isinstance(condition, str):
+        return None
+    try:
+        return bool(condition)
+    except Exception:  # noqa: BLE001 - whatever it is, the test's own run will tell
+        return None
+
+
+class _Defaults:
+    """The values of the fixture ``vast_workload``, where they can be had without running a test."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Any, Workload | None] = {}
+
+    def of(self, item: pytest.Item) -> Workload | None:
+        """What ``vast_workload`` will be for a test; None where only its run will show."""
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "vast_workload" in callspec.params:
+            return None
+        function = _override(item)
+        if function is None:
+            return None
+        if function not in self._asked:
+            self._asked[function] = _ask(function)
+        return self._asked[function]
+
+
+def _override(item: pytest.Item) -> Any:
+    """The function behind ``vast_workload`` where it is a plain one: without arguments, and not parametrized.
+
+    pytest has no public way to ask which fixture a test will get; where this one is missing, or has changed, nothing
+    is rented in advance.
+    """
+    manager = getattr(item.session, "_fixturemanager", None)
+    try:
+        definition = manager.getfixturedefs("vast_workload", item)[-1]  # type: ignore[union-attr] # see above
+        function = definition.func
+        plain = not definition.params and not inspect.signature(function).parameters and not _special(function)
+    except (AttributeError, TypeError, ValueError, LookupError):
+        return None
+    return function if plain else None
+
+
+def _special(function: Any) -> bool:
+    """Whether calling it gives something other than the fixture's value."""
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(function) for is_kind in kinds)
+
+
+def _ask(function: Any) -> Workload | None:
+    try:
+        workload = function()
+    except WorkloadInvalid:
+        raise  # the test's own run would find nothing else
+    except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it
+        return None
+    return workload if isinstance(workload, Workload) else None

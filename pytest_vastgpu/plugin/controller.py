@@ -1,0 +1,230 @@
+"""The part of the plugin that has a supervisor rent for it. It exists only where a selected test needs an instance."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vastgpu.client.callbacks import PytestHooks
+from pytest_vastgpu.client.calls import AdapterOffer
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.client.process import SupervisorProcess
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.errors import SupervisorGone
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.hooks import SETTINGS
+from pytest_vastgpu.plugin.signals import end_like_ctrl_c
+from pytest_vastgpu.plugin.signals import not_interrupted
+from pytest_vastgpu.plugin.terminal import Progress
+from pytest_vastgpu.plugin.terminal import summarise
+from pytest_vastgpu.reporting.cost_file import NAME
+from pytest_vastgpu.servers.base import checked
+from pytest_vastgpu.servers.base import kind_of
+from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.client.listener import Listener
+    from pytest_vastgpu.plugin.options import Settings
+    from pytest_vastgpu.servers.base import Adapter
+
+GUARD_LOOKS = 300
+"""How often, ten times a second, the end of a run whose supervisor has died looks whether the guard has given
+back what is left."""
+_log = logging.getLogger("pytest_vastgpu")
+
+
+class Owner:
+    """Plugin object of the controller, or of the only process: starts the supervisor, tells it what is over, ends it.
+
+    :param collected: What this process has collected; None: a worker will say so.
+    :param workers: How many tests run at a time.
+    :param in_each: Whether every worker runs every test.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        listener: Listener,
+        collected: Collected | None,
+        *,
+        workers: int = 1,
+        in_each: bool = False,
+    ) -> None:
+        settings: Settings = config.stash[SETTINGS]
+        distributed = collected is None
+        terms = f"this run may cost {settings.budget:g} USD at most (--vast-budget, {settings.sources['budget']})"
+        self._progress = Progress(config, own_thread=distributed, terms=terms)
+        config.pluginmanager.register(self._progress, "vastgpu-progress")
+        config.add_cleanup(self._progress.close)
+        self._summary: Summary | None = None
+        self._story = ""
+        self._told: list[str] = []
+        self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
+        config.add_cleanup(end_like_ctrl_c())
+        try:
+            adapters = _adapters(config)
+            opening = Opening(
+                secret=listener.address.secret,
+                settings=settings,
+                timeouts=DEFAULTS,
+                directory=str(config.invocation_params.dir),
+                workers=workers,
+                in_each=in_each,
+                adapters=tuple(_offer(adapter) for adapter in adapters),
+                hooks=tuple(hooks_of(config)),
+            )
+            self.process = SupervisorProcess(
+                opening,
+                listener,
+                collected,
+                PytestHooks(config.hook),
+                {adapter.name: adapter for adapter in adapters},
+                self._listen,
+                self._progress.pump,
+            )
+        except VastGpuError as error:
+            raise pytest.UsageError(f"vastgpu: {error}") from None
+        self.calls = self.process.calls
+        config.add_cleanup(self._last_words)
+        # A net below pytest_sessionfinish: runs also when a second Ctrl-C breaks that off.
+        config.add_cleanup(self._give_back)
+
+    def _listen(self, event: Event) -> None:
+        self._progress.tell(event)
+        with suppress(BaseException):  # a test's own handler may raise, and it is not that thread's to fail
+            _log.info("%s %s", event.label, event.text)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test is over, here or in a worker."""
+        self._tell(self.calls.finished, nodeid)
+        self._progress.pump()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """After so many failures xdist ends the run, but first waits for its workers: they shall not wait in turn."""
+        if report.failed and self._failures_left:
+            self._failures_left -= 1
+            if not self._failures_left:
+                self._tell(self.calls.call_off)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """A test was the end of its worker: it is over, too."""
+        self._tell(self.calls.crashed, crashitem)
+
+    # Around all others: while pytest looks at the first Ctrl-C a second would end it with a traceback of its own.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Generator[None, object, object]:
+        """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too.
+
+        Both pytest and xdist have an exception of that name, for ends that nobody has asked for just then.
+        """
+        with self._not_interrupted():
+            if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
+                self._tell(self.calls.keep_nothing)
+            return (yield)
+
+    # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Give everything back when all workers and fixtures are done."""
+        try:
+            return (yield)
+        finally:
+            self._give_back()
+            self._progress.close()
+            if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _tell(self, call: Callable[..., None], *arguments: str) -> None:
+        """What the supervisor need not hear when it is gone: the tests that need it have been told."""
+        if self.process.owned:
+            with suppress(SupervisorGone, Cancelled):
+                call(*arguments)
+
+    def _not_interrupted(self) -> AbstractContextManager[None]:
+        text = "still giving instances back, so that nothing goes on costing money; please wait"
+        return not_interrupted(lambda: self._progress.tell(Event("", None, text)))
+
+    def _give_back(self) -> None:
+        if self._summary is not None or not self.process.owned:
+            return
+        with self._not_interrupted():
+            try:
+                self._summary = self.process.close()
+            except (VastGpuError, Cancelled) as gone:
+                self._summary = self._after_its_death(
+                    str(gone) or "the supervisor ended before it had given everything back"
+                )
+
+    def _after_its_death(self, story: str) -> Summary:
+        """The supervisor has died: its guard gives back what is left, and its ledger says what that is."""
+        from pytest_vastgpu.supervisor.ledger.ledger import FILE
+        from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+
+        self._story = story
+        known = self.process.line.supervisor
+        self.process.hang_up()
+        if known is None or not known.log:
+            return Summary([], [], [], "")
+        directory = Path(known.log).parent
+        left: list[str] = []
+        for _ in range(GUARD_LOOKS):
+            try:
+                entries = read_ledger(directory / FILE).left(time.time())
+            except OSError as error:
+                left = [f"nobody knows what: its ledger cannot be read ({error}); run `vastgpu ls`"]
+                break
+            left = [str(NotDestroyed(entry.instance_id or entry.label, "its supervisor died")) for entry in entries]
+            if not left:
+                break
+            self._progress.pump()
+            threading.Event().wait(0.1)
+        return Summary([], left, [], str(directory / NAME))
+
+    def _last_words(self) -> None:
+        """After an internal error, for one, pytest writes no summary: what is left is told all the same."""
+        for line in self._bad_news():
+            if line not in self._told:
+                sys.stderr.write(f"{line}\n")
+
+    def _bad_news(self) -> list[str]:
+        left = [f"vastgpu: STILL RUNNING: {problem}" for problem in (self._summary.problems if self._summary else ())]
+        return [*([f"vastgpu: {self._story}"] if self._story else []), *left]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table, what is kept, and what could not be destroyed."""
+        if self._summary is not None:
+            self._told = self._bad_news()
+            summarise(terminalreporter, self._summary)
+            for line in self._told:
+                terminalreporter.write_line(line, red=True, bold=True)
+
+
+def _adapters(config: pytest.Config) -> list[Adapter]:
+    """The adapters that hooks bring."""
+    found = [adapter for each in config.hook.pytest_vastgpu_adapters() for adapter in each]
+    return [checked(adapter, "a conftest file") for adapter in found]
+
+
+def _offer(adapter: Adapter) -> AdapterOffer:
+    origin = f"a conftest file ({kind_of(adapter)})"
+    return AdapterOffer(adapter.name, adapter.default_image, float(adapter.warmup_s), origin)

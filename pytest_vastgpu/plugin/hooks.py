@@ -1,0 +1,92 @@
+"""pytest's hooks and the fixtures.
+
+Every run pays for what is in here, whether it rents or not: so this only looks whether anything is asked for, and what
+happens then is in modules of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vastgpu.plugin import hookspecs
+from pytest_vastgpu.plugin.options import add_options
+from pytest_vastgpu.plugin.options import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_vastgpu.client.instance import VastInstance
+    from pytest_vastgpu.model import Workload
+    from pytest_vastgpu.plugin.options import Settings
+
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+MARKER = (
+    "vast(workload=None, *, image, gpus, gpu_name, gpu_ram_gb, compute_cap, cuda, disk_gb, image_gb, model_gb, "
+    "warmup_s, expected_use_s): what the test needs rented; without a workload it changes that of the fixture "
+    "vast_workload"
+)
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the options, and the hooks of others."""
+    add_options(parser)
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Decide every option, before anything else."""
+    config.addinivalue_line("markers", MARKER)
+    config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        from pytest_vastgpu.plugin.xdist import Controller
+
+        config.pluginmanager.register(Controller(config), "vastgpu-controller")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What was asked for, and who asked."""
+    return config.stash[SETTINGS].header()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See whether a selected test needs an instance; where none does, that is all this plugin ever does."""
+    for item in session.items:
+        if "vast_instance" in " ".join(getattr(item, "fixturenames", ())):
+            from pytest_vastgpu.plugin.leases import open_leases
+
+            open_leases(session)
+            return
+
+
+@pytest.fixture
+def vast_workload() -> Workload:
+    """The workload of tests whose marker names none. Override it in a conftest file or a test module.
+
+    An override without arguments is also called when collection ends, so that renting can start before the first test
+    asks: keep it free of side effects. One that asks for other fixtures, yields or has parameters is left to the tests.
+    """
+    pytest.fail(
+        "this test needs an instance, but nothing says what shall run on it: mark it "
+        "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
+        pytrace=False,
+    )
+
+
+@pytest.fixture
+def vast_instance(request: pytest.FixtureRequest) -> VastInstance:
+    """A rented instance on which the workload's server is ready. Tests with equal workloads share it."""
+    from pytest_vastgpu.plugin.leases import shared
+
+    return shared(request)
+
+
+@pytest.fixture
+def vast_instance_factory(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
+    """A function that rents an instance of one's own for a workload; given back when the test is over."""
+    from pytest_vastgpu.plugin.leases import owned
+
+    return owned(request)

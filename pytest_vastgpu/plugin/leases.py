@@ -1,0 +1,135 @@
+"""Where the tests of this process ask for instances. Loaded once a selected test needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Leases
+from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.client.listener import Address
+from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin.collection import collect
+from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.collection import with_whole_paths
+from pytest_vastgpu.plugin.hooks import SETTINGS
+from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.reports import Reports
+from pytest_vastgpu.plugin.reports import hold
+from pytest_vastgpu.supervisor.rental.retry import machines_failed
+
+_leases = pytest.StashKey[Leases]()
+_asked = pytest.StashKey[bool]()
+"""Whether a test has asked for an instance."""
+
+_ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+"""pytest's options with which it sets nothing up."""
+
+
+def open_leases(session: pytest.Session) -> None:
+    """See what the selected tests need, and ask for it."""
+    config = session.config
+    if any(config.getoption(option, False) for option in _ONLY_SHOWS):
+        return
+    KNOWN.add_variable("VAST_API_KEY")
+    collected = collect(session.items, certain=_tests_will_run(session))
+    collected.hooks = hooks_of(config)
+    leases = config.stash[_leases] = _open(config, collected)
+    config.pluginmanager.register(Reports(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
+    config.pluginmanager.register(_Done(session, leases), "vastgpu-done")
+
+
+def _tests_will_run(session: pytest.Session) -> bool:
+    """Whether what was collected is going to be run, with all that it needs."""
+    option = session.config.getoption
+    broken = session.testsfailed and not option("continue_on_collection_errors", False)
+    return not broken and not option("setuponly", False)
+
+
+def _open(config: pytest.Config, collected: Collected) -> Leases:
+    """A line to the supervisor. The only process starts it; for a worker the controller does."""
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        from pytest_vastgpu.plugin.xdist import LINE_KEY
+
+        line = Line(Address(*workerinput[LINE_KEY]), "process")
+        config.add_cleanup(line.close)
+        # Nobody answers before the controller has heard that this worker has collected.
+        line.ask_later("collected", collected)
+        return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
+    from pytest_vastgpu.plugin.controller import Owner
+
+    if collected.problems:
+        raise pytest.UsageError(*collected.problems)
+    listener = Listener()
+    config.add_cleanup(listener.remove)
+    owner = Owner(config, listener, collected)
+    config.pluginmanager.register(owner, "vastgpu-owner")
+    return owner.calls
+
+
+class _Done:
+    """Plugin object of a process in which tests may use instances: says when they no longer do."""
+
+    def __init__(self, session: pytest.Session, leases: Leases) -> None:
+        self._stash = session.config.stash
+        self._leases = leases
+
+    @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        if self._stash.get(_asked, False):
+            self._stash[_asked] = False
+            with suppress(VastGpuError):  # the supervisor is gone, and its guard gives everything back
+                self._leases.done(nodeid)
+
+
+def shared(request: pytest.FixtureRequest) -> VastInstance:
+    """The value of the fixture ``vast_instance``."""
+    workload, changes = marked(request.node)
+    workload = replace(workload or request.getfixturevalue("vast_workload"), **changes)
+    return _acquire(request.node, workload, exclusive=False)
+
+
+def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
+    """The value of the fixture ``vast_instance_factory``."""
+
+    def rent(workload: Workload) -> VastInstance:
+        return _acquire(request.node, workload, exclusive=True)
+
+    return rent
+
+
+def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
+    KNOWN.add_workload(workload)  # what the test's own process shows is without its secrets, too
+    leases = item.config.stash.get(_leases, None)
+    if leases is None:
+        pytest.fail(
+            "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "
+            "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
+            pytrace=False,
+        )
+    item.config.stash[_asked] = True
+    try:
+        lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
+    except VastGpuError as error:
+        problem, excused = str(error), isinstance(error, ProvisioningFailed) and machines_failed(error.attempts)
+    except Cancelled:
+        problem, excused = "the run is ending", False
+    else:
+        instance = VastInstance(leases, lease)
+        hold(item, instance)
+        return instance
+    if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
+        pytest.skip(problem)
+    # Not within the handler: pytest would show the handled exception as well.
+    pytest.fail(problem, pytrace=False)

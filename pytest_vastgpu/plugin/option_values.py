@@ -1,0 +1,117 @@
+"""What is given for an option, turned into a value. Each parser raises ValueError with what was expected."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.plugin.options import Keep
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser of one of these words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def number(unit: str, *, least: float, inclusive: bool = True) -> Callable[[str], float]:
+    """A parser of a finite number that is not too small."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and (number > least or (inclusive and number == least))):
+            raise ValueError(f"a number of {unit} {'of at least' if inclusive else 'above'} {least:g}")
+        return number
+
+    return parse
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("a whole number of at least 1")
+    return int(text)
+
+
+def count_or_none(text: str) -> int | None:
+    """A whole number from 1 on, or the word none."""
+    if text.lower() == "none":
+        return None
+    try:
+        return count(text)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}, or none") from None
+
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def keep(text: str) -> Keep:
+    """``no``, ``failed`` or ``always``; the latter two may say for how long: ``failed:90s``, ``always:2h``."""
+    if text == "no":
+        return Keep(text)
+    form = re.fullmatch(r"(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
+    if form is None:
+        raise ValueError("no, failed or always, the latter two with a duration if need be, such as failed:30m")
+    when, amount, unit = form.groups()
+    return Keep(when, float(amount) * _UNITS_S[unit]) if amount else Keep(when)
+
+
+def countries(text: str) -> frozenset[str]:
+    """Two-letter codes with commas or blanks between, or the word none."""
+    codes = [code.strip().upper() for code in text.replace(" ", ",").split(",") if code.strip()]
+    if codes == ["NONE"]:
+        return frozenset()
+    if wrong := [code for code in codes if not (len(code) == 2 and code.isascii() and code.isalpha())]:
+        raise ValueError(f"two-letter country codes with commas between, or none; {wrong[0]} is not one")
+    return frozenset(codes)
+
+
+def switch(text: str) -> bool:
+    """Yes or no, in the words that environment variables and ini files use."""
+    switches = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in switches:
+        raise ValueError("yes or no")
+    return switches[text.lower()]
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "strictness": one_of("strict", "balanced", "aggressive"),
+    "backend": one_of("auto", "vast", "local"),
+    "max-price": number("USD/h", least=0, inclusive=False),
+    "budget": number("USD", least=0, inclusive=False),
+    "attempts": count,
+    "boot-timeout": number("seconds", least=0, inclusive=False),
+    "max-lifetime": number("seconds", least=0, inclusive=False),
+    "lease": number("seconds", least=5),
+    "keep": keep,
+    "max-instances": count_or_none,
+    "on-infra-failure": one_of("error", "skip"),
+    "host-cache": str,
+    "exclude-countries": countries,
+    "expose": switch,
+}
+
+
+def parse(option: str, text: str, blamed: str) -> Any:
+    """The value that was given for an option.
+
+    :param blamed: Where it was given: the flag, the variable or the ini key.
+    :raises pytest.UsageError: one line that names this place, the text and what was expected.
+    """
+    try:
+        return _PARSERS[option](str(text).strip())
+    except ValueError as wrong:
+        raise pytest.UsageError(f"{blamed}: {text!r} is not {wrong}") from None

@@ -1,0 +1,152 @@
+"""Progress lines and the table at the end, on pytest's terminal."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Generator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.client.calls import Summary
+    from pytest_vastgpu.core.events import Event
+
+
+class Progress:
+    """One line for each event, live, whatever captures output and between whatever pytest prints.
+
+    Events may come from any thread. They are printed by the main thread, when it waits for an instance and after each
+    test: only then is nobody's output captured. In an xdist controller, whose main thread never waits for us and runs
+    no tests, a thread of its own prints; a lock keeps it and pytest's reports of tests apart.
+
+    Plugin object: it has to be registered.
+
+    :param own_thread: Whether this is an xdist controller.
+    :param terms: What the run may cost; said at once where there is no header that has said it.
+    """
+
+    def __init__(self, config: pytest.Config, *, own_thread: bool, terms: str) -> None:
+        self._config = config
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._quiet = config.get_verbosity() < 0
+        self._printing = threading.RLock()
+        self._broke_off = False
+        self._broken = False
+        self._thread: threading.Thread | None = None
+        if own_thread:
+            self._thread = threading.Thread(target=self._print_all, name="vastgpu-progress", daemon=True)
+            self._thread.start()
+        if self._quiet or config.getoption("no_header", False):
+            self._waiting.put(f"vastgpu: {terms}")
+            self.pump()
+
+    def tell(self, event: Event) -> None:
+        """Take an event to be printed."""
+        if not self._quiet:
+            self._waiting.put(f"vastgpu {event.text}")
+
+    def pump(self) -> None:
+        """Print what waits. Called by the main thread; does nothing where a thread of its own prints."""
+        if self._thread is None:
+            while not self._waiting.empty():
+                line = self._waiting.get()
+                if line is not None:
+                    self._print(line)
+
+    def close(self) -> None:
+        """Print what is left."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
+        self.pump()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, object, object]:
+        """Pytest writes the name of the test's file, or of the test."""
+        with self._printing:
+            self._go_on(nodeid)
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Pytest writes a dot, or a line."""
+        with self._printing:
+            if report.when == "call" or not report.passed:
+                self._go_on(report.nodeid)
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logfinish(self) -> Generator[None, object, object]:
+        """Pytest may write how far it is."""
+        with self._printing:
+            return (yield)
+
+    def _print_all(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        reporter = self._reporter()
+        if reporter is None or self._broken:
+            return
+        try:
+            self._print_on(reporter, line)
+        except OSError:  # the terminal, or who read from us, is gone; that must not keep anything from being given back
+            self._broken = True
+
+    def _print_on(self, reporter: pytest.TerminalReporter, line: str) -> None:
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        with self._printing, capture.global_and_fixture_disabled() if capture else nullcontext():
+            self._broke_off = self._broke_off or isinstance(reporter.currentfspath, Path)
+            reporter.ensure_newline()
+            begun = self._config.get_terminal_writer().width_of_current_line  # such as the dots of xdist's workers
+            # At once: what pytest writes between tests, the lock does not keep apart.
+            reporter.write(f"\n{line}\n" if begun else f"{line}\n", flush=True)
+
+    def _go_on(self, nodeid: str) -> None:
+        """Begin a new line of dots with the file's name where a progress line broke the last one off.
+
+        Pytest does so by itself before the next test, after an empty line; the dot of a test during which something
+        was printed would stand there alone.
+        """
+        reporter = self._reporter()
+        if self._broke_off and type(reporter) is pytest.TerminalReporter and reporter.currentfspath is None:
+            path = self._config.rootpath / nodeid.partition("::")[0]
+            reporter.write(f"{os.path.relpath(path, reporter.startpath)} ")
+            reporter.currentfspath = path
+        self._broke_off = False
+
+    def _reporter(self) -> pytest.TerminalReporter | None:
+        reporter: pytest.TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        return reporter
+
+
+def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
+    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), and what is kept."""
+    from pytest_vastgpu.reporting.summary import dearest
+    from pytest_vastgpu.reporting.summary import table
+    from pytest_vastgpu.reporting.summary import total
+    from pytest_vastgpu.supervisor.money.costs import by_test
+
+    if summary.books:
+        attempts = [account.attempt for account in summary.books]
+        reporter.write_sep("-", f"vastgpu: {total(attempts)}")
+        for line in table(attempts):
+            reporter.write_line(line)
+        if reporter.verbosity > 0:
+            for line in dearest(by_test(account.shares for account in summary.books)):
+                reporter.write_line(line)
+        reporter.write_line(f"vastgpu: costs are in {summary.cost_file}")
+        for attempt in attempts:
+            if attempt.unguarded:
+                text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
+                reporter.write_line(text, yellow=True)
+    for left in summary.kept:
+        for line in left.lines():
+            reporter.write_line(f"vastgpu: {line}", yellow=True)

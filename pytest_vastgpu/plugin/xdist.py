@@ -1,0 +1,49 @@
+"""What only matters when xdist's workers share a run. Never imports xdist: its hooks are called by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.client.listener import Listener
+    from pytest_vastgpu.plugin.controller import Owner
+
+LINE_KEY = "vastgpu_line"
+"""Under this a worker finds where to call."""
+
+
+class Controller:
+    """Plugin object of a process that may distribute tests: workers that need something call the supervisor.
+
+    Until one does there is only a socket, on which nobody listens yet.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._listener: Listener | None = None
+        self._workers = 0
+        self._owner: Owner | None = None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker where to call."""
+        self._workers += 1
+        if self._listener is None:
+            from pytest_vastgpu.client.listener import Listener
+
+            self._listener = Listener()
+            self._config.add_cleanup(self._listener.remove)
+        node.workerinput[LINE_KEY] = tuple(self._listener.address)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """A worker has connected before it said that it has collected, if it needs something."""
+        if self._owner is None and self._listener is not None and self._listener.wanted:
+            from pytest_vastgpu.plugin.controller import Owner
+
+            in_each = self._config.getoption("dist", "no") == "each"
+            self._owner = Owner(self._config, self._listener, None, workers=self._workers, in_each=in_each)
+            self._config.pluginmanager.register(self._owner, "vastgpu-owner")

@@ -1,0 +1,285 @@
+"""The Vast REST API as typed calls. Whatever goes wrong is a :class:`~pytest_vastgpu.errors.MarketError`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from types import TracebackType
+
+from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import CreateUnsettled
+from pytest_vastgpu.errors import MarketAnswerInvalid
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import RequestRejected
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.providers.vast import schema
+from pytest_vastgpu.providers.vast.schema import Account
+from pytest_vastgpu.providers.vast.throttle import Throttle
+from pytest_vastgpu.providers.vast.transport import Call
+from pytest_vastgpu.providers.vast.transport import NotSent
+from pytest_vastgpu.providers.vast.transport import Wire
+
+SETTLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0)
+"""Pauses before each look for the outcome of a call whose answer does not tell it: what the market shows may lag."""
+
+LEAST_DISK_GB = 8.0
+"""Vast refuses an instance with less."""
+
+_PAGE = 25  # the most that the API gives at once
+_MAX_PAGES = 400
+_LOG_PAUSE_S = 0.3  # pace and patience of the vendor's own client
+_LOG_TRIES = 30
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """What to rent an offer with. Always on-demand, running, and never left behind stopped where it cannot start."""
+
+    image: str
+    disk_gb: float
+    label: str
+    """Unique: a create whose answer is lost is settled by it."""
+    onstart: str = ""
+    """Shell script that the container runs at each start, at most about 4 KB."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ports: tuple[int, ...] = ()
+    """TCP ports of the container to publish, besides 22."""
+    runtype: str = "ssh_direct"
+
+    def body(self) -> dict[str, object]:
+        """As the API wants it: published ports are Docker flags among the environment."""
+        return {
+            "image": self.image,
+            "disk": max(self.disk_gb, LEAST_DISK_GB),
+            "label": self.label,
+            "onstart": self.onstart,
+            "env": {**self.env, **{f"-p {port}:{port}": "1" for port in self.ports}},
+            "runtype": self.runtype,
+            "target_state": "running",
+            "cancel_unavail": True,
+        }
+
+
+class MarketClient:
+    """Talks to Vast.ai, or to a server that speaks its API. Threads may share one.
+
+    Calls that may be repeated are, when the market is unreachable or answers with a server error, and every call waits
+    out a rate limit; so an exception means that waiting a little did not help. Every method raises
+    :class:`MarketUnreachable`, :class:`MarketAnswerInvalid`, :class:`BadApiKey`, :class:`NotAuthorized`,
+    :class:`RateLimited` or :class:`RequestRejected`; further ones are named with the method.
+
+    :param base_url: ``https://console.vast.ai``, or where another market is.
+    :param api_key: Goes into the Authorization header and nowhere else.
+    :param timeout_s: How long the market may be silent within one exchange.
+    :param wait: Waits that many seconds; what it raises to be called off goes through.
+    :param observer: Told of every exchange.
+    :param first_pause_s: Seconds before the first repetition of a call; doubled with each.
+    :raises ConfigurationError: if the URL or the key cannot be used at all.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | Secret,
+        throttle: Throttle,
+        *,
+        timeout_s: float = 30.0,
+        wait: Callable[[float], None] = time.sleep,
+        observer: Callable[[Call], None] | None = None,
+        first_pause_s: float = Timeouts.market_pause_s,
+    ) -> None:
+        KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
+        self._wire = Wire(
+            base_url,
+            Secret.of(api_key),
+            throttle,
+            timeout_s=timeout_s,
+            wait=wait,
+            observer=observer,
+            first_pause_s=first_pause_s,
+        )
+        self._wait = wait
+        self.base_url = base_url
+
+    def __enter__(self) -> MarketClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._wire.close()
+
+    def search(self, query: Mapping[str, object]) -> list[Offer]:
+        """Offers for a query in the API's own form, in the order that it asks for.
+
+        :raises SearchQuotaExceeded: at once, since waiting seconds would not help.
+        """
+        return schema.offers(self._wire.call("POST", "search", "/api/v0/bundles/", doing="search", body=query))
+
+    def create(self, offer_id: int, request: CreateRequest) -> int:
+        """Rent an offer; the id of the new instance.
+
+        It is never sent again once it may have reached the market. Where the answer is lost, the label is looked up. An
+        exception that ``wait`` raises meanwhile leaves the question open, like :class:`CreateUnsettled`.
+
+        :raises OfferGone: somebody else was quicker; nothing is left behind.
+        :raises NoCredit: the account cannot pay.
+        :raises CreateUnsettled: an instance with this label may exist, and the market cannot be asked, or one does
+            exist that nobody wants and that could not be destroyed.
+        :raises MarketUnreachable: also where the answer was lost and no instance has the label.
+        """
+        doing = f"create from offer {offer_id}"
+        path = f"/api/v0/asks/{offer_id}/"
+        try:
+            body = self._wire.call("PUT", "create", path, doing=doing, body=request.body(), repeatable=False)
+        except NotSent:
+            raise
+        except (MarketUnreachable, MarketAnswerInvalid) as lost:
+            return self._settle(request.label, lost)
+        instance_id = body.get("new_contract")
+        if isinstance(instance_id, bool) or not isinstance(instance_id, int):
+            schema.require_success(body, doing=doing)
+            return self._settle(request.label, MarketAnswerInvalid(f"{doing}: the answer has no id of an instance"))
+        if body.get("success") is False:
+            raise self._withdraw(instance_id, request, schema.refusal(200, body, "", doing=doing))
+        return instance_id
+
+    def show(self, instance_id: int) -> InstanceStatus | None:
+        """What the market says of an instance now; None where it is gone."""
+        doing = f"show of instance {instance_id}"
+        try:
+            body = self._wire.call("GET", "show", f"/api/v0/instances/{instance_id}/", doing=doing)
+            schema.require_success(body, doing=doing)
+        except RequestRejected as refused:
+            if refused.code == schema.GONE:
+                return None
+            raise
+        return schema.one_instance(body)
+
+    def list_instances(self, label: str | None = None) -> list[InstanceStatus]:
+        """All instances of the account, or those with exactly this label."""
+        found: list[InstanceStatus] = []
+        params = {
+            "limit": str(_PAGE),
+            "order_by": json.dumps([{"col": "id", "dir": "asc"}]),
+            "select_filters": json.dumps({} if label is None else {"label": {"eq": label}}),
+        }
+        for _ in range(_MAX_PAGES):
+            body = self._wire.call("GET", "list", "/api/v1/instances/", doing="list of instances", params=params)
+            schema.require_success(body, doing="list of instances")
+            page, token = schema.instances(body)
+            # Checked again here: what a filter that was not applied lets through would be destroyed as ours.
+            found += [status for status in page if label is None or status.label == label]
+            if not token or token == params.get("after_token"):
+                return found
+            params["after_token"] = token
+        raise MarketAnswerInvalid(f"list of instances: it does not end after {_MAX_PAGES} pages")
+
+    def destroy(self, instance_id: int) -> None:
+        """Ask for an instance to be destroyed; success also where it is gone already.
+
+        The market is known to say yes too early: whoever must be sure looks with :meth:`show` until it is gone.
+        """
+        doing = f"destroy of instance {instance_id}"
+        try:
+            body = self._wire.call("DELETE", "destroy", f"/api/v0/instances/{instance_id}/", doing=doing, body={})
+            schema.require_success(body, doing=doing)
+        except RequestRejected as refused:
+            if refused.code != schema.GONE:
+                raise
+
+    def attach_key(self, instance_id: int, public_key: str) -> None:
+        """Let an SSH key into an instance; success also where it is attached already. It takes effect within minutes.
+
+        :param public_key: One line as in ``authorized_keys``.
+        """
+        doing = f"attach of an SSH key to instance {instance_id}"
+        path = f"/api/v0/instances/{instance_id}/ssh/"
+        body = self._wire.call("POST", "attach_key", path, doing=doing, body={"ssh_key": public_key})
+        # The API has no code for this refusal, which is what asking twice gets.
+        if "already associated" not in str(body.get("msg")):
+            schema.require_success(body, doing=doing)
+
+    def logs(self, instance_id: int, tail: int) -> str:
+        """The last lines of the container's log, as the market's host uploads them."""
+        doing = f"log of instance {instance_id}"
+        path = f"/api/v0/instances/request_logs/{instance_id}/"
+        body = self._wire.call("PUT", "logs", path, doing=doing, body={"tail": str(tail)})
+        schema.require_success(body, doing=doing)
+        url = body.get("result_url")
+        if not isinstance(url, str):
+            raise MarketAnswerInvalid(f"{doing}: the answer has no result_url")
+        problem = ""
+        for _ in range(_LOG_TRIES):
+            try:
+                status, text = self._wire.fetch(url, doing=doing)
+            except (MarketUnreachable, MarketAnswerInvalid) as error:
+                problem = str(error)
+            else:
+                if status == 200:
+                    return text
+                problem = f"HTTP {status}"
+            self._wait(_LOG_PAUSE_S)
+        raise MarketAnswerInvalid(f"{doing}: it was not uploaded in time ({problem})")
+
+    def account(self) -> Account:
+        """Who the key belongs to, and the credit."""
+        # Without a slash at the end: with one, this endpoint answers with a redirect.
+        body = self._wire.call("GET", "account", "/api/v0/users/current", doing="look at the account")
+        schema.require_success(body, doing="look at the account")
+        return schema.account(body)
+
+    def _settle(self, label: str, lost: MarketError) -> int:
+        """The id of the instance that a create has made whose answer was lost.
+
+        :raises CreateUnsettled: if that cannot be asked.
+        :raises MarketError: what was lost, if it has made none.
+        """
+        for pause in SETTLE_PAUSES_S:
+            if pause:
+                self._wait(pause)
+            try:
+                found = self.list_instances(label)
+            except MarketError as error:
+                raise CreateUnsettled(
+                    f"{lost}; whether it was rented cannot be asked ({error}): look for label {label!r}",
+                    label=label,
+                    status=lost.status,
+                ) from error
+            if found:
+                return found[0].id
+        raise lost
+
+    def _withdraw(self, instance_id: int, request: CreateRequest, refused: MarketError) -> MarketError:
+        """Destroy what a refused create left behind, since it costs; the exception to raise."""
+        try:
+            self.destroy(instance_id)
+            for pause in SETTLE_PAUSES_S:
+                if pause:
+                    self._wait(pause)
+                if self.show(instance_id) is None:
+                    # Refused without a known reason: the offer could not be had.
+                    rejected = isinstance(refused, RequestRejected)
+                    return OfferGone(str(refused), status=refused.status, code=refused.code) if rejected else refused
+            problem = "the market still shows it"
+        except MarketError as error:
+            problem = str(error)
+        return CreateUnsettled(
+            f"{refused}; it left instance {instance_id} behind, which could not be destroyed ({problem})",
+            label=request.label,
+            instance_id=instance_id,
+            status=refused.status,
+        )

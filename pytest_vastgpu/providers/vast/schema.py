@@ -1,0 +1,312 @@
+"""The only module that knows Vast's JSON: answers as values of this project, refusals as its exceptions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.errors import MarketAnswerInvalid
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import NoCredit
+from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import RateLimited
+from pytest_vastgpu.errors import RequestRejected
+from pytest_vastgpu.errors import SearchQuotaExceeded
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.providers import amounts
+
+GONE = "no_such_instance"
+"""The API's code for an instance it does not know (any more)."""
+
+_EXCERPT_CHARS = 200
+_READ_CHARS = 20_000
+_TEXT_CHARS = 20_000
+"""Most of one text in an answer; a status text can be the end of a log."""
+_NAME_CHARS = 1024
+_LAST_MOMENT = 1e11
+_HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9:])?")
+_SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
+_MAYBE_DONE = frozenset({408, 409, 425})
+"""Refusals after which, like after a server error, the request may still have been carried out."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who the API key belongs to, and what can be spent."""
+
+    user_id: int
+    email: str
+    credit_usd: float
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text on one line, without the secrets that answers of this API can hold."""
+    # Secrets go before it is cut: a cut could leave one in halves.
+    line = foreign.line(_SECRET.sub(r'\1"***"', KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
+    return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}…"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    A refusal inside a 200 (``success: false``) is the caller's to judge: it can carry what the caller must know.
+
+    :param doing: What was asked, for the message: ``destroy of instance 7``.
+    :param retry_after: The header of that name.
+    :raises MarketError: the kind that fits, if it is no success.
+    """
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    if 200 <= status < 300:
+        if isinstance(body, dict):
+            return body
+        kind = "empty" if not text.strip() else "not the JSON object it should be"
+        raise MarketAnswerInvalid(f"{doing}: the market's answer is {kind}: {excerpt(text)!r}", status=status)
+    raise refusal(status, body if isinstance(body, dict) else {}, text, doing=doing, retry_after=retry_after)
+
+
+def require_success(body: Mapping[str, Any], *, doing: str) -> None:
+    """:raises MarketError: if a 200 says ``success: false``."""
+    if body.get("success") is False:
+        raise refusal(200, body, "", doing=doing)
+
+
+def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retry_after: str = "") -> MarketError:
+    """The exception for an answer that refuses.
+
+    The code decides where there is one, since the API uses its statuses freely: a wrong key can be a 404, an offer
+    that is gone a 400, 404 or 410.
+    """
+    code = foreign.line(body["error"], _EXCERPT_CHARS) if isinstance(body.get("error"), str) else ""
+    said = _message(body) or excerpt(text) or "no explanation"
+    what = f"{doing}: {said} (HTTP {status}{f', {code}' if code else ''})"
+    if status == 429:
+        seconds = _number(retry_after, _number(body.get("retry_after"), -1.0))
+        wanted = seconds if seconds >= 0 else None
+        if code == "search_quota_exceeded":
+            return SearchQuotaExceeded(
+                f"{what}; the account's daily quota of search results is spent, it is renewed at 00:00 UTC",
+                retry_after_s=wanted,
+                code=code,
+            )
+        return RateLimited(what, retry_after_s=wanted, code=code)
+    if code == "auth_error" or status == 401:
+        return BadApiKey(
+            f"{what}; check VAST_API_KEY: keys are listed in your account's settings", status=status, code=code
+        )
+    if code in {"insufficient_credit", "missing_billing", "spend_rate_limit"} or status == 402:
+        return NoCredit(f"{what}; see the billing page of your account", status=status, code=code)
+    if code in {"no_such_ask", "resources_unavailable"}:
+        return OfferGone(what, status=status, code=code)
+    if code == "not_authorized" or (status == 403 and body):
+        return NotAuthorized(f"{what}; give the API key the scope that this call needs", status=status, code=code)
+    if 200 <= status < 500 and status not in _MAYBE_DONE and body:
+        return RequestRejected(what, status=status, code=code)
+    return MarketAnswerInvalid(what, status=status, code=code)
+
+
+def _message(body: Mapping[str, Any]) -> str:
+    for field in ("msg", "message", "detail", "error", "text"):
+        value = body.get(field)
+        if isinstance(value, list):  # a validator's list of complaints; each repeats our input, which can be secret
+            value = "; ".join(str(item.get("msg", "")) for item in value if isinstance(item, dict))
+        if isinstance(value, str) and value.strip():
+            return excerpt(value)
+    return ""
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def offers(body: Mapping[str, Any]) -> list[Offer]:
+    """The offers of a search. One that has no id or no machine cannot be named, and is left out.
+
+    :raises MarketAnswerInvalid: if there is no list, or nothing in it can be understood.
+    """
+    rows = body.get("offers")
+    if not isinstance(rows, list):
+        raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(_as_json(body))!r}")
+    found = [_offer(row) for row in rows if isinstance(row, dict) and _rentable_at_all(row)]
+    found = [offer for offer in found if offer.machine_id > 0]  # nothing could be remembered of machine 0
+    if rows and not found:
+        raise MarketAnswerInvalid(f"search: none of {len(rows)} offers has an id and a machine")
+    return found
+
+
+def _rentable_at_all(row: Mapping[str, Any]) -> bool:
+    return all(_number(row.get(field), -1.0) >= 0 for field in ("id", "machine_id"))
+
+
+def _offer(row: Mapping[str, Any]) -> Offer:
+    usd = {figure.field: amounts.read(row, figure)[0] for figure in amounts.FIGURES}
+    return Offer(
+        id=_whole(row, "id"),
+        machine_id=_whole(row, "machine_id"),
+        host_id=_whole(row, "host_id"),
+        gpu_name=_text(row, "gpu_name"),
+        num_gpus=_whole(row, "num_gpus"),
+        gpu_ram_mb=_number(row.get("gpu_ram")),
+        compute_cap=_number(row.get("compute_cap")) / 100,
+        cuda_max_good=_number(row.get("cuda_max_good")),
+        driver_version=_text(row, "driver_version"),
+        cpu_cores=_number(row.get("cpu_cores_effective"), _number(row.get("cpu_cores")) * _number(row.get("gpu_frac"))),
+        cpu_ram_mb=_number(row.get("cpu_ram")),
+        disk_space_gb=_number(row.get("disk_space")),
+        inet_down_mbps=_number(row.get("inet_down")),
+        inet_up_mbps=_number(row.get("inet_up")),
+        inet_down_usd_gb=usd["inet_down_cost"],
+        inet_up_usd_gb=usd["inet_up_cost"],
+        direct_port_count=_whole(row, "direct_port_count"),
+        reliability=min(_number(row.get("reliability2"), _number(row.get("reliability"))), 1.0),
+        verified=_text(row, "verification") == "verified" or row.get("verified") is True,
+        rentable=row.get("rentable") is not False,
+        rented=row.get("rented") is True,
+        is_bid=row.get("is_bid") is True,
+        geolocation=_text(row, "geolocation"),
+        duration_s=usd["duration"],
+        price_usd_h=usd["dph_total"],
+        storage_usd_gb_month=usd["storage_cost"],
+        machine_share=_number(row.get("gpu_frac")),
+        simulated=row.get("simulated") is True,
+        incredible=amounts.problems(row),
+    )
+
+
+def one_instance(body: Mapping[str, Any]) -> InstanceStatus | None:
+    """The instance in an answer to "show one"; None where it is gone, which the API says with ``instances: null``.
+
+    :raises MarketAnswerInvalid: if the answer says neither.
+    """
+    if "instances" not in body:
+        raise MarketAnswerInvalid(f"show: the market's answer has no instance: {excerpt(_as_json(body))!r}")
+    found = body["instances"]
+    rows = found if isinstance(found, list) else [found]
+    return _instance(rows[0]) if rows and rows[0] is not None else None
+
+
+def instances(body: Mapping[str, Any]) -> tuple[list[InstanceStatus], str]:
+    """One page of the list, and the token of the next page (empty on the last).
+
+    :raises MarketAnswerInvalid: if there is no list, or an instance in it has no id: an instance that is not seen is
+        one that is not destroyed.
+    """
+    rows = body.get("instances")
+    if not isinstance(rows, list):
+        raise MarketAnswerInvalid(f"list: the market's answer has no list of instances: {excerpt(_as_json(body))!r}")
+    return [_instance(row) for row in rows], str(body.get("next_token") or "")
+
+
+def _instance(row: object) -> InstanceStatus:
+    if not isinstance(row, dict) or _whole(row, "id") <= 0:
+        raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(_as_json(row))!r}")
+    # Before the market has shown a price, there is none; what it then shows must be believable.
+    price, incredible = (0.0, "") if row.get("dph_total") is None else amounts.read(row, amounts.PRICE)
+    return InstanceStatus(
+        id=_whole(row, "id"),
+        label=_text(row, "label"),
+        machine_id=_whole(row, "machine_id"),
+        host_id=_whole(row, "host_id"),
+        actual_status=_text(row, "actual_status"),
+        intended_status=_text(row, "intended_status"),
+        cur_state=_text(row, "cur_state"),
+        next_state=_text(row, "next_state"),
+        status_msg=_text(row, "status_msg"),
+        ssh_host=_host(row, "ssh_host"),
+        ssh_port=_whole(row, "ssh_port"),
+        public_ipaddr=_host(row, "public_ipaddr"),
+        ports=_ports(row.get("ports")),
+        price_usd_h=0.0 if incredible else price,
+        start_date=_moment(row.get("start_date")),
+        disk_usage_gb=_number(row.get("disk_usage"), -1.0),
+        gpu_name=_text(row, "gpu_name"),
+        num_gpus=_whole(row, "num_gpus"),
+        incredible=incredible,
+    )
+
+
+def _ports(value: object) -> Mapping[str, int]:
+    """Docker's map of lists, ``{"22/tcp": [{"HostIp": …, "HostPort": "37708"}]}``, as ``{"22/tcp": 37708}``."""
+    if not isinstance(value, dict):
+        return {}
+    ports = {}
+    for name, bindings in value.items():
+        for binding in bindings if isinstance(bindings, list) else []:
+            port = _whole(binding, "HostPort") if isinstance(binding, dict) else 0
+            if 0 < port < 65536:
+                ports[foreign.line(str(name), 40)] = port
+                break
+    return ports
+
+
+def account(body: Mapping[str, Any]) -> Account:
+    """The account of an answer to "current user".
+
+    :raises MarketAnswerInvalid: if it has no user id, or no credit that can be true.
+    """
+    if _whole(body, "id") <= 0:
+        raise MarketAnswerInvalid("account: the market's answer has no user id")
+    credit, wrong = amounts.read(body, amounts.CREDIT)
+    if wrong:
+        raise MarketAnswerInvalid(
+            f"account: the market's answer cannot be true: {wrong}; see your account's billing page"
+        )
+    return Account(_whole(body, "id"), _text(body, "email"), credit)
+
+
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "an answer that is nested too deep"
+
+
+def _number(value: object, default: float = 0.0) -> float:
+    """A number, also one in a string. NaN and infinity are no numbers here."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return default
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return default
+    return number if abs(number) < 1e300 else default
+
+
+def _moment(value: object) -> float:
+    """Epoch seconds; 0 for what no calendar holds."""
+    moment = _number(value)
+    return moment if 0 <= moment <= _LAST_MOMENT else 0.0
+
+
+def _whole(row: Mapping[str, Any], field: str) -> int:
+    return int(_number(row.get(field)))
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
+    """A text without the newlines that this API leaves at the end of some; numbers as text, null as empty.
+
+    It is safe to show from here on: one line, but for the text of a status, which is read line by line.
+    """
+    value = row.get(field)
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        return ""
+    text = str(value).strip()
+    return foreign.block(text[-_TEXT_CHARS:]) if field == "status_msg" else foreign.line(text, _NAME_CHARS)
+
+
+def _host(row: Mapping[str, Any], field: str) -> str:
+    """A host name or an address; empty for anything else: it goes into command lines that people are shown."""
+    text = _text(row, field)
+    return text if _HOST.fullmatch(text) else ""

@@ -1,0 +1,231 @@
+"""How one call of the API is made: its turn, the exchange, and what is worth a repetition."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from collections.abc import Generator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import MarketAnswerInvalid
+from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import RateLimited
+from pytest_vastgpu.errors import SearchQuotaExceeded
+from pytest_vastgpu.providers.vast import bounded_body
+from pytest_vastgpu.providers.vast import schema
+from pytest_vastgpu.providers.vast.throttle import Throttle
+
+TRIES = 4
+"""How often a call is made that may be repeated, when the market does not answer or answers with a server error."""
+
+RATE_LIMIT_PATIENCE_S = 60.0
+"""How long one call is held back by 429 before it is given up."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One exchange with the market, for the event log."""
+
+    method: str
+    endpoint: str
+    """A key of :data:`~pytest_vastgpu.providers.vast.throttle.INTERVALS_S`, or ``log_file``."""
+    status: int | None
+    """The HTTP status; None where there was no answer."""
+    seconds: float
+
+
+class NotSent(MarketUnreachable):
+    """No connection came about: the market cannot have seen the request."""
+
+
+class AnswerUnbounded(MarketAnswerInvalid):
+    """The answer was too large or took too long; it would be the same again."""
+
+
+class _Bearer(httpx.Auth):
+    """Keeps the key out of URLs and of every local variable that a traceback could show."""
+
+    def __init__(self, api_key: Secret) -> None:
+        self._key = api_key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        yield request
+
+
+class Wire:
+    """The connection to one market for one account. Threads may share one.
+
+    The parameters are those of :class:`~pytest_vastgpu.providers.vast.client.MarketClient`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: Secret,
+        throttle: Throttle,
+        *,
+        timeout_s: float,
+        wait: Callable[[float], None],
+        observer: Callable[[Call], None] | None,
+        first_pause_s: float,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        host = _host(self._base_url)
+        self._auth = _Bearer(_usable_key(api_key))
+        self._throttle = throttle
+        self._wait = wait
+        self._observer = observer
+        self._first_pause_s = first_pause_s
+        self._random = random.SystemRandom()
+        # A proxy for the way out must not come between us and a market on this machine.
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
+        own = host in {"127.0.0.1", "localhost", "::1"}
+        self._http = httpx.Client(
+            timeout=timeout, trust_env=not own, headers={"Accept-Encoding": bounded_body.ENCODING}
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def call(
+        self,
+        method: str,
+        endpoint: str,
+        path: str,
+        *,
+        doing: str,
+        body: Mapping[str, object] | None = None,
+        params: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> dict[str, Any]:
+        """The JSON object that the market answers with.
+
+        :param endpoint: A key of :data:`~pytest_vastgpu.providers.vast.throttle.INTERVALS_S`.
+        :param doing: What is asked, for messages.
+        :param repeatable: Whether doing it twice is the same as doing it once. A call that is not is repeated only
+            where the market cannot have carried it out: no connection, or a rate limit.
+        :raises MarketError: what the answer, or its absence, means.
+        """
+        failures = 0
+        held_back_s = 0.0
+        while True:
+            self._throttle.turn(endpoint)
+            try:
+                return self._answer(method, endpoint, path, doing, body, params)
+            except (SearchQuotaExceeded, AnswerUnbounded):
+                raise
+            except RateLimited as limited:
+                pause = max(limited.retry_after_s or held_back_s, self._throttle.interval_s(endpoint))
+                held_back_s += pause
+                if held_back_s > RATE_LIMIT_PATIENCE_S:
+                    raise
+                self._wait(pause * (1 + self._random.random() / 4))
+            except (MarketUnreachable, MarketAnswerInvalid) as error:
+                failures += 1
+                passing = error.status is None or not 300 <= error.status < 500
+                if failures == TRIES or not passing or not (repeatable or isinstance(error, NotSent)):
+                    raise
+                self._wait(self._first_pause_s * 2 ** (failures - 1) * (1 - self._random.random() / 2))
+
+    def fetch(self, url: str, *, doing: str) -> tuple[int, str]:
+        """Status and text of a file elsewhere, asked for without the key.
+
+        :raises MarketUnreachable: or MarketAnswerInvalid, if it does not come.
+        """
+        try:
+            request = self._http.build_request("GET", url)
+        except httpx.InvalidURL as error:
+            raise MarketAnswerInvalid(f"{doing}: the market names a file at {url[:80]!r} ({error})") from error
+        response, text = self._exchange(request, "log_file", doing, auth=None, cut=True)
+        return response.status_code, text
+
+    def _answer(
+        self,
+        method: str,
+        endpoint: str,
+        path: str,
+        doing: str,
+        body: Mapping[str, object] | None,
+        params: Mapping[str, str] | None,
+    ) -> dict[str, Any]:
+        request = self._http.build_request(method, self._base_url + path, json=body, params=params)
+        response, text = self._exchange(request, endpoint, doing, auth=self._auth)
+        if response.has_redirect_location:
+            raise MarketAnswerInvalid(
+                f"{doing}: redirected to {response.headers['location'][:200]}; set VAST_URL to where the API is",
+                status=response.status_code,
+            )
+        retry_after = response.headers.get("Retry-After", "")
+        return schema.parse(response.status_code, text, doing=doing, retry_after=retry_after)
+
+    def _exchange(
+        self, request: httpx.Request, endpoint: str, doing: str, *, auth: httpx.Auth | None, cut: bool = False
+    ) -> tuple[httpx.Response, str]:
+        """The answer and its text; of one that is too large, the beginning where ``cut`` is set."""
+        start = time.monotonic()
+        status: int | None = None
+        try:
+            # In two steps, to tell an answer that broke off from none at all.
+            response = self._http.send(request, auth=auth, stream=True)
+            try:
+                status = response.status_code
+                encoding = response.headers.get("Content-Encoding", "")
+                data = bounded_body.read(response.iter_raw(), encoding, cut=cut, clock=time.monotonic)
+            finally:
+                response.close()
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            raise NotSent(f"{doing}: {_no_answer(error)}") from error
+        except bounded_body.Unbounded as error:
+            raise AnswerUnbounded(f"{doing}: the market's answer {error}") from error
+        except httpx.RequestError as error:
+            if status is None:
+                raise MarketUnreachable(f"{doing}: {_no_answer(error)}") from error
+            raise MarketAnswerInvalid(f"{doing}: the market's answer broke off ({_reason(error)})") from error
+        finally:
+            if self._observer is not None:
+                self._observer(Call(request.method, endpoint, status, time.monotonic() - start))
+        return response, data.decode(errors="replace")
+
+
+def _no_answer(error: httpx.RequestError) -> str:
+    return f"no answer from {error.request.url.netloc.decode()} ({_reason(error)}); check the network"
+
+
+def _reason(error: httpx.RequestError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "timed out"
+    return str(error) or type(error).__name__
+
+
+def _host(base_url: str) -> str:
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ConfigurationError(f"VAST_URL: {base_url!r} is not a URL ({error})") from None
+    if url.userinfo:
+        raise ConfigurationError("VAST_URL: it holds a user name or a password, which would be stored: leave them out")
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError(f"VAST_URL: {base_url!r} is not an http or https URL")
+    return url.host
+
+
+def _usable_key(api_key: Secret) -> Secret:
+    """:raises ConfigurationError: for what cannot stand in a header; said here, since httpx would print the key."""
+    if not _fits_a_header(api_key.reveal().strip()):
+        raise ConfigurationError(
+            "VAST_API_KEY: it is empty, or has characters that no API key has (its value is not shown)"
+        )
+    return Secret(api_key.reveal().strip())
+
+
+def _fits_a_header(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text

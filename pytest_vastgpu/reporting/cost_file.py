@@ -1,0 +1,137 @@
+"""``cost.json``: what a run has cost, for programs. It is in the run's directory, whose path the summary names.
+
+It is written as a whole whenever an instance is gone, and at the run's end, so that a crash leaves the newest state.
+Amounts are USD, exact to nine digits: an instance's ``cost_usd`` is the sum of its ``overhead_usd`` and the
+``cost_usd`` of its tests, and ``total_usd`` is the sum over all instances. They are upper bounds: an instance's price
+is counted from just before it was created until it was seen to be gone, and the transfer is what the workload says of
+its image and model. ::
+
+    {
+      "version": 1,
+      "run": "3f9c21ab",
+      "market": "https://console.vast.ai",
+      "written": 1790000000.0,                        epoch seconds
+      "budget_usd": 5.0,
+      "total_usd": 0.0421,
+      "instances": [
+        {
+          "label": "vastgpu-3f9c21ab-1-6ab13b80",
+          "id": 12345678,
+          "machine": 4242,
+          "gpu": "RTX 4090",
+          "usd_h": 0.36,                              the market's own price, once it has shown it
+          "seconds": {"booting": 31.2, "ready": 60.1},  in each state
+          "outcome": "ready",                         or the verdict, or "called off"
+          "gone": true,                               false: it may go on costing money
+          "cost_usd": 0.0421,
+          "transfer_usd": 0.01,                       part of the overhead
+          "overhead_usd": 0.0371,                     while no test had it in use
+          "tests": [{"test": "test_it.py::test_it", "seconds": 50.0, "cost_usd": 0.005}]
+        }
+      ],
+      "tests": [{"test": "test_it.py::test_it", "cost_usd": 0.005}]    over all instances, the dearest first
+    }
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.model import State
+from pytest_vastgpu.reporting.sentences import gpus
+from pytest_vastgpu.reporting.sentences import outcome
+from pytest_vastgpu.supervisor.money.costs import by_test
+from pytest_vastgpu.supervisor.money.costs import money
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.core.events import Event
+    from pytest_vastgpu.supervisor.money.costs import Account
+
+VERSION = 1
+NAME = "cost.json"
+
+
+def document(head: Mapping[str, object], accounts: Sequence[Account]) -> dict[str, object]:
+    """What the file says.
+
+    :param head: What is known of the run as a whole.
+    """
+    return {
+        "version": VERSION,
+        **head,
+        "total_usd": float(sum((account.shares.cost for account in accounts), Decimal(0))),
+        "instances": [_instance(account) for account in accounts],
+        "tests": [
+            {"test": test, "cost_usd": float(usd)}
+            for test, usd in by_test(account.shares for account in accounts).items()
+        ],
+    }
+
+
+def _instance(account: Account) -> dict[str, object]:
+    attempt, bill, shares = account.attempt, account.bill, account.shares
+    return {
+        "label": attempt.label,
+        "id": attempt.instance_id,
+        "machine": attempt.offer.machine_id,
+        "gpu": gpus(attempt.offer.num_gpus, attempt.offer.gpu_name),
+        "usd_h": bill.usd_h,
+        "seconds": {state: round(seconds, 3) for state, seconds in attempt.seconds.items()},
+        "outcome": outcome(attempt),
+        "gone": bill.gone,
+        "cost_usd": float(shares.cost),
+        "transfer_usd": float(money(bill.transfer_usd)),
+        "overhead_usd": float(shares.overhead),
+        "tests": [
+            {"test": test, "seconds": round(shares.seconds[test], 3), "cost_usd": float(usd)}
+            for test, usd in shares.tests.items()
+        ],
+    }
+
+
+class CostFile:
+    """Keeps the file up to date. Any thread may use it.
+
+    :param head: What is known of the run as a whole.
+    :param books: The accounts of all instances by now.
+    :param warn: Told where the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        head: Mapping[str, object],
+        books: Callable[[], Sequence[Account]],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.path = directory / NAME
+        self._head = head
+        self._books = books
+        self._warn = warn
+        self._lock = threading.Lock()
+
+    def listen(self, event: Event) -> None:
+        """Write when an instance is gone."""
+        if event.state is State.GONE:
+            self.write()
+
+    def write(self) -> None:
+        """Write the newest state. Where it cannot be written, the run goes on."""
+        draft = self.path.with_suffix(".new")
+        with self._lock:
+            known = document({**self._head, "written": round(time.time(), 3)}, self._books())
+            text = json.dumps(foreign.clean(known), indent=1)
+            try:
+                draft.write_text(text + "\n", encoding="utf-8")
+                draft.replace(self.path)
+            except OSError as error:
+                self._warn(f"{self.path} cannot be written: {error}")

@@ -1,0 +1,54 @@
+"""Which file the user's host cache is, and which market of it is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import HostCacheError
+from pytest_vastgpu.providers.market_name import market_name
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """Where the cache is: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory.
+
+    :raises HostCacheError: if the latter is there and not the user's own.
+    """
+    if named := environ.get("VAST_HOST_CACHE"):
+        return Path(named)
+    directory = platformdirs.user_cache_path("pytest-vastgpu")
+    if os.path.lexists(directory):
+        try:
+            private_directory(directory)
+        except OSError as error:
+            raise HostCacheError(
+                f"the host cache cannot be in {directory} ({error.strerror or error}): "
+                "name a file with --vast-host-cache"
+            ) from error
+    return directory / "hosts.yaml"
+
+
+def market_at(url: str) -> str:
+    """The name of the market that ``VAST_URL`` leads to.
+
+    :raises ConfigurationError: if it is no URL.
+    """
+    try:
+        return market_name(url)
+    except ValueError as error:
+        raise ConfigurationError(f"VAST_URL: {error}") from error
+
+
+def cache_path(named: str, environ: Mapping[str, str], started_in: Path) -> Path:
+    """Where the user's host cache is.
+
+    :param named: What ``--vast-host-cache`` says; empty for nothing.
+    :param started_in: Where a relative path begins.
+    """
+    path = Path(named) if named else default_path(environ)
+    return path if str(path).startswith("~") else started_in / path

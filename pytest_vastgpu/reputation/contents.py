@@ -1,0 +1,144 @@
+"""Everything that a host cache says, as values, and how two of them become one. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from typing import Any
+from typing import TypeVar
+
+from pytest_vastgpu.reputation.outcomes import DAY_S
+from pytest_vastgpu.reputation.outcomes import Entry
+from pytest_vastgpu.reputation.outcomes import Evidence
+
+KEPT_S = 180 * DAY_S
+"""Evidence older than that is dropped when the file is rewritten: machines change hands and hardware."""
+KEPT_PER_MACHINE = 50
+"""The newest pieces of evidence that are kept of a machine when the file is rewritten."""
+KEPT_IN_ALL = 20_000
+"""The newest pieces of evidence that are kept at all: a cache stays quick to read."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Book:
+    """Everything that a host cache says of one market. Numbers of machines mean nothing beyond their market."""
+
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    """By id."""
+    machines: Mapping[int, Entry] = field(default_factory=dict)
+    hosts: Mapping[int, Entry] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """Keys that this version does not know."""
+
+
+@dataclass(frozen=True)
+class CacheContents:
+    """Everything that a host cache says."""
+
+    markets: Mapping[str, Book] = field(default_factory=dict)
+    """By :func:`~pytest_vastgpu.providers.market_name.market_name`."""
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """Top-level keys that this version does not know."""
+
+    def of(self, market: str) -> Book:
+        """What is said of one market."""
+        return self.markets.get(market, Book())
+
+    def changed(self, market: str, change: Callable[[Book], Book]) -> CacheContents:
+        """The contents with another book for one market."""
+        return replace(self, markets={**self.markets, market: change(self.of(market))})
+
+
+def together(one: CacheContents, other: CacheContents) -> CacheContents:
+    """What both say together, as :func:`union`, of each market by itself."""
+    return CacheContents(
+        merged(one.markets, other.markets, union),
+        merged(one.extra, other.extra, both_values),
+    )
+
+
+def union(one: Book, other: Book) -> Book:
+    """What both say together. The order does not matter, and what both say counts once.
+
+    :returns: All evidence; a machine or host is allowed if either says so; of two bans the later spoken one.
+    """
+    return Book(
+        merged(one.evidence, other.evidence, either),
+        merged(one.machines, other.machines, both_entries),
+        merged(one.hosts, other.hosts, both_entries),
+        merged(one.extra, other.extra, both_values),
+    )
+
+
+def pruned(contents: CacheContents, now: float) -> CacheContents:
+    """The contents without the evidence that is too old to count or too much, and without bans that are over.
+
+    :param now: Epoch seconds.
+    """
+    recent = [item for book in contents.markets.values() for item in book.evidence.values() if now - item.time < KEPT_S]
+    oldest = min((item.time for item in sorted(recent, key=by_time)[-KEPT_IN_ALL:]), default=now)
+    books = {market: _pruned_book(book, oldest, now) for market, book in contents.markets.items()}
+    return replace(contents, markets={market: book for market, book in books.items() if book != Book()})
+
+
+def _pruned_book(book: Book, oldest: float, now: float) -> Book:
+    of_machine: dict[int, list[Evidence]] = defaultdict(list)
+    for item in book.evidence.values():
+        if item.time >= oldest:
+            of_machine[item.machine_id].append(item)
+    kept = [item for items in of_machine.values() for item in sorted(items, key=by_time)[-KEPT_PER_MACHINE:]]
+    return replace(
+        book,
+        evidence={item.id: item for item in kept},
+        machines=_without_spent(book.machines, now),
+        hosts=_without_spent(book.hosts, now),
+    )
+
+
+def merged(one: Mapping[Any, _T], other: Mapping[Any, _T], join: Callable[[_T, _T], _T]) -> dict[Any, _T]:
+    """Two mappings as one; ``join`` says what a key has that is in both."""
+    return {
+        key: join(one[key], other[key]) if key in one and key in other else one[key] if key in one else other[key]
+        for key in [*one, *(key for key in other if key not in one)]
+    }
+
+
+def either(one: _T, other: _T) -> _T:
+    """One of two values that should be equal; which one does not depend on the order."""
+    return one if one == other else max(one, other, key=repr)
+
+
+def both_values(one: object, other: object) -> object:
+    """What two values of a key that we do not know say together: all items of two lists, else one of the two."""
+    if isinstance(one, list) and isinstance(other, list):
+        return sorted([*one, *(item for item in other if item not in one)], key=repr)
+    return either(one, other)
+
+
+def both_entries(one: Entry, other: Entry) -> Entry:
+    """What two entries for the same id say together."""
+    bans = [entry.ban for entry in (one, other) if entry.ban is not None]
+    return Entry(
+        one.allowed or other.allowed,
+        max(bans, key=lambda ban: (ban.since, ban.until, repr(ban))) if bans else None,
+        merged(one.extra, other.extra, both_values),
+    )
+
+
+def by_time(item: Evidence) -> tuple[float, str]:
+    """Sort key: oldest first."""
+    return item.time, item.id
+
+
+def _without_spent(entries: Mapping[int, Entry], now: float) -> dict[int, Entry]:
+    kept = {
+        key: replace(entry, ban=None) if entry.ban and entry.ban.until <= now else entry
+        for key, entry in entries.items()
+    }
+    return {key: entry for key, entry in kept.items() if entry != Entry()}

@@ -1,0 +1,301 @@
+"""The host cache: one YAML file, shared by all processes of a user, with a part for each market.
+
+Recording appends one small document, so its cost does not grow with the file. Everything else rewrites the file: the
+new text is made beside it without any lock; only to compare, to take over what was appended meanwhile, and to put it in
+place the file is locked, for some milliseconds. So a rewrite never keeps a recording process waiting as long as YAML
+takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import filelock
+
+from pytest_vastgpu.errors import HostCacheError
+from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.providers.market_name import VAST
+from pytest_vastgpu.reputation import locked_files
+from pytest_vastgpu.reputation.contents import Book
+from pytest_vastgpu.reputation.contents import CacheContents
+from pytest_vastgpu.reputation.contents import pruned
+from pytest_vastgpu.reputation.contents import together
+from pytest_vastgpu.reputation.contents import union
+from pytest_vastgpu.reputation.other_files import foreign
+from pytest_vastgpu.reputation.other_files import set_aside
+from pytest_vastgpu.reputation.outcomes import Ban
+from pytest_vastgpu.reputation.outcomes import Entry
+from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.reader import Parsed
+from pytest_vastgpu.reputation.reader import parse
+from pytest_vastgpu.reputation.scoring import reputation
+from pytest_vastgpu.reputation.writer import END
+from pytest_vastgpu.reputation.writer import FORMAT
+from pytest_vastgpu.reputation.writer import VERSION
+from pytest_vastgpu.reputation.writer import record_text
+from pytest_vastgpu.reputation.writer import snapshot_text
+
+OPTIMISTIC = 4
+"""Rewrites that are tried without holding the lock while the text is made, before one is made under the lock."""
+RECORD_TRIES = 10
+"""A record finds no file of ours to append to only when it is the first one, or a person has just removed the file."""
+COMPACT_BYTES = 256 * 1024
+"""Appended records are moved into the snapshot when they are that many bytes and half of a file that is read."""
+
+_OURS = re.compile(rb"^%s:[ \t]*%d[ \t]*\r?$" % (FORMAT.encode(), VERSION), re.MULTILINE)
+_LOG = logging.getLogger("pytest_vastgpu.hosts")
+
+
+class HostCache:
+    """What the host cache at a path says of one market. Nothing is made before something is written.
+
+    :param path: The YAML file; a ``~`` is the user's home.
+    :param tell: Told, in a sentence each, what the user should know: what was damaged and where it was put.
+        Default: a warning of the logger ``pytest_vastgpu.hosts``.
+    :param market: See :func:`pytest_vastgpu.providers.market_name.market_name`. What other markets did is
+        neither seen nor changed.
+    :raises HostCacheError: if no file can have that name.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[str], None] = _LOG.warning, market: str = VAST) -> None:
+        try:
+            self.path = path.expanduser().resolve()  # a rewrite must replace what a link points to, not the link
+        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no such user, a NUL
+            raise HostCacheError(
+                f"the host cache cannot be at {str(path)!r} ({error}): name another file with --vast-host-cache"
+            ) from error
+        self.market = market
+        self._tell = tell
+        self._known = (b"", CacheContents())
+
+    def read(self, now: float | None = None) -> Reputation:
+        """What is known at a moment. A damaged file is set aside, what can be saved of it is kept, and that is told.
+
+        :param now: Epoch seconds; None: now.
+        :raises HostCacheError: if the file cannot be read, or is damaged and cannot be set aside.
+        """
+        book = self.book()
+        return reputation(book.evidence.values(), book.machines, book.hosts, time.time() if now is None else now)
+
+    def book(self) -> Book:
+        """Everything that the file says of this market, as :meth:`read`."""
+        return self.contents().of(self.market)
+
+    def contents(self) -> CacheContents:
+        """Everything that the file says, as :meth:`read`."""
+        with self._explained("read"):
+            data = self._bytes() or b""
+            if data and not data.endswith(END):  # a record may be on its way: with the lock held none is
+                with locked_files.exclusive(self.path):
+                    data = self._bytes() or b""
+            seen, known = self._known
+            if seen and data.startswith(seen):
+                # The same file, grown: only what is new is parsed. Most reads of a run are this.
+                parsed = self._parse(data[len(seen) :], continued=True)
+                parsed = replace(parsed, contents=together(known, parsed.contents))
+            else:
+                parsed = self._parse(data)
+            for note in parsed.notes:
+                self._tell(f"{self.path}: {note}; it is ignored, and kept under 'not_understood'")
+            appended = len(data) - data.find(END)
+            spoilt = parsed.damage or parsed.broken or parsed.old
+            if spoilt or (appended > COMPACT_BYTES and 2 * appended > len(data)):
+                return self._rewritten(lambda contents: contents)
+            self._known = (data, parsed.contents) if data.endswith(END) else (b"", CacheContents())
+            return parsed.contents
+
+    def require_writable(self) -> None:
+        """See that outcomes could be recorded, before there are any.
+
+        :raises HostCacheError: if not: why, and what to do.
+        """
+        with self._explained("write"):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._append(b"")
+            with locked_files.draft(self.path, snapshot_text(CacheContents())):
+                pass
+
+    def record(self, evidence: Evidence) -> None:
+        """Add one outcome. When this returns no crash of a process can lose it.
+
+        :raises HostCacheError: if it cannot be written.
+        """
+        text = record_text(self.market, evidence)
+        with self._explained("write"):
+            for _ in range(RECORD_TRIES):
+                if self._append(text):
+                    return
+                self._rewritten(lambda contents: contents)
+        raise HostCacheError(f"{self.path} is being replaced by another program again and again: nothing was recorded")
+
+    def ban(self, number: int, *, host: bool = False, until: float, reason: str = "", since: float) -> None:
+        """Ban a machine, or with ``host`` an operator. It is taken off the allow-list.
+
+        :param until: Epoch seconds; ``inf`` for good.
+        :param since: Epoch seconds of now.
+        """
+        self._set(number, host, lambda entry: replace(entry, allowed=False, ban=Ban(until, reason, since)))
+
+    def allow(self, number: int, *, host: bool = False) -> None:
+        """Put a machine, or with ``host`` an operator, on the allow-list: it is never banned."""
+        self._set(number, host, lambda entry: replace(entry, allowed=True, ban=None))
+
+    def clear(self, number: int, *, host: bool = False) -> int:
+        """Forget all that is known of a machine, or with ``host`` of all machines of an operator.
+
+        :returns: The number of pieces of evidence that are forgotten.
+        """
+        forgotten = 0
+
+        def forget(book: Book) -> Book:
+            nonlocal forgotten
+            evidence = {
+                key: item
+                for key, item in book.evidence.items()
+                if (item.host_id if host else item.machine_id) != number
+            }
+            forgotten = len(book.evidence) - len(evidence)
+            machines = book.machines if host else _without(book.machines, number)
+            hosts = _without(book.hosts, number) if host else book.hosts
+            return replace(book, evidence=evidence, machines=machines, hosts=hosts)
+
+        self._change(forget)
+        return forgotten
+
+    def clear_all(self) -> Path | None:
+        """Forget everything of this market.
+
+        :returns: Where a copy of the whole file was put; None where there was none.
+        """
+        with self._explained("write"):
+            data = self._bytes()
+            if data is None:
+                return None
+            copy = locked_files.set_aside(self.path, data, "cleared")
+        self._change(lambda _: Book())
+        return copy
+
+    def merge(self, others: Sequence[Path]) -> int:
+        """Add what other caches say of this market; what was known already counts once.
+
+        :returns: The number of pieces of evidence that are new.
+        :raises HostCacheError: if one of them cannot be read; nothing is changed then.
+        """
+        added = Book()
+        for other in others:
+            added = union(added, foreign(other).of(self.market))
+        new = 0
+
+        def add(book: Book) -> Book:
+            nonlocal new
+            new = len(added.evidence.keys() - book.evidence.keys())
+            return union(book, added)
+
+        self._change(add)
+        return new
+
+    # ------------------------------------------------------------- appending
+
+    def _append(self, text: bytes) -> bool:
+        """:returns: False where the file is not there or not one of ours."""
+        try:
+            return locked_files.append(self.path, text, _OURS)
+        except FileNotFoundError:
+            return False
+
+    # ------------------------------------------------------------- rewriting
+
+    def _set(self, number: int, host: bool, change: Callable[[Entry], Entry]) -> None:
+        def changed(book: Book) -> Book:
+            entries = book.hosts if host else book.machines
+            entries = {**entries, number: change(entries.get(number, Entry()))}
+            return replace(book, hosts=entries) if host else replace(book, machines=entries)
+
+        self._change(changed)
+
+    def _change(self, change: Callable[[Book], Book]) -> None:
+        with self._explained("write"):
+            self._rewritten(lambda contents: contents.changed(self.market, change))
+
+    def _rewritten(self, change: Callable[[CacheContents], CacheContents]) -> CacheContents:
+        """Replace the file by what ``change`` makes of it, and return that."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for _ in range(OPTIMISTIC):
+            seen = self._bytes()
+            parsed = self._parse(seen or b"")
+            contents = pruned(change(parsed.contents), time.time())
+            with locked_files.draft(self.path, snapshot_text(contents)) as draft, locked_files.exclusive(self.path):
+                current = self._bytes()
+                if current == seen:
+                    return self._put(draft, seen, parsed, contents)
+                if seen and current and seen.endswith(END) and current.startswith(seen):
+                    # Only appended to meanwhile: take that over as it is.
+                    with draft.open("ab") as file:
+                        file.write(current[len(seen) :])
+                        file.flush()
+                        os.fsync(file.fileno())
+                    return self._put(draft, seen, parsed, contents)
+        with locked_files.exclusive(self.path):
+            seen = self._bytes()
+            parsed = self._parse(seen or b"")
+            contents = pruned(change(parsed.contents), time.time())
+            with locked_files.draft(self.path, snapshot_text(contents)) as draft:
+                return self._put(draft, seen, parsed, contents)
+
+    def _put(self, draft: Path, seen: bytes | None, parsed: Parsed, contents: CacheContents) -> CacheContents:
+        """Put the new file in place; what it does not take over is set aside first. The lock is held."""
+        told = set_aside(self.path, seen or b"", parsed)
+        if seen is not None:
+            draft.chmod(stat.S_IMODE(self.path.stat().st_mode))
+        draft.replace(self.path)
+        locked_files.sync_directory(self.path.parent)
+        if told:
+            self._tell(told)
+        return contents
+
+    # ------------------------------------------------------------- reading and locking
+
+    def _bytes(self) -> bytes | None:
+        try:
+            return locked_files.read(self.path)
+        except FileNotFoundError:
+            return None
+
+    def _parse(self, data: bytes, *, continued: bool = False) -> Parsed:
+        parsed = parse(data, continued=continued)
+        if parsed.newer:
+            raise HostCacheError(
+                f"{self.path} was written by a newer pytest-vastgpu: update this one, "
+                "or name another file with --vast-host-cache"
+            )
+        return parsed
+
+    @contextlib.contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except filelock.Timeout as error:
+            raise HostCacheError(
+                f"{locked_files.lock_path(self.path)} has been locked for {locked_files.LOCK_TIMEOUT_S:g} s by a process "
+                "that was stopped: end it (fuser shows which one it is), or name another file with --vast-host-cache"
+            ) from error
+        except OSError as error:
+            raise HostCacheError(
+                f"cannot {doing} the host cache {self.path} ({error.strerror or error}): "
+                "make it a file that can be read and written, or name another one with --vast-host-cache"
+            ) from error
+
+
+def _without(entries: Mapping[int, Entry], number: int) -> dict[int, Entry]:
+    return {key: entry for key, entry in entries.items() if key != number}

@@ -1,0 +1,235 @@
+"""The text of a host cache read into values. Pure.
+
+The file is a stream of YAML documents. The first one is the snapshot, which people read and edit: machines and hosts by
+market. Each one after it is a record that was appended since. Both end with a line of three dots, so that a record
+which was cut off by a crash is told from a whole one, wherever the cut is. ``---`` and ``...`` at the start of a line
+are always marks between documents, in any YAML, so the stream is cut there and each document is read by itself: one
+that is broken does not take others along.
+
+Format 1 did not say on which market anything was seen. What it says is taken for Vast.ai's: that is what a person had
+in mind who banned or allowed a machine, and what records were paid for. Left behind are records of a machine whose
+operator has the machine's own number: a local market numbers operators like that unless it is told otherwise, and on
+Vast.ai both have numbers of their own. What is wrong all the same expires, as every record does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_vastgpu.providers.market_name import VAST
+from pytest_vastgpu.providers.market_name import market_name
+from pytest_vastgpu.reputation.contents import Book
+from pytest_vastgpu.reputation.contents import CacheContents
+from pytest_vastgpu.reputation.contents import both_entries
+from pytest_vastgpu.reputation.contents import both_values
+from pytest_vastgpu.reputation.contents import either
+from pytest_vastgpu.reputation.contents import merged
+from pytest_vastgpu.reputation.fields import entry_in
+from pytest_vastgpu.reputation.fields import evidence_in
+from pytest_vastgpu.reputation.fields import machine_id
+from pytest_vastgpu.reputation.fields import mapping
+from pytest_vastgpu.reputation.loader import Unreadable
+from pytest_vastgpu.reputation.loader import load
+from pytest_vastgpu.reputation.outcomes import Entry
+from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.writer import FORMAT
+from pytest_vastgpu.reputation.writer import VERSION
+
+_MARKS = re.compile(rb"^(?:---(?=[ \t\r\n]|\Z)|\.\.\.[ \t]*(?:\r?\n|\Z))", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was read from a file."""
+
+    contents: CacheContents
+    damage: str = ""
+    """Why the file as a whole is not one of ours, in words; the contents are then what could be saved from it."""
+    newer: bool = False
+    """It was written by a later version in a format that this one does not know."""
+    broken: tuple[bytes, ...] = ()
+    """Appended records that are cut off or unreadable, as they are."""
+    notes: tuple[str, ...] = ()
+    """Entries that were not understood, each in a sentence; they are kept under ``not_understood``."""
+    old: bool = False
+    """It was written in format 1."""
+    left_behind: int = 0
+    """Records of format 1 that were made on a local market."""
+
+
+def parse(data: bytes, *, continued: bool = False) -> Parsed:
+    """Read a cache's text.
+
+    :param continued: The text was appended to a snapshot that was read before.
+    """
+    reader = _Reader()
+    first = not continued
+    old = False
+    damage = ""
+    broken = []
+    for start, chunk, closed in _documents(data):
+        try:
+            content = load(chunk)
+        except Unreadable as error:
+            if first:
+                damage = error.where(data.count(b"\n", 0, start))
+            else:
+                broken.append(chunk)
+        else:
+            if content is None:  # only comments
+                continue
+            if isinstance(content, dict) and FORMAT in content:
+                if content[FORMAT] not in range(1, VERSION + 1):
+                    return Parsed(CacheContents(), newer=True)
+                old = old or content[FORMAT] != VERSION
+                reader.snapshot(content)
+            elif first:
+                damage = f"it has no key {FORMAT!r}: another program's file"
+            elif not closed or not reader.record(content):
+                broken.append(chunk)
+        first = False
+    return Parsed(reader.contents(), damage, False, tuple(broken), tuple(reader.notes), old, reader.left_behind)
+
+
+def _documents(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
+    """Each document: where it begins, its text, and whether three dots end it."""
+    start = 0
+    for mark in [*_MARKS.finditer(data), None]:
+        end = mark.start() if mark else len(data)
+        closed = mark is not None and mark[0].startswith(b".")
+        if data[start:end].strip():
+            yield start, data[start:end], closed
+        start = mark.end() if mark and closed else end
+
+
+class _Market:
+    """Collects what documents say of one market."""
+
+    def __init__(self) -> None:
+        self.evidence: dict[str, Evidence] = {}
+        self.machines: dict[int, Entry] = {}
+        self.hosts: dict[int, Entry] = {}
+        self.extra: dict[str, object] = {}
+
+    def add(self, item: Evidence) -> None:
+        known = self.evidence.get(item.id)
+        self.evidence[item.id] = either(known, item) if known else item
+
+    def book(self) -> Book:
+        return Book(self.evidence, self.machines, self.hosts, self.extra)
+
+
+class _Reader:
+    """Collects what documents say."""
+
+    def __init__(self) -> None:
+        self.markets: dict[str, _Market] = defaultdict(_Market)
+        self.extra: dict[str, object] = {}
+        self.notes: list[str] = []
+        self.odd: list[object] = []
+        self.left_behind = 0
+
+    def contents(self) -> CacheContents:
+        extra = self.extra
+        if self.odd:
+            extra = merged(extra, {"not_understood": self.odd}, both_values)
+        books = {name: market.book() for name, market in self.markets.items()}
+        return CacheContents({name: book for name, book in books.items() if book != Book()}, extra)
+
+    def record(self, content: object) -> bool:
+        """Take in an appended record.
+
+        :returns: False where it is not one.
+        """
+        try:
+            fields = mapping(content)
+            market = fields.pop("market", None)
+            name = None if market is None else market_name(str(market))
+            item = evidence_in(machine_id(fields.pop("machine", None)), fields)
+        except ValueError:
+            return False
+        self._add(name, item)
+        return True
+
+    def snapshot(self, content: Mapping[object, object]) -> None:
+        fields = mapping(content)
+        del fields[FORMAT]
+        self._sections(None, fields)  # of format 1, or written there by hand
+        for key, inner in self._entries("markets", fields, ()):
+            try:
+                name = market_name(str(key))
+            except ValueError as error:
+                self._misread(f"markets: {key}", {"markets": {key: inner}}, str(error))
+                continue
+            self._sections(name, inner)
+            market = self.markets[name]
+            market.extra = merged(market.extra, inner, both_values)
+        self.extra = merged(self.extra, fields, both_values)
+
+    def _sections(self, name: str | None, fields: dict[str, object]) -> None:
+        """What is said of machines and hosts of one market.
+
+        :param name: The market's; None where none is named.
+        """
+        market = self.markets[name or VAST]
+        path = ("markets", name) if name else ()
+        for key, entry in self._entries("machines", fields, path):
+            items = entry.pop("evidence", None) or []
+            self._take(market.machines, (*path, "machines", key), entry)
+            for item in items if isinstance(items, list) else [items]:
+                self._evidence(name, key, item)
+        for key, entry in self._entries("hosts", fields, path):
+            self._take(market.hosts, (*path, "hosts", key), entry)
+
+    def _entries(
+        self, section: str, fields: dict[str, object], path: tuple[object, ...]
+    ) -> Iterator[tuple[object, dict[str, object]]]:
+        entries = fields.pop(section, None) or {}
+        if not isinstance(entries, dict):
+            self._misread(section, _nested((*path, section), entries), "it is not a mapping by id")
+            return
+        for key, entry in entries.items():
+            try:
+                yield key, mapping(entry or {})
+            except ValueError as error:
+                self._misread(f"{section}: {key}", _nested((*path, section, key), entry), str(error))
+
+    def _take(self, to: dict[int, Entry], path: tuple[object, ...], fields: dict[str, object]) -> None:
+        *_, section, key = path
+        try:
+            number = machine_id(key)
+            entry = entry_in(fields)
+        except ValueError as error:
+            self._misread(f"{section}: {key}", _nested(path, fields), str(error))
+            return
+        if entry != Entry():
+            to[number] = both_entries(to[number], entry) if number in to else entry
+
+    def _evidence(self, market: str | None, key: object, item: object) -> None:
+        try:
+            self._add(market, evidence_in(machine_id(key), mapping(item)))
+        except ValueError as error:
+            path = ("markets", market, "machines", key) if market else ("machines", key)
+            self._misread(f"evidence of machine {key}", _nested(path, {"evidence": [item]}), str(error))
+
+    def _add(self, market: str | None, item: Evidence) -> None:
+        if market is None and item.host_id == item.machine_id:
+            self.left_behind += 1
+        else:
+            self.markets[market or VAST].add(item)
+
+    def _misread(self, place: str, raw: object, why: str) -> None:
+        self.notes.append(f"{place}: {why}")
+        self.odd.append(raw)
+
+
+def _nested(path: Sequence[object], value: object) -> object:
+    """The value as it stands in the file, below the keys that lead to it."""
+    for key in reversed(path):
+        value = {key: value}
+    return value

@@ -1,0 +1,219 @@
+"""What the evidence says of a machine and its operator. Pure.
+
+How blame works, and why these numbers:
+
+- A machine that failed by its own fault (``infra_fatal``) is left alone for 1 hour, then 6 hours, 1 day, 7 days. The
+  first step is as long as the faults last that heal by themselves (a reboot, a full disk that is emptied); the last one
+  is the time after which operators have usually repaired or withdrawn a machine. Each step is at least four times the
+  one before, as exponential backoff has it, so that a bad machine costs a handful of attempts and not one a day.
+- A failure while the ban is in force is the same incident (other workers were on their way): the step stays.
+- A machine that was lost in use (``runtime_lost``) did work: four of those weigh as much as one failure.
+- Running out of time proves nothing (``warmup``, ``unknown``): it lowers the machine's record a little, it never bans.
+- A success ends the ban and halves what is held against the machine: it works, but one success does not outweigh many
+  failures. Without a further failure blame is forgotten after 30 days.
+- An operator is banned only when three of its machines are, and they are at least half of those we know.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import HostRecord
+from pytest_vastgpu.model import MachineRecord
+from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.model import State
+from pytest_vastgpu.reputation.outcomes import DAY_S
+from pytest_vastgpu.reputation.outcomes import HOUR_S
+from pytest_vastgpu.reputation.outcomes import Entry
+from pytest_vastgpu.reputation.outcomes import Evidence
+
+BAN_STEPS_S = (HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)
+"""How long a machine is left alone after its first, second … failure."""
+WEIGHT = {
+    FailureClass.INFRA_FATAL: 1.0,
+    FailureClass.RUNTIME_LOST: 0.25,
+    FailureClass.UNKNOWN: 0.1,
+    FailureClass.WARMUP: 0.1,
+}
+"""How much an outcome counts as a failure of the machine; those not named do not count."""
+BLAMED = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
+"""Outcomes that are the machine's fault, and so can lead to a ban."""
+FORGIVEN_S = 30 * DAY_S
+"""After that long without a further failure the next one counts as the first."""
+HALF_LIFE_S = 14 * DAY_S
+"""A failure counts half as much in the record after that time."""
+INCOMPATIBLE_S = 30 * DAY_S
+"""How long a pair that does not go together is remembered: drivers get updated."""
+KIND_MACHINES = 2
+"""Machines of one GPU kind that could not run a workload, until the kind is said to be unable to."""
+HOST_MACHINES = 3
+"""Banned machines of one operator, until the operator is banned."""
+
+_UNTIL_READY = (State.CREATED, State.BOOTING, State.REACHABLE, State.CHECKED, State.WARMING)
+
+
+def reputation(
+    evidence: Iterable[Evidence], machines: Mapping[int, Entry], hosts: Mapping[int, Entry], now: float
+) -> Reputation:
+    """Everything that is known of machines and their operators at one moment.
+
+    :param evidence: What was recorded, in any order.
+    :param machines: What people have said of machines, by id.
+    :param hosts: What people have said of operators, by id.
+    :param now: Epoch seconds.
+    """
+    by_machine: dict[int, list[Evidence]] = defaultdict(list)
+    for item in evidence:
+        by_machine[item.machine_id].append(item)
+    records: dict[int, MachineRecord] = {}
+    recent: list[Evidence] = []
+    for machine_id in sorted(by_machine.keys() | machines.keys()):
+        items = sorted(by_machine.get(machine_id, ()), key=lambda item: (item.time, item.id))
+        host_id = next((item.host_id for item in reversed(items) if item.host_id), 0)
+        trusted = hosts.get(host_id, Entry()).allowed
+        records[machine_id] = _machine(machine_id, host_id, items, machines.get(machine_id, Entry()), trusted, now)
+        recent += _compatibility(items, now)
+    return Reputation(records, _hosts(records, hosts, now), _incompatible_kinds(recent))
+
+
+def banned(reputation: Reputation, machine_id: int, host_id: int, now: float) -> str:
+    """Why a machine must not be rented now, in words; empty where nothing forbids it.
+
+    What is said of the machine itself wins over what is said of its operator.
+    """
+    machine = reputation.machines.get(machine_id, MachineRecord(machine_id))
+    host = reputation.hosts.get(host_id, HostRecord(host_id))
+    if machine.allowed:
+        return ""
+    if machine.banned_until > now:
+        return f"machine {machine_id}: {machine.ban_reason}"
+    if host.banned_until > now and not host.allowed:
+        return f"host {host_id}: {host.ban_reason}"
+    return ""
+
+
+def _machine(
+    machine_id: int, host_id: int, items: Sequence[Evidence], entry: Entry, trusted: bool, now: float
+) -> MachineRecord:
+    good = [item for item in items if item.outcome is FailureClass.READY]
+    bad = [item for item in items if item.outcome in BLAMED]
+    until, why = _spoken_ban(entry, now)
+    if not (until or entry.allowed or trusted):
+        until, why = _earned_ban(items, now)
+    return MachineRecord(
+        machine_id=machine_id,
+        host_id=host_id,
+        successes=float(len(good)),
+        infra_failures=_failures(items, now),
+        last_success=good[-1].time if good else 0.0,
+        last_failure=bad[-1].time if bad else 0.0,
+        last_reason=bad[-1].reason if bad else "",
+        banned_until=until,
+        ban_reason=why,
+        allowed=entry.allowed,
+        ready_s=_ready_s(good),
+        incompatible=frozenset(
+            item.workload for item in _compatibility(items, now) if item.outcome is FailureClass.INCOMPATIBLE
+        ),
+    )
+
+
+def _failures(items: Iterable[Evidence], now: float) -> float:
+    """Failures, each by its weight and age. A clock that was ahead does not make one count more."""
+    return math.fsum(
+        WEIGHT[item.outcome] * 0.5 ** (max(0.0, now - item.time) / HALF_LIFE_S)
+        for item in items
+        if item.outcome in WEIGHT
+    )
+
+
+def _spoken_ban(entry: Entry, now: float) -> tuple[float, str]:
+    """Until when, and why, a person has banned it; (0, "") where that is not so."""
+    if entry.allowed or entry.ban is None or entry.ban.until <= now:
+        return 0.0, ""
+    return entry.ban.until, entry.ban.reason or "banned by hand"
+
+
+def _earned_ban(items: Sequence[Evidence], now: float) -> tuple[float, str]:
+    """Until when, and why, its own record bans it; (0, "") where that is not so.
+
+    :param items: In the order of time.
+    """
+    held = 0.0
+    until = 0.0
+    why = ""
+    last = -math.inf
+    for item in items:
+        if item.outcome is FailureClass.READY:
+            held /= 2
+            until = 0.0
+        elif item.outcome in BLAMED and item.time >= until:
+            before = held if item.time - last <= FORGIVEN_S else 0.0
+            held = before + WEIGHT[item.outcome]
+            last = item.time
+            if int(held) > int(before):
+                until = item.time + BAN_STEPS_S[min(int(held), len(BAN_STEPS_S)) - 1]
+                why = item.reason or item.outcome.value
+    return (until, why) if until > now else (0.0, "")
+
+
+def _ready_s(good: Sequence[Evidence]) -> float:
+    """Median seconds from create to ready; 0 where nothing was measured."""
+    times = [math.fsum(item.seconds.get(state.value, 0.0) for state in _UNTIL_READY) for item in good]
+    return statistics.median(measured) if (measured := [time for time in times if time > 0]) else 0.0
+
+
+def _compatibility(items: Iterable[Evidence], now: float) -> list[Evidence]:
+    """The newest word on each workload of one machine, success or ``incompatible``, that has not expired.
+
+    :param items: Of one machine, in the order of time.
+    """
+    newest: dict[str, Evidence] = {}
+    for item in items:
+        if item.workload and item.outcome in (FailureClass.INCOMPATIBLE, FailureClass.READY):
+            newest[item.workload] = item
+    return [item for item in newest.values() if now - item.time < INCOMPATIBLE_S]
+
+
+def _incompatible_kinds(recent: Iterable[Evidence]) -> frozenset[tuple[str, str]]:
+    """(GPU kind, workload) pairs that failed on several machines and worked on none."""
+    machines: dict[tuple[str, str], set[int]] = defaultdict(set)
+    works = set()
+    for item in recent:
+        pair = (item.gpu_name, item.workload)
+        if item.outcome is FailureClass.READY:
+            works.add(pair)
+        elif item.gpu_name:
+            machines[pair].add(item.machine_id)
+    return frozenset(pair for pair, ids in machines.items() if len(ids) >= KIND_MACHINES and pair not in works)
+
+
+def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Entry], now: float) -> dict[int, HostRecord]:
+    by_host: dict[int, list[MachineRecord]] = defaultdict(list)
+    for record in records.values():
+        if record.host_id:
+            by_host[record.host_id].append(record)
+    found = {}
+    for host_id in sorted(by_host.keys() | entries.keys()):
+        owned = by_host.get(host_id, [])
+        entry = entries.get(host_id, Entry())
+        until, why = _spoken_ban(entry, now)
+        bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
+        if not (until or entry.allowed) and len(bad) >= HOST_MACHINES and 2 * len(bad) >= len(owned):
+            # It holds as long as that many of its machines are banned.
+            until, why = bad[HOST_MACHINES - 1], f"{len(bad)} of its {len(owned)} known machines are banned"
+        found[host_id] = HostRecord(
+            host_id=host_id,
+            successes=math.fsum(record.successes for record in owned),
+            infra_failures=math.fsum(record.infra_failures for record in owned),
+            banned_until=until,
+            ban_reason=why,
+            allowed=entry.allowed,
+        )
+    return found

@@ -1,0 +1,96 @@
+"""Which offers are admitted: the conditions, asked of the market and checked again here. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.selection.conditions import CONDITIONS
+from pytest_vastgpu.selection.conditions import Condition
+from pytest_vastgpu.selection.requirements import Need
+
+SEARCH_LIMIT = 64
+"""Rows asked for: more are not given at once, and the account's rows for a day are counted."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An offer that is not admitted."""
+
+    offer: Offer
+    failed: tuple[Condition, ...]
+    """All conditions it fails, in the table's order; at least one."""
+    need: Need
+
+    @property
+    def condition(self) -> str:
+        """Name of the first condition it fails."""
+        return self.failed[0].name
+
+    @property
+    def detail(self) -> str:
+        """What it has and what is asked for, for each of them."""
+        return "; ".join(
+            f"{row.name}: {row.has(self.offer, self.need)}, wanted {row.wants(self.need)}" for row in self.failed
+        )
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Offers sorted into those that fit and those that do not."""
+
+    kept: tuple[Offer, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def _query(need: Need, conditions: Iterable[Condition]) -> dict[str, object]:
+    query: dict[str, object] = {
+        "type": "on-demand",
+        "order": [["dph_total", "asc"]],
+        "limit": SEARCH_LIMIT,
+        "allocated_storage": need.workload.disk_gb,
+    }
+    for condition in conditions:
+        query.update(condition.filter(need))
+    return query
+
+
+def search_query(need: Need) -> dict[str, object]:
+    """The market's query for what is needed: every condition that it can check, cheapest first."""
+    return _query(need, CONDITIONS)
+
+
+def wide_query(need: Need) -> dict[str, object]:
+    """The query for machines that could run the workload, whatever the policy says of them."""
+    return _query(need, (condition for condition in CONDITIONS if condition.hardware))
+
+
+def widest_query(need: Need) -> dict[str, object]:
+    """The query for whatever the market has on demand."""
+    return _query(need, ())
+
+
+def admissible(offers: Iterable[Offer], need: Need) -> list[Offer]:
+    """The offers that meet every condition: the market is known not to apply all of its filters always.
+
+    The same as :func:`admit` keeps, without the reasons, which most of the time nobody wants to know.
+    """
+    kept = list(offers)
+    for condition in CONDITIONS:
+        if test := condition.test(need):
+            kept = list(filter(test, kept))
+    return kept
+
+
+def admit(offers: Iterable[Offer], need: Need) -> Admission:
+    """Check every condition, and keep which of them an offer fails."""
+    tests = [(condition, test) for condition in CONDITIONS if (test := condition.test(need))]
+    kept: list[Offer] = []
+    dropped: list[Dropped] = []
+    for offer in offers:
+        if failed := [condition for condition, test in tests if not test(offer)]:
+            dropped.append(Dropped(offer, tuple(failed), need))
+        else:
+            kept.append(offer)
+    return Admission(tuple(kept), tuple(dropped))

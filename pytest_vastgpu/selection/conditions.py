@@ -1,0 +1,281 @@
+"""The conditions on an offer, one row each. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.selection.country import country
+from pytest_vastgpu.selection.pricing import hourly_price
+from pytest_vastgpu.selection.pricing import hourly_usd
+from pytest_vastgpu.selection.relaxation import Relaxation
+from pytest_vastgpu.selection.relaxation import dearer
+from pytest_vastgpu.selection.relaxation import in_workload
+from pytest_vastgpu.selection.relaxation import looser
+from pytest_vastgpu.selection.relaxation import without_country
+from pytest_vastgpu.selection.requirements import Need
+
+_DURATION_FACTOR = 2.0
+"""An offer must last so many times the expected use: an instance is stopped when its offer ends."""
+
+Test = Callable[[Offer], bool]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition on an offer."""
+
+    name: str
+    wants: Callable[[Need], str]
+    """What is asked for, in words."""
+    has: Callable[[Offer, Need], str]
+    """What an offer has instead, in words."""
+    test: Callable[[Need], Test | None]
+    """What offers are tested with for a need, which is many thousand times; None where the need asks for nothing."""
+    filter: Callable[[Need], Mapping[str, object]] = lambda _: {}
+    """The same in the market's query language; empty where only we can check it."""
+    relax: Callable[[Offer, Need], Relaxation | None] = lambda _offer, _need: None
+    """What would admit the offer; None where nothing can."""
+    hardware: bool = False
+    """Whether it is about what the workload cannot do without."""
+    tells: bool = False
+    """Whether what the offers have is told where they are counted, because nobody could guess it."""
+
+    def holds(self, offer: Offer, need: Need) -> bool:
+        """Whether one offer meets it."""
+        test = self.test(need)
+        return test is None or test(offer)
+
+
+def _at_least(
+    name: str,
+    unit: str,
+    wanted: Callable[[Need], float],
+    had: Callable[[Offer], float],
+    field: str,
+    relax: Callable[[Offer, Need], Relaxation | None],
+    *,
+    scale: float = 1.0,
+    hardware: bool = False,
+) -> Condition:
+    """A condition that a number is not below another.
+
+    :param field: The field's name in the market's query language.
+    :param scale: What one of our units is there.
+    """
+
+    def test(need: Need) -> Test | None:
+        least = wanted(need)
+        return (lambda offer: had(offer) >= least) if least > 0 else None
+
+    return Condition(
+        name,
+        wants=lambda need: f"at least {wanted(need):g}{unit}",
+        has=lambda offer, _: f"{had(offer):g}{unit}",
+        test=test,
+        filter=lambda need: {field: {"gte": round(wanted(need) * scale, 6)}} if wanted(need) > 0 else {},
+        relax=relax,
+        hardware=hardware,
+    )
+
+
+def _hardware(
+    argument: str, unit: str, wanted: Callable[[Need], float], had: Callable[[Offer], float], field: str, scale: float
+) -> Condition:
+    relax = in_workload(argument, wanted, had)
+    return _at_least(argument, unit, wanted, had, field, relax, scale=scale, hardware=True)
+
+
+def _gpu(wanted: Callable[[Workload], float]) -> Callable[[Need], float]:
+    """A need of GPU hardware, which a workload that uses no GPU does not have."""
+    return lambda need: wanted(need.workload) if need.workload.gpus else 0.0
+
+
+def _same_gpu(need: Need) -> Test | None:
+    if not (need.workload.gpus and need.workload.gpu_name):
+        return None
+    wanted = _spelling(need.workload.gpu_name).lower()
+    return lambda offer: _spelling(offer.gpu_name).lower() == wanted
+
+
+def _elsewhere(need: Need) -> Test | None:
+    excluded = need.excluded_countries
+    return (lambda offer: country(offer) not in excluded) if excluded else None
+
+
+def _affordable(need: Need) -> Test:
+    price, limit = hourly_price(need.workload), need.max_price_usd_h
+    return lambda offer: price(offer) <= limit
+
+
+def _spelling(gpu_name: str) -> str:
+    """As the market spells it; the vendor's command line writes RTX_4090."""
+    return gpu_name.strip().replace("_", " ")
+
+
+def ban(offer: Offer, need: Need) -> str:
+    """Why the machine is banned now; empty where it is not.
+
+    What is said of the machine decides before what is said of its operator, and the allow-list before a ban.
+    """
+    machine = need.reputation.machines.get(offer.machine_id)
+    host = need.reputation.hosts.get(offer.host_id)
+    if machine and machine.allowed:
+        return ""
+    if machine and machine.banned_until > need.now:
+        return f"machine {offer.machine_id} is banned ({machine.ban_reason or 'no reason given'})"
+    if host and not host.allowed and host.banned_until > need.now:
+        return f"host {offer.host_id} is banned ({host.ban_reason or 'no reason given'})"
+    return ""
+
+
+def _compatible(need: Need) -> Test:
+    machines, kinds, key = need.reputation.machines, need.reputation.incompatible_kinds, need.workload_key
+
+    def test(offer: Offer) -> bool:
+        machine = machines.get(offer.machine_id)
+        return not (machine and key in machine.incompatible) and (offer.gpu_name, key) not in kinds
+
+    return test
+
+
+CONDITIONS: tuple[Condition, ...] = (
+    Condition(
+        "gpus",
+        wants=lambda need: f"at least {need.workload.gpus}",
+        has=lambda offer, _: str(offer.num_gpus),
+        test=lambda need: (lambda offer: offer.num_gpus >= need.workload.gpus) if need.workload.gpus else None,
+        filter=lambda need: {"num_gpus": {"gte": need.workload.gpus}} if need.workload.gpus else {},
+        relax=in_workload("gpus", lambda need: need.workload.gpus, lambda offer: offer.num_gpus),
+        hardware=True,
+    ),
+    Condition(
+        "gpu_name",
+        wants=lambda need: _spelling(need.workload.gpu_name),
+        has=lambda offer, _: offer.gpu_name or "no GPU",
+        test=_same_gpu,
+        filter=lambda need: (
+            {"gpu_name": {"eq": _spelling(need.workload.gpu_name)}}
+            if need.workload.gpus and need.workload.gpu_name
+            else {}
+        ),
+        relax=lambda offer, _: Relaxation(4, f'gpu_name="{offer.gpu_name}" in the workload'),
+        hardware=True,
+    ),
+    # The market gives VRAM in MB, and a 24 GB card as about 24,500: a GB is a thousand of them.
+    _hardware(
+        "gpu_ram_gb", " GB", _gpu(lambda work: work.gpu_ram_gb), lambda offer: offer.gpu_ram_mb / 1000, "gpu_ram", 1000
+    ),
+    _hardware(
+        "compute_cap", "", _gpu(lambda work: work.compute_cap), lambda offer: offer.compute_cap, "compute_cap", 100
+    ),
+    _hardware("cuda", "", _gpu(lambda work: work.cuda), lambda offer: offer.cuda_max_good, "cuda_max_good", 1),
+    _hardware("disk_gb", " GB", lambda need: need.workload.disk_gb, lambda offer: offer.disk_space_gb, "disk_space", 1),
+    Condition(
+        "rentable",
+        wants=lambda _: "rentable now",
+        has=lambda *_: "not rentable",
+        test=lambda _: attrgetter("rentable"),
+        filter=lambda _: {"rentable": {"eq": True}},
+    ),
+    Condition(
+        "rented",
+        wants=lambda _: "not rented by others",
+        has=lambda *_: "rented",
+        test=lambda _: lambda offer: not offer.rented,
+        filter=lambda _: {"rented": {"eq": False}},
+    ),
+    Condition(
+        "on_demand",
+        wants=lambda _: "on demand",
+        has=lambda *_: "interruptible",
+        test=lambda _: lambda offer: not offer.is_bid,
+    ),
+    Condition(
+        "verified",
+        wants=lambda _: "verified by the market",
+        has=lambda *_: "not verified",
+        test=lambda _: attrgetter("verified"),
+        filter=lambda _: {"verified": {"eq": True}},
+    ),
+    _at_least(
+        "duration",
+        " s",
+        lambda need: _DURATION_FACTOR * need.workload.expected_use_s,
+        lambda offer: offer.duration_s,
+        "duration",
+        in_workload(
+            "expected_use_s",
+            lambda need: need.workload.expected_use_s,
+            lambda offer: math.floor(offer.duration_s / _DURATION_FACTOR),
+        ),
+    ),
+    _at_least(
+        "reliability", "", lambda need: need.policy.reliability, lambda offer: offer.reliability, "reliability", looser
+    ),
+    _at_least(
+        "direct_ports",
+        "",
+        lambda need: need.policy.direct_ports,
+        lambda offer: offer.direct_port_count,
+        "direct_port_count",
+        looser,
+    ),
+    _at_least(
+        "download",
+        " Mbps",
+        lambda need: need.policy.inet_down_mbps,
+        lambda offer: offer.inet_down_mbps,
+        "inet_down",
+        looser,
+    ),
+    Condition(
+        "country",
+        wants=lambda need: f"not in {', '.join(sorted(need.excluded_countries))}",
+        has=lambda offer, _: offer.geolocation,
+        test=_elsewhere,
+        filter=lambda need: (
+            {"geolocation": {"notin": sorted(need.excluded_countries)}} if need.excluded_countries else {}
+        ),
+        relax=without_country,
+    ),
+    Condition(
+        "money",
+        wants=lambda _: "amounts of money that can be true",
+        has=lambda offer, _: offer.incredible,
+        test=lambda _: lambda offer: not offer.incredible,
+        tells=True,
+    ),
+    Condition(
+        "price",
+        wants=lambda need: f"at most {need.max_price_usd_h:.2f} USD/h with disk and transfer",
+        has=lambda offer, need: f"{hourly_usd(offer, need.workload):.2f} USD/h",
+        test=_affordable,
+        filter=lambda need: {"dph_total": {"lte": need.max_price_usd_h}},
+        relax=dearer,
+    ),
+    Condition(
+        "banned",
+        wants=lambda _: "not banned",
+        has=ban,
+        test=lambda need: lambda offer: not ban(offer, need),
+        relax=lambda offer, _: Relaxation(2, f"`vastgpu hosts allow {offer.machine_id}`"),
+    ),
+    Condition(
+        "failed_before",
+        wants=lambda _: "not failed in this run",
+        has=lambda offer, _: f"machine {offer.machine_id} failed in this run",
+        test=lambda need: lambda offer: offer.machine_id not in need.failed_machines,
+    ),
+    Condition(
+        "incompatible",
+        wants=lambda _: "able to run this workload",
+        has=lambda offer, _: f"the workload failed on this {offer.gpu_name or 'machine'} before",
+        test=_compatible,
+    ),
+)

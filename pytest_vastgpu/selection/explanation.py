@@ -1,0 +1,68 @@
+"""Why nothing is admitted, and what would help. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.selection.admission import Dropped
+from pytest_vastgpu.selection.admission import admit
+from pytest_vastgpu.selection.conditions import CONDITIONS
+from pytest_vastgpu.selection.pricing import hourly_usd
+from pytest_vastgpu.selection.relaxation import Relaxation
+from pytest_vastgpu.selection.requirements import Need
+
+_TOLD = 3
+"""So many different values are told of one condition."""
+
+
+def explain_no_offers(offers: Sequence[Offer], need: Need) -> str:
+    """A first line that says what would help, then how many offers each condition removed.
+
+    :param offers: All that were seen, also by wider searches; none of them may be admitted.
+    """
+    if not offers:
+        return "no offers: the market has nothing to rent now; try again later, or see whether VAST_URL is right"
+    if need.workload.gpus and not any(offer.num_gpus for offer in offers):
+        return (
+            f"no offers: nothing on this market has a GPU, and the workload needs {need.workload.gpus}; "
+            "set gpus=0 in the workload if it can do without, or VAST_API_KEY to rent from Vast.ai"
+        )
+    dropped = admit(offers, need).dropped
+    return "\n".join([f"no offers: {_nearest(dropped, need)}", *_counts(dropped, need)])
+
+
+def _nearest(dropped: Iterable[Dropped], need: Need) -> str:
+    ways = [(way, one.offer) for one in dropped if (way := _way(one, need))]
+    if not ways:
+        return "none fits, and no option would change that"
+    way, offer = min(
+        ways, key=lambda pair: (sum(step.distance for step in pair[0]), hourly_usd(pair[1], need.workload))
+    )
+    return (
+        f"{' with '.join(step.text for step in way)} would admit machine {offer.machine_id} "
+        f"({offer.gpu_name or 'no GPU'}) at {hourly_usd(offer, need.workload):.2f} USD/h"
+    )
+
+
+def _way(one: Dropped, need: Need) -> list[Relaxation]:
+    """All that would have to be given up for this offer; empty where that would not be enough."""
+    if one.offer.incredible:
+        return []  # nothing can be reckoned with it
+    steps = [condition.relax(one.offer, need) for condition in one.failed]
+    # One looser level can lift several conditions at once: it counts once.
+    return list(dict.fromkeys(step for step in steps if step)) if all(steps) else []
+
+
+def _counts(dropped: Sequence[Dropped], need: Need) -> Iterable[str]:
+    counts = Counter(condition.name for one in dropped for condition in one.failed)
+    yield f"of {len(dropped)} offers (one can fail several conditions):"
+    for condition in CONDITIONS:
+        if count := counts[condition.name]:
+            has = "; ".join(
+                sorted({condition.has(one.offer, need) for one in dropped if condition in one.failed})[:_TOLD]
+            )
+            told = f", not: {has}" if condition.tells else ""
+            yield f"  {count} by {condition.name}: {condition.wants(need)} is wanted{told}"

@@ -1,0 +1,111 @@
+"""In which order admitted offers are tried. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pytest_vastgpu.model import HostRecord
+from pytest_vastgpu.model import MachineRecord
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.selection.pricing import hourly_usd
+from pytest_vastgpu.selection.pricing import transfer_usd
+from pytest_vastgpu.selection.strictness import Policy
+
+_PRIOR_CHANCE = 0.8
+"""Share of starts that succeed on a machine of perfect reliability of which nothing else is known. An assumption:
+reliability measures uptime, and a machine can be up with a driver or a network that is no good."""
+_PRIOR_WEIGHT = 2.0
+"""How many starts of its own it takes to outweigh what is assumed of a machine."""
+_HOST_WEIGHT = 1.0
+"""How many starts the operator's other machines count for, at the most and all together."""
+_LEAST_RELIABILITY = 0.5
+"""Below it, reliability says nothing more."""
+
+_BOOT_S = 180.0
+"""From create to a container that runs, without the download: the middle of the 1 to 5 minutes that Vast documents."""
+_SERVER_START_S = 90.0
+"""From weights on the disk to the first answer, about, for a small model."""
+_BITS_PER_GB = 8000.0  # in megabits
+_FASTEST = 0.5
+"""A machine's own times can halve what is expected of it, not more: a record must not shut out all newcomers."""
+
+
+class Ranked(NamedTuple):
+    """An offer in its place, with what put it there."""
+
+    offer: Offer
+    expected_cost_usd: float
+    """USD until an endpoint is ready, counting the starts that fail."""
+    chance: float
+    """That a start on this machine succeeds, 0 to 1."""
+    seconds: float
+    """Expected from create to ready."""
+    record: MachineRecord | None
+
+    @property
+    def why(self) -> str:
+        """The numbers behind the place, in words."""
+        known = (
+            f"{self.record.successes:g} successes and {self.record.infra_failures:g} infra failures on record"
+            if self.record
+            else "nothing on record"
+        )
+        return (
+            f"{self.expected_cost_usd:.4f} USD until ready: {self.offer.price_usd_h:.3f} USD/h for about "
+            f"{self.seconds:.0f} s, {self.chance:.0%} chance ({known})"
+        )
+
+
+def rank(offers: Iterable[Offer], workload: Workload, policy: Policy, reputation: Reputation) -> list[Ranked]:
+    """Offers in the order to try them.
+
+    By record: what an endpoint is expected to cost until it is ready, price and transfer over the chance. What is
+    known of a machine moves the chance and the time within bounds, so a machine that is unknown still gets its turn
+    when it is cheap enough, or when the known ones are gone. Otherwise by price alone, transfer included.
+    """
+    ranked = [_expect(offer, workload, reputation) for offer in offers]
+    if policy.by_record:
+        ranked.sort(key=lambda one: (one.expected_cost_usd, -one.chance, one.offer.machine_id, one.offer.id))
+    else:
+        ranked.sort(key=lambda one: (hourly_usd(one.offer, workload), one.expected_cost_usd, one.offer.id))
+    return ranked
+
+
+def chance(reliability: float, machine: MachineRecord | None, host: HostRecord | None) -> float:
+    """The chance that a start succeeds: the mean of a Beta distribution over what was seen.
+
+    The prior is the market's reliability, moved a little by how the operator's other machines did; the machine's own
+    record is added start by start.
+    """
+    mean = _PRIOR_CHANCE * min(1.0, max(_LEAST_RELIABILITY, reliability))
+    good, weight = mean * _PRIOR_WEIGHT, _PRIOR_WEIGHT
+    own_good = machine.successes if machine else 0.0
+    own_bad = machine.infra_failures if machine else 0.0
+    if host:
+        others_good = max(0.0, host.successes - own_good)
+        others = others_good + max(0.0, host.infra_failures - own_bad)
+        if others > 0:
+            share = min(1.0, _HOST_WEIGHT / others)
+            good, weight = good + share * others_good, weight + share * others
+    return (good + own_good) / (weight + own_good + own_bad)
+
+
+def seconds_to_ready(offer: Offer, workload: Workload, machine: MachineRecord | None) -> float:
+    """What a start is expected to take, in seconds: from the download's speed, and from the machine's own times."""
+    download_s = (workload.image_gb + workload.model_gb) * _BITS_PER_GB / max(offer.inet_down_mbps, 1.0)
+    estimate = _BOOT_S + _SERVER_START_S + download_s
+    if machine is None or machine.successes <= 0 or machine.ready_s <= 0:
+        return estimate
+    learnt = (_PRIOR_WEIGHT * estimate + machine.successes * machine.ready_s) / (_PRIOR_WEIGHT + machine.successes)
+    return max(learnt, _FASTEST * estimate)
+
+
+def _expect(offer: Offer, workload: Workload, reputation: Reputation) -> Ranked:
+    machine = reputation.machines.get(offer.machine_id)
+    likely = chance(offer.reliability, machine, reputation.hosts.get(offer.host_id))
+    seconds = seconds_to_ready(offer, workload, machine)
+    cost = (offer.price_usd_h * seconds / 3600 + transfer_usd(offer, workload)) / likely
+    return Ranked(offer, cost, likely, seconds, machine)

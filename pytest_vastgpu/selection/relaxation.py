@@ -1,0 +1,64 @@
+"""What would have to be given up for an offer, as something to type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.selection.country import country
+from pytest_vastgpu.selection.pricing import hourly_usd
+from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.strictness import POLICIES
+
+
+class Relaxation(NamedTuple):
+    """What would have to be given up for an offer."""
+
+    distance: float
+    """How much is given up: its whole part is the kind of thing, its fraction how far it is from what was wanted."""
+    text: str
+    """What to type."""
+
+
+def in_workload(
+    argument: str, wanted: Callable[[Need], float], had: Callable[[Offer], float]
+) -> Callable[[Offer, Need], Relaxation | None]:
+    """Less of a number in the workload, but never none of it."""
+
+    def relax(offer: Offer, need: Need) -> Relaxation | None:
+        least = math.floor(had(offer) * 10) / 10
+        return (
+            Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g} in the workload")
+            if least > 0
+            else None
+        )
+
+    return relax
+
+
+def looser(offer: Offer, need: Need) -> Relaxation | None:
+    """The strictest level below this one that the offer meets."""
+    levels = list(POLICIES.values())
+    below = [policy for policy in levels if policy.reliability < need.policy.reliability]
+    for steps, policy in enumerate(below):
+        if (
+            offer.reliability >= policy.reliability
+            and offer.direct_port_count >= policy.direct_ports
+            and offer.inet_down_mbps >= policy.inet_down_mbps
+        ):
+            return Relaxation(1 + steps / len(levels), f"--vast-strictness={policy.strictness.value}")
+    return None
+
+
+def dearer(offer: Offer, need: Need) -> Relaxation:
+    """A limit on the price that the offer meets."""
+    price = math.ceil(hourly_usd(offer, need.workload) * 100) / 100
+    return Relaxation(1 + (1 - need.max_price_usd_h / price), f"--vast-max-price={price:.2f}")
+
+
+def without_country(offer: Offer, need: Need) -> Relaxation:
+    """The excluded countries without the offer's own."""
+    rest = ",".join(sorted(need.excluded_countries - {country(offer)})) or "none"
+    return Relaxation(2, f"--vast-exclude-countries={rest}")

@@ -1,0 +1,28 @@
+"""What is needed of the market: the input of every decision about offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.selection.strictness import Policy
+
+
+@dataclass(frozen=True)
+class Need:
+    """Everything that decides which offers are admitted."""
+
+    workload: Workload
+    policy: Policy
+    max_price_usd_h: float
+    """Limit on :func:`~pytest_vastgpu.selection.pricing.hourly_usd`."""
+    excluded_countries: frozenset[str]
+    """Two-letter codes. A machine that does not tell its country is admitted."""
+    reputation: Reputation
+    now: float
+    """Epoch seconds; decides which bans are over."""
+    failed_machines: frozenset[int] = frozenset()
+    """Machines that failed in this run."""
+    workload_key: str = ""
+    """By which the reputation knows the workload."""

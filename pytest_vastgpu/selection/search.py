@@ -1,0 +1,45 @@
+"""From a need to offers in the order to try them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.selection.admission import admissible
+from pytest_vastgpu.selection.admission import search_query
+from pytest_vastgpu.selection.admission import wide_query
+from pytest_vastgpu.selection.admission import widest_query
+from pytest_vastgpu.selection.explanation import explain_no_offers
+from pytest_vastgpu.selection.ranking import Ranked
+from pytest_vastgpu.selection.ranking import rank
+from pytest_vastgpu.selection.requirements import Need
+
+
+def admitted(offers: Iterable[Offer], need: Need) -> list[Ranked]:
+    """Those of some offers that are admitted, best first."""
+    return rank(admissible(offers, need), need.workload, need.policy, need.reputation)
+
+
+def find_offers(search: Callable[[Mapping[str, object]], Sequence[Offer]], need: Need) -> list[Ranked]:
+    """Admitted offers, best first; at least one.
+
+    One search as a rule. Where it leaves nothing, wider ones follow until they show something: to tell what stood in
+    the way, and in case it was the market's own filter.
+
+    :param search: As :meth:`~pytest_vastgpu.providers.vast.client.MarketClient.search`.
+    :raises NoOffers: if nothing is admitted, with what would help.
+    :raises MarketError: if the market cannot be asked.
+    """
+    seen: dict[int, Offer] = {}
+    for query in (search_query, wide_query, widest_query):
+        found = search(query(need))
+        if kept := admitted(found, need):
+            return kept
+        seen.update((offer.id, offer) for offer in found)
+        if found and query is not search_query:
+            break
+    raise NoOffers(explain_no_offers(list(seen.values()), need))

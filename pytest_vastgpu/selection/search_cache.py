@@ -1,0 +1,81 @@
+"""The searches of one run: equal ones are made once, whichever threads ask for them and when."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.selection.admission import search_query
+from pytest_vastgpu.selection.ranking import Ranked
+from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.search import admitted
+from pytest_vastgpu.selection.search import find_offers
+
+SHARED_S = 60.0
+"""How long an answer is used again. An offer that was taken meanwhile costs a refused create, and nothing is lost but
+its interval of 4.5 s; each new search costs 2 s and up to 64 of the account's 20,000 rows a day. Within a minute, the
+time of a failed boot, few offers change hands."""
+
+
+@dataclass
+class _Answer:
+    """The newest answer to one query."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the market is asked: who wants the same waits for the answer."""
+    asked_at: float = -math.inf
+    offers: Sequence[Offer] = ()
+
+
+class Searches:
+    """Finds offers; answers are shared for :data:`SHARED_S`. Any thread may use it.
+
+    :param ask: A search, as :meth:`~pytest_vastgpu.providers.vast.client.MarketClient.search`.
+    :param clock: Seconds that only go forward.
+    """
+
+    def __init__(
+        self, ask: Callable[[Mapping[str, object]], Sequence[Offer]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._answers: dict[str, _Answer] = {}
+
+    def find(self, need: Need, gone: Collection[int] = ()) -> list[Ranked]:
+        """Admitted offers, best first. Where a shared answer leaves none, the market is asked anew.
+
+        :param gone: Ids of offers that were taken by others. If it is only they that are in the way, nothing is left
+            of the list.
+        :raises NoOffers: if nothing is admitted, with what would help.
+        :raises MarketError: if the market cannot be asked.
+        """
+        now = self._clock()
+        shared = self._search(search_query(need), now - SHARED_S)
+        if left := _without(gone, admitted(shared, need)):
+            return left
+        return _without(gone, find_offers(lambda query: self._search(query, now), need))
+
+    def _search(self, query: Mapping[str, object], since: float) -> Sequence[Offer]:
+        """An answer that is not older than ``since``."""
+        with self._lock:
+            answer = self._answers.setdefault(json.dumps(query, sort_keys=True), _Answer())
+        with answer.lock:
+            if answer.asked_at < since:
+                asked_at = self._clock()
+                answer.offers = self._ask(query)
+                answer.asked_at = asked_at
+            return answer.offers
+
+
+def _without(gone: Collection[int], found: Sequence[Ranked]) -> list[Ranked]:
+    return [ranked for ranked in found if ranked.offer.id not in gone]

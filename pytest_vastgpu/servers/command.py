@@ -1,0 +1,145 @@
+"""The adapter ``command``: any server that a shell command starts and that answers HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_vastgpu.core import real_paths
+from pytest_vastgpu.diagnosis.verdicts import ends_start
+from pytest_vastgpu.diagnosis.verdicts import judge_end
+from pytest_vastgpu.diagnosis.verdicts import judge_log
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers import http_probe
+from pytest_vastgpu.servers.base import Failed
+from pytest_vastgpu.servers.base import Launch
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.system_probes import SURROUNDINGS
+from pytest_vastgpu.servers.system_probes import gpu_trouble
+from pytest_vastgpu.servers.workloads import checked
+from pytest_vastgpu.servers.workloads import mapping
+
+
+def command(
+    command: str,
+    *,
+    port: int = 8000,
+    ready_path: str = "/",
+    model: str = "",
+    image: str = "",
+    files: Mapping[str, str | Path] | None = None,
+    env: Mapping[str, str] | None = None,
+    gpus: int = 1,
+    gpu_name: str = "",
+    gpu_ram_gb: float = 0.0,
+    compute_cap: float = 0.0,
+    cuda: float = 0.0,
+    disk_gb: float = 16.0,
+    image_gb: float = 0.0,
+    model_gb: float = 0.0,
+    warmup_s: float = 0.0,
+) -> Workload:
+    """A workload that is any server.
+
+    :param command: Shell text that runs the server in the foreground, listening on 127.0.0.1 and ``port``. The
+        instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can ask for one.
+    :param ready_path: Path that answers 200 once the server is ready.
+    :param model: Also wait until ``/v1/models`` lists this model; empty: any server.
+    :param files: Local files to bring along, by their path in the server's working directory.
+    :param env: Environment of the server. Goes over SSH, never on a command line.
+    :param gpus: GPUs on one machine; 0 for a server that needs none.
+    :param warmup_s: Longest start without any progress; 0: the adapter's own.
+    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and
+        ``files`` or ``env`` that are no mapping.
+    """
+    if not command.strip():
+        raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
+    if not ready_path.startswith("/"):
+        raise ConfigurationError(f"ready_path must start with '/'; it is {ready_path!r}")
+    brought = mapping("files", files, "{'server.py': 'path/to/server.py'}")
+    workload = Workload(
+        adapter="command",
+        model=model,
+        image=image,
+        command=command,
+        env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
+        files=tuple(sorted((name, _local(name, path)) for name, path in brought.items())),
+        port=port,
+        ready_path=ready_path,
+        gpus=gpus,
+        gpu_name=gpu_name,
+        gpu_ram_gb=gpu_ram_gb,
+        compute_cap=compute_cap,
+        cuda=cuda,
+        disk_gb=disk_gb,
+        image_gb=image_gb,
+        model_gb=model_gb,
+        warmup_s=warmup_s,
+    )
+    return checked(workload)
+
+
+def _local(name: str, path: str | Path) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not name:
+        raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
+    local = real_paths.absolute(Path(path).expanduser())
+    if not real_paths.is_file(local):
+        raise ConfigurationError(f"files: {local} (for {name!r}) is not a file; give the path of one")
+    return str(local)
+
+
+class CommandAdapter:
+    """Any server: ready when its path answers 200, and lists the model if one is wanted."""
+
+    name = "command"
+    default_image = "python:3.12-slim"
+    warmup_s = 300.0
+
+    def launch(self, workload: Workload, api_key: str) -> Launch:
+        """Run the command as it is."""
+        return Launch(f"{workload.command}\n")
+
+    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
+        """The key; servers that ask for none ignore it."""
+        return {"Authorization": f"Bearer {api_key}"}
+
+    def probes(self, workload: Workload) -> tuple[Probe, ...]:
+        """What it answers, in one round trip, and what goes on around it."""
+        requests = [http_probe.request("ready", workload.ready_path)]
+        if workload.model:
+            requests.append(http_probe.request("models", "/v1/models"))
+        return (Probe("answers", http_probe.script(workload.port, *requests), 15.0, workload.port), *SURROUNDINGS)
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        """Ready by its answers; lost by its end, by what its log says once it stands still, or by a GPU that went away.
+
+        A server that answers without the GPU that was rented for it is lost, too.
+        """
+        context = f"gpus={workload.gpus}"
+        if seen.exit_code is not None:
+            return Failed(judge_end(seen.log, context=context, exit_code=seen.exit_code))
+        judged = judge_log(seen.log, context=context, still_s=seen.still_s)
+        if ends_start(judged.verdict):
+            return Failed(judged.verdict)
+        probe = seen.probes.get("answers")
+        answers = http_probe.answers(probe.stdout) if probe else {}
+        ready = answers.get("ready")
+        if ready is not None and ready.status == 200:
+            if not workload.model:
+                return Ready()
+            models = answers.get("models")
+            if models is not None and workload.model in (http_probe.listed_models(models) or ()):
+                return Ready()
+            return Warming(Progress("serving"))
+        lost = gpu_trouble(workload, seen.probes.get("gpu"))
+        if lost:
+            return Failed(lost)
+        told = judged.progress
+        answering = ready is not None and ready.status and told == Progress("starting")
+        return Warming(Progress("answering") if answering else told)

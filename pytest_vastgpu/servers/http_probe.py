@@ -1,0 +1,92 @@
+"""Asking a server on the instance over HTTP, in one probe: the shell text, and what its output says.
+
+``curl`` does it, or Python where the image has no curl. The secret travels from the environment to the client through
+a pipe, because ``ps`` shows command lines to everybody on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_ASK = r"""
+ask() {
+  if command -v curl >/dev/null 2>&1; then
+    printf 'header = "Authorization: Bearer %s"\n' "$VASTGPU_API_KEY" |
+      curl --config - -sS -g --noproxy '*' --max-time "$3" -w "\n $1 %{http_code}\n" \
+        ${4:+-H 'Content-Type: application/json' --data-raw "$4"} "$base$2" 2>&1
+  else
+    python3 - "$base$2" "$1" "$3" "${4:-}" <<'VASTGPU_PYTHON'
+import os, sys, urllib.error, urllib.request
+url, name, seconds, body = sys.argv[1:]
+head = {"Authorization": "Bearer " + os.environ.get("VASTGPU_API_KEY", ""), "Content-Type": "application/json"}
+try:
+    request = urllib.request.Request(url, body.encode() or None, head)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        answer = opener.open(request, timeout=float(seconds))
+    except urllib.error.HTTPError as error:
+        answer = error
+    print(answer.read().decode("utf-8", "replace"))
+    print("", name, answer.status)
+except OSError as error:
+    print(error)
+    print("", name, "000")
+VASTGPU_PYTHON
+  fi
+}
+"""
+_ANSWER = re.compile(r"^ (\w+) (\d{3})$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said to one request."""
+
+    status: int
+    """HTTP status; 0: no answer."""
+    body: str
+
+    def json(self) -> object:
+        """The body as parsed JSON; None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+def script(port: int, *lines: str) -> str:
+    """Shell text that runs the given lines; they may use the function ``ask`` (see :func:`request`)."""
+    return "\n".join([_ASK.strip(), f"base=http://127.0.0.1:{port}", *lines])
+
+
+def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, object] | None = None) -> str:
+    """One request, for :func:`script`.
+
+    :param body: Sent as JSON, with POST; None: GET.
+    """
+    words = ["ask", name, shlex.quote(path), str(timeout_s)]
+    if body is not None:
+        words.append(shlex.quote(json.dumps(body)))
+    return " ".join(words)
+
+
+def answers(output: str) -> dict[str, Answer]:
+    """What the output of a script says, by the requests' names."""
+    found: dict[str, Answer] = {}
+    start = 0
+    for match in _ANSWER.finditer(output):
+        found[match.group(1)] = Answer(int(match.group(2)), output[start : match.start()].strip())
+        start = match.end()
+    return found
+
+
+def listed_models(answer: Answer) -> tuple[str, ...] | None:
+    """Names in the answer of ``/v1/models``; None where it is no such list."""
+    parsed = answer.json()
+    if answer.status != 200 or not isinstance(parsed, dict) or not isinstance(parsed.get("data"), list):
+        return None
+    return tuple(str(item["id"]) for item in parsed["data"] if isinstance(item, dict) and "id" in item)

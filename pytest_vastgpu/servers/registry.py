@@ -1,0 +1,42 @@
+"""Which adapters there are: those of this package, and those that installed packages name as entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint
+from importlib.metadata import entry_points
+
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.base import checked
+from pytest_vastgpu.servers.command import CommandAdapter
+from pytest_vastgpu.servers.vllm import VllmAdapter
+
+ENTRY_POINT_GROUP = "pytest_vastgpu.adapters"
+"""A package names an adapter class, without arguments, or an adapter here."""
+
+
+def adapters(points: Iterable[EntryPoint] | None = None) -> list[tuple[Adapter, str]]:
+    """The adapters of this package and of installed ones, each with where it comes from.
+
+    :param points: Entry points to load; None: those of the installed packages.
+    :raises ConfigurationError: for an entry point that cannot be loaded.
+    """
+    if points is None:
+        points = entry_points(group=ENTRY_POINT_GROUP)
+    found: list[tuple[Adapter, str]] = [(VllmAdapter(), "this package"), (CommandAdapter(), "this package")]
+    found += [(_load(point), f"entry point {point.name} = {point.value}") for point in points]
+    return found
+
+
+def _load(point: EntryPoint) -> Adapter:
+    origin = f"entry point {point.name} = {point.value} of group {ENTRY_POINT_GROUP}"
+    try:
+        loaded = point.load()
+        return checked(loaded() if isinstance(loaded, type) else loaded, origin)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"{origin} cannot be loaded: {type(error).__name__}: {error}; update or uninstall the package that names it"
+        ) from error

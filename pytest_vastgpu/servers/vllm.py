@@ -1,0 +1,174 @@
+"""The adapter ``vllm``: how vLLM's OpenAI-compatible server is started, and how one sees where it stands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from pytest_vastgpu.diagnosis.evidence import shown
+from pytest_vastgpu.diagnosis.verdicts import ends_start
+from pytest_vastgpu.diagnosis.verdicts import judge_end
+from pytest_vastgpu.diagnosis.verdicts import judge_log
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers import http_probe
+from pytest_vastgpu.servers.base import Failed
+from pytest_vastgpu.servers.base import Launch
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.system_probes import SURROUNDINGS
+from pytest_vastgpu.servers.system_probes import gpu_trouble
+from pytest_vastgpu.servers.workloads import checked
+from pytest_vastgpu.servers.workloads import mapping
+
+IMAGE = "vllm/vllm-openai:v0.32.0"
+"""vLLM's official image, in the release that this project's own tests run (from PyPI, on CPU)."""
+IMAGE_CUDA = 13.0
+"""CUDA version that image is built with, as vLLM's Dockerfile says: the driver must support it."""
+IMAGE_COMPUTE_CAP = 7.5
+"""Oldest GPU generation that its kernels are built for."""
+FIRST_COMPLETION_S = 30
+"""The first completion may compile kernels."""
+
+
+def vllm(
+    model: str,
+    *args: str,
+    image: str = "",
+    gpus: int = 1,
+    gpu_name: str = "",
+    gpu_ram_gb: float = 0.0,
+    compute_cap: float = 0.0,
+    cuda: float = 0.0,
+    disk_gb: float = 60.0,
+    image_gb: float = 12.0,
+    model_gb: float = 0.0,
+    env: Mapping[str, str] | None = None,
+    port: int = 8000,
+    warmup_s: float = 0.0,
+) -> Workload:
+    """A workload that serves a model with vLLM.
+
+    :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients ask for.
+    :param args: Further arguments of ``vllm serve``, one string each, e.g. ``"--max-model-len=2048"``.
+    :param image: Docker image; empty: vLLM's official one. With another image say its ``cuda`` yourself.
+    :param gpus: GPUs on one machine; 0 for vLLM's CPU build. Splitting the model over them is up to ``args``.
+    :param disk_gb: For image, model and compile caches.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Goes over SSH, never on a command line.
+    :param warmup_s: Longest start without any progress; 0: the adapter's own.
+    """
+    ours = not image and gpus > 0
+    workload = Workload(
+        adapter="vllm",
+        model=model,
+        image=image,
+        args=args,
+        env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
+        port=port,
+        gpus=gpus,
+        gpu_name=gpu_name,
+        gpu_ram_gb=gpu_ram_gb,
+        compute_cap=compute_cap or (IMAGE_COMPUTE_CAP if ours else 0.0),
+        cuda=cuda or (IMAGE_CUDA if ours else 0.0),
+        disk_gb=disk_gb,
+        image_gb=image_gb,
+        model_gb=model_gb,
+        warmup_s=warmup_s,
+    )
+    return checked(workload)
+
+
+class VllmAdapter:
+    """vLLM: ready when it lists the wanted model and has completed one token."""
+
+    name = "vllm"
+    default_image = IMAGE
+    warmup_s = 900.0
+
+    def launch(self, workload: Workload, api_key: str) -> Launch:
+        """Start ``vllm serve``, or the module of the same server where an image has no such command."""
+        model = shlex.quote(workload.model)
+        served = ["--port", str(workload.port), "--served-model-name", workload.model, *workload.args]
+        arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join(served)}'
+        script = (
+            f"if command -v vllm >/dev/null 2>&1; then exec vllm serve {model} {arguments}; fi\n"
+            f"exec python3 -m vllm.entrypoints.openai.api_server --model {model} {arguments}\n"
+        )
+        return Launch(script, {"VLLM_API_KEY": api_key})
+
+    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
+        """The key that the server was started with."""
+        return {"Authorization": f"Bearer {api_key}"}
+
+    def probes(self, workload: Workload) -> tuple[Probe, ...]:
+        """What it answers, in one round trip, and what goes on around it."""
+        body = {"model": workload.model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+        quoted = shlex.quote(json.dumps(workload.model, ensure_ascii=False))
+        command = http_probe.script(
+            workload.port,
+            f"health=$({http_probe.request('health', '/health')}); printf '%s\\n' \"$health\"",
+            'case "$health" in *" health 200") ;; *) exit 0 ;; esac',
+            f"models=$({http_probe.request('models', '/v1/models')}); printf '%s\\n' \"$models\"",
+            f"name={quoted}",
+            'case "$models" in *"$name"*" models 200") ;; *) exit 0 ;; esac',
+            http_probe.request("completion", "/v1/completions", timeout_s=FIRST_COMPLETION_S, body=body),
+        )
+        return (Probe("answers", command, FIRST_COMPLETION_S + 15.0, workload.port), *SURROUNDINGS)
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        """Ready by its answers; lost by its end, by its log once it stands still, or by a GPU that went away."""
+        context = f"gpus={workload.gpus}"
+        if seen.exit_code is not None:
+            return Failed(judge_end(seen.log, server="vllm", context=context, exit_code=seen.exit_code))
+        probe = seen.probes.get("answers")
+        served = _served(workload.model, http_probe.answers(probe.stdout) if probe else {})
+        if served is not None:
+            return served
+        judged = judge_log(seen.log, server="vllm", context=context, still_s=seen.still_s)
+        if ends_start(judged.verdict):
+            return Failed(judged.verdict)
+        lost = gpu_trouble(workload, seen.probes.get("gpu"))
+        return Failed(lost) if lost else Warming(judged.progress)
+
+
+def _served(model: str, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
+    """What its answers alone say; None while they say nothing."""
+    if "models" not in answers:
+        return None
+    listed = http_probe.listed_models(answers["models"])
+    if listed is not None and model not in listed:
+        remedy = "ask for the model by the name it is served under: leave --served-model-name to the plugin"
+        return _wrong("model_not_listed", f"/v1/models lists {', '.join(listed) or 'nothing'}, not {model}", remedy)
+    completion = answers.get("completion")
+    if listed is None or completion is None:
+        return None
+    if _completed(completion):
+        return Ready()
+    if completion.status in (400, 404, 405, 422, 501):
+        evidence = shown(f"/v1/completions answered {completion.status}: {completion.body}")
+        remedy = "a model that completes no text is better served with command(..., ready_path='/health')"
+        return _wrong("model_completes_no_text", evidence, remedy)
+    return Warming(Progress("serving"))
+
+
+def _wrong(reason: str, evidence: str, remedy: str) -> Failed:
+    return Failed(Verdict(FailureClass.WORKLOAD_FATAL, reason, evidence, remedy))
+
+
+def _completed(answer: http_probe.Answer) -> bool:
+    parsed = answer.json()
+    choices = parsed.get("choices") if isinstance(parsed, dict) else None
+    return (
+        answer.status == 200
+        and isinstance(choices, Sequence)
+        and len(choices) > 0
+        and isinstance(choices[0], dict)
+        and isinstance(choices[0].get("text"), str)
+    )

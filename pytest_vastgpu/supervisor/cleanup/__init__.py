@@ -1,0 +1,1 @@
+"""Destroying, verified; and everything that destroys what a run has left behind."""

@@ -1,0 +1,73 @@
+"""Destroying: idempotent, retried, and believed only when the market no longer knows the instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.core.clock import Deadline
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import NotAuthorized
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.providers.vast.client import MarketClient
+
+_LOOKS = 5
+_LONGEST_PAUSE_S = 10.0
+
+
+class NotDestroyed(MarketError):
+    """An instance could not be destroyed, or not be seen to be gone: it may go on costing money.
+
+    :param instance: Its id, or its label where the market never told the id.
+    :param what: What else than this one instance is meant.
+    :param final: Whether trying again is of no use.
+    """
+
+    def __init__(self, instance: int | str, cause: str, *, what: str = "", final: bool = False) -> None:
+        super().__init__(
+            f"{what or f'instance {instance}'} could not be destroyed ({cause}); it may go on costing money: "
+            f"run `vastgpu destroy {instance}`"
+        )
+        self.instance = instance
+        self.final = final
+
+
+def destroy(
+    client: MarketClient, instance_id: int, wait: Callable[[float], None], timeouts: Timeouts = DEFAULTS
+) -> None:
+    """Destroy an instance and see that it is gone; success also where it is gone already.
+
+    A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
+
+    :param wait: Waits that many seconds.
+    :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
+    """
+    deadline = Deadline.after(timeouts.destroy_within_s)
+    cause = "no time to ask"
+    pause = timeouts.destroy_pause_s
+    while not deadline.passed:
+        try:
+            client.destroy(instance_id)
+            for _ in range(_LOOKS):
+                if _is_gone(client, instance_id):
+                    return
+                wait(timeouts.destroy_pause_s)
+            cause = "the market said yes and still lists it"
+        except (BadApiKey, NotAuthorized) as error:
+            raise NotDestroyed(instance_id, str(error), final=True) from error
+        except MarketError as error:
+            cause = str(error)
+            wait(min(pause, deadline.remaining_s))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+    raise NotDestroyed(instance_id, cause)
+
+
+def _is_gone(client: MarketClient, instance_id: int) -> bool:
+    """Asked in two places, since each has been seen to lag behind."""
+    if client.show(instance_id) is not None:
+        return False
+    return all(status.id != instance_id for status in client.list_instances())

@@ -1,0 +1,201 @@
+"""Taking over what a dead run has left: the guard does it, the next run's sweep, and ``vastgpu reap``.
+
+Whoever calls it holds the ownership of the run's directory. It goes round: look at the ledger and at the market,
+destroy what is there and should not be, look again; until the market shows nothing of the run any more. So it does not
+matter where the run, or an earlier recovery, was cut short.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.core.clock import Deadline
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import destroy
+from pytest_vastgpu.supervisor.ledger.ledger import Entry
+from pytest_vastgpu.supervisor.ledger.ledger import Label
+from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import Record
+from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.model import InstanceStatus
+    from pytest_vastgpu.providers.vast.client import MarketClient
+
+LATE_CREATE_S = 60.0
+"""A create that nobody waits for any more may still be carried out so long after it was asked for: gateways cut
+requests off after a minute at the latest."""
+LOOKS = 3
+"""An instance must be missing in so many lists before it is believed never to have been: lists lag behind."""
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Between rounds; the last one again and again."""
+_ROUND_S = 20.0
+"""How long one instance is tried before the others have their turn."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done about a run whose owner is dead."""
+
+    destroy: tuple[Entry, ...] = ()
+    """Attempts whose instance exists, or may exist, each with its id."""
+    look_for: tuple[Entry, ...] = ()
+    """Attempts whose create was never answered and which the market does not show: not yet, or never."""
+    disowned: tuple[Entry, ...] = ()
+    """Attempts whose instance carries another label now: somebody took it over."""
+
+
+def due(run_id: str, record: Record, listed: Sequence[InstanceStatus] | None, now: float) -> Due:
+    """Compare what a ledger says with what the market lists. Pure.
+
+    The market is believed: an instance with a label of this run is the run's, also where the ledger (cut short) does
+    not know it or calls it gone. An instance that is kept is left until its time is over.
+
+    :param listed: All instances of the account; None where the market cannot be asked: the ledger alone decides then.
+    :param now: Epoch seconds.
+    """
+    if record.embedded:
+        return Due()
+    shown = {status.id: status.label for status in listed or ()}
+    kept = {entry.label for entry in record.entries.values() if entry.kept_until > now}
+    there = [
+        Entry(label, instance_id)
+        for instance_id, label in shown.items()
+        if (parsed := Label.parse(label)) and parsed.run_id == run_id and label not in kept
+    ]
+    seen = {entry.label for entry in there}
+    left = [entry for entry in record.left(now) if entry.label not in seen]
+    return Due(
+        destroy=(*there, *(entry for entry in left if entry.instance_id and entry.instance_id not in shown)),
+        look_for=tuple(entry for entry in left if not entry.instance_id),
+        disowned=tuple(entry for entry in left if entry.instance_id in shown),
+    )
+
+
+@dataclass
+class Recovery:
+    """What came of it."""
+
+    destroyed: list[int] = field(default_factory=list)
+    """Ids of instances that were there and are gone now."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be destroyed, each with the command that does it."""
+
+    def told(self) -> str:
+        """What is gone, in a line."""
+        ids = ", ".join(map(str, self.destroyed))
+        return f"left behind by earlier runs, and gone now: instance{'s' * (len(self.destroyed) > 1)} {ids}"
+
+
+def recover(
+    directory: Path,
+    client: MarketClient,
+    *,
+    by: str,
+    wait: Callable[[float], None] = time.sleep,
+    within_s: float | None = None,
+    timeouts: Timeouts = DEFAULTS,
+) -> Recovery:
+    """Destroy what a dead run has left, verified, and write that into its ledger.
+
+    It waits for creates that were never answered, up to :data:`LATE_CREATE_S` after they were asked for. Repeating it
+    is safe.
+
+    :param directory: The run's; named by its id, and owned by the caller.
+    :param by: Who does it, for the ledger.
+    :param wait: Waits that many seconds; what it raises goes through.
+    :param within_s: How long what resists is tried; None: as long as one destroy.
+    :raises OSError: if the ledger cannot be read.
+    :raises ConfigurationError: if it cannot be opened for writing.
+    """
+    ledger = Ledger(directory)
+    try:
+        deadline = Deadline.after(timeouts.destroy_within_s if within_s is None else within_s)
+        return _Recovering(directory.name, client, ledger, by, wait, timeouts).go(deadline)
+    finally:
+        ledger.close()
+
+
+@dataclass
+class _Recovering:
+    run_id: str
+    client: MarketClient
+    ledger: Ledger
+    by: str
+    wait: Callable[[float], None]
+    timeouts: Timeouts
+    destroyed: dict[int, None] = field(default_factory=dict)
+    looks: int = 0
+
+    def go(self, deadline: Deadline) -> Recovery:
+        pauses = iter(_PAUSES_S)
+        while True:
+            problems = self._round()
+            if problems is None:
+                return Recovery(list(self.destroyed))
+            if problems and (deadline.passed or any(problem.final for problem in problems)):
+                return Recovery(list(self.destroyed), [str(problem) for problem in problems])
+            self.wait(next(pauses, _PAUSES_S[-1]))
+
+    def _round(self) -> list[NotDestroyed] | None:
+        """What resists; None where nothing is left to do."""
+        listed: list[InstanceStatus] | None = None
+        problems: list[NotDestroyed] = []
+        try:
+            listed = self.client.list_instances()
+        except MarketError as error:
+            problems.append(_resists(f"--run {self.run_id}", error, f"what run {self.run_id} has left"))
+        now = time.time()
+        record = read_ledger(self.ledger.path)
+        found = due(self.run_id, record, listed, now)
+        problems += [problem for entry in found.destroy if (problem := self._destroy(entry, record))]
+        if listed is None:
+            return problems
+        for entry in found.disowned:
+            self.ledger.write(entry.label, "disowned", by=self.by)
+        self.looks += 1
+        awaited = [
+            entry
+            for entry in found.look_for
+            if self.looks < LOOKS or abs(now - entry.intended_at) < LATE_CREATE_S  # the clock may have been set back
+        ]
+        for entry in found.look_for:
+            if entry not in awaited:
+                self.ledger.write(entry.label, "not_created", by=self.by)
+        return problems if found.destroy or awaited else None
+
+    def _destroy(self, entry: Entry, record: Record) -> NotDestroyed | None:
+        known = record.entries.get(entry.label)
+        if known is None or known.instance_id != entry.instance_id:
+            self.ledger.write(entry.label, "created", instance_id=entry.instance_id, by=self.by)
+        try:
+            status = self.client.show(entry.instance_id)
+            if status is not None and status.label not in {"", entry.label}:
+                self.ledger.write(entry.label, "disowned", by=self.by)
+                return None
+            self.ledger.write(entry.label, "destroying", by=self.by)
+            destroy(self.client, entry.instance_id, self.wait, replace(self.timeouts, destroy_within_s=_ROUND_S))
+        except NotDestroyed as problem:
+            return problem
+        except MarketError as error:
+            return _resists(entry.instance_id, error)
+        self.ledger.write(entry.label, "gone", by=self.by)
+        if status is not None:
+            self.destroyed[entry.instance_id] = None
+        return None
+
+
+def _resists(instance: int | str, error: MarketError, what: str = "") -> NotDestroyed:
+    return NotDestroyed(instance, str(error), what=what, final=isinstance(error, (BadApiKey, NotAuthorized)))

@@ -1,0 +1,179 @@
+"""Finding what runs that are over have left on the market: at the start of each run, and in ``vastgpu reap``.
+
+Two proofs count. On this machine: nobody owns the run's directory any more. From anywhere: the end of life in an
+instance's label has passed. An instance without a label of ours, or of a run that may be alive, is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import destroy
+from pytest_vastgpu.supervisor.cleanup.recover import Due
+from pytest_vastgpu.supervisor.cleanup.recover import Recovery
+from pytest_vastgpu.supervisor.cleanup.recover import due
+from pytest_vastgpu.supervisor.cleanup.recover import recover
+from pytest_vastgpu.supervisor.ledger.ledger import FILE
+from pytest_vastgpu.supervisor.ledger.ledger import Label
+from pytest_vastgpu.supervisor.ledger.ledger import Record
+from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.supervisor.ledger.ownership import is_owned
+from pytest_vastgpu.supervisor.ledger.ownership import ownership
+from pytest_vastgpu.supervisor.ledger.run_directory import open_client
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.core.events import EventLog
+    from pytest_vastgpu.model import InstanceStatus
+    from pytest_vastgpu.providers.vast.client import MarketClient
+
+CLOCKS_S = 60.0
+"""An end of life must be over by so much: the clock that it was written by may differ from ours."""
+
+
+def overdue(listed: Sequence[InstanceStatus], now: float) -> list[InstanceStatus]:
+    """The instances whose label says that they should have ended, whoever rented them. Pure.
+
+    :param now: Epoch seconds.
+    """
+    return [status for status in listed if (label := Label.parse(status.label)) and label.ends_at + CLOCKS_S < now]
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A run on this machine whose owner is dead and which is not done with."""
+
+    directory: Path
+    record: Record
+    due: Due
+
+
+def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[Orphan]:
+    """The runs on this market and account that nobody looks after any more.
+
+    :param market: See :func:`pytest_vastgpu.providers.vast.throttle.identity`. Runs elsewhere are left alone.
+    """
+    found = []
+    for directory in filter(is_private, sorted(runs.iterdir()) if runs.is_dir() else []):
+        # One that has only just begun has no ledger yet, one that is over may be cleared away meanwhile, and what
+        # cannot be read or locked is not ours to recover.
+        with contextlib.suppress(OSError):
+            record = read_ledger(directory / FILE)
+            left = due(directory.name, record, listed, time.time())
+            if record.market in {market, ""} and (left.destroy or left.look_for) and not is_owned(directory):
+                found.append(Orphan(directory, record, left))
+    return found
+
+
+def would(listed: Sequence[InstanceStatus], runs: Path, market: str) -> list[str]:
+    """What a sweep would destroy, and why, a line for each instance or attempt.
+
+    :param listed: All instances of the account.
+    :param market: See :func:`orphans`.
+    """
+    shown = {status.id: status for status in listed}
+    reasons = {}
+    for orphan in orphans(runs, market, listed):
+        why = f"its run {orphan.directory.name} is over (process {orphan.record.pid or 'unknown'} is dead)"
+        for entry in orphan.due.destroy:
+            reasons[entry.label] = f"{_described(entry.instance_id, shown.get(entry.instance_id))}: {why}"
+        for entry in orphan.due.look_for:
+            reasons[entry.label] = f"what attempt {entry.label} may have rented, whose create was never answered: {why}"
+    for status in overdue(listed, time.time()):
+        label = Label.parse(status.label)
+        if label and status.label not in reasons:
+            minutes = (time.time() - label.ends_at) / 60
+            reasons[status.label] = f"{_described(status.id, status)}: its end of life was {minutes:.0f} min ago"
+    return list(reasons.values())
+
+
+def _described(instance_id: int, status: InstanceStatus | None) -> str:
+    return f"instance {instance_id}" + (f" ({status.price_usd_h:.3f} USD/h)" if status else "")
+
+
+def sweep(
+    client: MarketClient,
+    runs: Path,
+    market: str,
+    *,
+    by: str,
+    wait: Callable[[float], None] = time.sleep,
+    timeouts: Timeouts = DEFAULTS,
+) -> Recovery:
+    """Destroy what runs that are over have left, verified. Any number may sweep at once.
+
+    Where there is nothing to do it costs one call of the API.
+
+    :param by: Who does it, for the ledgers.
+    :param wait: Waits that many seconds; what it raises goes through.
+    :raises MarketError: if the market cannot be asked what there is.
+    """
+    listed = client.list_instances()
+    swept = Recovery()
+    for orphan in orphans(runs, market, listed):
+        try:
+            with ownership(orphan.directory) as ours:
+                if ours:  # else somebody else is at it
+                    done = recover(orphan.directory, client, by=by, wait=wait, timeouts=timeouts)
+                    swept.destroyed += done.destroyed
+                    swept.problems += done.problems
+        except (OSError, ConfigurationError) as error:
+            run = orphan.directory.name
+            swept.problems.append(str(NotDestroyed(f"--run {run}", str(error), what=f"what run {run} has left")))
+    for status in overdue(listed, time.time()):
+        if status.id in swept.destroyed:
+            continue
+        try:
+            destroy(client, status.id, wait, timeouts)
+        except NotDestroyed as problem:
+            swept.problems.append(str(problem))
+        else:
+            swept.destroyed.append(status.id)
+    return swept
+
+
+@contextmanager
+def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
+    """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
+    patience = Patience()
+
+    def work() -> None:
+        try:
+            with open_client(url, api_key, wait=patience.wait, timeouts=timeouts) as client:
+                swept = sweep(
+                    client, runs_dir(), identity(url, api_key), by="sweep", wait=patience.wait, timeouts=timeouts
+                )
+        except Cancelled:
+            return
+        except (VastGpuError, OSError) as error:
+            swept = Recovery(problems=[f"what earlier runs have left cannot be looked for: {error}"])
+        for text in (*([swept.told()] if swept.destroyed else []), *swept.problems):
+            events.write(Event("", None, text))
+
+    thread = threading.Thread(target=work, name="vastgpu-sweep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        patience.cancel()
+        thread.join()

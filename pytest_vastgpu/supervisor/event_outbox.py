@@ -1,0 +1,74 @@
+"""Events on their way to pytest. Nobody ever waits for pytest: what it does not take in time is counted and told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from dataclasses import replace
+
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.events import Event
+
+MOST = 10_000
+"""Events that wait to be sent."""
+LAST_S = 5.0
+"""How long the end waits for the last ones to be taken."""
+
+
+class Outbox:
+    """Keeps events until they are taken. Any thread may put one in, and never waits."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._waiting: deque[tuple[int, Event]] = deque()
+        self._changed = threading.Condition()
+        self._lost = 0
+        self.count = 0
+        """How many there have been."""
+        self._closed = False
+        self._sent = threading.Event()
+
+    def put(self, event: Event) -> None:
+        """Take an event."""
+        with self._changed:
+            self.count += 1
+            if len(self._waiting) >= self._most:
+                self._lost += 1
+            else:
+                self._waiting.append((self.count, event))
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more comes; waits a little until everything is sent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._sent.wait(LAST_S)
+
+    def send_all(self, sock: socket.socket) -> None:
+        """Send on a connection what there is and what comes, until it is closed.
+
+        :raises OSError: if the other side is gone.
+        """
+        try:
+            while (found := self._next()) is not None:
+                number, event = found
+                event = replace(event, facts={})  # these are for programs, and in the file
+                messages.send(sock, {"number": number, "event": encode(event)})
+        finally:
+            self._sent.set()  # also where nobody takes them any more
+
+    def _next(self) -> tuple[int, Event] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._lost or self._closed)
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                text = (
+                    f"{lost} events are not shown here, since pytest did not take them in time; events.jsonl has them"
+                )
+                return self.count, Event("", None, text)
+            return None

@@ -1,0 +1,245 @@
+"""The run's record on disk of everything rented: written before it is rented, kept until it is verified gone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.reputation.locked_files import sync_directory
+
+LABEL_PREFIX = "vastgpu"
+FILE = "ledger.jsonl"
+_OVER = frozenset({"gone", "not_created", "disowned"})
+"""Steps after which there is nothing left to destroy."""
+
+_log = logging.getLogger("pytest_vastgpu")
+
+
+def make_label(run_id: str, number: int, ends_at: float) -> str:
+    """The unique label of an attempt: whose it is and when it must be gone, for a sweep that knows nothing else.
+
+    :param ends_at: Epoch seconds of the instance's hard end of life.
+    """
+    return f"{LABEL_PREFIX}-{run_id}-{number}-{int(ends_at):x}"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a label of ours says."""
+
+    run_id: str
+    number: int
+    ends_at: float
+
+    @classmethod
+    def parse(cls, text: str) -> Label | None:
+        """The label's parts, or None where it is not one of ours."""
+        parts = text.split("-")
+        if len(parts) != 4 or parts[0] != LABEL_PREFIX or not parts[2].isdecimal():
+            return None
+        try:
+            return cls(parts[1], int(parts[2]), float(int(parts[3], 16)))
+        except (ValueError, OverflowError):
+            return None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger knows of one attempt."""
+
+    label: str
+    instance_id: int = 0
+    """0 while the market has not told it."""
+    gone: bool = False
+    """Verified to be gone, certain never to have been, or no longer ours."""
+    intended_at: float = 0.0
+    """Epoch seconds of the intent."""
+    kept_until: float = 0.0
+    """Epoch seconds until which it is left for a look inside; 0 where it is not."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a ledger says. The fields of the run are empty where its first line was cut short."""
+
+    market: str = ""
+    """Which account on which market; see :func:`pytest_vastgpu.providers.vast.throttle.identity`."""
+    url: str = ""
+    pid: int = 0
+    """Of the supervisor."""
+    started_by: int = 0
+    """Process id of the pytest that started it."""
+    embedded: bool = False
+    """The market was the run's own, and has ended with it."""
+    guard: int = 0
+    """Process id of the last guard."""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    """Every attempt, by label."""
+
+    def left(self, now: float) -> list[Entry]:
+        """The attempts that may have left something behind that nobody keeps on purpose."""
+        if self.embedded:
+            return []
+        return [entry for entry in self.entries.values() if not entry.gone and entry.kept_until <= now]
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory that a ledger is in, for this user only; it survives a crash.
+
+    :raises ConfigurationError: if it cannot be made, or is somebody else's.
+    """
+    try:
+        private_directory(directory)
+        sync_directory(directory.parent)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+class Ledger:
+    """An append-only file of JSON lines, each on disk (fsync) before the call returns. Any thread may write.
+
+    :param directory: The run's own directory; made with mode 0700.
+    :raises ConfigurationError: if the directory cannot be made or written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE
+        self._lock = threading.Lock()
+        make_directory(directory)
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            size = os.fstat(self._file).st_size
+            # What a crash has cut short must not swallow the next line.
+            self._ragged = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+            sync_directory(directory)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def begin(self, run_id: str, market: str, url: str, *, embedded: bool) -> None:
+        """Write the first line: whose ledger this is. Called by the supervisor, a child of the pytest that uses it.
+
+        :param market: See :attr:`Record.market`.
+        :raises ConfigurationError: if it cannot be written.
+        """
+        facts = {"market": market, "url": url, "pid": os.getpid(), "started_by": os.getppid(), "embedded": embedded}
+        self.write("", "run", run=run_id, **facts)
+
+    def write(self, label: str, step: str, **facts: object) -> None:
+        """Append one line. Steps of an attempt: ``intended``, ``created`` (with ``instance_id``), any state, ``kept``
+        (with ``until``), ``gone``, ``not_created``, ``disowned``; of the run: ``run``, ``guard`` (with ``pid``).
+
+        After the intent nothing depends on a line: the market knows the label. So a later line that cannot be written
+        is told and does not keep anything from being destroyed.
+
+        :raises ConfigurationError: if the first line or an intent cannot be written: nothing must be rented then.
+        """
+        row = {"time": round(time.time(), 3), **({"label": label} if label else {}), "step": step, **facts}
+        with self._lock:
+            try:
+                if step == "intended" and not os.fstat(self._file).st_nlink:  # a test removed it: nobody would find it
+                    raise FileNotFoundError(errno.ENOENT, "it was removed")
+                self._append(json.dumps(foreign.clean(row)).encode() + b"\n")
+            except OSError as error:
+                if step in {"run", "intended"}:
+                    raise _unwritable(self.path, error) from error
+                _log.warning("the ledger %s cannot be written: %s", self.path, error.strerror)
+
+    def _append(self, line: bytes) -> None:
+        start, self._ragged = b"\n" * self._ragged, True
+        if os.write(self._file, start + line) < len(start + line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._ragged = False
+        os.fsync(self._file)
+
+    def record(self) -> Record:
+        """What it says, also where a test has removed the file.
+
+        :raises OSError: if it cannot be read.
+        """
+        with self._lock:
+            return _record(os.pread(self._file, os.fstat(self._file).st_size, 0))
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+
+def read_ledger(path: Path) -> Record:
+    """What a ledger says. A line that a crash cut short is passed over: what it was to say is looked up on the market,
+    by the label of the line before or by the run's id.
+
+    :raises OSError: if it cannot be read.
+    """
+    return _record(path.read_bytes())
+
+
+def _record(data: bytes) -> Record:
+    record = Record()
+    entries: dict[str, Entry] = {}
+    for row in _rows(data):
+        step, label = row.get("step"), row.get("label")
+        if step == "run":
+            record = replace(
+                record,
+                market=str(row.get("market", "")),
+                url=str(row.get("url", "")),
+                pid=_whole(row.get("pid")),
+                started_by=_whole(row.get("started_by")),
+                embedded=row.get("embedded") is True,
+            )
+        elif step == "guard":
+            record = replace(record, guard=_whole(row.get("pid")))
+        elif isinstance(label, str):
+            entries[label] = _after(entries.get(label, Entry(label)), row)
+    return replace(record, entries=entries)
+
+
+def _after(entry: Entry, row: Mapping[str, object]) -> Entry:
+    step = row.get("step")
+    return replace(
+        entry,
+        instance_id=_whole(row.get("instance_id")) or entry.instance_id,
+        gone=entry.gone or step in _OVER,
+        intended_at=_number(row.get("time")) if step == "intended" else entry.intended_at,
+        kept_until=_number(row.get("until")) if step == "kept" else entry.kept_until,
+    )
+
+
+def _rows(data: bytes) -> Iterator[Mapping[str, object]]:
+    for line in data.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the ledger {path} cannot be written ({error.strerror}): nothing is rented without one; "
+        "set XDG_STATE_HOME to a directory of yours"
+    )

@@ -1,0 +1,1 @@
+"""Which instances a run has, which tests use or will need them, and what follows from that."""

@@ -1,0 +1,52 @@
+"""What a test may do with an instance that it was given, from whichever process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import State
+from pytest_vastgpu.ssh.login import ConnectFailed
+from pytest_vastgpu.supervisor.pool.registry import Holdings
+
+
+class Access:
+    """The part of a :class:`~pytest_vastgpu.client.calls.Leases` that looks no further than one instance."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self.holdings = holdings
+
+    def lease(self, label: str) -> Lease:
+        """What a test has to know of an instance in order to use it."""
+        rental = self.holdings[label]
+        seconds = rental.attempt().seconds
+        offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
+        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
+
+    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
+        """See :meth:`Leases.run`."""
+        rental = self.holdings[label]
+        if rental.link is None or rental.state is not State.READY:
+            return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
+        try:
+            return rental.link.run(command, timeout_s)
+        except ConnectFailed as failed:
+            return _no_answer(str(failed))
+
+    def logs(self, label: str) -> str:
+        """See :meth:`Leases.logs`."""
+        return self.holdings[label].read_log()
+
+    def cost(self, label: str) -> float:
+        """See :meth:`Leases.cost`."""
+        return self.holdings[label].cost_usd
+
+    def failed(self, label: str) -> None:
+        """See :meth:`Leases.failed`."""
+        self.holdings[label].went_wrong = True
+
+
+def _no_answer(text: str) -> ProbeResult:
+    return ProbeResult("run", ProbeFailure.TRANSPORT, None, "", text, 0.0)

@@ -1,0 +1,306 @@
+"""Who asks for an instance, which ones there are, and what follows from that. No thread, no lock, nothing that acts.
+
+The broker tells it what has happened, and does what :meth:`Roster.plan` says.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+
+from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.supervisor.money.costs import Use
+from pytest_vastgpu.supervisor.pool import placement
+from pytest_vastgpu.supervisor.pool.demand import Demand
+from pytest_vastgpu.supervisor.pool.placement import Phase
+from pytest_vastgpu.supervisor.pool.placement import Place
+
+
+@dataclass(eq=False)
+class Ask:
+    """A test that asks for an instance and has none yet."""
+
+    process: str
+    """Who runs the test."""
+    test: str
+    workload: Workload
+    exclusive: bool
+    slot: Slot | None = None
+    """The one that is on its way for it alone."""
+    error: BaseException | None = None
+    lacks_room: bool = False
+    """Whether something has to be given back before what it needs can be rented."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A test has an instance in use."""
+
+    process: str
+    test: str
+    since: float
+
+
+@dataclass(eq=False)
+class Slot:
+    """One instance that the run may have alive: on its way, ready, or going."""
+
+    number: int
+    workload: Workload
+    owner: Ask | None
+    """For whom alone it is; None: for all."""
+    returned_before: int
+    """How many had been given back when it was begun."""
+    unused_since: float
+    patience: Patience = field(default_factory=Patience)
+    phase: Phase = Phase.COMING
+    label: str = ""
+    """From ready on."""
+    holds: list[Hold] = field(default_factory=list)
+
+
+@dataclass
+class _Failure:
+    error: BaseException
+    told: str = ""
+    """The test that was told the whole story."""
+
+
+class Roster:
+    """The instances of a run, and the tests that want one.
+
+    :param limit: How many may be alive at once; None: one for each workload, and what tests have for themselves.
+    :param clock: Seconds that only go forward.
+    """
+
+    def __init__(self, limit: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.demand = Demand()
+        self.workers = 1
+        """How many tests run at a time."""
+        self.asks: list[Ask] = []
+        self.slots: dict[int, Slot] = {}
+        self._limit = limit
+        self._clock = clock
+        self._used: list[Use] = []
+        self._begun = 0
+        self._returned = 0
+        self._failures: dict[Workload, _Failure] = {}
+        self._refusals: dict[Workload | Ask, tuple[int, BaseException]] = {}
+        self._single: set[Workload] = set()
+        self._scarce = False
+        """Whether something was refused: from then on a test that waits has to compete with nothing in advance."""
+
+    # ------------------------------------------------------------------- tests
+
+    def ask(self, ask: Ask) -> None:
+        """A test begins to wait."""
+        self.asks.append(ask)
+        if not ask.exclusive:
+            self.demand.needs(ask.test, ask.workload)
+
+    def withdraw(self, ask: Ask) -> None:
+        """A test has got its answer, or waits no longer."""
+        self.asks.remove(ask)
+        self._refusals.pop(ask, None)
+
+    def answer(self, ask: Ask) -> Slot | None:
+        """The instance for a test, which uses it from now on; None: not yet.
+
+        :raises VastGpuError: if it gets none.
+        """
+        if ask.error is not None:
+            raise ask.error
+        if not ask.exclusive and ask.workload in self._failures:
+            raise self._shared(self._failures[ask.workload], ask.test)
+        slot = ask.slot
+        if not ask.exclusive:
+            place = placement.to_hand_out(self._places(), ask.workload)
+            slot = self.slots[place.number] if place else None
+        if slot is not None and slot.phase is Phase.READY:
+            slot.holds.append(Hold(ask.process, ask.test, self._clock()))
+            return slot
+        if ask.lacks_room and placement.hopeless(
+            self._places(), {other.process for other in self.asks if other.lacks_room}
+        ):
+            raise self._no_room(ask)
+        return None
+
+    def done(self, process: str, test: str | None = None) -> None:
+        """A test no longer uses what it had; None: nothing that runs in that process does."""
+        for slot in self.slots.values():
+            self._let_go(slot, [hold for hold in slot.holds if hold.process == process and test in (None, hold.test)])
+
+    def uses(self) -> list[Use]:
+        """Which test has used which instance, and from when to when."""
+        now = [Use(hold.test, slot.label, hold.since, math.inf) for slot in self.slots.values() for hold in slot.holds]
+        return self._used + now
+
+    # --------------------------------------------------------------- instances
+
+    def plan(self) -> tuple[list[Slot], list[Slot]]:
+        """What to rent and what to give back now; both are taken as begun.
+
+        Room goes to the tests that ask, in the order in which they asked, then to what will be needed.
+        """
+        ends = [self._end(place) for place in self._useless()]
+        starts: list[Slot] = []
+        lacking: set[Workload | Ask] = set()
+        for ask in self.asks:
+            key = ask if ask.exclusive else ask.workload
+            ask.lacks_room = not self._under_way(ask) and (self._full or key in self._refused())
+            if ask.lacks_room:
+                lacking.add(key)
+            elif not self._under_way(ask):
+                starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
+        if lacking:
+            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.workers
+            while sum(slot.phase is Phase.ENDING for slot in self.slots.values()) < len(lacking):
+                place = placement.to_make_room(self._places(), self.demand.pending, all_wait)
+                if place is None:
+                    break
+                ends.append(self._end(place))
+        elif not (self._scarce and self.asks):
+            starts += [self._begin(workload, None) for workload in self._ahead()]
+        return starts, ends
+
+    def arrived(self, slot: Slot, label: str) -> None:
+        """An instance is ready."""
+        slot.label = label
+        slot.unused_since = self._clock()
+        if slot.phase is Phase.COMING:
+            slot.phase = Phase.READY
+
+    def failed(self, slot: Slot, error: BaseException, scarce: bool) -> None:
+        """No instance became ready.
+
+        :param scarce: Whether it may go better once another one has been given back.
+        """
+        del self.slots[slot.number]
+        ask = slot.owner
+        if ask is None and any(
+            other.workload == slot.workload and other.owner is None and other.phase.stays
+            for other in self.slots.values()
+        ):
+            self._single.add(slot.workload)
+        elif scarce and (self.slots or slot.returned_before != self._returned):
+            self._refusals[ask or slot.workload] = (slot.returned_before, error)
+            self._scarce = True
+            if ask is not None:
+                ask.slot = None
+            return
+        elif ask is not None:
+            ask.error = error
+        else:
+            self._failures[slot.workload] = _Failure(error)
+        self._returned += 1
+
+    def gone(self, slot: Slot) -> None:
+        """An instance has been given back."""
+        self._let_go(slot, list(slot.holds))
+        del self.slots[slot.number]
+        self._returned += 1
+
+    def of(self, label: str) -> Slot | None:
+        """The slot of a ready instance that is not being given back."""
+        here = (Phase.READY, Phase.LEAVING)
+        return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
+
+    def leave(self, slot: Slot) -> None:
+        """No other test gets it; the one that it was rented for alone, and has not taken it yet, gets another."""
+        slot.phase = Phase.LEAVING
+        if slot.owner in self.asks and slot.owner is not None:
+            slot.owner.slot = None
+            slot.owner = None
+
+    # ---------------------------------------------------------------- plumbing
+
+    def _let_go(self, slot: Slot, holds: Iterable[Hold]) -> None:
+        for hold in holds:
+            slot.holds.remove(hold)
+            slot.unused_since = self._clock()
+            self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since))
+
+    @property
+    def _full(self) -> bool:
+        return self._limit is not None and len(self.slots) >= self._limit
+
+    def _places(self) -> list[Place]:
+        return [self._place(slot) for slot in self.slots.values()]
+
+    def _place(self, slot: Slot) -> Place:
+        users = [hold.process for hold in slot.holds]
+        if slot.owner is not None and slot.owner in self.asks:
+            users.append(slot.owner.process)
+        elif slot.owner is None and slot.phase is Phase.COMING:
+            users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
+        unused_s = 0.0 if users else self._clock() - slot.unused_since
+        return Place(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), unused_s)
+
+    def _useless(self) -> list[Place]:
+        places = self._places()
+        own = [place for place in places if place.exclusive and not place.users and place.phase is not Phase.ENDING]
+        return own + placement.to_give_back(self.demand.pending, self.demand.unknown, places)
+
+    def _under_way(self, ask: Ask) -> bool:
+        if ask.exclusive:
+            return ask.slot is not None or ask.error is not None
+        return ask.workload in self._failures or any(
+            slot.workload == ask.workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
+        )
+
+    def _ahead(self) -> list[Workload]:
+        certain = {workload: tests for workload, tests in self.demand.certain.items() if workload not in self._failures}
+        barred = {key for key in self._refused() if isinstance(key, Workload)}
+        return placement.to_start(certain, self._places(), self._limit, self.workers, barred, self._single)
+
+    def _refused(self) -> set[Workload | Ask]:
+        """For what there was no room, with nothing given back since."""
+        return {key for key, (returned, _) in self._refusals.items() if returned == self._returned}
+
+    def _begin(self, workload: Workload, owner: Ask | None) -> Slot:
+        self._begun += 1
+        slot = self.slots[self._begun] = Slot(self._begun, workload, owner, self._returned, self._clock())
+        self._refusals.pop(owner or workload, None)
+        if owner is not None:
+            owner.slot = slot
+        return slot
+
+    def _end(self, place: Place) -> Slot:
+        slot = self.slots[place.number]
+        slot.phase = Phase.ENDING
+        return slot
+
+    def _no_room(self, ask: Ask) -> BaseException:
+        refusal = self._refusals.get(ask if ask.exclusive else ask.workload)
+        if refusal is not None:
+            return refusal[1]
+        held = sum(place.users == (ask.process,) for place in self._places())
+        if held == len(self.slots):
+            have = "the only instance" if held == 1 else f"all {held} instances"
+            return VastGpuError(
+                f"this test holds {have} that --vast-max-instances {self._limit} allows at once, and asks for one "
+                "more: raise it, or give one back before"
+            )
+        return VastGpuError(
+            f"every instance that --vast-max-instances {self._limit} allows at once is held by a test that waits for "
+            "one more itself: raise it, or have fewer tests run at a time"
+        )
+
+    def _shared(self, failure: _Failure, test: str) -> BaseException:
+        """The first test hears the whole story, the others one line."""
+        if not failure.told:
+            failure.told = test
+            return failure.error
+        if not isinstance(failure.error, VastGpuError):
+            return failure.error
+        first = str(failure.error).splitlines()[0]
+        text = f"not rented again in this run: {first} (the whole story: {failure.told})"
+        attempts = failure.error.attempts if isinstance(failure.error, ProvisioningFailed) else ()
+        return ProvisioningFailed(text, attempts)

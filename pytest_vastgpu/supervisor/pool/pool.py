@@ -1,0 +1,354 @@
+"""The pool of everything a run rents. It lives in the supervisor; test processes ask it for leases.
+
+Because one process owns all instances, equal workloads are rented once whoever asks first, a worker that dies leaves
+nothing behind, and destroying needs no votes. What to rent and what to give back the :mod:`roster` knows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.reporting.sentences import workload_line
+from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.workloads import checked
+from pytest_vastgpu.supervisor.money.budget import BudgetSpent
+from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.money.costs import Use
+from pytest_vastgpu.supervisor.money.costs import accounts
+from pytest_vastgpu.supervisor.money.costs import spent
+from pytest_vastgpu.supervisor.pool.access import Access
+from pytest_vastgpu.supervisor.pool.demand import Expected
+from pytest_vastgpu.supervisor.pool.placement import Phase
+from pytest_vastgpu.supervisor.pool.planner import Ask
+from pytest_vastgpu.supervisor.pool.planner import Roster
+from pytest_vastgpu.supervisor.pool.planner import Slot
+from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
+from pytest_vastgpu.supervisor.pool.registry import Holdings
+from pytest_vastgpu.supervisor.rental.rental import Rental
+
+CLOSE_WITHIN_S = 240.0
+"""How long the end of a run waits for everything to be destroyed and seen to be gone."""
+TELL_AFTER_S = 1.0
+"""A test that waits for longer is told of."""
+_PULSE_S = 0.05
+"""How late it is noticed that a test process which waits is gone."""
+
+
+class Broker(Access):
+    """Rents, shares, and gives everything back. Answers :class:`~pytest_vastgpu.client.calls.Leases`.
+
+    :param record_lost: Told of each instance that went away while it was in use.
+    :param fits: Whether an offer, one that we have taken, would do for a workload too.
+    :param tell: Writes a line down for everybody who listens.
+    """
+
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        settings: Settings,
+        record_lost: Callable[[Attempt, Workload], None],
+        fits: Callable[[Workload, Offer], bool],
+        tell: Callable[[str], None],
+    ) -> None:
+        super().__init__(Holdings(settings.max_lifetime, self._lifetime_over))
+        self._provisioner: Provisioner | None = None
+        self._adapters = adapters
+        self._max_lifetime_s = settings.max_lifetime
+        self._record_lost = record_lost
+        self._fits = fits
+        self._tell = tell
+        self._changed = threading.Condition()
+        """Its lock guards the roster, the threads and what was told; it is notified of every change."""
+        self._roster = Roster(settings.max_instances)
+        self._told: dict[Workload, int] = {}
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def open(self, provisioner: Provisioner) -> None:
+        """Set to work."""
+        self._provisioner = provisioner
+
+    # ---------------------------------------------------------------- leases
+
+    def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> Lease:
+        """See :meth:`Leases.acquire`.
+
+        :param process: Who runs the test.
+        :param gone: Whether that has hung up, so that nobody waits for the answer.
+        """
+        self._check([workload])
+        ask = Ask(process, test, workload, exclusive)
+        tell_at = time.monotonic() + TELL_AFTER_S
+        with self._changed:
+            self._roster.ask(ask)
+        try:
+            while (label := self._next(ask)) is None:
+                if gone():
+                    raise Cancelled
+                if time.monotonic() >= tell_at:
+                    self._tell_waiting(ask)
+        finally:
+            with self._changed:
+                self._roster.withdraw(ask)
+                if all(other.workload != workload for other in self._roster.asks):
+                    self._told.pop(workload, None)
+                self._act()
+        return self.lease(label)
+
+    def done(self, test: str, process: str) -> None:
+        """See :meth:`Leases.done`."""
+        with self._changed:
+            self._roster.done(process, test)
+            self._act()
+
+    def release(self, label: str) -> None:
+        """See :meth:`Leases.release`."""
+        with self._changed:
+            self._retire(label)
+
+    def spent(self, test: str) -> float:
+        """See :meth:`Leases.spent`."""
+        return float(spent(test, self.holdings.bills(), self.uses))
+
+    def lost(self, label: str) -> Verdict | None:
+        """See :meth:`Leases.lost`."""
+        rental = self.holdings[label]
+        if rental.state in (State.DESTROYING, State.GONE) and (dear := rental.too_dear) is not None:
+            text = f"it was given back while the test used it, before the budget was passed: {dear.evidence}"
+            return Verdict(FailureClass.OWN_FAULT, dear.reason, text, "raise --vast-budget and --vast-max-price")
+        if rental.state in (State.KEPT, State.DESTROYING, State.GONE):
+            text = f"it was given back after {self._max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
+            return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
+        verdict = rental.confirm_lost()
+        if verdict is not None:
+            with self._changed:
+                if rental.state is not State.READY:
+                    return verdict
+                attempt = rental.finish(verdict)
+                self.holdings.ended(rental, attempt)
+                if self._provisioner is not None:
+                    self._provisioner.avoid(rental.offer.machine_id)
+                self._retire(label)
+            self._record_lost(attempt, rental.workload)
+        return verdict
+
+    # --------------------------------------------------------------- the owner
+
+    def expect(self, tests: Mapping[str, Expected], workers: int = 1) -> None:
+        """Learn which tests will ask, and for what, and begin to rent it in the background.
+
+        :param workers: How many tests run at a time.
+        :raises ConfigurationError: if a workload names an adapter that there is not.
+        """
+        self._check(expected.workload for expected in tests.values() if expected.workload is not None)
+        with self._changed:
+            self._roster.workers = workers
+            self._roster.demand.expect(tests)
+            self._act()
+
+    def finished(self, test: str) -> None:
+        """A test is over: give back what no test will need any more."""
+        with self._changed:
+            self._roster.demand.finished(test)
+            self._act()
+
+    def crashed(self, test: str) -> None:
+        """A test was the end of its process: it has failed, and is over."""
+        for use in self.uses:
+            if use.test == test:
+                self.failed(use.label)
+        self.finished(test)
+
+    def hung_up(self, process: str) -> None:
+        """A process that ran tests has ended, in whichever way: nothing that it had is in use any more."""
+        with self._changed:
+            self._roster.done(process)
+            self._act()
+
+    @property
+    def uses(self) -> list[Use]:
+        """Which test has used which instance, and from when to when."""
+        with self._changed:
+            return self._roster.uses()
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be destroyed, each with the command that does it."""
+        return self.holdings.problems
+
+    def attempts(self) -> list[Attempt]:
+        """Every attempt of the run, in order, each with what it has cost by now."""
+        return self.holdings.attempts()
+
+    def books(self) -> list[Account]:
+        """What each instance of the run has cost by now, and which tests share in that."""
+        return accounts(self.attempts(), self.holdings.bills(), self.uses)
+
+    def call_off(self) -> None:
+        """Nobody gets an instance any more; what is on its way is given back."""
+        with self._changed:
+            self._closed = True
+            for slot in self._roster.slots.values():
+                slot.patience.cancel()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""
+        self.call_off()
+        with self._changed:
+            threads = list(self._threads)
+        self.holdings.close()
+        ends = time.monotonic() + CLOSE_WITHIN_S
+        self._join(threads, ends)
+        destroyers = [
+            threading.Thread(
+                target=self.holdings.give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
+            )
+            for rental in self.holdings.alive()
+        ]
+        for thread in destroyers:
+            thread.start()
+        self._join(destroyers, ends)
+
+    # ---------------------------------------------------------------- plumbing
+
+    def _check(self, workloads: Iterable[Workload]) -> None:
+        for workload in workloads:
+            checked(workload)
+            if workload.adapter not in self._adapters:
+                known = ", ".join(sorted(self._adapters))
+                raise ConfigurationError(
+                    f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one "
+                    "must be in a directory named on the command line, or in the root directory)"
+                )
+
+    def _next(self, ask: Ask) -> str | None:
+        """The label of an instance for a test; None when there is still none after a moment."""
+        with self._changed:
+            if self._closed:
+                raise Cancelled
+            self._act()
+            slot = self._roster.answer(ask)
+            if slot is None:
+                self._changed.wait(_PULSE_S)
+                return None
+            return slot.label
+
+    def _act(self) -> None:
+        """Rent and give back what the roster says. The lock is held."""
+        if self._closed or self._provisioner is None:
+            return
+        starts, ends = self._roster.plan()
+        for slot in starts:
+            self._background(self._provision, slot, f"vastgpu-rent-{slot.number}")
+        for slot in ends:
+            self._end(slot)
+
+    def _end(self, slot: Slot) -> None:
+        if slot.label:
+            self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
+        else:
+            slot.patience.cancel()  # whoever brings it up gives it back
+
+    def _retire(self, label: str) -> None:
+        """Nobody gets this instance any more. The lock is held."""
+        slot = self._roster.of(label)
+        if slot is not None and not self._closed:
+            slot.phase = Phase.ENDING
+            self._end(slot)
+            self._act()
+
+    def too_dear(self, rental: Rental) -> None:
+        """No new test gets an instance; those that have it may finish, see :mod:`pricewatch`."""
+        with self._changed:
+            slot = self._roster.of(rental.label)
+            if slot is not None and not self._closed:
+                self._roster.leave(slot)
+                self._act()
+
+    def end(self, rental: Rental) -> None:
+        """Give an instance back now, whoever has it."""
+        with self._changed:
+            self._retire(rental.label)
+
+    def _lifetime_over(self, rental: Rental) -> None:
+        with self._changed:  # one that is still coming up sees to it itself
+            self._retire(rental.label)
+
+    def _provision(self, slot: Slot) -> None:
+        assert self._provisioner is not None  # noqa: S101 - nothing begins before
+        error: BaseException | None = None
+        rental: Rental | None = None
+        try:
+            rental = self._provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], slot.patience)
+        except Cancelled:
+            pass
+        except BaseException as failed:  # noqa: BLE001 - handed to the tests that wait for it, never swallowed
+            error = failed
+        scarce = error is not None and self._scarce(slot.workload, error)
+        with self._changed:
+            if rental is not None:
+                self._roster.arrived(slot, rental.label)
+                if slot.phase is Phase.ENDING:  # it was called off a moment too late
+                    self._end(slot)
+            elif error is None or slot.phase is Phase.ENDING:
+                self._roster.gone(slot)
+            else:
+                self._roster.failed(slot, error, scarce)
+            self._act()
+            self._changed.notify_all()
+
+    def _scarce(self, workload: Workload, error: BaseException) -> bool:
+        """Whether it is for want of what our other instances hold: money, or the only machines that would do."""
+        if isinstance(error, BudgetSpent):
+            return True
+        if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
+            return False
+        try:
+            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self.holdings.alive())
+        except VastGpuError:  # reputation cannot be read now: the first error is the one to tell
+            return False
+
+    def _give_back(self, slot: Slot) -> None:
+        self.holdings.give_back(self.holdings[slot.label])
+        with self._changed:
+            self._roster.gone(slot)
+            self._act()
+            self._changed.notify_all()
+
+    def _tell_waiting(self, ask: Ask) -> None:
+        """One line for all tests that wait for the same, again when there are more of them."""
+        with self._changed:
+            same = [other for other in self._roster.asks if other.workload == ask.workload]
+            if len(same) <= self._told.get(ask.workload, 0):
+                return
+            self._told[ask.workload] = len(same)
+        who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
+        room = ", and for another instance to be given back before" if ask.lacks_room else ""
+        self._tell(f"{who} for {workload_line(ask.workload)}{room}")
+
+    def _join(self, threads: list[threading.Thread], ends: float) -> None:
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+
+    def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
+        thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()

@@ -1,0 +1,44 @@
+"""What every step of bringing an instance up needs at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.rental import Rental
+from pytest_vastgpu.supervisor.rental.rental import Tools
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One rental on its way to *ready*."""
+
+    tools: Tools
+    rental: Rental
+    adapter: Adapter
+    patience: Patience
+    """Ends all waiting when the run is called off."""
+
+    def go_on(self) -> None:
+        """See that there is still a reason to go on.
+
+        :raises Cancelled: the run is ending.
+        :raises AttemptFailed: its hard end of life has come, or it has become too dear.
+        """
+        self.patience.check()
+        if self.rental.too_dear is not None:
+            raise AttemptFailed(self.rental.too_dear)
+        limit = self.tools.settings.max_lifetime
+        if self.rental.age_s > limit:
+            raise AttemptFailed(
+                Verdict(
+                    FailureClass.OWN_FAULT,
+                    "lifetime_over",
+                    f"not ready {self.rental.age_s:.0f} s after create; --vast-max-lifetime is {limit:g} s",
+                    "raise --vast-max-lifetime",
+                )
+            )

@@ -1,0 +1,139 @@
+"""What is kept of a failed or lost instance before it is destroyed. Nothing here may hold up the destroy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_vastgpu.hostcheck.facts import HostFacts
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.reporting import artifacts
+from pytest_vastgpu.supervisor.rental import server_job
+
+LIMIT_S = 6.0
+"""For everything together; whoever has not answered by then is noted as missing."""
+PROBE_LIMIT_S = 4.0
+CONTAINER_LOG_LINES = 2000
+
+_SERVER_LOG = "server.log"
+PROBES = tuple(
+    Probe(name, command, PROBE_LIMIT_S)
+    for name, command in (
+        (_SERVER_LOG, f"tail -c {artifacts.FILE_CHARS} {server_job.HOME}/server.log"),
+        ("nvidia-smi.txt", "nvidia-smi -q"),
+        ("dmesg-xid.txt", "dmesg | grep -E 'NVRM|Xid' | tail -n 200"),
+        ("ps.txt", "ps -eo pid,ppid,stat,etime,rss,args || ps"),
+        ("ss.txt", "ss -lntp || cat /proc/net/tcp /proc/net/tcp6"),
+        ("df.txt", "df -Pk; df -Pi"),
+        ("free.txt", "free -m || head -n 5 /proc/meminfo"),
+    )
+)
+"""By the name of the file that their output goes to."""
+
+Source = Callable[[], Mapping[str, str]]
+"""Asks somebody, and gives files by name. May fail in whatever way, and may take for ever."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known here of a failed attempt, without asking anybody."""
+
+    attempt: Attempt
+    facts: HostFacts | None
+    """None where the host was not checked yet."""
+    log: str
+    """What the server has printed, as far as it was read."""
+    events: Path
+    """The run's event log."""
+
+    def files(self) -> dict[str, str]:
+        """What is known, as files by name."""
+        attempt = self.attempt
+        story = {
+            "verdict": dataclasses.asdict(attempt.verdict) if attempt.verdict else None,
+            "failed_in": attempt.failed_in,
+            "instance_id": attempt.instance_id,
+            "seconds": dict(attempt.seconds),
+            "cost_usd": attempt.cost_usd,
+        }
+        hosts = {
+            "sold": dataclasses.asdict(attempt.offer),
+            "found": dataclasses.asdict(self.facts) if self.facts else None,
+        }
+        events = self.events.read_text(encoding="utf-8", errors="replace")
+        return {
+            "verdict.json": _json(story),
+            "sold-and-found.json": _json(hosts),
+            "timeline.jsonl": artifacts.timeline(events, attempt.label),
+            _SERVER_LOG: self.log,
+        }
+
+
+def probe_files(results: Mapping[str, ProbeResult]) -> dict[str, str]:
+    """What probes printed, as files by name; what they did not do is said in the file."""
+    files = {}
+    for name, result in results.items():
+        ended = (
+            "" if result.ok else f"\n[{result.failure.value}, exit code {result.exit_code}] {result.stderr.strip()}\n"
+        )
+        if name != _SERVER_LOG:
+            files[name] = result.stdout + ended
+        elif result.stdout:
+            files[name] = result.stdout
+    return files
+
+
+def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
+    """Ask everybody at once; whoever fails or is late is named in the file ``missing.txt``.
+
+    :param sources: By what they are called.
+    """
+    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    missing = dict.fromkeys(sources, f"no answer within {limit_s:g} s")
+    done = threading.Event()
+    lock = threading.Lock()
+
+    def ask(name: str, source: Source) -> None:
+        try:
+            files: Mapping[str, str] = source()
+            problem = ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and the destroy comes next
+            files, problem = {}, f"{type(error).__name__}: {error}"
+        with lock:
+            found.update(files)
+            del missing[name]
+            if problem:
+                problems[name] = problem
+            if not missing:
+                done.set()
+
+    for name, source in sources.items():
+        threading.Thread(target=ask, args=(name, source), name=f"vastgpu-evidence-{name}", daemon=True).start()
+    done.wait(limit_s)
+    with lock:
+        files, lacking = dict(found), {**missing, **problems}
+    if lacking:
+        files["missing.txt"] = "".join(f"{name}: {why}\n" for name, why in lacking.items())
+    return files
+
+
+def keep(case: Case, sources: Mapping[str, Source], directory: Path) -> None:
+    """Collect everything and write it.
+
+    :raises OSError: if it cannot be written.
+    """
+    files = case.files()
+    files.update(gather(sources, LIMIT_S))
+    artifacts.write_files(directory, files)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"

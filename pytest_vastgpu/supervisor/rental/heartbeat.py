@@ -1,0 +1,149 @@
+"""The owner's sign of life to an instance: moves its lease on, and sees how its dead man's switch is."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from pytest_vastgpu.core.clock import Deadline
+from pytest_vastgpu.ssh.login import ConnectFailed
+from pytest_vastgpu.ssh.reconnecting import Link
+from pytest_vastgpu.supervisor.rental.deadman import Beat
+from pytest_vastgpu.supervisor.rental.deadman import Switch
+from pytest_vastgpu.supervisor.rental.deadman import beat_command
+from pytest_vastgpu.supervisor.rental.deadman import parse_beat
+
+BEATS_PER_LEASE = 4
+"""So many; all but one of them may be lost."""
+ARM_WITHIN_S = 5.0
+"""The switch is started before SSH lets us in, or soon after. It is waited for so long before it counts as absent."""
+_COARSE_S = 1.0
+"""The instance's clock tells whole seconds: its lease may be over so much earlier."""
+_QUICK_S = 0.05
+_LIMIT_S = 10.0
+_UNKNOWN = Switch(False, False, "nothing is known of it yet")
+
+
+def arming(switch: Switch, age_s: float) -> bool:
+    """Whether the switch may only not be armed *yet*.
+
+    :param age_s: Seconds since it was first asked about.
+    """
+    return not switch.settled and age_s < ARM_WITHIN_S
+
+
+class Heartbeat:
+    """Keeps one instance alive over its SSH connection, in a thread of its own, until it is stopped.
+
+    :param lease_s: How long the instance outlives us.
+    :param end: Its hard end of life, told to it once.
+    :param tell: Told in words what changes: the switch is armed or not, beats are lost or come through again.
+    """
+
+    def __init__(self, link: Link, lease_s: float, end: Deadline, tell: Callable[[str], None]) -> None:
+        self.switch = _UNKNOWN
+        """How the instance's switch was, last it was heard of."""
+        self._link = link
+        self._lease_s = lease_s
+        self._end: Deadline | None = end
+        self._tell = tell
+        self._beating = threading.Lock()
+        self._stopped = threading.Event()
+        self._known = threading.Event()
+        self._told: Switch | None = None
+        self._lost = False
+        self._born = time.monotonic()
+        self._heard = _now()
+        self._thread = threading.Thread(target=self._go_on, name="vastgpu-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Beat for the first time, now."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more. A beat that is on its way is not waited for."""
+        self._stopped.set()
+        self._known.set()
+
+    def known(self, wait_s: float) -> bool:
+        """Wait that long for an answer to the question whether the switch is armed; it takes some seconds at most."""
+        return self._known.wait(wait_s)
+
+    @property
+    def missing(self) -> str:
+        """Why there is no switch; empty where there is one, or that is not known yet."""
+        return self._told.text if self._told is not None and not self._told.armed else ""
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it has heard of us for so long no more that it may have ended itself."""
+        return self.switch.armed and self.silent_s > self._lease_s - _COARSE_S
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since we last told the instance of us, the time in which this machine slept included."""
+        return max(time.monotonic() - self._heard[0], time.time() - self._heard[1])
+
+    def last_words(self, seconds: float) -> Beat | None:
+        """Give the instance so long to live from now on, with nobody to look after it, and beat no more.
+
+        :returns: what the instance then says of itself; None where it does not answer.
+        """
+        self.stop()
+        with self._beating:
+            return self._beat(seconds, seconds)
+
+    def _go_on(self) -> None:
+        while not self._stopped.is_set():
+            with self._beating:
+                if self._stopped.is_set():
+                    return
+                end_s = math.ceil(self._end.remaining_s) if self._end is not None else None
+                beat = self._beat(self._lease_s, end_s)
+            if beat is not None:
+                self.switch = beat.switch
+                if beat.end_s == end_s:
+                    self._end = None
+            if arming(self.switch, time.monotonic() - self._born):
+                self._stopped.wait(_QUICK_S)
+            else:
+                self._tell_switch()
+                self._known.set()
+                self._stopped.wait(self._lease_s / BEATS_PER_LEASE)
+
+    def _tell_switch(self) -> None:
+        if self.switch != self._told and not self._stopped.is_set():
+            self._told = self.switch
+            self._tell(describe(self.switch))
+
+    def _beat(self, lease_s: float, end_s: float | None) -> Beat | None:
+        sent = _now()
+        try:
+            result = self._link.run(beat_command(lease_s, end_s), timeout_s=_LIMIT_S, spare=True)
+        except ConnectFailed as failed:
+            beat, problem = None, str(failed)
+        else:
+            beat, problem = parse_beat(result.stdout), result.stderr.strip() or result.failure.value
+        if beat is not None and beat.lease_s < lease_s:
+            beat = None  # it could not be written
+        if beat is not None:
+            self._heard = sent
+        lost = beat is None
+        if lost != self._lost and not self._stopped.is_set():
+            self._lost = lost
+            self._tell(f"does not hear of us: {problem}" if lost else "hears of us again")
+        return beat
+
+
+def _now() -> tuple[float, float]:
+    """By both clocks: the first does not go on while this machine sleeps, the second may be set."""
+    return time.monotonic(), time.time()
+
+
+def describe(switch: Switch) -> str:
+    """How the switch is, for people."""
+    if switch.armed:
+        return f"dead man's switch armed ({switch.text})"
+    return f"NO dead man's switch: {switch.text}; if this machine dies, only the next run or `vastgpu reap` ends it"

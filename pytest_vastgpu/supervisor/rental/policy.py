@@ -1,0 +1,262 @@
+"""What to do next, from what was seen. Pure: no clock, no network, no process; times are seconds since create."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.supervisor.rental import boot_progress
+from pytest_vastgpu.supervisor.rental.boot_progress import Look
+
+VANISHED_LOOKS = 2
+"""How many answers in a row must say that an instance is not there: the list may lag behind create."""
+VANISHED_GRACE_S = 15.0
+STILL_S = 600.0
+"""A boot that got on once may show nothing for so long: a large layer is being unpacked."""
+NEVER_A_SIGN_S = 300.0
+"""One that never showed a sign of life is given up after that."""
+BOOT_CAP = 1.5
+"""A boot that still gets on when its budget is over has that many budgets, and no more."""
+GETTING_ON_SHARE = 0.1
+"""It still gets on if its last sign is no older than this share of the budget."""
+BLACK_HOLE = "ssh_black_hole"
+WARMUP_CAP = 3.0
+"""However well it moves, a warm-up ends after this many windows."""
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.INTENDED: frozenset({State.CREATED, State.FAILED}),
+    State.CREATED: frozenset({State.BOOTING, State.FAILED, State.DESTROYING}),
+    State.BOOTING: frozenset({State.REACHABLE, State.FAILED, State.DESTROYING}),
+    State.REACHABLE: frozenset({State.CHECKED, State.FAILED, State.DESTROYING}),
+    State.CHECKED: frozenset({State.WARMING, State.FAILED, State.DESTROYING}),
+    State.WARMING: frozenset({State.READY, State.FAILED, State.DESTROYING}),
+    State.READY: frozenset({State.FAILED, State.KEPT, State.DESTROYING}),
+    State.FAILED: frozenset({State.KEPT, State.DESTROYING, State.GONE}),
+    State.KEPT: frozenset({State.DESTROYING, State.GONE}),
+    State.DESTROYING: frozenset({State.GONE}),
+    State.GONE: frozenset(),
+}
+"""Which state may follow which. A run that is called off goes to *destroying* from wherever it is."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do yet."""
+
+
+@dataclass(frozen=True)
+class Connect:
+    """The instance runs and has an address: try SSH."""
+
+
+@dataclass(frozen=True)
+class AttachKey:
+    """The key is refused: attach it once more, then go on waiting."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The attempt is over."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Knock:
+    """One try to connect by SSH."""
+
+    at_s: float
+    failures: tuple[ProbeFailure, ...]
+    """Why each address failed."""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A sign of progress of a warming server."""
+
+    at_s: float
+    progress: Progress
+
+
+def boot(
+    looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict], timeouts: Timeouts = DEFAULTS
+) -> Wait | Connect | GiveUp:
+    """What the market's answers since create mean.
+
+    :param looks: All answers so far, oldest first; at least one.
+    :param budget_s: The infrastructure budget.
+    :param judge_status: Verdict on a status text.
+    """
+    newest = looks[-1]
+    status = newest.status
+    if status is None:
+        return _absent(looks)
+    if _runs(status):
+        return Connect() if status.ports.get("22/tcp") or status.ssh_host else _out_of_time(newest.at_s, budget_s)
+    verdict = judge_status(status.status_msg) if status.status_msg else None
+    if verdict and verdict.failure_class in _DECIDED:
+        return GiveUp(verdict)
+    if status.intended_status == "stopped":
+        return GiveUp(
+            Verdict(
+                FailureClass.INFRA_FATAL,
+                "never_started",
+                f"intended_status is stopped while actual_status is {status.actual_status or 'null'}",
+                "another host is tried; nothing in the workload caused this",
+            )
+        )
+    if status.actual_status in {"offline", "unknown"}:
+        since = _since(
+            looks, lambda look: look.status is not None and look.status.actual_status in {"offline", "unknown"}
+        )
+        if newest.at_s - since >= timeouts.offline_grace_s:
+            text = f"actual_status is {status.actual_status} for {newest.at_s - since:.0f} s"
+            return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
+    if status.actual_status in {"exited", "stopped", "error", "failed"}:
+        text = f"actual_status is {status.actual_status}; status text: {status.status_msg or 'none'}"
+        return GiveUp(
+            Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
+        )
+    return _patience(looks, budget_s, judge_status)
+
+
+_DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
+
+
+def _runs(status: InstanceStatus) -> bool:
+    """Running; also where only ``actual_status`` lags behind a start that the status text reports as done."""
+    if status.actual_status == "running":
+        return True
+    return status.cur_state == "running" and status.status_msg.startswith("success, running")
+
+
+def _since(looks: Sequence[Look], holds: Callable[[Look], bool]) -> float:
+    """When the present run of looks for which it holds began."""
+    began = looks[-1].at_s
+    for look in reversed(looks):
+        if not holds(look):
+            break
+        began = look.at_s
+    return began
+
+
+def _absent(looks: Sequence[Look]) -> Wait | GiveUp:
+    missed = 0
+    for look in reversed(looks):
+        if look.status is not None:
+            break
+        missed += 1
+    if missed < VANISHED_LOOKS or (missed == len(looks) and looks[-1].at_s < VANISHED_GRACE_S):
+        return Wait()
+    text = "the market says that the instance does not exist"
+    return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
+
+
+def _patience(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | GiveUp:
+    """Whether an undecided boot is waited for: by what it has shown, not by the clock alone."""
+    now_s = looks[-1].at_s
+    seen = boot_progress.read(looks, judge_status)
+    still_s = now_s - seen.last_s
+    if still_s >= (STILL_S if seen.any else NEVER_A_SIGN_S):
+        text = f"no new status text, no line of log and no disk space more for {still_s:.0f} s"
+        return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host is tried"))
+    if seen.any and still_s <= budget_s * GETTING_ON_SHARE:
+        return _out_of_time(now_s, budget_s * BOOT_CAP)
+    return _out_of_time(now_s, budget_s)
+
+
+def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
+    if at_s < budget_s:
+        return Wait()
+    return GiveUp(
+        Verdict(
+            FailureClass.UNKNOWN,
+            "boot_timeout",
+            f"not reachable {at_s:.0f} s after create; the infrastructure budget is {budget_s:.0f} s",
+            "raise --vast-boot-timeout for large images, or ask for faster hosts with --vast-strictness=strict",
+        )
+    )
+
+
+def reach(
+    knocks: Sequence[Knock],
+    running_at_s: float,
+    budget_s: float,
+    attached_again: bool,
+    timeouts: Timeouts = DEFAULTS,
+) -> Wait | AttachKey | GiveUp:
+    """What failed tries to get in by SSH mean.
+
+    :param knocks: All tries so far, oldest first; the last one failed.
+    :param running_at_s: When the instance was first seen running.
+    :param attached_again: Whether the key was attached a second time already.
+    """
+    newest = knocks[-1]
+    kinds = set(newest.failures)
+    young_s = newest.at_s - running_at_s
+    if ProbeFailure.HOST_KEY in kinds:
+        return GiveUp(_ssh_verdict("ssh_host_key_changed", newest))
+    if ProbeFailure.AUTHENTICATION in kinds:
+        refused_s = newest.at_s - _knocked_since(knocks, ProbeFailure.AUTHENTICATION)
+        if young_s >= timeouts.key_grace_s:
+            return GiveUp(_ssh_verdict("ssh_key_refused", newest))
+        if refused_s >= timeouts.key_attach_again_s and not attached_again:
+            return AttachKey()
+    elif kinds <= {ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT}:
+        dark_s = newest.at_s - max(running_at_s, _knocked_since(knocks, ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT))
+        if dark_s >= timeouts.black_hole_s:
+            return GiveUp(_ssh_verdict(BLACK_HOLE, newest))
+    elif young_s >= timeouts.refused_grace_s:
+        return GiveUp(_ssh_verdict("ssh_never_up", newest))
+    return _out_of_time(newest.at_s, budget_s)
+
+
+def _knocked_since(knocks: Sequence[Knock], *kinds: ProbeFailure) -> float:
+    """When the present run of tries that failed in one of these ways began."""
+    began = knocks[-1].at_s
+    for knock in reversed(knocks):
+        if not set(knock.failures) & set(kinds):
+            break
+        began = knock.at_s
+    return began
+
+
+def _ssh_verdict(reason: str, knock: Knock) -> Verdict:
+    return Verdict(
+        FailureClass.INFRA_FATAL, reason, knock.text, "another host is tried; nothing in the workload caused this"
+    )
+
+
+def warm(moves: Sequence[Moved], now_s: float, window_s: float) -> Wait | GiveUp:
+    """Whether a warming server gets more time. Each move extends the window, up to a hard cap.
+
+    Where it has been before is no move: a server that starts over and over gets nowhere.
+
+    :param moves: Every change of progress, oldest first; the first is the launch.
+    """
+    started_s = moves[0].at_s
+    firsts: dict[Progress, float] = {}
+    for move in moves:
+        firsts.setdefault(move.progress, move.at_s)
+    still_s = now_s - max(firsts.values())
+    if still_s < window_s and now_s - started_s < window_s * WARMUP_CAP:
+        return Wait()
+    return GiveUp(
+        Verdict(
+            FailureClass.WARMUP,
+            "warmup_timeout",
+            f"not ready {now_s - started_s:.0f} s after launch, the last {still_s:.0f} s of them at "
+            f"'{moves[-1].progress}'; the warm-up window is {window_s:.0f} s",
+            "give the workload a longer warmup_s, or a machine with a faster network and disk",
+        )
+    )

@@ -1,0 +1,67 @@
+"""Starting a server on an instance: what is written there, and what runs it. Pure: values in, text out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.core.shell import is_variable_name
+from pytest_vastgpu.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.servers.base import Launch
+
+HOME = ".vastgpu"
+"""Where our files live on an instance, below the home directory, in which every SSH session starts."""
+WORK = f"{HOME}/work"
+"""The server's working directory."""
+KILLED_EXIT_CODE = 137
+"""What is reported for a server that ended without leaving an exit code: something killed it and its shell."""
+
+START = f"""\
+cd {WORK} || exit 1
+rm -f ../exit_code ../pid ../server.log
+: > ../server.log
+setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
+"""
+"""Starts ``run.sh`` so that it outlives the SSH session."""
+
+RUN_SCRIPT = """\
+echo $$ > "$HOME/.vastgpu/pid"
+. "$HOME/.vastgpu/env.sh"
+sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1
+code=$?
+echo $code > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new" "$HOME/.vastgpu/exit_code"
+"""
+"""Runs the server in the foreground and leaves its exit code."""
+
+
+def env_script(env: Mapping[str, str]) -> str:
+    """Shell text that exports an environment, every value quoted.
+
+    :raises ConfigurationError: for a name that a shell could take for something else.
+    """
+    for name in env:
+        if not is_variable_name(name):
+            raise ConfigurationError(f"{name!r} is no name for an environment variable: letters, digits and _ only")
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
+
+
+def make_folders(folders: Iterable[str]) -> str:
+    """Makes our folders on the instance, readable by nobody else."""
+    return "umask 077; mkdir -p " + " ".join(shlex.quote(folder) for folder in sorted({WORK, *folders}))
+
+
+def files_of(launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str]) -> dict[str, str]:
+    """Our files on the instance, by path below :data:`HOME`.
+
+    :param host: Address on which the server should listen.
+    """
+    ours = {"VASTGPU_API_KEY": api_key, "VASTGPU_HOST": host}
+    return {
+        "env.sh": env_script({**launch.env, **workload_env, **ours}),
+        "start.sh": launch.script,
+        "run.sh": RUN_SCRIPT,
+    }

@@ -1,0 +1,181 @@
+"""The supervisor's side of the line: who may connect, and each connection in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import getuid
+from typing import Any
+from typing import Protocol
+
+from pytest_vastgpu.client import rpc
+from pytest_vastgpu.client.calls import Leases
+from pytest_vastgpu.client.calls import RunControl
+from pytest_vastgpu.client.calls import Supervisor
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.codec import NotDeclared
+from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import VastGpuError
+
+STRANGERS = 16
+"""So many connections are accepted at once that have not said the secret yet."""
+INTRODUCTION_S = 5.0
+"""How long each of them has for that."""
+ACCEPT_AGAIN_S = 0.1
+"""After an accept that failed."""
+_LONGEST_HELLO = 512
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
+
+    process: str
+    """A process that runs tests, named by itself."""
+    gone: Callable[[], bool] = lambda: False
+    """Whether it has hung up, so that nobody waits for the answer."""
+
+
+class Host(Protocol):
+    """What the server lets test processes talk to."""
+
+    def session(self, caller: Caller) -> RunControl:
+        """What answers the calls of one connection."""
+        ...
+
+    def supervisor(self) -> Supervisor:
+        """What each process is told first."""
+        ...
+
+    def hung_up(self, process: str, *, control: bool) -> None:
+        """A process has gone, in whichever way.
+
+        :param control: It was the one that started us.
+        """
+        ...
+
+    def events(self) -> int:
+        """How many events there have been."""
+        ...
+
+    def attach(self, role: str, sock: socket.socket) -> None:
+        """Have a connection that the supervisor sends on: ``events`` or ``hooks``. Returns when it is over."""
+        ...
+
+
+class Server:
+    """Accepts on a listening socket until it is closed.
+
+    :param secret: What everybody who connects has to say before anything else that they say is looked at.
+    """
+
+    def __init__(self, listener: socket.socket, secret: str, host: Host) -> None:
+        self._listener = listener
+        self._secret = secret.encode()
+        self._host = host
+        self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._closed = threading.Event()
+        threading.Thread(target=self._accept, name="vastgpu-line", daemon=True).start()
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._closed.set()
+        with contextlib.suppress(OSError):  # it was closed before
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            self._strangers.acquire()  # who comes meanwhile is not turned away, but waits to be accepted
+            try:
+                self._admit(self._listener.accept()[0])
+            except (OSError, RuntimeError):  # it is closed, or no descriptor or thread is to be had just now
+                self._strangers.release()
+                if self._closed.wait(ACCEPT_AGAIN_S):
+                    return
+
+    def _admit(self, sock: socket.socket) -> None:
+        """Let somebody introduce himself.
+
+        :raises RuntimeError: if there can be no thread for it.
+        """
+        if messages.peer_uid(sock) not in (getuid(), -1):
+            sock.close()
+            self._strangers.release()
+            return
+        try:
+            threading.Thread(target=self._serve, args=(sock,), name="vastgpu-line", daemon=True).start()
+        except RuntimeError:
+            sock.close()
+            raise
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                hello = self._introduction(sock)
+            finally:
+                self._strangers.release()
+            if hello is None:
+                return
+            role, process, control = str(hello.get("role")), str(hello.get("process")), hello.get("control") is True
+            with contextlib.suppress(EOFError, OSError):  # the process is gone, whatever it was doing
+                if role in {"control", "process"}:
+                    self._attend(sock, process, control=control)
+                elif role == "calls":
+                    self._answer_all(sock, process, control=control)
+                else:
+                    self._host.attach(role, sock)
+
+    def _introduction(self, sock: socket.socket) -> Mapping[str, Any] | None:
+        """What somebody says first; None for a stranger."""
+        try:
+            hello = messages.receive(sock, _LONGEST_HELLO, within_s=INTRODUCTION_S)
+        except (EOFError, OSError, ValueError, RecursionError):
+            return None
+        said = hello.get("secret") if isinstance(hello, dict) else None
+        known = isinstance(said, str) and secrets.compare_digest(said.encode("utf-8", "replace"), self._secret)
+        return hello if known else None
+
+    def _attend(self, sock: socket.socket, process: str, *, control: bool) -> None:
+        """Wait for a process to go."""
+        try:
+            messages.send(sock, encode(self._host.supervisor()))
+            messages.receive(sock)  # it says nothing
+        finally:
+            self._host.hung_up(process, control=control)
+
+    def _answer_all(self, sock: socket.socket, process: str, *, control: bool) -> None:
+        # Nobody sends anything while waiting for an answer: what can be read then is the end.
+        caller = Caller(process, lambda: messages.readable(sock, 0))
+        session = self._host.session(caller)
+        allowed = rpc.calls_of(RunControl if control else Leases)
+        while True:
+            request = messages.receive(sock)
+            # Whoever shows events shows those that led to the answer first.
+            answer = {**self._answer(session, allowed, request), "events": self._host.events()}
+            try:
+                messages.send(sock, answer)
+            except messages.TooLarge as error:
+                told = rpc.encode_error(VastGpuError(f"the answer is too large: {error}"))
+                messages.send(sock, {"error": told, "events": answer["events"]})
+
+    def _answer(self, session: RunControl, allowed: Mapping[str, rpc.Call], request: Any) -> dict[str, Any]:
+        try:
+            call = allowed[request["call"]]
+            return {"result": encode(getattr(session, call.name)(*call.arguments(request["arguments"])))}
+        except NotDeclared as error:
+            return {"error": rpc.encode_error(ConfigurationError(str(error)))}
+        except (VastGpuError, Cancelled) as error:
+            return {"error": rpc.encode_error(error)}
+        except Exception as error:  # noqa: BLE001 - logged, and raised by the caller
+            _log.exception("a call failed")
+            return {"error": rpc.encode_error(error)}

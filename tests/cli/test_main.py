@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.supervisor.ledger.ledger import make_label
+from pytest_vastgpu.supervisor.ledger.run_directory import open_client
+from tests.providers.vast.scripted import ScriptedServer
+from tests.providers.vast.scripted import scripted_server
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server() as running:
+        yield running
+
+
+@pytest.mark.usefixtures("unthrottled")
+def test_ls_and_destroy_look_after_what_is_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LocalMarket({"market": {"rate_limits": False}, "machines": [{"count": 3}]}) as market:
+        monkeypatch.setenv("VAST_URL", market.url)
+        monkeypatch.setenv("VAST_API_KEY", market.api_key)
+        assert main(["ls"]) == 0
+        assert capsys.readouterr().out == "no instance of pytest-vastgpu is alive\n"
+        label = make_label("abcd1234", 1, time.time() + 3600)
+        with open_client(market.url, market.api_key) as client:
+            offers = client.search({"limit": 3})
+            ours = client.create(offers[0].id, CreateRequest("image", 10, label))
+            foreign = client.create(offers[1].id, CreateRequest("image", 10, "somebody-elses"))
+        assert main(["ls"]) == 0
+        listed = capsys.readouterr().out
+        assert re.match(
+            rf"{ours}  \w+  machine \d+ .* \(0 min\)  .* USD/h, .* run abcd1234 .*  must be gone in 60 min\n$", listed
+        )
+        assert main(["destroy", label]) == 0
+        assert capsys.readouterr().out == f"instance {ours} is gone\n"
+        assert main(["destroy", str(ours)]) == 0, "idempotent"
+        assert main(["destroy", label]) == 0
+        assert "no instance carries the label" in capsys.readouterr().out
+        assert main(["destroy", "somebody-elses"]) == 1
+        assert "neither an instance's id nor a label" in capsys.readouterr().err
+        assert [row["id"] for row in market.status()["alive"]] == [foreign]
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["destroy", "1"]])
+def test_without_a_key_it_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == (
+        "vastgpu: VAST_API_KEY is not set: set it to the key of the account to look at\n"
+    )
+
+
+def test_classify_reads_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("vllm: error: unrecognized arguments: --foo\n"))
+    assert main(["classify", "--server", "vllm", "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert (verdict["class"], verdict["reason"]) == ("workload_fatal", "bad_cli_argument")
+
+
+def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["local", "--port", str(port)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"vastgpu: port {port} on 127.0.0.1 cannot be used")
+    assert error.count("\n") == 1
+
+
+def test_the_command_is_also_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_vastgpu", "--help"], capture_output=True, text=True, check=True
+    )
+    for name in ("classify", "hosts", "ls", "destroy", "local"):
+        assert name in done.stdout
+
+
+def test_serving_without_the_extra_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.local.embed.find_spec", lambda name: None)
+    assert main(["local"]) == 1
+    assert "install them with pip install 'pytest-vastgpu[local]'" in capsys.readouterr().err
+
+
+def test_what_others_call_their_machines_is_one_line_of_ls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ScriptedServer
+) -> None:
+    monkeypatch.setenv("VAST_URL", server.url)
+    monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
+    label = make_label("abcd1234", 1, time.time() + 3600)
+    row = {"id": 7, "label": label, "gpu_name": "RTX\n::error::k3y-0f-the-account\x1b[0m\ud800", "dph_total": -1}
+    server.will_answer({"success": True, "instances": [{**row, "start_date": 1e299}], "next_token": None})
+    assert main(["ls"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1
+    assert "RTX\\n: :error::<VAST_API_KEY>\\u001b[0m\\ud800" in out
+    assert "price unknown: dph_total is -1 USD/h, below 0" in out
+
+
+def test_an_error_of_the_market_is_one_line_without_the_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ScriptedServer
+) -> None:
+    monkeypatch.setenv("VAST_URL", server.url)
+    monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
+    server.will_answer({"success": False, "error": "x", "msg": "no key k3y-0f-the-account\r::error::x"})
+    assert main(["ls"]) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "k3y-0f" not in err
+
+
+def test_machines_in_a_cache_file_are_shown_one_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "hosts.yaml"
+    assert main(["hosts", "ban", "7", "--reason", "bad\n::error::x\x1b[0m", "--host-cache", str(path)]) == 0
+    assert main(["hosts", "list", "--host-cache", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\n::error" not in out

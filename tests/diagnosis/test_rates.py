@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.diagnosis import rates
+
+RIGHT = {"channel": "server_log", "server": "vllm", "label": "ready", "text": "Application startup complete.\n"}
+WRONG = {"channel": "server_log", "server": "mine", "label": "warmup", "text": "RuntimeError: Error 802\n"}
+
+
+@pytest.mark.parametrize("name", rates.own_sets())
+def test_the_sets_keep_their_rates(name: str) -> None:
+    given = rates.own_sets()[name]
+    wrong = [sample.id for sample in given if not sample.right(rates.judge(sample).failure_class)]
+    told = rates.score(name, given)
+    assert f"{name}: {len(given) - len(wrong)}/{len(given)} right, 0 hosts blamed wrongly" in told
+    assert "0 fatal at a prefix, 0 of their lines fatal alone" in told
+    assert len(wrong) <= 0.03 * len(given), wrong
+
+
+def test_any_labelled_outputs_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rates, "own_sets", dict)
+    one, two = tmp_path / "one.jsonl", tmp_path / "two" / "more.jsonl"
+    two.parent.mkdir()
+    one.write_text(f"{json.dumps(RIGHT)}\n{json.dumps(WRONG)}\n", encoding="utf-8")
+    two.write_text(json.dumps({**WRONG, "accept": ["infra_fatal"]}) + "\n", encoding="utf-8")
+    monkeypatch.setenv(rates.LABELLED, str(two.parent))
+    assert rates.main([str(one)]) == 0
+    told = capsys.readouterr().out
+    assert f"{one}: 1/2 right, 1 hosts blamed wrongly; of 2 logs of healthy starts 0 fatal at a prefix" in told
+    assert "by server: mine 0/1, vllm 1/1" in told
+    assert "wrong: one-2: infra_fatal, not warmup" in told
+    assert f"{two}: 1/1 right, 0 hosts blamed wrongly" in told
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"channel": "smoke", "text": "", "label": "ready"}', "{}"])
+def test_what_cannot_be_scored_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(text, encoding="utf-8")
+    for path, words in ((bad, "bad.jsonl, line 1: no labelled output"), (tmp_path / "none", "does not exist")):
+        assert rates.main([str(path)]) == 2
+        assert words in capsys.readouterr().err

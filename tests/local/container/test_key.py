@@ -1,0 +1,74 @@
+"""The container's restricted key, used from within as Vast's documentation shows: an instance that ends itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.support.local.api import Api
+from tests.support.local.program import WITHOUT_NAMESPACES
+from tests.support.local.program import announced
+from tests.support.local.program import namespaces_can_be_forbidden
+from tests.support.local.program import served
+from tests.support.looks import until
+
+FLEET = """
+market: {rate_limits: false}
+this_machine: true
+machines:
+  - {machine_id: 700}
+  - {machine_id: 800, faults: [container_key_missing]}
+"""
+CURL = 'curl -sS -X DELETE -H "Authorization: Bearer $CONTAINER_API_KEY" "$VAST_URL/api/v0/instances/$CONTAINER_ID/"'
+SWITCH = f"(until [ -e ~/now ]; do sleep 0.05; done; {CURL}) &\n(sleep 0.3; touch ~/now) &"
+"""What works on in the background after the start script has ended."""
+
+
+@contextmanager
+def market_of(folder: Path, *, isolated: bool) -> Iterator[LocalMarket]:
+    fleet = folder / "fleet.yaml"
+    fleet.write_text(FLEET)
+    if not (isolated or namespaces_can_be_forbidden()):
+        pytest.skip("namespaces cannot be forbidden to a process here")
+    with served("--fleet", str(fleet), within=() if isolated else WITHOUT_NAMESPACES) as process:
+        yield announced(process)
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "not_isolated"])
+def test_a_background_process_of_the_start_script_destroys_its_own_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
+) -> None:
+    # Also for a user whose way out is a proxy that is not there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with market_of(tmp_path, isolated=isolated) as market, Api(market) as api:
+        for machine_id in (1, 700):  # this machine, and a simulated one that has no way out
+            instance_id = api.rent(machine_id, onstart=SWITCH)
+            until(lambda: market.status()["alive"], lambda alive: not alive)
+            ended = market.status()["ended"][-1]
+            assert ended["id"] == instance_id
+            assert "running" in [each["state"] for each in ended["states"]]
+        # A call is counted when it is answered, a moment after the instance is gone.
+        until(
+            lambda: [
+                (each["key"], each["count"]) for each in market.status()["calls"] if each["endpoint"] == "destroy"
+            ],
+            lambda destroyed: destroyed == [("container", 2)],
+        )
+
+
+def test_a_container_without_its_key_cannot(tmp_path: Path) -> None:
+    with market_of(tmp_path, isolated=True) as market, Api(market) as api:
+        script = f'echo "key [$CONTAINER_API_KEY] of $CONTAINER_ID"; {CURL}'
+        instance_id = api.rent(800, onstart=script)
+        said = api.log(instance_id, lambda text: "}" in text)
+        assert said.startswith(f"key [] of {instance_id}\n")
+        assert "auth_error" in said
+        assert [each["id"] for each in market.status()["alive"]] == [instance_id]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.local.container import simulated_gpus
+from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from tests.support.local.containers import Yard
+
+GPUS = [
+    {"name": "NVIDIA A100-SXM4-80GB", "ram_mb": 81920, "driver": "550.54.15", "cuda": "12.4", "compute_cap": "8.0"},
+    {"name": "NVIDIA A100-SXM4-80GB", "ram_mb": 81920, "driver": "550.54.15", "cuda": "12.4", "compute_cap": "8.0"},
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--query-gpu=count", "--format=csv,noheader", "-i", "0"], "2"),
+        (["--query-gpu=memory.total", "--format=csv,noheader,nounits"], "81920\n81920"),
+        (["--query-gpu=index,memory.free", "--format=csv,noheader", "--id=1"], "1, 81918 MiB"),
+        (
+            ["--query-gpu=name,memory.used", "--format=csv", "-i", "0"],
+            "name, memory.used [MiB]\nNVIDIA A100-SXM4-80GB, 2 MiB",
+        ),
+        (["--format=csv,nounits", "-i", "1", "--query-gpu=utilization.gpu"], "utilization.gpu\n0"),
+        (["--query-gpu=compute_cap,driver_version", "--format=csv,noheader", "-i", "0"], "8.0, 550.54.15"),
+        (["--query-compute-apps=pid,used_memory", "--format=csv,noheader"], ""),
+        (["--query-compute-apps=pid,used_memory", "--format=csv"], "pid, used_memory [MiB]"),
+        (
+            ["-L"],
+            "GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-00000000-0000-4000-8000-000000000000)\n"
+            "GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-00000000-0000-4000-8000-000000000001)",
+        ),
+    ],
+)
+def test_answers(arguments: list[str], expected: str) -> None:
+    assert simulated_gpus.answer(GPUS, arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--query-gpu=nonsense", "--format=csv"], 'Field "nonsense" is not a valid field to query.'),
+        (["--query-gpu=name"], "format"),
+        (["-i", "2", "-L"], "No devices were found"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_calls_it_cannot_answer(arguments: list[str], message: str) -> None:
+    with pytest.raises(simulated_gpus.Refused, match=message):
+        simulated_gpus.answer(GPUS, arguments)
+
+
+def test_table_and_details_name_what_is_sold() -> None:
+    table, details = simulated_gpus.answer(GPUS, []), simulated_gpus.answer(GPUS, ["-q"])
+    assert "CUDA Version: 12.4" in table
+    assert table.count("2MiB / 81920MiB") == 2
+    assert len({len(line) for line in table.splitlines() if line}) == 1
+    assert "Attached GPUs                             : 2" in details
+    assert details.count("Total                             : 81920 MiB") == 2
+
+
+@pytest.mark.parametrize(
+    ("sold", "shown"),
+    [
+        ("RTX 4090", "NVIDIA GeForce RTX 4090"),
+        ("RTX 3060 Ti", "NVIDIA GeForce RTX 3060 Ti"),
+        ("GTX 1080", "NVIDIA GeForce GTX 1080"),
+        ("RTX A6000", "NVIDIA RTX A6000"),
+        ("RTX 4000Ada", "NVIDIA RTX 4000Ada"),
+        ("H100 SXM", "NVIDIA H100 SXM"),
+        ("NVIDIA L4", "NVIDIA L4"),
+    ],
+)
+def test_product_names(sold: str, shown: str) -> None:
+    assert simulated_gpus.product_name(sold) == shown
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client tools are not installed")
+def test_in_sessions_and_in_the_start_script(tmp_path: Path) -> None:
+    gpu = SimulatedGpu("RTX 4090", 24564, "570.86.15", 12.8, 8.9)
+    query = "nvidia-smi --query-gpu=name,memory.total,driver_version,compute_cap --format=csv,noheader,nounits"
+    line = b"NVIDIA GeForce RTX 4090, 24564, 570.86.15, 8.9\n"
+    with Yard(tmp_path) as yard:
+        container = yard.start_one(gpus=(gpu, gpu), onstart=f"{query} > ~/seen.new; mv ~/seen.new ~/seen")
+        assert yard.ssh(container, query).stdout == line * 2
+        assert yard.ssh(container, f"bash -lc '{query}'").stdout == line * 2
+        assert yard.ssh(container, "until [ -e seen ]; do sleep 0.02; done; cat seen").stdout == line * 2
+        refused = yard.ssh(container, "nvidia-smi --query-gpu=nonsense --format=csv")
+        assert refused.returncode == 2
+        assert b"nonsense" in refused.stdout
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client tools are not installed")
+def test_own_devices_are_shown_as_they_are(tmp_path: Path) -> None:
+    with Yard(tmp_path) as yard:
+        container = yard.start_one(gpus=())
+        found: dict[str, Any] = {"here": shutil.which("nvidia-smi") or ""}
+        assert yard.ssh(container, "command -v nvidia-smi").stdout.decode().strip() == found["here"]

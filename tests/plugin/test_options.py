@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pytest_vastgpu.plugin.options import DEFAULT_URL
+from pytest_vastgpu.plugin.options import OPTIONS
+from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.plugin.options import resolve
+
+
+def settle(
+    given: dict[str, str] | None = None, environ: dict[str, str] | None = None, ini: dict[str, str] | None = None
+) -> Settings:
+    return resolve((given or {}).get, (ini or {}).get, environ or {})
+
+
+def test_the_command_line_wins_over_the_environment_over_ini_over_the_default() -> None:
+    ini = {"vast_max_price": "3"}
+    environ = {"VAST_MAX_PRICE": "2"}
+    given = {"vast_max_price": "0.5"}
+    assert [
+        (settings.max_price, settings.sources["max_price"])
+        for settings in (settle(), settle(ini=ini), settle(ini=ini, environ=environ), settle(given, environ, ini))
+    ] == [(1.0, "default"), (3.0, "ini"), (2.0, "VAST_MAX_PRICE"), (0.5, "command line")]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert settle(environ={"VAST_STRICTNESS": "", "VAST_API_KEY": ""}).sources["strictness"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"vast_strictness": "blanced"}, "--vast-strictness: 'blanced' is not one of strict, balanced, aggressive"),
+        ({"vast_backend": "azure"}, "--vast-backend: 'azure' is not one of auto, vast, local"),
+        ({"vast_max_price": "-1"}, "--vast-max-price: '-1' is not a number of USD/h above 0"),
+        ({"vast_max_price": "cheap"}, "--vast-max-price: 'cheap' is not a number of USD/h above 0"),
+        ({"vast_max_price": "nan"}, "--vast-max-price: 'nan' is not a number of USD/h above 0"),
+        ({"vast_budget": "inf"}, "--vast-budget: 'inf' is not a number of USD above 0"),
+        ({"vast_attempts": "0"}, "--vast-attempts: '0' is not a whole number of at least 1"),
+        (
+            {"vast_exclude_countries": "CN,Sweden"},
+            "--vast-exclude-countries: 'CN,Sweden' is not two-letter country codes",
+        ),
+        ({"vast_keep": "sometimes"}, "--vast-keep: 'sometimes' is not no, failed or always"),
+        ({"vast_keep": "failed:2d"}, "--vast-keep: 'failed:2d' is not no, failed or always"),
+        ({"vast_max_instances": "0"}, "--vast-max-instances: '0' is not a whole number of at least 1, or none"),
+        ({"vast_lease": "1"}, "--vast-lease: '1' is not a number of seconds of at least 5"),
+        ({"vast_expose": "maybe"}, "--vast-expose: 'maybe' is not yes or no"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_option_value_and_what_is_expected(
+    given: dict[str, str], message: str
+) -> None:
+    with pytest.raises(pytest.UsageError) as caught:
+        settle(given)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("no", ("no", 1800.0)),
+        ("failed", ("failed", 1800.0)),
+        ("failed:90", ("failed", 90.0)),
+        ("always:1.5h", ("always", 5400.0)),
+        ("always:10m", ("always", 600.0)),
+    ],
+)
+def test_what_is_kept_and_for_how_long(text: str, kept: tuple[str, float]) -> None:
+    keep = settle({"vast_keep": text}).keep
+    assert (keep.when, keep.seconds) == kept
+
+
+def test_instances_are_bounded_only_on_request() -> None:
+    assert (settle().max_instances, settle({"vast_max_instances": "3"}).max_instances) == (None, 3)
+
+
+def test_a_bad_value_is_blamed_on_where_it_stands() -> None:
+    with pytest.raises(pytest.UsageError, match=r"^VAST_ATTEMPTS: 'x'"):
+        settle(environ={"VAST_ATTEMPTS": "x"})
+    with pytest.raises(pytest.UsageError, match=r"^vast_attempts: 'x'"):
+        settle(ini={"vast_attempts": "x"})
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(AttributeError):
+        settle().budget = 1e6
+
+
+def test_every_default_is_what_its_own_words_mean() -> None:
+    for option in OPTIONS:
+        text = option.show(option.default).removesuffix(f" {option.unit}")
+        if option.name != "host-cache":  # "in the user's cache" is no path
+            (parsed, default) = (getattr(settle(given), option.field) for given in ({option.ini: text}, {}))
+            assert str(parsed) == str(default)
+            assert type(parsed) is type(default)
+
+
+def test_countries() -> None:
+    assert settle({"vast_exclude_countries": "cn, se"}).exclude_countries == {"CN", "SE"}
+    assert settle({"vast_exclude_countries": "none"}).exclude_countries == frozenset()
+
+
+def test_auto_means_vast_where_there_is_a_key_and_says_why() -> None:
+    local = settle()
+    assert (local.backend, local.url) == ("local", "")
+    assert "since VAST_API_KEY is not set" in local.header()[0]
+    vast = settle(environ={"VAST_API_KEY": "k"})
+    assert (vast.backend, vast.url) == ("vast", DEFAULT_URL)
+    assert "since VAST_API_KEY is set" in vast.header()[0]
+    assert settle({"vast_backend": "local"}, {"VAST_API_KEY": "k"}).backend == "local"
+
+
+def test_the_vendors_own_variable_moves_the_market() -> None:
+    settings = settle(environ={"VAST_API_KEY": "k", "VAST_URL": "http://127.0.0.1:8099/"})
+    assert settings.url == "http://127.0.0.1:8099"
+    assert "http://127.0.0.1:8099 (VAST_URL)" in settings.header()[0]
+
+
+def test_vast_without_a_key_names_both_ways_out() -> None:
+    with pytest.raises(pytest.UsageError, match=r"VAST_API_KEY is not set.*--vast-backend=local"):
+        settle({"vast_backend": "vast"})
+
+
+def test_the_header_tells_every_value_with_its_source_and_no_secret() -> None:
+    header = "\n".join(settle({"vast_budget": "2"}, {"VAST_API_KEY": "s3cret"}, {"vast_attempts": "1"}).header())
+    assert "vastgpu: budget 2 USD (command line)" in header
+    assert "vastgpu: attempts 1 (ini)" in header
+    assert re.search(r"^vastgpu: strictness balanced, max-price 1 USD/h, .* \(default\)$", header, re.MULTILINE)
+    for option in OPTIONS:
+        assert option.name in header
+    assert "s3cret" not in header

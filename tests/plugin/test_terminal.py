@@ -1,0 +1,135 @@
+"""Progress lines between whatever pytest prints: whole, once each, and in their order."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+EVENTS = 60
+PLUGIN = f"""
+import threading, time
+import pytest
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.plugin.terminal import Progress
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    config = session.config
+    if not hasattr(config, "workerinput"):
+        progress = Progress(config, own_thread=bool(config.getoption("numprocesses", None)), terms="the terms")
+        config.pluginmanager.register(progress, "progress")
+        config.pluginmanager.register(Teller(progress), "teller")
+        if not config.pluginmanager.has_plugin("terminalreporter"):
+            return
+        writer = config.get_terminal_writer()
+        write = writer.write
+
+        def write_and_pause(*text, **markup):  # so that others get their turn in the middle of a line
+            write(*text, **markup)
+            time.sleep(0.001)
+
+        writer.write = write_and_pause
+
+class Teller:
+    def __init__(self, progress):
+        self.progress = progress
+        self.thread = threading.Thread(target=self.tell)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self):
+        if not self.thread.ident:
+            self.thread.start()
+
+    def tell(self):
+        for number in range({EVENTS}):
+            self.progress.tell(Event("", None, f"event {{number}}"))
+            time.sleep(0.002)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self):
+        self.progress.pump()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self):
+        result = yield
+        self.thread.join()
+        self.progress.close()
+        return result
+"""
+TESTS = """
+import pytest, time
+
+@pytest.mark.parametrize("n", range(30))
+def test_it(n):
+    print("captured", n)
+    time.sleep(0.002)
+"""
+
+
+def run(pytester: pytest.Pytester, *options: str) -> list[str]:
+    pytester.makeconftest(PLUGIN)
+    pytester.makepyfile(test_one=TESTS, test_two=TESTS)
+    result = pytester.runpytest_inprocess("-p", "no:randomly", *options)
+    result.assert_outcomes(passed=60)
+    return result.outlines
+
+
+def told(lines: list[str]) -> list[str]:
+    return [line for line in lines if "event" in line]
+
+
+WHOLE = [f"vastgpu event {number}" for number in range(EVENTS)]
+
+
+def test_dots_go_on_with_their_files_name(pytester: pytest.Pytester) -> None:
+    lines = run(pytester)
+    assert told(lines) == WHOLE
+    dots = [line for line in lines if re.search(r"\.\.|\s\.|^\.", line) and "event" not in line]
+    assert all(re.fullmatch(r"test_(one|two)\.py \.+( +\[ *\d+%\])?", line) for line in dots), dots
+    assert sum(line.split("[")[0].count(".") - 1 for line in dots) == 60
+    assert len(dots) > 2
+    between = lines[lines.index(dots[0]) : lines.index(dots[-1])]
+    assert "" not in between
+
+
+def test_dots_of_workers_stand_on_lines_of_their_own(pytester: pytest.Pytester) -> None:
+    lines = run(pytester, "-n2")
+    assert told(lines) == WHOLE
+    dots = [line for line in lines if re.match(r"\.", line)]
+    assert all(re.fullmatch(r"\.+( +\[ *\d+%\])?", line) for line in dots), dots
+    assert sum(line.count(".") for line in dots) == 60
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-v"], pytest.param(["-v", "-n2"], marks=pytest.mark.slow), pytest.param(["-n2", "-s"], marks=pytest.mark.slow)],
+    ids=" ".join,
+)
+def test_verbose_lines_are_whole(pytester: pytest.Pytester, options: list[str]) -> None:
+    lines = run(pytester, *options)
+    assert told(lines) == WHOLE
+    if "-v" in options:
+        passed = [re.search(r"test_(one|two)\.py::test_it\[\d+\]", line) for line in lines if "PASSED" in line]
+        assert len({found.group() for found in passed if found}) == 60
+
+
+def test_without_capturing_nothing_is_lost(pytester: pytest.Pytester) -> None:
+    lines = run(pytester, "--capture=no")
+    assert told(lines) == WHOLE
+    assert sum("captured" in line for line in lines) == 60
+
+
+@pytest.mark.parametrize("options", [["-q"], pytest.param(["-q", "-n2"], marks=pytest.mark.slow)], ids=" ".join)
+def test_quiet_says_the_terms_and_nothing_else(pytester: pytest.Pytester, options: list[str]) -> None:
+    lines = run(pytester, *options)
+    assert told(lines) == []
+    assert lines.count("vastgpu: the terms") == 1
+
+
+def test_without_a_terminal_nothing_is_printed(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(PLUGIN)
+    pytester.makepyfile(test_one=TESTS)
+    result = pytester.runpytest_inprocess("-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.OK
+    assert result.stdout.str().strip() == ""

@@ -1,0 +1,68 @@
+"""The documented spacing, kept by many processes of one user, as the market itself counts it."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+
+PROCESSES, TURNS = 16, 3
+CALLER = """
+import sys, time
+from pathlib import Path
+from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.vast.throttle import Throttle, identity
+
+url, key, directory, turns = sys.argv[1:]
+with MarketClient(url, key, Throttle(Path(directory), identity(url, key))) as client:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(int(turns)):
+        client.list_instances()
+        print(time.time(), flush=True)
+    client.account()
+"""
+
+
+def calls(market: LocalMarket) -> dict[str, Any]:
+    return {each["endpoint"]: each for each in market.status()["calls"]}
+
+
+@pytest.mark.slow
+def test_sixteen_processes_keep_the_spacing_and_none_starves(tmp_path: Path) -> None:
+    with LocalMarket(rate_limits=True) as market, ExitStack() as running:
+        command = [sys.executable, "-c", CALLER, market.url, market.api_key, str(tmp_path), str(TURNS)]
+        callers = [
+            running.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(PROCESSES)
+        ]
+        for caller in callers:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == "ready\n"
+        for caller in callers:  # all at once
+            assert caller.stdin is not None
+            caller.stdin.write("go\n")
+            caller.stdin.flush()
+        made: list[tuple[float, int]] = []
+        for number, caller in enumerate(callers):
+            out, _ = caller.communicate(timeout=300)
+            assert caller.returncode == 0
+            made += [(float(at), number) for at in out.split()]
+        counted = calls(market)
+    assert (counted["list"]["count"], counted["list"]["rate_limited"]) == (PROCESSES * TURNS, 0)
+    assert counted["list"]["spacing_s"] > 0.95  # 1 s is documented; we and the market have clocks of our own
+    assert (counted["account"]["count"], counted["account"]["rate_limited"]) == (PROCESSES, 0)
+    order = [number for _, number in sorted(made)]
+    for number in range(PROCESSES):
+        turns = [place for place, who in enumerate(order) if who == number]
+        for one, next_one in itertools.pairwise(turns):
+            between = Counter(order[one + 1 : next_one])
+            assert max(between.values(), default=0) <= 2, f"{number} waited while another had {between} turns"

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.reporting.cost_file import CostFile
+from pytest_vastgpu.reporting.cost_file import document
+from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.money.costs import Bill
+from pytest_vastgpu.supervisor.money.costs import Use
+from pytest_vastgpu.supervisor.money.costs import accounts
+from tests.support.factories import make_offer
+
+VERDICT = Verdict(FailureClass.UNKNOWN, "price_above_limit")
+FAILED = Attempt(1, "one", make_offer(machine_id=11), 101, VERDICT, State.BOOTING, {"booting": 2.0})
+READY = Attempt(2, "two", make_offer(machine_id=12), 102, None, None, {"booting": 10.0, "ready": 20.0})
+BILLS = {
+    "one": Bill("one", 7.2, 0.0, 0.0, 3.0, gone=True),
+    "two": Bill("two", 0.72, 0.001, 10.0, 60.0, gone=True),
+    "three": Bill("three", 0.36, 0.0, 30.0, 60.0),
+}
+LEFT = replace(READY, number=3, label="three", instance_id=103)
+USES = [Use("a", "two", 20, 40), Use("b", "two", 30, 40), Use("a", "three", 40, 50)]
+BOOKS = accounts([FAILED, READY, LEFT, replace(READY, label="never created")], BILLS, USES)
+
+
+def test_what_the_file_says() -> None:
+    assert document({"run": "ab"}, BOOKS) == {
+        "version": 1,
+        "run": "ab",
+        "total_usd": 0.02,
+        "instances": [
+            {
+                "label": "one",
+                "id": 101,
+                "machine": 11,
+                "gpu": "RTX 4090",
+                "usd_h": 7.2,
+                "seconds": {"booting": 2.0},
+                "outcome": "unknown: price_above_limit",
+                "gone": True,
+                "cost_usd": 0.006,
+                "transfer_usd": 0.0,
+                "overhead_usd": 0.006,
+                "tests": [],
+            },
+            {
+                "label": "two",
+                "id": 102,
+                "machine": 12,
+                "gpu": "RTX 4090",
+                "usd_h": 0.72,
+                "seconds": {"booting": 10.0, "ready": 20.0},
+                "outcome": "ready",
+                "gone": True,
+                "cost_usd": 0.011,
+                "transfer_usd": 0.001,
+                "overhead_usd": 0.007,
+                "tests": [
+                    {"test": "a", "seconds": 20.0, "cost_usd": 0.003},
+                    {"test": "b", "seconds": 10.0, "cost_usd": 0.001},
+                ],
+            },
+            {
+                "label": "three",
+                "id": 103,
+                "machine": 12,
+                "gpu": "RTX 4090",
+                "usd_h": 0.36,
+                "seconds": {"booting": 10.0, "ready": 20.0},
+                "outcome": "ready",
+                "gone": False,
+                "cost_usd": 0.003,
+                "transfer_usd": 0.0,
+                "overhead_usd": 0.002,
+                "tests": [{"test": "a", "seconds": 10.0, "cost_usd": 0.001}],
+            },
+        ],
+        "tests": [{"test": "a", "cost_usd": 0.004}, {"test": "b", "cost_usd": 0.001}],
+    }
+
+
+def test_what_is_read_from_the_file_adds_up_to_the_last_digit() -> None:
+    read = json.loads(json.dumps(document({}, BOOKS)), parse_float=Decimal)
+    assert read["total_usd"] == sum(row["cost_usd"] for row in read["instances"])
+    for row in read["instances"]:
+        assert row["cost_usd"] == sum((test["cost_usd"] for test in row["tests"]), row["overhead_usd"])
+    shares = [test["cost_usd"] for row in read["instances"] for test in row["tests"]]
+    assert sum(test["cost_usd"] for test in read["tests"]) == sum(shares)
+
+
+def cost_file(directory: Path, books: Sequence[Account], warnings: list[str]) -> CostFile:
+    return CostFile(directory, {"run": "ab", "budget_usd": 5.0}, lambda: books, warnings.append)
+
+
+def written(file: CostFile) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.path.read_text())
+    return found
+
+
+def test_it_is_written_whenever_an_instance_is_gone(tmp_path: Path) -> None:
+    books: list[Account] = []
+    file = cost_file(tmp_path, books, [])
+    file.listen(Event("one", State.BOOTING, "booting"))
+    assert not file.path.exists()
+    books += BOOKS[:1]
+    file.listen(Event("one", State.GONE, "gone"))
+    assert [row["label"] for row in written(file)["instances"]] == ["one"]
+    assert written(file)["written"] > 1.7e9
+    books += BOOKS[1:]
+    file.write()
+    assert [row["label"] for row in written(file)["instances"]] == ["one", "two", "three"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cost.json"]
+
+
+def test_a_file_that_cannot_be_written_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    cost_file(tmp_path / "missing", BOOKS, warnings).write()
+    assert len(warnings) == 1
+    assert "cost.json cannot be written" in warnings[0]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from pytest_vastgpu.model import MachineRecord
+from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.model import Strictness
+from pytest_vastgpu.selection.admission import admit
+from pytest_vastgpu.selection.explanation import explain_no_offers
+from pytest_vastgpu.selection.strictness import POLICIES
+from tests.selection.test_admission import offers
+from tests.selection.values import NOW
+from tests.selection.values import need
+from tests.selection.values import offer
+from tests.selection.values import workload
+
+BANNED = Reputation(machines={100: MachineRecord(100, banned_until=NOW + 9)})
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "changes", "nearest"),
+    [
+        ({"price_usd_h": 1.206}, {}, {}, "--vast-max-price=1.21 would admit machine 100 (RTX 4090) at 1.21 USD/h"),
+        (
+            {"reliability": 0.97},
+            {},
+            {},
+            "--vast-strictness=aggressive would admit machine 100 (RTX 4090) at 0.40 USD/h",
+        ),
+        (
+            {"direct_port_count": 9},
+            {},
+            {"strictness": Strictness.STRICT},
+            "--vast-strictness=balanced would admit machine 100 (RTX 4090) at 0.40 USD/h",
+        ),
+        (
+            {"reliability": 0.97, "direct_port_count": 9, "price_usd_h": 1.5},
+            {},
+            {"strictness": Strictness.STRICT},
+            "--vast-strictness=aggressive with --vast-max-price=1.50 would admit",
+        ),
+        ({"geolocation": "China, CN"}, {}, {}, "--vast-exclude-countries=IR,KP,RU,SY would admit"),
+        (
+            {"geolocation": "China, CN"},
+            {},
+            {"excluded_countries": frozenset({"CN"})},
+            "--vast-exclude-countries=none would admit",
+        ),
+        ({}, {"gpu_ram_gb": 40}, {}, "gpu_ram_gb=24.5 in the workload would admit"),
+        ({}, {"gpu_name": "H100"}, {}, 'gpu_name="RTX 4090" in the workload would admit'),
+        ({"duration_s": 7201}, {"expected_use_s": 7200}, {}, "expected_use_s=3600 in the workload would admit"),
+        ({}, {"gpus": 2}, {}, "gpus=1 in the workload would admit"),
+        ({}, {}, {"reputation": BANNED}, "`vastgpu hosts allow 100` would admit"),
+        ({}, {}, {"failed_machines": frozenset({100})}, "none fits, and no option would change that"),
+        ({"verified": False, "price_usd_h": 2}, {}, {}, "none fits, and no option would change that"),
+        ({"reliability": 0.5}, {}, {}, "none fits, and no option would change that"),
+        ({"num_gpus": 0}, {}, {}, "nothing on this market has a GPU, and the workload needs 1"),
+    ],
+)
+def test_the_nearest_relaxation(
+    have: dict[str, Any], want: dict[str, Any], changes: dict[str, Any], nearest: str
+) -> None:
+    first = explain_no_offers([offer(**have)], need(workload(**want), **changes)).splitlines()[0]
+    assert first.startswith("no offers: ")
+    assert nearest in first
+
+
+def test_the_nearest_of_several() -> None:
+    found = [
+        offer(id=1, machine_id=1, gpu_name="H100", price_usd_h=2.5),
+        offer(id=2, machine_id=2, price_usd_h=1.25),
+        offer(id=3, machine_id=3, price_usd_h=0.1, gpu_ram_mb=8000),
+        offer(id=4, machine_id=4, price_usd_h=1.1, reliability=0.96),
+        offer(id=5, machine_id=5, price_usd_h=0.1, verified=False),
+    ]
+    text = explain_no_offers(found, need(workload(gpu_ram_gb=20)))
+    assert text.splitlines() == [
+        "no offers: --vast-max-price=1.25 would admit machine 2 (RTX 4090) at 1.25 USD/h",
+        "of 5 offers (one can fail several conditions):",
+        "  1 by gpu_ram_gb: at least 20 GB is wanted",
+        "  1 by verified: verified by the market is wanted",
+        "  1 by reliability: at least 0.98 is wanted",
+        "  3 by price: at most 1.00 USD/h with disk and transfer is wanted",
+    ]
+
+
+def test_an_empty_market() -> None:
+    assert "nothing to rent" in explain_no_offers([], need())
+
+
+@given(offers)
+def test_doing_what_it_says_admits_the_offer(one: Any) -> None:
+    wanted = need(workload(gpu_ram_gb=20, image_gb=5))
+    if admit([one], wanted).kept:
+        return
+    first = explain_no_offers([one], wanted).splitlines()[0]
+    relaxed = re.search(r"no offers: (.*) would admit machine 100", first)
+    if not relaxed:
+        return
+    changes: dict[str, Any] = {}
+    work: dict[str, Any] = {"gpu_ram_gb": 20, "image_gb": 5}
+    for step in relaxed.group(1).split(" with "):
+        name, value = step.removesuffix(" in the workload").split("=")
+        if name == "--vast-max-price":
+            changes["max_price_usd_h"] = float(value)
+        elif name == "--vast-strictness":
+            changes["policy"] = POLICIES[Strictness(value)]
+        elif name == "--vast-exclude-countries":
+            changes["excluded_countries"] = frozenset(value.split(","))
+        else:
+            work[name] = float(value)
+    changes["workload"] = workload(**work)
+    assert admit([one], need(**changes)).kept

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.servers import http_probe
+from pytest_vastgpu.servers.base import Failed
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.command import CommandAdapter
+from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.servers.vllm import VllmAdapter
+from pytest_vastgpu.servers.vllm import vllm
+
+KEY = "s3cret-key"
+
+
+class OpenAIServer(ThreadingHTTPServer):
+    """Speaks the part of vLLM's HTTP API that is asked; what it answers can be set."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.healthy = True
+        self.models = ["tiny"]
+        self.completion: tuple[int, object] = (200, {"choices": [{"text": "x"}]})
+        self.asked: list[str] = []
+        self.keys: list[str | None] = []
+        self.on_request: Callable[[], None] = lambda: None
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: OpenAIServer
+
+    def do_GET(self) -> None:
+        self._note()
+        if self.path == "/v1/models":
+            self._send(200, {"object": "list", "data": [{"id": name} for name in self.server.models]})
+        elif self.path in ("/health", "/"):
+            self._send(200 if self.server.healthy else 503, "")
+        else:
+            self._send(404, {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        self._note()
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] not in self.server.models or asked["max_tokens"] != 1:
+            self._send(404, {"detail": "no such model"})
+        else:
+            self._send(*self.server.completion)
+
+    def _note(self) -> None:
+        self.server.on_request()
+        self.server.asked.append(self.path)
+        self.server.keys.append(self.headers.get("Authorization"))
+
+    def _send(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode() if body else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(params=["curl", "python3"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A PATH that holds only one of the two HTTP clients, as a bare image does."""
+    tools = ["sh", "cat", "date", "mv", "mkdir", "timeout", "printf", "ps", request.param]
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in tools:
+        found = sys.executable if tool == "python3" else shutil.which(tool)
+        if found is None:
+            if tool == request.param:
+                pytest.skip(f"{tool} is not on this machine")
+            continue
+        (folder / tool).symlink_to(found)
+    return str(folder)
+
+
+def run(probe: Probe, path: str, home: Path) -> ProbeResult:
+    env = {"PATH": path, "HOME": str(home), "VASTGPU_API_KEY": KEY}
+    shell = shutil.which("sh")
+    assert shell is not None
+    done = subprocess.run([shell, "-c", probe.command], env=env, capture_output=True, text=True, timeout=60)
+    failure = ProbeFailure.COMMAND if done.returncode else ProbeFailure.NONE
+    return ProbeResult(probe.name, failure, done.returncode, done.stdout, done.stderr, 0.0)
+
+
+def look(path: str, home: Path, port: int, model: str = "tiny") -> Readiness:
+    workload = vllm(model, port=port, gpus=0)
+    adapter = VllmAdapter()
+    results = {probe.name: run(probe, path, home) for probe in adapter.probes(workload)}
+    return adapter.assess(workload, Observation(results, "", None, 1.0))
+
+
+def test_ready_when_the_model_is_listed_and_completes(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    assert look(path, tmp_path, server.port) == Ready()
+    assert server.asked == ["/health", "/v1/models", "/v1/completions"]
+    assert set(server.keys) == {f"Bearer {KEY}"}
+
+
+def test_nothing_listens_yet(path: str, tmp_path: Path, server: OpenAIServer) -> None:
+    port = server.port
+    server.shutdown()
+    server.server_close()
+    assert look(path, tmp_path, port) == Warming(Progress("starting"))
+
+
+def test_not_healthy_yet_is_asked_nothing_more(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    server.healthy = False
+    assert look(path, tmp_path, server.port) == Warming(Progress("starting"))
+    assert server.asked == ["/health"]
+
+
+def test_another_model_is_served(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    found = look(path, tmp_path, server.port, model='it\'s "mine"; $(exit 3)')
+    assert isinstance(found, Failed)
+    assert found.verdict.reason == "model_not_listed"
+    assert "/v1/completions" not in server.asked
+
+
+def test_a_name_full_of_quotes_is_asked_for_as_it_is(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    name = """it's "mine"; $(exit 3) `x` *"""
+    server.models = [name]
+    assert look(path, tmp_path, server.port, model=name) == Ready()
+
+
+def test_a_model_that_completes_nothing(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    server.completion = (404, {"detail": "Not Found"})
+    found = look(path, tmp_path, server.port)
+    assert isinstance(found, Failed)
+    assert found.verdict.reason == "model_completes_no_text"
+
+
+@pytest.mark.parametrize("completion", [(500, {"error": "later"}), (200, {"choices": []}), (200, {"choices": [{}]})])
+def test_a_completion_that_is_none_is_waited_for(
+    server: OpenAIServer, path: str, tmp_path: Path, completion: tuple[int, object]
+) -> None:
+    server.completion = completion
+    assert look(path, tmp_path, server.port) == Warming(Progress("serving"))
+
+
+def test_any_server_by_its_path_and_its_models(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    adapter = CommandAdapter()
+    for workload, expected in (
+        (command("serve", port=server.port, gpus=0), Ready()),
+        (command("serve", port=server.port, gpus=0, model="tiny"), Ready()),
+        (command("serve", port=server.port, gpus=0, model="other"), Warming(Progress("serving"))),
+        (command("serve", port=server.port, gpus=0, ready_path="/nowhere"), Warming(Progress("answering"))),
+    ):
+        results = {probe.name: run(probe, path, tmp_path) for probe in adapter.probes(workload)}
+        assert adapter.assess(workload, Observation(results, "", None, 1.0)) == expected
+
+
+def test_the_key_is_on_no_command_line(server: OpenAIServer, tmp_path: Path) -> None:
+    for probe in (*VllmAdapter().probes(vllm("tiny")), *CommandAdapter().probes(command("serve"))):
+        assert KEY not in probe.command
+    seen: list[str] = []
+
+    def look_at_command_lines() -> None:
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue  # it has just ended
+
+    server.on_request = look_at_command_lines
+    run(VllmAdapter().probes(vllm("tiny", port=server.port))[0], os.environ["PATH"], tmp_path)
+    assert any(f":{server.port}/v1/completions" in line for line in seen)
+    assert not any(KEY in line for line in seen)
+
+
+def test_answers_are_told_apart() -> None:
+    output = 'hello\n health 200\n{"data": [{"id": "a"}, 3]}\n models 200\ncurl: (7) no\n\n completion 000\n'
+    found = http_probe.answers(output)
+    assert {name: answer.status for name, answer in found.items()} == {"health": 200, "models": 200, "completion": 0}
+    assert http_probe.listed_models(found["models"]) == ("a",)
+    assert http_probe.listed_models(http_probe.Answer(200, "no json")) is None
+    assert http_probe.listed_models(http_probe.Answer(401, '{"data": []}')) is None

@@ -1,0 +1,235 @@
+"""Who is swept, by the run's start or by hand, and who never."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pytest_vastgpu.cli.instances import Whose
+from pytest_vastgpu.cli.instances import line
+from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
+from pytest_vastgpu.supervisor.cleanup.sweep import orphans
+from pytest_vastgpu.supervisor.cleanup.sweep import overdue
+from pytest_vastgpu.supervisor.ledger.ledger import FILE
+from pytest_vastgpu.supervisor.ledger.ledger import Entry
+from pytest_vastgpu.supervisor.ledger.ledger import Label
+from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import Record
+from pytest_vastgpu.supervisor.ledger.ledger import make_label
+from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.supervisor.ledger.ownership import is_owned
+from pytest_vastgpu.supervisor.ledger.ownership import ownership
+from pytest_vastgpu.supervisor.ledger.run_directory import open_client
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+from tests.supervisor.cleanup.test_recover import rent
+from tests.supervisor.cleanup.test_recover import status
+
+
+def test_ownership_is_exclusive_and_ends_with_its_block(tmp_path: Path) -> None:
+    assert not is_owned(tmp_path)
+    with ownership(tmp_path) as first, ownership(tmp_path) as second:
+        assert first
+        assert not second
+        assert is_owned(tmp_path)
+    assert not is_owned(tmp_path)
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("label", "swept"),
+    [
+        (make_label("other", 1, NOW - CLOCKS_S - 1), True),
+        (make_label("other", 1, NOW - CLOCKS_S + 1), False),
+        (make_label("other", 1, NOW + 1), False),
+        ("", False),
+        ("training", False),
+        (f"somebody-{make_label('other', 1, 0)}", False),
+    ],
+)
+def test_an_end_of_life_must_be_over_for_a_minute(label: str, swept: bool) -> None:
+    listed = [status(7, label)]
+    assert overdue(listed, NOW) == (listed if swept else [])
+
+
+def ledger_of(run: str, market: str, *labels: str) -> Path:
+    ledger = Ledger(runs_dir() / run)
+    ledger.begin(run, market, "http://market", embedded=False)
+    for label in labels:
+        ledger.write(label, "intended")
+        ledger.write(label, "created", instance_id=7)
+    ledger.close()
+    return ledger.path.parent
+
+
+def test_only_runs_here_whose_owner_is_dead_and_that_left_something_are_orphans() -> None:
+    mine = make_label("a1", 1, NOW)
+    dead = ledger_of("a1", "mine", mine)
+    with ExitStack() as stack:
+        stack.enter_context(ownership(ledger_of("a2", "mine", make_label("a2", 1, NOW))))
+        ledger_of("a3", "somebody else's", make_label("a3", 1, NOW))
+        ledger_of("a4", "mine")
+        (runs_dir() / "a5").mkdir()  # a run that has only just begun
+        (cut := ledger_of("a6", "mine")).joinpath(FILE).write_text('{"time": 1.0, "st')
+        shown = make_label("a6", 1, NOW)
+        found = orphans(runs_dir(), "mine", [status(8, shown)])
+    assert [orphan.directory for orphan in found] == [dead, cut]
+    assert [entry.label for orphan in found for entry in orphan.due.destroy] == [mine, shown]
+
+
+def test_a_ledger_that_others_may_have_written_says_nothing() -> None:
+    label = make_label("a1", 1, NOW)
+    ledger_of("a1", "mine", label).chmod(0o777)
+    assert orphans(runs_dir(), "mine", [status(7, label)]) == []
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def market(monkeypatch: pytest.MonkeyPatch, unthrottled: None) -> Iterator[LocalMarket]:
+    monkeypatch.setattr("pytest_vastgpu.supervisor.cleanup.recover._PAUSES_S", (0.02,))
+    with LocalMarket({"market": {"rate_limits": False}, "machines": [{"count": 5, "price_usd_h": 0.2}]}) as market:
+        monkeypatch.setenv("VAST_URL", market.url)
+        monkeypatch.setenv("VAST_API_KEY", market.api_key)
+        yield market
+
+
+@pytest.fixture
+def client(market: LocalMarket) -> Iterator[MarketClient]:
+    with open_client(market.url, market.api_key) as client:
+        yield client
+
+
+def alive(market: LocalMarket) -> list[int]:
+    return sorted(row["id"] for row in market.status()["alive"])
+
+
+def test_reap_says_what_it_would_do_and_why_and_then_does_it(
+    market: LocalMarket, client: MarketClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reap"]) == 0
+    assert capsys.readouterr().out == "runs that are over have left nothing\n"
+    account = identity(market.url, market.api_key)
+    labels = [make_label(run, 1, time.time() + 3600) for run in ("dead", "alive", "elsewhere")]
+    dead, living, elsewhere = (rent(client, label) for label in labels)
+    late, foreign = rent(client, make_label("elsewhere", 2, time.time() - 600)), rent(client, "training")
+    for run, label, instance in (("dead", labels[0], dead), ("alive", labels[1], living)):
+        path = ledger_of(run, account, label).joinpath(FILE)
+        path.write_text(path.read_text().replace('"instance_id": 7', f'"instance_id": {instance}'))
+    pid = read_ledger(runs_dir() / "dead" / FILE).pid
+    with ownership(runs_dir() / "alive"):
+        before = (runs_dir() / "dead" / FILE).read_text()
+        assert main(["reap"]) == 0
+        assert capsys.readouterr().out == (
+            f"would destroy instance {dead} (0.201 USD/h): its run dead is over (process {pid} is dead)\n"
+            f"would destroy instance {late} (0.201 USD/h): its end of life was 10 min ago\n"
+            "nothing was done: `vastgpu reap --no-dry-run` does it\n"
+        )
+        assert len(alive(market)) == 5
+        assert (runs_dir() / "dead" / FILE).read_text() == before
+        assert main(["reap", "--no-dry-run"]) == 0
+        assert capsys.readouterr().out.splitlines()[2:] == [f"instance {dead} is gone", f"instance {late} is gone"]
+        assert alive(market) == sorted([living, elsewhere, foreign])
+
+
+def test_reap_fails_where_something_is_left(
+    monkeypatch: pytest.MonkeyPatch, unthrottled: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = Timeouts(destroy_within_s=0.1, market_pause_s=0.01)
+    monkeypatch.setattr("pytest_vastgpu.cli.instances.DEFAULTS", quick)
+    fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 999}]}]}
+    with LocalMarket(fleet) as market, open_client(market.url, market.api_key) as client:
+        monkeypatch.setenv("VAST_URL", market.url)
+        monkeypatch.setenv("VAST_API_KEY", market.api_key)
+        late = rent(client, make_label("elsewhere", 2, time.time() - 600))
+        assert main(["reap", "--no-dry-run"]) == 1
+        assert f"run `vastgpu destroy {late}`" in capsys.readouterr().err
+        assert main(["destroy", "--run", "elsewhere"]) == 1
+        assert f"run `vastgpu destroy {late}`" in capsys.readouterr().err
+
+
+def test_destroy_takes_all_of_a_run_and_nothing_else(
+    market: LocalMarket, client: MarketClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = [rent(client, make_label("abcd", number, time.time() + 60)) for number in (1, 2)]
+    others = [rent(client, label) for label in (make_label("abcde", 1, time.time() + 60), "abcd")]
+    assert main(["destroy", "--run", "abcd"]) == 0
+    assert capsys.readouterr().out == "".join(f"instance {instance} is gone\n" for instance in ours)
+    assert alive(market) == sorted(others)
+    assert main(["destroy", "--run", "abcd"]) == 0
+    assert capsys.readouterr().out == "no instance of run abcd is alive\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["7", "--run", "abcd"]])
+def test_destroy_must_be_told_what(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["destroy", *arguments]) == 2
+    assert capsys.readouterr().err == "vastgpu destroy: say what: either an instance's ID, or --run ID\n"
+
+
+def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: MarketClient) -> None:
+    offer = client.search({"rentable": {"eq": True}})[0]
+    label = make_label("abcd", 1, time.time() + 60)
+    instance = client.create(offer.id, CreateRequest("image", 10, label))
+    stopped = httpx.put(
+        f"{market.url}/api/v0/instances/{instance}/",
+        json={"state": "stopped"},
+        headers={"Authorization": f"Bearer {market.api_key}"},
+        trust_env=False,
+    )
+    assert stopped.json()["success"] is True
+    assert alive(market) == [instance]
+    assert main(["destroy", "--run", "abcd"]) == 0
+    assert alive(market) == []
+
+
+ONE: InstanceStatus = replace(
+    status(11, make_label("abcd", 1, NOW + 3600)), gpu_name="RTX 4090", price_usd_h=0.36, start_date=NOW - 600
+)
+
+
+@pytest.mark.parametrize(
+    ("instance", "whose", "pattern"),
+    [
+        (
+            ONE,
+            Whose(None),
+            r"11  running  machine 7  RTX 4090  since \d\d:\d\d \(10 min\)  0.360 USD/h, 0.0600 USD so far without "
+            r"traffic  run abcd \(not known on this machine\)  must be gone in 60 min",
+        ),
+        (ONE, Whose(Record(pid=7), alive=True), r".*  run abcd \(process 7, alive\)  .*"),
+        (ONE, Whose(Record(pid=7)), r".*  run abcd \(process 7, dead\)  .*  `vastgpu reap` destroys it"),
+        (
+            ONE,
+            Whose(Record(pid=7, entries={ONE.label: Entry(ONE.label, 11, kept_until=NOW + 60)})),
+            r".*  kept until \d\d:\d\d",
+        ),
+        (replace(ONE, label=make_label("abcd", 1, NOW - 120)), Whose(None), ".*  OVERDUE by 2 min"),
+        (
+            replace(ONE, actual_status="", gpu_name="", start_date=0.0),
+            Whose(None),
+            "11  null  machine 7  no GPU  age unknown .*",
+        ),
+    ],
+)
+def test_ls_says_of_each_whose_it_is_since_when_and_what_it_costs(
+    instance: InstanceStatus, whose: Whose, pattern: str
+) -> None:
+    label = Label.parse(instance.label)
+    assert label
+    assert re.fullmatch(pattern, line(label, instance, whose, NOW))

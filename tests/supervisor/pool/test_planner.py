@@ -1,0 +1,407 @@
+"""The instances of a run without any: what happens is told, what follows is looked at."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+import pytest
+
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.supervisor.money.costs import Use
+from pytest_vastgpu.supervisor.pool.demand import Expected
+from pytest_vastgpu.supervisor.pool.placement import LINGER_S
+from pytest_vastgpu.supervisor.pool.placement import Phase
+from pytest_vastgpu.supervisor.pool.planner import Ask
+from pytest_vastgpu.supervisor.pool.planner import Roster
+from pytest_vastgpu.supervisor.pool.planner import Slot
+
+A, B, C = (Workload("command", command=name) for name in "abc")
+
+
+class Stage:
+    """A roster with its clock, and what it has asked for."""
+
+    def __init__(self, limit: int | None = None, workers: int = 1, **tests: Workload | None) -> None:
+        self.now = 0.0
+        self.roster = Roster(limit, lambda: self.now)
+        self.roster.workers = workers
+        self.roster.demand.expect({test: Expected(workload) for test, workload in tests.items()})
+        self.coming: list[Slot] = []
+        self.going: list[Slot] = []
+        self.rented: list[Workload] = []
+
+    def plan(self) -> None:
+        starts, ends = self.roster.plan()
+        self.coming += starts
+        self.rented += [slot.workload for slot in starts]
+        self.going += ends
+
+    def ask(self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False) -> Ask:
+        ask = Ask(process, test, workload, exclusive)
+        self.roster.ask(ask)
+        self.plan()
+        return ask
+
+    def arrive(self, slot: Slot | None = None) -> Slot:
+        slot = slot or self.coming[0]
+        self.coming.remove(slot)
+        self.roster.arrived(slot, f"label {slot.number}")
+        self.plan()
+        return slot
+
+    def fail(self, error: BaseException, *, scarce: bool = False) -> None:
+        self.roster.failed(self.coming.pop(0), error, scarce)
+        self.plan()
+
+    def served(self, ask: Ask) -> Slot | None:
+        slot = self.roster.answer(ask)
+        if slot is not None:
+            self.roster.withdraw(ask)
+        self.plan()
+        return slot
+
+    def over(self, test: str, process: str = "w1") -> None:
+        self.roster.done(process, test)
+        self.roster.demand.finished(test)
+        self.plan()
+
+    def gone(self) -> None:
+        slot = self.going.pop(0)
+        if slot in self.coming:
+            self.coming.remove(slot)
+        self.roster.gone(slot)
+        self.plan()
+
+
+def test_what_is_needed_is_rented_before_anybody_asks_once() -> None:
+    stage = Stage(t1=A, t2=B, t3=B)
+    stage.plan()
+    assert stage.rented == [B, A]
+    ask = stage.ask("t1", A)
+    assert stage.served(ask) is None
+    slot = stage.arrive(stage.coming[1])
+    assert stage.served(ask) is slot
+    stage.over("t1")
+    assert stage.going == [slot]
+    assert stage.rented == [B, A]
+
+
+def test_one_that_is_on_its_way_in_vain_is_called_off() -> None:
+    stage = Stage(t1=A)
+    stage.plan()
+    stage.over("t1")
+    assert stage.going == stage.coming
+    stage.gone()
+    assert not stage.roster.slots
+
+
+def test_a_failure_is_shared_and_told_once() -> None:
+    stage = Stage(t1=A, t2=A)
+    stage.plan()
+    stage.fail(ProvisioningFailed("the whole\nstory"))
+    with pytest.raises(ProvisioningFailed, match="the whole\nstory"):
+        stage.served(stage.ask("t1", A))
+    stage.over("t1")
+    with pytest.raises(ProvisioningFailed, match=r"^not rented again in this run: the whole \(the whole story: t1\)$"):
+        stage.served(stage.ask("t2", A))
+    assert stage.rented == [A]
+
+
+def test_a_replica_may_fail_as_long_as_one_lives() -> None:
+    stage = Stage(limit=2, workers=2, t1=A, t2=A, t3=A)
+    stage.plan()
+    assert stage.rented == [A, A]
+    stage.fail(ProvisioningFailed("no"))
+    ask = stage.ask("t1", A)
+    slot = stage.arrive()
+    assert stage.served(ask) is slot
+    assert stage.rented == [A, A]  # no third
+
+
+def test_when_the_last_of_all_fails_the_tests_hear_of_it() -> None:
+    stage = Stage(limit=2, workers=2, t1=A, t2=A)
+    stage.plan()
+    ask = stage.ask("t1", A)
+    stage.fail(ProvisioningFailed("first"))
+    assert stage.served(ask) is None
+    stage.fail(ProvisioningFailed("second"))
+    with pytest.raises(ProvisioningFailed, match="second"):
+        stage.served(ask)
+
+
+def test_what_the_budget_refuses_waits_for_what_another_one_gives_back() -> None:
+    stage = Stage(t1=A, t2=B)
+    stage.plan()
+    stage.fail(VastGpuError("too dear"), scarce=True)
+    first = stage.arrive()
+    assert first.workload == B
+    stage.plan()
+    assert stage.rented == [A, B]  # not again and again
+    ask = stage.ask("t1", A)
+    assert ask.lacks_room
+    assert stage.going == [first]  # nobody else can ask for it: the only process waits
+    stage.gone()
+    assert stage.rented == [A, B, A]
+    assert stage.served(ask) is None
+    stage.arrive()
+    assert stage.served(ask) is not None
+
+
+def test_what_the_budget_refuses_with_nothing_else_alive_fails() -> None:
+    stage = Stage(t1=A)
+    stage.plan()
+    stage.fail(VastGpuError("too dear"), scarce=True)
+    with pytest.raises(VastGpuError, match="too dear"):
+        stage.served(stage.ask("t1", A))
+
+
+def test_a_refusal_that_came_too_late_is_tried_again() -> None:
+    stage = Stage(t1=A, t2=B)
+    stage.plan()
+    stage.arrive(stage.coming[1])
+    stage.over("t2")
+    stage.gone()  # while the budget still counts it for A
+    stage.fail(VastGpuError("too dear"), scarce=True)
+    assert stage.rented == [A, B, A]
+
+
+def test_want_of_machines_that_are_not_ours_is_final() -> None:
+    stage = Stage(t1=A, t2=B)
+    stage.plan()
+    stage.fail(NoOffers("none"))
+    with pytest.raises(NoOffers, match="none"):
+        stage.served(stage.ask("t1", A))
+
+
+def test_an_instance_of_ones_own_is_nobody_elses() -> None:
+    stage = Stage(t1=A)
+    stage.plan()
+    mine = stage.ask("own", A, exclusive=True)
+    stage.arrive(stage.coming[1])
+    assert stage.served(stage.ask("t1", A, process="w2")) is None
+    slot = stage.served(mine)
+    assert slot is not None
+    assert slot.number == 2
+    stage.over("own")
+    assert stage.going == [slot]
+
+
+def test_one_that_comes_for_a_test_that_is_gone_is_called_off() -> None:
+    stage = Stage()
+    mine = stage.ask("own", A, exclusive=True)
+    stage.roster.withdraw(mine)
+    stage.plan()
+    assert stage.going == stage.coming
+
+
+def test_a_test_that_holds_all_and_asks_for_more_is_told_at_once() -> None:
+    stage = Stage(limit=2)
+    for number in (1, 2):
+        ask = stage.ask("t", A, exclusive=True)
+        stage.arrive()
+        assert stage.served(ask) is not None, number
+    with pytest.raises(VastGpuError, match="holds all 2 instances that --vast-max-instances 2 allows"):
+        stage.served(stage.ask("t", A, exclusive=True))
+
+
+def test_tests_that_hold_and_wait_for_each_other_do_not_wait_for_ever() -> None:
+    stage = Stage(limit=2, workers=2)
+    for process in ("w1", "w2"):
+        ask = stage.ask(f"test of {process}", A, process, exclusive=True)
+        stage.arrive()
+        assert stage.served(ask) is not None
+    first = stage.ask("test of w1", A, "w1", exclusive=True)
+    assert stage.served(first) is None  # the other one may end
+    second = stage.ask("test of w2", A, "w2", exclusive=True)
+    with pytest.raises(VastGpuError, match="is held by a test that waits for one more itself"):
+        stage.served(second)
+    stage.roster.withdraw(second)
+    stage.over("test of w2", "w2")
+    stage.gone()
+    stage.arrive()
+    assert stage.served(first) is not None
+
+
+def test_an_unused_instance_lingers_while_somebody_may_be_on_the_way_to_it() -> None:
+    stage = Stage(limit=1, workers=2, a1=A, a2=A, b=B)
+    stage.plan()
+    ask = stage.ask("a1", A)
+    slot = stage.arrive()
+    assert stage.served(ask) is slot
+    other = stage.ask("b", B, "w2")
+    stage.over("a1")
+    assert stage.going == []
+    stage.now += LINGER_S / 2
+    stage.plan()
+    assert stage.going == []
+    assert stage.served(stage.ask("a2", A)) is slot
+    stage.over("a2")
+    assert stage.going == [slot]  # needed no more
+    stage.gone()
+    stage.arrive()
+    assert stage.served(other) is not None
+
+
+def test_it_is_rented_again_where_it_is_still_needed_afterwards() -> None:
+    stage = Stage(limit=1, a1=A, b=B, a2=A)
+    stage.plan()
+    for test, workload in (("a1", A), ("b", B), ("a2", A)):
+        ask = stage.ask(test, workload)
+        while stage.going:
+            stage.gone()
+        if stage.coming:
+            stage.arrive()
+        assert stage.served(ask) is not None
+        stage.over(test)
+    assert stage.rented == [A, B, A]
+
+
+def test_a_process_that_ends_lets_go_of_everything() -> None:
+    stage = Stage(limit=2, workers=2, t1=A)
+    ask = stage.ask("t1", A)
+    shared = stage.arrive()
+    stage.served(ask)
+    mine = stage.ask("t1", B, exclusive=True)
+    own = stage.arrive()
+    stage.served(mine)
+    stage.roster.done("w1")
+    stage.plan()
+    assert stage.going == [own]
+    stage.roster.demand.finished("t1")
+    stage.plan()
+    assert stage.going == [own, shared]
+
+
+def test_who_used_what_and_for_how_long_is_known() -> None:
+    stage = Stage(t1=A, t2=A)
+    stage.plan()
+    first, second = stage.ask("t1", A), stage.ask("t2", A, "w2")
+    stage.now = 1
+    slot = stage.arrive()
+    stage.served(first)
+    stage.now = 3
+    stage.served(second)
+    stage.now = 4
+    stage.over("t1")
+    assert stage.roster.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, float("inf"))]
+    stage.roster.gone(slot)
+    assert stage.roster.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, 4)]
+
+
+@dataclass
+class Worker:
+    """Runs tests one after another, each of which asks for its instances one after another."""
+
+    name: str
+    tests: list[tuple[str, Sequence[tuple[Workload, bool]]]]
+    wants: list[tuple[Workload, bool]] = field(default_factory=list)
+    running: str = ""
+    ask: Ask | None = None
+
+
+def _play(seed: int) -> None:
+    """A run with workers, tests and a limit by chance, in which things happen by chance."""
+    luck = random.Random(seed)
+    limit = luck.choice([None, 1, 2, 3, 5])
+    count = luck.randint(1, 6)
+    plain = luck.random() < 0.5
+    tests = {f"t{number}": luck.choice([A, A, A, B, B, C]) for number in range(luck.randint(1, 25))}
+    known = {test: workload if luck.random() < 0.9 else None for test, workload in tests.items()}
+    stage = Stage(limit, count, **known)
+    workers = [Worker(f"w{number}", []) for number in range(count)]
+    for test, workload in tests.items():
+        more = [] if plain else [(luck.choice([A, B]), True) for _ in range(luck.choice([0, 0, 0, 1, 2]))]
+        luck.choice(workers).tests.append((test, [(workload, False), *more]))
+    passed = errors = 0
+    stage.plan()
+    for _ in range(20_000):
+        busy = [worker for worker in workers if worker.tests or worker.running]
+        if not busy:
+            break
+        stage.now += luck.choice([0.0, 0.1, 2.0])
+        stage.plan()
+        happens = luck.random()
+        if happens < 0.2 and stage.coming:
+            slot = luck.choice(stage.coming)
+            if slot not in stage.going:
+                stage.arrive(slot)
+        elif happens < 0.4 and stage.going:
+            luck.shuffle(stage.going)
+            stage.gone()
+        else:
+            worker = luck.choice(busy)
+            if (ask := worker.ask) is not None:
+                try:
+                    if stage.served(ask) is not None:
+                        worker.ask = None
+                except VastGpuError:
+                    stage.roster.withdraw(ask)
+                    worker.ask, worker.wants = None, []
+                    errors += 1
+                    passed -= 1
+            elif worker.wants:
+                workload, exclusive = worker.wants.pop(0)
+                worker.ask = stage.ask(worker.running, workload, worker.name, exclusive)
+            elif worker.running:
+                stage.over(worker.running, worker.name)
+                worker.running = ""
+                passed += 1
+            else:
+                worker.running, wants = worker.tests.pop(0)
+                worker.wants = list(wants)
+        alive = stage.roster.slots.values()
+        assert limit is None or len(alive) <= limit
+        for workload in (A, B, C):
+            shared = [slot for slot in alive if slot.workload == workload and slot.owner is None]
+            assert len([slot for slot in shared if slot.phase is not Phase.ENDING]) <= (1 if limit is None else count)
+    else:
+        raise AssertionError(f"seed {seed}: not over after 20,000 steps")
+    assert passed + errors == len(tests)
+    assert errors == 0 or not plain, "nobody who holds nothing else is refused"
+    while stage.going:
+        stage.gone()
+    assert not stage.roster.slots, "everything goes back when no test is left"
+    if limit is None and plain:
+        assert max(Counter(stage.rented).values()) == 1
+
+
+@pytest.mark.parametrize("lot", range(5))
+def test_whatever_happens_all_tests_are_served_within_the_limit_and_everything_goes_back(lot: int) -> None:
+    for seed in range(lot * 60, lot * 60 + 60):
+        _play(seed)
+
+
+def test_one_that_leaves_goes_when_its_tests_are_over_and_another_takes_its_place() -> None:
+    stage = Stage(t1=A, t2=A)
+    stage.plan()
+    slot = stage.arrive()
+    assert stage.served(stage.ask("t1", A)) is slot
+    stage.roster.leave(slot)
+    stage.plan()
+    second = stage.ask("t2", A, "w2")
+    assert stage.served(second) is None
+    assert stage.going == []
+    assert stage.rented == [A, A]
+    stage.over("t1")
+    assert stage.going == [slot]
+    other = stage.arrive()
+    assert stage.served(second) is other
+
+
+def test_one_that_leaves_before_the_test_it_is_for_has_it_is_replaced() -> None:
+    stage = Stage()
+    ask = stage.ask("t1", A, exclusive=True)
+    slot = stage.arrive()
+    stage.roster.leave(slot)
+    stage.plan()
+    assert stage.going == [slot]
+    assert stage.served(ask) is None
+    other = stage.arrive()
+    assert stage.served(ask) is other is not slot

@@ -1,0 +1,89 @@
+"""The heartbeat over a real SSH connection to an instance of the local market."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.core.clock import Deadline
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.ssh.keys import load_key
+from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import ConnectFailed
+from pytest_vastgpu.ssh.reconnecting import Link
+from pytest_vastgpu.supervisor.rental.deadman import onstart
+from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
+from tests.support.local.api import Api
+from tests.support.looks import PATIENCE_S
+from tests.support.looks import until
+
+LEASE_S = 5
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    """To an instance that is armed."""
+    key = load_key({}, Path("/nonexistent"))
+    fleet = {"market": {"rate_limits": False}, "this_machine": True}
+    with LocalMarket(fleet=fleet) as market, Api(market) as api:
+        script = onstart(market.url, lease_s=LEASE_S, boot_timeout_s=60, lifetime_s=600)
+        instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
+        api.http.post(f"/api/v0/instances/{instance_id}/ssh/", json={"ssh_key": key.public_line})
+        row = api.becomes(instance_id, actual_status="running")
+        with closing(Link([Address("127.0.0.1", row["ssh_port"], "proxy")], key)) as link:
+            yield link
+
+
+def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Link) -> None:
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    heartbeat = Heartbeat(link, LEASE_S, Deadline.after(100), told.put)
+    heartbeat.start()
+    assert heartbeat.known(PATIENCE_S)
+    assert told.get(timeout=PATIENCE_S) == "dead man's switch armed (curl)"
+    assert heartbeat.switch.armed
+    assert heartbeat.missing == ""
+    assert not heartbeat.gave_up
+    end = int(link.run("cat .vastgpu/end", 10).stdout)
+    assert 90 < end - int(link.run("date +%s", 10).stdout) <= 100
+
+    # Whoever uses up the connection's sessions does not keep it from beating.
+    busy = [threading.Thread(target=link.run, args=("until [ -e .done ]; do sleep 0.1; done", 60)) for _ in range(8)]
+    for thread in busy:
+        thread.start()
+    heard = heartbeat.silent_s
+    until(lambda: heartbeat.silent_s, lambda silent: silent < heard)
+    until(lambda: heartbeat.silent_s, lambda silent: silent > 0.5)
+    until(lambda: heartbeat.silent_s, lambda silent: silent < 0.5)
+    link.connection().run("touch .done", timeout_s=PATIENCE_S, spare=True)
+    for thread in busy:
+        thread.join()
+
+    link.run("mv .vastgpu aside; touch .vastgpu", 10)
+    assert told.get(timeout=PATIENCE_S).startswith("does not hear of us: mkdir: ")
+    link.run("rm .vastgpu; mv aside .vastgpu", 10)
+    assert told.get(timeout=PATIENCE_S) == "hears of us again"
+
+    beat = heartbeat.last_words(77)
+    assert beat is not None
+    assert (beat.lease_s, beat.end_s, beat.switch.armed) == (77, 77, True)
+    link.close()
+    assert heartbeat.last_words(99) is None
+    with pytest.raises(ConnectFailed, match="the link was closed"):
+        link.connection()
+    assert told.empty()
+
+
+def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(link: Link) -> None:
+    heartbeat = Heartbeat(link, 2, Deadline.after(100), lambda _: None)
+    heartbeat.start()
+    assert heartbeat.known(PATIENCE_S)
+    time.sleep((0.9 - time.time()) % 1)  # its clock tells whole seconds: the shortest lease
+    assert heartbeat.last_words(2) is not None
+    until(lambda: link.connection_if_any(), lambda connection: connection is None)
+    assert heartbeat.gave_up

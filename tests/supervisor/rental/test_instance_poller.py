@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.vast.throttle import Throttle
+from pytest_vastgpu.supervisor.rental.instance_poller import Board
+from pytest_vastgpu.supervisor.rental.instance_poller import Inbox
+from pytest_vastgpu.supervisor.rental.instance_poller import News
+from tests.support.factories import make_status
+
+NO_PAUSES = Timeouts(look_least_s=0.0, look_most_s=0.0)
+LONG_S = 20.0
+"""Longer than anything here takes; nothing waits that long unless it is broken."""
+
+
+class Market:
+    """Answers when the test says what; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: SimpleQueue[str | None] = SimpleQueue()
+        self._answers: SimpleQueue[Sequence[InstanceStatus] | BaseException] = SimpleQueue()
+
+    def ask(self, label: str | None) -> Sequence[InstanceStatus]:
+        self.asked.put(label)
+        answer = self._answers.get(timeout=LONG_S)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def says(self, *answer: InstanceStatus) -> None:
+        self._answers.put(answer)
+
+    def fails(self, error: BaseException) -> None:
+        self._answers.put(error)
+
+    def is_asked_for(self) -> str | None:
+        return self.asked.get(timeout=LONG_S)
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market()
+
+
+@pytest.fixture
+def board(market: Market) -> Iterator[Board]:
+    yield Board(market.ask, NO_PAUSES)
+    market.says()  # for a look that nobody waits for any more
+    for thread in lookouts():
+        thread.join(LONG_S)
+    assert not lookouts(), "it looks on although nobody watches"
+
+
+def lookouts() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "vastgpu-board"]
+
+
+def next_of(watch: Inbox) -> News:
+    news = watch.news(LONG_S)
+    assert news is not None, f"no news of {watch.label}"
+    return news
+
+
+A, B = make_status(label="a"), make_status(label="b", id=556)
+
+
+def test_who_waits_alone_asks_for_itself_alone(board: Board, market: Market) -> None:
+    with board.watching("a") as watch:
+        assert market.is_asked_for() == "a"
+        market.says(A)
+        assert next_of(watch) == News(A)
+        assert market.is_asked_for() == "a"
+        market.says()
+        assert next_of(watch) == News(None)
+        assert market.is_asked_for() == "a"
+
+
+def test_several_share_one_answer(board: Board, market: Market) -> None:
+    with board.watching("a") as first, board.watching("b") as second:
+        if market.is_asked_for() == "a":  # the look may have begun before the second one came
+            market.says(A)
+            assert next_of(first) == News(A)
+            assert market.is_asked_for() is None
+        market.says(B, make_status(label="somebody else's"))
+        assert next_of(first) == News(None)
+        assert next_of(second) == News(B)
+        assert market.is_asked_for() is None
+
+
+def test_an_answer_asked_for_before_somebody_came_does_not_say_that_it_is_not_there(
+    board: Board, market: Market
+) -> None:
+    with board.watching("a") as first:
+        assert market.is_asked_for() == "a"
+        with board.watching("b") as second:
+            market.says(A)
+            assert next_of(first) == News(A)
+            assert market.is_asked_for() is None
+            assert second.news(0) is None
+            with board.watching("c") as third:
+                market.says(make_status(label="c"))
+                assert next_of(second) == News(None)
+                assert next_of(third) == News(make_status(label="c")), "it was there already"
+                assert market.is_asked_for() is None
+
+
+def test_an_error_is_told_to_all_and_the_looks_go_on(board: Board, market: Market) -> None:
+    with board.watching("a") as first, board.watching("b") as second:
+        while market.is_asked_for() is not None:
+            market.says()
+            next_of(first)
+        refused = BadApiKey("wrong")
+        market.fails(refused)
+        assert [next_of(first).error, next_of(second).error] == [refused, refused]
+        assert market.is_asked_for() is None
+        market.says(A, B)
+        assert [next_of(first), next_of(second)] == [News(A), News(B)]
+        market.is_asked_for()
+
+
+def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(board: Board, market: Market) -> None:
+    for label in ("a", "b"):
+        with board.watching(label) as watch:
+            assert market.is_asked_for() == label
+            market.says(make_status(label=label))
+            assert next_of(watch).error is None
+            assert market.is_asked_for() == label
+        market.says()
+        for thread in lookouts():
+            thread.join(LONG_S)
+        assert not lookouts()
+        assert market.asked.empty()
+    market.says()
+
+
+def test_a_pause_ends_when_the_last_one_leaves(market: Market) -> None:
+    with Board(market.ask, Timeouts(look_least_s=3600.0, look_most_s=3600.0)).watching("a"):
+        (thread,) = lookouts()
+    thread.join(LONG_S)
+    assert not thread.is_alive()
+    assert market.asked.empty()
+
+
+def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled: None) -> None:
+    """Each waiter sees its own instance run, and the market counts the calls."""
+    fleet = {
+        "market": {"rate_limits": False},
+        "machines": [{"machine_id": 1, "slots": 8, "stages": {"loading_s": 0.3}}],
+    }
+    with LocalMarket(fleet) as market, MarketClient(market.url, market.api_key, Throttle(tmp_path, "x")) as client:
+        board = Board(client.list_instances)
+        (offer,) = client.search({})
+        labels = ("one", "two", "three")
+        news: dict[str, int] = dict.fromkeys(labels, 0)
+        arrived: list[str] = []
+
+        def wait_for(watch: Inbox) -> None:
+            while True:
+                status = next_of(watch).status
+                news[watch.label] += 1
+                if status is not None and status.actual_status == "running":
+                    arrived.append(status.label)
+                    return
+
+        with ExitStack() as watching:
+            watches = [watching.enter_context(board.watching(label)) for label in labels]
+            for label in labels:
+                client.create(offer.id, CreateRequest(image="any", disk_gb=8, label=label))
+            threads = [threading.Thread(target=wait_for, args=(watch,)) for watch in watches]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(LONG_S)
+        for thread in lookouts():
+            thread.join(LONG_S)
+        assert sorted(arrived) == sorted(labels)
+        (asked,) = (each["count"] for each in market.status()["calls"] if each["endpoint"] == "list")
+        assert asked < sum(news.values()), "each waiter asked for itself"

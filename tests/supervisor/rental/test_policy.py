@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental.boot_progress import Look
+from tests.support.factories import make_status
+
+NOTHING_SAID = Verdict(FailureClass.UNKNOWN, "undecided")
+BUDGET_S = 900.0
+
+
+def quiet(_text: str) -> Verdict:
+    return NOTHING_SAID
+
+
+def looks(*rows: tuple[float, InstanceStatus | None]) -> list[Look]:
+    return [Look(at, status) for at, status in rows]
+
+
+LOADING = make_status(actual_status="loading")
+RUNNING = make_status(actual_status="running", ports={"22/tcp": 40022}, public_ipaddr="203.0.113.7")
+OFFLINE = make_status(actual_status="offline")
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param(looks((0.0, None)), id="list lags behind create"),
+        pytest.param(looks((0.0, None), (1.0, None), (2.0, None)), id="list lags for seconds"),
+        pytest.param(looks((0.0, make_status(actual_status=""))), id="null status"),
+        pytest.param(looks((5.0, LOADING), (9.0, None)), id="one answer without it"),
+        pytest.param(looks((5.0, OFFLINE), (20.0, LOADING), (80.0, OFFLINE)), id="heartbeat gaps"),
+        pytest.param(looks((5.0, make_status(actual_status="running"))), id="running without an address"),
+        pytest.param(looks((5.0, make_status(actual_status="resizing"))), id="a status nobody knows"),
+    ],
+)
+def test_a_healthy_boot_is_waited_for(seen: list[Look]) -> None:
+    assert policy.boot(seen, BUDGET_S, quiet) == policy.Wait()
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(RUNNING, id="direct"),
+        pytest.param(make_status(actual_status="running", ssh_host="ssh5.vast.ai", ssh_port=12345), id="proxy only"),
+        pytest.param(
+            dataclasses.replace(
+                RUNNING, actual_status="exited", cur_state="running", status_msg="success, running i/ssh"
+            ),
+            id="actual_status lags",
+        ),
+    ],
+)
+def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> None:
+    assert policy.boot(looks((12.0, status)), BUDGET_S, quiet) == policy.Connect()
+
+
+@pytest.mark.parametrize(
+    ("seen", "failure_class", "reason"),
+    [
+        pytest.param(
+            looks((5.0, make_status(actual_status="loading", intended_status="stopped"))),
+            FailureClass.INFRA_FATAL,
+            "never_started",
+            id="intended to be stopped while loading",
+        ),
+        pytest.param(
+            looks((5.0, OFFLINE), (40.0, OFFLINE), (66.0, OFFLINE)),
+            FailureClass.INFRA_FATAL,
+            "host_offline",
+            id="offline for a minute",
+        ),
+        pytest.param(
+            looks((5.0, LOADING), (20.0, None), (21.0, None)),
+            FailureClass.INFRA_FATAL,
+            "instance_vanished",
+            id="gone twice",
+        ),
+        pytest.param(
+            looks((5.0, make_status(actual_status="exited"))), FailureClass.UNKNOWN, "container_ended", id="exited"
+        ),
+    ],
+)
+def test_a_lost_boot_is_given_up(seen: list[Look], failure_class: FailureClass, reason: str) -> None:
+    step = policy.boot(seen, BUDGET_S, quiet)
+    assert isinstance(step, policy.GiveUp)
+    assert (step.verdict.failure_class, step.verdict.reason) == (failure_class, reason)
+
+
+@pytest.mark.parametrize(
+    "failure_class", [FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL]
+)
+def test_a_decided_status_text_ends_the_boot_with_its_own_verdict(failure_class: FailureClass) -> None:
+    verdict = Verdict(failure_class, "said_so", "the line")
+    # Also where the service has given up already: the cause comes before its consequence.
+    status = make_status(actual_status="loading", intended_status="stopped", status_msg="the line")
+    assert policy.boot(looks((5.0, status)), BUDGET_S, lambda _text: verdict) == policy.GiveUp(verdict)
+
+
+def knock(at_s: float, *failures: ProbeFailure) -> policy.Knock:
+    return policy.Knock(at_s, failures, "what ssh said")
+
+
+REFUSED, DARK, KEY = ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE, ProbeFailure.AUTHENTICATION
+
+
+@pytest.mark.parametrize(
+    ("knocks", "attached_again", "expected"),
+    [
+        pytest.param([knock(101, REFUSED), knock(390, REFUSED)], False, policy.Wait(), id="refused is waiting"),
+        pytest.param([knock(101, REFUSED), knock(401, REFUSED)], False, "ssh_never_up", id="refused for five minutes"),
+        pytest.param([knock(101, DARK), knock(155, DARK)], False, policy.Wait(), id="dark for less than a minute"),
+        pytest.param([knock(101, DARK), knock(162, DARK)], False, "ssh_black_hole", id="dark for a minute"),
+        pytest.param(
+            [knock(101, DARK), knock(140, REFUSED), knock(165, DARK)], False, policy.Wait(), id="dark, not all the time"
+        ),
+        pytest.param(
+            [knock(101, DARK, REFUSED), knock(165, DARK, REFUSED)],
+            False,
+            policy.Wait(),
+            id="one of two addresses answers",
+        ),
+        pytest.param([knock(101, KEY), knock(110, KEY)], False, policy.Wait(), id="key refused while young"),
+        pytest.param([knock(101, KEY), knock(125, KEY)], False, policy.AttachKey(), id="key refused: attach again"),
+        pytest.param([knock(101, KEY), knock(200, KEY)], True, policy.Wait(), id="key refused: attached again"),
+        pytest.param([knock(101, KEY), knock(341, KEY)], True, "ssh_key_refused", id="key refused for four minutes"),
+        pytest.param([knock(101, ProbeFailure.HOST_KEY)], False, "ssh_host_key_changed", id="another host answers"),
+        pytest.param([knock(101, ProbeFailure.TRANSPORT)], False, policy.Wait(), id="one reset condemns nobody"),
+    ],
+)
+def test_what_failed_ssh_means(knocks: list[policy.Knock], attached_again: bool, expected: object) -> None:
+    step = policy.reach(knocks, 100.0, BUDGET_S, attached_again)
+    if isinstance(step, policy.GiveUp):
+        assert step.verdict.failure_class is FailureClass.INFRA_FATAL
+        assert step.verdict.evidence == "what ssh said"
+        assert step.verdict.reason == expected
+    else:
+        assert step == expected
+
+
+def test_ssh_waits_no_longer_than_the_infrastructure_budget() -> None:
+    step = policy.reach([knock(120, REFUSED)], 100.0, 120.0, attached_again=False)
+    assert isinstance(step, policy.GiveUp)
+    assert step.verdict.reason == "boot_timeout"
+    assert step.verdict.failure_class is FailureClass.UNKNOWN
+
+
+def moved(*rows: tuple[float, str]) -> list[policy.Moved]:
+    return [policy.Moved(at, Progress(stage)) for at, stage in rows]
+
+
+@pytest.mark.parametrize(
+    ("moves", "now_s", "waits"),
+    [
+        pytest.param(moved((0, "launched")), 99, True, id="within the window"),
+        pytest.param(moved((0, "launched")), 100, False, id="nothing moved"),
+        pytest.param(moved((0, "launched"), (90, "weights 1/8")), 180, True, id="a move extends it"),
+        pytest.param(moved((0, "launched"), (90, "weights 1/8")), 190, False, id="then nothing moved"),
+        pytest.param(
+            moved((0, "launched"), (20, "engine"), (50, "launched"), (70, "engine"), (99, "launched")),
+            121,
+            False,
+            id="a server that starts over and over does not move",
+        ),
+        pytest.param(
+            moved((0, "launched"), *((t, f"weights {t}") for t in range(50, 300, 50))), 299, True, id="keeps moving"
+        ),
+        pytest.param(
+            moved((0, "launched"), *((t, f"weights {t}") for t in range(50, 300, 50))), 300, False, id="hard cap"
+        ),
+    ],
+)
+def test_the_warm_up_window_is_extended_by_progress_up_to_a_cap(
+    moves: list[policy.Moved], now_s: float, waits: bool
+) -> None:
+    step = policy.warm(moves, now_s, 100.0)
+    assert isinstance(step, policy.Wait if waits else policy.GiveUp)
+    if isinstance(step, policy.GiveUp):
+        assert step.verdict.failure_class is FailureClass.WARMUP
+
+
+def test_every_state_can_end_and_gone_is_the_end() -> None:
+    assert set(policy.TRANSITIONS) == set(State)
+    assert not policy.TRANSITIONS[State.GONE]
+    for state, after in policy.TRANSITIONS.items():
+        if state not in {State.INTENDED, State.DESTROYING, State.GONE}:
+            assert State.DESTROYING in after
