@@ -25,7 +25,7 @@ from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.outcomes import DAY_S
 from pytest_vastgpu.reputation.outcomes import HOUR_S
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.scoring import banned
 
 CELL_CHARS = 200
@@ -107,7 +107,7 @@ def machine_table(known: Reputation, now: float) -> str:
     )
 
 
-def evidence_table(items: Iterable[Evidence]) -> str:
+def evidence_table(items: Iterable[Outcome]) -> str:
     """A line for each piece of evidence, the newest first."""
     return table(
         ("time (UTC)", "machine", "GPU", "outcome", "reason", "seconds", "workload"),

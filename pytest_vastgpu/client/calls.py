@@ -13,7 +13,7 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import Settings
-from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.pool.demand import Expected
 from pytest_vastgpu.supervisor.rental.keep import Kept
 
@@ -97,7 +97,7 @@ class Supervisor:
 class Summary:
     """What a run has come to."""
 
-    books: list[Account]
+    books: list[InstanceCost]
     problems: list[str]
     """What could not be destroyed, each with the command that does it."""
     kept: list[Kept]

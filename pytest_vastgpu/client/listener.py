@@ -11,7 +11,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.fork_safety import keep_private_socket
 
 
-class Address(NamedTuple):
+class RpcAddress(NamedTuple):
     """Where a supervisor listens, and the secret that it wants to hear."""
 
     path: str
@@ -37,7 +37,7 @@ class Listener:
 
             self._folder = str(socket_directory())
             path = f"{self._folder}/line"
-        self.address = Address(path, os.urandom(16).hex())
+        self.address = RpcAddress(path, os.urandom(16).hex())
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(None)  # whatever socket.setdefaulttimeout() says: the supervisor inherits it
         self.socket.bind(path)

@@ -22,7 +22,7 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
@@ -71,7 +71,7 @@ class SupervisorProcess:
             listener.remove()
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
         # Before it starts: should this process die a moment later, the supervisor finds that the line has ended.
-        self.line = Line(listener.address, "control", idle)
+        self.line = RpcClient(listener.address, "control", idle)
         try:
             self._process = self._start(opening)
             listener.close()

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import Supervisor
-from pytest_vastgpu.client.listener import Address
+from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
@@ -48,14 +48,14 @@ class _Own:
         self._unused.append((self.connection, self.owed))
 
 
-class Line:
+class RpcClient:
     """Calls to a supervisor. Any thread may use it, and a child that was forked off as well: it has a line of its own.
 
     :param role: ``control`` in the process that started it, whose end is the run's; ``process`` in any other.
     :param idle: Called again and again while the thread that made the line waits for an answer.
     """
 
-    def __init__(self, address: Address, role: str, idle: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, address: RpcAddress, role: str, idle: Callable[[], None] = lambda: None) -> None:
         self._address = address
         self._role = role
         self._idle = idle

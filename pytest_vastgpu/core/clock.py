@@ -37,7 +37,7 @@ class Deadline:
         return time.monotonic() >= self.at
 
 
-class Patience:
+class CancelToken:
     """Waits until told to stop. One for each piece of work that may be called off."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from pytest_vastgpu.model import Verdict
 _AGAINST_MACHINE = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE})
 
 
-class Found(NamedTuple):
+class Finding(NamedTuple):
     """A line and its rule."""
 
     number: int

@@ -24,7 +24,7 @@ _Texts = frozenset[str]
 """Texts of which one must be there."""
 
 
-def needles(pattern: str) -> frozenset[str] | None:
+def required_literals(pattern: str) -> frozenset[str] | None:
     """Texts in lower case, one of which stands in everything that the expression matches, whatever its case.
 
     :returns: None where there is a way to match without any text that is worth looking for.

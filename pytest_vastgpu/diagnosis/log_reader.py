@@ -19,7 +19,7 @@ import re
 from dataclasses import replace
 
 from pytest_vastgpu.diagnosis.evidence import shown
-from pytest_vastgpu.diagnosis.findings import Found
+from pytest_vastgpu.diagnosis.findings import Finding
 from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.diagnosis.hangs import Hang
 from pytest_vastgpu.diagnosis.hangs import hang_in
@@ -66,11 +66,11 @@ class LogReader:
         self._gpu_rented = gpu.gpu_rented(context)
         self._splitter = LineSplitter()
         self._number = 0
-        self._told: dict[tuple[str, str, Weight, bool], Found] = {}
+        self._told: dict[tuple[str, str, Weight, bool], Finding] = {}
         """What stands against the start: of each speaker the first line of each weight, for and against the machine."""
-        self._sign: Found | None = None
-        self._ready: Found | None = None
-        self._without_gpu: Found | None = None
+        self._sign: Finding | None = None
+        self._ready: Finding | None = None
+        self._without_gpu: Finding | None = None
         self._hangs = False
         self._is_ollama = False
         self._newest_error: dict[str, int] = {}
@@ -136,19 +136,19 @@ class LogReader:
             for container, number in self._newest_error.items()
         )
 
-    def _is_of_a_request(self, cause: Found, ready: Found) -> bool:
+    def _is_of_a_request(self, cause: Finding, ready: Finding) -> bool:
         """Whether what a server met with after it was ready is no news of its start.
 
         It is, where another container tells it, or where it has begun to load a model only after it listened.
         """
         return cause.container == ready.container and not ready.number < self._moved < cause.number
 
-    def _first(self, weight: Weight) -> Found | None:
+    def _first(self, weight: Weight) -> Finding | None:
         """What decides among the lines of one weight."""
         found = [found for found in self._told.values() if found.weight is weight]
         return self._deciding(found) if found else None
 
-    def _deciding(self, found: list[Found]) -> Found:
+    def _deciding(self, found: list[Finding]) -> Finding:
         """The first, unless that seems to be the workload's fault and a later one speaks against the machine."""
         ordered = sorted(found, key=lambda one: one.number)
         if not self._is_log or ordered[0].rule.failure_class is not FailureClass.WORKLOAD_FATAL:
@@ -167,7 +167,7 @@ class LogReader:
             "the log names no cause: look above its last lines, or start again with more verbose logging",
         )
 
-    def _served(self, ready: Found, exit_code: int | None, settled: bool) -> Verdict:
+    def _served(self, ready: Finding, exit_code: int | None, settled: bool) -> Verdict:
         """A server that was ready: serving still, whatever its requests met with, or ended."""
         ends = [f for f in self._told.values() if f.weight is Weight.END or f.rule.reason in _CRASHES]
         if exit_code is None and not ends:
@@ -229,13 +229,13 @@ class LogReader:
         if hang:
             self._note_hang(hang, line, found)
 
-    def _found(self, line: Line, rule: Rule) -> Found:
+    def _found(self, line: Line, rule: Rule) -> Finding:
         weight = rule.weight
         if weight is Weight.CAUSE and line.level < Level.PLAIN and self._is_log:
             weight = Weight.HINT
-        return Found(self._number, rule, weight, line.printed, line.container, line.process)
+        return Finding(self._number, rule, weight, line.printed, line.container, line.process)
 
-    def _take(self, line: Line, found: Found) -> None:
+    def _take(self, line: Line, found: Finding) -> None:
         if found.weight is not Weight.SIGN:
             blames_workload = found.rule.failure_class is FailureClass.WORKLOAD_FATAL
             if self._is_log and blames_workload and line.level < Level.PLAIN and not found.rule.chatty:
@@ -254,10 +254,10 @@ class LogReader:
             self._hangs = False
             self._told = {key: other for key, other in self._told.items() if other.container != found.container}
 
-    def _tell(self, found: Found) -> None:
+    def _tell(self, found: Finding) -> None:
         self._told.setdefault((found.container, found.process, found.weight, found.against_machine), found)
 
-    def _note_progress(self, line: Line, found: Found | None) -> None:
+    def _note_progress(self, line: Line, found: Finding | None) -> None:
         """Keep in mind how far the start is, and that whoever says so has got on."""
         progress = progress_of(line.text)
         if progress is None:
@@ -280,7 +280,7 @@ class LogReader:
             if found.weight is Weight.CAUSE and found.against_machine:
                 self._tell(found._replace(weight=Weight.HINT))
 
-    def _note_hang(self, hang: Hang, line: Line, found: Found | None) -> None:
+    def _note_hang(self, hang: Hang, line: Line, found: Finding | None) -> None:
         """Keep in mind what a living server does not get over."""
         if not hang.without_gpu:
             self._hangs = True

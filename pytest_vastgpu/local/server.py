@@ -34,14 +34,14 @@ from pytest_vastgpu.core.directories import shared_by_own_processes
 from pytest_vastgpu.core.directories import socket_directory
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.api.app import make_app
-from pytest_vastgpu.local.container.fork_server import close_nursery
-from pytest_vastgpu.local.container.fork_server import nursery
+from pytest_vastgpu.local.container.fork_server import close_fork_server
+from pytest_vastgpu.local.container.fork_server import running_fork_server
 from pytest_vastgpu.local.fleet.fleet import BUILT_IN_IMAGES
 from pytest_vastgpu.local.fleet.fleet import Fleet
 from pytest_vastgpu.local.fleet.fleet import Host
 from pytest_vastgpu.local.fleet.fleet import read_fleet
 from pytest_vastgpu.local.fleet.machine import this_machine
-from pytest_vastgpu.local.market.lifecycle import Site
+from pytest_vastgpu.local.market.lifecycle import LifecycleContext
 from pytest_vastgpu.local.market.market import Market
 
 _CREDIT_CHECK_S = 1.0
@@ -97,7 +97,9 @@ def serve(
 
 
 async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline: int | None, api_key: str) -> None:
-    site = Site(served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed)
+    site = LifecycleContext(
+        served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed
+    )
     market = Market(fleet, site, api_key)
     config = uvicorn.Config(
         make_app(market),
@@ -123,7 +125,7 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
     finally:
         watch.cancel()
         await market.destroy_all()
-        close_nursery()
+        close_fork_server()
         with suppress(asyncio.CancelledError):
             await watch
 
@@ -136,7 +138,7 @@ def _on_signal(act: Callable[[], None]) -> None:
 async def _watch(market: Market) -> None:
     """Have ready what the first instance would have to wait for, then look after the account."""
     with suppress(LocalMarketError):  # the first instance will say it
-        market.not_isolated = (await nursery()).isolation().reason
+        market.not_isolated = (await running_fork_server()).isolation().reason
         if market.not_isolated:
             sys.stderr.write(f"vastgpu: {market.not_isolated}\n")
             sys.stderr.flush()

@@ -30,7 +30,7 @@ from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.hooks import SETTINGS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
-from pytest_vastgpu.plugin.terminal import Progress
+from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import checked
@@ -48,7 +48,7 @@ back what is left."""
 _log = logging.getLogger("pytest_vastgpu")
 
 
-class Owner:
+class Controller:
     """Plugin object of the controller, or of the only process: starts the supervisor, tells it what is over, ends it.
 
     :param collected: What this process has collected; None: a worker will say so.
@@ -68,7 +68,7 @@ class Owner:
         settings: Settings = config.stash[SETTINGS]
         distributed = collected is None
         terms = f"this run may cost {settings.budget:g} USD at most (--vast-budget, {settings.sources['budget']})"
-        self._progress = Progress(config, own_thread=distributed, terms=terms)
+        self._progress = ProgressReporter(config, own_thread=distributed, terms=terms)
         config.pluginmanager.register(self._progress, "vastgpu-progress")
         config.add_cleanup(self._progress.close)
         self._summary: Summary | None = None

@@ -41,9 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
-        from pytest_vastgpu.plugin.xdist import Controller
+        from pytest_vastgpu.plugin.xdist import XdistController
 
-        config.pluginmanager.register(Controller(config), "vastgpu-controller")
+        config.pluginmanager.register(XdistController(config), "vastgpu-xdist")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -11,9 +11,9 @@ import pytest
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.instance import VastInstance
-from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.client.listener import RpcAddress
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -24,7 +24,7 @@ from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.hooks import SETTINGS
 from pytest_vastgpu.plugin.marks import marked
-from pytest_vastgpu.plugin.reports import Reports
+from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
 from pytest_vastgpu.supervisor.rental.retry import machines_failed
 
@@ -45,7 +45,7 @@ def open_leases(session: pytest.Session) -> None:
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)
-    config.pluginmanager.register(Reports(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
+    config.pluginmanager.register(ReportHooks(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
     config.pluginmanager.register(_Done(session, leases), "vastgpu-done")
 
 
@@ -62,19 +62,19 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
     if workerinput is not None:
         from pytest_vastgpu.plugin.xdist import LINE_KEY
 
-        line = Line(Address(*workerinput[LINE_KEY]), "process")
+        line = RpcClient(RpcAddress(*workerinput[LINE_KEY]), "process")
         config.add_cleanup(line.close)
         # Nobody answers before the controller has heard that this worker has collected.
         line.ask_later("collected", collected)
         return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
-    from pytest_vastgpu.plugin.controller import Owner
+    from pytest_vastgpu.plugin.controller import Controller
 
     if collected.problems:
         raise pytest.UsageError(*collected.problems)
     listener = Listener()
     config.add_cleanup(listener.remove)
-    owner = Owner(config, listener, collected)
-    config.pluginmanager.register(owner, "vastgpu-owner")
+    owner = Controller(config, listener, collected)
+    config.pluginmanager.register(owner, "vastgpu-controller")
     return owner.calls
 
 

@@ -44,7 +44,7 @@ def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
     item.user_properties += [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held]
 
 
-class Reports:
+class ReportHooks:
     """Plugin object of every process that runs tests which may hold instances.
 
     :param on_infra_failure: What becomes of a test whose instance was lost: ``error`` or ``skip``.

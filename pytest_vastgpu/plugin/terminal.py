@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.core.events import Event
 
 
-class Progress:
+class ProgressReporter:
     """One line for each event, live, whatever captures output and between whatever pytest prints.
 
     Events may come from any thread. They are printed by the main thread, when it waits for an instance and after each

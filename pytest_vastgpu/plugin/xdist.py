@@ -9,13 +9,13 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
-    from pytest_vastgpu.plugin.controller import Owner
+    from pytest_vastgpu.plugin.controller import Controller
 
 LINE_KEY = "vastgpu_line"
 """Under this a worker finds where to call."""
 
 
-class Controller:
+class XdistController:
     """Plugin object of a process that may distribute tests: workers that need something call the supervisor.
 
     Until one does there is only a socket, on which nobody listens yet.
@@ -25,7 +25,7 @@ class Controller:
         self._config = config
         self._listener: Listener | None = None
         self._workers = 0
-        self._owner: Owner | None = None
+        self._controller: Controller | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -41,9 +41,9 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
         """A worker has connected before it said that it has collected, if it needs something."""
-        if self._owner is None and self._listener is not None and self._listener.wanted:
-            from pytest_vastgpu.plugin.controller import Owner
+        if self._controller is None and self._listener is not None and self._listener.wanted:
+            from pytest_vastgpu.plugin.controller import Controller
 
             in_each = self._config.getoption("dist", "no") == "each"
-            self._owner = Owner(self._config, self._listener, None, workers=self._workers, in_each=in_each)
-            self._config.pluginmanager.register(self._owner, "vastgpu-owner")
+            self._controller = Controller(self._config, self._listener, None, workers=self._workers, in_each=in_each)
+            self._config.pluginmanager.register(self._controller, "vastgpu-controller")

@@ -54,13 +54,13 @@ from pytest_vastgpu.supervisor.money.costs import money
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.events import Event
-    from pytest_vastgpu.supervisor.money.costs import Account
+    from pytest_vastgpu.supervisor.money.costs import InstanceCost
 
 VERSION = 1
 NAME = "cost.json"
 
 
-def document(head: Mapping[str, object], accounts: Sequence[Account]) -> dict[str, object]:
+def document(head: Mapping[str, object], accounts: Sequence[InstanceCost]) -> dict[str, object]:
     """What the file says.
 
     :param head: What is known of the run as a whole.
@@ -77,7 +77,7 @@ def document(head: Mapping[str, object], accounts: Sequence[Account]) -> dict[st
     }
 
 
-def _instance(account: Account) -> dict[str, object]:
+def _instance(account: InstanceCost) -> dict[str, object]:
     attempt, bill, shares = account.attempt, account.bill, account.shares
     return {
         "label": attempt.label,
@@ -110,7 +110,7 @@ class CostFile:
         self,
         directory: Path,
         head: Mapping[str, object],
-        books: Callable[[], Sequence[Account]],
+        books: Callable[[], Sequence[InstanceCost]],
         warn: Callable[[str], None],
     ) -> None:
         self.path = directory / NAME

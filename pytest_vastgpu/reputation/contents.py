@@ -12,8 +12,8 @@ from typing import Any
 from typing import TypeVar
 
 from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 
 KEPT_S = 180 * DAY_S
 """Evidence older than that is dropped when the file is rewritten: machines change hands and hardware."""
@@ -26,13 +26,13 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Book:
+class MarketRecords:
     """Everything that a host cache says of one market. Numbers of machines mean nothing beyond their market."""
 
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    evidence: Mapping[str, Outcome] = field(default_factory=dict)
     """By id."""
-    machines: Mapping[int, Entry] = field(default_factory=dict)
-    hosts: Mapping[int, Entry] = field(default_factory=dict)
+    machines: Mapping[int, Override] = field(default_factory=dict)
+    hosts: Mapping[int, Override] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
     """Keys that this version does not know."""
 
@@ -41,16 +41,16 @@ class Book:
 class CacheContents:
     """Everything that a host cache says."""
 
-    markets: Mapping[str, Book] = field(default_factory=dict)
+    markets: Mapping[str, MarketRecords] = field(default_factory=dict)
     """By :func:`~pytest_vastgpu.providers.market_name.market_name`."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Top-level keys that this version does not know."""
 
-    def of(self, market: str) -> Book:
+    def of(self, market: str) -> MarketRecords:
         """What is said of one market."""
-        return self.markets.get(market, Book())
+        return self.markets.get(market, MarketRecords())
 
-    def changed(self, market: str, change: Callable[[Book], Book]) -> CacheContents:
+    def changed(self, market: str, change: Callable[[MarketRecords], MarketRecords]) -> CacheContents:
         """The contents with another book for one market."""
         return replace(self, markets={**self.markets, market: change(self.of(market))})
 
@@ -63,12 +63,12 @@ def together(one: CacheContents, other: CacheContents) -> CacheContents:
     )
 
 
-def union(one: Book, other: Book) -> Book:
+def union(one: MarketRecords, other: MarketRecords) -> MarketRecords:
     """What both say together. The order does not matter, and what both say counts once.
 
     :returns: All evidence; a machine or host is allowed if either says so; of two bans the later spoken one.
     """
-    return Book(
+    return MarketRecords(
         merged(one.evidence, other.evidence, either),
         merged(one.machines, other.machines, both_entries),
         merged(one.hosts, other.hosts, both_entries),
@@ -84,11 +84,11 @@ def pruned(contents: CacheContents, now: float) -> CacheContents:
     recent = [item for book in contents.markets.values() for item in book.evidence.values() if now - item.time < KEPT_S]
     oldest = min((item.time for item in sorted(recent, key=by_time)[-KEPT_IN_ALL:]), default=now)
     books = {market: _pruned_book(book, oldest, now) for market, book in contents.markets.items()}
-    return replace(contents, markets={market: book for market, book in books.items() if book != Book()})
+    return replace(contents, markets={market: book for market, book in books.items() if book != MarketRecords()})
 
 
-def _pruned_book(book: Book, oldest: float, now: float) -> Book:
-    of_machine: dict[int, list[Evidence]] = defaultdict(list)
+def _pruned_book(book: MarketRecords, oldest: float, now: float) -> MarketRecords:
+    of_machine: dict[int, list[Outcome]] = defaultdict(list)
     for item in book.evidence.values():
         if item.time >= oldest:
             of_machine[item.machine_id].append(item)
@@ -121,24 +121,24 @@ def both_values(one: object, other: object) -> object:
     return either(one, other)
 
 
-def both_entries(one: Entry, other: Entry) -> Entry:
+def both_entries(one: Override, other: Override) -> Override:
     """What two entries for the same id say together."""
     bans = [entry.ban for entry in (one, other) if entry.ban is not None]
-    return Entry(
+    return Override(
         one.allowed or other.allowed,
         max(bans, key=lambda ban: (ban.since, ban.until, repr(ban))) if bans else None,
         merged(one.extra, other.extra, both_values),
     )
 
 
-def by_time(item: Evidence) -> tuple[float, str]:
+def by_time(item: Outcome) -> tuple[float, str]:
     """Sort key: oldest first."""
     return item.time, item.id
 
 
-def _without_spent(entries: Mapping[int, Entry], now: float) -> dict[int, Entry]:
+def _without_spent(entries: Mapping[int, Override], now: float) -> dict[int, Override]:
     kept = {
         key: replace(entry, ban=None) if entry.ban and entry.ban.until <= now else entry
         for key, entry in entries.items()
     }
-    return {key: entry for key, entry in kept.items() if entry != Entry()}
+    return {key: entry for key, entry in kept.items() if entry != Override()}

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reputation.outcomes import Ban
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.writer import EPOCH
 from pytest_vastgpu.reputation.writer import FOREVER
 
@@ -41,14 +41,14 @@ def mapping(value: object) -> dict[str, object]:
     return {str(key): item for key, item in value.items()}
 
 
-def evidence_in(machine: int, fields: dict[str, object]) -> Evidence:
+def evidence_in(machine: int, fields: dict[str, object]) -> Outcome:
     """A piece of evidence of a machine; what is not known is kept as it is. The fields are used up.
 
     :raises ValueError: with what is wrong.
     """
     try:
         outcome = FailureClass(str(fields.pop("outcome", "")))
-        item = Evidence(
+        item = Outcome(
             id=_required_text(fields, "id"),
             time=_time_in(fields.pop("time", None)),
             machine_id=machine,
@@ -65,7 +65,7 @@ def evidence_in(machine: int, fields: dict[str, object]) -> Evidence:
     return replace(item, extra=fields)
 
 
-def entry_in(fields: dict[str, object]) -> Entry:
+def entry_in(fields: dict[str, object]) -> Override:
     """What a person has said of a machine or an operator.
 
     :raises ValueError: with what is wrong.
@@ -75,7 +75,7 @@ def entry_in(fields: dict[str, object]) -> Entry:
     if not isinstance(allowed, bool):
         raise ValueError(f"allow is true or false, not {allowed!r}")  # noqa: TRY004 - as above
     ban = fields.pop("ban", False)
-    return Entry(allowed, None if ban is False or ban is None else _ban_in(ban), fields)
+    return Override(allowed, None if ban is False or ban is None else _ban_in(ban), fields)
 
 
 def _ban_in(value: object) -> Ban:

@@ -27,16 +27,16 @@ from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.reputation import locked_files
-from pytest_vastgpu.reputation.contents import Book
 from pytest_vastgpu.reputation.contents import CacheContents
+from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import pruned
 from pytest_vastgpu.reputation.contents import together
 from pytest_vastgpu.reputation.contents import union
 from pytest_vastgpu.reputation.other_files import foreign
 from pytest_vastgpu.reputation.other_files import set_aside
 from pytest_vastgpu.reputation.outcomes import Ban
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.reader import Parsed
 from pytest_vastgpu.reputation.reader import parse
 from pytest_vastgpu.reputation.scoring import reputation
@@ -88,7 +88,7 @@ class HostCache:
         book = self.book()
         return reputation(book.evidence.values(), book.machines, book.hosts, time.time() if now is None else now)
 
-    def book(self) -> Book:
+    def book(self) -> MarketRecords:
         """Everything that the file says of this market, as :meth:`read`."""
         return self.contents().of(self.market)
 
@@ -126,7 +126,7 @@ class HostCache:
             with locked_files.draft(self.path, snapshot_text(CacheContents())):
                 pass
 
-    def record(self, evidence: Evidence) -> None:
+    def record(self, evidence: Outcome) -> None:
         """Add one outcome. When this returns no crash of a process can lose it.
 
         :raises HostCacheError: if it cannot be written.
@@ -158,7 +158,7 @@ class HostCache:
         """
         forgotten = 0
 
-        def forget(book: Book) -> Book:
+        def forget(book: MarketRecords) -> MarketRecords:
             nonlocal forgotten
             evidence = {
                 key: item
@@ -183,7 +183,7 @@ class HostCache:
             if data is None:
                 return None
             copy = locked_files.set_aside(self.path, data, "cleared")
-        self._change(lambda _: Book())
+        self._change(lambda _: MarketRecords())
         return copy
 
     def merge(self, others: Sequence[Path]) -> int:
@@ -192,12 +192,12 @@ class HostCache:
         :returns: The number of pieces of evidence that are new.
         :raises HostCacheError: if one of them cannot be read; nothing is changed then.
         """
-        added = Book()
+        added = MarketRecords()
         for other in others:
             added = union(added, foreign(other).of(self.market))
         new = 0
 
-        def add(book: Book) -> Book:
+        def add(book: MarketRecords) -> MarketRecords:
             nonlocal new
             new = len(added.evidence.keys() - book.evidence.keys())
             return union(book, added)
@@ -216,15 +216,15 @@ class HostCache:
 
     # ------------------------------------------------------------- rewriting
 
-    def _set(self, number: int, host: bool, change: Callable[[Entry], Entry]) -> None:
-        def changed(book: Book) -> Book:
+    def _set(self, number: int, host: bool, change: Callable[[Override], Override]) -> None:
+        def changed(book: MarketRecords) -> MarketRecords:
             entries = book.hosts if host else book.machines
-            entries = {**entries, number: change(entries.get(number, Entry()))}
+            entries = {**entries, number: change(entries.get(number, Override()))}
             return replace(book, hosts=entries) if host else replace(book, machines=entries)
 
         self._change(changed)
 
-    def _change(self, change: Callable[[Book], Book]) -> None:
+    def _change(self, change: Callable[[MarketRecords], MarketRecords]) -> None:
         with self._explained("write"):
             self._rewritten(lambda contents: contents.changed(self.market, change))
 
@@ -287,8 +287,9 @@ class HostCache:
             yield
         except filelock.Timeout as error:
             raise HostCacheError(
-                f"{locked_files.lock_path(self.path)} has been locked for {locked_files.LOCK_TIMEOUT_S:g} s by a process "
-                "that was stopped: end it (fuser shows which one it is), or name another file with --vast-host-cache"
+                f"{locked_files.lock_path(self.path)} has been locked for {locked_files.LOCK_TIMEOUT_S:g} s by a "
+                "process that was stopped: end it (fuser shows which one it is), or name another file with "
+                "--vast-host-cache"
             ) from error
         except OSError as error:
             raise HostCacheError(
@@ -297,5 +298,5 @@ class HostCache:
             ) from error
 
 
-def _without(entries: Mapping[int, Entry], number: int) -> dict[int, Entry]:
+def _without(entries: Mapping[int, Override], number: int) -> dict[int, Override]:
     return {key: entry for key, entry in entries.items() if key != number}

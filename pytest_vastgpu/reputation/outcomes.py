@@ -17,7 +17,7 @@ DAY_S = 24 * HOUR_S
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Outcome:
     """One recorded outcome of one attempt."""
 
     id: str
@@ -40,7 +40,7 @@ class Evidence:
     """What a person or a later version added; kept as it is."""
 
     @classmethod
-    def of(cls, attempt: Attempt, workload: Workload, run_id: str, time: float) -> Evidence:
+    def of(cls, attempt: Attempt, workload: Workload, run_id: str, time: float) -> Outcome:
         """What an attempt that is over says of its machine.
 
         :param time: Epoch seconds.
@@ -74,7 +74,7 @@ class Ban:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Override:
     """What a person has said of one machine or of one operator."""
 
     allowed: bool = False

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.providers.market_name import market_name
-from pytest_vastgpu.reputation.contents import Book
 from pytest_vastgpu.reputation.contents import CacheContents
+from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import both_entries
 from pytest_vastgpu.reputation.contents import both_values
 from pytest_vastgpu.reputation.contents import either
@@ -35,8 +35,8 @@ from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.fields import mapping
 from pytest_vastgpu.reputation.loader import Unreadable
 from pytest_vastgpu.reputation.loader import load
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.writer import FORMAT
 from pytest_vastgpu.reputation.writer import VERSION
 
@@ -111,17 +111,17 @@ class _Market:
     """Collects what documents say of one market."""
 
     def __init__(self) -> None:
-        self.evidence: dict[str, Evidence] = {}
-        self.machines: dict[int, Entry] = {}
-        self.hosts: dict[int, Entry] = {}
+        self.evidence: dict[str, Outcome] = {}
+        self.machines: dict[int, Override] = {}
+        self.hosts: dict[int, Override] = {}
         self.extra: dict[str, object] = {}
 
-    def add(self, item: Evidence) -> None:
+    def add(self, item: Outcome) -> None:
         known = self.evidence.get(item.id)
         self.evidence[item.id] = either(known, item) if known else item
 
-    def book(self) -> Book:
-        return Book(self.evidence, self.machines, self.hosts, self.extra)
+    def book(self) -> MarketRecords:
+        return MarketRecords(self.evidence, self.machines, self.hosts, self.extra)
 
 
 class _Reader:
@@ -139,7 +139,7 @@ class _Reader:
         if self.odd:
             extra = merged(extra, {"not_understood": self.odd}, both_values)
         books = {name: market.book() for name, market in self.markets.items()}
-        return CacheContents({name: book for name, book in books.items() if book != Book()}, extra)
+        return CacheContents({name: book for name, book in books.items() if book != MarketRecords()}, extra)
 
     def record(self, content: object) -> bool:
         """Take in an appended record.
@@ -199,7 +199,7 @@ class _Reader:
             except ValueError as error:
                 self._misread(f"{section}: {key}", _nested((*path, section, key), entry), str(error))
 
-    def _take(self, to: dict[int, Entry], path: tuple[object, ...], fields: dict[str, object]) -> None:
+    def _take(self, to: dict[int, Override], path: tuple[object, ...], fields: dict[str, object]) -> None:
         *_, section, key = path
         try:
             number = machine_id(key)
@@ -207,7 +207,7 @@ class _Reader:
         except ValueError as error:
             self._misread(f"{section}: {key}", _nested(path, fields), str(error))
             return
-        if entry != Entry():
+        if entry != Override():
             to[number] = both_entries(to[number], entry) if number in to else entry
 
     def _evidence(self, market: str | None, key: object, item: object) -> None:
@@ -217,7 +217,7 @@ class _Reader:
             path = ("markets", market, "machines", key) if market else ("machines", key)
             self._misread(f"evidence of machine {key}", _nested(path, {"evidence": [item]}), str(error))
 
-    def _add(self, market: str | None, item: Evidence) -> None:
+    def _add(self, market: str | None, item: Outcome) -> None:
         if market is None and item.host_id == item.machine_id:
             self.left_behind += 1
         else:

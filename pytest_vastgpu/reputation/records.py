@@ -14,7 +14,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reputation.cache_path import market_at
 from pytest_vastgpu.reputation.contents import union
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.scoring import reputation
 
 OWN_FILE = "hosts.yaml"
@@ -60,6 +60,6 @@ class Records:
             return
         kept = self._own if self._users is None or attempt.offer.simulated else self._users
         try:
-            kept.record(Evidence.of(attempt, workload, run_id, time.time()))
+            kept.record(Outcome.of(attempt, workload, run_id, time.time()))
         except HostCacheError as error:
             self._tell(f"how machine {attempt.offer.machine_id} did is not recorded: {error}")

@@ -30,8 +30,8 @@ from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reputation.outcomes import DAY_S
 from pytest_vastgpu.reputation.outcomes import HOUR_S
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 
 BAN_STEPS_S = (HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)
 """How long a machine is left alone after its first, second … failure."""
@@ -59,7 +59,7 @@ _UNTIL_READY = (State.CREATED, State.BOOTING, State.REACHABLE, State.CHECKED, St
 
 
 def reputation(
-    evidence: Iterable[Evidence], machines: Mapping[int, Entry], hosts: Mapping[int, Entry], now: float
+    evidence: Iterable[Outcome], machines: Mapping[int, Override], hosts: Mapping[int, Override], now: float
 ) -> Reputation:
     """Everything that is known of machines and their operators at one moment.
 
@@ -68,16 +68,16 @@ def reputation(
     :param hosts: What people have said of operators, by id.
     :param now: Epoch seconds.
     """
-    by_machine: dict[int, list[Evidence]] = defaultdict(list)
+    by_machine: dict[int, list[Outcome]] = defaultdict(list)
     for item in evidence:
         by_machine[item.machine_id].append(item)
     records: dict[int, MachineRecord] = {}
-    recent: list[Evidence] = []
+    recent: list[Outcome] = []
     for machine_id in sorted(by_machine.keys() | machines.keys()):
         items = sorted(by_machine.get(machine_id, ()), key=lambda item: (item.time, item.id))
         host_id = next((item.host_id for item in reversed(items) if item.host_id), 0)
-        trusted = hosts.get(host_id, Entry()).allowed
-        records[machine_id] = _machine(machine_id, host_id, items, machines.get(machine_id, Entry()), trusted, now)
+        trusted = hosts.get(host_id, Override()).allowed
+        records[machine_id] = _machine(machine_id, host_id, items, machines.get(machine_id, Override()), trusted, now)
         recent += _compatibility(items, now)
     return Reputation(records, _hosts(records, hosts, now), _incompatible_kinds(recent))
 
@@ -99,7 +99,7 @@ def banned(reputation: Reputation, machine_id: int, host_id: int, now: float) ->
 
 
 def _machine(
-    machine_id: int, host_id: int, items: Sequence[Evidence], entry: Entry, trusted: bool, now: float
+    machine_id: int, host_id: int, items: Sequence[Outcome], entry: Override, trusted: bool, now: float
 ) -> MachineRecord:
     good = [item for item in items if item.outcome is FailureClass.READY]
     bad = [item for item in items if item.outcome in BLAMED]
@@ -124,7 +124,7 @@ def _machine(
     )
 
 
-def _failures(items: Iterable[Evidence], now: float) -> float:
+def _failures(items: Iterable[Outcome], now: float) -> float:
     """Failures, each by its weight and age. A clock that was ahead does not make one count more."""
     return math.fsum(
         WEIGHT[item.outcome] * 0.5 ** (max(0.0, now - item.time) / HALF_LIFE_S)
@@ -133,14 +133,14 @@ def _failures(items: Iterable[Evidence], now: float) -> float:
     )
 
 
-def _spoken_ban(entry: Entry, now: float) -> tuple[float, str]:
+def _spoken_ban(entry: Override, now: float) -> tuple[float, str]:
     """Until when, and why, a person has banned it; (0, "") where that is not so."""
     if entry.allowed or entry.ban is None or entry.ban.until <= now:
         return 0.0, ""
     return entry.ban.until, entry.ban.reason or "banned by hand"
 
 
-def _earned_ban(items: Sequence[Evidence], now: float) -> tuple[float, str]:
+def _earned_ban(items: Sequence[Outcome], now: float) -> tuple[float, str]:
     """Until when, and why, its own record bans it; (0, "") where that is not so.
 
     :param items: In the order of time.
@@ -163,25 +163,25 @@ def _earned_ban(items: Sequence[Evidence], now: float) -> tuple[float, str]:
     return (until, why) if until > now else (0.0, "")
 
 
-def _ready_s(good: Sequence[Evidence]) -> float:
+def _ready_s(good: Sequence[Outcome]) -> float:
     """Median seconds from create to ready; 0 where nothing was measured."""
     times = [math.fsum(item.seconds.get(state.value, 0.0) for state in _UNTIL_READY) for item in good]
     return statistics.median(measured) if (measured := [time for time in times if time > 0]) else 0.0
 
 
-def _compatibility(items: Iterable[Evidence], now: float) -> list[Evidence]:
+def _compatibility(items: Iterable[Outcome], now: float) -> list[Outcome]:
     """The newest word on each workload of one machine, success or ``incompatible``, that has not expired.
 
     :param items: Of one machine, in the order of time.
     """
-    newest: dict[str, Evidence] = {}
+    newest: dict[str, Outcome] = {}
     for item in items:
         if item.workload and item.outcome in (FailureClass.INCOMPATIBLE, FailureClass.READY):
             newest[item.workload] = item
     return [item for item in newest.values() if now - item.time < INCOMPATIBLE_S]
 
 
-def _incompatible_kinds(recent: Iterable[Evidence]) -> frozenset[tuple[str, str]]:
+def _incompatible_kinds(recent: Iterable[Outcome]) -> frozenset[tuple[str, str]]:
     """(GPU kind, workload) pairs that failed on several machines and worked on none."""
     machines: dict[tuple[str, str], set[int]] = defaultdict(set)
     works = set()
@@ -194,7 +194,7 @@ def _incompatible_kinds(recent: Iterable[Evidence]) -> frozenset[tuple[str, str]
     return frozenset(pair for pair, ids in machines.items() if len(ids) >= KIND_MACHINES and pair not in works)
 
 
-def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Entry], now: float) -> dict[int, HostRecord]:
+def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Override], now: float) -> dict[int, HostRecord]:
     by_host: dict[int, list[MachineRecord]] = defaultdict(list)
     for record in records.values():
         if record.host_id:
@@ -202,7 +202,7 @@ def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Entry], n
     found = {}
     for host_id in sorted(by_host.keys() | entries.keys()):
         owned = by_host.get(host_id, [])
-        entry = entries.get(host_id, Entry())
+        entry = entries.get(host_id, Override())
         until, why = _spoken_ban(entry, now)
         bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
         if not (until or entry.allowed) and len(bad) >= HOST_MACHINES and 2 * len(bad) >= len(owned):

@@ -10,11 +10,11 @@ from datetime import timedelta
 
 import yaml
 
-from pytest_vastgpu.reputation.contents import Book
 from pytest_vastgpu.reputation.contents import CacheContents
+from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import by_time
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 
 try:
     from yaml import CSafeDumper as _BaseDumper
@@ -40,7 +40,7 @@ HEADER = """\
 """
 
 
-def record_text(market: str, evidence: Evidence) -> bytes:
+def record_text(market: str, evidence: Outcome) -> bytes:
     """A record as it is appended. It begins with a line break, so that it never continues a line that was cut off."""
     fields = {"market": market, "machine": evidence.machine_id, **_evidence_out(evidence)}
     return b"\n---\n" + _dump(fields) + END
@@ -52,13 +52,13 @@ def snapshot_text(contents: CacheContents) -> bytes:
     return HEADER.encode() + _dump({FORMAT: VERSION, "markets": markets, **contents.extra}) + END
 
 
-def _book_out(book: Book) -> dict[str, object]:
-    of_machine: dict[int, list[Evidence]] = defaultdict(list)
+def _book_out(book: MarketRecords) -> dict[str, object]:
+    of_machine: dict[int, list[Outcome]] = defaultdict(list)
     for item in book.evidence.values():
         of_machine[item.machine_id].append(item)
     machines = {}
     for machine_id in sorted(of_machine.keys() | book.machines.keys()):
-        out = _entry_out(book.machines.get(machine_id, Entry()))
+        out = _entry_out(book.machines.get(machine_id, Override()))
         if items := sorted(of_machine.get(machine_id, ()), key=by_time):
             out["evidence"] = [_evidence_out(item) for item in items]
         machines[machine_id] = out
@@ -101,7 +101,7 @@ def _time_out(value: float) -> object:
     return FOREVER if value == math.inf else EPOCH + timedelta(milliseconds=round(value * 1000))
 
 
-def _evidence_out(item: Evidence) -> dict[str, object]:
+def _evidence_out(item: Outcome) -> dict[str, object]:
     """The fields of a piece of evidence, its machine aside. Its id comes last: a record without one is not whole."""
     known = {
         "time": _time_out(item.time),
@@ -116,7 +116,7 @@ def _evidence_out(item: Evidence) -> dict[str, object]:
     return {**{key: value for key, value in known.items() if value}, **item.extra, "id": item.id}
 
 
-def _entry_out(entry: Entry) -> dict[str, object]:
+def _entry_out(entry: Override) -> dict[str, object]:
     out: dict[str, object] = {}
     if entry.allowed:
         out["allow"] = True

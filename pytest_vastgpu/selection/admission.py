@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.conditions import CONDITIONS
-from pytest_vastgpu.selection.conditions import Condition
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.conditions import OfferCondition
+from pytest_vastgpu.selection.requirements import OfferRequirements
 
 SEARCH_LIMIT = 64
 """Rows asked for: more are not given at once, and the account's rows for a day are counted."""
@@ -19,9 +19,9 @@ class Dropped:
     """An offer that is not admitted."""
 
     offer: Offer
-    failed: tuple[Condition, ...]
+    failed: tuple[OfferCondition, ...]
     """All conditions it fails, in the table's order; at least one."""
-    need: Need
+    need: OfferRequirements
 
     @property
     def condition(self) -> str:
@@ -44,7 +44,7 @@ class Admission:
     dropped: tuple[Dropped, ...]
 
 
-def _query(need: Need, conditions: Iterable[Condition]) -> dict[str, object]:
+def _query(need: OfferRequirements, conditions: Iterable[OfferCondition]) -> dict[str, object]:
     query: dict[str, object] = {
         "type": "on-demand",
         "order": [["dph_total", "asc"]],
@@ -56,22 +56,22 @@ def _query(need: Need, conditions: Iterable[Condition]) -> dict[str, object]:
     return query
 
 
-def search_query(need: Need) -> dict[str, object]:
+def search_query(need: OfferRequirements) -> dict[str, object]:
     """The market's query for what is needed: every condition that it can check, cheapest first."""
     return _query(need, CONDITIONS)
 
 
-def wide_query(need: Need) -> dict[str, object]:
+def wide_query(need: OfferRequirements) -> dict[str, object]:
     """The query for machines that could run the workload, whatever the policy says of them."""
     return _query(need, (condition for condition in CONDITIONS if condition.hardware))
 
 
-def widest_query(need: Need) -> dict[str, object]:
+def widest_query(need: OfferRequirements) -> dict[str, object]:
     """The query for whatever the market has on demand."""
     return _query(need, ())
 
 
-def admissible(offers: Iterable[Offer], need: Need) -> list[Offer]:
+def admissible(offers: Iterable[Offer], need: OfferRequirements) -> list[Offer]:
     """The offers that meet every condition: the market is known not to apply all of its filters always.
 
     The same as :func:`admit` keeps, without the reasons, which most of the time nobody wants to know.
@@ -83,7 +83,7 @@ def admissible(offers: Iterable[Offer], need: Need) -> list[Offer]:
     return kept
 
 
-def admit(offers: Iterable[Offer], need: Need) -> Admission:
+def admit(offers: Iterable[Offer], need: OfferRequirements) -> Admission:
     """Check every condition, and keep which of them an offer fails."""
     tests = [(condition, test) for condition in CONDITIONS if (test := condition.test(need))]
     kept: list[Offer] = []

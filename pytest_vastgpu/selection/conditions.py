@@ -18,7 +18,7 @@ from pytest_vastgpu.selection.relaxation import dearer
 from pytest_vastgpu.selection.relaxation import in_workload
 from pytest_vastgpu.selection.relaxation import looser
 from pytest_vastgpu.selection.relaxation import without_country
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _DURATION_FACTOR = 2.0
 """An offer must last so many times the expected use: an instance is stopped when its offer ends."""
@@ -27,26 +27,26 @@ Test = Callable[[Offer], bool]
 
 
 @dataclass(frozen=True)
-class Condition:
+class OfferCondition:
     """One condition on an offer."""
 
     name: str
-    wants: Callable[[Need], str]
+    wants: Callable[[OfferRequirements], str]
     """What is asked for, in words."""
-    has: Callable[[Offer, Need], str]
+    has: Callable[[Offer, OfferRequirements], str]
     """What an offer has instead, in words."""
-    test: Callable[[Need], Test | None]
+    test: Callable[[OfferRequirements], Test | None]
     """What offers are tested with for a need, which is many thousand times; None where the need asks for nothing."""
-    filter: Callable[[Need], Mapping[str, object]] = lambda _: {}
+    filter: Callable[[OfferRequirements], Mapping[str, object]] = lambda _: {}
     """The same in the market's query language; empty where only we can check it."""
-    relax: Callable[[Offer, Need], Relaxation | None] = lambda _offer, _need: None
+    relax: Callable[[Offer, OfferRequirements], Relaxation | None] = lambda _offer, _need: None
     """What would admit the offer; None where nothing can."""
     hardware: bool = False
     """Whether it is about what the workload cannot do without."""
     tells: bool = False
     """Whether what the offers have is told where they are counted, because nobody could guess it."""
 
-    def holds(self, offer: Offer, need: Need) -> bool:
+    def holds(self, offer: Offer, need: OfferRequirements) -> bool:
         """Whether one offer meets it."""
         test = self.test(need)
         return test is None or test(offer)
@@ -55,25 +55,25 @@ class Condition:
 def _at_least(
     name: str,
     unit: str,
-    wanted: Callable[[Need], float],
+    wanted: Callable[[OfferRequirements], float],
     had: Callable[[Offer], float],
     field: str,
-    relax: Callable[[Offer, Need], Relaxation | None],
+    relax: Callable[[Offer, OfferRequirements], Relaxation | None],
     *,
     scale: float = 1.0,
     hardware: bool = False,
-) -> Condition:
+) -> OfferCondition:
     """A condition that a number is not below another.
 
     :param field: The field's name in the market's query language.
     :param scale: What one of our units is there.
     """
 
-    def test(need: Need) -> Test | None:
+    def test(need: OfferRequirements) -> Test | None:
         least = wanted(need)
         return (lambda offer: had(offer) >= least) if least > 0 else None
 
-    return Condition(
+    return OfferCondition(
         name,
         wants=lambda need: f"at least {wanted(need):g}{unit}",
         has=lambda offer, _: f"{had(offer):g}{unit}",
@@ -85,30 +85,35 @@ def _at_least(
 
 
 def _hardware(
-    argument: str, unit: str, wanted: Callable[[Need], float], had: Callable[[Offer], float], field: str, scale: float
-) -> Condition:
+    argument: str,
+    unit: str,
+    wanted: Callable[[OfferRequirements], float],
+    had: Callable[[Offer], float],
+    field: str,
+    scale: float,
+) -> OfferCondition:
     relax = in_workload(argument, wanted, had)
     return _at_least(argument, unit, wanted, had, field, relax, scale=scale, hardware=True)
 
 
-def _gpu(wanted: Callable[[Workload], float]) -> Callable[[Need], float]:
+def _gpu(wanted: Callable[[Workload], float]) -> Callable[[OfferRequirements], float]:
     """A need of GPU hardware, which a workload that uses no GPU does not have."""
     return lambda need: wanted(need.workload) if need.workload.gpus else 0.0
 
 
-def _same_gpu(need: Need) -> Test | None:
+def _same_gpu(need: OfferRequirements) -> Test | None:
     if not (need.workload.gpus and need.workload.gpu_name):
         return None
     wanted = _spelling(need.workload.gpu_name).lower()
     return lambda offer: _spelling(offer.gpu_name).lower() == wanted
 
 
-def _elsewhere(need: Need) -> Test | None:
+def _elsewhere(need: OfferRequirements) -> Test | None:
     excluded = need.excluded_countries
     return (lambda offer: country(offer) not in excluded) if excluded else None
 
 
-def _affordable(need: Need) -> Test:
+def _affordable(need: OfferRequirements) -> Test:
     price, limit = hourly_price(need.workload), need.max_price_usd_h
     return lambda offer: price(offer) <= limit
 
@@ -118,7 +123,7 @@ def _spelling(gpu_name: str) -> str:
     return gpu_name.strip().replace("_", " ")
 
 
-def ban(offer: Offer, need: Need) -> str:
+def ban(offer: Offer, need: OfferRequirements) -> str:
     """Why the machine is banned now; empty where it is not.
 
     What is said of the machine decides before what is said of its operator, and the allow-list before a ban.
@@ -134,7 +139,7 @@ def ban(offer: Offer, need: Need) -> str:
     return ""
 
 
-def _compatible(need: Need) -> Test:
+def _compatible(need: OfferRequirements) -> Test:
     machines, kinds, key = need.reputation.machines, need.reputation.incompatible_kinds, need.workload_key
 
     def test(offer: Offer) -> bool:
@@ -144,8 +149,8 @@ def _compatible(need: Need) -> Test:
     return test
 
 
-CONDITIONS: tuple[Condition, ...] = (
-    Condition(
+CONDITIONS: tuple[OfferCondition, ...] = (
+    OfferCondition(
         "gpus",
         wants=lambda need: f"at least {need.workload.gpus}",
         has=lambda offer, _: str(offer.num_gpus),
@@ -154,7 +159,7 @@ CONDITIONS: tuple[Condition, ...] = (
         relax=in_workload("gpus", lambda need: need.workload.gpus, lambda offer: offer.num_gpus),
         hardware=True,
     ),
-    Condition(
+    OfferCondition(
         "gpu_name",
         wants=lambda need: _spelling(need.workload.gpu_name),
         has=lambda offer, _: offer.gpu_name or "no GPU",
@@ -176,27 +181,27 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     _hardware("cuda", "", _gpu(lambda work: work.cuda), lambda offer: offer.cuda_max_good, "cuda_max_good", 1),
     _hardware("disk_gb", " GB", lambda need: need.workload.disk_gb, lambda offer: offer.disk_space_gb, "disk_space", 1),
-    Condition(
+    OfferCondition(
         "rentable",
         wants=lambda _: "rentable now",
         has=lambda *_: "not rentable",
         test=lambda _: attrgetter("rentable"),
         filter=lambda _: {"rentable": {"eq": True}},
     ),
-    Condition(
+    OfferCondition(
         "rented",
         wants=lambda _: "not rented by others",
         has=lambda *_: "rented",
         test=lambda _: lambda offer: not offer.rented,
         filter=lambda _: {"rented": {"eq": False}},
     ),
-    Condition(
+    OfferCondition(
         "on_demand",
         wants=lambda _: "on demand",
         has=lambda *_: "interruptible",
         test=lambda _: lambda offer: not offer.is_bid,
     ),
-    Condition(
+    OfferCondition(
         "verified",
         wants=lambda _: "verified by the market",
         has=lambda *_: "not verified",
@@ -234,7 +239,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "inet_down",
         looser,
     ),
-    Condition(
+    OfferCondition(
         "country",
         wants=lambda need: f"not in {', '.join(sorted(need.excluded_countries))}",
         has=lambda offer, _: offer.geolocation,
@@ -244,14 +249,14 @@ CONDITIONS: tuple[Condition, ...] = (
         ),
         relax=without_country,
     ),
-    Condition(
+    OfferCondition(
         "money",
         wants=lambda _: "amounts of money that can be true",
         has=lambda offer, _: offer.incredible,
         test=lambda _: lambda offer: not offer.incredible,
         tells=True,
     ),
-    Condition(
+    OfferCondition(
         "price",
         wants=lambda need: f"at most {need.max_price_usd_h:.2f} USD/h with disk and transfer",
         has=lambda offer, need: f"{hourly_usd(offer, need.workload):.2f} USD/h",
@@ -259,20 +264,20 @@ CONDITIONS: tuple[Condition, ...] = (
         filter=lambda need: {"dph_total": {"lte": need.max_price_usd_h}},
         relax=dearer,
     ),
-    Condition(
+    OfferCondition(
         "banned",
         wants=lambda _: "not banned",
         has=ban,
         test=lambda need: lambda offer: not ban(offer, need),
         relax=lambda offer, _: Relaxation(2, f"`vastgpu hosts allow {offer.machine_id}`"),
     ),
-    Condition(
+    OfferCondition(
         "failed_before",
         wants=lambda _: "not failed in this run",
         has=lambda offer, _: f"machine {offer.machine_id} failed in this run",
         test=lambda need: lambda offer: offer.machine_id not in need.failed_machines,
     ),
-    Condition(
+    OfferCondition(
         "incompatible",
         wants=lambda _: "able to run this workload",
         has=lambda offer, _: f"the workload failed on this {offer.gpu_name or 'machine'} before",

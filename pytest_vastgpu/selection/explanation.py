@@ -12,13 +12,13 @@ from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.conditions import CONDITIONS
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.relaxation import Relaxation
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _TOLD = 3
 """So many different values are told of one condition."""
 
 
-def explain_no_offers(offers: Sequence[Offer], need: Need) -> str:
+def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:
     """A first line that says what would help, then how many offers each condition removed.
 
     :param offers: All that were seen, also by wider searches; none of them may be admitted.
@@ -34,7 +34,7 @@ def explain_no_offers(offers: Sequence[Offer], need: Need) -> str:
     return "\n".join([f"no offers: {_nearest(dropped, need)}", *_counts(dropped, need)])
 
 
-def _nearest(dropped: Iterable[Dropped], need: Need) -> str:
+def _nearest(dropped: Iterable[Dropped], need: OfferRequirements) -> str:
     ways = [(way, one.offer) for one in dropped if (way := _way(one, need))]
     if not ways:
         return "none fits, and no option would change that"
@@ -47,7 +47,7 @@ def _nearest(dropped: Iterable[Dropped], need: Need) -> str:
     )
 
 
-def _way(one: Dropped, need: Need) -> list[Relaxation]:
+def _way(one: Dropped, need: OfferRequirements) -> list[Relaxation]:
     """All that would have to be given up for this offer; empty where that would not be enough."""
     if one.offer.incredible:
         return []  # nothing can be reckoned with it
@@ -56,7 +56,7 @@ def _way(one: Dropped, need: Need) -> list[Relaxation]:
     return list(dict.fromkeys(step for step in steps if step)) if all(steps) else []
 
 
-def _counts(dropped: Sequence[Dropped], need: Need) -> Iterable[str]:
+def _counts(dropped: Sequence[Dropped], need: OfferRequirements) -> Iterable[str]:
     counts = Counter(condition.name for one in dropped for condition in one.failed)
     yield f"of {len(dropped)} offers (one can fail several conditions):"
     for condition in CONDITIONS:

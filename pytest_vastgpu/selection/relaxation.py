@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.country import country
 from pytest_vastgpu.selection.pricing import hourly_usd
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.strictness import POLICIES
 
 
@@ -23,11 +23,11 @@ class Relaxation(NamedTuple):
 
 
 def in_workload(
-    argument: str, wanted: Callable[[Need], float], had: Callable[[Offer], float]
-) -> Callable[[Offer, Need], Relaxation | None]:
+    argument: str, wanted: Callable[[OfferRequirements], float], had: Callable[[Offer], float]
+) -> Callable[[Offer, OfferRequirements], Relaxation | None]:
     """Less of a number in the workload, but never none of it."""
 
-    def relax(offer: Offer, need: Need) -> Relaxation | None:
+    def relax(offer: Offer, need: OfferRequirements) -> Relaxation | None:
         least = math.floor(had(offer) * 10) / 10
         return (
             Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g} in the workload")
@@ -38,7 +38,7 @@ def in_workload(
     return relax
 
 
-def looser(offer: Offer, need: Need) -> Relaxation | None:
+def looser(offer: Offer, need: OfferRequirements) -> Relaxation | None:
     """The strictest level below this one that the offer meets."""
     levels = list(POLICIES.values())
     below = [policy for policy in levels if policy.reliability < need.policy.reliability]
@@ -52,13 +52,13 @@ def looser(offer: Offer, need: Need) -> Relaxation | None:
     return None
 
 
-def dearer(offer: Offer, need: Need) -> Relaxation:
+def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
     """A limit on the price that the offer meets."""
     price = math.ceil(hourly_usd(offer, need.workload) * 100) / 100
     return Relaxation(1 + (1 - need.max_price_usd_h / price), f"--vast-max-price={price:.2f}")
 
 
-def without_country(offer: Offer, need: Need) -> Relaxation:
+def without_country(offer: Offer, need: OfferRequirements) -> Relaxation:
     """The excluded countries without the offer's own."""
     rest = ",".join(sorted(need.excluded_countries - {country(offer)})) or "none"
     return Relaxation(2, f"--vast-exclude-countries={rest}")

@@ -10,7 +10,7 @@ from pytest_vastgpu.selection.strictness import Policy
 
 
 @dataclass(frozen=True)
-class Need:
+class OfferRequirements:
     """Everything that decides which offers are admitted."""
 
     workload: Workload

@@ -16,15 +16,15 @@ from pytest_vastgpu.selection.admission import widest_query
 from pytest_vastgpu.selection.explanation import explain_no_offers
 from pytest_vastgpu.selection.ranking import Ranked
 from pytest_vastgpu.selection.ranking import rank
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 
 
-def admitted(offers: Iterable[Offer], need: Need) -> list[Ranked]:
+def admitted(offers: Iterable[Offer], need: OfferRequirements) -> list[Ranked]:
     """Those of some offers that are admitted, best first."""
     return rank(admissible(offers, need), need.workload, need.policy, need.reputation)
 
 
-def find_offers(search: Callable[[Mapping[str, object]], Sequence[Offer]], need: Need) -> list[Ranked]:
+def find_offers(search: Callable[[Mapping[str, object]], Sequence[Offer]], need: OfferRequirements) -> list[Ranked]:
     """Admitted offers, best first; at least one.
 
     One search as a rule. Where it leaves nothing, wider ones follow until they show something: to tell what stood in

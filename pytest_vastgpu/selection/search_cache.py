@@ -16,7 +16,7 @@ from dataclasses import field
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import search_query
 from pytest_vastgpu.selection.ranking import Ranked
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search import admitted
 from pytest_vastgpu.selection.search import find_offers
 
@@ -36,7 +36,7 @@ class _Answer:
     offers: Sequence[Offer] = ()
 
 
-class Searches:
+class SearchCache:
     """Finds offers; answers are shared for :data:`SHARED_S`. Any thread may use it.
 
     :param ask: A search, as :meth:`~pytest_vastgpu.providers.vast.client.MarketClient.search`.
@@ -51,7 +51,7 @@ class Searches:
         self._lock = threading.Lock()
         self._answers: dict[str, _Answer] = {}
 
-    def find(self, need: Need, gone: Collection[int] = ()) -> list[Ranked]:
+    def find(self, need: OfferRequirements, gone: Collection[int] = ()) -> list[Ranked]:
         """Admitted offers, best first. Where a shared answer leaves none, the market is asked anew.
 
         :param gone: Ids of offers that were taken by others. If it is only they that are in the way, nothing is left

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from pytest_vastgpu.model import Probe
     from pytest_vastgpu.ssh.keys import KeyPair
-    from pytest_vastgpu.ssh.login import Address
     from pytest_vastgpu.ssh.login import HostKeyPin
+    from pytest_vastgpu.ssh.login import SshAddress
 
 OUTPUT_LIMIT = 8 << 20
 """Bytes kept of each of stdout and stderr; of more, the middle is left out."""
@@ -67,7 +67,7 @@ class TransferFailed(VastGpuError):
 
 
 def connect(
-    addresses: Sequence[Address], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str = "root"
+    addresses: Sequence[SshAddress], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str = "root"
 ) -> Connection:
     """Log in at the first address that lets us: direct ones first, then the proxy.
 
@@ -84,7 +84,7 @@ class Connection:
     Commands are run by ``sh`` whatever the user's login shell is, see :mod:`pytest_vastgpu.ssh.command`.
     """
 
-    def __init__(self, transport: paramiko.Transport, address: Address, sock: socket.socket) -> None:
+    def __init__(self, transport: paramiko.Transport, address: SshAddress, sock: socket.socket) -> None:
         self._transport = transport
         self._socket = sock
         self._sessions = threading.Condition()

@@ -59,7 +59,7 @@ _NEAREST_FIRST = (
 
 
 @dataclass(frozen=True)
-class Address:
+class SshAddress:
     """Where an instance's SSH server can be reached."""
 
     host: str
@@ -74,7 +74,7 @@ class Address:
 class AddressFailure:
     """Why one address did not let us in."""
 
-    address: Address
+    address: SshAddress
     kind: ProbeFailure
     text: str
 
@@ -138,8 +138,8 @@ class _Refused(Exception):
 
 
 def log_in(
-    addresses: Sequence[Address], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str
-) -> tuple[paramiko.Transport, Address, socket.socket]:
+    addresses: Sequence[SshAddress], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str
+) -> tuple[paramiko.Transport, SshAddress, socket.socket]:
     """A transport that is logged in, where, and its socket.
 
     Direct addresses come first. One that stays silent has the next one tried beside it: waiting to the end for a port
@@ -151,10 +151,10 @@ def log_in(
         raise ValueError("there is no address to connect to")
     ordered = sorted(addresses, key=lambda each: each.kind != "direct")
     waiting, trying = deque(ordered), 0
-    failures: dict[Address, AddressFailure] = {}
+    failures: dict[SshAddress, AddressFailure] = {}
     answers = _Answers()
 
-    def knock(address: Address) -> None:
+    def knock(address: SshAddress) -> None:
         try:
             answers.admitted(address, _enter(address, key, pin, user, timeout_s))
         except BaseException as error:  # noqa: BLE001 - handed to the caller, never swallowed
@@ -186,11 +186,11 @@ class _Answers:
     """What the addresses of one login have answered. Who gets in after they were closed is sent away."""
 
     def __init__(self) -> None:
-        self.said: queue.SimpleQueue[tuple[Address, _Entered | BaseException]] = queue.SimpleQueue()
+        self.said: queue.SimpleQueue[tuple[SshAddress, _Entered | BaseException]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
 
-    def admitted(self, address: Address, entered: _Entered) -> None:
+    def admitted(self, address: SshAddress, entered: _Entered) -> None:
         with self._lock:
             if not self._closed:
                 self.said.put((address, entered))
@@ -207,7 +207,7 @@ class _Answers:
                     close_transport(*answer)
 
 
-def _dial(address: Address, timeout_s: float) -> socket.socket:
+def _dial(address: SshAddress, timeout_s: float) -> socket.socket:
     try:
         sock = socket.create_connection((address.host, address.port), timeout_s)
     except ConnectionRefusedError as error:
@@ -228,7 +228,7 @@ def _dial(address: Address, timeout_s: float) -> socket.socket:
     return sock
 
 
-def _enter(address: Address, key: KeyPair, pin: HostKeyPin, user: str, limit_s: float) -> _Entered:
+def _enter(address: SshAddress, key: KeyPair, pin: HostKeyPin, user: str, limit_s: float) -> _Entered:
     """Dial, agree on algorithms, look at the host's key, show ours. Leaves nothing behind where that fails."""
     deadline = time.monotonic() + limit_s
     sock = _dial(address, limit_s)

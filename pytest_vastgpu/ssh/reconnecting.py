@@ -11,20 +11,20 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh.connection import Connection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
-from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import AddressFailure
 from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
+from pytest_vastgpu.ssh.login import SshAddress
 
 
-class Link:
+class ReconnectingConnection:
     """Keeps one connection to an instance alive. Any thread may use it.
 
     :param addresses: Where its SSH server is reached, the best first.
     :param connect_s: Seconds for one try to connect.
     """
 
-    def __init__(self, addresses: Sequence[Address], key: KeyPair, connect_s: float = Timeouts.connect_s) -> None:
+    def __init__(self, addresses: Sequence[SshAddress], key: KeyPair, connect_s: float = Timeouts.connect_s) -> None:
         self._addresses = tuple(addresses)
         self._key = key
         self._connect_s = connect_s

@@ -17,7 +17,7 @@ LAST_S = 5.0
 """How long the end waits for the last ones to be taken."""
 
 
-class Outbox:
+class EventOutbox:
     """Keeps events until they are taken. Any thread may put one in, and never waits."""
 
     def __init__(self, most: int = MOST) -> None:

@@ -35,7 +35,7 @@ NICENESS = 5
 """What tests wait for comes first where processors are few."""
 
 
-class Judge:
+class AdapterProcess:
     """The supervisor's side. To be made while there is only one thread; any thread may use it then.
 
     :param client: Asks it.

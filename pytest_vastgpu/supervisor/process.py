@@ -36,12 +36,12 @@ from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.supervisor.callbacks import HookClient
 from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
 from pytest_vastgpu.supervisor.callbacks import RemoteHooks
-from pytest_vastgpu.supervisor.event_outbox import Outbox
-from pytest_vastgpu.supervisor.judge import Judge
+from pytest_vastgpu.supervisor.event_outbox import EventOutbox
+from pytest_vastgpu.supervisor.judge import AdapterProcess
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from pytest_vastgpu.supervisor.rpc_server import Caller
-from pytest_vastgpu.supervisor.rpc_server import Server
+from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from pytest_vastgpu.supervisor.run import Run
 from pytest_vastgpu.supervisor.session import Session
 
@@ -55,13 +55,13 @@ _log = logging.getLogger(__name__)
 
 
 class Process:
-    """What the server lets test processes talk to. Implements :class:`~pytest_vastgpu.supervisor.rpc_server.Host`."""
+    """Implements :class:`~pytest_vastgpu.supervisor.rpc_server.RpcService`, what test processes talk to."""
 
     def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening
         self._owner = os.getppid()
         self._log = ""
-        self._outbox = Outbox()
+        self._outbox = EventOutbox()
         told_after_s = opening.timeouts.hook_told_s
         self._hooks = HookClient(told_after_s, self._tell)
         self._deciding = threading.Lock()
@@ -81,7 +81,7 @@ class Process:
             self._log = _keep_log(self._directory / LOG)
         except VastGpuError as problem:
             self._problem = problem
-        self._judge = Judge(HookClient(told_after_s, self._tell), listener.fileno())
+        self._judge = AdapterProcess(HookClient(told_after_s, self._tell), listener.fileno())
 
     @property
     def secret(self) -> str:
@@ -254,7 +254,7 @@ def main() -> int:
             return 0
         environ = {**os.environ, **json.loads(secret)}
     child.close_input()
-    server = Server(listener, process.secret, process)
+    server = RpcServer(listener, process.secret, process)
     try:
         return process.live(environ)
     finally:

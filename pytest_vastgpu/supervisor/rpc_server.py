@@ -45,7 +45,7 @@ class Caller:
     """Whether it has hung up, so that nobody waits for the answer."""
 
 
-class Host(Protocol):
+class RpcService(Protocol):
     """What the server lets test processes talk to."""
 
     def session(self, caller: Caller) -> RunControl:
@@ -72,13 +72,13 @@ class Host(Protocol):
         ...
 
 
-class Server:
+class RpcServer:
     """Accepts on a listening socket until it is closed.
 
     :param secret: What everybody who connects has to say before anything else that they say is looked at.
     """
 
-    def __init__(self, listener: socket.socket, secret: str, host: Host) -> None:
+    def __init__(self, listener: socket.socket, secret: str, host: RpcService) -> None:
         self._listener = listener
         self._secret = secret.encode()
         self._host = host

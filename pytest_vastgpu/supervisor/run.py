@@ -37,8 +37,8 @@ from pytest_vastgpu.reputation.cache_path import cache_path
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.reputation.records import Records
 from pytest_vastgpu.selection.admission import admit
-from pytest_vastgpu.selection.requirements import Need
-from pytest_vastgpu.selection.search_cache import Searches
+from pytest_vastgpu.selection.requirements import OfferRequirements
+from pytest_vastgpu.selection.search_cache import SearchCache
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.ssh.keys import load_key
@@ -48,20 +48,20 @@ from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.cleanup.sweep import sweeping
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Entry
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.price_watch import PriceWatch
-from pytest_vastgpu.supervisor.pool.pool import Broker
+from pytest_vastgpu.supervisor.money.price_watch import PriceMonitor
+from pytest_vastgpu.supervisor.pool.pool import InstancePool
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
-from pytest_vastgpu.supervisor.rental.instance_poller import Board
+from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import Tools
+from pytest_vastgpu.supervisor.rental.rental import RentalServices
 
 KEEP_RUNS = 20
 """Records of so many finished runs are kept."""
@@ -83,7 +83,7 @@ class Plugins(Protocol):
 class Run:
     """One pytest run that rents. :meth:`open` checks everything that can be checked without renting."""
 
-    broker: Broker
+    broker: InstancePool
     id: str
     directory: Path
     client: MarketClient
@@ -144,14 +144,16 @@ class Run:
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
-            board = Board(client.list_instances, timeouts)
-            tools = Tools(client, settings, key, ledger, events, run_id, evidence, budget, board, keeper, timeouts)
+            board = InstancePoller(client.list_instances, timeouts)
+            tools = RentalServices(
+                client, settings, key, ledger, events, run_id, evidence, budget, board, keeper, timeouts
+            )
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 records.record(attempt, workload, run_id)
                 plugins.outcome(attempt, workload)
 
-            searches = Searches(client.search)
+            searches = SearchCache(client.search)
 
             def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
                 found = searches.find(_need(settings, records, workload, failed), gone)
@@ -160,7 +162,7 @@ class Run:
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload)).kept)
 
-            broker = Broker(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
+            broker = InstancePool(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
             costs = CostFile(directory, head, broker.books, lambda text: events.write(Event("", None, text)))
             events.listen(costs.listen)
@@ -178,7 +180,7 @@ class Run:
                 broker.holdings.started(rental)
 
             look_s = timeouts.price_look_s
-            prices = PriceWatch(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
+            prices = PriceMonitor(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
             stack.callback(prices.close)
             broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
             return cls(broker, run_id, directory, client, events, costs, keeper, timeouts, ledger, stack.pop_all())
@@ -212,7 +214,7 @@ class Run:
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
             self.broker.holdings.left(entry.label, str(problem))
 
-    def _left(self) -> list[Entry]:
+    def _left(self) -> list[LedgerEntry]:
         # The disk may have been too full to write that an instance is gone.
         gone = {label for label, bill in self.broker.holdings.bills().items() if bill.gone}
         return [
@@ -250,8 +252,10 @@ def _market(
     return market.url, Secret(market.api_key)
 
 
-def _need(settings: Settings, records: Records, workload: Workload, failed: frozenset[int] = frozenset()) -> Need:
-    return Need(
+def _need(
+    settings: Settings, records: Records, workload: Workload, failed: frozenset[int] = frozenset()
+) -> OfferRequirements:
+    return OfferRequirements(
         workload=workload,
         policy=POLICIES[Strictness(settings.strictness)],
         max_price_usd_h=settings.max_price,

@@ -14,7 +14,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rpc_server import Caller
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.supervisor.pool.pool import Broker
+    from pytest_vastgpu.supervisor.pool.pool import InstancePool
     from pytest_vastgpu.supervisor.process import Process
 
 
@@ -26,7 +26,7 @@ class Session:
         self._caller = caller
 
     @property
-    def _pool(self) -> Broker:
+    def _pool(self) -> InstancePool:
         return self._process.run().broker
 
     def collected(self, found: Collected) -> None:

@@ -21,7 +21,7 @@ from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.plugin import controller
-from pytest_vastgpu.reputation.contents import Book
+from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import union
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.scoring import reputation
@@ -101,7 +101,7 @@ def known(home: Path) -> Mapping[int, MachineRecord]:
     """What runs have learnt: of real machines together, of simulated ones each run for itself."""
     paths = [home / USERS_CACHE, *home.glob(".local/state/pytest-vastgpu/runs/*/hosts.yaml")]
     books = [book for path in paths for book in HostCache(path).contents().markets.values()]
-    book = functools.reduce(union, books, Book())
+    book = functools.reduce(union, books, MarketRecords())
     return reputation(book.evidence.values(), book.machines, book.hosts, time.time()).machines
 
 

@@ -14,7 +14,7 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.providers.market_name import market_name
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 from tests.behaviour.conftest import AGGRESSIVE
 from tests.behaviour.conftest import BAD
 from tests.behaviour.conftest import GOOD
@@ -44,7 +44,7 @@ def test_a_real_machine_that_was_banned_is_not_rented_by_the_next_run(
     users = HostCache(home / USERS_CACHE, market=market.url)
     assert set(users.contents().markets) == {market.url}
     assert users.read().machines[1].successes == 1
-    users.record(Evidence("bad", time.time(), 1, FailureClass.INFRA_FATAL))
+    users.record(Outcome("bad", time.time(), 1, FailureClass.INFRA_FATAL))
     pytester.runpytest_inprocess(AGGRESSIVE).assert_outcomes(passed=1)
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [1, GOOD]
 

@@ -25,7 +25,7 @@ import yaml
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.writer import record_text
 from tests.benchmarks import report
 from tests.benchmarks.report import percentile
@@ -35,8 +35,8 @@ WAIT_S = 300.0
 """Until all are there; more only where one of them has died."""
 
 
-def evidence(machine: int, name: str) -> Evidence:
-    return Evidence(
+def evidence(machine: int, name: str) -> Outcome:
+    return Outcome(
         id=name,
         time=round(time.time(), 3),
         machine_id=machine,

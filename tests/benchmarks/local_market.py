@@ -22,7 +22,7 @@ import httpx
 from pytest_vastgpu.local.container.processes import descendants
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.fleet.fleet import parse_fleet
-from pytest_vastgpu.local.market.listings import Shelf
+from pytest_vastgpu.local.market.listings import Listings
 from pytest_vastgpu.local.market.query import evaluate
 from pytest_vastgpu.local.market.query import parse_query
 from tests.benchmarks import report
@@ -66,7 +66,7 @@ def start(times: int) -> tuple[float, float]:
 
 def search(machines: int, times: int) -> tuple[float, float]:
     """Seconds of processor time of a search, and of making JSON of what it found."""
-    shelf = Shelf(parse_fleet(f"generate: {machines}").hosts, time.time())
+    shelf = Listings(parse_fleet(f"generate: {machines}").hosts, time.time())
     query = parse_query(QUERY, 64)
     rows = evaluate(query, shelf.table)
     assert rows, "a search that finds nothing measures nothing"

@@ -19,7 +19,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search import admitted
 from pytest_vastgpu.selection.strictness import POLICIES
 from tests.benchmarks import report
@@ -79,10 +79,10 @@ def make_record(dice: random.Random, machine: int) -> MachineRecord:
     )
 
 
-def make_need(dice: random.Random, machines: int) -> Need:
+def make_need(dice: random.Random, machines: int) -> OfferRequirements:
     records = {machine: make_record(dice, machine) for machine in range(1, machines + 1)}
     hosts = {host: HostRecord(host, successes=3.0, infra_failures=1.0) for host in range(machines // 3 + 1)}
-    return Need(
+    return OfferRequirements(
         Workload("vllm", gpu_ram_gb=20, cuda=12.1, image_gb=8, model_gb=4),
         POLICIES[Strictness.BALANCED],
         max_price_usd_h=1.0,

@@ -13,7 +13,7 @@ from pytest_vastgpu.cli.hosts import add_hosts_parser
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def vastgpu(*words: str) -> int:
 
 def fail(cache: HostCache, machine: int = 4242) -> None:
     bad = FailureClass.INFRA_FATAL
-    cache.record(Evidence(str(machine), time.time(), machine, bad, 7, "A100", "nvml", "vllm m", {"booting": 9.0}))
+    cache.record(Outcome(str(machine), time.time(), machine, bad, 7, "A100", "nvml", "vllm m", {"booting": 9.0}))
 
 
 def test_list_and_show(cache: HostCache, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,15 +21,15 @@ from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
-from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.client.listener import RpcAddress
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rpc_server import Caller
-from pytest_vastgpu.supervisor.rpc_server import Server
+from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.support.factories import make_offer
 
 SERVER = Workload("command", gpu_name="RTX 4090")
@@ -139,24 +139,24 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def server(host: Host, listener: Listener) -> Iterator[Server]:
-    server = Server(listener.socket, listener.address.secret, host)
+def server(host: Host, listener: Listener) -> Iterator[RpcServer]:
+    server = RpcServer(listener.socket, listener.address.secret, host)
     yield server
     host.go_on.set()
     host.introduce.set()
     server.close()
 
 
-Connect = Callable[..., Line]
+Connect = Callable[..., RpcClient]
 
 
 @pytest.fixture
-def connect(server: Server, listener: Listener) -> Iterator[Connect]:
+def connect(server: RpcServer, listener: Listener) -> Iterator[Connect]:
     """Lines to the server; of a process, where nothing else is said."""
-    lines: list[Line] = []
+    lines: list[RpcClient] = []
 
-    def connect(role: str = "process", idle: Callable[[], None] = lambda: None) -> Line:
-        lines.append(Line(listener.address, role, idle))
+    def connect(role: str = "process", idle: Callable[[], None] = lambda: None) -> RpcClient:
+        lines.append(RpcClient(listener.address, role, idle))
         return lines[-1]
 
     yield connect
@@ -164,7 +164,7 @@ def connect(server: Server, listener: Listener) -> Iterator[Connect]:
         line.close()
 
 
-def call(address: Address) -> socket.socket:
+def call(address: RpcAddress) -> socket.socket:
     """A connection to where somebody listens, on which nothing was said."""
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(WITHIN_S)
@@ -176,11 +176,11 @@ def call(address: Address) -> socket.socket:
     return sock
 
 
-def leases(line: Line) -> Leases:
+def leases(line: RpcClient) -> Leases:
     return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
 
 
-def control(line: Line) -> RunControl:
+def control(line: RpcClient) -> RunControl:
     return line.calls(RunControl)  # type: ignore[type-abstract] # as above
 
 

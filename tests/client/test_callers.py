@@ -13,7 +13,7 @@ import pytest
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.errors import SupervisorGone
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
@@ -73,7 +73,7 @@ def test_who_the_supervisor_is_may_be_asked_by_all_threads_at_once(connect: Conn
         line = connect()
         barrier = threading.Barrier(5)
 
-        def ask(line: Line = line, barrier: threading.Barrier = barrier) -> Supervisor:
+        def ask(line: RpcClient = line, barrier: threading.Barrier = barrier) -> Supervisor:
             barrier.wait(WITHIN_S)
             while (found := line.supervisor) is None:
                 pass

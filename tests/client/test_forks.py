@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.client.listener import RpcAddress
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.errors import SupervisorGone
-from pytest_vastgpu.supervisor.rpc_server import Server
+from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
 from tests.client.conftest import Connect
@@ -147,7 +147,7 @@ def supervisor(listener: Listener, host: Host) -> int:
             again = socket.socket(socket.AF_UNIX)
             again.bind(listener.address.path)
             again.listen(10)
-            Server(again, listener.address.secret, host)
+            RpcServer(again, listener.address.secret, host)
             threading.Event().wait()
         finally:
             os._exit(1)
@@ -157,17 +157,17 @@ def supervisor(listener: Listener, host: Host) -> int:
 @pytest.fixture
 def process(host: Host, listener: Listener, tmp_path: Path) -> Any:
     listener.close()
-    listener.address = Address(f"\0vastgpu-test-{os.getpid()}-{tmp_path.name}", "secret")
+    listener.address = RpcAddress(f"\0vastgpu-test-{os.getpid()}-{tmp_path.name}", "secret")
     pid = supervisor(listener, host)
     yield pid
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
 
-def connected(address: Address) -> Line:
+def connected(address: RpcAddress) -> RpcClient:
     for _ in range(1000):
         try:
-            return Line(address, "process")
+            return RpcClient(address, "process")
         except SupervisorGone:
             threading.Event().wait(0.01)
     raise AssertionError("it never listened")
@@ -210,11 +210,11 @@ def test_a_forked_child_hears_of_it_too(process: int, listener: Listener, known:
 def test_where_nobody_listens_any_more_that_is_told(listener: Listener) -> None:
     listener.remove()
     with pytest.raises(SupervisorGone, match=r"^the run ended before anything was rented$"):
-        Line(listener.address, "process")
+        RpcClient(listener.address, "process")
 
 
 def test_a_supervisor_that_ends_before_it_answers_is_told(listener: Listener) -> None:
-    line = Line(listener.address, "process")
+    line = RpcClient(listener.address, "process")
     waits = in_thread(lambda: leases(line).cost("1"))
     listener.remove()  # hangs up on whoever was not accepted
     with pytest.raises(SupervisorGone, match=r"^the run ended before anything was rented$"):

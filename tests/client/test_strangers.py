@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.client.listener import Address
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.client.rpc_client import Line
+from pytest_vastgpu.client.listener import RpcAddress
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.supervisor import rpc_server as server_module
 from pytest_vastgpu.supervisor.rpc_server import STRANGERS
-from pytest_vastgpu.supervisor.rpc_server import Server
+from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.client.conftest import WITHIN_S
 from tests.client.conftest import Connect
 from tests.client.conftest import Host
@@ -213,7 +213,7 @@ def test_a_moment_without_free_descriptors_is_not_the_end(listener: Listener, ho
         assert (answer or messages.receive(waiting))["result"] == 1.0
 
 
-def test_nobody_is_let_in_when_it_is_closed(server: Server, listener: Listener) -> None:
+def test_nobody_is_let_in_when_it_is_closed(server: RpcServer, listener: Listener) -> None:
     server.close()
     server.close()
     with pytest.raises(OSError, match="refused"):
@@ -261,9 +261,9 @@ def test_another_user_cannot_reach_a_socket_in_a_directory() -> None:
 
 
 @pytest.fixture
-def impostor(tmp_path: Path) -> Iterator[Address]:
+def impostor(tmp_path: Path) -> Iterator[RpcAddress]:
     """Where another user listens."""
-    address = Address(f"\0vastgpu-test-{os.getpid()}-{tmp_path.name}", "the secret")
+    address = RpcAddress(f"\0vastgpu-test-{os.getpid()}-{tmp_path.name}", "the secret")
     heard, ears = os.pipe()
     goes_on, ends = os.pipe()
     pid = os.fork()
@@ -291,6 +291,6 @@ def impostor(tmp_path: Path) -> Iterator[Address]:
 
 @root
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an abstract namespace")
-def test_a_secret_is_not_told_to_another_user_who_listens(impostor: Address) -> None:
+def test_a_secret_is_not_told_to_another_user_who_listens(impostor: RpcAddress) -> None:
     with pytest.raises(SupervisorGone, match=r"^another user listens where the supervisor should$"):
-        Line(impostor, "process")
+        RpcClient(impostor, "process")

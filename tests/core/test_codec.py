@@ -48,7 +48,7 @@ from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.money.costs import Shares
 from pytest_vastgpu.supervisor.money.costs import Use
 from pytest_vastgpu.supervisor.rental.keep import Kept
@@ -65,7 +65,7 @@ DECLARED = (
     Lease,
     Kept,
     Use,
-    Account,
+    InstanceCost,
     Supervisor,
     Timeouts,
     LogDelta,

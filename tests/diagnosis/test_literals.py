@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from pytest_vastgpu.diagnosis.lines import read_line
-from pytest_vastgpu.diagnosis.literals import needles
+from pytest_vastgpu.diagnosis.literals import required_literals
 from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.diagnosis.rules.ruleset import RULES
 from tests.diagnosis.samples import healthy_lines
@@ -36,11 +36,11 @@ from tests.diagnosis.samples import samples
     ],
 )
 def test_what_must_be_there(pattern: str, expected: set[str] | None) -> None:
-    assert needles(pattern) == expected
+    assert required_literals(pattern) == expected
 
 
 def may_match(rule: Rule, text: str) -> bool:
-    return rule.needles is None or any(needle in text.lower() for needle in rule.needles)
+    return rule.required_literals is None or any(needle in text.lower() for needle in rule.required_literals)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -48,7 +48,7 @@ def may_match(rule: Rule, text: str) -> bool:
 def test_nothing_that_a_rule_matches_is_passed_over(data: st.DataObject) -> None:
     rule = data.draw(st.sampled_from(RULES))
     text = data.draw(st.from_regex(rule.matches, alphabet=st.characters(codec="ascii")))
-    assert may_match(rule, text), (rule.reason, rule.needles, text)
+    assert may_match(rule, text), (rule.reason, rule.required_literals, text)
 
 
 def test_nothing_that_programs_print_is_passed_over() -> None:
@@ -60,4 +60,4 @@ def test_nothing_that_programs_print_is_passed_over() -> None:
 
 
 def test_nearly_every_rule_says_what_to_look_for() -> None:
-    assert sum(rule.needles is None for rule in RULES) <= 3
+    assert sum(rule.required_literals is None for rule in RULES) <= 3

@@ -15,7 +15,7 @@ from pytest_vastgpu.hostcheck.facts import Holder
 from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.rental.deadman import parse_beat
+from pytest_vastgpu.supervisor.rental.deadman import parse_heartbeat_reply
 from tests.support.factories import make_offer
 
 OFFER = make_offer(num_gpus=2, disk_space_gb=200, cpu_cores=16, cpu_ram_mb=256_000, machine_share=0.25)
@@ -358,5 +358,5 @@ MemTotal: {number} kB
  end 0
 """
     check.judge(OFFER, WORKLOAD, check.parse(said))
-    assert parse_beat(f"{number} {number} {number} alive curl {number}") is None or number in {"0", "-1"}
+    assert parse_heartbeat_reply(f"{number} {number} {number} alive curl {number}") is None or number in {"0", "-1"}
     progress_of(f"Download: [{number}/{number}]")

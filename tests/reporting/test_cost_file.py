@@ -14,8 +14,8 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting.cost_file import CostFile
 from pytest_vastgpu.reporting.cost_file import document
-from pytest_vastgpu.supervisor.money.costs import Account
-from pytest_vastgpu.supervisor.money.costs import Bill
+from pytest_vastgpu.supervisor.money.costs import CostRecord
+from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.money.costs import Use
 from pytest_vastgpu.supervisor.money.costs import accounts
 from tests.support.factories import make_offer
@@ -24,9 +24,9 @@ VERDICT = Verdict(FailureClass.UNKNOWN, "price_above_limit")
 FAILED = Attempt(1, "one", make_offer(machine_id=11), 101, VERDICT, State.BOOTING, {"booting": 2.0})
 READY = Attempt(2, "two", make_offer(machine_id=12), 102, None, None, {"booting": 10.0, "ready": 20.0})
 BILLS = {
-    "one": Bill("one", 7.2, 0.0, 0.0, 3.0, gone=True),
-    "two": Bill("two", 0.72, 0.001, 10.0, 60.0, gone=True),
-    "three": Bill("three", 0.36, 0.0, 30.0, 60.0),
+    "one": CostRecord("one", 7.2, 0.0, 0.0, 3.0, gone=True),
+    "two": CostRecord("two", 0.72, 0.001, 10.0, 60.0, gone=True),
+    "three": CostRecord("three", 0.36, 0.0, 30.0, 60.0),
 }
 LEFT = replace(READY, number=3, label="three", instance_id=103)
 USES = [Use("a", "two", 20, 40), Use("b", "two", 30, 40), Use("a", "three", 40, 50)]
@@ -98,7 +98,7 @@ def test_what_is_read_from_the_file_adds_up_to_the_last_digit() -> None:
     assert sum(test["cost_usd"] for test in read["tests"]) == sum(shares)
 
 
-def cost_file(directory: Path, books: Sequence[Account], warnings: list[str]) -> CostFile:
+def cost_file(directory: Path, books: Sequence[InstanceCost], warnings: list[str]) -> CostFile:
     return CostFile(directory, {"run": "ab", "budget_usd": 5.0}, lambda: books, warnings.append)
 
 
@@ -108,7 +108,7 @@ def written(file: CostFile) -> dict[str, Any]:
 
 
 def test_it_is_written_whenever_an_instance_is_gone(tmp_path: Path) -> None:
-    books: list[Account] = []
+    books: list[InstanceCost] = []
     file = cost_file(tmp_path, books, [])
     file.listen(Event("one", State.BOOTING, "booting"))
     assert not file.path.exists()

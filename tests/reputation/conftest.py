@@ -8,13 +8,13 @@ import pytest
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 
 NOW = 1_900_000_000.0
 
 
-def item(name: str, machine: int = 1) -> Evidence:
-    return Evidence(name, NOW, machine, FailureClass.INFRA_FATAL, 7, "RTX 4090", "nvml", "w", {"booting": 1.5}, "run")
+def item(name: str, machine: int = 1) -> Outcome:
+    return Outcome(name, NOW, machine, FailureClass.INFRA_FATAL, 7, "RTX 4090", "nvml", "w", {"booting": 1.5}, "run")
 
 
 class Told(list[str]):

@@ -18,7 +18,7 @@ from pytest_vastgpu.reputation import host_cache as cache_module
 from pytest_vastgpu.reputation.cache_path import cache_path
 from pytest_vastgpu.reputation.cache_path import default_path
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.writer import record_text
 from tests.reputation.conftest import NOW
 from tests.reputation.conftest import Told
@@ -105,7 +105,7 @@ def test_a_crash_at_any_byte_of_a_record_loses_nothing_before_it(tmp_path: Path)
     HostCache(whole).record(item("first"))
     HostCache(whole).ban(9, until=math.inf, since=NOW)
     before = whole.read_bytes()
-    last = record_text(VAST, Evidence("last", NOW, 2, FailureClass.READY, gpu_name="Ä100", seconds={"booting": 12.25}))
+    last = record_text(VAST, Outcome("last", NOW, 2, FailureClass.READY, gpu_name="Ä100", seconds={"booting": 12.25}))
     for cut in range(len(last) + 1):
         told = Told()
         cache = HostCache(tmp_path / str(cut) / "hosts.yaml", tell=told)

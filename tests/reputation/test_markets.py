@@ -11,7 +11,7 @@ import pytest
 
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.reputation import locked_files
-from pytest_vastgpu.reputation.contents import Book
+from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.host_cache import HostCache
 from tests.reputation.conftest import NOW
 from tests.reputation.conftest import Told
@@ -82,5 +82,5 @@ def test_markets_are_kept_apart(tmp_path: Path) -> None:
     assert set(local.book().evidence) == {"a", "b"}
     assert vast.book() == before
     assert local.clear_all() is not None
-    assert local.book() == Book()
+    assert local.book() == MarketRecords()
     assert vast.book() == before

@@ -13,8 +13,8 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reputation.outcomes import DAY_S
 from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Ban
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.reputation.scoring import banned
 from pytest_vastgpu.reputation.scoring import reputation
@@ -29,15 +29,15 @@ PAIR = FailureClass.INCOMPATIBLE
 
 def items(
     *outcomes: tuple[float, FailureClass], machine: int = 1, host: int = 0, gpu: str = "RTX 4090"
-) -> list[Evidence]:
+) -> list[Outcome]:
     """Evidence at so many hours after ``T0``."""
     return [
-        Evidence(f"{machine}-{n}", T0 + at * HOUR_S, machine, outcome, host, "RTX 4090", f"r{n}", "w")
+        Outcome(f"{machine}-{n}", T0 + at * HOUR_S, machine, outcome, host, "RTX 4090", f"r{n}", "w")
         for n, (at, outcome) in enumerate(outcomes)
     ]
 
 
-def machine(evidence: Sequence[Evidence], at: float, entry: Entry | None = None) -> MachineRecord:
+def machine(evidence: Sequence[Outcome], at: float, entry: Override | None = None) -> MachineRecord:
     return reputation(evidence, {1: entry} if entry else {}, {}, T0 + at * HOUR_S).machines[1]
 
 
@@ -93,9 +93,9 @@ def test_weight_and_decay(outcome: FailureClass, weight: float) -> None:
 def test_record() -> None:
     seconds = {"intended": 9.0, "created": 1.0, "booting": 20.0, "warming": 30.0, "ready": 500.0}
     evidence = [
-        Evidence("a", T0, 1, GOOD, 7, "A100", seconds=seconds),
-        Evidence("b", T0 + 60, 1, BAD, 7, "A100", "nvml"),
-        Evidence("c", T0 + 120, 1, UNKNOWN, 7, "A100", "out_of_time"),
+        Outcome("a", T0, 1, GOOD, 7, "A100", seconds=seconds),
+        Outcome("b", T0 + 60, 1, BAD, 7, "A100", "nvml"),
+        Outcome("c", T0 + 120, 1, UNKNOWN, 7, "A100", "out_of_time"),
     ]
     record = machine(evidence, 1)
     assert (record.host_id, record.successes, record.last_success) == (7, 1.0, T0)
@@ -107,20 +107,20 @@ def test_record() -> None:
 @pytest.mark.parametrize(
     ("entry", "until"),
     [
-        (Entry(allowed=True), 0.0),
-        (Entry(allowed=True, ban=Ban()), 0.0),
-        (Entry(ban=Ban()), math.inf),
-        (Entry(ban=Ban(until=T0 + DAY_S)), T0 + DAY_S),
-        (Entry(ban=Ban(until=T0 - DAY_S)), T0 + HOUR_S),
+        (Override(allowed=True), 0.0),
+        (Override(allowed=True, ban=Ban()), 0.0),
+        (Override(ban=Ban()), math.inf),
+        (Override(ban=Ban(until=T0 + DAY_S)), T0 + DAY_S),
+        (Override(ban=Ban(until=T0 - DAY_S)), T0 + HOUR_S),
     ],
 )
-def test_what_a_person_says_wins(entry: Entry, until: float) -> None:
+def test_what_a_person_says_wins(entry: Override, until: float) -> None:
     record = machine(items((0, BAD)), 0, entry)
     assert record.banned_until == until
     assert record.allowed == entry.allowed
 
 
-def known(bad: int, good: int, entry: Entry | None = None) -> Reputation:
+def known(bad: int, good: int, entry: Override | None = None) -> Reputation:
     evidence = [
         item
         for number in range(1, bad + good + 1)
@@ -144,11 +144,11 @@ def test_ten_failures_of_one_machine_ban_no_operator() -> None:
 
 
 def test_operator_by_hand() -> None:
-    assert banned(known(0, 1, Entry(ban=Ban(reason="slow disks"))), 1, 7, T0) == "host 7: slow disks"
-    trusted = known(3, 0, Entry(allowed=True))
+    assert banned(known(0, 1, Override(ban=Ban(reason="slow disks"))), 1, 7, T0) == "host 7: slow disks"
+    trusted = known(3, 0, Override(allowed=True))
     assert trusted.hosts[7].banned_until == 0.0
     assert banned(trusted, 1, 7, T0) == ""
-    one_allowed = reputation([], {1: Entry(allowed=True)}, {7: Entry(ban=Ban())}, T0)
+    one_allowed = reputation([], {1: Override(allowed=True)}, {7: Override(ban=Ban())}, T0)
     assert banned(one_allowed, 1, 7, T0) == ""
     assert banned(one_allowed, 2, 7, T0)
 

@@ -14,15 +14,15 @@ from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.reputation.contents import KEPT_IN_ALL
 from pytest_vastgpu.reputation.contents import KEPT_PER_MACHINE
 from pytest_vastgpu.reputation.contents import KEPT_S
-from pytest_vastgpu.reputation.contents import Book
 from pytest_vastgpu.reputation.contents import CacheContents
+from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import pruned
 from pytest_vastgpu.reputation.contents import together
 from pytest_vastgpu.reputation.contents import union
 from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.outcomes import Ban
-from pytest_vastgpu.reputation.outcomes import Entry
-from pytest_vastgpu.reputation.outcomes import Evidence
+from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.reader import parse
 from pytest_vastgpu.reputation.writer import record_text
 from pytest_vastgpu.reputation.writer import snapshot_text
@@ -32,13 +32,15 @@ TIMES = st.integers(1, 4_000_000_000_000).map(lambda ms: ms / 1000)
 SECONDS = st.floats(0, 1e6, allow_nan=False)
 EXTRA = st.dictionaries(st.sampled_from(["note", "owner"]), st.one_of(TEXT, st.integers(), st.booleans()), max_size=2)
 BANS = st.builds(Ban, st.one_of(TIMES, st.just(math.inf)), TEXT, TIMES, EXTRA)
-ENTRIES = st.builds(Entry, st.booleans(), st.one_of(st.none(), BANS), EXTRA).filter(lambda entry: entry != Entry())
+ENTRIES = st.builds(Override, st.booleans(), st.one_of(st.none(), BANS), EXTRA).filter(
+    lambda entry: entry != Override()
+)
 IDS = st.integers(1, 5)
 
 
 @st.composite
-def evidence(draw: st.DrawFn) -> Evidence:
-    return Evidence(
+def evidence(draw: st.DrawFn) -> Outcome:
+    return Outcome(
         id=draw(st.one_of(st.sampled_from(["a", "b", "1e3", "no"]), TEXT.filter(bool))),
         time=draw(TIMES),
         machine_id=draw(IDS),
@@ -54,7 +56,7 @@ def evidence(draw: st.DrawFn) -> Evidence:
 
 
 BOOKS = st.builds(
-    Book,
+    MarketRecords,
     st.lists(evidence(), max_size=4).map(lambda items: {item.id: item for item in items}),
     st.dictionaries(IDS, ENTRIES, max_size=2),
     st.dictionaries(IDS, ENTRIES, max_size=2),
@@ -65,12 +67,12 @@ BOOKS = st.builds(
 LOCAL = "http://127.0.0.1:8000"
 CONTENTS = st.builds(
     CacheContents,
-    st.dictionaries(st.sampled_from([VAST, LOCAL]), BOOKS.filter(lambda book: book != Book()), max_size=2),
+    st.dictionaries(st.sampled_from([VAST, LOCAL]), BOOKS.filter(lambda book: book != MarketRecords()), max_size=2),
     EXTRA,
 )
 
 
-def of_vast(book: Book) -> bytes:
+def of_vast(book: MarketRecords) -> bytes:
     return snapshot_text(CacheContents({VAST: book}))
 
 
@@ -82,17 +84,17 @@ def test_contents_survive_writing_and_reading(contents: CacheContents) -> None:
 
 
 @given(CONTENTS, evidence(), st.sampled_from([VAST, LOCAL]))
-def test_a_record_that_is_appended_is_read(contents: CacheContents, item: Evidence, market: str) -> None:
+def test_a_record_that_is_appended_is_read(contents: CacheContents, item: Outcome, market: str) -> None:
     parsed = parse(snapshot_text(contents) + record_text(market, item))
-    assert parsed.contents == together(contents, CacheContents({market: Book({item.id: item})}))
+    assert parsed.contents == together(contents, CacheContents({market: MarketRecords({item.id: item})}))
     assert parsed.broken == ()
 
 
 @given(BOOKS, BOOKS, BOOKS)
 @settings(max_examples=50)
-def test_union_is_a_union(one: Book, two: Book, three: Book) -> None:
+def test_union_is_a_union(one: MarketRecords, two: MarketRecords, three: MarketRecords) -> None:
     assert union(one, one) == one
-    assert union(one, Book()) == one
+    assert union(one, MarketRecords()) == one
     assert union(one, two) == union(two, one)
     assert union(union(one, two), three) == union(one, union(two, three))
 
@@ -123,19 +125,19 @@ HEAD = "pytest-vastgpu-hosts: 2\n"
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
-        ("ban: forever", Entry(ban=Ban())),
-        ("ban: true", Entry(ban=Ban())),
-        ("ban: {}", Entry(ban=Ban())),
-        ("ban: 2027-01-15", Entry(ban=Ban(until=1_799_971_200.0))),
-        ("ban: 2027-01-15 08:00", Entry(ban=Ban(until=1_800_000_000.0))),
-        ("ban: {until: 2027-01-15T08:00:00Z, reason: slow}", Entry(ban=Ban(1_800_000_000.0, "slow"))),
-        ("ban: {until: 2027-01-15T09:00:00+01:00, ticket: 5}", Entry(ban=Ban(1_800_000_000.0, extra={"ticket": 5}))),
-        ("allow: true", Entry(allowed=True)),
-        ("note: mine", Entry(extra={"note": "mine"})),
+        ("ban: forever", Override(ban=Ban())),
+        ("ban: true", Override(ban=Ban())),
+        ("ban: {}", Override(ban=Ban())),
+        ("ban: 2027-01-15", Override(ban=Ban(until=1_799_971_200.0))),
+        ("ban: 2027-01-15 08:00", Override(ban=Ban(until=1_800_000_000.0))),
+        ("ban: {until: 2027-01-15T08:00:00Z, reason: slow}", Override(ban=Ban(1_800_000_000.0, "slow"))),
+        ("ban: {until: 2027-01-15T09:00:00+01:00, ticket: 5}", Override(ban=Ban(1_800_000_000.0, extra={"ticket": 5}))),
+        ("allow: true", Override(allowed=True)),
+        ("note: mine", Override(extra={"note": "mine"})),
     ],
 )
 @pytest.mark.parametrize("key", ["42", '"42"', "42.0"])
-def test_what_people_write(text: str, entry: Entry, key: str) -> None:
+def test_what_people_write(text: str, entry: Override, key: str) -> None:
     parsed = parse(f"{HEAD}markets:\n  Vast.AI:\n    machines:\n      {key}:\n        {text}\n".encode())
     assert parsed.contents.of(VAST).machines == {42: entry}
     assert parsed.notes == ()
@@ -145,7 +147,7 @@ def test_what_people_write(text: str, entry: Entry, key: str) -> None:
 def test_what_is_not_understood_is_told_and_kept(text: str) -> None:
     machines = f"machines:\n      42:\n        {text}\n      43: {{ban: forever}}\n"
     parsed = parse(f"{HEAD}markets:\n  {LOCAL}:\n    {machines}".encode())
-    assert parsed.contents.of(LOCAL).machines == {43: Entry(ban=Ban())}
+    assert parsed.contents.of(LOCAL).machines == {43: Override(ban=Ban())}
     assert len(parsed.notes) == 1
     assert "42" in parsed.notes[0]
     again = parse(snapshot_text(parsed.contents))
@@ -156,47 +158,53 @@ def test_what_is_not_understood_is_told_and_kept(text: str) -> None:
 
 
 def test_a_machine_that_stands_twice_keeps_both() -> None:
-    item = Evidence("a", 1_800_000_000.0, 42, FailureClass.READY)
-    text = of_vast(Book({"a": item})).replace(b"    hosts: {}", b"      42:\n        ban: forever\n    hosts: {}")
-    assert parse(text).contents.of(VAST) == Book({"a": item}, {42: Entry(ban=Ban())})
+    item = Outcome("a", 1_800_000_000.0, 42, FailureClass.READY)
+    text = of_vast(MarketRecords({"a": item})).replace(
+        b"    hosts: {}", b"      42:\n        ban: forever\n    hosts: {}"
+    )
+    assert parse(text).contents.of(VAST) == MarketRecords({"a": item}, {42: Override(ban=Ban())})
 
 
 def test_windows_line_ends_and_byte_order_mark() -> None:
-    item = Evidence("a", 1_800_000_000.0, 42, FailureClass.READY)
+    item = Outcome("a", 1_800_000_000.0, 42, FailureClass.READY)
     text = b"\xef\xbb\xbf" + (snapshot_text(CacheContents()) + record_text(VAST, item)).replace(b"\n", b"\r\n")
-    assert parse(text).contents == CacheContents({VAST: Book({"a": item})})
+    assert parse(text).contents == CacheContents({VAST: MarketRecords({"a": item})})
 
 
 def test_pruning_keeps_what_counts() -> None:
     now = 1_800_000_000.0
-    many = [Evidence(f"m{n}", now - n, 1, FailureClass.READY) for n in range(KEPT_PER_MACHINE + 5)]
-    old = Evidence("old", now - KEPT_S, 2, FailureClass.READY)
-    book = Book(
+    many = [Outcome(f"m{n}", now - n, 1, FailureClass.READY) for n in range(KEPT_PER_MACHINE + 5)]
+    old = Outcome("old", now - KEPT_S, 2, FailureClass.READY)
+    book = MarketRecords(
         {item.id: item for item in [*many, old]},
-        {1: Entry(ban=Ban(until=now)), 2: Entry(ban=Ban(until=now + 1)), 3: Entry(ban=Ban(until=now), extra={"a": 1})},
+        {
+            1: Override(ban=Ban(until=now)),
+            2: Override(ban=Ban(until=now + 1)),
+            3: Override(ban=Ban(until=now), extra={"a": 1}),
+        },
     )
-    contents = pruned(CacheContents({VAST: book, LOCAL: Book({"old": old})}), now)
+    contents = pruned(CacheContents({VAST: book, LOCAL: MarketRecords({"old": old})}), now)
     assert set(contents.markets) == {VAST}
     kept = contents.of(VAST)
     assert kept.evidence == {item.id: item for item in many[:KEPT_PER_MACHINE]}
-    assert kept.machines == {2: Entry(ban=Ban(until=now + 1)), 3: Entry(extra={"a": 1})}
+    assert kept.machines == {2: Override(ban=Ban(until=now + 1)), 3: Override(extra={"a": 1})}
     assert pruned(contents, now) == contents
 
 
 def test_no_more_is_kept_than_is_quick_to_read() -> None:
     now = 1_800_000_000.0
-    many = [Evidence(f"m{n}", now - n, n + 1, FailureClass.READY) for n in range(KEPT_IN_ALL + 5)]
-    kept = pruned(CacheContents({VAST: Book({item.id: item for item in many})}), now).of(VAST)
+    many = [Outcome(f"m{n}", now - n, n + 1, FailureClass.READY) for n in range(KEPT_IN_ALL + 5)]
+    kept = pruned(CacheContents({VAST: MarketRecords({item.id: item for item in many})}), now).of(VAST)
     assert set(kept.evidence) == {item.id for item in many[:KEPT_IN_ALL]}
 
 
 @given(BOOKS, st.data())
 @settings(max_examples=100)
-def test_no_damage_raises_and_none_takes_later_records_along(book: Book, data: st.DataObject) -> None:
+def test_no_damage_raises_and_none_takes_later_records_along(book: MarketRecords, data: st.DataObject) -> None:
     text = bytearray(of_vast(book))
     for _ in range(data.draw(st.integers(1, 5))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b"\x00\t\n :-[]{}!&*?|'\"%@\xff0a"))
-    item = Evidence("after", 1_800_000_000.0, 42, FailureClass.READY)
+    item = Outcome("after", 1_800_000_000.0, 42, FailureClass.READY)
     parsed = parse(bytes(text) + b"\n..." + record_text(VAST, item))
     assert parsed.newer or "after" in parsed.contents.of(VAST).evidence
 
@@ -237,7 +245,7 @@ def test_text_that_means_more_than_it_says_ends_quickly(text: str, why: str) -> 
 
 
 def test_a_lone_surrogate_is_written_escaped() -> None:
-    item = Evidence("a", 1_800_000_000.0, 42, FailureClass.INFRA_FATAL, 7, "H\ud800", "\udcff")
+    item = Outcome("a", 1_800_000_000.0, 42, FailureClass.INFRA_FATAL, 7, "H\ud800", "\udcff")
     parsed = parse(snapshot_text(CacheContents()) + record_text(VAST, item))
     (read,) = parsed.contents.of(VAST).evidence.values()
     assert (read.gpu_name, read.reason) == ("H\\ud800", "\\udcff")
@@ -273,8 +281,8 @@ def test_what_format_1_says_is_vasts_except_what_only_a_local_market_can_have_sh
     assert (parsed.old, parsed.left_behind, parsed.broken, parsed.notes) == (True, 2, (), ())
     assert set(parsed.contents.markets) == {VAST}
     assert set(parsed.contents.of(VAST).evidence) == {"paid", "paid too"}
-    assert parsed.contents.of(VAST).machines == {42: Entry(ban=Ban()), 1: Entry(allowed=True)}
-    assert parsed.contents.of(VAST).hosts == {7: Entry(extra={"note": "mine"})}
+    assert parsed.contents.of(VAST).machines == {42: Override(ban=Ban()), 1: Override(allowed=True)}
+    assert parsed.contents.of(VAST).hosts == {7: Override(extra={"note": "mine"})}
     assert parsed.contents.extra == {"team": "x"}
 
 

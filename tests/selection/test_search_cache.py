@@ -13,7 +13,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import search_query
 from pytest_vastgpu.selection.admission import wide_query
 from pytest_vastgpu.selection.search_cache import SHARED_S
-from pytest_vastgpu.selection.search_cache import Searches
+from pytest_vastgpu.selection.search_cache import SearchCache
 from tests.selection.values import need
 from tests.selection.values import offer
 from tests.selection.values import workload
@@ -28,7 +28,7 @@ class Market:
         self.on_offer = list(on_offer)
         self.asked: list[Mapping[str, object]] = []
         self.now = 1000.0
-        self.searches = Searches(self.search, lambda: self.now)
+        self.searches = SearchCache(self.search, lambda: self.now)
 
     def search(self, query: Mapping[str, object]) -> Sequence[Offer]:
         self.asked.append(query)
@@ -104,7 +104,7 @@ def test_a_search_that_fails_leaves_nothing_behind() -> None:
             raise MarketUnreachable("no answer")
         return (CHEAP,)
 
-    market.searches = Searches(fail, lambda: market.now)
+    market.searches = SearchCache(fail, lambda: market.now)
     with pytest.raises(MarketUnreachable):
         ids(market)
     assert ids(market) == [1]
@@ -120,7 +120,7 @@ def test_threads_that_want_the_same_at_the_same_moment_wait_for_one_answer() -> 
         assert answer.wait(20)
         return (CHEAP, DEAR)
 
-    searches = Searches(search)
+    searches = SearchCache(search)
     found: list[list[int]] = []
 
     def find() -> None:

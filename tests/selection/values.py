@@ -8,7 +8,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.selection.requirements import Need
+from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.strictness import POLICIES
 
 NOW = 1_800_000_000.0
@@ -53,8 +53,10 @@ def workload(**changes: Any) -> Workload:
     return Workload(**{"adapter": "vllm", "model": "tiny", **changes})
 
 
-def need(wanted: Workload | None = None, strictness: Strictness = Strictness.BALANCED, **changes: Any) -> Need:
-    return Need(
+def need(
+    wanted: Workload | None = None, strictness: Strictness = Strictness.BALANCED, **changes: Any
+) -> OfferRequirements:
+    return OfferRequirements(
         **{
             "workload": wanted or workload(),
             "policy": POLICIES[strictness],

@@ -19,8 +19,8 @@ from pytest_vastgpu.ssh.connection import Connection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import HostKeyPin
+from pytest_vastgpu.ssh.login import SshAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ NO_SSHD = "no sshd on this machine (apt-get install openssh-server)"
 class Server:
     """A running SSH server."""
 
-    address: Address
+    address: SshAddress
     user: str
     pid: int
     stop: Callable[[], None]
@@ -76,7 +76,7 @@ def start_asyncssh(folder: Path, key: KeyPair, mode: str = "plain") -> Server:
         process.communicate()  # closes its stdin
         assert process.returncode == 0
 
-    return Server(Address("127.0.0.1", port, "direct"), "root", process.pid, stop)
+    return Server(SshAddress("127.0.0.1", port, "direct"), "root", process.pid, stop)
 
 
 def start_sshd(folder: Path, key: KeyPair, more: str = "") -> Server:
@@ -106,7 +106,7 @@ def start_sshd(folder: Path, key: KeyPair, more: str = "") -> Server:
         process.terminate()
         process.communicate()
 
-    return Server(Address("127.0.0.1", port, "direct"), getpass.getuser(), process.pid, stop)
+    return Server(SshAddress("127.0.0.1", port, "direct"), getpass.getuser(), process.pid, stop)
 
 
 @pytest.fixture(params=["asyncssh", "sshd"])

@@ -14,10 +14,10 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import AddressFailure
 from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
+from pytest_vastgpu.ssh.login import SshAddress
 from tests.ssh.conftest import Server
 from tests.ssh.conftest import free_port
 from tests.ssh.conftest import log_in
@@ -28,18 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def failure(*addresses: Address, key: KeyPair, timeout_s: float = 20, pin: HostKeyPin | None = None) -> ConnectFailed:
+def failure(
+    *addresses: SshAddress, key: KeyPair, timeout_s: float = 20, pin: HostKeyPin | None = None
+) -> ConnectFailed:
     with pytest.raises(ConnectFailed) as caught:
         connect(addresses, key, pin or HostKeyPin(), timeout_s=timeout_s)
     return caught.value
 
 
-def direct(port: int, host: str = "127.0.0.1") -> Address:
-    return Address(host, port, "direct")
+def direct(port: int, host: str = "127.0.0.1") -> SshAddress:
+    return SshAddress(host, port, "direct")
 
 
 @contextlib.contextmanager
-def listener(talk: Callable[[socket.socket], object]) -> Iterator[Address]:
+def listener(talk: Callable[[socket.socket], object]) -> Iterator[SshAddress]:
     """A TCP server whose first client is handled by ``talk``, then hung up on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -98,7 +100,7 @@ def test_a_name_that_does_not_resolve(key: KeyPair) -> None:
 
 
 @contextlib.contextmanager
-def black_hole() -> Iterator[Address]:
+def black_hole() -> Iterator[SshAddress]:
     """With its queue full, Linux drops the packets of those who want to connect."""
     with socket.socket() as server, contextlib.ExitStack() as stack:
         server.bind(("127.0.0.1", 0))
@@ -117,7 +119,7 @@ def test_no_answer_to_the_first_packet(key: KeyPair) -> None:
 
 
 @contextlib.contextmanager
-def mute() -> Iterator[Address]:
+def mute() -> Iterator[SshAddress]:
     """Accepts, and says nothing until the test is over."""
     over = threading.Event()
     with listener(lambda _: over.wait()) as address:
@@ -129,9 +131,9 @@ def mute() -> Iterator[Address]:
 
 @pytest.mark.parametrize("silent", [black_hole, mute])
 def test_a_silent_address_does_not_keep_us_from_the_proxy(
-    server: Server, key: KeyPair, silent: Callable[[], contextlib.AbstractContextManager[Address]]
+    server: Server, key: KeyPair, silent: Callable[[], contextlib.AbstractContextManager[SshAddress]]
 ) -> None:
-    proxy = Address(server.address.host, server.address.port, "proxy")
+    proxy = SshAddress(server.address.host, server.address.port, "proxy")
     pin = HostKeyPin()
     with silent() as hidden:  # it would be waited for longer than any test takes
         connection = connect([hidden, proxy], key, pin, timeout_s=3600, user=server.user)
@@ -235,10 +237,10 @@ def test_a_server_that_refuses_us_is_not_pinned(server: Server, key: KeyPair, ot
 
 
 def test_direct_first_then_the_proxy(server: Server, key: KeyPair) -> None:
-    proxy = Address(server.address.host, server.address.port, "proxy")
+    proxy = SshAddress(server.address.host, server.address.port, "proxy")
     dead = direct(free_port())
 
-    def used(*addresses: Address) -> Address:
+    def used(*addresses: SshAddress) -> SshAddress:
         with contextlib.closing(connect(addresses, key, HostKeyPin(), timeout_s=20, user=server.user)) as connection:
             return connection.address
 
@@ -249,7 +251,7 @@ def test_direct_first_then_the_proxy(server: Server, key: KeyPair) -> None:
 
 def test_the_failure_of_each_address_is_told(server: Server, other_key: KeyPair) -> None:
     dead = direct(free_port())
-    proxy = Address(server.address.host, server.address.port, "proxy")
+    proxy = SshAddress(server.address.host, server.address.port, "proxy")
     with pytest.raises(ConnectFailed) as caught:
         connect([proxy, dead], other_key, HostKeyPin(), timeout_s=20, user=server.user)
     assert [(each.address, each.kind) for each in caught.value.failures] == [

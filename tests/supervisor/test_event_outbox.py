@@ -14,7 +14,7 @@ from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.model import State
 from pytest_vastgpu.supervisor import event_outbox as outbox_module
-from pytest_vastgpu.supervisor.event_outbox import Outbox
+from pytest_vastgpu.supervisor.event_outbox import EventOutbox
 
 WITHIN_S = 30.0
 Pair = tuple[socket.socket, socket.socket]
@@ -29,7 +29,7 @@ def pair() -> Iterator[Pair]:
         yield theirs, ours
 
 
-def sending(outbox: Outbox, sock: socket.socket) -> threading.Thread:
+def sending(outbox: EventOutbox, sock: socket.socket) -> threading.Thread:
     """As the server's thread does."""
 
     def send() -> None:
@@ -64,7 +64,7 @@ def texts(found: list[dict[str, Any]]) -> list[str]:
 
 def test_events_arrive_in_order_with_their_numbers(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox()
+    outbox = EventOutbox()
     outbox.put(event("before anybody listens"))
     sending(outbox, theirs)
     outbox.put(event("and after"))
@@ -77,7 +77,7 @@ def test_events_arrive_in_order_with_their_numbers(pair: Pair) -> None:
 
 def test_what_an_event_says_to_programs_stays_here(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox()
+    outbox = EventOutbox()
     sending(outbox, theirs)
     sent = event("ready", endpoint=object())
     outbox.put(sent)
@@ -87,7 +87,7 @@ def test_what_an_event_says_to_programs_stays_here(pair: Pair) -> None:
 
 def test_a_pytest_that_does_not_read_keeps_nobody_waiting_and_is_told_what_it_missed(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox(most=10)
+    outbox = EventOutbox(most=10)
     thread = sending(outbox, theirs)
     for number in range(2000):  # many times what the socket and the outbox hold
         outbox.put(event(f"{number} {'x' * 1000}"))
@@ -108,7 +108,7 @@ def test_a_pytest_that_does_not_read_keeps_nobody_waiting_and_is_told_what_it_mi
 
 def test_after_an_overflow_events_arrive_again(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox(most=2)
+    outbox = EventOutbox(most=2)
     for number in range(5):
         outbox.put(event(str(number)))
     sending(outbox, theirs)
@@ -122,7 +122,7 @@ def test_after_an_overflow_events_arrive_again(pair: Pair) -> None:
 
 def test_the_end_waits_until_the_rest_is_taken(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox()
+    outbox = EventOutbox()
     sending(outbox, theirs)
     for number in range(500):
         outbox.put(event(f"{number} {'x' * 1000}"))
@@ -136,17 +136,17 @@ def test_the_end_waits_until_the_rest_is_taken(pair: Pair) -> None:
 
 def test_the_end_waits_for_nobody_who_does_not_read(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "LAST_S", 0.05)
-    outbox = Outbox()
+    outbox = EventOutbox()
     sending(outbox, pair[0])
     for _ in range(500):
         outbox.put(event("x" * 1000))
     outbox.close()
-    Outbox().close()  # nor for one who never came
+    EventOutbox().close()  # nor for one who never came
 
 
 def test_a_pytest_that_is_gone_keeps_nobody_waiting(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox()
+    outbox = EventOutbox()
     thread = sending(outbox, theirs)
     ours.close()
     for _ in range(10):
@@ -161,7 +161,7 @@ def test_a_pytest_that_is_gone_keeps_nobody_waiting(pair: Pair) -> None:
 
 def test_many_threads_may_put_at_once(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = Outbox()
+    outbox = EventOutbox()
     sending(outbox, theirs)
 
     def put_many(name: str) -> None:

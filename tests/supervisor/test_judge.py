@@ -15,22 +15,22 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.supervisor import judge as judge_module
 from pytest_vastgpu.supervisor.callbacks import HookClient
-from pytest_vastgpu.supervisor.judge import Judge
+from pytest_vastgpu.supervisor.judge import AdapterProcess
 from tests.supervisor.conftest import WITHIN_S
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-Start = Callable[[Callable[[], Any]], Judge]
+Start = Callable[[Callable[[], Any]], AdapterProcess]
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts one whose adapters are those that a function gives; all of them are gone afterwards, whatever it does."""
-    judges: list[Judge] = []
+    judges: list[AdapterProcess] = []
 
-    def begin(adapters: Callable[[], Any]) -> Judge:
+    def begin(adapters: Callable[[], Any]) -> AdapterProcess:
         monkeypatch.setattr(judge_module, "adapters", adapters)
         listener = os.open(os.devnull, os.O_RDONLY)
-        judges.append(Judge(HookClient(WITHIN_S, lambda _: None), listener))
+        judges.append(AdapterProcess(HookClient(WITHIN_S, lambda _: None), listener))
         os.close(listener)
         return judges[-1]
 

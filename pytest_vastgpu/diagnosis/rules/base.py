@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from enum import IntEnum
 
-from pytest_vastgpu.diagnosis.literals import needles
+from pytest_vastgpu.diagnosis.literals import required_literals
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 
@@ -64,7 +64,7 @@ class Rule:
     """Also read in lines that their program marks as information, or against the workload as a warning: there it is a
     hint at most."""
     matches: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    needles: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    required_literals: frozenset[str] | None = field(init=False, repr=False, compare=False)
     """Of which one stands in every line that matches, once that is in lower case; None: not known."""
     excludes: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
     belongs: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
@@ -73,6 +73,6 @@ class Rule:
         """Compile the expressions once."""
         bounded = "|".join(self.patterns).replace(".*", f".{{0,{REACH}}}")
         object.__setattr__(self, "matches", re.compile(bounded, re.IGNORECASE))
-        object.__setattr__(self, "needles", needles(bounded))
+        object.__setattr__(self, "needles", required_literals(bounded))
         object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
         object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)

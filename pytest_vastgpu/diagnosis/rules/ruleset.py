@@ -45,9 +45,9 @@ class Rules:
         self._rules = rules
         self._by_needle: dict[str, list[int]] = {}
         for number, rule in enumerate(rules):
-            for needle in rule.needles or ():
+            for needle in rule.required_literals or ():
                 self._by_needle.setdefault(needle, []).append(number)
-        self._always = [number for number, rule in enumerate(rules) if rule.needles is None]
+        self._always = [number for number, rule in enumerate(rules) if rule.required_literals is None]
 
     def match(self, text: str) -> Rule | None:
         """The first rule that knows this line."""

@@ -10,9 +10,9 @@ from starlette.responses import PlainTextResponse
 
 from pytest_vastgpu.local.api import certificate
 from pytest_vastgpu.local.api.call import Access
+from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.call import Exchange
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 from pytest_vastgpu.local.api.errors import invalid
 from pytest_vastgpu.local.api.errors import not_authorized
 from pytest_vastgpu.local.api.responses import overlaid
@@ -26,7 +26,7 @@ from pytest_vastgpu.local.market.query import conditions
 _LONGEST_REPORT = 512
 
 
-async def current_user(exchange: Exchange) -> object:
+async def current_user(exchange: ApiCall) -> object:
     """``GET /users/current``."""
     market = exchange.market
     said = {
@@ -55,7 +55,7 @@ async def current_user(exchange: Exchange) -> object:
     return overlaid(known, said)
 
 
-async def spend_rate(exchange: Exchange) -> object:
+async def spend_rate(exchange: ApiCall) -> object:
     """``GET /users/spend-rate``: what an hour costs as things are."""
     instances = exchange.market.instances.values()
     return {
@@ -69,38 +69,38 @@ async def spend_rate(exchange: Exchange) -> object:
 # --- SSH keys ---------------------------------------------------------------------------------------------------------
 
 
-async def list_keys(exchange: Exchange) -> object:
+async def list_keys(exchange: ApiCall) -> object:
     """``GET /ssh/``."""
     return [record.row() for record in exchange.market.keyring.records.values()]
 
 
-async def add_key(exchange: Exchange) -> object:
+async def add_key(exchange: ApiCall) -> object:
     """``POST /ssh/``: for instances to come."""
     return {"success": True, "key": exchange.market.keyring.add(exchange.object.get("ssh_key")).row()}
 
 
-async def change_key(exchange: Exchange) -> object:
+async def change_key(exchange: ApiCall) -> object:
     """``PUT /ssh/{id}/``."""
     record = exchange.market.keyring.find(exchange.number("key_id"))
     record.line = checked_key(exchange.object.get("ssh_key"))
     return {"success": True, "key": record.row()}
 
 
-async def delete_key(exchange: Exchange) -> object:
+async def delete_key(exchange: ApiCall) -> object:
     """``DELETE /ssh/{id}/``."""
     record = exchange.market.keyring.find(exchange.number("key_id"))
     del exchange.market.keyring.records[record.id]
     return {"success": True}
 
 
-async def instance_keys(exchange: Exchange) -> object:
+async def instance_keys(exchange: ApiCall) -> object:
     """``GET /instances/{id}/ssh/``: as JSON in a text."""
     instance = exchange.market.find(exchange.number("instance_id"))
     rows = [KeyRecord(key_id, line).row() for key_id, line in instance.keys]
     return {"success": True, "ssh_keys": json.dumps(rows)}
 
 
-async def attach_key(exchange: Exchange) -> object:
+async def attach_key(exchange: ApiCall) -> object:
     """``POST /instances/{id}/ssh/``: a key that the account does not have yet is added to it."""
     instance = exchange.market.find(exchange.number("instance_id"))
     line = checked_key(exchange.object.get("ssh_key"))
@@ -113,7 +113,7 @@ async def attach_key(exchange: Exchange) -> object:
     return {"success": True, "msg": "SSH key added to instance.", "key": json.dumps(record.row())}
 
 
-async def detach_key(exchange: Exchange) -> object:
+async def detach_key(exchange: ApiCall) -> object:
     """``DELETE /instances/{id}/ssh/{key}/``."""
     instance = exchange.market.find(exchange.number("instance_id"))
     key_id = exchange.number("key_id")
@@ -129,21 +129,21 @@ async def detach_key(exchange: Exchange) -> object:
 # --- templates --------------------------------------------------------------------------------------------------------
 
 
-async def list_templates(exchange: Exchange) -> object:
+async def list_templates(exchange: ApiCall) -> object:
     """``GET /template/``."""
     wanted = exchange.json_parameter("select_filters", {})
     if not isinstance(wanted, dict):
-        raise Refusal(400, "invalid_request", "Error in query parameters: select_filters must be an object")
+        raise ApiError(400, "invalid_request", "Error in query parameters: select_filters must be an object")
     rows = list(exchange.market.templates.values())
     try:
         checks = [check for field, tests in wanted.items() for check in conditions(field, tests)]
     except QueryInvalid as error:
-        raise Refusal(400, "invalid_request", str(error)) from error
+        raise ApiError(400, "invalid_request", str(error)) from error
     found = [row for row in rows if all(check.holds(row.get(check.field)) for check in checks)]
     return {"success": True, "templates_found": len(found), "templates": found}
 
 
-async def add_template(exchange: Exchange) -> object:
+async def add_template(exchange: ApiCall) -> object:
     """``POST /template/``: its hash follows from what is in it."""
     body = exchange.object
     if not isinstance(body.get("name"), str) or not isinstance(body.get("image"), str):
@@ -155,24 +155,24 @@ async def add_template(exchange: Exchange) -> object:
     return {"success": True, "template": template}
 
 
-async def change_template(exchange: Exchange) -> object:
+async def change_template(exchange: ApiCall) -> object:
     """``PUT /template/``, also of version 1: the one with this ``hash_id``, which gets another hash."""
     old = exchange.market.templates.pop(str(exchange.object.get("hash_id")), None)
     if old is None:
-        raise Refusal(404, "no_such_template", "Template not found")
+        raise ApiError(404, "no_such_template", "Template not found")
     template = _template({**old, **exchange.object}, old["id"])
     exchange.market.templates[template["hash_id"]] = template
     return {"success": True, "template": template}
 
 
-async def delete_template(exchange: Exchange) -> object:
+async def delete_template(exchange: ApiCall) -> object:
     """``DELETE /template/``: by ``hash_id`` or ``template_id``."""
     body, templates = exchange.object, exchange.market.templates
     for known in list(templates.values()):
         if known["hash_id"] == body.get("hash_id") or known["id"] == body.get("template_id"):
             del templates[known["hash_id"]]
             return {"success": True, "msg": "Template deleted"}
-    raise Refusal(404, "no_such_template", "Template not found")
+    raise ApiError(404, "no_such_template", "Template not found")
 
 
 def _template(body: dict[str, Any], template_id: int) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _template(body: dict[str, Any], template_id: int) -> dict[str, Any]:
 # --- others -----------------------------------------------------------------------------------------------------------
 
 
-async def report(exchange: Exchange) -> object:
+async def report(exchange: ApiCall) -> object:
     """``PUT /machines/{id}/report``: only by who has an instance there."""
     machine_id = exchange.number("machine_id")
     if all(each.host.machine.machine_id != machine_id for each in exchange.market.instances.values()):
@@ -195,7 +195,7 @@ async def report(exchange: Exchange) -> object:
     return {"success": True}
 
 
-async def root_certificate(_: Exchange) -> object:
+async def root_certificate(_: ApiCall) -> object:
     """``GET /static/jvastai_root.cer``."""
     return PlainTextResponse(certificate.root_certificate())
 

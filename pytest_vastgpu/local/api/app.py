@@ -28,9 +28,9 @@ from pytest_vastgpu.local.api import instances
 from pytest_vastgpu.local.api import lists
 from pytest_vastgpu.local.api import offers
 from pytest_vastgpu.local.api.call import Access
+from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.call import Exchange
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 from pytest_vastgpu.local.api.errors import not_authorized
 from pytest_vastgpu.local.api.rate_limits import INTERVALS_S
 from pytest_vastgpu.local.api.responses import Endless
@@ -49,7 +49,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 @dataclass(frozen=True)
-class Caller:
+class ApiUser:
     """Whose key came with a request."""
 
     kind: str
@@ -91,12 +91,12 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
 def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         now = time.monotonic()
-        caller = Caller("anonymous")
+        caller = ApiUser("anonymous")
         try:
             raw = await body_of(request)  # first: nobody, with a key or without one, is read without bounds
             caller = _who(market, request, endpoint)
             response = await _answer(market, endpoint, request, raw, caller, now)
-        except Refusal as refusal:
+        except ApiError as refusal:
             response = Json(refusal.body, refusal.status)
         market.note_call(caller.kind, endpoint.name, response.status_code, now)
         return response
@@ -105,7 +105,7 @@ def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
 
 
 async def _answer(
-    market: Market, endpoint: Endpoint, request: Request, raw: bytes, caller: Caller, now: float
+    market: Market, endpoint: Endpoint, request: Request, raw: bytes, caller: ApiUser, now: float
 ) -> Response:
     if market.fleet.rules.rate_limits and (wait_s := market.limiter.wait_s(caller.key, endpoint.name, now)):
         return _too_frequent(endpoint.name, wait_s, market.fleet.rules.rate_limit_form)
@@ -126,47 +126,47 @@ async def _answer(
     return true if reply.true_answer else _false_answer(reply, request, caller)
 
 
-async def _carry_out(endpoint: Endpoint, exchange: Exchange) -> Response:
+async def _carry_out(endpoint: Endpoint, exchange: ApiCall) -> Response:
     # Shielded: what was begun is finished, also for a client that has gone away.
     try:
         result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, exchange)))
-    except Refusal as refusal:
+    except ApiError as refusal:
         return Json(refusal.body, refusal.status)
     return result if isinstance(result, Response) else Json(result)
 
 
-async def _awaited(endpoint: Endpoint, exchange: Exchange) -> object:
+async def _awaited(endpoint: Endpoint, exchange: ApiCall) -> object:
     return await endpoint.handler(exchange)
 
 
-def _who(market: Market, request: Request, endpoint: Endpoint) -> Caller:
+def _who(market: Market, request: Request, endpoint: Endpoint) -> ApiUser:
     """:raises Refusal: if the key is wrong, or may not do that."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     key = bearer.strip() if scheme.lower() == "bearer" else request.query_params.get("api_key", "")
     if not key and endpoint.access is Access.ANYONE:
-        return Caller("anonymous")
+        return ApiUser("anonymous")
     if hmac.compare_digest(key.encode(), market.api_key.encode()):
-        return Caller("account", key)
+        return ApiUser("account", key)
     for instance in market.instances.values():
         if hmac.compare_digest(key.encode(), instance.api_key.encode()):
             if endpoint.access is Access.ANYONE:
-                return Caller("container", key, instance.id)
+                return ApiUser("container", key, instance.id)
             if endpoint.access is Access.OWN and request.path_params["instance_id"] == str(instance.id):
-                return Caller("container", key, instance.id)
+                return ApiUser("container", key, instance.id)
             raise not_authorized()
     # Vast answers a search with a wrong key with 404, and other calls with 401.
-    raise Refusal(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
+    raise ApiError(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
 
 
-def _exchange(market: Market, request: Request, raw: bytes, caller: Caller) -> Exchange:
+def _exchange(market: Market, request: Request, raw: bytes, caller: ApiUser) -> ApiCall:
     body = None
     if raw.strip():
         try:
             body = json.loads(raw)
             json.dumps(body, ensure_ascii=False).encode()  # halves of characters can be stored nowhere
         except (ValueError, RecursionError):
-            raise Refusal(400, "invalid_request", "Invalid json body") from None
-    return Exchange(
+            raise ApiError(400, "invalid_request", "Invalid json body") from None
+    return ApiCall(
         market=market,
         path=request.path_params,
         query=dict(request.query_params),
@@ -177,7 +177,7 @@ def _exchange(market: Market, request: Request, raw: bytes, caller: Caller) -> E
     )
 
 
-def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
+def _spoilt(exchange: ApiCall, endpoint: str) -> Reply | None:
     """What a fault of the market, or of the machine that the call is about, answers instead."""
     if endpoint in {"market_status", "strike", "result"}:  # not Vast's
         return None
@@ -193,7 +193,7 @@ def _spoilt(exchange: Exchange, endpoint: str) -> Reply | None:
     return None
 
 
-def _false_answer(reply: Reply, request: Request, caller: Caller) -> Response:
+def _false_answer(reply: Reply, request: Request, caller: ApiUser) -> Response:
     if reply.dropped:
         return _Cut(request, None)
     if reply.endless_s is not None:

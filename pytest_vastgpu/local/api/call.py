@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 from pytest_vastgpu.local.api.errors import invalid
 from pytest_vastgpu.local.market.market import Market
 
@@ -27,7 +27,7 @@ class Access(Enum):
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ApiCall:
     """A call, after it was admitted."""
 
     market: Market
@@ -50,7 +50,7 @@ class Exchange:
         if self.body is None:
             return {}
         if not isinstance(self.body, dict):
-            raise Refusal(400, "invalid_request", "Invalid json body")
+            raise ApiError(400, "invalid_request", "Invalid json body")
         return self.body
 
     def json_parameter(self, name: str, default: Any) -> Any:
@@ -64,7 +64,7 @@ class Exchange:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise Refusal(400, "invalid_request", f"Error in query parameters: {name} is not valid JSON") from error
+            raise ApiError(400, "invalid_request", f"Error in query parameters: {name} is not valid JSON") from error
 
     def columns(self, given: Any) -> Collection[str]:
         """What ``select_cols`` asks for; everything where it says nothing.
@@ -74,7 +74,7 @@ class Exchange:
         if given is None:
             return ("*",)
         if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
-            raise Refusal(400, "invalid_request", "Error in query parameters: select_cols must be a list of names")
+            raise ApiError(400, "invalid_request", "Error in query parameters: select_cols must be a list of names")
         return given
 
     def number(self, name: str) -> int:
@@ -88,7 +88,7 @@ class Exchange:
             raise invalid(f"invalid {name}") from None
 
 
-Handler = Callable[[Exchange], Awaitable[object]]
+Handler = Callable[[ApiCall], Awaitable[object]]
 """Gives the JSON of the answer, or a ``starlette`` response."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """An answer in Vast's usual form of an error.
 
     :param status: HTTP status; Vast has refusals with 200 too.
@@ -18,16 +18,16 @@ class Refusal(Exception):
         self.body: dict[str, object] = {"success": False, "error": code, "msg": text, **more}
 
 
-def no_such_instance(instance_id: object) -> Refusal:
+def no_such_instance(instance_id: object) -> ApiError:
     """Nothing has this id, or not any more."""
-    return Refusal(404, "no_such_instance", f"Instance {instance_id} not found.")
+    return ApiError(404, "no_such_instance", f"Instance {instance_id} not found.")
 
 
-def invalid(text: str) -> Refusal:
+def invalid(text: str) -> ApiError:
     """The request makes no sense."""
-    return Refusal(400, "invalid_args", text)
+    return ApiError(400, "invalid_args", text)
 
 
-def not_authorized() -> Refusal:
+def not_authorized() -> ApiError:
     """The key may not do that."""
-    return Refusal(403, "not_authorized", "Not authorized")
+    return ApiError(403, "not_authorized", "Not authorized")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.call import Exchange
 from pytest_vastgpu.local.api.errors import invalid
 from pytest_vastgpu.local.faults.catalogue import FaultInvalid
 from pytest_vastgpu.local.faults.catalogue import Layer
@@ -14,12 +14,12 @@ from pytest_vastgpu.local.market.lifecycle import befall
 from pytest_vastgpu.local.market.status import status
 
 
-async def market_status(exchange: Exchange) -> object:
+async def market_status(exchange: ApiCall) -> object:
     """``GET /_market/status``."""
     return status(exchange.market)
 
 
-async def strike(exchange: Exchange) -> object:
+async def strike(exchange: ApiCall) -> object:
     """``POST /_market/instances/{id}/strike``: a fault as in a fleet file, for one running instance and now."""
     instance = exchange.market.find(exchange.number("instance_id"))
     given = {"after_s": 0.0, **exchange.object}

@@ -10,13 +10,13 @@ from dataclasses import replace
 from starlette.responses import PlainTextResponse
 
 from pytest_vastgpu.local.api.call import Access
+from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.call import Exchange
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 from pytest_vastgpu.local.api.errors import invalid
 from pytest_vastgpu.local.api.errors import not_authorized
 from pytest_vastgpu.local.api.execute import run_command
-from pytest_vastgpu.local.market.create_body import parse_order
+from pytest_vastgpu.local.market.create_body import parse_create_body
 from pytest_vastgpu.local.market.instance import Instance
 from pytest_vastgpu.local.market.instance import shown
 
@@ -24,54 +24,54 @@ _LONGEST_LABEL = 1024
 _MOST_AT_ONCE = 64
 
 
-async def show(exchange: Exchange) -> object:
+async def show(exchange: ApiCall) -> object:
     """``GET /instances/{id}/``: null for one that is not there."""
     instance = exchange.market.instances.get(exchange.number("instance_id"))
     return {"instances": None if instance is None else await shown(instance)}
 
 
-async def update(exchange: Exchange) -> object:
+async def update(exchange: ApiCall) -> object:
     """``PUT /instances/{id}/``: a state, a label, or both."""
     await _update(exchange, exchange.market.find(exchange.number("instance_id")))
     return {"success": True}
 
 
-async def update_bulk(exchange: Exchange) -> object:
+async def update_bulk(exchange: ApiCall) -> object:
     """``PUT /instances/``: the same for many."""
     for instance_id in _ids(exchange, "ids"):
         await _update(exchange, exchange.market.find(instance_id))
     return {"success": True}
 
 
-async def destroy(exchange: Exchange) -> object:
+async def destroy(exchange: ApiCall) -> object:
     """``DELETE /instances/{id}/``."""
     await exchange.market.destroy(exchange.market.find(exchange.number("instance_id")))
     return {"success": True}
 
 
-async def destroy_bulk(exchange: Exchange) -> object:
+async def destroy_bulk(exchange: ApiCall) -> object:
     """``DELETE /instances/``: many at once."""
     market = exchange.market
     found = [market.instances[each] for each in _ids(exchange, "instance_ids") if each in market.instances]
     if not found:
-        raise Refusal(404, "instances_not_found", "No instance was found.")
+        raise ApiError(404, "instances_not_found", "No instance was found.")
     await asyncio.gather(*(market.destroy(instance) for instance in found))
     return {"success": True, "msg": f"{len(found)} instances destroyed."}
 
 
-async def reboot(exchange: Exchange) -> object:
+async def reboot(exchange: ApiCall) -> object:
     """``PUT /instances/reboot/{id}/``: the processes end, the disk stays."""
     await exchange.market.restart(exchange.market.find(exchange.number("instance_id")))
     return {"success": True}
 
 
-async def recycle(exchange: Exchange) -> object:
+async def recycle(exchange: ApiCall) -> object:
     """``PUT /instances/recycle/{id}/``: a new container from the image."""
     await exchange.market.restart(exchange.market.find(exchange.number("instance_id")), fresh=True)
     return {"success": True}
 
 
-async def bid_price(exchange: Exchange) -> object:
+async def bid_price(exchange: ApiCall) -> object:
     """``PUT /instances/bid_price/{id}/``."""
     instance = exchange.market.find(exchange.number("instance_id"))
     if instance.order.bid_usd_h is None:
@@ -83,36 +83,36 @@ async def bid_price(exchange: Exchange) -> object:
     return {"success": True}
 
 
-async def prepay(exchange: Exchange) -> object:
+async def prepay(exchange: ApiCall) -> object:
     """``PUT /instances/prepay/{id}/``: money for one instance beforehand, with a discount for much of it."""
     instance = exchange.market.find(exchange.number("instance_id"))
     amount = exchange.object.get("amount")
     if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < math.inf:
         raise invalid("'amount' must be a number above 0")
     if amount > exchange.market.credit_usd:
-        raise Refusal(400, "insufficient_credit", "You lack credit.")
+        raise ApiError(400, "insufficient_credit", "You lack credit.")
     bought = instance.prepay(amount)
     return {"success": True, "timescale": bought.months, "discount_rate": bought.discount}
 
 
-async def update_template(exchange: Exchange) -> object:
+async def update_template(exchange: ApiCall) -> object:
     """``PUT /instances/update_template/{id}/``: another image, environment or start script, from the next start on."""
     instance = exchange.market.find(exchange.number("instance_id"))
     old = instance.order
     kept = {"image": old.image, "env": dict(old.env_pairs), "onstart": old.onstart, "runtype": old.runtype}
-    order = parse_order({**kept, **exchange.object}, exchange.market.templates)
+    order = parse_create_body({**kept, **exchange.object}, exchange.market.templates)
     instance.order = replace(order, disk_gb=old.disk_gb, label=old.label, args=old.args, bid_usd_h=old.bid_usd_h)
     if exchange.object.get("recycle"):
         await exchange.market.restart(instance, fresh=True)
     return {"success": True, "updated_instance": await shown(instance)}
 
 
-async def request_logs(exchange: Exchange) -> object:
+async def request_logs(exchange: ApiCall) -> object:
     """``PUT /instances/request_logs/{id}/``: where the log will be in a moment."""
     instance_id = exchange.number("instance_id")
     instance = exchange.market.instances.get(instance_id)
     if instance is None:
-        raise Refusal(404, "invalid_id", f"Invalid instance id {instance_id}.")
+        raise ApiError(404, "invalid_id", f"Invalid instance id {instance_id}.")
     asked = exchange.object
     lines = (instance.container.log() if instance.container else "").splitlines()
     if str(asked.get("daemon_logs", "")).lower() == "true":
@@ -127,7 +127,7 @@ async def request_logs(exchange: Exchange) -> object:
     return {"success": True, "result_url": _publish(exchange, text), "msg": "Logs are being uploaded."}
 
 
-async def command(exchange: Exchange) -> object:
+async def command(exchange: ApiCall) -> object:
     """``PUT /instances/command/{id}/``: a look at the disk of a stopped instance."""
     instance = exchange.market.find(exchange.number("instance_id"))
     if instance.actual_status == "running":
@@ -141,7 +141,7 @@ async def command(exchange: Exchange) -> object:
     }
 
 
-async def result(exchange: Exchange) -> object:
+async def result(exchange: ApiCall) -> object:
     """What ``result_url`` leads to: 404 until it is there."""
     ready_at, text = exchange.market.results.get(exchange.path["token"], (float("inf"), ""))
     if time.monotonic() < ready_at:
@@ -149,11 +149,11 @@ async def result(exchange: Exchange) -> object:
     return PlainTextResponse(text)
 
 
-def _publish(exchange: Exchange, text: str) -> str:
+def _publish(exchange: ApiCall, text: str) -> str:
     return f"{exchange.base_url}/_market/results/{exchange.market.publish(text)}"
 
 
-async def _update(exchange: Exchange, instance: Instance) -> None:
+async def _update(exchange: ApiCall, instance: Instance) -> None:
     wanted = exchange.object
     if "label" in wanted and exchange.caller == "container":
         raise not_authorized()
@@ -171,7 +171,7 @@ async def _update(exchange: Exchange, instance: Instance) -> None:
         raise invalid("Invalid target state")
 
 
-def _ids(exchange: Exchange, field: str) -> list[int]:
+def _ids(exchange: ApiCall, field: str) -> list[int]:
     ids = exchange.object.get(field)
     if not isinstance(ids, list) or not 0 < len(ids) <= _MOST_AT_ONCE or not all(isinstance(each, int) for each in ids):
         raise invalid(f"'{field}' must be a list of 1 to {_MOST_AT_ONCE} instance IDs")

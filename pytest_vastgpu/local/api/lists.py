@@ -8,9 +8,9 @@ import json
 from collections import Counter
 from typing import Any
 
+from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.call import Exchange
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 from pytest_vastgpu.local.market.instance import shown
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import only
@@ -31,7 +31,7 @@ _STORED = frozenset(
 """What the list can be filtered and ordered by; what is computed from these cannot."""
 
 
-async def list_v1(exchange: Exchange) -> object:
+async def list_v1(exchange: ApiCall) -> object:
     """``GET /v1/instances/``: a page, the token of the next one, and how many there are."""
     rows = _filtered(await _rows(exchange), exchange.json_parameter("select_filters", {}))
     order = exchange.json_parameter("order_by", [{"col": "id", "dir": "asc"}])
@@ -43,7 +43,7 @@ async def list_v1(exchange: Exchange) -> object:
     try:
         asked = int(exchange.query.get("limit") or _PAGE)
     except ValueError:
-        raise Refusal(400, "invalid_request", "Error in query parameters: limit is not a number") from None
+        raise ApiError(400, "invalid_request", "Error in query parameters: limit is not a number") from None
     limit = _PAGE_BELOW_ONE if asked <= 0 else min(asked, _PAGE)
     start = _position(rows, exchange.query.get("after_token"))
     page = rows[start : start + limit]
@@ -58,42 +58,42 @@ async def list_v1(exchange: Exchange) -> object:
     }
 
 
-async def list_v0(exchange: Exchange) -> object:
+async def list_v0(exchange: ApiCall) -> object:
     """``GET /v0/instances/``: withdrawn, but for accounts that are old enough."""
     if exchange.market.fleet.rules.list_v0:
         rows = await _rows(exchange)
         return {"success": True, "instances_found": len(rows), "instances": rows}
     text = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
-    raise Refusal(410, "deprecated_endpoint", text)
+    raise ApiError(410, "deprecated_endpoint", text)
 
 
-async def filters(exchange: Exchange) -> object:
+async def filters(exchange: ApiCall) -> object:
     """``GET /instances/filters/``: the values that instances have."""
     rows = await _rows(exchange)
     names = ("actual_status", "verification", "gpu_name")
     return {"success": True, "filters": [{name: row[name] for name in names} for row in rows]}
 
 
-async def _rows(exchange: Exchange) -> list[Row]:
+async def _rows(exchange: ApiCall) -> list[Row]:
     return [await shown(instance) for instance in list(exchange.market.instances.values())]
 
 
 def _filtered(rows: list[Row], wanted: object) -> list[Row]:
     if not isinstance(wanted, dict):
-        raise Refusal(400, "invalid_request", "Error in query parameters: select_filters must be an object")
+        raise ApiError(400, "invalid_request", "Error in query parameters: select_filters must be an object")
     for key, tests in wanted.items():
         if key not in _STORED:
             raise _unknown_key(key)
         try:
             checks = conditions(key, tests)
         except QueryInvalid as error:
-            raise Refusal(400, "invalid_request", str(error)) from error
+            raise ApiError(400, "invalid_request", str(error)) from error
         rows = [row for row in rows if all(check.holds(row.get(key)) for check in checks)]
     return rows
 
 
-def _unknown_key(key: str) -> Refusal:
-    return Refusal(400, "invalid_request", f"Error in query parameters: {key} is not a valid search key")
+def _unknown_key(key: str) -> ApiError:
+    return ApiError(400, "invalid_request", f"Error in query parameters: {key} is not a valid search key")
 
 
 def _token(last_id: int) -> str:
@@ -108,7 +108,7 @@ def _position(rows: list[Row], token: str | None) -> int:
         values: Any = json.loads(base64.urlsafe_b64decode(token))
         last = int(values["values"]["id"])
     except (binascii.Error, ValueError, KeyError, TypeError):
-        raise Refusal(400, "invalid_token", "Invalid token") from None
+        raise ApiError(400, "invalid_token", "Invalid token") from None
     at = next((index for index, row in enumerate(rows) if row["id"] == last), None)
     return at + 1 if at is not None else sum(1 for row in rows if row["id"] < last)
 

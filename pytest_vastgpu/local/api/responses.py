@@ -14,7 +14,7 @@ from starlette.types import Receive
 from starlette.types import Scope
 from starlette.types import Send
 
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 
 _MOST_BODY = 1 << 20
 _MOST_READ = 64 << 20
@@ -73,7 +73,7 @@ async def body_of(request: Request) -> bytes:
                 if size > _MOST_READ:
                     break
     if size > _MOST_BODY:
-        raise Refusal(413, "invalid_request", "The request is too large")
+        raise ApiError(413, "invalid_request", "The request is too large")
     return bytes(found)
 
 

@@ -54,7 +54,7 @@ class Children:
 
 
 @dataclass(frozen=True)
-class Site:
+class CommandContext:
     """Where commands run."""
 
     home: Path
@@ -107,7 +107,7 @@ class _Output(asyncio.Protocol):
         self._transport.close()
 
 
-async def run_command(process: asyncssh.SSHServerProcess[bytes], site: Site) -> None:
+async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandContext) -> None:
     """Runs what a client asked for, a command or a login shell, with or without a terminal."""
     command = process.command
     arguments = [site.shell, "-c", command] if command is not None else [f"-{Path(site.shell).name}"]

@@ -19,7 +19,7 @@ from pytest_vastgpu.local.container import disk
 from pytest_vastgpu.local.container import tools
 from pytest_vastgpu.local.container.egress import Egress
 from pytest_vastgpu.local.container.egress import ways_out
-from pytest_vastgpu.local.container.fork_server import nursery
+from pytest_vastgpu.local.container.fork_server import running_fork_server
 from pytest_vastgpu.local.container.isolation import Isolation
 from pytest_vastgpu.local.container.ports import ADDRESS
 from pytest_vastgpu.local.container.ports import BACKLOG
@@ -71,7 +71,7 @@ class Container:
 
         :raises LocalMarketError: It cannot be started: what the system said.
         """
-        parent = await nursery()
+        parent = await running_fork_server()
         isolation = parent.isolation()
         if spec.faults.disk_full and not isolation.isolated:
             raise LocalMarketError(f"the fault disk_full needs isolated instances: {isolation.reason}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Nursery:
+class ForkServer:
     """A running nursery. It ends when this process does, however that comes about, or with :meth:`close`."""
 
     def __init__(self) -> None:
@@ -79,22 +79,22 @@ class Nursery:
         self._process.wait()
 
 
-_nursery: Nursery | None = None
+_nursery: ForkServer | None = None
 _choosing = threading.Lock()
 
 
-def _current() -> Nursery:
+def _current() -> ForkServer:
     global _nursery
     with _choosing:
         if _nursery is not None and not _nursery.alive:
             _nursery.close()
             _nursery = None
         if _nursery is None:
-            _nursery = Nursery()
+            _nursery = ForkServer()
         return _nursery
 
 
-async def nursery() -> Nursery:
+async def running_fork_server() -> ForkServer:
     """The nursery of this process, started by the first who asks."""
     current = _current()
     await asyncio.to_thread(current.isolation)
@@ -102,7 +102,7 @@ async def nursery() -> Nursery:
 
 
 @atexit.register
-def close_nursery() -> None:
+def close_fork_server() -> None:
     """Ends this process's nursery and its instances, if there is one; the next instance starts another."""
     global _nursery
     with _choosing:

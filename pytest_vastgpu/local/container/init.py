@@ -33,7 +33,7 @@ from pytest_vastgpu.local.container import disk
 from pytest_vastgpu.local.container import isolation
 from pytest_vastgpu.local.container import mounts
 from pytest_vastgpu.local.container.commands import Children
-from pytest_vastgpu.local.container.commands import Site
+from pytest_vastgpu.local.container.commands import CommandContext
 from pytest_vastgpu.local.container.datagrams import Forwarding
 from pytest_vastgpu.local.container.processes import descendants
 from pytest_vastgpu.local.container.relay import relay_to
@@ -57,7 +57,7 @@ class InlineExecutor(ThreadPoolExecutor):
         return done
 
 
-class Guest:
+class ContainerInit:
     """One instance, seen from beside it."""
 
     def __init__(self, orders: Orders, control: socket.socket, sockets: list[socket.socket]) -> None:
@@ -95,7 +95,9 @@ class Guest:
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
         self._surroundings |= await self._listen()
-        site = Site(self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings)
+        site = CommandContext(
+            self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings
+        )
         self._first_process = self._start_first_process(self._surroundings | self._orders.environment)
         self._exited = exited = children.watch(self._first_process)
         gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
@@ -229,7 +231,7 @@ def _run_guest(control: socket.socket, sockets: list[socket.socket], parent: int
         os.dup2(log, 1)
         os.dup2(log, 2)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-        guest = Guest(orders, control, sockets)
+        guest = ContainerInit(orders, control, sockets)
         if orders.how != "none":  # elsewhere a guest has to live on, to kill its processes one by one
             isolation.die_with_parent(parent)
         guest.prepare()

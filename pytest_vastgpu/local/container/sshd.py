@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncssh
 
-from pytest_vastgpu.local.container.commands import Site
+from pytest_vastgpu.local.container.commands import CommandContext
 from pytest_vastgpu.local.container.commands import run_command
 from pytest_vastgpu.local.container.spec import ContainerFaults
 
@@ -65,7 +65,7 @@ class Gate:
     """Accepts SSH connections, with the faults that were asked for."""
 
     def __init__(
-        self, site: Site, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
+        self, site: CommandContext, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
     ) -> None:
         self.faults = faults
         self._site = site

@@ -14,7 +14,7 @@ _MOST_VALUES = 500
 _BITS = bytes.maketrans(b"01", b"\x00\x01")
 
 
-class Table:
+class ColumnIndex:
     """Rows that are searched again and again, and of which few change.
 
     Sets of rows are whole numbers: the bit at a row's position says whether it is in.

@@ -22,7 +22,7 @@ _JUPYTER_PORT = 8080
 
 
 @dataclass(frozen=True)
-class Order:
+class CreateBody:
     """A create, checked."""
 
     image: str
@@ -57,7 +57,7 @@ class Order:
         return self.runtype.startswith("jupyter")
 
 
-def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Order:
+def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) -> CreateBody:
     """The order in the body of a create.
 
     :param templates: By hash, what the body may refer to; its own values win, environments are merged.
@@ -89,7 +89,7 @@ def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Ord
     if not isinstance(target, str) or target not in {"running", "stopped"}:
         raise invalid("Invalid target state")
     cancel = wanted.get("cancel_unavail")
-    return Order(
+    return CreateBody(
         image=image.strip(),
         disk_gb=disk_gb,
         label=label,
@@ -107,7 +107,7 @@ def parse_order(body: object, templates: Mapping[str, Mapping[str, Any]]) -> Ord
     )
 
 
-def entrypoint(order: Order, images: Mapping[str, str]) -> str | None:
+def entrypoint(order: CreateBody, images: Mapping[str, str]) -> str | None:
     """The command line of the first process where there is no SSH; None if nothing is known of the image.
 
     :param images: Entrypoints by pattern.

@@ -18,7 +18,7 @@ from pytest_vastgpu.local.market.billing import Bill
 from pytest_vastgpu.local.market.billing import Change
 from pytest_vastgpu.local.market.billing import Rates
 from pytest_vastgpu.local.market.billing import bill
-from pytest_vastgpu.local.market.create_body import Order
+from pytest_vastgpu.local.market.create_body import CreateBody
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import machine_row
 from pytest_vastgpu.local.market.prepay import Prepayment
@@ -34,7 +34,7 @@ class Instance:
 
     id: int
     host: Host
-    order: Order
+    order: CreateBody
     made_by: str
     """The client's User-Agent."""
     api_key: str

@@ -35,7 +35,7 @@ _UNKNOWN_IMAGE = "image_manifest_unknown"
 
 
 @dataclass(frozen=True)
-class Site:
+class LifecycleContext:
     """What instances need of the market they are in."""
 
     url: str
@@ -49,7 +49,7 @@ class Site:
     seed: int
 
 
-async def boot(instance: Instance, site: Site, vanish: Callable[[Instance], None]) -> None:
+async def boot(instance: Instance, site: LifecycleContext, vanish: Callable[[Instance], None]) -> None:
     """Carry an instance from nothing to running, and on through what its machine's faults do to it.
 
     :param vanish: Called when the instance is to be gone without a trace.
@@ -96,7 +96,7 @@ async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
         instance.container.remove_key(line)
 
 
-def container_spec(instance: Instance, site: Site, command: str) -> ContainerSpec:
+def container_spec(instance: Instance, site: LifecycleContext, command: str) -> ContainerSpec:
     """What the container shall be."""
     machine, order, faults = instance.host.machine, instance.order, instance.host.faults
     gpus, network, within, unset = machine.gpus, machine.network, dict[str, Any](), set[str]()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pytest_vastgpu.local.fleet.fleet import Host
-from pytest_vastgpu.local.market.column_index import Table
+from pytest_vastgpu.local.market.column_index import ColumnIndex
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import offer_row
 
@@ -22,7 +22,7 @@ class _Listing:
     """In the table."""
 
 
-class Shelf:
+class Listings:
     """The offers of a market.
 
     :param now: Epoch seconds.
@@ -30,7 +30,7 @@ class Shelf:
 
     def __init__(self, hosts: Iterable[Host], now: float) -> None:
         self._now = now
-        self.table = Table()
+        self.table = ColumnIndex()
         """All offers, rented ones too."""
         self._by_machine: dict[int, _Listing] = {}
         self._by_offer: dict[int, _Listing] = {}

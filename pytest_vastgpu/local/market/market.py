@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import Refusal
+from pytest_vastgpu.local.api.errors import ApiError
 from pytest_vastgpu.local.api.errors import invalid
 from pytest_vastgpu.local.api.errors import no_such_instance
 from pytest_vastgpu.local.api.rate_limits import Limiter
@@ -23,11 +23,11 @@ from pytest_vastgpu.local.fleet.fleet import Fleet
 from pytest_vastgpu.local.fleet.fleet import Host
 from pytest_vastgpu.local.market.account_keys import Keyring
 from pytest_vastgpu.local.market.billing import Rates
-from pytest_vastgpu.local.market.create_body import Order
+from pytest_vastgpu.local.market.create_body import CreateBody
 from pytest_vastgpu.local.market.instance import Instance
-from pytest_vastgpu.local.market.lifecycle import Site
+from pytest_vastgpu.local.market.lifecycle import LifecycleContext
 from pytest_vastgpu.local.market.lifecycle import boot
-from pytest_vastgpu.local.market.listings import Shelf
+from pytest_vastgpu.local.market.listings import Listings
 
 _HISTORY = 10_000
 """So many ended instances are remembered."""
@@ -60,7 +60,7 @@ class Market:
     """All state of one market. Only its event loop touches it."""
 
     fleet: Fleet
-    site: Site
+    site: LifecycleContext
     api_key: str
     limiter: Limiter = field(default_factory=Limiter)
     instances: dict[int, Instance] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Market:
 
     def __post_init__(self) -> None:
         self.quota = SearchQuota(self.fleet.rules.search_rows_per_day)
-        self.shelf = Shelf(self.fleet.hosts, self.started_at)
+        self.shelf = Listings(self.fleet.hosts, self.started_at)
         # Ids go on where an earlier market's may have ended: clients keep what they know of an id.
         self._next_instance = time.time_ns() // 10_000_000 % 1_000_000_000
         self._spent_usd = 0.0
@@ -87,7 +87,7 @@ class Market:
 
     # --- rent and give back -------------------------------------------------------------------------------------------
 
-    def create(self, offer_id: int, order: Order, made_by: str) -> Instance:
+    def create(self, offer_id: int, order: CreateBody, made_by: str) -> Instance:
         """Rent an offer.
 
         :raises Refusal: the offer is gone, too small, or cannot be paid. With ``new_contract`` in its body, an
@@ -96,9 +96,9 @@ class Market:
         host = self.shelf.host(offer_id)
         if host is None:
             text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
-            raise Refusal(404, "no_such_ask", text)
+            raise ApiError(404, "no_such_ask", text)
         if self.credit_usd <= 0:
-            raise Refusal(400, "insufficient_credit", "You lack credit.")
+            raise ApiError(400, "insufficient_credit", "You lack credit.")
         if order.disk_gb > host.machine.disk_space_gb:
             raise invalid(f"disk: {order.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB")
         if order.bid_usd_h is not None and order.bid_usd_h < host.machine.min_bid_usd_h:
@@ -107,7 +107,7 @@ class Market:
         if gone or not self.shelf.free(host):
             if order.cancel_unavail or gone:
                 text = f"error 410/3907: no_such_ask Instance type {offer_id} is no longer available."
-                raise Refusal(410, "no_such_ask", text)
+                raise ApiError(410, "no_such_ask", text)
             raise self._leave_behind(host, order, made_by)
         if any(isinstance(fault.effect, Leftover) for fault in host.faults):
             raise self._leave_behind(host, order, made_by)
@@ -119,13 +119,13 @@ class Market:
             instance.becomes("stopped")
         return instance
 
-    def _leave_behind(self, host: Host, order: Order, made_by: str) -> Refusal:
+    def _leave_behind(self, host: Host, order: CreateBody, made_by: str) -> ApiError:
         instance = self._add(host, order, made_by)
         instance.stopped_by_market()
         instance.becomes("stopped")
-        return Refusal(200, "resources_unavailable", UNAVAILABLE, new_contract=instance.id)
+        return ApiError(200, "resources_unavailable", UNAVAILABLE, new_contract=instance.id)
 
-    def _add(self, host: Host, order: Order, made_by: str) -> Instance:
+    def _add(self, host: Host, order: CreateBody, made_by: str) -> Instance:
         machine = host.machine
         self._next_instance += 1
         instance = Instance(
@@ -208,7 +208,7 @@ class Market:
         if not self.shelf.free(instance.host):
             instance.intended_status, instance.next_state = "running", "queued"
             instance.becomes("scheduling")
-            raise Refusal(200, "resources_unavailable", UNAVAILABLE)
+            raise ApiError(200, "resources_unavailable", UNAVAILABLE)
         self._start_now(instance)
 
     def _start_now(self, instance: Instance) -> None:
@@ -237,7 +237,7 @@ class Market:
         :raises Refusal: if it has no container.
         """
         if instance.container is None or instance.actual_status != "running":
-            raise Refusal(200, "invalid_id", "Invalid instance id. Is the container started?")
+            raise ApiError(200, "invalid_id", "Invalid instance id. Is the container started?")
         instance.becomes("recycling" if fresh else "rebooting")
         await self._end(instance)
         if fresh:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_vastgpu.local.market.column_index import Table
+from pytest_vastgpu.local.market.column_index import ColumnIndex
 from pytest_vastgpu.local.market.offer_rows import DEFAULT_STORAGE_GB
 from pytest_vastgpu.local.market.offer_rows import PER_USD
 from pytest_vastgpu.local.market.offer_rows import Row
@@ -104,7 +104,7 @@ def parse_query(body: object, most: int) -> Query:
     )
 
 
-def evaluate(query: Query, table: Table) -> list[Row]:
+def evaluate(query: Query, table: ColumnIndex) -> list[Row]:
     """The offers that a query finds, in its order, priced for its disk."""
     plain = [condition for condition in query.conditions if condition.field not in _PRICED]
     view = _View(query, table, _select(plain, table))
@@ -119,7 +119,7 @@ def evaluate(query: Query, table: Table) -> list[Row]:
     return [priced(table.rows[each[-1]], query.storage_gb, bid=query.bid) for each in first]
 
 
-def _select(wanted: Sequence[Condition], table: Table) -> Sequence[int]:
+def _select(wanted: Sequence[Condition], table: ColumnIndex) -> Sequence[int]:
     """The positions of the offers for which all conditions hold, in order."""
     found = table.everything
     others: list[Condition] = []
@@ -141,7 +141,7 @@ def _select(wanted: Sequence[Condition], table: Table) -> Sequence[int]:
 class _View:
     """Some offers, and what the query's disk makes of their prices."""
 
-    def __init__(self, query: Query, table: Table, positions: Sequence[int]) -> None:
+    def __init__(self, query: Query, table: ColumnIndex, positions: Sequence[int]) -> None:
         self._query = query
         self._table = table
         self.positions = positions

@@ -24,9 +24,9 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.vast import schema
 from pytest_vastgpu.providers.vast.schema import Account
 from pytest_vastgpu.providers.vast.throttle import Throttle
-from pytest_vastgpu.providers.vast.transport import Call
+from pytest_vastgpu.providers.vast.transport import ApiRequest
 from pytest_vastgpu.providers.vast.transport import NotSent
-from pytest_vastgpu.providers.vast.transport import Wire
+from pytest_vastgpu.providers.vast.transport import Transport
 
 SETTLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0)
 """Pauses before each look for the outcome of a call whose answer does not tell it: what the market shows may lag."""
@@ -94,11 +94,11 @@ class MarketClient:
         *,
         timeout_s: float = 30.0,
         wait: Callable[[float], None] = time.sleep,
-        observer: Callable[[Call], None] | None = None,
+        observer: Callable[[ApiRequest], None] | None = None,
         first_pause_s: float = Timeouts.market_pause_s,
     ) -> None:
         KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
-        self._wire = Wire(
+        self._wire = Transport(
             base_url,
             Secret.of(api_key),
             throttle,

@@ -30,7 +30,7 @@ RATE_LIMIT_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Call:
+class ApiRequest:
     """One exchange with the market, for the event log."""
 
     method: str
@@ -60,7 +60,7 @@ class _Bearer(httpx.Auth):
         yield request
 
 
-class Wire:
+class Transport:
     """The connection to one market for one account. Threads may share one.
 
     The parameters are those of :class:`~pytest_vastgpu.providers.vast.client.MarketClient`.
@@ -74,7 +74,7 @@ class Wire:
         *,
         timeout_s: float,
         wait: Callable[[float], None],
-        observer: Callable[[Call], None] | None,
+        observer: Callable[[ApiRequest], None] | None,
         first_pause_s: float,
     ) -> None:
         self._base_url = base_url.rstrip("/")
@@ -192,7 +192,7 @@ class Wire:
             raise MarketAnswerInvalid(f"{doing}: the market's answer broke off ({_reason(error)})") from error
         finally:
             if self._observer is not None:
-                self._observer(Call(request.method, endpoint, status, time.monotonic() - start))
+                self._observer(ApiRequest(request.method, endpoint, status, time.monotonic() - start))
         return response, data.decode(errors="replace")
 
 

@@ -24,9 +24,9 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.ledger.ledger import Entry
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 
@@ -46,18 +46,18 @@ _ROUND_S = 20.0
 
 
 @dataclass(frozen=True)
-class Due:
+class RecoveryPlan:
     """What is to be done about a run whose owner is dead."""
 
-    destroy: tuple[Entry, ...] = ()
+    destroy: tuple[LedgerEntry, ...] = ()
     """Attempts whose instance exists, or may exist, each with its id."""
-    look_for: tuple[Entry, ...] = ()
+    look_for: tuple[LedgerEntry, ...] = ()
     """Attempts whose create was never answered and which the market does not show: not yet, or never."""
-    disowned: tuple[Entry, ...] = ()
+    disowned: tuple[LedgerEntry, ...] = ()
     """Attempts whose instance carries another label now: somebody took it over."""
 
 
-def due(run_id: str, record: Record, listed: Sequence[InstanceStatus] | None, now: float) -> Due:
+def due(run_id: str, record: Record, listed: Sequence[InstanceStatus] | None, now: float) -> RecoveryPlan:
     """Compare what a ledger says with what the market lists. Pure.
 
     The market is believed: an instance with a label of this run is the run's, also where the ledger (cut short) does
@@ -67,17 +67,17 @@ def due(run_id: str, record: Record, listed: Sequence[InstanceStatus] | None, no
     :param now: Epoch seconds.
     """
     if record.embedded:
-        return Due()
+        return RecoveryPlan()
     shown = {status.id: status.label for status in listed or ()}
     kept = {entry.label for entry in record.entries.values() if entry.kept_until > now}
     there = [
-        Entry(label, instance_id)
+        LedgerEntry(label, instance_id)
         for instance_id, label in shown.items()
         if (parsed := Label.parse(label)) and parsed.run_id == run_id and label not in kept
     ]
     seen = {entry.label for entry in there}
     left = [entry for entry in record.left(now) if entry.label not in seen]
-    return Due(
+    return RecoveryPlan(
         destroy=(*there, *(entry for entry in left if entry.instance_id and entry.instance_id not in shown)),
         look_for=tuple(entry for entry in left if not entry.instance_id),
         disowned=tuple(entry for entry in left if entry.instance_id in shown),
@@ -176,7 +176,7 @@ class _Recovering:
                 self.ledger.write(entry.label, "not_created", by=self.by)
         return problems if found.destroy or awaited else None
 
-    def _destroy(self, entry: Entry, record: Record) -> NotDestroyed | None:
+    def _destroy(self, entry: LedgerEntry, record: Record) -> NotDestroyed | None:
         known = record.entries.get(entry.label)
         if known is None or known.instance_id != entry.instance_id:
             self.ledger.write(entry.label, "created", instance_id=entry.instance_id, by=self.by)

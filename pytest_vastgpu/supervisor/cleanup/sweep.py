@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.secret import Secret
@@ -29,8 +29,8 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.providers.vast.throttle import identity
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.cleanup.recover import Due
 from pytest_vastgpu.supervisor.cleanup.recover import Recovery
+from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
@@ -65,7 +65,7 @@ class Orphan:
 
     directory: Path
     record: Record
-    due: Due
+    due: RecoveryPlan
 
 
 def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[Orphan]:
@@ -155,7 +155,7 @@ def sweep(
 @contextmanager
 def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
     """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
-    patience = Patience()
+    patience = CancelToken()
 
     def work() -> None:
         try:

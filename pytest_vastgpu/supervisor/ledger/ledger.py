@@ -58,7 +58,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """What the ledger knows of one attempt."""
 
     label: str
@@ -87,10 +87,10 @@ class Record:
     """The market was the run's own, and has ended with it."""
     guard: int = 0
     """Process id of the last guard."""
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, LedgerEntry] = field(default_factory=dict)
     """Every attempt, by label."""
 
-    def left(self, now: float) -> list[Entry]:
+    def left(self, now: float) -> list[LedgerEntry]:
         """The attempts that may have left something behind that nobody keeps on purpose."""
         if self.embedded:
             return []
@@ -192,7 +192,7 @@ def read_ledger(path: Path) -> Record:
 
 def _record(data: bytes) -> Record:
     record = Record()
-    entries: dict[str, Entry] = {}
+    entries: dict[str, LedgerEntry] = {}
     for row in _rows(data):
         step, label = row.get("step"), row.get("label")
         if step == "run":
@@ -207,11 +207,11 @@ def _record(data: bytes) -> Record:
         elif step == "guard":
             record = replace(record, guard=_whole(row.get("pid")))
         elif isinstance(label, str):
-            entries[label] = _after(entries.get(label, Entry(label)), row)
+            entries[label] = _after(entries.get(label, LedgerEntry(label)), row)
     return replace(record, entries=entries)
 
 
-def _after(entry: Entry, row: Mapping[str, object]) -> Entry:
+def _after(entry: LedgerEntry, row: Mapping[str, object]) -> LedgerEntry:
     step = row.get("step")
     return replace(
         entry,

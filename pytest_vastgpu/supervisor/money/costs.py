@@ -42,7 +42,7 @@ class EarlierPrice(NamedTuple):
     until: float
 
 
-class Bill(NamedTuple):
+class CostRecord(NamedTuple):
     """What an instance costs, at most: its price from create on until it is verified gone, and the transfer."""
 
     label: str
@@ -89,7 +89,7 @@ class Shares:
         return self.cost - sum(self.tests.values(), Decimal(0))
 
 
-def shares(bill: Bill, uses: Iterable[Use]) -> Shares:
+def shares(bill: CostRecord, uses: Iterable[Use]) -> Shares:
     """Divide an instance's cost up: each moment's price among the tests that use it in that moment.
 
     :param uses: Of this instance or of any other.
@@ -139,7 +139,7 @@ def by_test(divided: Iterable[Shares]) -> dict[str, Decimal]:
     return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
 
 
-def spent(test: str, bills: Mapping[str, Bill], uses: Sequence[Use]) -> Decimal:
+def spent(test: str, bills: Mapping[str, CostRecord], uses: Sequence[Use]) -> Decimal:
     """USD of one test over all instances, without looking at what happened when it did not run.
 
     :param bills: By label.
@@ -155,21 +155,21 @@ def spent(test: str, bills: Mapping[str, Bill], uses: Sequence[Use]) -> Decimal:
 
 
 @dataclass(frozen=True)
-class Account:
+class InstanceCost:
     """One instance and its cost."""
 
     attempt: Attempt
-    bill: Bill
+    bill: CostRecord
     shares: Shares
 
 
-def accounts(attempts: Iterable[Attempt], bills: Mapping[str, Bill], uses: Sequence[Use]) -> list[Account]:
+def accounts(attempts: Iterable[Attempt], bills: Mapping[str, CostRecord], uses: Sequence[Use]) -> list[InstanceCost]:
     """The books of a run: what each instance cost, and whom.
 
     :param bills: By label.
     """
     return [
-        Account(attempt, bills[attempt.label], shares(bills[attempt.label], uses))
+        InstanceCost(attempt, bills[attempt.label], shares(bills[attempt.label], uses))
         for attempt in attempts
         if attempt.label in bills
     ]

@@ -15,11 +15,11 @@ from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import beyond_budget
 from pytest_vastgpu.supervisor.money.budget import incredible
 from pytest_vastgpu.supervisor.money.budget import too_dear
-from pytest_vastgpu.supervisor.money.costs import Bill
+from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.money.costs import EarlierPrice
 
 
-class PriceTag:
+class InstancePrice:
     """The price of one instance. One thread looks at a time.
 
     :param label: Names the instance in the budget.
@@ -55,7 +55,7 @@ class PriceTag:
         """What the market shows, and until it shows it, what the offer said."""
         return self._shown_usd_h or self._offer.price_usd_h
 
-    def look(self, status: InstanceStatus, bill: Callable[[], Bill]) -> str:
+    def look(self, status: InstanceStatus, bill: Callable[[], CostRecord]) -> str:
         """Take the price that the market shows now; of several, the dearest counts, from the look before on.
 
         :param bill: What the instance has cost by now, with this price.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import State
@@ -27,7 +27,7 @@ _WATCHED = frozenset({State.REACHABLE, State.CHECKED, State.WARMING, State.READY
 """Before, whoever waits for the boot looks at the price himself."""
 
 
-class PriceWatch:
+class PriceMonitor:
     """Looks, in a thread of its own, until it is closed.
 
     :param ask: The account's instances.
@@ -50,7 +50,7 @@ class PriceWatch:
         self._dearer = dearer
         self._end = end
         self._look_s = look_s
-        self._patience = Patience()
+        self._patience = CancelToken()
         self._thread = threading.Thread(target=self._watch, name="vastgpu-prices", daemon=True)
         self._thread.start()
 

@@ -9,13 +9,13 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.supervisor.pool.registry import Holdings
+from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 
 
-class Access:
+class InstanceAccess:
     """The part of a :class:`~pytest_vastgpu.client.calls.Leases` that looks no further than one instance."""
 
-    def __init__(self, holdings: Holdings) -> None:
+    def __init__(self, holdings: RentalRegistry) -> None:
         self.holdings = holdings
 
     def lease(self, label: str) -> Lease:

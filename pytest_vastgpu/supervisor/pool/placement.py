@@ -16,7 +16,7 @@ LINGER_S = 1.0
 to the next test that needs it, and renting it again would take minutes."""
 
 
-class Phase(Enum):
+class SlotPhase(Enum):
     """How far an instance of the run is."""
 
     COMING = "coming"
@@ -29,17 +29,17 @@ class Phase(Enum):
     @property
     def stays(self) -> bool:
         """Whether tests can still count on it."""
-        return self in (Phase.COMING, Phase.READY)
+        return self in (SlotPhase.COMING, SlotPhase.READY)
 
 
 @dataclass(frozen=True)
-class Place:
+class SlotView:
     """An instance as these decisions see it: one of those that count against ``--vast-max-instances``."""
 
     number: int
     """In the order of renting."""
     workload: Workload
-    phase: Phase = Phase.READY
+    phase: SlotPhase = SlotPhase.READY
     exclusive: bool = False
     """Whether it belongs to one test alone."""
     users: tuple[str, ...] = ()
@@ -48,15 +48,15 @@ class Place:
     """For how long nobody has used it."""
 
 
-def to_hand_out(places: Sequence[Place], workload: Workload) -> Place | None:
+def to_hand_out(places: Sequence[SlotView], workload: Workload) -> SlotView | None:
     """The ready instance of a workload that is least busy, of equally busy ones the oldest."""
-    ready = [place for place in _shared(places, workload) if place.phase is Phase.READY]
+    ready = [place for place in _shared(places, workload) if place.phase is SlotPhase.READY]
     return min(ready, key=lambda place: (len(place.users), place.number), default=None)
 
 
 def to_start(
     certain: Mapping[Workload, int],
-    places: Sequence[Place],
+    places: Sequence[SlotView],
     limit: int | None,
     workers: int,
     barred: Collection[Workload] = (),
@@ -97,7 +97,7 @@ def to_start(
     return starts
 
 
-def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence[Place]) -> list[Place]:
+def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence[SlotView]) -> list[SlotView]:
     """Those that no test will need any more: more of a workload than tests are left that may ask for it.
 
     One that a test uses stays. Those that are not ready yet go first.
@@ -105,17 +105,17 @@ def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence
     :param pending: How many tests may still ask for each workload.
     :param unknown: How many tests may still ask for whatever it is.
     """
-    found = [place for place in places if place.phase is Phase.LEAVING and not (place.users or place.exclusive)]
+    found = [place for place in places if place.phase is SlotPhase.LEAVING and not (place.users or place.exclusive)]
     for workload in {place.workload for place in places}:
         ours = [place for place in _shared(places, workload) if place.phase.stays]
         extra = max(0, len(ours) - pending.get(workload, 0) - unknown)
-        idle = [place for place in ours if place.phase is Phase.COMING or not place.users]
-        idle.sort(key=lambda place: (place.phase is Phase.READY, -place.number))
+        idle = [place for place in ours if place.phase is SlotPhase.COMING or not place.users]
+        idle.sort(key=lambda place: (place.phase is SlotPhase.READY, -place.number))
         found += idle[:extra]
     return found
 
 
-def to_make_room(places: Sequence[Place], pending: Mapping[Workload, int], all_wait: bool) -> Place | None:
+def to_make_room(places: Sequence[SlotView], pending: Mapping[Workload, int], all_wait: bool) -> SlotView | None:
     """The instance to give back so that another workload can be rented: unused, and its workload the least needed.
 
     One of several with the same workload goes first and at once, since whoever is on the way to it can have another.
@@ -136,14 +136,14 @@ def to_make_room(places: Sequence[Place], pending: Mapping[Workload, int], all_w
     )
 
 
-def hopeless(places: Sequence[Place], waiting: Collection[str]) -> bool:
+def hopeless(places: Sequence[SlotView], waiting: Collection[str]) -> bool:
     """Whether no room can come: every instance is used by a test that waits for room itself.
 
     :param waiting: Processes whose test waits for room.
     """
-    used = (Phase.READY, Phase.LEAVING)
+    used = (SlotPhase.READY, SlotPhase.LEAVING)
     return all(place.phase in used and any(user in waiting for user in place.users) for place in places)
 
 
-def _shared(places: Sequence[Place], workload: Workload) -> list[Place]:
+def _shared(places: Sequence[SlotView], workload: Workload) -> list[SlotView]:
     return [place for place in places if place.workload == workload and not place.exclusive]

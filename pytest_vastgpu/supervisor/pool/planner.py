@@ -1,6 +1,6 @@
 """Who asks for an instance, which ones there are, and what follows from that. No thread, no lock, nothing that acts.
 
-The broker tells it what has happened, and does what :meth:`Roster.plan` says.
+The broker tells it what has happened, and does what :meth:`PoolPlanner.plan` says.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.money.costs import Use
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.demand import Demand
-from pytest_vastgpu.supervisor.pool.placement import Phase
-from pytest_vastgpu.supervisor.pool.placement import Place
+from pytest_vastgpu.supervisor.pool.placement import SlotPhase
+from pytest_vastgpu.supervisor.pool.placement import SlotView
 
 
 @dataclass(eq=False)
-class Ask:
+class LeaseRequest:
     """A test that asks for an instance and has none yet."""
 
     process: str
@@ -54,13 +54,13 @@ class Slot:
 
     number: int
     workload: Workload
-    owner: Ask | None
+    owner: LeaseRequest | None
     """For whom alone it is; None: for all."""
     returned_before: int
     """How many had been given back when it was begun."""
     unused_since: float
-    patience: Patience = field(default_factory=Patience)
-    phase: Phase = Phase.COMING
+    patience: CancelToken = field(default_factory=CancelToken)
+    phase: SlotPhase = SlotPhase.COMING
     label: str = ""
     """From ready on."""
     holds: list[Hold] = field(default_factory=list)
@@ -73,7 +73,7 @@ class _Failure:
     """The test that was told the whole story."""
 
 
-class Roster:
+class PoolPlanner:
     """The instances of a run, and the tests that want one.
 
     :param limit: How many may be alive at once; None: one for each workload, and what tests have for themselves.
@@ -84,7 +84,7 @@ class Roster:
         self.demand = Demand()
         self.workers = 1
         """How many tests run at a time."""
-        self.asks: list[Ask] = []
+        self.asks: list[LeaseRequest] = []
         self.slots: dict[int, Slot] = {}
         self._limit = limit
         self._clock = clock
@@ -92,25 +92,25 @@ class Roster:
         self._begun = 0
         self._returned = 0
         self._failures: dict[Workload, _Failure] = {}
-        self._refusals: dict[Workload | Ask, tuple[int, BaseException]] = {}
+        self._refusals: dict[Workload | LeaseRequest, tuple[int, BaseException]] = {}
         self._single: set[Workload] = set()
         self._scarce = False
         """Whether something was refused: from then on a test that waits has to compete with nothing in advance."""
 
     # ------------------------------------------------------------------- tests
 
-    def ask(self, ask: Ask) -> None:
+    def ask(self, ask: LeaseRequest) -> None:
         """A test begins to wait."""
         self.asks.append(ask)
         if not ask.exclusive:
             self.demand.needs(ask.test, ask.workload)
 
-    def withdraw(self, ask: Ask) -> None:
+    def withdraw(self, ask: LeaseRequest) -> None:
         """A test has got its answer, or waits no longer."""
         self.asks.remove(ask)
         self._refusals.pop(ask, None)
 
-    def answer(self, ask: Ask) -> Slot | None:
+    def answer(self, ask: LeaseRequest) -> Slot | None:
         """The instance for a test, which uses it from now on; None: not yet.
 
         :raises VastGpuError: if it gets none.
@@ -123,7 +123,7 @@ class Roster:
         if not ask.exclusive:
             place = placement.to_hand_out(self._places(), ask.workload)
             slot = self.slots[place.number] if place else None
-        if slot is not None and slot.phase is Phase.READY:
+        if slot is not None and slot.phase is SlotPhase.READY:
             slot.holds.append(Hold(ask.process, ask.test, self._clock()))
             return slot
         if ask.lacks_room and placement.hopeless(
@@ -151,7 +151,7 @@ class Roster:
         """
         ends = [self._end(place) for place in self._useless()]
         starts: list[Slot] = []
-        lacking: set[Workload | Ask] = set()
+        lacking: set[Workload | LeaseRequest] = set()
         for ask in self.asks:
             key = ask if ask.exclusive else ask.workload
             ask.lacks_room = not self._under_way(ask) and (self._full or key in self._refused())
@@ -161,7 +161,7 @@ class Roster:
                 starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
         if lacking:
             all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.workers
-            while sum(slot.phase is Phase.ENDING for slot in self.slots.values()) < len(lacking):
+            while sum(slot.phase is SlotPhase.ENDING for slot in self.slots.values()) < len(lacking):
                 place = placement.to_make_room(self._places(), self.demand.pending, all_wait)
                 if place is None:
                     break
@@ -174,8 +174,8 @@ class Roster:
         """An instance is ready."""
         slot.label = label
         slot.unused_since = self._clock()
-        if slot.phase is Phase.COMING:
-            slot.phase = Phase.READY
+        if slot.phase is SlotPhase.COMING:
+            slot.phase = SlotPhase.READY
 
     def failed(self, slot: Slot, error: BaseException, scarce: bool) -> None:
         """No instance became ready.
@@ -209,12 +209,12 @@ class Roster:
 
     def of(self, label: str) -> Slot | None:
         """The slot of a ready instance that is not being given back."""
-        here = (Phase.READY, Phase.LEAVING)
+        here = (SlotPhase.READY, SlotPhase.LEAVING)
         return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
 
     def leave(self, slot: Slot) -> None:
         """No other test gets it; the one that it was rented for alone, and has not taken it yet, gets another."""
-        slot.phase = Phase.LEAVING
+        slot.phase = SlotPhase.LEAVING
         if slot.owner in self.asks and slot.owner is not None:
             slot.owner.slot = None
             slot.owner = None
@@ -231,24 +231,24 @@ class Roster:
     def _full(self) -> bool:
         return self._limit is not None and len(self.slots) >= self._limit
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[SlotView]:
         return [self._place(slot) for slot in self.slots.values()]
 
-    def _place(self, slot: Slot) -> Place:
+    def _place(self, slot: Slot) -> SlotView:
         users = [hold.process for hold in slot.holds]
         if slot.owner is not None and slot.owner in self.asks:
             users.append(slot.owner.process)
-        elif slot.owner is None and slot.phase is Phase.COMING:
+        elif slot.owner is None and slot.phase is SlotPhase.COMING:
             users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
         unused_s = 0.0 if users else self._clock() - slot.unused_since
-        return Place(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), unused_s)
+        return SlotView(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), unused_s)
 
-    def _useless(self) -> list[Place]:
+    def _useless(self) -> list[SlotView]:
         places = self._places()
-        own = [place for place in places if place.exclusive and not place.users and place.phase is not Phase.ENDING]
+        own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
         return own + placement.to_give_back(self.demand.pending, self.demand.unknown, places)
 
-    def _under_way(self, ask: Ask) -> bool:
+    def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
         return ask.workload in self._failures or any(
@@ -260,11 +260,11 @@ class Roster:
         barred = {key for key in self._refused() if isinstance(key, Workload)}
         return placement.to_start(certain, self._places(), self._limit, self.workers, barred, self._single)
 
-    def _refused(self) -> set[Workload | Ask]:
+    def _refused(self) -> set[Workload | LeaseRequest]:
         """For what there was no room, with nothing given back since."""
         return {key for key, (returned, _) in self._refusals.items() if returned == self._returned}
 
-    def _begin(self, workload: Workload, owner: Ask | None) -> Slot:
+    def _begin(self, workload: Workload, owner: LeaseRequest | None) -> Slot:
         self._begun += 1
         slot = self.slots[self._begun] = Slot(self._begun, workload, owner, self._returned, self._clock())
         self._refusals.pop(owner or workload, None)
@@ -272,12 +272,12 @@ class Roster:
             owner.slot = slot
         return slot
 
-    def _end(self, place: Place) -> Slot:
+    def _end(self, place: SlotView) -> Slot:
         slot = self.slots[place.number]
-        slot.phase = Phase.ENDING
+        slot.phase = SlotPhase.ENDING
         return slot
 
-    def _no_room(self, ask: Ask) -> BaseException:
+    def _no_room(self, ask: LeaseRequest) -> BaseException:
         refusal = self._refusals.get(ask if ask.exclusive else ask.workload)
         if refusal is not None:
             return refusal[1]

@@ -29,18 +29,18 @@ from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
-from pytest_vastgpu.supervisor.money.costs import Account
+from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.money.costs import Use
 from pytest_vastgpu.supervisor.money.costs import accounts
 from pytest_vastgpu.supervisor.money.costs import spent
-from pytest_vastgpu.supervisor.pool.access import Access
+from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.demand import Expected
-from pytest_vastgpu.supervisor.pool.placement import Phase
-from pytest_vastgpu.supervisor.pool.planner import Ask
-from pytest_vastgpu.supervisor.pool.planner import Roster
+from pytest_vastgpu.supervisor.pool.placement import SlotPhase
+from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
+from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.planner import Slot
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
-from pytest_vastgpu.supervisor.pool.registry import Holdings
+from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 CLOSE_WITHIN_S = 240.0
@@ -51,7 +51,7 @@ _PULSE_S = 0.05
 """How late it is noticed that a test process which waits is gone."""
 
 
-class Broker(Access):
+class InstancePool(InstanceAccess):
     """Rents, shares, and gives everything back. Answers :class:`~pytest_vastgpu.client.calls.Leases`.
 
     :param record_lost: Told of each instance that went away while it was in use.
@@ -67,7 +67,7 @@ class Broker(Access):
         fits: Callable[[Workload, Offer], bool],
         tell: Callable[[str], None],
     ) -> None:
-        super().__init__(Holdings(settings.max_lifetime, self._lifetime_over))
+        super().__init__(RentalRegistry(settings.max_lifetime, self._lifetime_over))
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
         self._max_lifetime_s = settings.max_lifetime
@@ -76,7 +76,7 @@ class Broker(Access):
         self._tell = tell
         self._changed = threading.Condition()
         """Its lock guards the roster, the threads and what was told; it is notified of every change."""
-        self._roster = Roster(settings.max_instances)
+        self._roster = PoolPlanner(settings.max_instances)
         self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -94,7 +94,7 @@ class Broker(Access):
         :param gone: Whether that has hung up, so that nobody waits for the answer.
         """
         self._check([workload])
-        ask = Ask(process, test, workload, exclusive)
+        ask = LeaseRequest(process, test, workload, exclusive)
         tell_at = time.monotonic() + TELL_AFTER_S
         with self._changed:
             self._roster.ask(ask)
@@ -197,7 +197,7 @@ class Broker(Access):
         """Every attempt of the run, in order, each with what it has cost by now."""
         return self.holdings.attempts()
 
-    def books(self) -> list[Account]:
+    def books(self) -> list[InstanceCost]:
         """What each instance of the run has cost by now, and which tests share in that."""
         return accounts(self.attempts(), self.holdings.bills(), self.uses)
 
@@ -239,7 +239,7 @@ class Broker(Access):
                     "must be in a directory named on the command line, or in the root directory)"
                 )
 
-    def _next(self, ask: Ask) -> str | None:
+    def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None when there is still none after a moment."""
         with self._changed:
             if self._closed:
@@ -271,7 +271,7 @@ class Broker(Access):
         """Nobody gets this instance any more. The lock is held."""
         slot = self._roster.of(label)
         if slot is not None and not self._closed:
-            slot.phase = Phase.ENDING
+            slot.phase = SlotPhase.ENDING
             self._end(slot)
             self._act()
 
@@ -306,9 +306,9 @@ class Broker(Access):
         with self._changed:
             if rental is not None:
                 self._roster.arrived(slot, rental.label)
-                if slot.phase is Phase.ENDING:  # it was called off a moment too late
+                if slot.phase is SlotPhase.ENDING:  # it was called off a moment too late
                     self._end(slot)
-            elif error is None or slot.phase is Phase.ENDING:
+            elif error is None or slot.phase is SlotPhase.ENDING:
                 self._roster.gone(slot)
             else:
                 self._roster.failed(slot, error, scarce)
@@ -333,7 +333,7 @@ class Broker(Access):
             self._act()
             self._changed.notify_all()
 
-    def _tell_waiting(self, ask: Ask) -> None:
+    def _tell_waiting(self, ask: LeaseRequest) -> None:
         """One line for all tests that wait for the same, again when there are more of them."""
         with self._changed:
             same = [other for other in self._roster.asks if other.workload == ask.workload]

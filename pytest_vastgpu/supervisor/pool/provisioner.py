@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
@@ -27,11 +27,11 @@ from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
-from pytest_vastgpu.supervisor.rental.bringup.context import Effort
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import Tools
-from pytest_vastgpu.supervisor.rental.retry import Next
+from pytest_vastgpu.supervisor.rental.rental import RentalServices
+from pytest_vastgpu.supervisor.rental.retry import NextStep
 from pytest_vastgpu.supervisor.rental.retry import after_failure
 
 STALE_OFFERS = 20
@@ -42,7 +42,7 @@ STALE_OFFERS = 20
 class Provisioner:
     """Finds machines for workloads and brings them up. Any thread may use it; it holds no lock while waiting."""
 
-    tools: Tools
+    tools: RentalServices
     find: Callable[[Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
     """Offers for a workload, best first, without the machines that are named, nor the offers. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
@@ -56,7 +56,7 @@ class Provisioner:
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
 
-    def provision(self, workload: Workload, adapter: Adapter, patience: Patience) -> Rental:
+    def provision(self, workload: Workload, adapter: Adapter, patience: CancelToken) -> Rental:
         """A ready instance.
 
         :raises ProvisioningFailed: with all attempts, if none became ready.
@@ -105,7 +105,7 @@ class Provisioner:
                 tried.add(offer.machine_id)
                 if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
                     self.avoid(offer.machine_id)
-                if after_failure(attempts, self.tools.settings.attempts) is Next.STOP:
+                if after_failure(attempts, self.tools.settings.attempts) is NextStep.STOP:
                     raise ProvisioningFailed(failure(workload, attempts), attempts) from None
 
     def avoid(self, machine_id: int) -> None:
@@ -124,12 +124,12 @@ class Provisioner:
             self._rentals.append(rental)
         return rental
 
-    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, patience: Patience) -> Rental:
+    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, patience: CancelToken) -> Rental:
         offer = rental.offer
         self.tools.budget.reserve(rental.label, offer.price_usd_h, transfer_usd(offer, workload))
         self.started(rental)
         try:
-            bring_up(Effort(self.tools, rental, adapter, patience))
+            bring_up(BringUpContext(self.tools, rental, adapter, patience))
         except AttemptFailed as failed:
             attempt = rental.finish(failed.verdict)
             self.record(attempt, workload)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
-from pytest_vastgpu.supervisor.money.costs import Bill
+from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 
-class Holdings:
+class RentalRegistry:
     """The rentals of a run, by label. Any thread may use it.
 
     :param max_lifetime_s: Seconds after which an instance has to go, whatever happens.
@@ -62,7 +62,7 @@ class Holdings:
             ]
         return sorted(found, key=lambda attempt: attempt.number)
 
-    def bills(self) -> dict[str, Bill]:
+    def bills(self) -> dict[str, CostRecord]:
         """What each has cost by now, by label."""
         with self._lock:
             return {label: rental.bill for label, rental in self._rentals.items()}

@@ -22,7 +22,7 @@ LOG_AFTER_S = 120.0
 
 
 @dataclass(frozen=True)
-class Look:
+class StatusSample:
     """One answer of the market."""
 
     at_s: float
@@ -33,7 +33,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Signs:
+class BootProgress:
     """What a boot has shown so far."""
 
     last_s: float
@@ -46,7 +46,7 @@ _GETS_ON = FailureClass.WARMUP
 """The class of a status text that tells of progress."""
 
 
-def read(looks: Sequence[Look], judge_status: Callable[[str], Verdict]) -> Signs:
+def read(looks: Sequence[StatusSample], judge_status: Callable[[str], Verdict]) -> BootProgress:
     """The signs in what was seen.
 
     News are: a status text never seen before that tells of progress, a disk that is fuller than ever, a line of the
@@ -71,10 +71,10 @@ def read(looks: Sequence[Look], judge_status: Callable[[str], Verdict]) -> Signs
             news.add("disk")
         if news:
             last_s, found = look.at_s, True
-    return Signs(last_s, found)
+    return BootProgress(last_s, found)
 
 
-def wants_log(looks: Sequence[Look], now_s: float, judge_status: Callable[[str], Verdict]) -> bool:
+def wants_log(looks: Sequence[StatusSample], now_s: float, judge_status: Callable[[str], Verdict]) -> bool:
     """Whether it is time to ask for the container's log."""
     if not looks:
         return False

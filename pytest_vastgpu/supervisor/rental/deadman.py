@@ -128,8 +128,8 @@ def onstart(url: str, *, lease_s: float, boot_timeout_s: float, lifetime_s: floa
     return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{_PREPARE}"
 
 
-def beat_command(lease_s: float, end_s: float | None = None) -> str:
-    """Moves the lease on, and says how the switch is; for :func:`parse_beat`.
+def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:
+    """Moves the lease on, and says how the switch is; for :func:`parse_heartbeat_reply`.
 
     Files are written in place, without emptying them first: the switch may be reading, and the disk may be full. A
     login shell's start file may have gone to another directory than the home.
@@ -148,7 +148,7 @@ def beat_command(lease_s: float, end_s: float | None = None) -> str:
 
 
 @dataclass(frozen=True)
-class Switch:
+class DeadmanState:
     """How the switch of an instance is."""
 
     armed: bool
@@ -159,44 +159,48 @@ class Switch:
 
 
 @dataclass(frozen=True)
-class Beat:
+class HeartbeatReply:
     """What the instance said to a heartbeat."""
 
     lease_s: int
     """Seconds to the end of the lease, as it stands in the file."""
     end_s: int
     """Seconds to the hard end; 0 where none is set yet."""
-    switch: Switch
+    switch: DeadmanState
 
 
 _BEAT = re.compile(r"(\d{1,18}) (\d{1,18}) (\d{0,18}) (alive|gone) ?(?:(\S{1,40}) (\d{1,9}))?\s*")
 
 
-def parse_beat(output: str) -> Beat | None:
-    """What the output of :func:`beat_command` says; None where it says nothing, as when the disk is full."""
+def parse_heartbeat_reply(output: str) -> HeartbeatReply | None:
+    """What the output of :func:`heartbeat_command` says; None where it says nothing, as when the disk is full."""
     found = _BEAT.fullmatch(output)
     if found is None:
         return None
     now, lease, end = (int(found[number] or 0) for number in (1, 2, 3))
-    return Beat(lease - now, max(0, end - now), _switch(found[4] == "alive", found[5] or "", int(found[6] or 0)))
+    return HeartbeatReply(
+        lease - now, max(0, end - now), _switch(found[4] == "alive", found[5] or "", int(found[6] or 0))
+    )
 
 
-def _switch(alive: bool, program: str, status: int) -> Switch:
+def _switch(alive: bool, program: str, status: int) -> DeadmanState:
     if not program:
-        return Switch(False, False, "its start script has not been run")
+        return DeadmanState(False, False, "its start script has not been run")
     if program == "no-key":
-        return Switch(False, True, "the container has no key of its own (CONTAINER_API_KEY)")
+        return DeadmanState(False, True, "the container has no key of its own (CONTAINER_API_KEY)")
     if program == "none":
-        return Switch(False, True, "the image has neither curl nor python3 nor wget")
+        return DeadmanState(False, True, "the image has neither curl nor python3 nor wget")
     if not alive:
-        return Switch(False, True, "its process is gone")
+        return DeadmanState(False, True, "its process is gone")
     if program == "starting":
-        return Switch(False, False, "the market has not answered from inside yet")
+        return DeadmanState(False, False, "the market has not answered from inside yet")
     if not status:
-        return Switch(False, False, f"the market does not answer from inside ({program})")
+        return DeadmanState(False, False, f"the market does not answer from inside ({program})")
     if status == 403:
         # Vast calls it the key to start, stop and destroy the instance: that it may look too is not promised.
-        return Switch(True, True, f"{program}; the container's key is known, though it may not look at the instance")
+        return DeadmanState(
+            True, True, f"{program}; the container's key is known, though it may not look at the instance"
+        )
     if not (200 <= status < 300 or status == 429):
-        return Switch(False, True, f"the market answers HTTP {status} to the container's own key ({program})")
-    return Switch(True, True, program)
+        return DeadmanState(False, True, f"the market answers HTTP {status} to the container's own key ({program})")
+    return DeadmanState(True, True, program)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.reconnecting import Link
-from pytest_vastgpu.supervisor.rental.deadman import Beat
-from pytest_vastgpu.supervisor.rental.deadman import Switch
-from pytest_vastgpu.supervisor.rental.deadman import beat_command
-from pytest_vastgpu.supervisor.rental.deadman import parse_beat
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
+from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
+from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
+from pytest_vastgpu.supervisor.rental.deadman import heartbeat_command
+from pytest_vastgpu.supervisor.rental.deadman import parse_heartbeat_reply
 
 BEATS_PER_LEASE = 4
 """So many; all but one of them may be lost."""
@@ -23,10 +23,10 @@ _COARSE_S = 1.0
 """The instance's clock tells whole seconds: its lease may be over so much earlier."""
 _QUICK_S = 0.05
 _LIMIT_S = 10.0
-_UNKNOWN = Switch(False, False, "nothing is known of it yet")
+_UNKNOWN = DeadmanState(False, False, "nothing is known of it yet")
 
 
-def arming(switch: Switch, age_s: float) -> bool:
+def arming(switch: DeadmanState, age_s: float) -> bool:
     """Whether the switch may only not be armed *yet*.
 
     :param age_s: Seconds since it was first asked about.
@@ -42,7 +42,9 @@ class Heartbeat:
     :param tell: Told in words what changes: the switch is armed or not, beats are lost or come through again.
     """
 
-    def __init__(self, link: Link, lease_s: float, end: Deadline, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: ReconnectingConnection, lease_s: float, end: Deadline, tell: Callable[[str], None]
+    ) -> None:
         self.switch = _UNKNOWN
         """How the instance's switch was, last it was heard of."""
         self._link = link
@@ -52,7 +54,7 @@ class Heartbeat:
         self._beating = threading.Lock()
         self._stopped = threading.Event()
         self._known = threading.Event()
-        self._told: Switch | None = None
+        self._told: DeadmanState | None = None
         self._lost = False
         self._born = time.monotonic()
         self._heard = _now()
@@ -86,7 +88,7 @@ class Heartbeat:
         """Seconds since we last told the instance of us, the time in which this machine slept included."""
         return max(time.monotonic() - self._heard[0], time.time() - self._heard[1])
 
-    def last_words(self, seconds: float) -> Beat | None:
+    def last_words(self, seconds: float) -> HeartbeatReply | None:
         """Give the instance so long to live from now on, with nobody to look after it, and beat no more.
 
         :returns: what the instance then says of itself; None where it does not answer.
@@ -118,14 +120,14 @@ class Heartbeat:
             self._told = self.switch
             self._tell(describe(self.switch))
 
-    def _beat(self, lease_s: float, end_s: float | None) -> Beat | None:
+    def _beat(self, lease_s: float, end_s: float | None) -> HeartbeatReply | None:
         sent = _now()
         try:
-            result = self._link.run(beat_command(lease_s, end_s), timeout_s=_LIMIT_S, spare=True)
+            result = self._link.run(heartbeat_command(lease_s, end_s), timeout_s=_LIMIT_S, spare=True)
         except ConnectFailed as failed:
             beat, problem = None, str(failed)
         else:
-            beat, problem = parse_beat(result.stdout), result.stderr.strip() or result.failure.value
+            beat, problem = parse_heartbeat_reply(result.stdout), result.stderr.strip() or result.failure.value
         if beat is not None and beat.lease_s < lease_s:
             beat = None  # it could not be written
         if beat is not None:
@@ -142,7 +144,7 @@ def _now() -> tuple[float, float]:
     return time.monotonic(), time.time()
 
 
-def describe(switch: Switch) -> str:
+def describe(switch: DeadmanState) -> str:
     """How the switch is, for people."""
     if switch.armed:
         return f"dead man's switch armed ({switch.text})"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.supervisor.rental.polling import look_pause_s
+from pytest_vastgpu.supervisor.rental.polling import poll_pause_s
 
 
 @dataclass(frozen=True)
-class News:
+class StatusUpdate:
     """One answer of the market, or that there was none."""
 
     status: InstanceStatus | None
@@ -27,19 +27,19 @@ class News:
     """Why the market could not be asked."""
 
 
-class Inbox:
-    """Where news of one instance arrive. See :meth:`Board.watching`."""
+class Subscription:
+    """Where news of one instance arrive. See :meth:`InstancePoller.watching`."""
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.since = time.monotonic()
-        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[StatusUpdate] = queue.SimpleQueue()
 
-    def tell(self, news: News) -> None:
+    def tell(self, news: StatusUpdate) -> None:
         """Pass on an answer."""
         self._news.put(news)
 
-    def news(self, timeout_s: float) -> News | None:
+    def news(self, timeout_s: float) -> StatusUpdate | None:
         """The next answer, at once when it is there; None where none came in time."""
         try:
             return self._news.get(timeout=timeout_s)
@@ -47,7 +47,7 @@ class Inbox:
             return None
 
 
-class Board:
+class InstancePoller:
     """Looks at the market for all who watch, in a thread that lives only while somebody does.
 
     :param ask: The instances with a label, or with None all instances of the account. It keeps the interval between
@@ -59,16 +59,16 @@ class Board:
         self._ask = ask
         self._timeouts = timeouts
         self._changed = threading.Condition()
-        self._inboxes: list[Inbox] = []
+        self._inboxes: list[Subscription] = []
         self._looking = False
 
     @contextmanager
-    def watching(self, label: str) -> Iterator[Inbox]:
+    def watching(self, label: str) -> Iterator[Subscription]:
         """News of the instance with this label.
 
         An answer says "not there" only if it was asked for after this call.
         """
-        inbox = Inbox(label)
+        inbox = Subscription(label)
         with self._changed:
             self._inboxes.append(inbox)
             self._changed.notify_all()
@@ -86,12 +86,12 @@ class Board:
         while asking := self._due():
             self._look(asking)
 
-    def _due(self) -> Sequence[Inbox]:
+    def _due(self) -> Sequence[Subscription]:
         """Who is to be told of the next look, when it is time for it; nobody: it is over."""
         looked = time.monotonic()
         with self._changed:
             while self._inboxes:
-                pauses = (look_pause_s(looked - inbox.since, self._timeouts) for inbox in self._inboxes)
+                pauses = (poll_pause_s(looked - inbox.since, self._timeouts) for inbox in self._inboxes)
                 pause = looked + min(pauses) - time.monotonic()
                 if pause <= 0:
                     return tuple(self._inboxes)
@@ -99,12 +99,12 @@ class Board:
             self._looking = False
             return ()
 
-    def _look(self, asking: Sequence[Inbox]) -> None:
+    def _look(self, asking: Sequence[Subscription]) -> None:
         labels = {inbox.label for inbox in asking}
         try:
             found = {status.label: status for status in self._ask(labels.pop() if len(labels) == 1 else None)}
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by everybody who waits
-            news = News(None, error)
+            news = StatusUpdate(None, error)
             for inbox in asking:
                 inbox.tell(news)
             return
@@ -113,4 +113,4 @@ class Board:
         for inbox in inboxes:
             # Who came while the market was asked is told what it says of an instance, not that it says nothing.
             if inbox.label in found or inbox in asking:
-                inbox.tell(News(found.get(inbox.label)))
+                inbox.tell(StatusUpdate(found.get(inbox.label)))

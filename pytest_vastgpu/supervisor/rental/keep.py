@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.plugin.options import Keep
     from pytest_vastgpu.plugin.options import Settings
     from pytest_vastgpu.ssh.keys import KeyPair
-    from pytest_vastgpu.ssh.login import Address
+    from pytest_vastgpu.ssh.login import SshAddress
     from pytest_vastgpu.supervisor.rental.rental import Rental
 
 KEY_FILE = "id"
@@ -130,7 +130,7 @@ class Keeper:
         until = time.time() + seconds
         return Kept(rental.instance_id, self._command(connection.address), rental.price_usd_h, until, seconds)
 
-    def _command(self, address: Address) -> str:
+    def _command(self, address: SshAddress) -> str:
         return f"ssh -i {shlex.quote(str(self._key_file()))} -p {address.port} {shlex.quote(f'root@{address.host}')}"
 
     def _key_file(self) -> Path:

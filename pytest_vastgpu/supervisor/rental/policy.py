@@ -15,7 +15,7 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.supervisor.rental import boot_progress
-from pytest_vastgpu.supervisor.rental.boot_progress import Look
+from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
 VANISHED_LOOKS = 2
 """How many answers in a row must say that an instance is not there: the list may lag behind create."""
@@ -71,7 +71,7 @@ class GiveUp:
 
 
 @dataclass(frozen=True)
-class Knock:
+class ConnectAttempt:
     """One try to connect by SSH."""
 
     at_s: float
@@ -81,7 +81,7 @@ class Knock:
 
 
 @dataclass(frozen=True)
-class Moved:
+class ProgressSample:
     """A sign of progress of a warming server."""
 
     at_s: float
@@ -89,7 +89,10 @@ class Moved:
 
 
 def boot(
-    looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict], timeouts: Timeouts = DEFAULTS
+    looks: Sequence[StatusSample],
+    budget_s: float,
+    judge_status: Callable[[str], Verdict],
+    timeouts: Timeouts = DEFAULTS,
 ) -> Wait | Connect | GiveUp:
     """What the market's answers since create mean.
 
@@ -140,7 +143,7 @@ def _runs(status: InstanceStatus) -> bool:
     return status.cur_state == "running" and status.status_msg.startswith("success, running")
 
 
-def _since(looks: Sequence[Look], holds: Callable[[Look], bool]) -> float:
+def _since(looks: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:
     """When the present run of looks for which it holds began."""
     began = looks[-1].at_s
     for look in reversed(looks):
@@ -150,7 +153,7 @@ def _since(looks: Sequence[Look], holds: Callable[[Look], bool]) -> float:
     return began
 
 
-def _absent(looks: Sequence[Look]) -> Wait | GiveUp:
+def _absent(looks: Sequence[StatusSample]) -> Wait | GiveUp:
     missed = 0
     for look in reversed(looks):
         if look.status is not None:
@@ -162,7 +165,7 @@ def _absent(looks: Sequence[Look]) -> Wait | GiveUp:
     return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
 
 
-def _patience(looks: Sequence[Look], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | GiveUp:
+def _patience(looks: Sequence[StatusSample], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | GiveUp:
     """Whether an undecided boot is waited for: by what it has shown, not by the clock alone."""
     now_s = looks[-1].at_s
     seen = boot_progress.read(looks, judge_status)
@@ -189,7 +192,7 @@ def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
 
 
 def reach(
-    knocks: Sequence[Knock],
+    knocks: Sequence[ConnectAttempt],
     running_at_s: float,
     budget_s: float,
     attached_again: bool,
@@ -221,7 +224,7 @@ def reach(
     return _out_of_time(newest.at_s, budget_s)
 
 
-def _knocked_since(knocks: Sequence[Knock], *kinds: ProbeFailure) -> float:
+def _knocked_since(knocks: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> float:
     """When the present run of tries that failed in one of these ways began."""
     began = knocks[-1].at_s
     for knock in reversed(knocks):
@@ -231,13 +234,13 @@ def _knocked_since(knocks: Sequence[Knock], *kinds: ProbeFailure) -> float:
     return began
 
 
-def _ssh_verdict(reason: str, knock: Knock) -> Verdict:
+def _ssh_verdict(reason: str, knock: ConnectAttempt) -> Verdict:
     return Verdict(
         FailureClass.INFRA_FATAL, reason, knock.text, "another host is tried; nothing in the workload caused this"
     )
 
 
-def warm(moves: Sequence[Moved], now_s: float, window_s: float) -> Wait | GiveUp:
+def warm(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> Wait | GiveUp:
     """Whether a warming server gets more time. Each move extends the window, up to a hard cap.
 
     Where it has been before is no move: a server that starts over and over gets nowhere.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import ProbeFailure
-from pytest_vastgpu.supervisor.rental.policy import Knock
+from pytest_vastgpu.supervisor.rental.policy import ConnectAttempt
 
 LOOK_SHARE = 0.02
 KNOCK_SHARE = 0.01
@@ -21,7 +21,7 @@ EARLY_KNOCK_S = 1.0
 """Between two tries before the market says that the instance runs."""
 
 
-def look_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
+def poll_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     """From one look at the market to the next.
 
     :param awaited_s: For how long the youngest instance is waited for.
@@ -29,7 +29,7 @@ def look_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     return min(max(LOOK_SHARE * awaited_s, timeouts.look_least_s), timeouts.look_most_s)
 
 
-def knock_pause_s(knocks: Sequence[Knock], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:
+def connect_pause_s(knocks: Sequence[ConnectAttempt], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     """From a failed try to connect to the next.
 
     :param knocks: All tries so far, oldest first; at least one, and all failed.

@@ -31,21 +31,21 @@ from pytest_vastgpu.plugin.options import Settings
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.keys import KeyPair
-from pytest_vastgpu.ssh.reconnecting import Link
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.ssh.tunnel import Tunnel
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.costs import Bill
-from pytest_vastgpu.supervisor.money.price_tag import PriceTag
+from pytest_vastgpu.supervisor.money.costs import CostRecord
+from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
 from pytest_vastgpu.supervisor.rental import evidence
 from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
-from pytest_vastgpu.supervisor.rental.instance_poller import Board
+from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.loss import confirm_lost
 
@@ -65,7 +65,7 @@ class AttemptFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Tools:
+class RentalServices:
     """What every rental of a run shares."""
 
     client: MarketClient
@@ -77,7 +77,7 @@ class Tools:
     artifacts: Path
     """Where evidence of failed attempts goes, a directory for each."""
     budget: Budget
-    board: Board
+    board: InstancePoller
     keeper: Keeper
     timeouts: Timeouts
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
@@ -92,13 +92,13 @@ class Rental:
     :param number: 1 for the first attempt of this run, unique within the run.
     """
 
-    def __init__(self, tools: Tools, workload: Workload, offer: Offer, number: int) -> None:
+    def __init__(self, tools: RentalServices, workload: Workload, offer: Offer, number: int) -> None:
         self.workload = workload
         self.offer = offer
         self.number = number
         self.instance_id = 0
         self.state = State.INTENDED
-        self.link: Link | None = None
+        self.link: ReconnectingConnection | None = None
         self.endpoint = ""
         self.label = make_label(tools.run_id, number, time.time() + tools.settings.longest_life)
         self._tools = tools
@@ -107,7 +107,7 @@ class Rental:
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self.tunnel: Tunnel | None = None
-        self._price = PriceTag(self.label, offer, workload, tools.settings.max_price, tools.budget)
+        self._price = InstancePrice(self.label, offer, workload, tools.settings.max_price, tools.budget)
         self._created = 0.0
         self._entered = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -142,17 +142,17 @@ class Rental:
         return self.bill.cost_usd
 
     @property
-    def bill(self) -> Bill:
+    def bill(self) -> CostRecord:
         """What it has cost so far, at most: its price from create on, and the transfer of image and model.
 
         Measured on our own clock, from before the create until it is seen to be gone: never less than the market's.
         """
         until = self._gone_at or time.monotonic()
         if not (self.instance_id or self.unsettled):
-            return Bill(self.label, 0.0, 0.0, until, until, gone=True)
+            return CostRecord(self.label, 0.0, 0.0, until, until, gone=True)
         transfer = transfer_usd(self.offer, self.workload)
         gone = self._gone_at is not None
-        return Bill(self.label, self.price_usd_h, transfer, self._created, until, gone, self._price.earlier)
+        return CostRecord(self.label, self.price_usd_h, transfer, self._created, until, gone, self._price.earlier)
 
     @property
     def price_usd_h(self) -> float:
@@ -287,15 +287,15 @@ class Rental:
     # --------------------------------------------------------------- plumbing
 
     @property
-    def connected(self) -> Link:
+    def connected(self) -> ReconnectingConnection:
         """The SSH link, from *reachable* on."""
         if self.link is None:
             raise RuntimeError(f"{self.label} has no SSH link in state {self.state.value}")
         return self.link
 
     def fair(self, verdict: Verdict, *, ssh_leaves: bool = True) -> Verdict:
-        """The verdict, after a look at ourselves; see :func:`~pytest_vastgpu.supervisor.rental.self_check.fair`."""
-        return self_check.fair(verdict, replace(self_check.look(self._tools.client), ssh_leaves=ssh_leaves))
+        """See :func:`~pytest_vastgpu.supervisor.rental.self_check.attribute_fault`."""
+        return self_check.attribute_fault(verdict, replace(self_check.look(self._tools.client), ssh_leaves=ssh_leaves))
 
     def begin(self) -> None:
         """From now on it may cost money."""

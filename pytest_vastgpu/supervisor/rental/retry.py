@@ -14,14 +14,14 @@ _STOPS = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
 """Every other host would fail the same."""
 
 
-class Next(StrEnum):
+class NextStep(StrEnum):
     """Where a failed attempt leads to."""
 
     NEXT_OFFER = "next offer"
     STOP = "stop"
 
 
-def after_failure(attempts: Sequence[Attempt], limit: int) -> Next:
+def after_failure(attempts: Sequence[Attempt], limit: int) -> NextStep:
     """Whether to try another offer.
 
     A workload's own fault stops at once, and so does ours. What one attempt leaves open is tried elsewhere, and settled
@@ -33,12 +33,12 @@ def after_failure(attempts: Sequence[Attempt], limit: int) -> Next:
     newest = attempts[-1]
     verdict = newest.verdict
     if verdict is None or len(attempts) >= limit:
-        return Next.STOP
+        return NextStep.STOP
     unexplained = verdict.failure_class is FailureClass.UNKNOWN and newest.failed_in is State.WARMING
     if unexplained or verdict.reason == DARK_FROM_HERE:
         same = {a.offer.machine_id for a in attempts if a.verdict and a.verdict.reason == verdict.reason}
-        return Next.STOP if len(same) > 1 else Next.NEXT_OFFER
-    return Next.STOP if verdict.failure_class in _STOPS else Next.NEXT_OFFER
+        return NextStep.STOP if len(same) > 1 else NextStep.NEXT_OFFER
+    return NextStep.STOP if verdict.failure_class in _STOPS else NextStep.NEXT_OFFER
 
 
 def machines_failed(attempts: Sequence[Attempt]) -> bool:

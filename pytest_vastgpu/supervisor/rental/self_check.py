@@ -16,7 +16,7 @@ from pytest_vastgpu.supervisor.rental.policy import BLACK_HOLE
 
 if TYPE_CHECKING:
     from pytest_vastgpu.providers.vast.client import MarketClient
-    from pytest_vastgpu.ssh.login import Address
+    from pytest_vastgpu.ssh.login import SshAddress
 
 DARK_FROM_HERE = "ssh_dark_from_here"
 ANSWER_S = 3.0
@@ -25,7 +25,7 @@ _BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
 
 
 @dataclass(frozen=True)
-class SelfLook:
+class SelfCheck:
     """What is known of our own side."""
 
     market_answers: bool = True
@@ -39,19 +39,19 @@ class SelfLook:
     """Something has answered at a port like those of SSH: nothing here keeps such connections from leaving."""
 
 
-def look(client: MarketClient) -> SelfLook:
+def look(client: MarketClient) -> SelfCheck:
     """Ask the market about our own account. Of SSH that says nothing."""
     try:
-        return SelfLook(credit_usd=client.account().credit_usd)
+        return SelfCheck(credit_usd=client.account().credit_usd)
     except (MarketUnreachable, MarketAnswerInvalid) as error:
-        return SelfLook(market_answers=False, said=str(error))
+        return SelfCheck(market_answers=False, said=str(error))
     except BadApiKey as error:
-        return SelfLook(key_works=False, said=str(error))
+        return SelfCheck(key_works=False, said=str(error))
     except MarketError as error:
-        return SelfLook(said=str(error))
+        return SelfCheck(said=str(error))
 
 
-def proxy_answers(proxy: Address | None) -> bool:
+def proxy_answers(proxy: SshAddress | None) -> bool:
     """Whether the market's SSH proxy answers us at all, be it with a refusal: no host can make it silent.
 
     Asked is the port after the instance's own, which stays the instance's: with other run types it is used for SSH.
@@ -71,7 +71,7 @@ def proxy_answers(proxy: Address | None) -> bool:
         return False
 
 
-def fair(verdict: Verdict, seen: SelfLook) -> Verdict:
+def attribute_fault(verdict: Verdict, seen: SelfCheck) -> Verdict:
     """The verdict, or ours where a machine would be blamed although our own side explains what was seen. Pure."""
     if verdict.failure_class not in _BLAMING:
         return verdict

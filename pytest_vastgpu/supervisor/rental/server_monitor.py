@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.ssh.connection import TransferFailed
-from pytest_vastgpu.ssh.reconnecting import Link
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.ssh.stream import Stream
 from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.server_state import LogPiece
-from pytest_vastgpu.supervisor.rental.server_state import Sight
+from pytest_vastgpu.supervisor.rental.server_state import ServerState
 from pytest_vastgpu.supervisor.rental.server_state import parse
 
 PROGRAM = f"{server_job.HOME}/watch.sh"
@@ -46,7 +46,7 @@ def program(probes: Sequence[Probe]) -> str:
     return "".join([Path(__file__).with_name("watch.sh").read_text(encoding="utf-8"), *starts, "watch\n"])
 
 
-class Watch:
+class ServerMonitor:
     """Keeps the program running on an instance, and what it has told at hand, until :meth:`close`.
 
     :param env: Environment of the probes; no process list shows it.
@@ -55,14 +55,19 @@ class Watch:
     """
 
     def __init__(
-        self, link: Link, probes: Sequence[Probe], env: Mapping[str, str], log_limit: int, patience: Patience
+        self,
+        link: ReconnectingConnection,
+        probes: Sequence[Probe],
+        env: Mapping[str, str],
+        log_limit: int,
+        patience: CancelToken,
     ) -> None:
         self._link = link
         self._probes = tuple(probes)
         self._env = env
         self._patience = patience
         self._lock = threading.Lock()
-        self._sight = Sight(probes, log_limit)
+        self._sight = ServerState(probes, log_limit)
         self._stream: Stream | None = None
         self._started = -math.inf
         self._runs = False

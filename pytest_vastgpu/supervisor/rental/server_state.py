@@ -37,10 +37,10 @@ class ProcessState:
     """None while it lives."""
 
 
-News = LogPiece | ProcessState | ProbeResult
+ServerUpdate = LogPiece | ProcessState | ProbeResult
 
 
-def parse(line: str, probes: Sequence[Probe]) -> News | None:
+def parse(line: str, probes: Sequence[Probe]) -> ServerUpdate | None:
     """What a line of the watcher says; None where it is no such line.
 
     :param probes: The probes that it runs; it knows them by their numbers, from 1 on.
@@ -73,7 +73,7 @@ def _place(offset: str) -> int:
     return place
 
 
-class Sight:
+class ServerState:
     """What is known of a server, put together from news as they come.
 
     :param log_limit: Characters of its log to keep; the middle of a longer one is cut out.
@@ -95,7 +95,7 @@ class Sight:
         self.offset = 0
         """Byte of the log from which the watcher should go on."""
 
-    def take(self, news: News) -> None:
+    def take(self, news: ServerUpdate) -> None:
         """Learn one more thing."""
         if isinstance(news, ProbeResult):
             self._results[news.name] = news

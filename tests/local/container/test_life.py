@@ -17,7 +17,7 @@ import pytest
 
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.container.container import Container
-from pytest_vastgpu.local.container.fork_server import Nursery
+from pytest_vastgpu.local.container.fork_server import ForkServer
 from pytest_vastgpu.local.container.isolation import How
 from pytest_vastgpu.local.container.isolation import Isolation
 from pytest_vastgpu.local.container.processes import descendants
@@ -104,7 +104,7 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
         complaint = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
         if complaint:
             pytest.skip(complaint)
-    monkeypatch.setattr(Nursery, "isolation", lambda _: Isolation(how, "for this test"))
+    monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation(how, "for this test"))
     with Yard(tmp_path) as yard:
         before = set(descendants(os.getpid()))
         container = yard.start_one(

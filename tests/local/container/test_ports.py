@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.errors import LocalMarketError
-from pytest_vastgpu.local.container.fork_server import Nursery
+from pytest_vastgpu.local.container.fork_server import ForkServer
 from pytest_vastgpu.local.container.isolation import Isolation
 from tests.support.local.containers import SERVE
 from tests.support.local.containers import Yard
@@ -68,7 +68,7 @@ def test_an_identity_port_has_one_number_inside_and_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
 ) -> None:
     if not isolated:
-        monkeypatch.setattr(Nursery, "isolation", lambda _: Isolation("none", "for this test"))
+        monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation("none", "for this test"))
     serve = SERVE.replace("8000", "$VAST_TCP_PORT_70000")
     onstart = f"cd ~; echo identical > who; ({serve}) &\n" + ECHO.format(port='os.environ["VAST_UDP_PORT_70001"]')
     with Yard(tmp_path) as yard:
@@ -83,7 +83,7 @@ def test_an_identity_port_has_one_number_inside_and_outside(
 
 
 def test_where_nothing_keeps_instances_apart_each_port_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Nursery, "isolation", lambda _: Isolation("none", "no namespaces here"))
+    monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation("none", "no namespaces here"))
     with Yard(tmp_path) as yard:
         first = yard.start_one(1, ports=((8000, "tcp"), (70000, "tcp")))
         yard.start_one(2, ports=((8000, "udp"), (8001, "tcp"), (70000, "tcp")))

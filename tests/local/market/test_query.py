@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vastgpu.local.fleet.machine import Machine
-from pytest_vastgpu.local.market.column_index import Table
+from pytest_vastgpu.local.market.column_index import ColumnIndex
 from pytest_vastgpu.local.market.offer_rows import driver_number
 from pytest_vastgpu.local.market.offer_rows import offer_row
 from pytest_vastgpu.local.market.query import QueryInvalid
@@ -22,7 +22,7 @@ MACHINES = (
     replace(BASE, machine_id=4, num_gpus=4, datacenter=True, driver_version="535.86.05", cuda_max_good=12.2),
     replace(BASE, machine_id=5, gpu_name="", num_gpus=0, geolocation="This machine", storage_usd_gb_month=7.2),
 )
-ROWS = Table(offer_row(machine, 1000 + machine.machine_id, 0.0) for machine in MACHINES)
+ROWS = ColumnIndex(offer_row(machine, 1000 + machine.machine_id, 0.0) for machine in MACHINES)
 
 
 def found(**query: object) -> list[int]:
@@ -110,7 +110,7 @@ def test_driver_versions_compare_as_numbers(major: int, minor: int, patch: int) 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12))
 def test_a_row_that_changes_is_found_as_it_is(changes: list[tuple[int, bool]]) -> None:
-    table = Table(ROWS.rows)
+    table = ColumnIndex(ROWS.rows)
     query = parse_query({"verified": {"in": [True, False]}, "order": [["machine_id", "asc"]]}, 64)
     rented = dict.fromkeys(range(5), False)
     for position, taken in changes:

@@ -13,7 +13,7 @@ from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.providers.vast import bounded_body
 from pytest_vastgpu.providers.vast.client import MarketClient
-from tests.providers.vast.conftest import KEY
+from tests.providers.conftest import KEY
 from tests.providers.vast.scripted import Answer
 from tests.providers.vast.scripted import ScriptedServer
 

@@ -23,8 +23,8 @@ from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import RATE_LIMIT_PATIENCE_S
 from pytest_vastgpu.providers.vast.transport import TRIES
-from pytest_vastgpu.providers.vast.transport import Call
-from tests.providers.vast.conftest import KEY
+from pytest_vastgpu.providers.vast.transport import ApiRequest
+from tests.providers.conftest import KEY
 from tests.providers.vast.scripted import Answer
 from tests.providers.vast.scripted import ScriptedServer
 
@@ -138,7 +138,7 @@ def test_account(client: MarketClient, server: ScriptedServer) -> None:
 
 
 def test_every_exchange_is_reported(server: ScriptedServer, tmp_path: Path) -> None:
-    seen: list[Call] = []
+    seen: list[ApiRequest] = []
     server.will_answer(Answer(silent=True), {"instances": None})
     throttle = Throttle(tmp_path, "t", wait=lambda _: None)
     with MarketClient(server.url, KEY, throttle, wait=lambda _: None, observer=seen.append) as client:

@@ -26,7 +26,7 @@ from pytest_vastgpu.providers.vast.client import CreateRequest
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.throttle import identity
-from pytest_vastgpu.providers.vast.transport import Call
+from pytest_vastgpu.providers.vast.transport import ApiRequest
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.admission import widest_query
 from pytest_vastgpu.selection.search import find_offers
@@ -247,7 +247,7 @@ def test_the_market_s_filters_and_ours_agree(connect: Callable[[LocalMarket], Ma
 
 
 def test_the_throttle_keeps_the_market_s_limits(tmp_path: Path) -> None:
-    seen: list[Call] = []
+    seen: list[ApiRequest] = []
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=True) as market:
         # A little longer than it asks for: on a busy machine the first request may be late by more than the margin.
         throttle = Throttle(
@@ -260,7 +260,7 @@ def test_the_throttle_keeps_the_market_s_limits(tmp_path: Path) -> None:
 
 
 def test_without_the_throttle_the_client_waits_when_it_is_told_to(tmp_path: Path) -> None:
-    seen: list[Call] = []
+    seen: list[ApiRequest] = []
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=True) as market:
         throttle = Throttle(tmp_path, "t", wait=lambda _: None)
         with MarketClient(market.url, market.api_key, throttle, observer=seen.append) as client:

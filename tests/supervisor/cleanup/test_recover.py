@@ -16,12 +16,12 @@ from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.providers.vast.client import CreateRequest
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.supervisor.cleanup import recover as recovering
-from pytest_vastgpu.supervisor.cleanup.recover import Due
+from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Entry
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
@@ -40,29 +40,29 @@ def status(instance_id: int, text: str) -> InstanceStatus:
     return InstanceStatus(instance_id, text, 7, 7, "running", "running", "", "", "", "", 0, "", {}, 0.2, NOW)
 
 
-ONE, TWO = Entry(label(1), 11), Entry(label(2))
+ONE, TWO = LedgerEntry(label(1), 11), LedgerEntry(label(2))
 HERS = status(99, label(1, "0ddba11"))
 FOREIGN = status(98, "training")
 
-DECISIONS: dict[str, tuple[tuple[Entry, ...], tuple[InstanceStatus, ...] | None, Due]] = {
-    "nothing": ((), (), Due()),
-    "listed and in the ledger": ((ONE,), (status(11, label(1)), HERS, FOREIGN), Due(destroy=(ONE,))),
-    "in the ledger only: lists lag": ((ONE,), (HERS,), Due(destroy=(ONE,))),
-    "the market cannot be asked": ((ONE, TWO), None, Due(destroy=(ONE,), look_for=(TWO,))),
-    "never answered, but there": ((TWO,), (status(12, label(2)),), Due(destroy=(Entry(label(2), 12),))),
-    "never answered, not there yet": ((TWO,), (), Due(look_for=(TWO,))),
-    "never in this ledger": ((), (status(13, label(3)),), Due(destroy=(Entry(label(3), 13),))),
+DECISIONS: dict[str, tuple[tuple[LedgerEntry, ...], tuple[InstanceStatus, ...] | None, RecoveryPlan]] = {
+    "nothing": ((), (), RecoveryPlan()),
+    "listed and in the ledger": ((ONE,), (status(11, label(1)), HERS, FOREIGN), RecoveryPlan(destroy=(ONE,))),
+    "in the ledger only: lists lag": ((ONE,), (HERS,), RecoveryPlan(destroy=(ONE,))),
+    "the market cannot be asked": ((ONE, TWO), None, RecoveryPlan(destroy=(ONE,), look_for=(TWO,))),
+    "never answered, but there": ((TWO,), (status(12, label(2)),), RecoveryPlan(destroy=(LedgerEntry(label(2), 12),))),
+    "never answered, not there yet": ((TWO,), (), RecoveryPlan(look_for=(TWO,))),
+    "never in this ledger": ((), (status(13, label(3)),), RecoveryPlan(destroy=(LedgerEntry(label(3), 13),))),
     "gone by the ledger, but not by the market": (
         (replace(ONE, gone=True),),
         (status(11, label(1)),),
-        Due(destroy=(ONE,)),
+        RecoveryPlan(destroy=(ONE,)),
     ),
-    "gone": ((replace(ONE, gone=True),), (), Due()),
-    "kept": ((replace(ONE, kept_until=NOW + 1),), (status(11, label(1)),), Due()),
-    "no longer kept": ((replace(ONE, kept_until=NOW),), (status(11, label(1)),), Due(destroy=(ONE,))),
-    "given another label": ((ONE,), (status(11, "mine now"),), Due(disowned=(ONE,))),
-    "given to another run": ((ONE,), (status(11, label(1, "0ddba11")),), Due(disowned=(ONE,))),
-    "others only": ((), (HERS, FOREIGN), Due()),
+    "gone": ((replace(ONE, gone=True),), (), RecoveryPlan()),
+    "kept": ((replace(ONE, kept_until=NOW + 1),), (status(11, label(1)),), RecoveryPlan()),
+    "no longer kept": ((replace(ONE, kept_until=NOW),), (status(11, label(1)),), RecoveryPlan(destroy=(ONE,))),
+    "given another label": ((ONE,), (status(11, "mine now"),), RecoveryPlan(disowned=(ONE,))),
+    "given to another run": ((ONE,), (status(11, label(1, "0ddba11")),), RecoveryPlan(disowned=(ONE,))),
+    "others only": ((), (HERS, FOREIGN), RecoveryPlan()),
 }
 
 
@@ -71,12 +71,12 @@ def test_what_is_due(name: str) -> None:
     entries, listed, expected = DECISIONS[name]
     record = Record(entries={entry.label: entry for entry in entries})
     assert due(RUN, record, listed, NOW) == replace(
-        expected, destroy=tuple(Entry(entry.label, entry.instance_id) for entry in expected.destroy)
+        expected, destroy=tuple(LedgerEntry(entry.label, entry.instance_id) for entry in expected.destroy)
     )
 
 
 def test_an_embedded_market_has_ended_with_its_run() -> None:
-    assert due(RUN, Record(embedded=True, entries={ONE.label: ONE}), (), NOW) == Due()
+    assert due(RUN, Record(embedded=True, entries={ONE.label: ONE}), (), NOW) == RecoveryPlan()
 
 
 # --- on a market ------------------------------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
 from pytest_vastgpu.supervisor.cleanup.sweep import overdue
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Entry
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
@@ -216,7 +216,7 @@ ONE: InstanceStatus = replace(
         (ONE, Whose(Record(pid=7)), r".*  run abcd \(process 7, dead\)  .*  `vastgpu reap` destroys it"),
         (
             ONE,
-            Whose(Record(pid=7, entries={ONE.label: Entry(ONE.label, 11, kept_until=NOW + 60)})),
+            Whose(Record(pid=7, entries={ONE.label: LedgerEntry(ONE.label, 11, kept_until=NOW + 60)})),
             r".*  kept until \d\d:\d\d",
         ),
         (replace(ONE, label=make_label("abcd", 1, NOW - 120)), Whose(None), ".*  OVERDUE by 2 min"),

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.supervisor.ledger.ledger import Entry
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
@@ -78,7 +78,7 @@ def test_what_a_crash_cut_short_does_not_swallow_the_next_line(tmp_path: Path) -
         after.write("c", "created", instance_id=13)
         after.close()
         entries = read_ledger(ledger.path).entries
-        assert entries["c"] == Entry("c", 13)
+        assert entries["c"] == LedgerEntry("c", 13)
         assert ("a" in entries) is (end >= whole.index(b"\n"))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vastgpu.supervisor.money.costs import Bill
+from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.money.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.costs import Shares
 from pytest_vastgpu.supervisor.money.costs import Use
@@ -16,7 +16,7 @@ from pytest_vastgpu.supervisor.money.costs import by_test
 from pytest_vastgpu.supervisor.money.costs import shares
 from pytest_vastgpu.supervisor.money.costs import spent
 
-BILL = Bill("i", usd_h=3.6, transfer_usd=0.25, since=1000.0, until=1100.0)
+BILL = CostRecord("i", usd_h=3.6, transfer_usd=0.25, since=1000.0, until=1100.0)
 """A thousandth of a dollar a second: a hundred seconds and the transfer are 0.35 USD."""
 
 
@@ -95,7 +95,7 @@ uses_of_one = st.lists(
 
 @given(
     bill=st.builds(
-        lambda usd_h, transfer, since, length: Bill("i", usd_h, transfer, since, since + length),
+        lambda usd_h, transfer, since, length: CostRecord("i", usd_h, transfer, since, since + length),
         st.floats(0, 50),
         st.floats(0, 5),
         moments,
@@ -103,7 +103,7 @@ uses_of_one = st.lists(
     ),
     uses=uses_of_one,
 )
-def test_the_parts_add_up_to_the_cost_to_the_last_digit(bill: Bill, uses: list[Use]) -> None:
+def test_the_parts_add_up_to_the_cost_to_the_last_digit(bill: CostRecord, uses: list[Use]) -> None:
     divided = shares(bill, uses)
     assert divided.cost == sum(divided.tests.values(), divided.overhead)
     assert all(cost >= 0 for cost in divided.tests.values())

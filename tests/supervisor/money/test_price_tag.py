@@ -6,9 +6,9 @@ import pytest
 
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.costs import Bill
+from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.money.costs import EarlierPrice
-from pytest_vastgpu.supervisor.money.price_tag import PriceTag
+from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
 from tests.support.factories import make_offer
 from tests.support.factories import make_status
 
@@ -22,10 +22,10 @@ class Scene:
         self.now = 0.0
         self.budget = Budget(limit_usd, 3600.0, lambda: self.now)
         self.budget.reserve("a", OFFER.price_usd_h, 0.0)
-        self.tag = PriceTag("a", OFFER, Workload("vllm"), 1.0, self.budget, lambda: self.now)
+        self.tag = InstancePrice("a", OFFER, Workload("vllm"), 1.0, self.budget, lambda: self.now)
 
-    def bill(self) -> Bill:
-        return Bill("a", self.tag.usd_h, 0.0, 0.0, self.now, earlier=self.tag.earlier)
+    def bill(self) -> CostRecord:
+        return CostRecord("a", self.tag.usd_h, 0.0, 0.0, self.now, earlier=self.tag.earlier)
 
     def look(self, now: float, usd_h: float, incredible: str = "") -> str:
         self.now = now

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pytest_vastgpu.supervisor.money.price_watch import PriceWatch
+from pytest_vastgpu.supervisor.money.price_watch import PriceMonitor
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 WITHIN_S = 30.0
@@ -20,7 +20,7 @@ def test_a_look_that_fails_is_told_and_not_the_last(caplog: pytest.LogCaptureFix
         looked.release()
         raise ZeroDivisionError
 
-    watch = PriceWatch(list, alive, lambda _: None, lambda _: None, 0.01)
+    watch = PriceMonitor(list, alive, lambda _: None, lambda _: None, 0.01)
     try:
         assert all(looked.acquire(timeout=WITHIN_S) for _ in range(3))
     finally:

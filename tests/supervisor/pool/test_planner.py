@@ -17,9 +17,9 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.money.costs import Use
 from pytest_vastgpu.supervisor.pool.demand import Expected
 from pytest_vastgpu.supervisor.pool.placement import LINGER_S
-from pytest_vastgpu.supervisor.pool.placement import Phase
-from pytest_vastgpu.supervisor.pool.planner import Ask
-from pytest_vastgpu.supervisor.pool.planner import Roster
+from pytest_vastgpu.supervisor.pool.placement import SlotPhase
+from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
+from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.planner import Slot
 
 A, B, C = (Workload("command", command=name) for name in "abc")
@@ -30,7 +30,7 @@ class Stage:
 
     def __init__(self, limit: int | None = None, workers: int = 1, **tests: Workload | None) -> None:
         self.now = 0.0
-        self.roster = Roster(limit, lambda: self.now)
+        self.roster = PoolPlanner(limit, lambda: self.now)
         self.roster.workers = workers
         self.roster.demand.expect({test: Expected(workload) for test, workload in tests.items()})
         self.coming: list[Slot] = []
@@ -43,8 +43,8 @@ class Stage:
         self.rented += [slot.workload for slot in starts]
         self.going += ends
 
-    def ask(self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False) -> Ask:
-        ask = Ask(process, test, workload, exclusive)
+    def ask(self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False) -> LeaseRequest:
+        ask = LeaseRequest(process, test, workload, exclusive)
         self.roster.ask(ask)
         self.plan()
         return ask
@@ -60,7 +60,7 @@ class Stage:
         self.roster.failed(self.coming.pop(0), error, scarce)
         self.plan()
 
-    def served(self, ask: Ask) -> Slot | None:
+    def served(self, ask: LeaseRequest) -> Slot | None:
         slot = self.roster.answer(ask)
         if slot is not None:
             self.roster.withdraw(ask)
@@ -303,7 +303,7 @@ class Worker:
     tests: list[tuple[str, Sequence[tuple[Workload, bool]]]]
     wants: list[tuple[Workload, bool]] = field(default_factory=list)
     running: str = ""
-    ask: Ask | None = None
+    ask: LeaseRequest | None = None
 
 
 def _play(seed: int) -> None:
@@ -360,7 +360,9 @@ def _play(seed: int) -> None:
         assert limit is None or len(alive) <= limit
         for workload in (A, B, C):
             shared = [slot for slot in alive if slot.workload == workload and slot.owner is None]
-            assert len([slot for slot in shared if slot.phase is not Phase.ENDING]) <= (1 if limit is None else count)
+            assert len([slot for slot in shared if slot.phase is not SlotPhase.ENDING]) <= (
+                1 if limit is None else count
+            )
     else:
         raise AssertionError(f"seed {seed}: not over after 20,000 steps")
     assert passed + errors == len(tests)

@@ -11,7 +11,7 @@ from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental import policy
-from pytest_vastgpu.supervisor.rental.boot_progress import Look
+from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from tests.support.factories import make_status
 
 BUDGET_S = 900.0
@@ -27,14 +27,14 @@ def judge(text: str) -> Verdict:
 
 def outcome(moment: Moment, running_at_s: int = 10_000) -> tuple[int, str]:
     """When the wait was over, and why: ``running``, or the reason of the verdict."""
-    looks: list[Look] = []
+    looks: list[StatusSample] = []
     for at_s in range(0, 3600, 5):
         text, disk_gb, log = moment(at_s)
         status = make_status(actual_status="loading", status_msg=text, disk_usage_gb=disk_gb)
         if at_s >= running_at_s:
             status = make_status(actual_status="running", ssh_host="ssh5.vast.ai", ssh_port=12345)
         asked = boot_progress.wants_log(looks, float(at_s), judge)
-        looks.append(Look(float(at_s), status, log if asked else ""))
+        looks.append(StatusSample(float(at_s), status, log if asked else ""))
         step = policy.boot(looks, BUDGET_S, judge)
         if isinstance(step, policy.Connect):
             return at_s, "running"

@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.supervisor.rental.deadman import NAME
-from pytest_vastgpu.supervisor.rental.deadman import Beat
-from pytest_vastgpu.supervisor.rental.deadman import Switch
-from pytest_vastgpu.supervisor.rental.deadman import beat_command
+from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
+from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
+from pytest_vastgpu.supervisor.rental.deadman import heartbeat_command
 from pytest_vastgpu.supervisor.rental.deadman import onstart
-from pytest_vastgpu.supervisor.rental.deadman import parse_beat
+from pytest_vastgpu.supervisor.rental.deadman import parse_heartbeat_reply
 from pytest_vastgpu.supervisor.rental.heartbeat import arming
 from pytest_vastgpu.supervisor.rental.server_job import HOME
 from tests.support.looks import PATIENCE_S
@@ -124,12 +124,12 @@ class Box:
         )
         return done.stdout.decode()
 
-    def beat(self, lease_s: float, end_s: float | None = None) -> Beat:
-        beat = parse_beat(self.run(beat_command(lease_s, end_s)))
+    def beat(self, lease_s: float, end_s: float | None = None) -> HeartbeatReply:
+        beat = parse_heartbeat_reply(self.run(heartbeat_command(lease_s, end_s)))
         assert beat is not None
         return beat
 
-    def settled(self) -> Switch:
+    def settled(self) -> DeadmanState:
         """The switch, once waiting does not change it."""
         return until(lambda: self.beat(60).switch, lambda seen: seen.settled)
 
@@ -158,7 +158,7 @@ def test_it_ends_its_own_instance_when_the_lease_is_over(
     box = Box(tmp_path, shell, [client])
     box.run(script(market))
     with killed(box):
-        assert box.settled() == Switch(True, True, client)
+        assert box.settled() == DeadmanState(True, True, client)
         assert market.asked() == GET
         assert market.calls.empty()
         box.beat(0)
@@ -197,7 +197,7 @@ def test_an_image_with_another_home_than_ssh_sessions_have(tmp_path: Path, marke
     box.environment["HOME"] = str(tmp_path / "home of the image")
     box.run(script(market).replace(f"R=/root/{HOME}", f"R={box.home / HOME}"))
     box.environment["HOME"] = str(box.home)
-    assert box.settled() == Switch(True, True, "curl")
+    assert box.settled() == DeadmanState(True, True, "curl")
     with killed(box):
         box.beat(0)
         assert market.asked() == GET
@@ -251,10 +251,10 @@ def test_where_it_cannot_be_armed_it_says_why(
     box = Box(tmp_path, "dash", clients, key=key)
     assert box.beat(60).switch.text == "its start script has not been run"
     box.run(script(market))
-    assert box.settled() == Switch(False, True, why)
+    assert box.settled() == DeadmanState(False, True, why)
     if clients and key:
         os.killpg(box.pid, signal.SIGKILL)
-        gone = Switch(False, True, "its process is gone")
+        gone = DeadmanState(False, True, "its process is gone")
         assert until(lambda: box.beat(60).switch, lambda seen: seen.text != why) == gone
 
 
@@ -277,7 +277,7 @@ def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, m
     box.run(script(market))
     with killed(box):
         assert market.asked() == GET
-        unanswered = Switch(False, False, "the market does not answer from inside (curl)")
+        unanswered = DeadmanState(False, False, "the market does not answer from inside (curl)")
         assert until(lambda: box.beat(60).switch, lambda seen: "yet" not in seen.text) == unanswered
         market.status = 200
         assert box.settled().armed
@@ -324,17 +324,17 @@ def test_a_url_is_quoted(tmp_path: Path, market: Market) -> None:
 @pytest.mark.parametrize(
     ("output", "beat"),
     [
-        ("1000 1300 8000 alive curl 200\n", Beat(300, 7000, Switch(True, True, "curl"))),
-        ("1000 1300 8000 alive curl 429\n", Beat(300, 7000, Switch(True, True, "curl"))),
-        ("1000 1300  gone \n", Beat(300, 0, Switch(False, False, "its start script has not been run"))),
-        ("1000 1300 900 gone curl 200\n", Beat(300, 0, Switch(False, True, "its process is gone"))),
+        ("1000 1300 8000 alive curl 200\n", HeartbeatReply(300, 7000, DeadmanState(True, True, "curl"))),
+        ("1000 1300 8000 alive curl 429\n", HeartbeatReply(300, 7000, DeadmanState(True, True, "curl"))),
+        ("1000 1300  gone \n", HeartbeatReply(300, 0, DeadmanState(False, False, "its start script has not been run"))),
+        ("1000 1300 900 gone curl 200\n", HeartbeatReply(300, 0, DeadmanState(False, True, "its process is gone"))),
         ("1000  8000 alive curl 200\n", None),
         ("", None),
         ("no sessions\n", None),
     ],
 )
-def test_what_a_heartbeat_hears(output: str, beat: Beat | None) -> None:
-    assert parse_beat(output) == beat
+def test_what_a_heartbeat_hears(output: str, beat: HeartbeatReply | None) -> None:
+    assert parse_heartbeat_reply(output) == beat
 
 
 @pytest.mark.parametrize(
@@ -342,4 +342,4 @@ def test_what_a_heartbeat_hears(output: str, beat: Beat | None) -> None:
     [(False, 0.0, True), (False, 5.0, False), (True, 0.0, False), (True, 9.0, False)],
 )
 def test_a_switch_is_waited_for_some_seconds_until_it_is_settled(settled: bool, age_s: float, waited_for: bool) -> None:
-    assert arming(Switch(settled, settled, ""), age_s) is waited_for
+    assert arming(DeadmanState(settled, settled, ""), age_s) is waited_for

@@ -14,9 +14,9 @@ import pytest
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.reconnecting import Link
+from pytest_vastgpu.ssh.login import SshAddress
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from tests.support.local.api import Api
@@ -27,7 +27,7 @@ LEASE_S = 5
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
+def link() -> Iterator[ReconnectingConnection]:
     """To an instance that is armed."""
     key = load_key({}, Path("/nonexistent"))
     fleet = {"market": {"rate_limits": False}, "this_machine": True}
@@ -36,11 +36,11 @@ def link() -> Iterator[Link]:
         instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
         api.http.post(f"/api/v0/instances/{instance_id}/ssh/", json={"ssh_key": key.public_line})
         row = api.becomes(instance_id, actual_status="running")
-        with closing(Link([Address("127.0.0.1", row["ssh_port"], "proxy")], key)) as link:
+        with closing(ReconnectingConnection([SshAddress("127.0.0.1", row["ssh_port"], "proxy")], key)) as link:
             yield link
 
 
-def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Link) -> None:
+def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: ReconnectingConnection) -> None:
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     heartbeat = Heartbeat(link, LEASE_S, Deadline.after(100), told.put)
     heartbeat.start()
@@ -79,7 +79,7 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Li
     assert told.empty()
 
 
-def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(link: Link) -> None:
+def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(link: ReconnectingConnection) -> None:
     heartbeat = Heartbeat(link, 2, Deadline.after(100), lambda _: None)
     heartbeat.start()
     assert heartbeat.known(PATIENCE_S)

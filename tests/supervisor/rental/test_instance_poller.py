@@ -16,9 +16,9 @@ from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.providers.vast.client import CreateRequest
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
-from pytest_vastgpu.supervisor.rental.instance_poller import Board
-from pytest_vastgpu.supervisor.rental.instance_poller import Inbox
-from pytest_vastgpu.supervisor.rental.instance_poller import News
+from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
+from pytest_vastgpu.supervisor.rental.instance_poller import StatusUpdate
+from pytest_vastgpu.supervisor.rental.instance_poller import Subscription
 from tests.support.factories import make_status
 
 NO_PAUSES = Timeouts(look_least_s=0.0, look_most_s=0.0)
@@ -56,8 +56,8 @@ def market() -> Market:
 
 
 @pytest.fixture
-def board(market: Market) -> Iterator[Board]:
-    yield Board(market.ask, NO_PAUSES)
+def board(market: Market) -> Iterator[InstancePoller]:
+    yield InstancePoller(market.ask, NO_PAUSES)
     market.says()  # for a look that nobody waits for any more
     for thread in lookouts():
         thread.join(LONG_S)
@@ -68,7 +68,7 @@ def lookouts() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "vastgpu-board"]
 
 
-def next_of(watch: Inbox) -> News:
+def next_of(watch: Subscription) -> StatusUpdate:
     news = watch.news(LONG_S)
     assert news is not None, f"no news of {watch.label}"
     return news
@@ -77,47 +77,47 @@ def next_of(watch: Inbox) -> News:
 A, B = make_status(label="a"), make_status(label="b", id=556)
 
 
-def test_who_waits_alone_asks_for_itself_alone(board: Board, market: Market) -> None:
+def test_who_waits_alone_asks_for_itself_alone(board: InstancePoller, market: Market) -> None:
     with board.watching("a") as watch:
         assert market.is_asked_for() == "a"
         market.says(A)
-        assert next_of(watch) == News(A)
+        assert next_of(watch) == StatusUpdate(A)
         assert market.is_asked_for() == "a"
         market.says()
-        assert next_of(watch) == News(None)
+        assert next_of(watch) == StatusUpdate(None)
         assert market.is_asked_for() == "a"
 
 
-def test_several_share_one_answer(board: Board, market: Market) -> None:
+def test_several_share_one_answer(board: InstancePoller, market: Market) -> None:
     with board.watching("a") as first, board.watching("b") as second:
         if market.is_asked_for() == "a":  # the look may have begun before the second one came
             market.says(A)
-            assert next_of(first) == News(A)
+            assert next_of(first) == StatusUpdate(A)
             assert market.is_asked_for() is None
         market.says(B, make_status(label="somebody else's"))
-        assert next_of(first) == News(None)
-        assert next_of(second) == News(B)
+        assert next_of(first) == StatusUpdate(None)
+        assert next_of(second) == StatusUpdate(B)
         assert market.is_asked_for() is None
 
 
 def test_an_answer_asked_for_before_somebody_came_does_not_say_that_it_is_not_there(
-    board: Board, market: Market
+    board: InstancePoller, market: Market
 ) -> None:
     with board.watching("a") as first:
         assert market.is_asked_for() == "a"
         with board.watching("b") as second:
             market.says(A)
-            assert next_of(first) == News(A)
+            assert next_of(first) == StatusUpdate(A)
             assert market.is_asked_for() is None
             assert second.news(0) is None
             with board.watching("c") as third:
                 market.says(make_status(label="c"))
-                assert next_of(second) == News(None)
-                assert next_of(third) == News(make_status(label="c")), "it was there already"
+                assert next_of(second) == StatusUpdate(None)
+                assert next_of(third) == StatusUpdate(make_status(label="c")), "it was there already"
                 assert market.is_asked_for() is None
 
 
-def test_an_error_is_told_to_all_and_the_looks_go_on(board: Board, market: Market) -> None:
+def test_an_error_is_told_to_all_and_the_looks_go_on(board: InstancePoller, market: Market) -> None:
     with board.watching("a") as first, board.watching("b") as second:
         while market.is_asked_for() is not None:
             market.says()
@@ -127,11 +127,13 @@ def test_an_error_is_told_to_all_and_the_looks_go_on(board: Board, market: Marke
         assert [next_of(first).error, next_of(second).error] == [refused, refused]
         assert market.is_asked_for() is None
         market.says(A, B)
-        assert [next_of(first), next_of(second)] == [News(A), News(B)]
+        assert [next_of(first), next_of(second)] == [StatusUpdate(A), StatusUpdate(B)]
         market.is_asked_for()
 
 
-def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(board: Board, market: Market) -> None:
+def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(
+    board: InstancePoller, market: Market
+) -> None:
     for label in ("a", "b"):
         with board.watching(label) as watch:
             assert market.is_asked_for() == label
@@ -147,7 +149,7 @@ def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(boar
 
 
 def test_a_pause_ends_when_the_last_one_leaves(market: Market) -> None:
-    with Board(market.ask, Timeouts(look_least_s=3600.0, look_most_s=3600.0)).watching("a"):
+    with InstancePoller(market.ask, Timeouts(look_least_s=3600.0, look_most_s=3600.0)).watching("a"):
         (thread,) = lookouts()
     thread.join(LONG_S)
     assert not thread.is_alive()
@@ -161,13 +163,13 @@ def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled
         "machines": [{"machine_id": 1, "slots": 8, "stages": {"loading_s": 0.3}}],
     }
     with LocalMarket(fleet) as market, MarketClient(market.url, market.api_key, Throttle(tmp_path, "x")) as client:
-        board = Board(client.list_instances)
+        board = InstancePoller(client.list_instances)
         (offer,) = client.search({})
         labels = ("one", "two", "three")
         news: dict[str, int] = dict.fromkeys(labels, 0)
         arrived: list[str] = []
 
-        def wait_for(watch: Inbox) -> None:
+        def wait_for(watch: Subscription) -> None:
             while True:
                 status = next_of(watch).status
                 news[watch.label] += 1

@@ -11,7 +11,7 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.supervisor.rental import policy
-from pytest_vastgpu.supervisor.rental.boot_progress import Look
+from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from tests.support.factories import make_status
 
 NOTHING_SAID = Verdict(FailureClass.UNKNOWN, "undecided")
@@ -22,8 +22,8 @@ def quiet(_text: str) -> Verdict:
     return NOTHING_SAID
 
 
-def looks(*rows: tuple[float, InstanceStatus | None]) -> list[Look]:
-    return [Look(at, status) for at, status in rows]
+def looks(*rows: tuple[float, InstanceStatus | None]) -> list[StatusSample]:
+    return [StatusSample(at, status) for at, status in rows]
 
 
 LOADING = make_status(actual_status="loading")
@@ -43,7 +43,7 @@ OFFLINE = make_status(actual_status="offline")
         pytest.param(looks((5.0, make_status(actual_status="resizing"))), id="a status nobody knows"),
     ],
 )
-def test_a_healthy_boot_is_waited_for(seen: list[Look]) -> None:
+def test_a_healthy_boot_is_waited_for(seen: list[StatusSample]) -> None:
     assert policy.boot(seen, BUDGET_S, quiet) == policy.Wait()
 
 
@@ -90,7 +90,7 @@ def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> No
         ),
     ],
 )
-def test_a_lost_boot_is_given_up(seen: list[Look], failure_class: FailureClass, reason: str) -> None:
+def test_a_lost_boot_is_given_up(seen: list[StatusSample], failure_class: FailureClass, reason: str) -> None:
     step = policy.boot(seen, BUDGET_S, quiet)
     assert isinstance(step, policy.GiveUp)
     assert (step.verdict.failure_class, step.verdict.reason) == (failure_class, reason)
@@ -106,8 +106,8 @@ def test_a_decided_status_text_ends_the_boot_with_its_own_verdict(failure_class:
     assert policy.boot(looks((5.0, status)), BUDGET_S, lambda _text: verdict) == policy.GiveUp(verdict)
 
 
-def knock(at_s: float, *failures: ProbeFailure) -> policy.Knock:
-    return policy.Knock(at_s, failures, "what ssh said")
+def knock(at_s: float, *failures: ProbeFailure) -> policy.ConnectAttempt:
+    return policy.ConnectAttempt(at_s, failures, "what ssh said")
 
 
 REFUSED, DARK, KEY = ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE, ProbeFailure.AUTHENTICATION
@@ -137,7 +137,7 @@ REFUSED, DARK, KEY = ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE, ProbeFailur
         pytest.param([knock(101, ProbeFailure.TRANSPORT)], False, policy.Wait(), id="one reset condemns nobody"),
     ],
 )
-def test_what_failed_ssh_means(knocks: list[policy.Knock], attached_again: bool, expected: object) -> None:
+def test_what_failed_ssh_means(knocks: list[policy.ConnectAttempt], attached_again: bool, expected: object) -> None:
     step = policy.reach(knocks, 100.0, BUDGET_S, attached_again)
     if isinstance(step, policy.GiveUp):
         assert step.verdict.failure_class is FailureClass.INFRA_FATAL
@@ -154,8 +154,8 @@ def test_ssh_waits_no_longer_than_the_infrastructure_budget() -> None:
     assert step.verdict.failure_class is FailureClass.UNKNOWN
 
 
-def moved(*rows: tuple[float, str]) -> list[policy.Moved]:
-    return [policy.Moved(at, Progress(stage)) for at, stage in rows]
+def moved(*rows: tuple[float, str]) -> list[policy.ProgressSample]:
+    return [policy.ProgressSample(at, Progress(stage)) for at, stage in rows]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def moved(*rows: tuple[float, str]) -> list[policy.Moved]:
     ],
 )
 def test_the_warm_up_window_is_extended_by_progress_up_to_a_cap(
-    moves: list[policy.Moved], now_s: float, waits: bool
+    moves: list[policy.ProgressSample], now_s: float, waits: bool
 ) -> None:
     step = policy.warm(moves, now_s, 100.0)
     assert isinstance(step, policy.Wait if waits else policy.GiveUp)

@@ -18,29 +18,29 @@ def attempt(machine: int, failure_class: FailureClass, reason: str = "why") -> A
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
-        ([attempt(1, FailureClass.INFRA_FATAL)], retry.Next.NEXT_OFFER),
-        ([attempt(1, FailureClass.INCOMPATIBLE)], retry.Next.NEXT_OFFER),
-        ([attempt(1, FailureClass.WORKLOAD_FATAL)], retry.Next.STOP),
-        ([attempt(1, FailureClass.OWN_FAULT)], retry.Next.STOP),
-        ([attempt(1, FailureClass.WARMUP)], retry.Next.NEXT_OFFER),
-        ([attempt(1, FailureClass.UNKNOWN, "server_exited")], retry.Next.NEXT_OFFER),
+        ([attempt(1, FailureClass.INFRA_FATAL)], retry.NextStep.NEXT_OFFER),
+        ([attempt(1, FailureClass.INCOMPATIBLE)], retry.NextStep.NEXT_OFFER),
+        ([attempt(1, FailureClass.WORKLOAD_FATAL)], retry.NextStep.STOP),
+        ([attempt(1, FailureClass.OWN_FAULT)], retry.NextStep.STOP),
+        ([attempt(1, FailureClass.WARMUP)], retry.NextStep.NEXT_OFFER),
+        ([attempt(1, FailureClass.UNKNOWN, "server_exited")], retry.NextStep.NEXT_OFFER),
         (
             [attempt(1, FailureClass.UNKNOWN, "server_exited"), attempt(2, FailureClass.UNKNOWN, "server_exited")],
-            retry.Next.STOP,
+            retry.NextStep.STOP,
         ),
-        ([attempt(1, FailureClass.OWN_FAULT, DARK_FROM_HERE)], retry.Next.NEXT_OFFER),
+        ([attempt(1, FailureClass.OWN_FAULT, DARK_FROM_HERE)], retry.NextStep.NEXT_OFFER),
         (
             [attempt(1, FailureClass.OWN_FAULT, DARK_FROM_HERE), attempt(2, FailureClass.OWN_FAULT, DARK_FROM_HERE)],
-            retry.Next.STOP,
+            retry.NextStep.STOP,
         ),
         (
             [attempt(1, FailureClass.OWN_FAULT, DARK_FROM_HERE), attempt(2, FailureClass.INFRA_FATAL)],
-            retry.Next.NEXT_OFFER,
+            retry.NextStep.NEXT_OFFER,
         ),
-        ([attempt(n, FailureClass.INFRA_FATAL) for n in range(5)], retry.Next.STOP),
+        ([attempt(n, FailureClass.INFRA_FATAL) for n in range(5)], retry.NextStep.STOP),
     ],
 )
-def test_where_a_failure_leads_to(attempts: list[Attempt], expected: retry.Next) -> None:
+def test_where_a_failure_leads_to(attempts: list[Attempt], expected: retry.NextStep) -> None:
     assert retry.after_failure(attempts, limit=5) is expected
 
 

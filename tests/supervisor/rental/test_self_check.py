@@ -9,10 +9,10 @@ import pytest
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.ssh.login import Address
+from pytest_vastgpu.ssh.login import SshAddress
 from pytest_vastgpu.supervisor.rental import self_check
-from pytest_vastgpu.supervisor.rental.self_check import SelfLook
-from pytest_vastgpu.supervisor.rental.self_check import fair
+from pytest_vastgpu.supervisor.rental.self_check import SelfCheck
+from pytest_vastgpu.supervisor.rental.self_check import attribute_fault
 from pytest_vastgpu.supervisor.rental.self_check import proxy_answers
 
 DARK = Verdict(FailureClass.INFRA_FATAL, "ssh_black_hole", "all ports timed out")
@@ -24,14 +24,14 @@ WRONG_FLAG = Verdict(FailureClass.WORKLOAD_FATAL, "bad_cli_argument", "--foo")
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
-        pytest.param(SelfLook(market_answers=False, said="timed out"), "market_silent_too", id="network or API down"),
-        pytest.param(SelfLook(key_works=False, said="401"), "api_key_refused", id="key bad"),
-        pytest.param(SelfLook(credit_usd=0.0), "credit_used_up", id="no credit"),
-        pytest.param(SelfLook(credit_usd=-0.4), "credit_used_up", id="in debt"),
+        pytest.param(SelfCheck(market_answers=False, said="timed out"), "market_silent_too", id="network or API down"),
+        pytest.param(SelfCheck(key_works=False, said="401"), "api_key_refused", id="key bad"),
+        pytest.param(SelfCheck(credit_usd=0.0), "credit_used_up", id="no credit"),
+        pytest.param(SelfCheck(credit_usd=-0.4), "credit_used_up", id="in debt"),
     ],
 )
-def test_what_our_own_side_explains_is_recorded_against_nobody(verdict: Verdict, seen: SelfLook, reason: str) -> None:
-    found = fair(verdict, seen)
+def test_what_our_own_side_explains_is_recorded_against_nobody(verdict: Verdict, seen: SelfCheck, reason: str) -> None:
+    found = attribute_fault(verdict, seen)
     assert (found.failure_class, found.reason) == (FailureClass.OWN_FAULT, reason)
     assert found.remedy
 
@@ -39,22 +39,22 @@ def test_what_our_own_side_explains_is_recorded_against_nobody(verdict: Verdict,
 @pytest.mark.parametrize("verdict", [DARK, LOST, WRONG_FLAG], ids=lambda verdict: verdict.reason)
 @pytest.mark.parametrize(
     "seen",
-    [SelfLook(credit_usd=3.0, ssh_leaves=True), SelfLook(said="rate limited", ssh_leaves=True)],
+    [SelfCheck(credit_usd=3.0, ssh_leaves=True), SelfCheck(said="rate limited", ssh_leaves=True)],
     ids=["well", "cannot say"],
 )
-def test_where_our_side_is_well_the_verdict_stands(verdict: Verdict, seen: SelfLook) -> None:
-    assert fair(verdict, seen) is verdict
+def test_where_our_side_is_well_the_verdict_stands(verdict: Verdict, seen: SelfCheck) -> None:
+    assert attribute_fault(verdict, seen) is verdict
 
 
 def test_a_fault_of_the_workload_is_not_excused_by_our_network() -> None:
-    assert fair(WRONG_FLAG, SelfLook(market_answers=False)) is WRONG_FLAG
+    assert attribute_fault(WRONG_FLAG, SelfCheck(market_answers=False)) is WRONG_FLAG
 
 
 def test_silence_is_a_machines_only_where_ssh_is_known_to_leave_from_here() -> None:
-    ours = fair(DARK, SelfLook(credit_usd=3.0))
+    ours = attribute_fault(DARK, SelfCheck(credit_usd=3.0))
     assert (ours.failure_class, ours.reason) == (FailureClass.OWN_FAULT, self_check.DARK_FROM_HERE)
     assert DARK.evidence in ours.evidence
-    assert fair(LOST, SelfLook(credit_usd=3.0)) is LOST, "it had let us in before"
+    assert attribute_fault(LOST, SelfCheck(credit_usd=3.0)) is LOST, "it had let us in before"
 
 
 @contextlib.contextmanager
@@ -89,9 +89,9 @@ def test_a_proxy_answers_also_by_refusing(
 ) -> None:
     monkeypatch.setattr(self_check, "ANSWER_S", 0.3)
     with make_port() as port:
-        assert proxy_answers(Address("127.0.0.1", port - 1, "proxy")) is expected
+        assert proxy_answers(SshAddress("127.0.0.1", port - 1, "proxy")) is expected
 
 
 def test_without_a_proxy_nothing_is_known() -> None:
     assert not proxy_answers(None)
-    assert not proxy_answers(Address("127.0.0.1", 65_535, "proxy"))
+    assert not proxy_answers(SshAddress("127.0.0.1", 65_535, "proxy"))

@@ -21,8 +21,8 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.supervisor.rental.server_job import KILLED_EXIT_CODE
 from pytest_vastgpu.supervisor.rental.server_monitor import program
 from pytest_vastgpu.supervisor.rental.server_state import LogPiece
-from pytest_vastgpu.supervisor.rental.server_state import News
 from pytest_vastgpu.supervisor.rental.server_state import ProcessState
+from pytest_vastgpu.supervisor.rental.server_state import ServerUpdate
 from pytest_vastgpu.supervisor.rental.server_state import parse
 from tests.ssh.conftest import free_port
 from tests.support.looks import until
@@ -43,7 +43,7 @@ class Watcher:
         script = home / ".vastgpu" / "watch.sh"
         script.write_text(program(probes))
         self._probes = probes
-        self.news: queue.Queue[News] = queue.Queue()
+        self.news: queue.Queue[ServerUpdate] = queue.Queue()
         self.process = subprocess.Popen(
             [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset)],
             stdin=subprocess.PIPE,
@@ -62,10 +62,10 @@ class Watcher:
             assert news is not None, line
             self.news.put(news)
 
-    def next(self) -> News:
+    def next(self) -> ServerUpdate:
         return self.news.get(timeout=LONG_S)
 
-    def until(self, wanted: Callable[[News], bool]) -> News:
+    def until(self, wanted: Callable[[ServerUpdate], bool]) -> ServerUpdate:
         while not wanted(news := self.next()):
             pass
         return news

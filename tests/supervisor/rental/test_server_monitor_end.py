@@ -13,15 +13,15 @@ from typing import cast
 import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.reconnecting import Link
-from pytest_vastgpu.supervisor.rental.server_monitor import Watch
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
+from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
 from tests.ssh.conftest import Server
 from tests.ssh.conftest import start_asyncssh
 
@@ -31,13 +31,13 @@ LIMIT = 1_000_000
 
 
 @pytest.fixture
-def link(home: Path, tmp_path: Path) -> Iterator[Link]:
+def link(home: Path, tmp_path: Path) -> Iterator[ReconnectingConnection]:
     """To an instance on which a server prints its log."""
     (home / ".vastgpu").mkdir()
     (home / ".vastgpu" / "server.log").write_text("one\n")
     key = load_key({}, Path("/nonexistent"))
     server: Server = start_asyncssh(tmp_path, key)
-    with closing(Link([server.address], key)) as link:
+    with closing(ReconnectingConnection([server.address], key)) as link:
         yield link
     server.stop()
     assert list((home / ".vastgpu").glob("watch.*[0-9]")) == []
@@ -48,7 +48,7 @@ def put(home: Path, text: str) -> None:
         log.write(text)
 
 
-def until(watch: Watch, log: str) -> Observation:
+def until(watch: ServerMonitor, log: str) -> Observation:
     """What is known once so much of the log is."""
     for _ in range(100):
         watch.keep_up()
@@ -59,22 +59,22 @@ def until(watch: Watch, log: str) -> Observation:
     pytest.fail(f"it has seen {seen}; {watch.trouble}")
 
 
-def gone(link: Link) -> bool:
+def gone(link: ReconnectingConnection) -> bool:
     """Waits until no watcher is left on the instance."""
     look = "while ls -d .vastgpu/watch.[0-9]*; do sleep 0.02; done >/dev/null 2>&1"
     return link.run(look, LONG_S).ok
 
 
-def break_off(link: Link) -> None:
+def break_off(link: ReconnectingConnection) -> None:
     """Ends the TCP connection under the SSH connection."""
     connection = link.living()
     assert connection is not None
     connection._socket.shutdown(socket.SHUT_RDWR)
 
 
-def test_news_arrive_and_nothing_is_left_when_the_watching_ends(link: Link, home: Path) -> None:
+def test_news_arrive_and_nothing_is_left_when_the_watching_ends(link: ReconnectingConnection, home: Path) -> None:
     probe = Probe("answers", "echo $SECRET; (ps -eo args; cat .vastgpu/*.sh) | grep -c 's3cre[t]'")
-    with closing(Watch(link, [probe], {"SECRET": "s3cret"}, LIMIT, Patience())) as watch:
+    with closing(ServerMonitor(link, [probe], {"SECRET": "s3cret"}, LIMIT, CancelToken())) as watch:
         until(watch, "one\n")
         while not (seen := watch.observe(0.0)).probes["answers"].stdout:
             watch.wait(0.0, LONG_S)
@@ -85,8 +85,8 @@ def test_news_arrive_and_nothing_is_left_when_the_watching_ends(link: Link, home
     assert gone(link)
 
 
-def test_it_goes_on_from_where_it_was_when_the_connection_broke(link: Link, home: Path) -> None:
-    with closing(Watch(link, [], {}, LIMIT, Patience())) as watch:
+def test_it_goes_on_from_where_it_was_when_the_connection_broke(link: ReconnectingConnection, home: Path) -> None:
+    with closing(ServerMonitor(link, [], {}, LIMIT, CancelToken())) as watch:
         until(watch, "one\n")
         break_off(link)
         put(home, "two\n")
@@ -94,8 +94,8 @@ def test_it_goes_on_from_where_it_was_when_the_connection_broke(link: Link, home
     assert gone(link)
 
 
-def test_a_watcher_that_is_killed_is_started_again(link: Link, home: Path) -> None:
-    with closing(Watch(link, [], {}, LIMIT, Patience())) as watch:
+def test_a_watcher_that_is_killed_is_started_again(link: ReconnectingConnection, home: Path) -> None:
+    with closing(ServerMonitor(link, [], {}, LIMIT, CancelToken())) as watch:
         until(watch, "one\n")
         left = next((home / ".vastgpu").glob("watch.*[0-9]"))
         os.kill(int(left.suffix[1:]), 9)
@@ -107,9 +107,9 @@ def test_a_watcher_that_is_killed_is_started_again(link: Link, home: Path) -> No
     assert gone(link)
 
 
-def test_where_it_cannot_start_it_is_tried_again(link: Link, home: Path) -> None:
+def test_where_it_cannot_start_it_is_tried_again(link: ReconnectingConnection, home: Path) -> None:
     (home / ".vastgpu" / "server.log").unlink()
-    with closing(Watch(link, [], {}, LIMIT, Patience())) as watch:
+    with closing(ServerMonitor(link, [], {}, LIMIT, CancelToken())) as watch:
         watch.keep_up()
         watch.wait(0.0, LONG_S)
         assert "server.log" in watch.trouble
@@ -118,12 +118,15 @@ def test_where_it_cannot_start_it_is_tried_again(link: Link, home: Path) -> None
     assert gone(link)
 
 
-def test_an_instance_that_is_out_of_reach(home: Path, tmp_path: Path, link: Link) -> None:
+def test_an_instance_that_is_out_of_reach(home: Path, tmp_path: Path, link: ReconnectingConnection) -> None:
     key = load_key({}, Path("/nonexistent"))
     folder = tmp_path / "other"
     folder.mkdir()
     server = start_asyncssh(folder, key)
-    with closing(Link([server.address], key)) as other, closing(Watch(other, [], {}, LIMIT, Patience())) as watch:
+    with (
+        closing(ReconnectingConnection([server.address], key)) as other,
+        closing(ServerMonitor(other, [], {}, LIMIT, CancelToken())) as watch,
+    ):
         until(watch, "one\n")
         server.stop()
         with pytest.raises(ConnectFailed):
@@ -146,14 +149,14 @@ class Speaker:
 
 @pytest.mark.parametrize(("says", "log"), [("61" * 65536, "aaa"), ("no hexadecimal", "")])
 def test_a_log_that_grows_faster_than_it_is_read_is_caught_up_with_only_so_far(says: str, log: str) -> None:
-    watch = Watch(cast(Link, Speaker(says)), [], {}, LIMIT, Patience())
+    watch = ServerMonitor(cast(ReconnectingConnection, Speaker(says)), [], {}, LIMIT, CancelToken())
     watch.catch_up()
     assert watch.observe(0.0).log[:3] == log
 
 
-def test_waiting_ends_when_it_is_called_off(link: Link) -> None:
-    patience = Patience()
-    with closing(Watch(link, [], {}, LIMIT, patience)) as watch:
+def test_waiting_ends_when_it_is_called_off(link: ReconnectingConnection) -> None:
+    patience = CancelToken()
+    with closing(ServerMonitor(link, [], {}, LIMIT, patience)) as watch:
         until(watch, "one\n")
         caller = threading.Timer(0.1, patience.cancel)
         caller.start()
@@ -163,7 +166,7 @@ def test_waiting_ends_when_it_is_called_off(link: Link) -> None:
     assert gone(link)
 
 
-def watch_for_ever(watch: Watch) -> None:
+def watch_for_ever(watch: ServerMonitor) -> None:
     while True:
         watch.keep_up()
         watch.observe(0.0)

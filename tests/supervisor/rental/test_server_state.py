@@ -9,9 +9,9 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.supervisor.rental.server_state import LogPiece
-from pytest_vastgpu.supervisor.rental.server_state import News
 from pytest_vastgpu.supervisor.rental.server_state import ProcessState
-from pytest_vastgpu.supervisor.rental.server_state import Sight
+from pytest_vastgpu.supervisor.rental.server_state import ServerState
+from pytest_vastgpu.supervisor.rental.server_state import ServerUpdate
 from pytest_vastgpu.supervisor.rental.server_state import parse
 
 PROBES = (Probe("answers", "curl"), Probe("gpu", "nvidia-smi"))
@@ -47,7 +47,7 @@ def result(failure: ProbeFailure, code: int | None, stdout: str = "", stderr: st
         ("sleep: invalid number", None),
     ],
 )
-def test_what_a_line_says(line: str, news: News | None) -> None:
+def test_what_a_line_says(line: str, news: ServerUpdate | None) -> None:
     assert parse(line, PROBES) == news
 
 
@@ -60,7 +60,7 @@ def test_no_line_is_a_surprise(line: str) -> None:
 def test_a_log_is_whole_however_it_was_cut(log: str, data: st.DataObject) -> None:
     whole = log.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)))))
-    sight = Sight(PROBES, LIMIT)
+    sight = ServerState(PROBES, LIMIT)
     for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         assert sight.offset == start
         sight.take(LogPiece(start, whole[start:end]))
@@ -68,7 +68,7 @@ def test_a_log_is_whole_however_it_was_cut(log: str, data: st.DataObject) -> Non
 
 
 def test_the_newest_of_everything_is_seen() -> None:
-    sight = Sight(PROBES, LIMIT)
+    sight = ServerState(PROBES, LIMIT)
     first = sight.observation(0.0)
     assert {name: each.failure for name, each in first.probes.items()} == dict.fromkeys(
         ("answers", "gpu"), ProbeFailure.TRANSPORT
@@ -82,7 +82,7 @@ def test_the_newest_of_everything_is_seen() -> None:
 
 
 def test_a_gap_in_the_log_is_seen() -> None:
-    sight = Sight(PROBES, LIMIT)
+    sight = ServerState(PROBES, LIMIT)
     sight.take(LogPiece(0, b"start"))
     sight.take(LogPiece(105, b"end"))
     assert sight.observation(1.0).log == "start\n[... 100 bytes left out ...]\nend"
@@ -90,7 +90,7 @@ def test_a_gap_in_the_log_is_seen() -> None:
 
 
 def test_of_a_log_without_end_start_and_end_are_kept() -> None:
-    sight = Sight(PROBES, 1000)
+    sight = ServerState(PROBES, 1000)
     for number in range(100):
         sight.take(LogPiece(sight.offset, f"{number:04}".encode() * 25))
     log = sight.observation(1.0).log
@@ -106,9 +106,9 @@ def test_a_place_that_no_file_has_is_no_news(offset: str) -> None:
 
 def test_how_long_nothing_new_was_seen() -> None:
     probes = (Probe("answers", "ask", 1.0, port=8000), Probe("gpu", "smi", 1.0))
-    sight = Sight(probes, LIMIT)
+    sight = ServerState(probes, LIMIT)
 
-    def still(age_s: float, *news: News) -> float:
+    def still(age_s: float, *news: ServerUpdate) -> float:
         for each in news:
             sight.take(each)
         return sight.observation(age_s).still_s
@@ -123,7 +123,7 @@ def test_how_long_nothing_new_was_seen() -> None:
 
 
 def test_what_of_the_log_is_told_twice_is_kept_once() -> None:
-    sight = Sight(PROBES, LIMIT)
+    sight = ServerState(PROBES, LIMIT)
     for piece in (LogPiece(0, b"one\ntwo\n"), LogPiece(4, b"two\nthree\n"), LogPiece(0, b"one\n")):
         sight.take(piece)
     assert (sight.observation(1.0).log, sight.offset) == ("one\ntwo\nthree\n", 14)

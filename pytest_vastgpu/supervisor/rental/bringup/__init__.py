@@ -27,7 +27,7 @@ from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.bringup.boot import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.boot import boot
 from pytest_vastgpu.supervisor.rental.bringup.boot import reach
-from pytest_vastgpu.supervisor.rental.bringup.context import Effort
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.rental import END_GRACE_S
@@ -36,7 +36,7 @@ from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 _PULSE_S = 0.05
 
 
-def bring_up(effort: Effort) -> None:
+def bring_up(effort: BringUpContext) -> None:
     """Create the instance and bring it to *ready*.
 
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
@@ -60,7 +60,7 @@ def bring_up(effort: Effort) -> None:
         raise AttemptFailed(rental.fair(verdict)) from lost
 
 
-def _create(effort: Effort) -> None:
+def _create(effort: BringUpContext) -> None:
     rental = effort.rental
     tools = effort.tools
     settings = tools.settings
@@ -100,7 +100,7 @@ def _may_exist(error: MarketError) -> bool:
     return lost and not isinstance(error, NotSent)
 
 
-def _check(effort: Effort) -> None:
+def _check(effort: BringUpContext) -> None:
     rental = effort.rental
     heartbeat = rental.begin_heartbeat()
     result = rental.connected.run(check.SCRIPT, timeout_s=check.TIMEOUT_S)
@@ -114,7 +114,7 @@ def _check(effort: Effort) -> None:
     rental.enter(State.CHECKED, "host checked", **facts)
 
 
-def _launch(effort: Effort) -> None:
+def _launch(effort: BringUpContext) -> None:
     rental = effort.rental
     launch = effort.adapter.launch(rental.workload, rental.api_key)
     rental.headers = effort.adapter.headers(rental.workload, rental.api_key)
@@ -136,7 +136,7 @@ def _launch(effort: Effort) -> None:
     rental.enter(State.WARMING, "server launched")
 
 
-def _open_endpoint(effort: Effort, status: InstanceStatus) -> str:
+def _open_endpoint(effort: BringUpContext, status: InstanceStatus) -> str:
     rental = effort.rental
     port = rental.workload.port
     if effort.tools.settings.expose:

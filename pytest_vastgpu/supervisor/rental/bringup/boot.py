@@ -16,15 +16,15 @@ from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.ssh.login import Address
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.reconnecting import Link
+from pytest_vastgpu.ssh.login import SshAddress
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental import self_check
-from pytest_vastgpu.supervisor.rental.boot_progress import Look
-from pytest_vastgpu.supervisor.rental.bringup.context import Effort
-from pytest_vastgpu.supervisor.rental.polling import knock_pause_s
+from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 
 TICK_S = 0.2
@@ -38,7 +38,7 @@ MARKET_SILENCE_S = 300.0
 BOOT_LOG_LINES = 100
 
 
-def boot(effort: Effort) -> InstanceStatus:
+def boot(effort: BringUpContext) -> InstanceStatus:
     """Wait until the market says that it runs and where it is, or until SSH lets us in: what the market says may lag.
 
     :raises AttemptFailed: with the verdict.
@@ -47,10 +47,10 @@ def boot(effort: Effort) -> InstanceStatus:
     rental = effort.rental
     timeouts = effort.tools.timeouts
     rental.enter(State.BOOTING, "booting")
-    looks: list[Look] = []
+    looks: list[StatusSample] = []
     told = ""
     heard = time.monotonic()
-    door = _Door(effort)
+    door = _EarlyConnection(effort)
     with effort.tools.board.watching(rental.label) as inbox:
         while True:
             effort.go_on()
@@ -69,7 +69,7 @@ def boot(effort: Effort) -> InstanceStatus:
             if status is not None:
                 rental.priced(status)
             log = _container_log(effort) if boot_progress.wants_log(looks, rental.age_s, _judge_status) else ""
-            looks.append(Look(rental.age_s, status, log))
+            looks.append(StatusSample(rental.age_s, status, log))
             step = policy.boot(looks, effort.tools.settings.boot_timeout, _judge_status, timeouts)
             if isinstance(step, policy.GiveUp):
                 raise AttemptFailed(rental.fair(step.verdict))
@@ -82,25 +82,25 @@ def boot(effort: Effort) -> InstanceStatus:
                 rental.tell(f"booting: {text[:100]}")
 
 
-class _Door:
+class _EarlyConnection:
     """SSH of an instance of which the market does not say yet that it runs. That it stays shut is held against nobody.
 
     Whether an address is listed before the instance runs, and answers then, was not tried against live Vast.ai.
     """
 
-    def __init__(self, effort: Effort) -> None:
+    def __init__(self, effort: BringUpContext) -> None:
         self._effort = effort
-        self._knocks: list[policy.Knock] = []
+        self._knocks: list[policy.ConnectAttempt] = []
 
     def opens(self, status: InstanceStatus) -> bool:
         """Whether SSH lets us in. It is tried where something answers that speaks SSH, and not too often."""
         rental = self._effort.rental
         timeouts = self._effort.tools.timeouts
-        if self._knocks and rental.age_s < self._knocks[-1].at_s + knock_pause_s(self._knocks, math.inf, timeouts):
+        if self._knocks and rental.age_s < self._knocks[-1].at_s + connect_pause_s(self._knocks, math.inf, timeouts):
             return False
         failures: tuple[ProbeFailure, ...] = ()
         if speaking := [address for address in _addresses(status) if _speaks_ssh(address)]:
-            link = Link(speaking, self._effort.tools.key, timeouts.connect_s)
+            link = ReconnectingConnection(speaking, self._effort.tools.key, timeouts.connect_s)
             try:
                 link.connection()
             except ConnectFailed as failed:
@@ -108,11 +108,11 @@ class _Door:
             else:
                 rental.link = link
                 return True
-        self._knocks.append(policy.Knock(rental.age_s, failures))
+        self._knocks.append(policy.ConnectAttempt(rental.age_s, failures))
         return False
 
 
-def reach(effort: Effort, status: InstanceStatus) -> None:
+def reach(effort: BringUpContext, status: InstanceStatus) -> None:
     """Wait until SSH lets us in.
 
     :raises AttemptFailed: with the verdict.
@@ -120,10 +120,10 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
     rental = effort.rental
     timeouts = effort.tools.timeouts
     running_at = rental.age_s
-    knocks: list[policy.Knock] = []
+    knocks: list[policy.ConnectAttempt] = []
     attached_again = False
     addresses = _addresses(status)
-    link = rental.link = rental.link or Link(addresses, effort.tools.key, timeouts.connect_s)
+    link = rental.link = rental.link or ReconnectingConnection(addresses, effort.tools.key, timeouts.connect_s)
     while True:
         effort.go_on()
         try:
@@ -131,7 +131,7 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
             break
         except ConnectFailed as failed:
             kinds = tuple(failure.kind for failure in failed.failures)
-            knocks.append(policy.Knock(rental.age_s, kinds, str(failed)))
+            knocks.append(policy.ConnectAttempt(rental.age_s, kinds, str(failed)))
         step = policy.reach(knocks, running_at, effort.tools.settings.boot_timeout, attached_again, timeouts)
         if isinstance(step, policy.GiveUp):
             proxy = next((address for address in addresses if address.kind == "proxy"), None)
@@ -142,12 +142,12 @@ def reach(effort: Effort, status: InstanceStatus) -> None:
             attach_key(effort)
         if len(knocks) == 1:
             rental.tell(f"running; waiting for SSH ({knocks[0].failures[0].value})")
-        effort.patience.wait(knock_pause_s(knocks, running_at, timeouts))
+        effort.patience.wait(connect_pause_s(knocks, running_at, timeouts))
     effort.tools.ssh_has_worked.set()
     rental.enter(State.REACHABLE, f"SSH answers after {rental.age_s:.1f} s")
 
 
-def attach_key(effort: Effort) -> None:
+def attach_key(effort: BringUpContext) -> None:
     """What keeps it from being attached now may have passed when it is tried again, see :func:`decide.reach`."""
     try:
         effort.tools.client.attach_key(effort.rental.instance_id, effort.tools.key.public_line)
@@ -155,24 +155,24 @@ def attach_key(effort: Effort) -> None:
         effort.rental.tell(f"the SSH key is not attached yet: {error}")
 
 
-def _container_log(effort: Effort) -> str:
+def _container_log(effort: BringUpContext) -> str:
     try:
         return effort.tools.client.logs(effort.rental.instance_id, BOOT_LOG_LINES)
     except MarketError:
         return ""  # it may have none yet; others tell whether the market answers
 
 
-def _addresses(status: InstanceStatus) -> list[Address]:
+def _addresses(status: InstanceStatus) -> list[SshAddress]:
     """Where SSH is reached: direct first, it is quicker and works where the proxy's tunnel never comes up."""
     addresses = []
     if status.public_ipaddr and "22/tcp" in status.ports:
-        addresses.append(Address(status.public_ipaddr, status.ports["22/tcp"], "direct"))
+        addresses.append(SshAddress(status.public_ipaddr, status.ports["22/tcp"], "direct"))
     if status.ssh_host and status.ssh_port:
-        addresses.append(Address(status.ssh_host, status.ssh_port, "proxy"))
+        addresses.append(SshAddress(status.ssh_host, status.ssh_port, "proxy"))
     return addresses
 
 
-def _speaks_ssh(address: Address) -> bool:
+def _speaks_ssh(address: SshAddress) -> bool:
     """Whether a server greets us there as SSH servers do. Our key is not shown to find that out."""
     try:
         with socket.create_connection((address.host, address.port), BANNER_S) as sock:

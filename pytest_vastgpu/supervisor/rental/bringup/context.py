@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_vastgpu.core.clock import Patience
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import Tools
+from pytest_vastgpu.supervisor.rental.rental import RentalServices
 
 
 @dataclass(frozen=True)
-class Effort:
+class BringUpContext:
     """One rental on its way to *ready*."""
 
-    tools: Tools
+    tools: RentalServices
     rental: Rental
     adapter: Adapter
-    patience: Patience
+    patience: CancelToken
     """Ends all waiting when the run is called off."""
 
     def go_on(self) -> None:

@@ -11,10 +11,10 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.supervisor.rental import policy
-from pytest_vastgpu.supervisor.rental.bringup.context import Effort
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import LOG_KEEP_CHARS
 from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
-from pytest_vastgpu.supervisor.rental.server_monitor import Watch
+from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
 
 PULSE_S = 0.5
 """Without news, it is looked that often whether time has run out."""
@@ -22,7 +22,7 @@ JUDGING_SHARE = 0.2
 """At most that share of the time goes into judging a log that grows and grows."""
 
 
-def warm(effort: Effort) -> None:
+def warm(effort: BringUpContext) -> None:
     """Wait until the launched server is ready.
 
     :raises AttemptFailed: with the verdict.
@@ -32,10 +32,10 @@ def warm(effort: Effort) -> None:
     window = rental.workload.warmup_s or effort.adapter.warmup_s
     probes = effort.adapter.probes(rental.workload)
     started = time.monotonic()
-    moves = [policy.Moved(0.0, Progress("launched"))]
+    moves = [policy.ProgressSample(0.0, Progress("launched"))]
     env = {"VASTGPU_API_KEY": rental.api_key}
     told = ""
-    with closing(Watch(rental.connected, probes, env, LOG_KEEP_CHARS, effort.patience)) as watch:
+    with closing(ServerMonitor(rental.connected, probes, env, LOG_KEEP_CHARS, effort.patience)) as watch:
         while True:
             effort.go_on()
             watch.keep_up()
@@ -55,7 +55,7 @@ def warm(effort: Effort) -> None:
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
             if found.progress != moves[-1].progress:
-                moves.append(policy.Moved(age, found.progress))
+                moves.append(policy.ProgressSample(age, found.progress))
                 rental.tell(f"warming: {found.progress}")
             if watch.trouble != told:
                 told = watch.trouble
@@ -66,7 +66,7 @@ def warm(effort: Effort) -> None:
             watch.wait(judging_s / JUDGING_SHARE, PULSE_S)
 
 
-def _assessed(effort: Effort, seen: Observation) -> tuple[Readiness, float]:
+def _assessed(effort: BringUpContext, seen: Observation) -> tuple[Readiness, float]:
     """What the adapter says, and for how many seconds that was waited for."""
     asked = time.monotonic()
     found = effort.adapter.assess(effort.rental.workload, seen)
