@@ -1,4 +1,4 @@
-"""Progress lines between whatever pytest prints: whole, once each, and in their order."""
+"""ProgressReporter lines between whatever pytest prints: whole, once each, and in their order."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PLUGIN = f"""
 import threading, time
 import pytest
 from pytest_vastgpu.core.events import Event
-from pytest_vastgpu.plugin.terminal import Progress
+from pytest_vastgpu.plugin.terminal import ProgressReporter
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session):
     config = session.config
     if not hasattr(config, "workerinput"):
-        progress = Progress(config, own_thread=bool(config.getoption("numprocesses", None)), terms="the terms")
+        progress = ProgressReporter(config, own_thread=bool(config.getoption("numprocesses", None)), terms="the terms")
         config.pluginmanager.register(progress, "progress")
         config.pluginmanager.register(Teller(progress), "teller")
         if not config.pluginmanager.has_plugin("terminalreporter"):

@@ -73,6 +73,6 @@ class Rule:
         """Compile the expressions once."""
         bounded = "|".join(self.patterns).replace(".*", f".{{0,{REACH}}}")
         object.__setattr__(self, "matches", re.compile(bounded, re.IGNORECASE))
-        object.__setattr__(self, "needles", required_literals(bounded))
+        object.__setattr__(self, "required_literals", required_literals(bounded))
         object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
         object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)
