@@ -29,7 +29,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import Settings
-from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.vast.throttle import identity
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import CostFile
@@ -86,7 +86,7 @@ class Run:
     broker: InstancePool
     id: str
     directory: Path
-    client: MarketClient
+    client: Provider
     events: EventLog
     costs: CostFile
     keeper: Keeper

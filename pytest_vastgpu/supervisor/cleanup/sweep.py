@@ -44,8 +44,8 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.events import EventLog
-    from pytest_vastgpu.model import InstanceStatus
-    from pytest_vastgpu.providers.vast.client import MarketClient
+    from pytest_vastgpu.providers.base import InstanceStatus
+    from pytest_vastgpu.providers.base import Provider
 
 CLOCKS_S = 60.0
 """An end of life must be over by so much: the clock that it was written by may differ from ours."""
@@ -112,7 +112,7 @@ def _described(instance_id: int, status: InstanceStatus | None) -> str:
 
 
 def sweep(
-    client: MarketClient,
+    client: Provider,
     runs: Path,
     market: str,
     *,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.supervisor.cleanup import recover as recovering
 from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
@@ -27,6 +27,8 @@ from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from tests.support.looks import alive
+from tests.support.vast import make_status
+from tests.support.vast import search_offers
 
 RUN = "abcd1234"
 NOW = 1_800_000_000.0
@@ -37,7 +39,9 @@ def label(number: int, run: str = RUN) -> str:
 
 
 def status(instance_id: int, text: str) -> InstanceStatus:
-    return InstanceStatus(instance_id, text, 7, 7, "running", "running", "", "", "", "", 0, "", {}, 0.2, NOW)
+    return make_status(
+        id=instance_id, label=text, machine_id=7, host_id=7, actual_status="running", dph_total=0.2, start_date=NOW
+    )
 
 
 ONE, TWO = LedgerEntry(label(1), 11), LedgerEntry(label(2))
@@ -106,7 +110,7 @@ def client(healthy: LocalMarket) -> Iterator[MarketClient]:
 
 
 def rent(client: MarketClient, text: str) -> int:
-    offers = client.search({"rentable": {"eq": True}, "rented": {"eq": False}})
+    offers = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})
     return client.create(offers[0].id, CreateRequest("image", 10, text))
 
 

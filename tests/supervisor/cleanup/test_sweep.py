@@ -17,8 +17,8 @@ from pytest_vastgpu.cli.instances import line
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import identity
 from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
@@ -37,6 +37,7 @@ from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.supervisor.cleanup.test_recover import rent
 from tests.supervisor.cleanup.test_recover import status
+from tests.support.vast import search_offers
 
 
 def test_ownership_is_exclusive_and_ends_with_its_block(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_destroy_must_be_told_what(arguments: list[str], capsys: pytest.CaptureF
 
 
 def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: MarketClient) -> None:
-    offer = client.search({"rentable": {"eq": True}})[0]
+    offer = search_offers(client, {"rentable": {"eq": True}})[0]
     label = make_label("abcd", 1, time.time() + 60)
     instance = client.create(offer.id, CreateRequest("image", 10, label))
     stopped = httpx.put(
@@ -221,7 +222,7 @@ ONE: InstanceStatus = replace(
         ),
         (replace(ONE, label=make_label("abcd", 1, NOW - 120)), Whose(None), ".*  OVERDUE by 2 min"),
         (
-            replace(ONE, actual_status="", gpu_name="", start_date=0.0),
+            replace(ONE, state="", gpu_name="", start_date=0.0),
             Whose(None),
             "11  null  machine 7  no GPU  age unknown .*",
         ),
