@@ -17,7 +17,8 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.options import DEFAULT_URL
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
-from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
@@ -27,7 +28,6 @@ from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
@@ -38,8 +38,8 @@ def _market() -> Iterator[tuple[Provider, str]]:
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
     url = os.environ.get("VAST_URL") or DEFAULT_URL
-    with open_client(url, key, timeouts=DEFAULTS) as client:
-        yield client, identity(url, key)
+    with open_provider(url, key, timeouts=DEFAULTS) as client:
+        yield client, account_identity(url, key)
 
 
 def _say(text: str) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup import recover as recovering
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
@@ -217,7 +217,7 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     dead.kill_guard()
     dead.kill_supervisor()
     dead.kill_controller()
-    with open_client(market.url, market.api_key) as client:
+    with open_provider(market.url, market.api_key) as client:
         offers = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})
         foreign = {
             client.create(offer.id, CreateRequest("image", 10, label))
@@ -417,7 +417,7 @@ def test_a_recorded_run_cut_off_at_any_byte_hides_nothing(
         assert bool(hidden.look_for) is (intended <= end < told)
 
     monkeypatch.setattr(recovering, "_PAUSES_S", (0.05,))
-    with open_client(market.url, market.api_key) as client:
+    with open_provider(market.url, market.api_key) as client:
         for end in (0, intended, told - 1, gone):
             offer = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})[0]
             again = client.create(offer.id, CreateRequest("image", 10, entry.label))

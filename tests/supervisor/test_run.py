@@ -29,6 +29,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.scoring import reputation
@@ -36,7 +37,6 @@ from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.registry import adapters
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.run import Run
 from tests.behaviour.conftest import BAD
@@ -182,7 +182,7 @@ def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     assert str(key) in kept.ssh
     assert known(run.directory / "hosts.yaml") == {BAD}
     assert list(elsewhere.iterdir()) == []
-    with open_client(scene.market.url, scene.market.api_key, timeouts=SHORT) as client:
+    with open_provider(scene.market.url, scene.market.api_key, timeouts=SHORT) as client:
         client.destroy(kept.instance_id)
 
 

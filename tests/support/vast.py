@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.vast import schema
 from pytest_vastgpu.providers.vast.client import MarketClient
 
@@ -32,6 +33,7 @@ def make_status(**changes: Any) -> InstanceStatus:
     return replace(status, **ours)
 
 
-def search_offers(client: MarketClient, query: Mapping[str, object]) -> list[Offer]:
+def search_offers(client: Provider, query: Mapping[str, object]) -> list[Offer]:
     """What a search in the API's own words gives."""
+    assert isinstance(client, MarketClient)
     return schema.offers(client._wire.call("POST", "search", "/api/v0/bundles/", doing="search", body=query))

@@ -14,6 +14,7 @@ from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import Offer
@@ -25,7 +26,6 @@ from pytest_vastgpu.providers.vast import schema
 from pytest_vastgpu.providers.vast.search_body import search_body
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import ApiRequest
-from pytest_vastgpu.providers.vast.transport import NotSent
 from pytest_vastgpu.providers.vast.transport import Transport
 from pytest_vastgpu.selection.offer_query import OfferQuery
 

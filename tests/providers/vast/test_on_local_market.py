@@ -23,9 +23,9 @@ from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
-from pytest_vastgpu.providers.vast.throttle import identity
 from pytest_vastgpu.providers.vast.transport import ApiRequest
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.search import find_offers
@@ -80,7 +80,7 @@ def connect(tmp_path: Path) -> Iterator[Callable[[LocalMarket], MarketClient]]:
     opened: list[MarketClient] = []
 
     def connect(market: LocalMarket) -> MarketClient:
-        throttle = Throttle(tmp_path, identity(market.url, market.api_key), wait=lambda _: None)
+        throttle = Throttle(tmp_path, account_identity(market.url, market.api_key), wait=lambda _: None)
         opened.append(MarketClient(market.url, market.api_key, throttle, wait=lambda _: None))
         return opened[-1]
 
@@ -251,7 +251,7 @@ def test_the_throttle_keeps_the_market_s_limits(tmp_path: Path) -> None:
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=True) as market:
         # A little longer than it asks for: on a busy machine the first request may be late by more than the margin.
         throttle = Throttle(
-            tmp_path, identity(market.url, market.api_key), wait=lambda seconds: time.sleep(seconds + 0.5)
+            tmp_path, account_identity(market.url, market.api_key), wait=lambda seconds: time.sleep(seconds + 0.5)
         )
         with MarketClient(market.url, market.api_key, throttle, observer=seen.append) as client:
             client.list_instances()

@@ -12,13 +12,13 @@ from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.hostcheck import check
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
-from pytest_vastgpu.providers.vast.transport import NotSent
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.ssh.connection import TransferFailed
 from pytest_vastgpu.ssh.login import ConnectFailed
