@@ -12,7 +12,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.pool.demand import Expected
 from pytest_vastgpu.supervisor.rental.keep import Kept

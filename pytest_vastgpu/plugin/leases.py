@@ -22,8 +22,8 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import with_whole_paths
-from pytest_vastgpu.plugin.hooks import SETTINGS
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
 from pytest_vastgpu.supervisor.rental.retry import machines_failed

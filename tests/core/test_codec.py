@@ -41,13 +41,13 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.plugin.options import Keep
-from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.option_values import Keep
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.money.costs import Shares
 from pytest_vastgpu.supervisor.money.costs import Use

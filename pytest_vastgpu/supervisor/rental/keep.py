@@ -19,8 +19,8 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import State
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.plugin.options import Keep
-    from pytest_vastgpu.plugin.options import Settings
+    from pytest_vastgpu.option_values import Keep
+    from pytest_vastgpu.settings import Settings
     from pytest_vastgpu.ssh.address import SshAddress
     from pytest_vastgpu.ssh.base import Connection
     from pytest_vastgpu.ssh.keys import KeyPair
