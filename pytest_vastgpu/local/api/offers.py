@@ -84,8 +84,8 @@ async def launch(exchange: ApiCall) -> object:
 
 async def gpu_names(exchange: ApiCall) -> object:
     """``GET /gpu_names/unique/``."""
-    names = {name for name in exchange.market.shelf.table.column("gpu_name") if name}
-    return {"success": True, "gpu_names": sorted(names)}
+    names = {row["gpu_name"] for row in exchange.market.shelf.rows()}
+    return {"success": True, "gpu_names": sorted(filter(None, names))}
 
 
 def _created(exchange: ApiCall, offer_id: int, order: CreateBody) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _found(exchange: ApiCall, query: object) -> list[Row]:
         seconds, limit = until_tomorrow_s(now), market.quota.rows
         text = "Daily search quota exceeded"
         raise ApiError(429, "search_quota_exceeded", text, retry_after=seconds, limit=limit, remaining=0)
-    rows = evaluate(parsed, market.shelf.table)
+    rows = evaluate(parsed, market.shelf.rows())
     market.quota.use(len(rows))
     return [_as_told(exchange, row) for row in rows]
 

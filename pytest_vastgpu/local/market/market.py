@@ -103,8 +103,8 @@ class Market:
             raise invalid(f"disk: {order.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB")
         if order.bid_usd_h is not None and order.bid_usd_h < host.machine.min_bid_usd_h:
             raise invalid(f"Please set a bid price >= {host.machine.min_bid_usd_h:g}.")
-        gone = not self.shelf.stands(offer_id)
-        if gone or not self.shelf.free(host):
+        gone = not self.shelf.is_current(offer_id)
+        if gone or not self.shelf.has_room(host):
             if order.cancel_unavail or gone:
                 text = f"error 410/3907: no_such_ask Instance type {offer_id} is no longer available."
                 raise ApiError(410, "no_such_ask", text)
@@ -185,7 +185,7 @@ class Market:
         """Free a slot, and start who waits for one."""
         self.shelf.give_back(host)
         for waiting in self.instances.values():
-            if waiting.host is host and waiting.next_state == "queued" and self.shelf.free(host):
+            if waiting.host is host and waiting.next_state == "queued" and self.shelf.has_room(host):
                 self._start_now(waiting)
 
     async def _end(self, instance: Instance) -> None:
@@ -205,7 +205,7 @@ class Market:
             if instance.actual_status == "exited":
                 self._boot(instance)
             return
-        if not self.shelf.free(instance.host):
+        if not self.shelf.has_room(instance.host):
             instance.intended_status, instance.next_state = "running", "queued"
             instance.becomes("scheduling")
             raise ApiError(200, "resources_unavailable", UNAVAILABLE)

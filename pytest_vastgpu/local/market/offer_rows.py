@@ -114,12 +114,15 @@ def only(row: Row, columns: Collection[str]) -> Row:
 
 def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:
     """USD an hour with a disk: ``dph_total``."""
-    return usd_h(row["min_bid"] if bid else row["dph_base"], row["storage_cost"], storage_gb)
+    gpu_usd_h: float = row["min_bid"] if bid else row["dph_base"]
+    storage_usd_h: float = row["storage_cost"] * storage_gb / HOURS_PER_MONTH
+    return gpu_usd_h + storage_usd_h
 
 
-def usd_h(gpu_usd_h: float, storage_usd_gb_month: float, storage_gb: float) -> float:
-    """USD an hour of GPUs and a disk."""
-    return gpu_usd_h + storage_usd_gb_month * storage_gb / HOURS_PER_MONTH
+def per_usd(row: Row, field: str, total_usd_h: float) -> float:
+    """One of the figures of :data:`PER_USD`, for a price of the whole offer; 0 where it costs nothing."""
+    figure: float = row[PER_USD[field]]
+    return figure / total_usd_h if total_usd_h else 0.0
 
 
 def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
@@ -144,12 +147,12 @@ def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
         "storage_total_cost": storage,
         "search": hourly,
         "instance": hourly,
-        **{field: row[of] / total if total else 0.0 for field, of in PER_USD.items()},
+        **{field: per_usd(row, field, total) for field in PER_USD},
     }
 
 
 PER_USD = {"dlperf_per_dphtotal": "dlperf", "flops_per_dphtotal": "total_flops", "score": "dlperf"}
-"""What is one figure over the price, and which figure."""
+"""Fields that show a figure of the offer divided by its price, and which figure."""
 
 
 def driver_number(version: str) -> int:

@@ -7,23 +7,22 @@ A query is an object of ``field: {operator: value}`` plus the special keys ``typ
 from __future__ import annotations
 
 import functools
-import heapq
 import math
 import operator
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_vastgpu.local.market.column_index import ColumnIndex
 from pytest_vastgpu.local.market.offer_rows import DEFAULT_STORAGE_GB
 from pytest_vastgpu.local.market.offer_rows import PER_USD
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import country_code
 from pytest_vastgpu.local.market.offer_rows import driver_number
+from pytest_vastgpu.local.market.offer_rows import per_usd
 from pytest_vastgpu.local.market.offer_rows import priced
-from pytest_vastgpu.local.market.offer_rows import usd_h
+from pytest_vastgpu.local.market.offer_rows import total_usd_h
 
 
 class QueryInvalid(ValueError):
@@ -104,73 +103,28 @@ def parse_query(body: object, most: int) -> Query:
     )
 
 
-def evaluate(query: Query, table: ColumnIndex) -> list[Row]:
+def evaluate(query: Query, rows: Iterable[Row]) -> list[Row]:
     """The offers that a query finds, in its order, priced for its disk."""
-    plain = [condition for condition in query.conditions if condition.field not in _PRICED]
-    view = _View(query, table, _select(plain, table))
-    for condition in query.conditions:
-        if condition.field in _PRICED:
-            values = view.values(condition.field)
-            kept = [each for each, value in zip(view.positions, values, strict=True) if condition.holds(value)]
-            view = _View(query, table, kept)
-    # The position comes last: equal offers stay in their order.
-    keys = [_sort_key(view.values(field), descending) for field, descending in query.order]
-    first = heapq.nsmallest(query.limit, zip(*keys, view.positions, strict=True))
-    return [priced(table.rows[each[-1]], query.storage_gb, bid=query.bid) for each in first]
+    found = list(rows)
+    # A price is computed for each offer: its conditions come last, when few offers are left.
+    for condition in sorted(query.conditions, key=lambda each: each.field in _PRICED):
+        value, holds = _reader(query, condition.field), condition.holds
+        found = [row for row in found if holds(value(row))]
+    # Sorting is stable: the field that leads comes last, and equal offers stay in their order.
+    for field, descending in reversed(query.order):
+        value = _reader(query, field)
+        found.sort(key=lambda row: rank(value(row)), reverse=descending)
+    return [priced(row, query.storage_gb, bid=query.bid) for row in found[: query.limit]]
 
 
-def _select(wanted: Sequence[Condition], table: ColumnIndex) -> Sequence[int]:
-    """The positions of the offers for which all conditions hold, in order."""
-    found = table.everything
-    others: list[Condition] = []
-    for condition in wanted:
-        index = table.index(condition.field)
-        if index is None:
-            others.append(condition)
-        else:
-            found &= functools.reduce(
-                operator.or_, (rows for value, rows in index.items() if condition.holds(value)), 0
-            )
-    positions = table.positions(found)
-    for condition in others:
-        column = table.column(condition.field)
-        positions = [each for each in positions if condition.holds(column[each])]
-    return positions
-
-
-class _View:
-    """Some offers, and what the query's disk makes of their prices."""
-
-    def __init__(self, query: Query, table: ColumnIndex, positions: Sequence[int]) -> None:
-        self._query = query
-        self._table = table
-        self.positions = positions
-        self._prices: list[float] | None = None
-
-    def values(self, field: str) -> Sequence[Any]:
-        """A field's value in each of the offers."""
-        if field in PER_USD:
-            per = zip(self._plain(PER_USD[field]), self.values("dph_total"), strict=True)
-            return [figure / total if total else 0.0 for figure, total in per]
-        if field not in _PRICED:
-            return self._plain(field)
-        if self._prices is None:
-            base = self._plain("min_bid" if self._query.bid else "dph_base")
-            storage = self._plain("storage_cost")
-            self._prices = [usd_h(gpu, each, self._query.storage_gb) for gpu, each in zip(base, storage, strict=True)]
-        return self._prices
-
-    def _plain(self, field: str) -> list[Any]:
-        column = self._table.column(field)
-        return [column[each] for each in self.positions]
-
-
-def _sort_key(values: Sequence[Any], descending: bool) -> Sequence[float]:
-    """Numbers that sort as the values do."""
-    if not {bool, int, float}.issuperset(map(type, values)):
-        places = {value: place for place, value in enumerate(sorted(set(values), key=rank))}
-        values = [places[value] for value in values]
-    return list(map(operator.neg, values)) if descending else values
+def _reader(query: Query, field: str) -> Callable[[Row], Any]:
+    """Reads a field of an offer; its prices are those with the query's disk."""
+    if field not in _PRICED:
+        return operator.methodcaller("get", field)
+    total = functools.partial(total_usd_h, storage_gb=query.storage_gb, bid=query.bid)
+    if field not in PER_USD:
+        return total
+    return lambda row: per_usd(row, field, total(row))
 
 
 def rank(value: object) -> tuple[int, Any]:
@@ -193,41 +147,46 @@ def conditions(field: str, tests: object) -> list[Condition]:
 
 def _test(field: str, word: str, wanted: object) -> Callable[[Any], bool]:
     """The test of one operator. A value that is not there equals null and false, and is neither more nor less."""
-    if word in {"in", "notin", "nin"}:
-        each = [_equals(field, item) for item in (wanted if isinstance(wanted, (list, tuple)) else [wanted])]
-        if word == "in":
-            return lambda value: any(equal(value) for equal in each)
-        return lambda value: not any(equal(value) for equal in each)
-    if word in {"eq", "neq"}:
-        equal = _equals(field, wanted)
-        return equal if word == "eq" else lambda value: not equal(value)
+    if word in {"eq", "in"}:
+        return _equals_any(field, wanted if word == "in" and isinstance(wanted, (list, tuple)) else [wanted])
+    if word in {"neq", "notin", "nin"}:
+        equal = _test(field, "eq" if word == "neq" else "in", wanted)
+        return lambda value: not equal(value)
     if word not in _COMPARISONS:
         raise QueryInvalid(f"q.{field}: unknown operator {word!r}")
     compare, bound = _COMPARISONS[word], _number(field, wanted)
     return lambda value: isinstance(value, (int, float)) and compare(value, bound)
 
 
-def _equals(field: str, wanted: object) -> Callable[[Any], bool]:
-    if field == "geolocation" and isinstance(wanted, str):
-        place = wanted.strip().lower()
-        return lambda value: (
-            isinstance(value, str)
-            and place in {value.lower(), country_code(value).lower(), value.partition(",")[0].lower()}
-        )
-    flag = _flag(wanted)
-    text = str(wanted)
-    number = _number_or_none(field, wanted)
+def _equals_any(field: str, wanted: Iterable[object]) -> Callable[[Any], bool]:
+    """Whether a value equals one of some others: a flag as a flag, a number as a number, a text as a text."""
+    # Looked up by type: a search asks this for every offer, and True would otherwise equal 1.
+    accepted: dict[type, set[object]] = {bool: set(), float: set(), str: set(), type(None): set()}
+    accepted[int] = accepted[float]
+    places: set[str] = set()
+    for item in wanted:
+        if field == "geolocation" and isinstance(item, str):
+            places.add(item.strip().lower())
+            continue
+        flag = _flag(item)
+        accepted[bool].add(flag)
+        accepted[float].add(_number_or_none(field, item))
+        accepted[str].add(str(item))
+        if item is None or flag is False:
+            accepted[type(None)].add(None)
 
     def equal(value: object) -> bool:
-        if value is None:
-            return wanted is None or flag is False
-        if isinstance(value, bool):
-            return flag is value
-        if isinstance(value, (int, float)):
-            return number is not None and value == number
-        return value == text
+        return value in accepted.get(type(value), ())
 
-    return equal
+    if not places:
+        return equal
+    return lambda value: equal(value) or (isinstance(value, str) and not places.isdisjoint(_names_of_place(value)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_of_place(geolocation: str) -> tuple[str, ...]:
+    """What a geolocation can be asked for by: the whole of it, its country code, its first part."""
+    return geolocation.lower(), country_code(geolocation).lower(), geolocation.partition(",")[0].lower()
 
 
 def _flag(value: object) -> bool | None:
