@@ -12,7 +12,7 @@ import httpx
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.errors import LocalMarketError
 
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _CELL_CHARS = 200
 _SHOWN_ENDED = 10
 """So many of the instances that have ended are shown to a person."""
@@ -39,7 +39,7 @@ def _asked(url: str, api_key: str, method: str, path: str, body: object = None) 
     headers = {"Authorization": f"Bearer {api_key}"}
     try:
         # A proxy for the way out is not for a server on this machine.
-        with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as http:
+        with httpx.Client(trust_env=False, timeout=_TIMEOUT_S) as http:
             answer = http.request(method, f"{url.rstrip('/')}/_market/{path}", headers=headers, json=body)
         found: dict[str, Any] = answer.raise_for_status().json()
     except httpx.HTTPStatusError as error:
@@ -49,14 +49,14 @@ def _asked(url: str, api_key: str, method: str, path: str, body: object = None) 
     return found
 
 
-def _why(refusal: httpx.Response) -> str:
-    if refusal.status_code in {401, 403}:
+def _why(response: httpx.Response) -> str:
+    if response.status_code in {401, 403}:
         return "the key is not its own"
     with contextlib.suppress(ValueError, TypeError, LookupError):
-        told = refusal.json()
+        told = response.json()
         if told["error"] in {"invalid_args", "no_such_instance"}:
             return str(told["msg"])
-    return f"HTTP {refusal.status_code}: is it a local market?"
+    return f"HTTP {response.status_code}: is it a local market?"
 
 
 def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:

@@ -97,10 +97,10 @@ def serve(
 
 
 async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline: int | None, api_key: str) -> None:
-    site = LifecycleContext(
+    context = LifecycleContext(
         served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed
     )
-    market = Market(fleet, site, api_key)
+    market = Market(fleet, context, api_key)
     config = uvicorn.Config(
         make_app(market),
         http=_Connection,

@@ -66,11 +66,11 @@ def start(times: int) -> tuple[float, float]:
 
 def search(machines: int, times: int) -> tuple[float, float]:
     """Seconds of processor time of a search, and of making JSON of what it found."""
-    shelf = Listings(parse_fleet(f"generate: {machines}").hosts, time.time())
+    listings = Listings(parse_fleet(f"generate: {machines}").hosts, time.time())
     query = parse_query(QUERY, 64)
-    rows = evaluate(query, shelf.rows())
+    rows = evaluate(query, listings.rows())
     assert rows, "a search that finds nothing measures nothing"
-    searching = median_s(lambda: evaluate(query, shelf.rows()), times, time.process_time)
+    searching = median_s(lambda: evaluate(query, listings.rows()), times, time.process_time)
     return searching, median_s(lambda: json.dumps(rows), times, time.process_time)
 
 

@@ -96,8 +96,8 @@ def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
             raw = await body_of(request)  # first: nobody, with a key or without one, is read without bounds
             caller = _who(market, request, endpoint)
             response = await _answer(market, endpoint, request, raw, caller, now)
-        except ApiError as refusal:
-            response = Json(refusal.body, refusal.status)
+        except ApiError as error:
+            response = Json(error.body, error.status)
         market.note_call(caller.kind, endpoint.name, response.status_code, now)
         return response
 
@@ -109,38 +109,38 @@ async def _answer(
 ) -> Response:
     if market.fleet.rules.rate_limits and (wait_s := market.limiter.wait_s(caller.key, endpoint.name, now)):
         return _too_frequent(endpoint.name, wait_s, market.fleet.rules.rate_limit_form)
-    exchange = _exchange(market, request, raw, caller)
-    reply = _spoilt(exchange, endpoint.name)
+    call = _read_call(market, request, raw, caller)
+    reply = _fault_reply(call, endpoint.name)
     if reply is None:
-        return await _carry_out(endpoint, exchange)
+        return await _carry_out(endpoint, call)
     if not (reply.afterwards or reply.true_answer):
         await asyncio.sleep(reply.delay_s)
-        return _false_answer(reply, request, caller)
+        return _fault_response(reply, request, caller)
     if not reply.afterwards:
         await asyncio.sleep(reply.delay_s)
-    true = await _carry_out(endpoint, exchange)
+    true = await _carry_out(endpoint, call)
     if reply.afterwards:
         await asyncio.sleep(reply.delay_s)
     if reply.cut:
         return _Cut(request, true)
-    return true if reply.true_answer else _false_answer(reply, request, caller)
+    return true if reply.true_answer else _fault_response(reply, request, caller)
 
 
-async def _carry_out(endpoint: Endpoint, exchange: ApiCall) -> Response:
+async def _carry_out(endpoint: Endpoint, call: ApiCall) -> Response:
     # Shielded: what was begun is finished, also for a client that has gone away.
     try:
-        result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, exchange)))
-    except ApiError as refusal:
-        return Json(refusal.body, refusal.status)
+        result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, call)))
+    except ApiError as error:
+        return Json(error.body, error.status)
     return result if isinstance(result, Response) else Json(result)
 
 
-async def _awaited(endpoint: Endpoint, exchange: ApiCall) -> object:
-    return await endpoint.handler(exchange)
+async def _awaited(endpoint: Endpoint, call: ApiCall) -> object:
+    return await endpoint.handler(call)
 
 
 def _who(market: Market, request: Request, endpoint: Endpoint) -> ApiUser:
-    """:raises Refusal: if the key is wrong, or may not do that."""
+    """:raises ApiError: if the key is wrong, or may not do that."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     key = bearer.strip() if scheme.lower() == "bearer" else request.query_params.get("api_key", "")
     if not key and endpoint.access is Access.ANYONE:
@@ -158,7 +158,7 @@ def _who(market: Market, request: Request, endpoint: Endpoint) -> ApiUser:
     raise ApiError(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
 
 
-def _exchange(market: Market, request: Request, raw: bytes, caller: ApiUser) -> ApiCall:
+def _read_call(market: Market, request: Request, raw: bytes, caller: ApiUser) -> ApiCall:
     body = None
     if raw.strip():
         try:
@@ -172,28 +172,28 @@ def _exchange(market: Market, request: Request, raw: bytes, caller: ApiUser) -> 
         query=dict(request.query_params),
         body=body,
         user_agent=request.headers.get("User-Agent", ""),
-        base_url=market.site.url,
+        base_url=market.context.url,
         caller=caller.kind,
     )
 
 
-def _spoilt(exchange: ApiCall, endpoint: str) -> Reply | None:
+def _fault_reply(call: ApiCall, endpoint: str) -> Reply | None:
     """What a fault of the market, or of the machine that the call is about, answers instead."""
     if endpoint in {"market_status", "strike", "result"}:  # not Vast's
         return None
-    market, named = exchange.market, exchange.path
+    market, named = call.market, call.path
     host = None
     if str(named.get("offer_id", "")).isdigit():
-        host = market.shelf.host(int(named["offer_id"]))
+        host = market.listings.host(int(named["offer_id"]))
     elif str(named.get("instance_id", "")).isdigit() and (found := market.instances.get(int(named["instance_id"]))):
         host = found.host
     for fault in (*market.fleet.faults, *(host.faults if host else ())):
-        if (reply := fault.reply_to(endpoint, exchange.caller)) is not None:
+        if (reply := fault.reply_to(endpoint, call.caller)) is not None:
             return reply
     return None
 
 
-def _false_answer(reply: Reply, request: Request, caller: ApiUser) -> Response:
+def _fault_response(reply: Reply, request: Request, caller: ApiUser) -> Response:
     if reply.dropped:
         return _Cut(request, None)
     if reply.endless_s is not None:

@@ -45,7 +45,7 @@ class ApiCall:
     def object(self) -> dict[str, Any]:
         """The body, which must be an object or nothing.
 
-        :raises Refusal: if it is something else.
+        :raises ApiError: if it is something else.
         """
         if self.body is None:
             return {}
@@ -56,7 +56,7 @@ class ApiCall:
     def json_parameter(self, name: str, default: Any) -> Any:
         """A query parameter that holds JSON.
 
-        :raises Refusal: if it does not.
+        :raises ApiError: if it does not.
         """
         text = self.query.get(name)
         if text is None:
@@ -69,7 +69,7 @@ class ApiCall:
     def columns(self, given: Any) -> Collection[str]:
         """What ``select_cols`` asks for; everything where it says nothing.
 
-        :raises Refusal: if it is no list of names.
+        :raises ApiError: if it is no list of names.
         """
         if given is None:
             return ("*",)
@@ -80,7 +80,7 @@ class ApiCall:
     def number(self, name: str) -> int:
         """A whole number of the path.
 
-        :raises Refusal: if it is none.
+        :raises ApiError: if it is none.
         """
         try:
             return int(self.path[name])

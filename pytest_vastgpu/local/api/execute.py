@@ -10,14 +10,14 @@ from pytest_vastgpu.local.api.errors import invalid
 
 _ALLOWED = ("ls", "rm", "du")
 _LONGEST = 512
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 
 
 async def run_command(line: str, disk: Path) -> str:
     """What the command prints. Paths are those of the instance's disk, and lead nowhere else.
 
     :param disk: The instance's disk; its home directory is ``home`` in it.
-    :raises Refusal: if it is none of the allowed ones, or would leave the disk.
+    :raises ApiError: if it is none of the allowed ones, or would leave the disk.
     """
     try:
         words = shlex.split(line)
@@ -43,11 +43,11 @@ async def run_command(line: str, disk: Path) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+        output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
     except TimeoutError:
         process.kill()
         await process.wait()
-        return f"{words[0]}: it took longer than {_PATIENCE_S:g} s\n"
+        return f"{words[0]}: it took longer than {_TIMEOUT_S:g} s\n"
     return output.decode(errors="replace")
 
 

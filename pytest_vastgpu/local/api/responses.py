@@ -57,7 +57,7 @@ async def _disconnected(receive: Receive) -> None:
 async def body_of(request: Request) -> bytes:
     """The body of a request, whoever sends it.
 
-    :raises Refusal: if it is too large; it is never kept whole.
+    :raises ApiError: if it is too large; it is never kept whole.
     """
     declared = request.headers.get("Content-Length", "")
     size = int(declared) if declared.isdecimal() and len(declared) < 20 else 0

@@ -107,11 +107,11 @@ class _Output(asyncio.Protocol):
         self._transport.close()
 
 
-async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandContext) -> None:
+async def run_command(process: asyncssh.SSHServerProcess[bytes], context: CommandContext) -> None:
     """Runs what a client asked for, a command or a login shell, with or without a terminal."""
     command = process.command
-    arguments = [site.shell, "-c", command] if command is not None else [f"-{Path(site.shell).name}"]
-    environment = site.environment | _session_variables(process) | _settings(site.settings)
+    arguments = [context.shell, "-c", command] if command is not None else [f"-{Path(context.shell).name}"]
+    environment = context.environment | _session_variables(process) | _settings(context.settings)
     terminal = None
     if process.term_type is None:
         theirs_in, ours_in = os.pipe()
@@ -129,11 +129,11 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandCo
     try:
         popen = subprocess.Popen(
             arguments,
-            executable=site.shell,
+            executable=context.shell,
             stdin=theirs[0],
             stdout=theirs[1],
             stderr=theirs[2],
-            cwd=site.home if site.home.is_dir() else "/",
+            cwd=context.home if context.home.is_dir() else "/",
             env=environment,
             start_new_session=True,
             preexec_fn=_take_terminal if terminal is not None else None,
@@ -148,11 +148,11 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandCo
         for descriptor in set(theirs):
             os.close(descriptor)
     popen.returncode = 0  # Popen shall not wait for it: Children does
-    exit_code = site.children.watch(popen.pid)
-    await _Exchange(process, popen.pid, exit_code, terminal).run(ours_in, outputs)
+    exit_code = context.children.watch(popen.pid)
+    await _RunningCommand(process, popen.pid, exit_code, terminal).run(ours_in, outputs)
 
 
-class _Exchange:
+class _RunningCommand:
     """One command and its client, until the command has ended and all it wrote is on its way."""
 
     def __init__(

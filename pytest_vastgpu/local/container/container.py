@@ -28,7 +28,7 @@ from pytest_vastgpu.local.container.ports import publish
 from pytest_vastgpu.local.container.relay import Streams
 from pytest_vastgpu.local.container.spec import ContainerFaults
 from pytest_vastgpu.local.container.spec import ContainerSpec
-from pytest_vastgpu.local.container.spec import Orders
+from pytest_vastgpu.local.container.spec import InitConfig
 from pytest_vastgpu.local.market.env_flags import FIRST_IDENTITY_PORT
 from pytest_vastgpu.local.market.env_flags import Port
 
@@ -82,10 +82,10 @@ class Container:
             try:
                 container._claim_ports()
                 disk.prepare(spec)
-                orders, sockets = container._arrange(handed_over)
+                config, sockets = container._arrange(handed_over)
                 parent.fork([theirs, *sockets])
                 handed_over.close()
-                await container._introduce(orders)
+                await container._send_config(config)
             except BaseException as error:
                 container._release()
                 if isinstance(error, OSError):
@@ -110,7 +110,7 @@ class Container:
                     f"{self.isolation.reason}"
                 )
 
-    def _arrange(self, handed_over: contextlib.ExitStack) -> tuple[Orders, list[socket.socket]]:
+    def _arrange(self, handed_over: contextlib.ExitStack) -> tuple[InitConfig, list[socket.socket]]:
         """Opens the instance's ports; what the guest is told, and the sockets that it gets with it."""
         spec = self.spec
         proxies = self._proxies(handed_over) if spec.ssh else []
@@ -135,7 +135,7 @@ class Container:
         path = tools.search_path(spec)
         own = {"HOME": str(spec.directory / "home"), "PATH": path, "USER": _user()}
         told = {each.variable: str(each.outside) for each in published}
-        orders = Orders(
+        config = InitConfig(
             instance_id=spec.instance_id,
             directory=str(spec.directory),
             environment={**own, **spec.environment, **told},
@@ -152,7 +152,7 @@ class Container:
             host_name=spec.host_name,
             faults=spec.faults,
         )
-        return orders, [*served, *(each for _, each in forwarded), *outward]
+        return config, [*served, *(each for _, each in forwarded), *outward]
 
     def _proxies(self, handed_over: contextlib.ExitStack) -> list[socket.socket]:
         """The proxy's port; beside Jupyter also the next one, where the official client looks for SSH then."""
@@ -183,8 +183,8 @@ class Container:
             listener.listen(BACKLOG)
         return listener
 
-    async def _introduce(self, orders: Orders) -> None:
-        self._writer.write(orders.line())
+    async def _send_config(self, config: InitConfig) -> None:
+        self._writer.write(config.line())
         try:
             first = await asyncio.wait_for(self._reader.readline(), START_S)
         except TimeoutError:
@@ -192,9 +192,9 @@ class Container:
         message: dict[str, Any] = json.loads(first) if first else {"failed": "it said nothing"}
         if "ready" not in message:
             raise LocalMarketError(
-                f"instance {self.spec.instance_id} cannot start: {message['failed']}; see {orders.directory}/guest.log"
+                f"instance {self.spec.instance_id} cannot start: {message['failed']}; see {config.directory}/init.log"
             )
-        self._guest = int(message["ready"])
+        self._init_pid = int(message["ready"])
         self._listening = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
@@ -240,7 +240,7 @@ class Container:
         except TimeoutError:
             # Its end of the control socket is open, so it is alive and the process id is still its own.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._guest, signal.SIGKILL)
+                os.kill(self._init_pid, signal.SIGKILL)
             await self._ended.wait()
 
     async def destroy(self) -> None:

@@ -79,19 +79,19 @@ class ForkServer:
         self._process.wait()
 
 
-_nursery: ForkServer | None = None
+_fork_server: ForkServer | None = None
 _choosing = threading.Lock()
 
 
 def _current() -> ForkServer:
-    global _nursery
+    global _fork_server
     with _choosing:
-        if _nursery is not None and not _nursery.alive:
-            _nursery.close()
-            _nursery = None
-        if _nursery is None:
-            _nursery = ForkServer()
-        return _nursery
+        if _fork_server is not None and not _fork_server.alive:
+            _fork_server.close()
+            _fork_server = None
+        if _fork_server is None:
+            _fork_server = ForkServer()
+        return _fork_server
 
 
 async def running_fork_server() -> ForkServer:
@@ -104,8 +104,8 @@ async def running_fork_server() -> ForkServer:
 @atexit.register
 def close_fork_server() -> None:
     """Ends this process's nursery and its instances, if there is one; the next instance starts another."""
-    global _nursery
+    global _fork_server
     with _choosing:
-        if _nursery is not None:
-            _nursery.close()
-            _nursery = None
+        if _fork_server is not None:
+            _fork_server.close()
+            _fork_server = None

@@ -38,8 +38,8 @@ from pytest_vastgpu.local.container.datagrams import Forwarding
 from pytest_vastgpu.local.container.processes import descendants
 from pytest_vastgpu.local.container.relay import relay_to
 from pytest_vastgpu.local.container.relay import splice
-from pytest_vastgpu.local.container.spec import Orders
-from pytest_vastgpu.local.container.sshd import Gate
+from pytest_vastgpu.local.container.spec import InitConfig
+from pytest_vastgpu.local.container.sshd import SshServer
 
 MOST_SOCKETS = 253
 """Linux passes at most so many descriptors in one message."""
@@ -60,15 +60,15 @@ class InlineExecutor(ThreadPoolExecutor):
 class ContainerInit:
     """One instance, seen from beside it."""
 
-    def __init__(self, orders: Orders, control: socket.socket, sockets: list[socket.socket]) -> None:
-        self._orders = orders
+    def __init__(self, config: InitConfig, control: socket.socket, sockets: list[socket.socket]) -> None:
+        self._config = config
         self._control = control
-        self._ssh_listeners = sockets[: orders.ssh_listeners]
-        self._published = sockets[orders.ssh_listeners : orders.ssh_listeners + len(orders.published)]
-        self._egress = sockets[-1] if orders.egress else None
-        self._directory = Path(orders.directory)
+        self._ssh_listeners = sockets[: config.ssh_listeners]
+        self._published = sockets[config.ssh_listeners : config.ssh_listeners + len(config.published)]
+        self._egress = sockets[-1] if config.egress else None
+        self._directory = Path(config.directory)
         self._home = self._directory / "home"
-        self._isolated = orders.how != "none"
+        self._isolated = config.how != "none"
         self._first_process = 0
         self._exited: asyncio.Future[int] | None = None
         self._settings: Path | None = None
@@ -77,15 +77,15 @@ class ContainerInit:
 
     def prepare(self) -> None:
         """Enters the namespaces and arranges the mounts. To be called before there is an event loop."""
-        isolation.enter(self._orders.how)
+        isolation.enter(self._config.how)
         if self._isolated:
             self._settings = mounts.own_settings(self._directory)
             self._surroundings |= mounts.own_temporary_files(self._directory)
-            if self._orders.host_name:
-                mounts.own_host_name(self._directory, self._orders.host_name)
+            if self._config.host_name:
+                mounts.own_host_name(self._directory, self._config.host_name)
         else:
             isolation.adopt_orphans()
-        if self._orders.faults.disk_full:
+        if self._config.faults.disk_full:
             mounts.fill_disk(self._directory, self._home)
         os.chdir(self._home)
 
@@ -95,13 +95,13 @@ class ContainerInit:
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
         self._surroundings |= await self._listen()
-        site = CommandContext(
+        context = CommandContext(
             self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings
         )
-        self._first_process = self._start_first_process(self._surroundings | self._orders.environment)
+        self._first_process = self._start_first_process(self._surroundings | self._config.environment)
         self._exited = exited = children.watch(self._first_process)
-        gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
-        serving = [asyncio.ensure_future(gate.serve(listener)) for listener in self._ssh_listeners]
+        ssh_server = SshServer(context, self._host_key, self._directory / "authorized_keys", self._config.faults)
+        serving = [asyncio.ensure_future(ssh_server.serve(listener)) for listener in self._ssh_listeners]
         self._control.setblocking(False)
         await self._say({"ready": os.getpid()})
         stopped = asyncio.ensure_future(loop.sock_recv(self._control, 1))
@@ -141,10 +141,10 @@ class ContainerInit:
         await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(message).encode() + b"\n")
 
     def _session_environment(self) -> dict[str, str]:
-        user = self._orders.user
+        user = self._config.user
         return {
             "HOME": str(self._home),
-            "PATH": self._orders.path,
+            "PATH": self._config.path,
             "USER": user,
             "LOGNAME": user,
             "SHELL": _shell(),
@@ -153,21 +153,21 @@ class ContainerInit:
 
     async def _listen(self) -> dict[str, str]:
         """Opens what leads into the instance and out of it; the variables that tell of the way out."""
-        for port, opened in zip(self._orders.published, self._published, strict=True):
+        for port, opened in zip(self._config.published, self._published, strict=True):
             if opened.type == socket.SOCK_DGRAM:
                 forwarding = functools.partial(Forwarding, port)
                 await asyncio.get_running_loop().create_datagram_endpoint(forwarding, sock=opened)
                 continue
             connect = functools.partial(asyncio.open_connection, "127.0.0.1", port)
             await asyncio.start_server(relay_to(connect), sock=opened)
-        exit_port = 0
+        egress_port = 0
         if self._isolated:
-            to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._orders.market_socket)
-            await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._orders.market_port)
+            to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._config.market_socket)
+            await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._config.market_port)
         if self._egress is not None:
-            exit_door = await asyncio.start_server(functools.partial(_hand_out, self._egress), "127.0.0.1", 0)
-            exit_port = exit_door.sockets[0].getsockname()[1]
-        return {name: value.replace("{port}", str(exit_port)) for name, value in self._orders.ways_out.items()}
+            egress_listener = await asyncio.start_server(functools.partial(_hand_out, self._egress), "127.0.0.1", 0)
+            egress_port = egress_listener.sockets[0].getsockname()[1]
+        return {name: value.replace("{port}", str(egress_port)) for name, value in self._config.ways_out.items()}
 
     def _host_key(self, other: bool) -> asyncssh.SSHKey:
         path = self._directory / ("other_host_key" if other else "host_key")
@@ -203,7 +203,7 @@ class ContainerInit:
             os.dup2(log, 2)
             for number in (signal.SIGCHLD, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
-            os.execvpe(self._orders.init[0], self._orders.init, environment)  # noqa: S606 - it is a command line already
+            os.execvpe(self._config.init[0], self._config.init, environment)  # noqa: S606 - it is a command line already
         except OSError as error:
             os.write(complaints, f"the first process cannot start: {error}".encode())
         finally:
@@ -222,23 +222,23 @@ def _shell() -> str:
     return shutil.which("bash", path="/bin:/usr/bin") or "/bin/sh"
 
 
-def _run_guest(control: socket.socket, sockets: list[socket.socket], parent: int) -> None:
+def _run_container_init(control: socket.socket, sockets: list[socket.socket], parent: int) -> None:
     """The life of a guest process; does not return."""
     try:
         with control.makefile("rb") as lines:
-            orders = Orders.from_line(lines.readline())
-        log = os.open(Path(orders.directory) / "guest.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            config = InitConfig.from_line(lines.readline())
+        log = os.open(Path(config.directory) / "init.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-        guest = ContainerInit(orders, control, sockets)
-        if orders.how != "none":  # elsewhere a guest has to live on, to kill its processes one by one
+        container_init = ContainerInit(config, control, sockets)
+        if config.how != "none":  # elsewhere a guest has to live on, to kill its processes one by one
             isolation.die_with_parent(parent)
-        guest.prepare()
+        container_init.prepare()
         try:
-            asyncio.new_event_loop().run_until_complete(guest.run())
+            asyncio.new_event_loop().run_until_complete(container_init.run())
         finally:
-            guest.kill_everything()
+            container_init.kill_everything()
     except BaseException as error:
         logging.exception("the instance cannot run")
         with contextlib.suppress(OSError):
@@ -272,7 +272,7 @@ def main(descriptor: int) -> None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             command.close()
-            _run_guest(sockets[0], sockets[1:], own)
+            _run_container_init(sockets[0], sockets[1:], own)
         for each in sockets:
             each.close()
 

@@ -82,7 +82,7 @@ def _program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-class Refused(Exception):
+class NvidiaSmiError(Exception):
     """A call that ``nvidia-smi`` does not answer, with its exit status."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -145,12 +145,12 @@ def _facts(index: int, gpu: dict[str, Any], count: int) -> Facts:
 def _csv(rows: list[Facts], known: Collection[str], fields: str, form: str) -> str:
     options = [option.strip() for option in form.split(",")]
     if "csv" not in options:
-        raise Refused('"--format=" must be given, with csv in it.', INVALID_STATUS)
+        raise NvidiaSmiError('"--format=" must be given, with csv in it.', INVALID_STATUS)
     units = {} if "nounits" in options else UNITS
     names = [field.strip() for field in fields.split(",")]
     for name in names:
         if name not in known:
-            raise Refused(f'Field "{name}" is not a valid field to query.', INVALID_STATUS)
+            raise NvidiaSmiError(f'Field "{name}" is not a valid field to query.', INVALID_STATUS)
     lines = [] if "noheader" in options else [[f"{n} [{units[n]}]" if n in units else n for n in names]]
     lines += [[f"{row[n]} {units[n]}" if n in units else row[n] for n in names] for row in rows]
     return "\n".join(", ".join(cells) for cells in lines)
@@ -212,7 +212,7 @@ _QUERIES = ("--query-gpu", "--query-compute-apps")
 def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
     """What ``nvidia-smi`` prints for these arguments.
 
-    :raises Refused: It does not know such a call, or such a device.
+    :raises NvidiaSmiError: It does not know such a call, or such a device.
     """
     given: dict[str, str] = {}
     rest = iter(arguments)
@@ -221,12 +221,12 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
         given[name] = value if equals or name not in _WITH_VALUE else next(rest, "")
     unknown = given.keys() - {*_WITH_VALUE, *_QUERIES, "--format", "-L", "--list-gpus", "-q", "--query"}
     if unknown:
-        raise Refused(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
+        raise NvidiaSmiError(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
     rows = [_facts(index, gpu, len(gpus)) for index, gpu in enumerate(gpus)]
     wanted = [number.strip() for number in (given.get("-i") or given.get("--id") or "").split(",") if number]
     shown = [row for row in rows if not wanted or row["index"] in wanted or row["uuid"] in wanted]
     if len(shown) < len(wanted) or not shown:
-        raise Refused("No devices were found", NO_DEVICE_STATUS)
+        raise NvidiaSmiError("No devices were found", NO_DEVICE_STATUS)
     form = given.get("--format", "")
     if "--query-gpu" in given:
         return _csv(shown, rows[0].keys(), given["--query-gpu"], form)
@@ -246,9 +246,9 @@ def main() -> None:
         sys.exit(FAILED_STATUS)
     try:
         text = answer(machine["gpus"], sys.argv[2:])
-    except Refused as refusal:
-        sys.stdout.write(f"{refusal}\n")
-        sys.exit(refusal.status)
+    except NvidiaSmiError as error:
+        sys.stdout.write(f"{error}\n")
+        sys.exit(error.status)
     sys.stdout.write(f"{text}\n" if text else "")
 
 

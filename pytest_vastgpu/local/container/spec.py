@@ -86,7 +86,7 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True)
-class Orders:
+class InitConfig:
     """What the guest is told, once; open sockets come along with it in the order that is said here."""
 
     instance_id: int
@@ -116,7 +116,7 @@ class Orders:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> Orders:
+    def from_line(cls, line: bytes) -> InitConfig:
         """Reads what :meth:`line` wrote."""
         values = json.loads(line)
         return cls(**{**values, "faults": ContainerFaults(**values["faults"])})

@@ -34,8 +34,8 @@ class _Files(asyncssh.SFTPServer):
 class _Login(asyncssh.SSHServer):
     """Says who may log in, and what for."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, ssh_server: SshServer) -> None:
+        self._ssh_server = ssh_server
         self._tunnels_end: asyncio.TimerHandle | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -49,10 +49,10 @@ class _Login(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._gate.admits(key)
+        return self._ssh_server.admits(key)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        after = self._gate.faults.tunnels_die_after_s
+        after = self._ssh_server.faults.tunnels_die_after_s
         if after is not None and self._tunnels_end is None:
             self._tunnels_end = asyncio.get_running_loop().call_later(after, self._connection.abort)
         return True
@@ -61,14 +61,14 @@ class _Login(asyncssh.SSHServer):
         return True
 
 
-class Gate:
+class SshServer:
     """Accepts SSH connections, with the faults that were asked for."""
 
     def __init__(
-        self, site: CommandContext, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
+        self, context: CommandContext, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
     ) -> None:
         self.faults = faults
-        self._site = site
+        self._context = context
         self._host_keys = host_keys
         self._keys = keys
         self._started = asyncio.get_running_loop().time()
@@ -117,7 +117,7 @@ class Gate:
                 connection,
                 server_factory=lambda: _Login(self),
                 server_host_keys=[self._host_keys(other_key)],
-                process_factory=lambda process: run_command(process, self._site),
+                process_factory=lambda process: run_command(process, self._context),
                 sftp_factory=_Files,
                 allow_scp=shutil.which("scp") is None,  # the real one, if there is, goes through the shell as it should
                 encoding=None,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from typing import TextIO
 
-ORDERS = "server_fault.json"
+CONFIG_FILE = "server_fault.json"
 """Beside the program: what it shall do."""
 NOT_FOUND_STATUS = 127
 """As a shell's, for a program that is not there."""
@@ -34,24 +34,24 @@ _SIGNALLED = 128
 def install(directory: Path, fault: dict[str, Any]) -> None:
     """Writes the program that a fault takes the place of."""
     directory.mkdir(exist_ok=True)
-    orders = directory / ORDERS
-    orders.write_text(json.dumps(fault))
+    config_file = directory / CONFIG_FILE
+    config_file.write_text(json.dumps(fault))
     program = directory / fault["program"]
-    call = shlex.join([sys.executable, "-I", "-S", __file__, str(orders)])
+    call = shlex.join([sys.executable, "-I", "-S", __file__, str(config_file)])
     program.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
     program.chmod(0o755)
 
 
-def main(orders: Path, arguments: list[str]) -> int:
+def main(config_file: Path, arguments: list[str]) -> int:
     """Acts the fault, or becomes the real program.
 
     :returns: The exit status of a server that has ended.
     """
-    fault: dict[str, Any] = json.loads(orders.read_text())
+    fault: dict[str, Any] = json.loads(config_file.read_text())
     if not any(fault["argument"] in each for each in arguments):
-        return _become(fault["program"], orders.parent, arguments)
+        return _become(fault["program"], config_file.parent, arguments)
     if fault["kind"] in {"dies", "freezes"}:
-        return _run_for_a_while(fault, orders.parent, arguments)
+        return _run_for_a_while(fault, config_file.parent, arguments)
     if fault["kind"] == "floods":
         while True:
             sys.stdout.write("x" * 65536)

@@ -73,11 +73,11 @@ class Duration:
     """``fixed``, ``uniform`` (from, to) or ``lognormal`` (median, sigma)."""
     numbers: tuple[float, ...] = (0.0,)
 
-    def draw(self, dice: random.Random) -> float:
+    def draw(self, rng: random.Random) -> float:
         if self.kind == "uniform":
-            return dice.uniform(*self.numbers)
+            return rng.uniform(*self.numbers)
         if self.kind == "lognormal":
-            return dice.lognormvariate(math.log(self.numbers[0]), self.numbers[1])
+            return rng.lognormvariate(math.log(self.numbers[0]), self.numbers[1])
         return self.numbers[0]
 
 

@@ -44,7 +44,7 @@ class Keyring:
         return [(record.id, record.line) for record in self.records.values()]
 
     def add(self, text: object) -> KeyRecord:
-        """:raises Refusal: if it is no key, or is there already."""
+        """:raises ApiError: if it is no key, or is there already."""
         line = checked_key(text)
         if any(same_key(record.line, line) for record in self.records.values()):
             raise invalid("SSH key already exists.")
@@ -58,7 +58,7 @@ class Keyring:
         return next((each for each in self.records.values() if same_key(each.line, line)), None) or self.add(line)
 
     def find(self, key_id: int) -> KeyRecord:
-        """:raises Refusal: if there is none with this id."""
+        """:raises ApiError: if there is none with this id."""
         if key_id not in self.records:
             raise invalid(f"no_ssh_key: {key_id}")
         return self.records[key_id]
@@ -67,7 +67,7 @@ class Keyring:
 def checked_key(text: object) -> str:
     """One line as in ``authorized_keys``.
 
-    :raises Refusal: if it is none.
+    :raises ApiError: if it is none.
     """
     line = text.strip() if isinstance(text, str) else ""
     if "\n" in line or len(line.split()) < 2 or not line.startswith(_KINDS):

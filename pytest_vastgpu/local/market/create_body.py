@@ -61,7 +61,7 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
     """The order in the body of a create.
 
     :param templates: By hash, what the body may refer to; its own values win, environments are merged.
-    :raises Refusal: as the API refuses.
+    :raises ApiError: as the API refuses.
     """
     if not isinstance(body, dict):
         raise invalid("Invalid json body")
@@ -107,19 +107,19 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
     )
 
 
-def entrypoint(order: CreateBody, images: Mapping[str, str]) -> str | None:
+def entrypoint(create_body: CreateBody, images: Mapping[str, str]) -> str | None:
     """The command line of the first process where there is no SSH; None if nothing is known of the image.
 
     :param images: Entrypoints by pattern.
     """
-    name = order.image.partition("@")[0]
+    name = create_body.image.partition("@")[0]
     known = next((line for pattern, line in images.items() if fnmatchcase(name, pattern)), None)
     # In this run type the official client sends --entrypoint as onstart. Where that is a program and its arguments are
     # there, the image's own entrypoint need not be known.
-    replaced = order.onstart if order.args and len(order.onstart.split()) == 1 else ""
+    replaced = create_body.onstart if create_body.args and len(create_body.onstart.split()) == 1 else ""
     if known is None and not replaced:
         return None
-    return " ".join([order.onstart or known or "", shlex.join(order.args)]).strip()
+    return " ".join([create_body.onstart or known or "", shlex.join(create_body.args)]).strip()
 
 
 def _with_template(body: Mapping[str, Any], templates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

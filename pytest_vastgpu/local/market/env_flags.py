@@ -26,7 +26,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 def pairs(env: object) -> Pairs:
     """From the documented object, or from Docker's flags in one text.
 
-    :raises Refusal: if it is neither, or too large.
+    :raises ApiError: if it is neither, or too large.
     """
     if env is None:
         return ()
@@ -45,7 +45,7 @@ def pairs(env: object) -> Pairs:
 def words(field: str, text: str) -> tuple[str, ...]:
     """The words of a command line.
 
-    :raises Refusal: a quote is not closed.
+    :raises ApiError: a quote is not closed.
     """
     try:
         return tuple(shlex.split(text))
@@ -76,7 +76,7 @@ def variables(asked: Pairs) -> dict[str, str]:
 def ports(asked: Pairs) -> tuple[Port, ...]:
     """The ports to publish.
 
-    :raises Refusal: one is none, or there are too many.
+    :raises ApiError: one is none, or there are too many.
     """
     found: dict[Port, None] = {}
     for name, _ in asked:
@@ -95,7 +95,7 @@ def ports(asked: Pairs) -> tuple[Port, ...]:
 def host_name(asked: Pairs) -> str:
     """The host name; empty where none is asked for.
 
-    :raises Refusal: it cannot be one.
+    :raises ApiError: it cannot be one.
     """
     name = next((value for flag, value in asked if flag in {"-h", "--hostname"}), "")
     if name and not _HOST_NAME.fullmatch(name):

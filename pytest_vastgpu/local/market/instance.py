@@ -34,7 +34,7 @@ class Instance:
 
     id: int
     host: Host
-    order: CreateBody
+    create_body: CreateBody
     made_by: str
     """The client's User-Agent."""
     api_key: str
@@ -76,7 +76,7 @@ class Instance:
         """Take another state; the bill follows it."""
         self.actual_status = actual
         if text is not None:
-            self.status_msg = text.replace("{image}", self.order.image)
+            self.status_msg = text.replace("{image}", self.create_body.image)
         self.cur_state = cur_state or self.cur_state
         self.changes.append(Change(time.time(), actual or "created", self.gpu_usd_h))
 
@@ -87,7 +87,7 @@ class Instance:
 
     def reprice(self, bid_usd_h: float) -> None:
         """Another bid, from now on."""
-        self.order = replace(self.order, bid_usd_h=bid_usd_h)
+        self.create_body = replace(self.create_body, bid_usd_h=bid_usd_h)
         self.full_gpu_usd_h = bid_usd_h
         self.becomes(self.actual_status)
 
@@ -144,9 +144,9 @@ def instance_row(instance: Instance, now: float) -> Row:
     container = instance.container
     runs = instance.actual_status == "running" and container is not None
     machine = instance.host.machine
-    order = instance.order
+    create_body = instance.create_body
     ports: Mapping[str, int] = container.direct_ports if container is not None and runs else {}
-    ssh = order.ssh and container is not None
+    ssh = create_body.ssh and container is not None
     row = {
         **machine_row(machine),
         "id": instance.id,
@@ -157,13 +157,13 @@ def instance_row(instance: Instance, now: float) -> Row:
         "cur_state": instance.cur_state,
         "next_state": "running" if instance.next_state == "queued" else instance.next_state,
         "status_msg": instance.status_msg or None,
-        "image_uuid": order.image,
-        "image_args": list(order.args),
-        "image_runtype": order.runtype,
-        "extra_env": [list(pair) for pair in order.env_pairs],
-        "onstart": order.onstart or None,
+        "image_uuid": create_body.image,
+        "image_args": list(create_body.args),
+        "image_runtype": create_body.runtype,
+        "extra_env": [list(pair) for pair in create_body.env_pairs],
+        "onstart": create_body.onstart or None,
         "template_id": None,
-        "template_hash_id": order.template,
+        "template_hash_id": create_body.template,
         "template_name": None,
         "ssh_host": container.ssh_host if ssh and container else None,
         "ssh_port": container.ssh_port if ssh and container else None,
@@ -186,15 +186,15 @@ def instance_row(instance: Instance, now: float) -> Row:
         "cpu_util": 0.0,
         "mem_usage": None,
         "mem_limit": machine.cpu_ram_mb / 1000,
-        "disk_space": order.disk_gb,
+        "disk_space": create_body.disk_gb,
         "disk_usage": instance.disk_usage_gb if runs else -1.0,
-        "disk_util": instance.disk_usage_gb / max(order.disk_gb, 1e-9) if runs else -1.0,
+        "disk_util": instance.disk_usage_gb / max(create_body.disk_gb, 1e-9) if runs else -1.0,
         "inet_down_billed": instance.down_gb or None,
         "inet_up_billed": None,
         "dph_base": instance.gpu_usd_h,
         "dph_total": instance.usd_h,
         "storage_total_cost": instance.rates.storage_usd_h,
-        "is_bid": order.bid_usd_h is not None,
+        "is_bid": create_body.bid_usd_h is not None,
         "volume_info": None,
         "credit_balance": None,
         "credit_discount": None,

@@ -49,33 +49,33 @@ class LifecycleContext:
     seed: int
 
 
-async def boot(instance: Instance, site: LifecycleContext, vanish: Callable[[Instance], None]) -> None:
+async def boot(instance: Instance, context: LifecycleContext, vanish: Callable[[Instance], None]) -> None:
     """Carry an instance from nothing to running, and on through what its machine's faults do to it.
 
     :param vanish: Called when the instance is to be gone without a trace.
     """
-    stages, dice = instance.host.stages, random.Random(f"{site.seed} {instance.id}")  # noqa: S311 -- not a secret
+    stages, rng = instance.host.stages, random.Random(f"{context.seed} {instance.id}")  # noqa: S311 -- not a secret
     if instance.starts == 0:
-        await asyncio.sleep(stages.provisioning_s.draw(dice))
+        await asyncio.sleep(stages.provisioning_s.draw(rng))
         instance.becomes("created")
-        await asyncio.sleep(stages.created_s.draw(dice))
+        await asyncio.sleep(stages.created_s.draw(rng))
     instance.becomes("loading", "{image}: Pulling fs layer")
     if await _kept_from_running(instance):
         return
-    await asyncio.sleep(stages.loading_s.draw(dice))
+    await asyncio.sleep(stages.loading_s.draw(rng))
     if instance.starts == 0:
-        instance.down_gb += site.image_gb
-    command = "" if instance.order.ssh else entrypoint(instance.order, site.images)
+        instance.down_gb += context.image_gb
+    command = "" if instance.create_body.ssh else entrypoint(instance.create_body, context.images)
     if command is None:
         await _never_boots(instance, catalogue()[_UNKNOWN_IMAGE].effect, 420.0)
         return
     try:
-        await _start_container(instance, container_spec(instance, site, command))
+        await _start_container(instance, container_spec(instance, context, command))
     except LocalMarketError as error:
         instance.becomes("created", f"Error response from daemon: {error}")
         return
     instance.starts += 1
-    suffix = "/ssh" if instance.order.ssh else ""
+    suffix = "/ssh" if instance.create_body.ssh else ""
     instance.becomes("running", f"success, running {{image}}{suffix}", cur_state="running")
     await _run(instance, vanish)
 
@@ -96,9 +96,9 @@ async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
         instance.container.remove_key(line)
 
 
-def container_spec(instance: Instance, site: LifecycleContext, command: str) -> ContainerSpec:
+def container_spec(instance: Instance, context: LifecycleContext, command: str) -> ContainerSpec:
     """What the container shall be."""
-    machine, order, faults = instance.host.machine, instance.order, instance.host.faults
+    machine, create_body, faults = instance.host.machine, instance.create_body, instance.host.faults
     gpus, network, within, unset = machine.gpus, machine.network, dict[str, Any](), set[str]()
     for fault in faults:
         if isinstance(fault.effect, Delivers):
@@ -115,24 +115,24 @@ def container_spec(instance: Instance, site: LifecycleContext, command: str) -> 
         "VAST_CONTAINERLABEL": f"C.{instance.id}",
         "PUBLIC_IPADDR": "127.0.0.1",
         "GPU_COUNT": str(machine.num_gpus),
-        "VAST_URL": site.url,
+        "VAST_URL": context.url,
         "SSH_PUBLIC_KEY": "\n".join(line for _, line in instance.keys),
         "DATA_DIRECTORY": "/workspace/",
     }
     return ContainerSpec(
         instance_id=instance.id,
-        directory=site.disks / str(instance.id),
-        environment={**order.environment, **{name: value for name, value in told.items() if name not in unset}},
+        directory=context.disks / str(instance.id),
+        environment={**create_body.environment, **{name: value for name, value in told.items() if name not in unset}},
         authorized_keys=tuple(line for _, line in instance.keys),
-        onstart=order.onstart if order.ssh else "",
+        onstart=create_body.onstart if create_body.ssh else "",
         command=command,
-        ssh=order.ssh,
-        direct=order.direct,
-        jupyter=order.jupyter,
-        ports=order.ports,
-        host_name=order.host_name,
-        market_url=site.url,
-        market_socket=site.socket,
+        ssh=create_body.ssh,
+        direct=create_body.direct,
+        jupyter=create_body.jupyter,
+        ports=create_body.ports,
+        host_name=create_body.host_name,
+        market_url=context.url,
+        market_socket=context.socket,
         gpus=gpus,
         network=network,
         faults=ContainerFaults(**within),
@@ -164,7 +164,7 @@ async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
     assert instance.container is not None  # noqa: S101 -- it has just been started
     for fault in instance.host.faults:
         if isinstance(fault.effect, MidTest) and fault.kind.layer is Layer.MID_TEST:
-            befall(instance, fault, vanish)
+            inject_fault(instance, fault, vanish)
     try:
         code = await instance.container.wait()
     finally:
@@ -175,7 +175,7 @@ async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
         instance.becomes("exited", f"container exited with code {code}", cur_state="stopped")
 
 
-def befall(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
+def inject_fault(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
     """Let a fault of the middle of a test happen to a running instance, after its ``after_s``.
 
     :param vanish: Called when the instance is to be gone without a trace.

@@ -60,7 +60,7 @@ class Market:
     """All state of one market. Only its event loop touches it."""
 
     fleet: Fleet
-    site: LifecycleContext
+    context: LifecycleContext
     api_key: str
     limiter: Limiter = field(default_factory=Limiter)
     instances: dict[int, Instance] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Market:
 
     def __post_init__(self) -> None:
         self.quota = SearchQuota(self.fleet.rules.search_rows_per_day)
-        self.shelf = Listings(self.fleet.hosts, self.started_at)
+        self.listings = Listings(self.fleet.hosts, self.started_at)
         # Ids go on where an earlier market's may have ended: clients keep what they know of an id.
         self._next_instance = time.time_ns() // 10_000_000 % 1_000_000_000
         self._spent_usd = 0.0
@@ -87,61 +87,63 @@ class Market:
 
     # --- rent and give back -------------------------------------------------------------------------------------------
 
-    def create(self, offer_id: int, order: CreateBody, made_by: str) -> Instance:
+    def create(self, offer_id: int, create_body: CreateBody, made_by: str) -> Instance:
         """Rent an offer.
 
-        :raises Refusal: the offer is gone, too small, or cannot be paid. With ``new_contract`` in its body, an
+        :raises ApiError: the offer is gone, too small, or cannot be paid. With ``new_contract`` in its body, an
             instance was left behind.
         """
-        host = self.shelf.host(offer_id)
+        host = self.listings.host(offer_id)
         if host is None:
             text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
             raise ApiError(404, "no_such_ask", text)
         if self.credit_usd <= 0:
             raise ApiError(400, "insufficient_credit", "You lack credit.")
-        if order.disk_gb > host.machine.disk_space_gb:
-            raise invalid(f"disk: {order.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB")
-        if order.bid_usd_h is not None and order.bid_usd_h < host.machine.min_bid_usd_h:
+        if create_body.disk_gb > host.machine.disk_space_gb:
+            raise invalid(
+                f"disk: {create_body.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB"
+            )
+        if create_body.bid_usd_h is not None and create_body.bid_usd_h < host.machine.min_bid_usd_h:
             raise invalid(f"Please set a bid price >= {host.machine.min_bid_usd_h:g}.")
-        gone = not self.shelf.is_current(offer_id)
-        if gone or not self.shelf.has_room(host):
-            if order.cancel_unavail or gone:
+        gone = not self.listings.is_current(offer_id)
+        if gone or not self.listings.has_room(host):
+            if create_body.cancel_unavail or gone:
                 text = f"error 410/3907: no_such_ask Instance type {offer_id} is no longer available."
                 raise ApiError(410, "no_such_ask", text)
-            raise self._leave_behind(host, order, made_by)
+            raise self._leave_behind(host, create_body, made_by)
         if any(isinstance(fault.effect, Leftover) for fault in host.faults):
-            raise self._leave_behind(host, order, made_by)
-        instance = self._add(host, order, made_by)
-        if order.starts:
+            raise self._leave_behind(host, create_body, made_by)
+        instance = self._add(host, create_body, made_by)
+        if create_body.starts:
             self._start_now(instance)
         else:
             instance.stopped_by_market()
             instance.becomes("stopped")
         return instance
 
-    def _leave_behind(self, host: Host, order: CreateBody, made_by: str) -> ApiError:
-        instance = self._add(host, order, made_by)
+    def _leave_behind(self, host: Host, create_body: CreateBody, made_by: str) -> ApiError:
+        instance = self._add(host, create_body, made_by)
         instance.stopped_by_market()
         instance.becomes("stopped")
         return ApiError(200, "resources_unavailable", UNAVAILABLE, new_contract=instance.id)
 
-    def _add(self, host: Host, order: CreateBody, made_by: str) -> Instance:
+    def _add(self, host: Host, create_body: CreateBody, made_by: str) -> Instance:
         machine = host.machine
         self._next_instance += 1
         instance = Instance(
             id=self._next_instance,
             host=host,
-            order=order,
+            create_body=create_body,
             made_by=made_by,
             api_key=secrets.token_hex(32),
-            label=order.label or "",
+            label=create_body.label or "",
             rates=Rates(
                 storage_usd_gb_month=machine.storage_usd_gb_month,
-                disk_gb=order.disk_gb,
+                disk_gb=create_body.disk_gb,
                 inet_down_usd_gb=machine.inet_down_usd_gb,
                 inet_up_usd_gb=machine.inet_up_usd_gb,
             ),
-            full_gpu_usd_h=_on_demand_usd_h(host) if order.bid_usd_h is None else order.bid_usd_h,
+            full_gpu_usd_h=_on_demand_usd_h(host) if create_body.bid_usd_h is None else create_body.bid_usd_h,
             keys=self.keyring.all(),
         )
         self.instances[instance.id] = instance
@@ -149,7 +151,7 @@ class Market:
         return instance
 
     def find(self, instance_id: int) -> Instance:
-        """:raises Refusal: if there is none with this id."""
+        """:raises ApiError: if there is none with this id."""
         try:
             return self.instances[instance_id]
         except KeyError:
@@ -166,7 +168,7 @@ class Market:
         if instance.container is not None:
             await instance.container.destroy()
         # Of a start that failed, there may be a disk without a container.
-        await asyncio.to_thread(shutil.rmtree, self.site.disks / str(instance.id), ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self.context.disks / str(instance.id), ignore_errors=True)
         if held:
             self._give_back(instance.host)
 
@@ -183,9 +185,9 @@ class Market:
 
     def _give_back(self, host: Host) -> None:
         """Free a slot, and start who waits for one."""
-        self.shelf.give_back(host)
+        self.listings.give_back(host)
         for waiting in self.instances.values():
-            if waiting.host is host and waiting.next_state == "queued" and self.shelf.has_room(host):
+            if waiting.host is host and waiting.next_state == "queued" and self.listings.has_room(host):
                 self._start_now(waiting)
 
     async def _end(self, instance: Instance) -> None:
@@ -200,24 +202,24 @@ class Market:
     # --- start and stop -----------------------------------------------------------------------------------------------
 
     def start(self, instance: Instance) -> None:
-        """:raises Refusal: if somebody else has the GPUs now; it then starts when they are free again."""
+        """:raises ApiError: if somebody else has the GPUs now; it then starts when they are free again."""
         if instance.holds_slot:
             if instance.actual_status == "exited":
                 self._boot(instance)
             return
-        if not self.shelf.has_room(instance.host):
+        if not self.listings.has_room(instance.host):
             instance.intended_status, instance.next_state = "running", "queued"
             instance.becomes("scheduling")
             raise ApiError(200, "resources_unavailable", UNAVAILABLE)
         self._start_now(instance)
 
     def _start_now(self, instance: Instance) -> None:
-        self.shelf.take(instance.host)
+        self.listings.take(instance.host)
         instance.intended_status = instance.next_state = "running"
         self._boot(instance)
 
     def _boot(self, instance: Instance) -> None:
-        instance.task = asyncio.ensure_future(boot(instance, self.site, self.vanish))
+        instance.task = asyncio.ensure_future(boot(instance, self.context, self.vanish))
         instance.task.add_done_callback(_tell)
 
     async def stop(self, instance: Instance) -> None:
@@ -234,7 +236,7 @@ class Market:
 
         :param fresh: With an empty disk.
 
-        :raises Refusal: if it has no container.
+        :raises ApiError: if it has no container.
         """
         if instance.container is None or instance.actual_status != "running":
             raise ApiError(200, "invalid_id", "Invalid instance id. Is the container started?")

@@ -14,7 +14,7 @@ def status(market: Market) -> dict[str, Any]:
     """Everything, as JSON. Money in USD, times in epoch seconds, ``spacing_s`` the smallest time between two calls."""
     now = time.time()
     return {
-        "url": market.site.url,
+        "url": market.context.url,
         "started_at": market.started_at,
         "now": now,
         "not_isolated": market.not_isolated,
@@ -42,7 +42,7 @@ def _account(instance: Instance, until: float) -> dict[str, Any]:
         "id": instance.id,
         "label": instance.label,
         "machine_id": instance.host.machine.machine_id,
-        "image": instance.order.image,
+        "image": instance.create_body.image,
         "made_by": instance.made_by,
         "created_at": instance.created_at,
         "actual_status": instance.actual_status,

@@ -11,15 +11,15 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPyJ1m0C1m7b7yq1n9Y0V0m5y0yQ1hYy0wWmK
 
 
 def test_who_may_ask(market: LocalMarket, api: Api) -> None:
-    with Api(market, key="") as nobody, Api(market, key="wrong") as stranger:
-        assert len(nobody.offers()) >= 2
-        assert nobody.http.get("/api/v0/users/current").status_code == 401
+    with Api(market, key="") as anonymous, Api(market, key="wrong") as stranger:
+        assert len(anonymous.offers()) >= 2
+        assert anonymous.http.get("/api/v0/users/current").status_code == 401
         refused = stranger.http.get("/api/v0/users/current")
         assert (refused.status_code, refused.json()["error"]) == (401, "auth_error")
         assert stranger.http.post("/api/v0/bundles/", json={}).status_code == 404
-        in_query = nobody.http.get("/api/v0/users/current", params={"api_key": market.api_key})
+        in_query = anonymous.http.get("/api/v0/users/current", params={"api_key": market.api_key})
         assert in_query.json()["id"] == 1
-        assert nobody.http.get("/_market/status").status_code == 401
+        assert anonymous.http.get("/_market/status").status_code == 401
 
 
 def test_the_containers_key_is_for_its_own_instance(market: LocalMarket, api: Api) -> None:

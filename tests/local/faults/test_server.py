@@ -34,9 +34,9 @@ def install(directory: Path, name: str, **parameters: object) -> Path:
     """The program that a fault puts in the place of another."""
     fault = make_fault(name, parameters)
     assert isinstance(fault.effect, Within)
-    orders: dict[str, Any] = fault.effect.faults(fault.parameters)["server"]
-    server_shim.install(directory, orders)
-    return directory / str(orders["program"])
+    config: dict[str, Any] = fault.effect.faults(fault.parameters)["server"]
+    server_shim.install(directory, config)
+    return directory / str(config["program"])
 
 
 def start(directory: Path, name: str, *arguments: str, **parameters: object) -> subprocess.Popen[str]:
@@ -51,7 +51,7 @@ def test_a_crash_is_read_as_what_it_is(
 ) -> None:
     for says in CLASSES[failure]:
         program = install(tmp_path, "server_crash", stage=stage, says=says)
-        assert server_shim.main(program.parent / server_shim.ORDERS, ["serve", "some/model"]) == 1
+        assert server_shim.main(program.parent / server_shim.CONFIG_FILE, ["serve", "some/model"]) == 1
         written = capsys.readouterr()
         log = written.out + written.err
         assert STAGES[stage] in log

@@ -27,7 +27,7 @@ LIMIT_S = 60.0
 SERVE = "exec python3 -m http.server 8000 --bind 127.0.0.1"
 
 
-class Yard:
+class ContainerRunner:
     """An event loop in a thread with the instances of one test; leaving it destroys them."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class Yard:
         self._containers: dict[Path, Container] = {}
         """The newest on each disk."""
 
-    def __enter__(self) -> Yard:
+    def __enter__(self) -> ContainerRunner:
         self._thread.start()
         return self
 
@@ -141,7 +141,7 @@ def execute(client: paramiko.SSHClient, command: str, stdin: bytes = b"") -> tup
 
 
 def get(port: int) -> bytes:
-    """The answer of an HTTP server that may still be starting: retried while nobody answers, within a bound."""
+    """The answer of an HTTP server that may still be starting: retried within a bound while none answers."""
     for _ in range(600):
         try:
             with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:

@@ -37,7 +37,7 @@ class Scene:
         return self.api.becomes(instance_id, actual_status="running")
 
     def states(self, instance_id: int) -> list[str]:
-        """Those that it has passed through, also while nobody looked."""
+        """The states that it has passed through, also those between two calls."""
         status = self.api.http.get("/_market/status").json()
         [states] = [each["states"] for each in (*status["alive"], *status["ended"]) if each["id"] == instance_id]
         return [each["state"] for each in states]
