@@ -98,7 +98,7 @@ def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
             response = await _answer(market, endpoint, request, raw, caller, now)
         except ApiError as error:
             response = Json(error.body, error.status)
-        market.note_call(caller.kind, endpoint.name, response.status_code, now)
+        market.calls.add(caller.kind, endpoint.name, response.status_code, now)
         return response
 
     return answer

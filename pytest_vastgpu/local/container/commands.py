@@ -19,7 +19,7 @@ from typing import cast
 
 import asyncssh
 
-from pytest_vastgpu.local.container.relay import CHUNK_BYTES
+from pytest_vastgpu.local.container.network.relay import CHUNK_BYTES
 
 QUIET_S = 0.1
 """A command's output counts as complete when it has ended and its pipes were silent for so long: a background child

@@ -34,10 +34,10 @@ from pytest_vastgpu.local.container import isolation
 from pytest_vastgpu.local.container import mounts
 from pytest_vastgpu.local.container.commands import Children
 from pytest_vastgpu.local.container.commands import CommandContext
-from pytest_vastgpu.local.container.datagrams import Forwarding
+from pytest_vastgpu.local.container.network.datagrams import Forwarding
+from pytest_vastgpu.local.container.network.relay import relay_to
+from pytest_vastgpu.local.container.network.relay import splice
 from pytest_vastgpu.local.container.processes import descendants
-from pytest_vastgpu.local.container.relay import relay_to
-from pytest_vastgpu.local.container.relay import splice
 from pytest_vastgpu.local.container.spec import InitConfig
 from pytest_vastgpu.local.container.sshd import SshServer
 

@@ -23,6 +23,7 @@ from pytest_vastgpu.local.fleet.fleet import Fleet
 from pytest_vastgpu.local.fleet.fleet import Host
 from pytest_vastgpu.local.market.account_keys import Keyring
 from pytest_vastgpu.local.market.billing import Rates
+from pytest_vastgpu.local.market.call_counts import CallCounts
 from pytest_vastgpu.local.market.create_body import CreateBody
 from pytest_vastgpu.local.market.instance import Instance
 from pytest_vastgpu.local.market.lifecycle import LifecycleContext
@@ -45,17 +46,6 @@ class Ended:
 
 
 @dataclass
-class Calls:
-    """The calls of one endpoint by one kind of key."""
-
-    count: int = 0
-    refused: int = 0
-    last: float = 0.0
-    closest_s: float | None = None
-    """The smallest distance between two of them."""
-
-
-@dataclass
 class Market:
     """All state of one market. Only its event loop touches it."""
 
@@ -67,8 +57,7 @@ class Market:
     history: deque[Ended] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     rents: Counter[str] = field(default_factory=Counter)
     """How often each label was rented."""
-    calls: dict[tuple[str, str], Calls] = field(default_factory=dict)
-    """By kind of key (``account`` or ``container``) and endpoint."""
+    calls: CallCounts = field(default_factory=CallCounts)
     keyring: Keyring = field(default_factory=Keyring)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     results: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -272,19 +261,6 @@ class Market:
             for instance in list(self.instances.values()):
                 if instance.holds_slot and not instance.paid_in_usd:
                     await self.stop(instance)
-
-    def note_call(self, who: str, endpoint: str, status: int, now: float) -> None:
-        """Keep count of the calls.
-
-        :param now: Seconds on a clock that only goes forward.
-        """
-        calls = self.calls.setdefault((who, endpoint), Calls())
-        if calls.count:
-            distance = now - calls.last
-            calls.closest_s = distance if calls.closest_s is None else min(calls.closest_s, distance)
-        calls.count += 1
-        calls.refused += status == 429
-        calls.last = now
 
 
 def _on_demand_usd_h(host: Host) -> float:

@@ -26,12 +26,12 @@ def status(market: Market) -> dict[str, Any]:
         "calls": [
             {
                 "endpoint": endpoint,
-                "key": who,
+                "key": caller,
                 "count": calls.count,
-                "rate_limited": calls.refused,
-                "spacing_s": calls.closest_s,
+                "rate_limited": calls.rate_limited,
+                "spacing_s": calls.spacing_s,
             }
-            for (who, endpoint), calls in sorted(market.calls.items())
+            for (caller, endpoint), calls in sorted(market.calls.by_key.items())
         ],
     }
 

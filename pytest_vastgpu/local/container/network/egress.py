@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult
 from urllib.parse import urlsplit
 
-from pytest_vastgpu.local.container.relay import Streams
-from pytest_vastgpu.local.container.relay import splice
+from pytest_vastgpu.local.container.network.relay import Streams
+from pytest_vastgpu.local.container.network.relay import splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
