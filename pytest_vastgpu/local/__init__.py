@@ -1,1 +1,1 @@
-"""The local market: a server that speaks the Vast API on loopback and rents out this very machine."""
+"""The local market: a server of the Vast API on loopback that rents out this machine and simulated ones."""

@@ -1,4 +1,4 @@
-"""The account: who it is, its SSH keys, its templates, what it spends."""
+"""Endpoints of the account: its data, SSH keys, templates and spending."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LONGEST_REPORT = 512
 async def current_user(call: ApiCall) -> object:
     """``GET /users/current``."""
     market = call.market
-    said = {
+    overrides = {
         fault.parameters["field"]: fault.parameters["says"]
         for fault in market.fleet.faults
         if isinstance(fault.effect, Says) and fault.effect.of == "account"
     }
-    known = {
+    row = {
         "id": 1,
         "username": "local",
         "email": "local@localhost",
@@ -46,17 +46,17 @@ async def current_user(call: ApiCall) -> object:
         "ssh_key": "",
         "sid": "",
         "key_id": 1,
-        "api_key": "",  # older clients take it out before they show the rest
+        "api_key": "",  # older clients remove it before they show the rest, and fail if it is missing
         "has_billing": True,
         "can_pay": True,
         "total_spend": -market.spent_usd,
         "rights": {},
     }
-    return overlaid(known, said)
+    return overlaid(row, overrides)
 
 
 async def spend_rate(call: ApiCall) -> object:
-    """``GET /users/spend-rate``: what an hour costs as things are."""
+    """``GET /users/spend-rate``: USD an hour of all instances in their present states."""
     instances = call.market.instances.values()
     return {
         "gpu_cost_per_hour": sum(each.gpu_usd_h for each in instances if each.actual_status == "running"),
@@ -75,12 +75,12 @@ async def list_keys(call: ApiCall) -> object:
 
 
 async def add_key(call: ApiCall) -> object:
-    """``POST /ssh/``: for instances to come."""
+    """``POST /ssh/``: add a key for new instances."""
     return {"success": True, "key": call.market.keyring.add(call.object.get("ssh_key")).row()}
 
 
 async def change_key(call: ApiCall) -> object:
-    """``PUT /ssh/{id}/``."""
+    """``PUT /ssh/{id}/``: replace a key."""
     record = call.market.keyring.find(call.number("key_id"))
     record.line = checked_key(call.object.get("ssh_key"))
     return {"success": True, "key": record.row()}
@@ -94,14 +94,14 @@ async def delete_key(call: ApiCall) -> object:
 
 
 async def instance_keys(call: ApiCall) -> object:
-    """``GET /instances/{id}/ssh/``: as JSON in a text."""
+    """``GET /instances/{id}/ssh/``: the keys, as JSON within a JSON string."""
     instance = call.market.find(call.number("instance_id"))
     rows = [KeyRecord(key_id, line).row() for key_id, line in instance.keys]
     return {"success": True, "ssh_keys": json.dumps(rows)}
 
 
 async def attach_key(call: ApiCall) -> object:
-    """``POST /instances/{id}/ssh/``: a key that the account does not have yet is added to it."""
+    """``POST /instances/{id}/ssh/``: attach a key; the account gets it too."""
     instance = call.market.find(call.number("instance_id"))
     line = checked_key(call.object.get("ssh_key"))
     if any(same_key(line, known) for _, known in instance.keys):
@@ -144,7 +144,7 @@ async def list_templates(call: ApiCall) -> object:
 
 
 async def add_template(call: ApiCall) -> object:
-    """``POST /template/``: its hash follows from what is in it."""
+    """``POST /template/``: add a template; its hash is that of its content."""
     body = call.object
     if not isinstance(body.get("name"), str) or not isinstance(body.get("image"), str):
         raise invalid("'name' and 'image' are required")
@@ -156,7 +156,7 @@ async def add_template(call: ApiCall) -> object:
 
 
 async def change_template(call: ApiCall) -> object:
-    """``PUT /template/``, also of version 1: the one with this ``hash_id``, which gets another hash."""
+    """``PUT /template/``, in version 0 and 1: change the template with this ``hash_id``; its hash changes too."""
     old = call.market.templates.pop(str(call.object.get("hash_id")), None)
     if old is None:
         raise ApiError(404, "no_such_template", "Template not found")
@@ -166,7 +166,7 @@ async def change_template(call: ApiCall) -> object:
 
 
 async def delete_template(call: ApiCall) -> object:
-    """``DELETE /template/``: by ``hash_id`` or ``template_id``."""
+    """``DELETE /template/``: delete by ``hash_id`` or ``template_id``."""
     body, templates = call.object, call.market.templates
     for known in list(templates.values()):
         if known["hash_id"] == body.get("hash_id") or known["id"] == body.get("template_id"):
@@ -186,7 +186,7 @@ def _template(body: dict[str, Any], template_id: int) -> dict[str, Any]:
 
 
 async def report(call: ApiCall) -> object:
-    """``PUT /machines/{id}/report``: only by who has an instance there."""
+    """``PUT /machines/{id}/report``: only an account with an instance on the machine may report it."""
     machine_id = call.number("machine_id")
     if all(each.host.machine.machine_id != machine_id for each in call.market.instances.values()):
         raise not_authorized()

@@ -1,4 +1,4 @@
-"""The few commands that the API runs on a stopped instance's disk."""
+"""Runs commands of the API on the disk of a stopped instance."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _TIMEOUT_S = 20.0
 
 
 async def run_command(line: str, disk: Path) -> str:
-    """What the command prints. Paths are those of the instance's disk, and lead nowhere else.
+    """Run a command and return its output.
 
-    :param disk: The instance's disk; its home directory is ``home`` in it.
-    :raises ApiError: if it is none of the allowed ones, or would leave the disk.
+    :param line: The command line. Its paths are relative to the instance's home and may not leave it.
+    :param disk: The instance's disk, with its home directory in ``home``.
+    :raises ApiError: if the command is not an allowed one, or a path leaves the disk.
     """
     try:
         words = shlex.split(line)
@@ -52,7 +53,7 @@ async def run_command(line: str, disk: Path) -> str:
 
 
 def _inside(path: str, home: Path) -> str:
-    """A path below the home directory, which is also what ``/`` and ``/root`` mean."""
+    """Resolve a path in the home directory, for which ``/`` and ``/root`` stand too."""
     below = path.removeprefix("/root").lstrip("/") if path.startswith("/") else path
     target = (home / below).resolve()
     if target != home and home not in target.parents:

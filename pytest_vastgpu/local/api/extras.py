@@ -1,4 +1,4 @@
-"""What the local market has beside Vast's API: its accounts, and faults on demand."""
+"""Endpoints that Vast's API does not have: the status of the market, and faults on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def market_status(call: ApiCall) -> object:
 
 
 async def strike(call: ApiCall) -> object:
-    """``POST /_market/instances/{id}/strike``: a fault as in a fleet file, for one running instance and now."""
+    """``POST /_market/instances/{id}/strike``: apply a fault, written as in a fleet file, to a running instance."""
     instance = call.market.find(call.number("instance_id"))
     given = {"after_s": 0.0, **call.object}
     name = str(given.pop("name", ""))

@@ -1,4 +1,4 @@
-"""Instances: show, start, stop, label, pay, log, destroy."""
+"""Endpoints of instances, except create and list."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _MOST_AT_ONCE = 64
 
 
 async def show(call: ApiCall) -> object:
-    """``GET /instances/{id}/``: null for one that is not there."""
+    """``GET /instances/{id}/``: null for an unknown id."""
     instance = call.market.instances.get(call.number("instance_id"))
     return {"instances": None if instance is None else await shown(instance)}
 
 
 async def update(call: ApiCall) -> object:
-    """``PUT /instances/{id}/``: a state, a label, or both."""
+    """``PUT /instances/{id}/``: change the state, the label, or both."""
     await _update(call, call.market.find(call.number("instance_id")))
     return {"success": True}
 
 
 async def update_bulk(call: ApiCall) -> object:
-    """``PUT /instances/``: the same for many."""
+    """``PUT /instances/``: change several instances."""
     for instance_id in _ids(call, "ids"):
         await _update(call, call.market.find(instance_id))
     return {"success": True}
@@ -50,7 +50,7 @@ async def destroy(call: ApiCall) -> object:
 
 
 async def destroy_bulk(call: ApiCall) -> object:
-    """``DELETE /instances/``: many at once."""
+    """``DELETE /instances/``: destroy several instances."""
     market = call.market
     found = [market.instances[each] for each in _ids(call, "instance_ids") if each in market.instances]
     if not found:
@@ -60,19 +60,19 @@ async def destroy_bulk(call: ApiCall) -> object:
 
 
 async def reboot(call: ApiCall) -> object:
-    """``PUT /instances/reboot/{id}/``: the processes end, the disk stays."""
+    """``PUT /instances/reboot/{id}/``: restart; the disk stays."""
     await call.market.restart(call.market.find(call.number("instance_id")))
     return {"success": True}
 
 
 async def recycle(call: ApiCall) -> object:
-    """``PUT /instances/recycle/{id}/``: a new container from the image."""
+    """``PUT /instances/recycle/{id}/``: restart with an empty disk."""
     await call.market.restart(call.market.find(call.number("instance_id")), fresh=True)
     return {"success": True}
 
 
 async def bid_price(call: ApiCall) -> object:
-    """``PUT /instances/bid_price/{id}/``."""
+    """``PUT /instances/bid_price/{id}/``: change the bid."""
     instance = call.market.find(call.number("instance_id"))
     if instance.create_body.bid_usd_h is None:
         raise invalid("Can't change price of on-demand contract.")
@@ -84,7 +84,7 @@ async def bid_price(call: ApiCall) -> object:
 
 
 async def prepay(call: ApiCall) -> object:
-    """``PUT /instances/prepay/{id}/``: money for one instance beforehand, with a discount for much of it."""
+    """``PUT /instances/prepay/{id}/``: prepay for an instance; a large sum brings a discount."""
     instance = call.market.find(call.number("instance_id"))
     amount = call.object.get("amount")
     if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < math.inf:
@@ -96,7 +96,7 @@ async def prepay(call: ApiCall) -> object:
 
 
 async def update_template(call: ApiCall) -> object:
-    """``PUT /instances/update_template/{id}/``: another image, environment or start script, from the next start on."""
+    """``PUT /instances/update_template/{id}/``: change image, environment or start script for the next start."""
     instance = call.market.find(call.number("instance_id"))
     old = instance.create_body
     kept = {"image": old.image, "env": dict(old.env_pairs), "onstart": old.onstart, "runtype": old.runtype}
@@ -110,7 +110,7 @@ async def update_template(call: ApiCall) -> object:
 
 
 async def request_logs(call: ApiCall) -> object:
-    """``PUT /instances/request_logs/{id}/``: where the log will be in a moment."""
+    """``PUT /instances/request_logs/{id}/``: publish the log; the answer has its URL, which works a moment later."""
     instance_id = call.number("instance_id")
     instance = call.market.instances.get(instance_id)
     if instance is None:
@@ -130,7 +130,7 @@ async def request_logs(call: ApiCall) -> object:
 
 
 async def command(call: ApiCall) -> object:
-    """``PUT /instances/command/{id}/``: a look at the disk of a stopped instance."""
+    """``PUT /instances/command/{id}/``: run a command on the disk of a stopped instance."""
     instance = call.market.find(call.number("instance_id"))
     if instance.actual_status == "running":
         raise invalid("Use ssh to run commands on running instances.")
@@ -144,7 +144,7 @@ async def command(call: ApiCall) -> object:
 
 
 async def result(call: ApiCall) -> object:
-    """What ``result_url`` leads to: 404 until it is there."""
+    """``GET /_market/results/{token}``, which a ``result_url`` leads to: 404 until the text is published."""
     ready_at, text = call.market.results.get(call.path["token"], (float("inf"), ""))
     if time.monotonic() < ready_at:
         return PlainTextResponse("Not found", 404)

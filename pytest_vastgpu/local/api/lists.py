@@ -1,4 +1,4 @@
-"""Lists of instances, in pages."""
+"""Endpoints that list instances."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _STORED = frozenset(
         *("gpu_name", "verification", "geolocation", "public_ipaddr", "ssh_host", "ssh_port"),
     }
 )
-"""What the list can be filtered and ordered by; what is computed from these cannot."""
+"""The fields to filter and sort by. Vast does not allow the others, which it computes."""
 
 
 async def list_v1(call: ApiCall) -> object:
-    """``GET /v1/instances/``: a page, the token of the next one, and how many there are."""
+    """``GET /v1/instances/``: a page of the list, with the token of the next page and the number of instances."""
     rows = _filtered(await _rows(call), call.json_parameter("select_filters", {}))
     order = call.json_parameter("order_by", [{"col": "id", "dir": "asc"}])
     for each in reversed(order if isinstance(order, list) else [order]):
@@ -59,7 +59,7 @@ async def list_v1(call: ApiCall) -> object:
 
 
 async def list_v0(call: ApiCall) -> object:
-    """``GET /v0/instances/``: withdrawn, but for accounts that are old enough."""
+    """``GET /v0/instances/``: withdrawn; with the fleet's ``list_v0`` it answers, as for old accounts."""
     if call.market.fleet.rules.list_v0:
         rows = await _rows(call)
         return {"success": True, "instances_found": len(rows), "instances": rows}
@@ -68,7 +68,7 @@ async def list_v0(call: ApiCall) -> object:
 
 
 async def filters(call: ApiCall) -> object:
-    """``GET /instances/filters/``: the values that instances have."""
+    """``GET /instances/filters/``: the values of three fields, for each instance."""
     rows = await _rows(call)
     names = ("actual_status", "verification", "gpu_name")
     return {"success": True, "filters": [{name: row[name] for name in names} for row in rows]}
@@ -101,7 +101,7 @@ def _token(last_id: int) -> str:
 
 
 def _position(rows: list[Row], token: str | None) -> int:
-    """Where the page after a token starts: after the instance that was last, or where it was if it is gone."""
+    """Return the index where the page after a token starts, also if the last instance of the page before is gone."""
     if not token:
         return 0
     try:

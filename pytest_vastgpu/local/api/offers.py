@@ -1,4 +1,4 @@
-"""Search and create."""
+"""Endpoints that search offers and create instances."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _MOST_AT_ONCE = 64
 
 
 async def search(call: ApiCall) -> object:
-    """``POST /bundles/``: the body is the query."""
+    """``POST /bundles/``: search; the body is the query."""
     return {"offers": _found(call, call.body)}
 
 
 async def search_get(call: ApiCall) -> object:
-    """``GET /bundles/?q=``."""
+    """``GET /bundles/?q=``: search."""
     return {"offers": _found(call, call.json_parameter("q", {}))}
 
 
 async def search_asks(call: ApiCall) -> object:
-    """``PUT /search/asks/``: the query is ``q`` of the body, ``select_cols`` says what to show."""
+    """``PUT /search/asks/``: search; the query is ``q`` of the body, ``select_cols`` selects columns."""
     columns = call.columns(call.object.get("select_cols"))
     rows = _found(call, call.object.get("q") or {})
     return {"success": True, "offers": [only(row, columns) for row in rows]}
 
 
 async def create(call: ApiCall) -> object:
-    """``PUT /asks/{id}/``."""
+    """``PUT /asks/{id}/``: create an instance from an offer."""
     create_body = parse_create_body(call.body, call.market.templates)
     return _created(call, call.number("offer_id"), create_body)
 
 
 async def create_bulk(call: ApiCall) -> object:
-    """``POST /asks/bulk/``: the same for many offers; each has its own result."""
+    """``POST /asks/bulk/``: create an instance from each of several offers; each has its own result."""
     began = time.monotonic()
     ids = call.object.get("ids")
     if not isinstance(ids, list) or not 0 < len(ids) <= _MOST_AT_ONCE or not all(isinstance(each, int) for each in ids):
@@ -71,7 +71,7 @@ async def create_bulk(call: ApiCall) -> object:
 
 
 async def launch(call: ApiCall) -> object:
-    """``PUT /launch_instance/``: search with ``q`` and create from the first offer that can still be had."""
+    """``PUT /launch_instance/``: search with ``q`` and create from the first offer that is still free."""
     create_body = parse_create_body(call.body, call.market.templates)
     for row in _found(call, call.object.get("q") or {}):
         try:
@@ -83,7 +83,7 @@ async def launch(call: ApiCall) -> object:
 
 
 async def gpu_names(call: ApiCall) -> object:
-    """``GET /gpu_names/unique/``."""
+    """``GET /gpu_names/unique/``: the GPU names of all offers."""
     names = {row["gpu_name"] for row in call.market.listings.rows()}
     return {"success": True, "gpu_names": sorted(filter(None, names))}
 
@@ -107,18 +107,18 @@ def _found(call: ApiCall, query: object) -> list[Row]:
         raise ApiError(429, "search_quota_exceeded", text, retry_after=seconds, limit=limit, remaining=0)
     rows = evaluate(parsed, market.listings.rows())
     market.quota.use(len(rows))
-    return [_as_told(call, row) for row in rows]
+    return [_with_faults(call, row) for row in rows]
 
 
-def _as_told(call: ApiCall, row: Row) -> Row:
-    """An offer as faults of its machine have it."""
+def _with_faults(call: ApiCall, row: Row) -> Row:
+    """Replace the fields of an offer that faults of its machine change."""
     host = call.market.listings.host(row["id"])
-    said = {
+    overrides = {
         fault.parameters["field"]: fault.parameters["says"]
         for fault in (host.faults if host else ())
         if isinstance(fault.effect, Says) and fault.effect.of == "offer"
     }
-    return overlaid(row, said) if said else row
+    return overlaid(row, overrides) if overrides else row
 
 
 ENDPOINTS = (

@@ -1,6 +1,6 @@
-"""Every fault that the local market can have: what it is called, what it takes, where to find what it does.
+"""The catalogue of all faults.
 
-Each one was seen on real hosts or follows from Vast's documentation.
+Each fault was seen on real hosts or follows from Vast's documentation.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pytest_vastgpu.local.fleet.yaml_file import shown
 
 
 class FaultInvalid(ValueError):
-    """A fault that does not exist, or a parameter that it does not take."""
+    """The name of a fault or one of its parameters is not valid."""
 
 
 def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
-    """A fault from its name and parameters.
+    """Make a fault from its name and parameters.
 
-    :raises FaultInvalid: with what there is instead.
+    :raises FaultInvalid: with the names or values that are valid.
     """
     kinds = catalogue()
     if name not in kinds:
@@ -47,13 +47,13 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
 
 
 def catalogue() -> Mapping[str, FaultKind]:
-    """All kinds by name."""
+    """Return all faults by name."""
     kinds = (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS, *MONEY_FAULTS)
     return {kind.name: kind for kind in kinds}
 
 
 def described() -> str:
-    """Every kind in words, by layer: name, description, and the parameters with their defaults."""
+    """Describe every fault for people, by layer: name, description, and the parameters with their defaults."""
     lines = []
     for layer in Layer:
         lines.append(f"{layer.value}:")

@@ -1,4 +1,4 @@
-"""Instances that run, but not as they should."""
+"""Faults of instances that run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _old_driver(gpus: Gpus, given: Parameters) -> Gpus:
 def _within(
     name: str, description: str, layer: Layer, field: str, parameter: str = "", default: float | str = 0.0
 ) -> FaultKind:
-    """A fault inside the instance: one field, which a parameter gives or which is simply true."""
+    """A fault inside the instance: sets one field of ``ContainerFaults`` to a parameter, or to true."""
     if not parameter:
         return FaultKind(name, description, layer, Within(lambda _: {field: True}))
     return FaultKind(name, description, layer, Within(lambda given: {field: given[parameter]}), {parameter: default})

@@ -1,4 +1,4 @@
-"""A seeded market of any size, with a heavy tail like the real one. Pure: equal seeds give equal machines."""
+"""Generates random machines, with a long tail of bad ones as on the real market. Pure: equal seeds, equal machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_vastgpu.local.fleet.machine import Machine
 
 @dataclass(frozen=True)
 class _Kind:
-    """A GPU kind, about how common it is, and about what it costs an hour."""
+    """A kind of GPU, about how common it is, and about its price an hour."""
 
     name: str
     weight: float
@@ -51,7 +51,7 @@ _COUNTS = (1, 1, 1, 1, 1, 2, 2, 4, 8)
 
 
 def generate(machines: int, seed: int, first_id: int) -> list[Machine]:
-    """So many machines with consecutive ids."""
+    """Generate machines with consecutive ids."""
     rng = random.Random(seed)  # noqa: S311 -- a market to test with, not a secret
     kinds = rng.choices(_KINDS, weights=[kind.weight for kind in _KINDS], k=machines)
     return [_machine(kind, first_id + number, rng) for number, kind in enumerate(kinds)]
@@ -64,7 +64,7 @@ def _machine(kind: _Kind, machine_id: int, rng: random.Random) -> Machine:
     datacenter = rng.random() < 0.25
     return Machine(
         machine_id=machine_id,
-        # Some operators own many machines, most own one.
+        # Few operators own many machines, most own one.
         host_id=int(rng.paretovariate(0.6)) % 5000 + 1,
         gpu_name=kind.name,
         num_gpus=gpus,
@@ -83,7 +83,7 @@ def _machine(kind: _Kind, machine_id: int, rng: random.Random) -> Machine:
         inet_down_usd_gb=round(rng.choice((0.0, 0.002, 0.005, 0.01, 0.02, 0.039)), 4),
         inet_up_usd_gb=round(rng.choice((0.0, 0.002, 0.005, 0.01, 0.02, 0.039)), 4),
         direct_port_count=rng.choice((0, 1, 4, 8, 16, 50, 100, 250, 1000)),
-        # Most are good; the tail is long.
+        # Most machines are good; the tail is long.
         reliability=round(max(0.5, 1 - rng.paretovariate(0.9) / 800), 6),
         verification=rng.choices(("verified", "unverified", "deverified"), weights=(70, 27, 3))[0],
         datacenter=datacenter,

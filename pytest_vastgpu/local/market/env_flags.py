@@ -1,4 +1,4 @@
-"""What the ``env`` of a create asks for: variables, ports, a host name. Pure."""
+"""Parses the ``env`` of a create request: variables, ports, a host name. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shlex
 from pytest_vastgpu.local.api.errors import invalid
 
 Pairs = tuple[tuple[str, str], ...]
-"""The ``env`` object, in its order: Docker's flags are among the names."""
+"""The entries of the ``env`` object, in its order. Some of the names are flags of Docker."""
 Port = tuple[int, str]
 """A container port and its protocol, ``tcp`` or ``udp``."""
 
 FIRST_IDENTITY_PORT = 70_000
-"""From here on, a number is no port but asks for one that is the same inside and outside."""
+"""A number from here on is not a port: it requests a port with the same number inside and outside."""
 _LAST_PORT = 65_535
 _MOST_PORTS = 64
 _MOST_BYTES = 32 * 1024
@@ -24,7 +24,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 def pairs(env: object) -> Pairs:
-    """From the documented object, or from Docker's flags in one text.
+    """Parse ``env``: the documented object, or one text with flags of Docker.
 
     :raises ApiError: if it is neither, or too large.
     """
@@ -43,9 +43,9 @@ def pairs(env: object) -> Pairs:
 
 
 def words(field: str, text: str) -> tuple[str, ...]:
-    """The words of a command line.
+    """Split a command line into words.
 
-    :raises ApiError: a quote is not closed.
+    :raises ApiError: if a quote is not closed.
     """
     try:
         return tuple(shlex.split(text))
@@ -69,14 +69,14 @@ def _of_flags(flags: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def variables(asked: Pairs) -> dict[str, str]:
-    """The environment variables."""
+    """Select the environment variables."""
     return {name: value for name, value in asked if _NAME.fullmatch(name)}
 
 
 def ports(asked: Pairs) -> tuple[Port, ...]:
-    """The ports to publish.
+    """Select the ports to publish.
 
-    :raises ApiError: one is none, or there are too many.
+    :raises ApiError: if one is not a port, or there are too many.
     """
     found: dict[Port, None] = {}
     for name, _ in asked:
@@ -93,9 +93,9 @@ def ports(asked: Pairs) -> tuple[Port, ...]:
 
 
 def host_name(asked: Pairs) -> str:
-    """The host name; empty where none is asked for.
+    """Select the host name; empty if the request has none.
 
-    :raises ApiError: it cannot be one.
+    :raises ApiError: if it is not a valid host name.
     """
     name = next((value for flag, value in asked if flag in {"-h", "--hostname"}), "")
     if name and not _HOST_NAME.fullmatch(name):

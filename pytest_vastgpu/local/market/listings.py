@@ -1,4 +1,4 @@
-"""The offers of the market: each machine's newest one, and which machine an older offer belonged to."""
+"""The offers of the market: the newest of each machine, and the machines of older ones."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Listings:
             self._put(host, 0)
 
     def rows(self) -> Iterator[Row]:
-        """All offers, rented ones too; each machine's keeps its place."""
+        """Return all offers, also rented ones. Each machine keeps its place."""
         return (listing.row for listing in self._by_machine.values())
 
     def host(self, offer_id: int) -> Host | None:
-        """The host whose offer this is or was; None for an id that was never an offer's."""
+        """Return the host whose offer this is or was; None for an unknown id."""
         listing = self._by_offer.get(offer_id)
         return listing.host if listing else None
 
     def is_current(self, offer_id: int) -> bool:
-        """Whether this is still the machine's offer; it may be rented."""
+        """Whether this is still the newest offer of its machine; it may be rented."""
         listing = self._by_offer[offer_id]
         return self._by_machine[listing.host.machine.machine_id] is listing and listing.host.machine.rentable
 
@@ -53,7 +53,7 @@ class Listings:
         return self._by_machine[host.machine.machine_id].rented < host.machine.slots
 
     def take(self, host: Host) -> None:
-        """Count one instance more on a machine."""
+        """Count one more instance on a machine."""
         listing = self._by_machine[host.machine.machine_id]
         listing.rented += 1
         if not self.has_room(host):

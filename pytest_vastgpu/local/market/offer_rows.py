@@ -1,4 +1,4 @@
-"""Offers as Vast's API shows them. Pure."""
+"""The rows of offers, as Vast's API shows them. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Row = dict[str, Any]
 """One object of the API's JSON."""
 
 DEFAULT_STORAGE_GB = 8.0
-"""What a search without ``allocated_storage`` is priced for, by Vast's documentation."""
+"""The disk that a search without ``allocated_storage`` is priced for, by Vast's documentation."""
 
 
 def offer_row(machine: Machine, offer_id: int, now: float, *, rented: bool = False) -> Row:
-    """An offer without what depends on the asked disk; see :func:`priced`.
+    """Return the row of an offer, without the fields that depend on the requested disk; see :func:`priced`.
 
     :param now: Epoch seconds.
     """
@@ -45,7 +45,7 @@ def offer_row(machine: Machine, offer_id: int, now: float, *, rented: bool = Fal
 
 
 def machine_row(machine: Machine) -> Row:
-    """What offers and instances of a machine show alike. Units as in the API: VRAM in MB, ``compute_cap`` times 100."""
+    """Return the fields that offers and instances share. Units as in the API: VRAM in MB, ``compute_cap`` times 100."""
     gpus = machine.num_gpus
     return {
         "machine_id": machine.machine_id,
@@ -108,25 +108,25 @@ def machine_row(machine: Machine) -> Row:
 
 
 def only(row: Row, columns: Collection[str]) -> Row:
-    """Some columns of a row; what it does not have is null, and ``*`` is all it has."""
+    """Select columns of a row: a missing one is null, ``*`` selects all."""
     return row if "*" in columns else {column: row.get(column) for column in columns}
 
 
 def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:
-    """USD an hour with a disk: ``dph_total``."""
+    """Compute ``dph_total``: USD an hour with a disk."""
     gpu_usd_h: float = row["min_bid"] if bid else row["dph_base"]
     storage_usd_h: float = row["storage_cost"] * storage_gb / HOURS_PER_MONTH
     return gpu_usd_h + storage_usd_h
 
 
 def per_usd(row: Row, field: str, total_usd_h: float) -> float:
-    """One of the figures of :data:`PER_USD`, for a price of the whole offer; 0 where it costs nothing."""
+    """Compute a field of :data:`PER_USD`; 0 if the offer is free."""
     figure: float = row[PER_USD[field]]
     return figure / total_usd_h if total_usd_h else 0.0
 
 
 def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
-    """The offer with everything that depends on the asked disk."""
+    """Add the fields that depend on the requested disk."""
     total = total_usd_h(row, storage_gb, bid=bid)
     storage = row["storage_cost"] * storage_gb / HOURS_PER_MONTH
     hourly = {
@@ -152,11 +152,11 @@ def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
 
 
 PER_USD = {"dlperf_per_dphtotal": "dlperf", "flops_per_dphtotal": "total_flops", "score": "dlperf"}
-"""Fields that show a figure of the offer divided by its price, and which figure."""
+"""The fields that are another field of the offer divided by its ``dph_total``, and that other field."""
 
 
 def driver_number(version: str) -> int:
-    """A driver version as the number that is searched for: ``550.54.15`` is 550054015; 0 where there is none."""
+    """Convert a driver version to the number of searches: ``550.54.15`` is 550054015; 0 if it is not a version."""
     parts = re.fullmatch(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
     if parts is None:
         return 0
@@ -165,6 +165,6 @@ def driver_number(version: str) -> int:
 
 
 def country_code(geolocation: str) -> str:
-    """``SE`` of ``Sweden, SE``; empty where there is none."""
+    """Return ``SE`` of ``Sweden, SE``; empty if there is no country code."""
     found = re.search(r"(?:^|,)\s*([A-Z]{2})\s*$", geolocation)
     return found.group(1) if found else ""

@@ -1,7 +1,7 @@
-"""Vast's offer query language, evaluated. Pure.
+"""Parses and evaluates Vast's offer query language. Pure.
 
 A query is an object of ``field: {operator: value}`` plus the special keys ``type``, ``order``, ``limit`` and
-``allocated_storage``. Values may be strings whatever the field's type, since the official client sends them so.
+``allocated_storage``. Values may be strings whatever the field's type, because the official client sends strings.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pytest_vastgpu.local.market.offer_rows import total_usd_h
 
 
 class QueryInvalid(ValueError):
-    """A query that cannot be evaluated; the text is the API's message."""
+    """A query is not valid; the text is the API's message."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of one field."""
+    """A comparison of one field."""
 
     field: str
     holds: Callable[[Any], bool]
@@ -39,11 +39,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Query:
-    """A query, checked."""
+    """A checked query."""
 
     conditions: tuple[Condition, ...]
     order: tuple[tuple[str, bool], ...]
-    """Fields, and whether each is descending; the first one leads."""
+    """The fields to sort by, the most important first, and whether each is descending."""
     limit: int
     storage_gb: float
     bid: bool
@@ -54,7 +54,7 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "rentable": {"eq": True},
     "rented": {"eq": False},
 }
-"""What the market asks for where the query does not say."""
+"""The conditions that hold unless the query has its own for the field."""
 
 _ALIASES = {"reliability": "reliability2", "driver_version": "driver_vers", "dph": "dph_total"}
 _BIDS = {"on-demand": False, "ondemand": False, "reserved": False, "bid": True, "interruptible": True}
@@ -66,7 +66,7 @@ _NO_FILTERS = frozenset(
     }
 )
 _PLAIN = frozenset({"external", "has_avx"})
-"""What the official client's Python interface gives as a plain value."""
+"""The fields for which the official client's Python interface sends a plain value instead of a condition."""
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -79,7 +79,7 @@ _PRICED = frozenset({"dph_total", "discounted_dph_total", "dph_total_adj", *PER_
 def parse_query(body: object, most: int) -> Query:
     """Check a query.
 
-    :param most: How many offers one search gives at most.
+    :param most: The largest number of offers in one answer.
     :raises QueryInvalid: with the API's message.
     """
     if not isinstance(body, dict):
@@ -104,13 +104,13 @@ def parse_query(body: object, most: int) -> Query:
 
 
 def evaluate(query: Query, rows: Iterable[Row]) -> list[Row]:
-    """The offers that a query finds, in its order, priced for its disk."""
+    """Return the offers that match a query, in its order, priced for its disk."""
     found = list(rows)
-    # A price is computed for each offer: its conditions come last, when few offers are left.
+    # Conditions on prices come last, when few offers are left: each price has to be computed.
     for condition in sorted(query.conditions, key=lambda each: each.field in _PRICED):
         value, holds = _reader(query, condition.field), condition.holds
         found = [row for row in found if holds(value(row))]
-    # Sorting is stable: the field that leads comes last, and equal offers stay in their order.
+    # Sorting is stable, so the most important field comes last, and equal offers keep their order.
     for field, descending in reversed(query.order):
         value = _reader(query, field)
         found.sort(key=lambda row: rank(value(row)), reverse=descending)
@@ -118,7 +118,7 @@ def evaluate(query: Query, rows: Iterable[Row]) -> list[Row]:
 
 
 def _reader(query: Query, field: str) -> Callable[[Row], Any]:
-    """Reads a field of an offer; its prices are those with the query's disk."""
+    """Return a function that reads a field of an offer; prices include the query's disk."""
     if field not in _PRICED:
         return operator.methodcaller("get", field)
     total = functools.partial(total_usd_h, storage_gb=query.storage_gb, bid=query.bid)
@@ -128,14 +128,14 @@ def _reader(query: Query, field: str) -> Callable[[Row], Any]:
 
 
 def rank(value: object) -> tuple[int, Any]:
-    """Numbers before texts before nothing, so that a mixed column sorts."""
+    """A sort key for values of mixed types: numbers, then texts, then None."""
     if isinstance(value, (int, float)):
         return (0, value)
     return (1, value) if isinstance(value, str) else (2, 0)
 
 
 def conditions(field: str, tests: object) -> list[Condition]:
-    """The conditions on one field, as in ``{"gte": 1, "lte": 4}``.
+    """Parse the conditions on one field, such as ``{"gte": 1, "lte": 4}``.
 
     :raises QueryInvalid: with the API's message.
     """
@@ -146,7 +146,7 @@ def conditions(field: str, tests: object) -> list[Condition]:
 
 
 def _test(field: str, word: str, wanted: object) -> Callable[[Any], bool]:
-    """The test of one operator. A value that is not there equals null and false, and is neither more nor less."""
+    """Return the test of an operator. A missing value equals null and false, and is neither greater nor less."""
     if word in {"eq", "in"}:
         return _equals_any(field, wanted if word == "in" and isinstance(wanted, (list, tuple)) else [wanted])
     if word in {"neq", "notin", "nin"}:
@@ -159,8 +159,8 @@ def _test(field: str, word: str, wanted: object) -> Callable[[Any], bool]:
 
 
 def _equals_any(field: str, wanted: Iterable[object]) -> Callable[[Any], bool]:
-    """Whether a value equals one of some others: a flag as a flag, a number as a number, a text as a text."""
-    # Looked up by type: a search asks this for every offer, and True would otherwise equal 1.
+    """Return a test for equality with one of several values, which may be texts of flags and numbers."""
+    # By type, because True equals 1 in Python. Sets, because a search runs this for every offer.
     accepted: dict[type, set[object]] = {bool: set(), float: set(), str: set(), type(None): set()}
     accepted[int] = accepted[float]
     places: set[str] = set()
@@ -185,7 +185,7 @@ def _equals_any(field: str, wanted: Iterable[object]) -> Callable[[Any], bool]:
 
 @functools.lru_cache(maxsize=1024)
 def _names_of_place(geolocation: str) -> tuple[str, ...]:
-    """What a geolocation can be asked for by: the whole of it, its country code, its first part."""
+    """The texts that match a geolocation: all of it, its country code, its first part."""
     return geolocation.lower(), country_code(geolocation).lower(), geolocation.partition(",")[0].lower()
 
 

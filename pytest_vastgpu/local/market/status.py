@@ -1,4 +1,4 @@
-"""The local market's accounts: what is alive, who made it, what everything cost, how the API was called."""
+"""The status of the market: its instances and who created them, their costs, the calls of the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pytest_vastgpu.local.market.market import Market
 
 
 def status(market: Market) -> dict[str, Any]:
-    """Everything, as JSON. Money in USD, times in epoch seconds, ``spacing_s`` the smallest time between two calls."""
+    """Return the status as JSON values.
+
+    Money is in USD, times are epoch seconds, ``spacing_s`` is the smallest time between two calls.
+    """
     now = time.time()
     return {
         "url": market.context.url,
@@ -20,8 +23,8 @@ def status(market: Market) -> dict[str, Any]:
         "not_isolated": market.not_isolated,
         "credit_usd": market.credit_usd,
         "spent_usd": market.spent_usd,
-        "alive": [_account(instance, now) for instance in market.instances.values()],
-        "ended": [{**_account(each.instance, each.ended_at), "ended_at": each.ended_at} for each in market.history],
+        "alive": [_instance(instance, now) for instance in market.instances.values()],
+        "ended": [{**_instance(each.instance, each.ended_at), "ended_at": each.ended_at} for each in market.history],
         "rents_per_label": dict(market.rents),
         "calls": [
             {
@@ -36,7 +39,7 @@ def status(market: Market) -> dict[str, Any]:
     }
 
 
-def _account(instance: Instance, until: float) -> dict[str, Any]:
+def _instance(instance: Instance, until: float) -> dict[str, Any]:
     due = instance.bill(until)
     return {
         "id": instance.id,
