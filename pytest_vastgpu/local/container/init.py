@@ -1,9 +1,9 @@
-"""The program behind each instance: a nursery that has everything imported, and forks one guest for each instance.
+"""The program of the fork server, which forks a container init for each instance.
 
-The nursery is started once by the market. For each instance it is handed open sockets, forks, and forgets about it.
-The guest enters its namespaces, so that it runs *beside* the instance's process ids (nobody in there sees or can kill
-it) but *within* its network and mounts. It serves SSH, forwards published ports, and starts the first process.
-When the market's end of the control socket closes, for whatever reason, the guest kills all there is and ends.
+The market starts the fork server once; it has all modules imported. For each instance it receives open sockets and
+forks. The container init enters the namespaces of its instance: it is inside the network and mounts, but outside the
+process ids, so that no process of the instance sees it or can kill it. It serves SSH, forwards published ports, and
+starts the first process. When the market's end of the control socket closes, it kills all processes and ends.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from pytest_vastgpu.local.container.spec import InitConfig
 from pytest_vastgpu.local.container.sshd import SshServer
 
 MOST_SOCKETS = 253
-"""Linux passes at most so many descriptors in one message."""
+"""The most descriptors that Linux passes in one message."""
 
 
 class InlineExecutor(ThreadPoolExecutor):
-    """Runs everything at once in the calling thread: a guest cannot have threads, see :func:`isolation.enter`."""
+    """Runs functions in the calling thread: a container init cannot have threads, see :func:`isolation.enter`."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
         try:
             done.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - whoever asked for the result gets it, as from any executor
+        except BaseException as error:  # noqa: BLE001 - the future raises it, as with any executor
             done.set_exception(error)
         return done
 
 
 class ContainerInit:
-    """One instance, seen from beside it."""
+    """The process that runs an instance, from outside its process ids."""
 
     def __init__(self, config: InitConfig, control: socket.socket, sockets: list[socket.socket]) -> None:
         self._config = config
@@ -73,10 +73,10 @@ class ContainerInit:
         self._exited: asyncio.Future[int] | None = None
         self._settings: Path | None = None
         self._surroundings: dict[str, str] = {}
-        """Variables of every process in it that tell where it is."""
+        """Variables of every process of the instance that depend on this system."""
 
     def prepare(self) -> None:
-        """Enters the namespaces and arranges the mounts. To be called before there is an event loop."""
+        """Enter the namespaces and make the mounts. Call it before there is an event loop."""
         isolation.enter(self._config.how)
         if self._isolated:
             self._settings = mounts.own_settings(self._directory)
@@ -90,7 +90,7 @@ class ContainerInit:
         os.chdir(self._home)
 
     async def run(self) -> None:
-        """Runs the instance until the market says stop, goes away, or the first process ends."""
+        """Run the instance until the market stops it or ends, or the first process ends."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
@@ -110,17 +110,17 @@ class ContainerInit:
         for task in done:
             task.result()
         if exited in done:
-            with contextlib.suppress(OSError):  # the market may have gone at the same moment
+            with contextlib.suppress(OSError):  # the market may have ended at the same moment
                 await self._say({"exited": exited.result()})
 
     def kill_everything(self) -> None:
-        """Kills all processes of the instance and collects them; returns when none is left.
+        """Kill and collect all processes of the instance; returns when none is left.
 
-        Where it has process ids of its own, its first process takes all others along. Elsewhere orphans become children
-        of this process, so that "no child left" means "nothing left".
+        With process ids of its own, the end of its first process ends all others. Without, orphans become children of
+        this process, so that none is left once it has no child.
         """
         while True:
-            for pid in self._heads():
+            for pid in self._processes_to_kill():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             try:
@@ -130,10 +130,10 @@ class ContainerInit:
                 return
             time.sleep(0.001)
 
-    def _heads(self) -> list[int]:
+    def _processes_to_kill(self) -> list[int]:
         if not self._isolated:
             return descendants(os.getpid())
-        if self._exited is None or self._exited.done():  # its process id may be somebody else's by now
+        if self._exited is None or self._exited.done():  # another process may have its process id by now
             return []
         return [self._first_process]
 
@@ -152,7 +152,7 @@ class ContainerInit:
         }
 
     async def _listen(self) -> dict[str, str]:
-        """Opens what leads into the instance and out of it; the variables that tell of the way out."""
+        """Serve published ports, the market's URL and the egress. Returns the variables for the egress."""
         for port, opened in zip(self._config.published, self._published, strict=True):
             if opened.type == socket.SOCK_DGRAM:
                 forwarding = functools.partial(Forwarding, port)
@@ -165,7 +165,9 @@ class ContainerInit:
             to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._config.market_socket)
             await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._config.market_port)
         if self._egress is not None:
-            egress_listener = await asyncio.start_server(functools.partial(_hand_out, self._egress), "127.0.0.1", 0)
+            egress_listener = await asyncio.start_server(
+                functools.partial(_pass_to_market, self._egress), "127.0.0.1", 0
+            )
             egress_port = egress_listener.sockets[0].getsockname()[1]
         return {name: value.replace("{port}", str(egress_port)) for name, value in self._config.ways_out.items()}
 
@@ -177,7 +179,7 @@ class ContainerInit:
         return asyncssh.read_private_key(path)
 
     def _start_first_process(self, environment: dict[str, str]) -> int:
-        """Forks and executes the first process of the instance, the one that has process id 1 in there."""
+        """Fork and execute the first process of the instance, which has process id 1 inside."""
         log = os.open(disk.log_file(self._directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         reading, writing = os.pipe()
         parent = os.getpid()
@@ -186,13 +188,13 @@ class ContainerInit:
             self._become_first_process(environment, log, writing, parent)
         os.close(writing)
         os.close(log)
-        with os.fdopen(reading) as complaints:
-            complaint = complaints.read()
-        if complaint:
-            raise OSError(complaint)
+        with os.fdopen(reading) as errors:
+            error = errors.read()
+        if error:
+            raise OSError(error)
         return pid
 
-    def _become_first_process(self, environment: dict[str, str], log: int, complaints: int, parent: int) -> None:
+    def _become_first_process(self, environment: dict[str, str], log: int, errors: int, parent: int) -> None:
         try:
             isolation.die_with_parent(0 if self._isolated else parent)
             if self._isolated:
@@ -205,13 +207,13 @@ class ContainerInit:
                 signal.signal(number, signal.SIG_DFL)
             os.execvpe(self._config.init[0], self._config.init, environment)  # noqa: S606 - it is a command line already
         except OSError as error:
-            os.write(complaints, f"the first process cannot start: {error}".encode())
+            os.write(errors, f"the first process cannot start: {error}".encode())
         finally:
             os._exit(127)
 
 
-async def _hand_out(egress: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Gives a connection that wants to go out to the market, which lives where there is a network."""
+async def _pass_to_market(egress: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass an outgoing connection to the market, which has a network."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(egress, [b"!"], [theirs.fileno()])
@@ -223,7 +225,7 @@ def _shell() -> str:
 
 
 def _run_container_init(control: socket.socket, sockets: list[socket.socket], parent: int) -> None:
-    """The life of a guest process; does not return."""
+    """Run in the process of a container init; does not return."""
     try:
         with control.makefile("rb") as lines:
             config = InitConfig.from_line(lines.readline())
@@ -232,7 +234,7 @@ def _run_container_init(control: socket.socket, sockets: list[socket.socket], pa
         os.dup2(log, 2)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
         container_init = ContainerInit(config, control, sockets)
-        if config.how != "none":  # elsewhere a guest has to live on, to kill its processes one by one
+        if config.how != "none":  # without isolation it must survive, to kill its processes one by one
             isolation.die_with_parent(parent)
         container_init.prepare()
         try:
@@ -259,14 +261,14 @@ def _open_sockets(command: socket.socket) -> Iterator[list[socket.socket]]:
 
 
 def main(descriptor: int) -> None:
-    """The nursery: says what isolation there is, then forks one guest for each message with sockets."""
+    """Run the fork server: report the isolation, then fork a container init for each message with sockets."""
     command = socket.socket(fileno=descriptor)
     command.set_inheritable(False)
     found = isolation.probe()
     command.sendall(json.dumps({"how": found.how, "reason": found.reason}).encode() + b"\n")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects guests
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the container inits
     gc.collect()
-    gc.freeze()  # what was imported stays shared between all guests
+    gc.freeze()  # keeps the memory of imported modules shared between all container inits
     own = os.getpid()
     for sockets in _open_sockets(command):
         if os.fork() == 0:

@@ -1,4 +1,4 @@
-"""The SSH server of an instance: asyncssh on an inherited listener."""
+"""The SSH server of an instance: asyncssh on an inherited listening socket."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BANNER = (
     "Welcome to vast.ai. If authentication fails, try again after a few seconds, and double check your ssh key.\n"
     "Have fun!\n"
 )
-"""What Vast's SSH servers send before authentication; clients have to cope with it."""
+"""The text that Vast's SSH servers send before authentication; clients must ignore it."""
 
 
 class _Files(asyncssh.SFTPServer):
-    """Files as the instance sees them. OpenSSH's ``scp`` calls a transfer failed that ends without an exit status."""
+    """Serves the files of the instance. To OpenSSH's ``scp`` a transfer without an exit status is a failure."""
 
     def exit(self) -> None:
         with contextlib.suppress(OSError):  # the channel is closed already
@@ -32,7 +32,7 @@ class _Files(asyncssh.SFTPServer):
 
 
 class _Login(asyncssh.SSHServer):
-    """Says who may log in, and what for."""
+    """Authenticates a connection, and allows all forwarding."""
 
     def __init__(self, ssh_server: SshServer) -> None:
         self._ssh_server = ssh_server
@@ -62,7 +62,7 @@ class _Login(asyncssh.SSHServer):
 
 
 class SshServer:
-    """Accepts SSH connections, with the faults that were asked for."""
+    """Accepts SSH connections, with the faults of the instance."""
 
     def __init__(
         self, context: CommandContext, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
@@ -79,7 +79,7 @@ class SshServer:
         return asyncio.get_running_loop().time() - self._started
 
     def admits(self, key: asyncssh.SSHKey) -> bool:
-        """Whether the key is in the file of authorized keys, as it is now."""
+        """Whether the key is in the file of authorized keys now."""
         if self._age() < self.faults.key_refused_s:
             return False
         try:
@@ -90,7 +90,10 @@ class SshServer:
         return any(blob in line.split() for line in lines if not line.lstrip().startswith("#"))
 
     async def serve(self, listener: socket.socket) -> None:
-        """Accepts for as long as the instance runs; the listener is bound, and listens when it may."""
+        """Accept connections as long as the instance runs.
+
+        :param listener: A bound socket; with the fault ``ssh_refused`` it does not listen yet.
+        """
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         if self.faults.ssh_refused_s:
@@ -119,12 +122,12 @@ class SshServer:
                 server_host_keys=[self._host_keys(other_key)],
                 process_factory=lambda process: run_command(process, self._context),
                 sftp_factory=_Files,
-                allow_scp=shutil.which("scp") is None,  # the real one, if there is, goes through the shell as it should
+                allow_scp=shutil.which("scp") is None,  # a real scp runs in the shell, as on a host
                 encoding=None,
                 line_editor=False,
                 password_auth=False,
                 kbdint_auth=False,
                 agent_forwarding=False,
             )
-        except (OSError, asyncssh.Error):  # the client went away or was not let in: asyncssh's log says which
+        except (OSError, asyncssh.Error):  # it disconnected or was not authenticated: asyncssh logs which
             return

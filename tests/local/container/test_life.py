@@ -101,10 +101,10 @@ def test_stop_and_start_keep_the_disk(tmp_path: Path) -> None:
 def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How) -> None:
     if how != "none":
         module = "pytest_vastgpu.local.container.isolation"
-        attempt = f"from {module} import complaint_about; print(complaint_about({how!r}), end='')"
-        complaint = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
-        if complaint:
-            pytest.skip(complaint)
+        attempt = f"from {module} import error_of; print(error_of({how!r}), end='')"
+        error = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
+        if error:
+            pytest.skip(error)
     monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation(how, "for this test"))
     with ContainerRunner(tmp_path) as runner:
         before = set(descendants(os.getpid()))

@@ -1,4 +1,4 @@
-"""Ports of an instance that others reach on this machine's loopback."""
+"""Published ports of an instance, on this machine's loopback."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BACKLOG = 128
 
 @dataclass(frozen=True)
 class Published:
-    """A port that an instance is reached under."""
+    """A published port."""
 
     asked: int
-    """The container port, or a number from 70000 on for one that is the same inside and outside."""
+    """The container port; a number from 70000 on requests the same port inside and outside."""
     protocol: str
     outside: int
-    leads_inside: socket.socket | None = None
-    """What takes connections or datagrams for the instance; None where that is no business of this port's."""
+    listener: socket.socket | None = None
+    """Receives connections or datagrams for the instance; None if the port needs no forwarding."""
 
     @property
     def inside(self) -> int:
@@ -29,20 +29,20 @@ class Published:
 
     @property
     def name(self) -> str:
-        """As in Docker's map: ``8000/tcp``."""
+        """Docker's name: ``8000/tcp``."""
         return f"{self.inside}/{self.protocol}"
 
     @property
     def variable(self) -> str:
-        """The variable that tells the instance its number outside: ``VAST_TCP_PORT_8000``."""
+        """The variable that holds the port outside: ``VAST_TCP_PORT_8000``."""
         return f"VAST_{self.protocol.upper()}_PORT_{self.asked}"
 
 
 def publish(asked: int, protocol: str, handed_over: contextlib.ExitStack, *, isolated: bool) -> Published:
     """Open a port.
 
-    :param handed_over: Closes its socket here once the guest has it.
-    :raises OSError: There is none left.
+    :param handed_over: Closes its socket in this process once the container init has it.
+    :raises OSError: if no port is free.
     """
     opened = handed_over.enter_context(
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
@@ -50,7 +50,7 @@ def publish(asked: int, protocol: str, handed_over: contextlib.ExitStack, *, iso
     opened.bind((ADDRESS, 0))
     number: int = opened.getsockname()[1]
     if asked >= FIRST_IDENTITY_PORT and not isolated:
-        # Inside and outside are one there: the instance takes the port itself.
+        # Without isolation the instance itself can bind the port, under the same number.
         opened.close()
         return Published(asked, protocol, number)
     if protocol == "tcp":
