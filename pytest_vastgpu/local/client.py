@@ -53,9 +53,9 @@ def _why(response: httpx.Response) -> str:
     if response.status_code in {401, 403}:
         return "the key is not its own"
     with contextlib.suppress(ValueError, TypeError, LookupError):
-        told = response.json()
-        if told["error"] in {"invalid_args", "no_such_instance"}:
-            return str(told["msg"])
+        body = response.json()
+        if body["error"] in {"invalid_args", "no_such_instance"}:
+            return str(body["msg"])
     return f"HTTP {response.status_code}: is it a local market?"
 
 

@@ -111,7 +111,7 @@ class LocalMarket:
                 )
             finally:
                 os.close(theirs)
-            assert self._process.stdout is not None  # noqa: S101 -- it was asked for just above
+            assert self._process.stdout is not None  # noqa: S101 -- it is a pipe
             try:
                 line = self._process.stdout.readline()
                 ready = json.loads(line) if line.startswith("{") else None

@@ -115,14 +115,14 @@ async def request_logs(call: ApiCall) -> object:
     instance = call.market.instances.get(instance_id)
     if instance is None:
         raise ApiError(404, "invalid_id", f"Invalid instance id {instance_id}.")
-    asked = call.object
+    options = call.object
     lines = (instance.container.log() if instance.container else "").splitlines()
-    if str(asked.get("daemon_logs", "")).lower() == "true":
+    if str(options.get("daemon_logs", "")).lower() == "true":
         lines = instance.status_msg.splitlines()
-    if wanted := str(asked.get("filter") or ""):
+    if wanted := str(options.get("filter") or ""):
         lines = [line for line in lines if wanted in line]
     try:
-        tail = int(asked.get("tail") or 1000)
+        tail = int(options.get("tail") or 1000)
     except (ValueError, TypeError, OverflowError):
         raise invalid("'tail' must be a number") from None
     text = "".join(f"{line}\n" for line in lines[-tail:])

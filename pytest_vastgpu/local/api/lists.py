@@ -41,10 +41,10 @@ async def list_v1(call: ApiCall) -> object:
             raise _unknown_key(str(column))
         rows.sort(key=lambda row: rank(row.get(column)), reverse=str(each.get("dir", "asc")).lower() == "desc")
     try:
-        asked = int(call.query.get("limit") or _PAGE)
+        requested = int(call.query.get("limit") or _PAGE)
     except ValueError:
         raise ApiError(400, "invalid_request", "Error in query parameters: limit is not a number") from None
-    limit = _PAGE_BELOW_ONE if asked <= 0 else min(asked, _PAGE)
+    limit = _PAGE_BELOW_ONE if requested <= 0 else min(requested, _PAGE)
     start = _position(rows, call.query.get("after_token"))
     page = rows[start : start + limit]
     columns = call.columns(call.json_parameter("select_cols", None))

@@ -83,12 +83,12 @@ def overlaid(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any
     :param fields: Values in JSON, or plain texts; ``missing`` removes a field.
     """
     changed = dict(row)
-    for field, says in fields.items():
-        if says == "missing":
+    for field, value in fields.items():
+        if value == "missing":
             changed.pop(field, None)
             continue
         try:
-            changed[field] = json.loads(says)
+            changed[field] = json.loads(value)
         except ValueError:
-            changed[field] = says
+            changed[field] = value
     return changed

@@ -247,8 +247,8 @@ class _RunningCommand:
 
 def _session_variables(process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
     peer, own = process.get_extra_info("peername"), process.get_extra_info("sockname")
-    asked = {name: value for name, value in process.env.items() if name == "LANG" or name.startswith("LC_")}
-    return asked | {
+    requested = {name: value for name, value in process.env.items() if name == "LANG" or name.startswith("LC_")}
+    return requested | {
         "SSH_CLIENT": f"{peer[0]} {peer[1]} {own[1]}",
         "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
     }

@@ -229,7 +229,7 @@ class Container:
         disk.write_keys(self.spec.directory, kept)
 
     async def wait(self) -> int:
-        """Wait for the end of its first process; returns its exit code, negative for a signal (-9 also after a stop)."""
+        """Wait for the end of its first process; return its exit code, negative for a signal (-9 also after a stop)."""
         return await asyncio.shield(self._exit_code)
 
     async def stop(self) -> None:

@@ -165,10 +165,9 @@ class ContainerInit:
             to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._config.market_socket)
             await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._config.market_port)
         if self._egress is not None:
-            egress_listener = await asyncio.start_server(
-                functools.partial(_pass_to_market, self._egress), "127.0.0.1", 0
-            )
-            egress_port = egress_listener.sockets[0].getsockname()[1]
+            to_egress = functools.partial(_pass_to_market, self._egress)
+            server = await asyncio.start_server(to_egress, "127.0.0.1", 0)
+            egress_port = server.sockets[0].getsockname()[1]
         return {name: value.replace("{port}", str(egress_port)) for name, value in self._config.ways_out.items()}
 
     def _host_key(self, other: bool) -> asyncssh.SSHKey:

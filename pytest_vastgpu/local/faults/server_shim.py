@@ -123,11 +123,11 @@ def _serve(fault: dict[str, Any], arguments: Sequence[str]) -> None:
             self._send(200, {"object": "list", "data": [{"id": model, "object": "model"}]})
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}").get("model")
+            requested = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}").get("model")
             if time.monotonic() < ready_at:
                 self._send(503, {"error": {"message": "The engine is still starting.", "code": 503}})
-            elif asked != model:
-                self._send(404, {"error": {"message": f"The model `{asked}` does not exist.", "code": 404}})
+            elif requested != model:
+                self._send(404, {"error": {"message": f"The model `{requested}` does not exist.", "code": 404}})
             else:
                 message = {"role": "assistant", "content": "simulated"}
                 choice = {"index": 0, "text": "simulated", "message": message, "finish_reason": "length"}

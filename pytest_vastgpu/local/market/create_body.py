@@ -164,9 +164,9 @@ def _args(wanted: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _ports(pairs: env_flags.Pairs, runtype: str) -> tuple[env_flags.Port, ...]:
     """The requested ports, and the port that Vast adds for Jupyter. The local market runs no Jupyter."""
-    asked = env_flags.ports(pairs)
+    requested = env_flags.ports(pairs)
     own = ((_JUPYTER_PORT, "tcp"),) if "jupyter_direc" in runtype.split() else ()
-    return (*asked, *(port for port in own if port not in asked))
+    return (*requested, *(port for port in own if port not in requested))
 
 
 def _number(field: str, value: object) -> float:

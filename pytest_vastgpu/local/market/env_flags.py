@@ -68,18 +68,18 @@ def _of_flags(flags: tuple[str, ...]) -> list[tuple[str, str]]:
     return found
 
 
-def variables(asked: Pairs) -> dict[str, str]:
+def variables(requested: Pairs) -> dict[str, str]:
     """Select the environment variables."""
-    return {name: value for name, value in asked if _NAME.fullmatch(name)}
+    return {name: value for name, value in requested if _NAME.fullmatch(name)}
 
 
-def ports(asked: Pairs) -> tuple[Port, ...]:
+def ports(requested: Pairs) -> tuple[Port, ...]:
     """Select the ports to publish.
 
     :raises ApiError: if one is not a port, or there are too many.
     """
     found: dict[Port, None] = {}
-    for name, _ in asked:
+    for name, _ in requested:
         if not name.startswith(("-p", "--publish")):
             continue
         port = _PORT.fullmatch(name.strip())
@@ -92,12 +92,12 @@ def ports(asked: Pairs) -> tuple[Port, ...]:
     return tuple(found)
 
 
-def host_name(asked: Pairs) -> str:
+def host_name(requested: Pairs) -> str:
     """Select the host name; empty if the request has none.
 
     :raises ApiError: if it is not a valid host name.
     """
-    name = next((value for flag, value in asked if flag in {"-h", "--hostname"}), "")
+    name = next((value for flag, value in requested if flag in {"-h", "--hostname"}), "")
     if name and not _HOST_NAME.fullmatch(name):
         raise invalid(f"'env': {name!r} is not a host name")
     return name

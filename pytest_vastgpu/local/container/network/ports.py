@@ -16,7 +16,7 @@ BACKLOG = 128
 class Published:
     """A published port."""
 
-    asked: int
+    requested: int
     """The container port; a number from 70000 on requests the same port inside and outside."""
     protocol: str
     outside: int
@@ -25,7 +25,7 @@ class Published:
 
     @property
     def inside(self) -> int:
-        return self.asked if self.asked < FIRST_IDENTITY_PORT else self.outside
+        return self.requested if self.requested < FIRST_IDENTITY_PORT else self.outside
 
     @property
     def name(self) -> str:
@@ -35,10 +35,10 @@ class Published:
     @property
     def variable(self) -> str:
         """The variable that holds the port outside: ``VAST_TCP_PORT_8000``."""
-        return f"VAST_{self.protocol.upper()}_PORT_{self.asked}"
+        return f"VAST_{self.protocol.upper()}_PORT_{self.requested}"
 
 
-def publish(asked: int, protocol: str, handed_over: contextlib.ExitStack, *, isolated: bool) -> Published:
+def publish(requested: int, protocol: str, handed_over: contextlib.ExitStack, *, isolated: bool) -> Published:
     """Open a port.
 
     :param handed_over: Closes its socket in this process once the container init has it.
@@ -49,10 +49,10 @@ def publish(asked: int, protocol: str, handed_over: contextlib.ExitStack, *, iso
     )
     opened.bind((ADDRESS, 0))
     number: int = opened.getsockname()[1]
-    if asked >= FIRST_IDENTITY_PORT and not isolated:
+    if requested >= FIRST_IDENTITY_PORT and not isolated:
         # Without isolation the instance itself can bind the port, under the same number.
         opened.close()
-        return Published(asked, protocol, number)
+        return Published(requested, protocol, number)
     if protocol == "tcp":
         opened.listen(BACKLOG)
-    return Published(asked, protocol, number, opened)
+    return Published(requested, protocol, number, opened)
