@@ -1,4 +1,4 @@
-"""What the ``market`` entry of a fleet file sets: rate limits, the search quota, the credit, the withdrawn list."""
+"""The settings of a fleet file for the market: rate limits, search quota, credit, withdrawn list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The market as a process: how it starts, refuses to, and ends."""
+"""The process of the market: its start, its errors, its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.looks import until
 
 
 def processes_with(word: str) -> list[int]:
-    """The processes that have this word in their environment."""
+    """Return the processes with this word in their environment."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -74,7 +74,7 @@ def test_instances_do_not_outlive_a_market_that_is_killed(tmp_path: Path, isolat
         market = announced(process)
         mark = f"mark-{market.pid}-"
         with Api(market) as api:
-            # A daemon, as they make themselves: nobody's child any more.
+            # The first sleep is a daemon, which has left its parent.
             instance_id = api.rent(1, env={"MARK": mark}, onstart="(setsid sleep 1001 &) ; sleep 1000")
             api.becomes(instance_id, actual_status="running")
         until(lambda: len(processes_with(mark)), lambda number: number >= 3)
@@ -175,7 +175,7 @@ def test_a_place_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("trap", [pytest.param(somebody_elses, marks=as_root), open_to_all, a_link])
-def test_a_market_adopts_nobodys_directory(
+def test_a_market_adopts_no_foreign_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Path], None]
 ) -> None:
     shared = tmp_path / "shared"

@@ -87,7 +87,7 @@ def test_host_key_changes(tmp_path: Path) -> None:
 def test_tunnels_die(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner:
         container = runner.start_one(onstart=SERVE, faults=ContainerFaults(tunnels_die_after_s=0.1))
-        for _ in range(2):  # a new connection works again, for as long
+        for _ in range(2):  # a new connection works again, for the same time
             client = runner.connect(container)
             transport = client.get_transport()
             assert transport is not None

@@ -41,7 +41,7 @@ def test_shared_memory_and_temporary_files_are_its_own(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner:
         one, other = runner.start_one(1), runner.start_one(2)
         needs_isolation(one)
-        # Ray's socket has so long a path below TMPDIR; Linux allows 107 bytes for the whole.
+        # Ray's socket has a path of this length below TMPDIR; Linux allows 107 bytes for the whole path.
         named = f"import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ['TMPDIR'] + '/{'s' * 66}')"
         assert runner.ssh(one, f'python3 -c "{named}" && touch /dev/shm/psm_1').stderr == b""
         assert runner.ssh(other, 'ls "$TMPDIR" /dev/shm/psm_1').stdout == b"/dev/shm/tmp:\n"
@@ -114,10 +114,10 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
         datagrams = container.direct_ports["9000/udp"]
         hidden = runner.ssh(container, f"test -d /proc/{os.getpid()}").returncode == 1
         assert hidden == (how != "none")
-        # A double fork, as daemons do: its parent is gone when the instance is destroyed.
+        # A double fork, as in daemons: its parent has ended when the instance is destroyed.
         started = "(setsid nohup sleep 86003 > /dev/null 2>&1 &); until pgrep -f 'sleep 8600[3]'; do sleep 0.02; done"
         assert runner.ssh(container, started).stdout
-        left = f"left-{os.getpid()}"  # as servers leave them when they are killed
+        left = f"left-{os.getpid()}"  # like the files of servers that are killed
         if how != "none":
             assert runner.ssh(container, f'touch /dev/shm/{left} "$TMPDIR/{left}"').returncode == 0
         assert container.disk_usage_gb() > 0
@@ -136,7 +136,7 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
 
 
 def _fork_server_processes(before: set[int]) -> set[int]:
-    """The nursery outlives its instances; it is the only direct child that may be new."""
+    """Return the fork server, which outlives its instances: the only new process that may be left."""
     alive = set(descendants(os.getpid())) - before
     return {pid for pid in alive if "pytest_vastgpu.local.container.init" in Path(f"/proc/{pid}/cmdline").read_text()}
 
@@ -201,7 +201,7 @@ def test_market_is_reachable_under_its_own_url(tmp_path: Path) -> None:
 
 FETCH = """
 import http.client, os, urllib.parse, urllib.request
-os.environ["no_proxy"] = os.environ["NO_PROXY"] = ""  # the server of this test is on a loopback: that of the host
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = ""  # this test's server is on the loopback of the host
 print(urllib.request.urlopen("http://127.0.0.1:{port}/plain").read().decode())
 proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
 tunnel = http.client.HTTPConnection(proxy.hostname, proxy.port)
@@ -225,7 +225,7 @@ def test_network_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            if upstream:  # this server, taken for a proxy, answers with the absolute URL that a proxy is asked for
+            if upstream:  # as a proxy, this server gets requests with an absolute URL, and answers with it
                 monkeypatch.setenv("HTTPS_PROXY", f"http://someone:secret@127.0.0.1:{server.server_port}")
             container = runner.start_one(network=True)
             needs_isolation(container)
@@ -238,7 +238,7 @@ def test_network_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
             else:
                 fetched = runner.ssh(container, "python3 -", stdin=FETCH.format(port=server.server_port).encode())
                 assert fetched.stdout.split(b"\n")[:4] == [b"GET /plain", b"GET /one", b"GET /two", b"502"]
-                # What is downloaded is kept where the user's own programs keep it.
+                # Downloads go to the cache of the user's own programs.
                 cache = Path.home() / ".cache" / "huggingface"
                 assert runner.ssh(container, "echo $HF_HOME; mkdir -p $HF_HOME/hub").stdout.decode() == f"{cache}\n"
                 assert (cache / "hub").is_dir()
@@ -251,8 +251,8 @@ def test_no_network_where_it_is_not(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner, socket.create_server(("127.0.0.1", 0)) as host:
         container = runner.start_one()
         needs_isolation(container)
-        knock = f"exec 3<>/dev/tcp/127.0.0.1/{host.getsockname()[1]}"
-        assert b"Connection refused" in runner.ssh(container, knock).stderr
+        connect = f"exec 3<>/dev/tcp/127.0.0.1/{host.getsockname()[1]}"
+        assert b"Connection refused" in runner.ssh(container, connect).stderr
         assert b"Network is unreachable" in runner.ssh(container, "exec 3<>/dev/tcp/192.0.2.1/80").stderr
         assert b"proxy" not in runner.ssh(container, "env").stdout.lower()
 

@@ -1,4 +1,4 @@
-"""Published ports that really forward, and a host name of one's own."""
+"""Published ports, and the host name of an instance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ while True:
 
 
 def answer(client: socket.socket, data: bytes) -> bytes:
-    """What a server says that may still be starting: asked again, within a bound, as datagrams may be lost."""
+    """Send until a server answers, within a bound: it may be starting, and datagrams may be lost."""
     client.settimeout(0.1)
     for _ in range(300):
         try:
@@ -53,7 +53,7 @@ def test_datagrams_find_their_way_in_and_back_to_each_client(tmp_path: Path) -> 
         assert set(container.direct_ports) == {"9000/udp", "9000/tcp"}
         port = container.direct_ports["9000/udp"]
         environment = runner.ssh(container, "cat /proc/1/environ").stdout.decode().split("\0")
-        if container.isolation.isolated:  # elsewhere that is this machine's first process
+        if container.isolation.isolated:  # without isolation process 1 is that of this machine
             assert f"VAST_UDP_PORT_9000={port}" in environment
         with caller(port) as one, caller(port) as other:
             assert answer(one, b"first") == b"FIRST"
@@ -104,7 +104,7 @@ def test_the_host_name_is_the_instances_own(tmp_path: Path) -> None:
         assert runner.ssh(runner.start_one(2), "hostname").stdout.decode().strip() == socket.gethostname()
 
 
-def test_who_asks_where_nobody_listens_gets_no_answer(tmp_path: Path) -> None:
+def test_a_udp_port_without_a_server_gives_no_answer(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner:
         container = runner.start_one(ports=((9000, "udp"),))
         with caller(container.direct_ports["9000/udp"]) as client:

@@ -59,7 +59,7 @@ def test_session_is_clean_and_the_first_process_has_the_container_environment(tm
 
 
 def test_start_script_can_give_sessions_the_environment(tmp_path: Path) -> None:
-    """As Vast's documentation advises; it must not touch this machine's own file."""
+    """Vast's documentation advises it. The file of this machine must not change."""
     with ContainerRunner(tmp_path) as runner:
         host_file = Path("/etc/environment")
         if not host_file.is_file():
@@ -166,7 +166,7 @@ def test_local_and_remote_forwarding(tmp_path: Path) -> None:
         container = runner.start_one(onstart=f"cd ~ && echo inside > who\n{SERVE}")
         flags = ["-L", f"{port}:localhost:8000", "-R", f"7001:127.0.0.1:{outside.getsockname()[1]}"]
         line = ["ssh", *runner.options(container), *flags, "root@127.0.0.1"]
-        command = "echo up; read go; exec 3<>/dev/tcp/127.0.0.1/7001; echo knock >&3"
+        command = "echo up; read go; exec 3<>/dev/tcp/127.0.0.1/7001; echo hello >&3"
         with subprocess.Popen([*line, command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
             assert client.stdin is not None
             assert client.stdout is not None
@@ -176,7 +176,7 @@ def test_local_and_remote_forwarding(tmp_path: Path) -> None:
             client.stdin.flush()
             visitor, _ = outside.accept()
             with visitor:
-                assert visitor.recv(100) == b"knock\n"
+                assert visitor.recv(100) == b"hello\n"
             client.stdin.close()
             assert client.wait(LIMIT_S) == 0
 
@@ -206,14 +206,14 @@ def test_disconnecting_hangs_up_a_terminal(tmp_path: Path) -> None:
             shown = b""
             while b"ready" not in shown:
                 shown += channel.recv(65536)
-        farewell = "for i in $(seq 500); do [ -s hung_up ] && break; sleep 0.02; done; cat hung_up"
-        assert runner.ssh(container, farewell).stdout == b"bye\n"
+        wait = "for i in $(seq 500); do [ -s hung_up ] && break; sleep 0.02; done; cat hung_up"
+        assert runner.ssh(container, wait).stdout == b"bye\n"
 
 
 def test_slow_reader_gets_all(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner, runner.connect(runner.start_one()) as client:
         _, output, _ = client.exec_command("seq 1000000; echo done > finished", timeout=LIMIT_S)
-        # The command cannot end before its reader reads: what it writes is more than all buffers on the way hold.
+        # The command cannot end before the client reads: its output is larger than all buffers between them.
         assert execute(client, "cat finished")[0] == 1
         assert output.read() == b"".join(b"%d\n" % number for number in range(1, 1000001))
         assert output.channel.recv_exit_status() == 0

@@ -1,4 +1,4 @@
-"""Servers that crash: at every stage, with every label; and what is said of faults that are not there."""
+"""Servers that crash, at every stage and with every label; and labels that do not exist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLASSES: Mapping[FailureClass, Mapping[str, str]] = {
 
 
 def install(directory: Path, name: str, **parameters: object) -> Path:
-    """The program that a fault puts in the place of another."""
+    """Install the program that a fault puts in the place of the server."""
     fault = make_fault(name, parameters)
     assert isinstance(fault.effect, Within)
     config: dict[str, Any] = fault.effect.faults(fault.parameters)["server"]
