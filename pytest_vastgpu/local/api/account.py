@@ -12,14 +12,14 @@ from pytest_vastgpu.local.api import certificate
 from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
-from pytest_vastgpu.local.api.errors import not_authorized
-from pytest_vastgpu.local.api.responses import overlaid
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.market.account_keys import KeyRecord
 from pytest_vastgpu.local.market.account_keys import checked_key
 from pytest_vastgpu.local.market.account_keys import same_key
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
+from pytest_vastgpu.local.market.errors import not_authorized
+from pytest_vastgpu.local.market.offer_rows import overlaid
 from pytest_vastgpu.local.market.query import QueryInvalid
 from pytest_vastgpu.local.market.query import conditions
 

@@ -30,14 +30,14 @@ from pytest_vastgpu.local.api import offers
 from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import not_authorized
-from pytest_vastgpu.local.api.rate_limits import INTERVALS_S
 from pytest_vastgpu.local.api.responses import Endless
 from pytest_vastgpu.local.api.responses import Json
 from pytest_vastgpu.local.api.responses import body_of
 from pytest_vastgpu.local.faults.effects import Reply
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import not_authorized
 from pytest_vastgpu.local.market.market import Market
+from pytest_vastgpu.local.market.rate_limits import INTERVALS_S
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *offers.ENDPOINTS,

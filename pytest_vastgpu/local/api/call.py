@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
 from pytest_vastgpu.local.market.market import Market
 
 

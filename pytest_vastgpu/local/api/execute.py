@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from pathlib import Path
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.market.errors import invalid
 
 _ALLOWED = ("ls", "rm", "du")
 _LONGEST = 512

@@ -12,11 +12,11 @@ from starlette.responses import PlainTextResponse
 from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
-from pytest_vastgpu.local.api.errors import not_authorized
 from pytest_vastgpu.local.api.execute import run_command
 from pytest_vastgpu.local.market.create_body import parse_create_body
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
+from pytest_vastgpu.local.market.errors import not_authorized
 from pytest_vastgpu.local.market.instance import Instance
 from pytest_vastgpu.local.market.instance import shown
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
+from pytest_vastgpu.local.market.errors import ApiError
 from pytest_vastgpu.local.market.instance import shown
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import only

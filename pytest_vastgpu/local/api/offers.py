@@ -8,18 +8,18 @@ from typing import Any
 from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
-from pytest_vastgpu.local.api.rate_limits import until_tomorrow_s
-from pytest_vastgpu.local.api.responses import overlaid
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.market.create_body import CreateBody
 from pytest_vastgpu.local.market.create_body import parse_create_body
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import only
+from pytest_vastgpu.local.market.offer_rows import overlaid
 from pytest_vastgpu.local.market.query import QueryInvalid
 from pytest_vastgpu.local.market.query import evaluate
 from pytest_vastgpu.local.market.query import parse_query
+from pytest_vastgpu.local.market.rate_limits import until_tomorrow_s
 
 _MOST_AT_ONCE = 64
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +13,7 @@ from starlette.types import Receive
 from starlette.types import Scope
 from starlette.types import Send
 
-from pytest_vastgpu.local.api.errors import ApiError
+from pytest_vastgpu.local.market.errors import ApiError
 
 _MOST_BODY = 1 << 20
 _MOST_READ = 64 << 20
@@ -75,20 +74,3 @@ async def body_of(request: Request) -> bytes:
     if size > _MOST_BODY:
         raise ApiError(413, "invalid_request", "The request is too large")
     return bytes(found)
-
-
-def overlaid(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """Replace fields of a row.
-
-    :param fields: Values in JSON, or plain texts; ``missing`` removes a field.
-    """
-    changed = dict(row)
-    for field, value in fields.items():
-        if value == "missing":
-            changed.pop(field, None)
-            continue
-        try:
-            changed[field] = json.loads(value)
-        except ValueError:
-            changed[field] = value
-    return changed

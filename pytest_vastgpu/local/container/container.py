@@ -23,14 +23,14 @@ from pytest_vastgpu.local.container.network.egress import Egress
 from pytest_vastgpu.local.container.network.egress import ways_out
 from pytest_vastgpu.local.container.network.ports import ADDRESS
 from pytest_vastgpu.local.container.network.ports import BACKLOG
+from pytest_vastgpu.local.container.network.ports import FIRST_IDENTITY_PORT
+from pytest_vastgpu.local.container.network.ports import Port
 from pytest_vastgpu.local.container.network.ports import Published
 from pytest_vastgpu.local.container.network.ports import publish
 from pytest_vastgpu.local.container.network.relay import Streams
 from pytest_vastgpu.local.container.spec import ContainerFaults
 from pytest_vastgpu.local.container.spec import ContainerSpec
 from pytest_vastgpu.local.container.spec import InitConfig
-from pytest_vastgpu.local.market.env_flags import FIRST_IDENTITY_PORT
-from pytest_vastgpu.local.market.env_flags import Port
 
 __all__ = ["Container", "ContainerFaults", "ContainerSpec"]
 

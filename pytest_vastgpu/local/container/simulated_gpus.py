@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pytest_vastgpu.local.container.spec import ContainerFaults
-    from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+    from pytest_vastgpu.local.gpu import SimulatedGpu
 
 FAILED_STATUS = 9
 """The exit status of ``nvidia-smi`` if it cannot reach the driver. Source: its manual."""

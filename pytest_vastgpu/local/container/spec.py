@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_vastgpu.local.container.isolation import How
-    from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+    from pytest_vastgpu.local.gpu import SimulatedGpu
 
 
 @dataclass(frozen=True)

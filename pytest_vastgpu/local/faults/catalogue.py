@@ -16,7 +16,7 @@ from pytest_vastgpu.local.faults.instance import INSTANCE_FAULTS
 from pytest_vastgpu.local.faults.money import MONEY_FAULTS
 from pytest_vastgpu.local.faults.server import SERVER_FAULTS
 from pytest_vastgpu.local.faults.status import STATUS_FAULTS
-from pytest_vastgpu.local.fleet.yaml_file import shown
+from pytest_vastgpu.local.short_repr import short_repr
 
 
 class FaultInvalid(ValueError):
@@ -30,7 +30,7 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
     """
     kinds = catalogue()
     if name not in kinds:
-        raise FaultInvalid(f"unknown fault {shown(name)}; there are: {', '.join(sorted(kinds))}")
+        raise FaultInvalid(f"unknown fault {short_repr(name)}; there are: {', '.join(sorted(kinds))}")
     kind = kinds[name]
     for parameter, value in given.items():
         if parameter not in kind.parameters:
@@ -39,10 +39,12 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
         wanted = str if isinstance(kind.parameters[parameter], str) else (int, float)
         if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and not value >= 0):
             what = "a text" if wanted is str else "a number that is not negative"
-            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {shown(value)}")
+            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {short_repr(value)}")
         if parameter in kind.choices and value not in kind.choices[parameter]:
             there_are = ", ".join(sorted(kind.choices[parameter]))
-            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} is {shown(value)}; there are: {there_are}")
+            raise FaultInvalid(
+                f"parameter {parameter!r} of fault {name!r} is {short_repr(value)}; there are: {there_are}"
+            )
     return Fault(kind, {**kind.parameters, **given})
 
 

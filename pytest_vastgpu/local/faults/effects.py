@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from pytest_vastgpu.local.gpu import SimulatedGpu
 
 Parameters = Mapping[str, Any]
 """A fault's parameters by name, defaults included."""

@@ -15,7 +15,7 @@ from pytest_vastgpu.local.faults.effects import Turns
 from pytest_vastgpu.local.faults.effects import Unset
 from pytest_vastgpu.local.faults.effects import Vanishes
 from pytest_vastgpu.local.faults.effects import Within
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from pytest_vastgpu.local.gpu import SimulatedGpu
 
 Gpus = tuple[SimulatedGpu, ...]
 

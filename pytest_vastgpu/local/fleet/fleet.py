@@ -41,7 +41,6 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.local.api.rate_limits import SEARCH_ROWS_PER_DAY
 from pytest_vastgpu.local.faults.base import Fault
 from pytest_vastgpu.local.faults.catalogue import make_fault
 from pytest_vastgpu.local.fleet.generator import generate
@@ -49,8 +48,8 @@ from pytest_vastgpu.local.fleet.machine import Machine
 from pytest_vastgpu.local.fleet.yaml_file import Value
 from pytest_vastgpu.local.fleet.yaml_file import load
 from pytest_vastgpu.local.fleet.yaml_file import read
-from pytest_vastgpu.local.fleet.yaml_file import shown
 from pytest_vastgpu.local.fleet.yaml_file import typed_fields
+from pytest_vastgpu.local.short_repr import short_repr
 
 BUILT_IN_IMAGES: Mapping[str, str] = {"vllm/vllm-openai*": "vllm serve"}
 _FIRST_ID = 100
@@ -106,7 +105,7 @@ class MarketRules:
     rate_limits: bool = True
     rate_limit_form: str = "json"
     credit_usd: float = 100.0
-    search_rows_per_day: int = SEARCH_ROWS_PER_DAY
+    search_rows_per_day: int = 20_000
     offers_per_search: int = 64
     list_v0: bool = False
     log_delay_s: float = 0.2
@@ -191,7 +190,7 @@ def _rules(value: Value) -> MarketRules:
 def _number_of_machines(value: Value) -> int:
     wanted = value.of_type(int)
     if not 0 <= wanted <= _MOST_MACHINES:
-        raise value.bad(f"must be between 0 and {_MOST_MACHINES}, not {shown(wanted)}")
+        raise value.bad(f"must be between 0 and {_MOST_MACHINES}, not {short_repr(wanted)}")
     return wanted
 
 
@@ -203,9 +202,9 @@ def _hosts(entry: Value, room: int) -> list[Host]:
         if isinstance(number, (int, float)) and not number >= 0:
             raise each.bad(f"must not be negative, and is {number!r}")
         if name in _LIMITS and not _LIMITS[name][0] <= given[name] <= _LIMITS[name][1]:
-            raise each.bad(f"must be between {_LIMITS[name][0]} and {_LIMITS[name][1]}, not {shown(given[name])}")
+            raise each.bad(f"must be between {_LIMITS[name][0]} and {_LIMITS[name][1]}, not {short_repr(given[name])}")
         if isinstance(number, (int, float)) and not number <= _LARGEST:
-            raise each.bad(f"must be at most {_LARGEST:.0e}, not {shown(number)}")
+            raise each.bad(f"must be at most {_LARGEST:.0e}, not {short_repr(number)}")
     machine = Machine(**given)
     if machine.verification not in {"verified", "unverified", "deverified"}:
         raise fields["verification"].bad(f"must be verified, unverified or deverified, not {machine.verification!r}")

@@ -11,22 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_vastgpu.hostcheck import cgroups
+from pytest_vastgpu.local.gpu import SimulatedGpu
 
 _MB = 1_000_000
 _GB = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class SimulatedGpu:
-    """A GPU as an instance sees it; a fault may make it differ from the offer."""
-
-    name: str
-    ram_mb: int
-    driver_version: str
-    cuda_max_good: float
-    """The newest CUDA version that the driver supports."""
-    compute_cap: float
-    """For example 8.9."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import reprlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import yaml
 
 from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.short_repr import short_repr
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -25,8 +25,6 @@ except ImportError:  # PyYAML was built without libyaml: the same, slower
 MOST_BYTES = 2 << 20
 """The largest size of a file: ten thousand separate machines fit in."""
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 2
 _UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What PyYAML raises, besides its own exceptions, for values that do not fit their tags, lone surrogates and deep
 nesting."""
@@ -97,7 +95,7 @@ class Value:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
-            raise self.bad(f"must be {names[kind]}, not {shown(value)}")
+            raise self.bad(f"must be {names[kind]}, not {short_repr(value)}")
         return value
 
     def checked(self, make: Callable[[], _T]) -> _T:
@@ -106,11 +104,6 @@ class Value:
             return make()
         except ValueError as error:
             raise self.bad(f"is wrong: {error}") from error
-
-
-def shown(value: object) -> str:
-    """Shorten a value for a message: with YAML aliases a small file can hold a value of any size."""
-    return _SHORT.repr(value)
 
 
 def _on_one_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from dataclasses import field
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.market.errors import invalid
 
 _KINDS = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp", "sk-ssh-ed25519", "sk-ecdsa-sha2", "ssh-dss")
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.container.network.ports import Port
 from pytest_vastgpu.local.market import env_flags
+from pytest_vastgpu.local.market.errors import invalid
 
 _LONGEST_LABEL = 256
 _LONGEST_IMAGE = 1024
@@ -33,7 +34,7 @@ class CreateBody:
     environment: Mapping[str, str]
     env_pairs: env_flags.Pairs
     """The ``env`` object of the request, with its ports and flags."""
-    ports: tuple[env_flags.Port, ...]
+    ports: tuple[Port, ...]
     host_name: str
     """Empty: the host name of the machine."""
     onstart: str
@@ -162,7 +163,7 @@ def _args(wanted: Mapping[str, Any]) -> tuple[str, ...]:
     return env_flags.words("args", str(text))
 
 
-def _ports(pairs: env_flags.Pairs, runtype: str) -> tuple[env_flags.Port, ...]:
+def _ports(pairs: env_flags.Pairs, runtype: str) -> tuple[Port, ...]:
     """The requested ports, and the port that Vast adds for Jupyter. The local market runs no Jupyter."""
     requested = env_flags.ports(pairs)
     own = ((_JUPYTER_PORT, "tcp"),) if "jupyter_direc" in runtype.split() else ()

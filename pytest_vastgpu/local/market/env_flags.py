@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.container.network.ports import FIRST_IDENTITY_PORT
+from pytest_vastgpu.local.container.network.ports import Port
+from pytest_vastgpu.local.market.errors import invalid
 
 Pairs = tuple[tuple[str, str], ...]
 """The entries of the ``env`` object, in its order. Some of the names are flags of Docker."""
-Port = tuple[int, str]
-"""A container port and its protocol, ``tcp`` or ``udp``."""
 
-FIRST_IDENTITY_PORT = 70_000
-"""A number from here on is not a port: it requests a port with the same number inside and outside."""
 _LAST_PORT = 65_535
 _MOST_PORTS = 64
 _MOST_BYTES = 32 * 1024

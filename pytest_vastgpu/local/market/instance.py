@@ -10,7 +10,6 @@ from dataclasses import field
 from dataclasses import replace
 from typing import Any
 
-from pytest_vastgpu.local.api.responses import overlaid
 from pytest_vastgpu.local.container.container import Container
 from pytest_vastgpu.local.faults.effects import Reports
 from pytest_vastgpu.local.fleet.fleet import Host
@@ -21,6 +20,7 @@ from pytest_vastgpu.local.market.billing import bill
 from pytest_vastgpu.local.market.create_body import CreateBody
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import machine_row
+from pytest_vastgpu.local.market.offer_rows import overlaid
 from pytest_vastgpu.local.market.prepay import Prepayment
 from pytest_vastgpu.local.market.prepay import prepayment
 
@@ -67,7 +67,7 @@ class Instance:
     """The last measurement; -1 before it runs."""
     measured_at: float = 0.0
     overrides: dict[str, str] = field(default_factory=dict)
-    """The fields that a fault replaces; see :func:`~pytest_vastgpu.local.api.responses.overlaid`."""
+    """The fields that a fault replaces; see :func:`~pytest_vastgpu.local.market.offer_rows.overlaid`."""
 
     def __post_init__(self) -> None:
         self.changes.append(Change(self.created_at, "created", self.gpu_usd_h))

@@ -12,11 +12,6 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
-from pytest_vastgpu.local.api.errors import no_such_instance
-from pytest_vastgpu.local.api.rate_limits import Limiter
-from pytest_vastgpu.local.api.rate_limits import SearchQuota
 from pytest_vastgpu.local.faults.effects import Charges
 from pytest_vastgpu.local.faults.effects import Leftover
 from pytest_vastgpu.local.fleet.fleet import Fleet
@@ -25,10 +20,15 @@ from pytest_vastgpu.local.market.account_keys import Keyring
 from pytest_vastgpu.local.market.billing import Rates
 from pytest_vastgpu.local.market.call_counts import CallCounts
 from pytest_vastgpu.local.market.create_body import CreateBody
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
+from pytest_vastgpu.local.market.errors import no_such_instance
 from pytest_vastgpu.local.market.instance import Instance
 from pytest_vastgpu.local.market.lifecycle import LifecycleContext
 from pytest_vastgpu.local.market.lifecycle import boot
 from pytest_vastgpu.local.market.listings import Listings
+from pytest_vastgpu.local.market.rate_limits import Limiter
+from pytest_vastgpu.local.market.rate_limits import SearchQuota
 
 _HISTORY = 10_000
 """The number of ended instances that are remembered."""

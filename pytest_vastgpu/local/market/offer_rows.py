@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_vastgpu.local.fleet.machine import Machine
@@ -110,6 +112,23 @@ def machine_row(machine: Machine) -> Row:
 def only(row: Row, columns: Collection[str]) -> Row:
     """Select columns of a row: a missing one is null, ``*`` selects all."""
     return row if "*" in columns else {column: row.get(column) for column in columns}
+
+
+def overlaid(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Replace fields of a row.
+
+    :param fields: Values in JSON, or plain texts; ``missing`` removes a field.
+    """
+    changed = dict(row)
+    for field, value in fields.items():
+        if value == "missing":
+            changed.pop(field, None)
+            continue
+        try:
+            changed[field] = json.loads(value)
+        except ValueError:
+            changed[field] = value
+    return changed
 
 
 def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:

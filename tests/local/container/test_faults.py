@@ -10,7 +10,7 @@ import paramiko
 import pytest
 
 from pytest_vastgpu.local.container.container import ContainerFaults
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from pytest_vastgpu.local.gpu import SimulatedGpu
 from tests.support.local.containers import LIMIT_S
 from tests.support.local.containers import SERVE
 from tests.support.local.containers import ContainerRunner

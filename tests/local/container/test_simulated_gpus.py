@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.container import simulated_gpus
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from pytest_vastgpu.local.gpu import SimulatedGpu
 from tests.support.local.containers import ContainerRunner
 
 GPUS = [

@@ -6,8 +6,11 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
-from pytest_vastgpu.local.market.env_flags import FIRST_IDENTITY_PORT
+Port = tuple[int, str]
+"""A container port and its protocol, ``tcp`` or ``udp``."""
 
+FIRST_IDENTITY_PORT = 70_000
+"""A number from here on is not a port: it requests a port with the same number inside and outside."""
 ADDRESS = "127.0.0.1"
 BACKLOG = 128
 

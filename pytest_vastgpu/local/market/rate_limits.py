@@ -35,9 +35,6 @@ Vast's API specification."""
 TOLERANCE_S = 0.05
 """Subtracted from the intervals: a client measures when it sends, the market when the call arrives."""
 
-SEARCH_ROWS_PER_DAY = 20_000
-"""The offers that searches may return to an account in a day, which ends at 00:00 UTC."""
-
 _DAY_S = 86400
 
 
@@ -61,9 +58,9 @@ class Limiter:
 
 
 class SearchQuota:
-    """Counts the offers that searches return.
+    """Counts the offers that searches return to an account.
 
-    :param rows: The number that is allowed in a day.
+    :param rows: The number that is allowed in a day, which ends at 00:00 UTC.
     """
 
     def __init__(self, rows: int) -> None:
