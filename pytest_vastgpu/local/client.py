@@ -62,8 +62,8 @@ def _why(response: httpx.Response) -> str:
 def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:
     """Print the status of a market.
 
-    :param url: The market's URL; an empty one is an error that names the way out.
-    :param api_key: The account's key, likewise.
+    :param url: The market's URL.
+    :param api_key: The account's key.
     :returns: 0
     :raises LocalMarketError: if no local market answers, or URL or key is empty.
     """

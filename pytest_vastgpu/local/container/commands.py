@@ -55,7 +55,7 @@ class Children:
 
 @dataclass(frozen=True)
 class CommandContext:
-    """The surroundings in which commands run."""
+    """The settings with which commands run."""
 
     home: Path
     shell: str

@@ -20,7 +20,7 @@ from pytest_vastgpu.local.container import tools
 from pytest_vastgpu.local.container.fork_server import running_fork_server
 from pytest_vastgpu.local.container.isolation import Isolation
 from pytest_vastgpu.local.container.network.egress import Egress
-from pytest_vastgpu.local.container.network.egress import ways_out
+from pytest_vastgpu.local.container.network.egress import egress_variables
 from pytest_vastgpu.local.container.network.ports import ADDRESS
 from pytest_vastgpu.local.container.network.ports import BACKLOG
 from pytest_vastgpu.local.container.network.ports import FIRST_IDENTITY_PORT
@@ -148,7 +148,7 @@ class Container:
             ssh_listeners=len(served),
             published=[port for port, _ in forwarded],
             egress=bool(outward),
-            ways_out=ways_out(os.environ, isolated=self.isolation.isolated) if spec.network else {},
+            egress_variables=egress_variables(os.environ, isolated=self.isolation.isolated) if spec.network else {},
             market_port=urlsplit(spec.market_url).port or 80,
             market_socket=str(spec.market_socket),
             host_name=spec.host_name,

@@ -72,7 +72,7 @@ class ContainerInit:
         self._first_process = 0
         self._exited: asyncio.Future[int] | None = None
         self._settings: Path | None = None
-        self._surroundings: dict[str, str] = {}
+        self._system_variables: dict[str, str] = {}
         """Variables of every process of the instance that depend on this system."""
 
     def prepare(self) -> None:
@@ -80,7 +80,7 @@ class ContainerInit:
         isolation.enter(self._config.how)
         if self._isolated:
             self._settings = mounts.own_settings(self._directory)
-            self._surroundings |= mounts.own_temporary_files(self._directory)
+            self._system_variables |= mounts.own_temporary_files(self._directory)
             if self._config.host_name:
                 mounts.own_host_name(self._directory, self._config.host_name)
         else:
@@ -94,11 +94,11 @@ class ContainerInit:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
-        self._surroundings |= await self._listen()
+        self._system_variables |= await self._listen()
         context = CommandContext(
-            self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings
+            self._home, _shell(), self._session_environment() | self._system_variables, children, self._settings
         )
-        self._first_process = self._start_first_process(self._surroundings | self._config.environment)
+        self._first_process = self._start_first_process(self._system_variables | self._config.environment)
         self._exited = exited = children.watch(self._first_process)
         ssh_server = SshServer(context, self._host_key, self._directory / "authorized_keys", self._config.faults)
         serving = [asyncio.ensure_future(ssh_server.serve(listener)) for listener in self._ssh_listeners]
@@ -168,7 +168,9 @@ class ContainerInit:
             to_egress = functools.partial(_pass_to_market, self._egress)
             server = await asyncio.start_server(to_egress, "127.0.0.1", 0)
             egress_port = server.sockets[0].getsockname()[1]
-        return {name: value.replace("{port}", str(egress_port)) for name, value in self._config.ways_out.items()}
+        return {
+            name: value.replace("{port}", str(egress_port)) for name, value in self._config.egress_variables.items()
+        }
 
     def _host_key(self, other: bool) -> asyncssh.SSHKey:
         path = self._directory / ("other_host_key" if other else "host_key")

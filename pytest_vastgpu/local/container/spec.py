@@ -104,7 +104,7 @@ class InitConfig:
     """The container ports for which the next sockets are, one for each port."""
     egress: bool
     """Whether the last socket takes outgoing connections."""
-    ways_out: dict[str, str]
+    egress_variables: dict[str, str]
     """The variables for outgoing connections, with ``{port}`` for the port inside that accepts them."""
     market_port: int
     market_socket: str

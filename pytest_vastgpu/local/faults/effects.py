@@ -109,7 +109,7 @@ class Within:
 
 
 @dataclass(frozen=True)
-class NoWayOut:
+class NoNetwork:
     """The instance has no network, even if the machine's entry allows one."""
 
 
@@ -139,4 +139,6 @@ class Raises:
 
 MidTest = Turns | Vanishes | Says | Raises
 """The effects on a running instance."""
-Effect = Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoWayOut | Unset | Charges
+Effect = (
+    Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoNetwork | Unset | Charges
+)

@@ -8,7 +8,7 @@ from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
 from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import Delivers
-from pytest_vastgpu.local.faults.effects import NoWayOut
+from pytest_vastgpu.local.faults.effects import NoNetwork
 from pytest_vastgpu.local.faults.effects import Parameters
 from pytest_vastgpu.local.faults.effects import Reports
 from pytest_vastgpu.local.faults.effects import Turns
@@ -133,7 +133,7 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         Within(lambda given: {"tools_missing": str(given["tools"]).split()}),
         {"tools": "curl wget python*"},
     ),
-    FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoWayOut()),
+    FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoNetwork()),
     FaultKind(
         "trailing_newlines",
         "Texts of the instance end in a line break",

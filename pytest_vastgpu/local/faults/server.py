@@ -30,7 +30,7 @@ def _log_until(stage: str) -> list[str]:
 
 
 def _crash(given: Parameters) -> dict[str, Any]:
-    """Return the last words of a server and its exit code."""
+    """Return the final message of a server and its exit code."""
     says = given["says"]
     return {"text": given["text"] or CRASHES[says], "exit_code": _KILLED if says == "killed" else 1}
 

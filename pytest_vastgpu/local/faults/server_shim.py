@@ -115,7 +115,7 @@ def _answers(port: int) -> bool:
 
 def _serve(fault: dict[str, Any], arguments: Sequence[str]) -> None:
     """Serve OpenAI's API: list a model, and answer completions once the time ``for_s`` is over."""
-    model = fault["model"] or _option(arguments, "--served-model-name") or _asked_model(arguments)
+    model = fault["model"] or _option(arguments, "--served-model-name") or _requested_model(arguments)
     ready_at = time.monotonic() + fault["for_s"]
 
     class Handler(BaseHTTPRequestHandler):
@@ -154,7 +154,7 @@ def _option(arguments: Sequence[str], name: str) -> str:
     return ""
 
 
-def _asked_model(arguments: Sequence[str]) -> str:
+def _requested_model(arguments: Sequence[str]) -> str:
     """Return the model of ``vllm serve MODEL`` or ``--model MODEL``."""
     if named := _option(arguments, "--model"):
         return named

@@ -47,7 +47,7 @@ class Machine:
     disk_bw_mbps: float = 3000.0
     """MB/s."""
     inet_down_mbps: float = 900.0
-    """Mbit/s, like the next field."""
+    """Mbit/s, like ``inet_up_mbps``."""
     inet_up_mbps: float = 900.0
     inet_down_usd_gb: float = 0.0
     inet_up_usd_gb: float = 0.0

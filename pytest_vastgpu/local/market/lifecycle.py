@@ -20,7 +20,7 @@ from pytest_vastgpu.local.faults.catalogue import catalogue
 from pytest_vastgpu.local.faults.effects import Delivers
 from pytest_vastgpu.local.faults.effects import MidTest
 from pytest_vastgpu.local.faults.effects import NeverBoots
-from pytest_vastgpu.local.faults.effects import NoWayOut
+from pytest_vastgpu.local.faults.effects import NoNetwork
 from pytest_vastgpu.local.faults.effects import Raises
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.faults.effects import SlowBoot
@@ -105,7 +105,7 @@ def container_spec(instance: Instance, context: LifecycleContext, command: str) 
             gpus = fault.effect.gpus(gpus, fault.parameters)
         elif isinstance(fault.effect, Within):
             container_faults.update(fault.effect.faults(fault.parameters))
-        elif isinstance(fault.effect, NoWayOut):
+        elif isinstance(fault.effect, NoNetwork):
             network = False
         elif isinstance(fault.effect, Unset):
             unset |= fault.effect.variables

@@ -175,7 +175,7 @@ PER_USD = {"dlperf_per_dphtotal": "dlperf", "flops_per_dphtotal": "total_flops",
 
 
 def driver_number(version: str) -> int:
-    """Convert a driver version to the number of searches: ``550.54.15`` is 550054015; 0 if it is not a version."""
+    """Convert a driver version to the number in searches: ``550.54.15`` is 550054015; 0 if it is not a version."""
     parts = re.fullmatch(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
     if parts is None:
         return 0

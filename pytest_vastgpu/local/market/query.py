@@ -1,7 +1,7 @@
 """Parses and evaluates Vast's offer query language. Pure.
 
 A query is an object of ``field: {operator: value}`` plus the special keys ``type``, ``order``, ``limit`` and
-``allocated_storage``. Values may be strings whatever the field's type, because the official client sends strings.
+``allocated_storage``. Values of any type may be strings, because the official client sends strings.
 """
 
 from __future__ import annotations

@@ -31,12 +31,12 @@ _HUB_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT")
 _REFUSED = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-def _users_proxy(environment: Mapping[str, str]) -> SplitResult:
+def _proxy_of_user(environment: Mapping[str, str]) -> SplitResult:
     own = next((value for name in _PROXY_VARIABLES if (value := environment.get(name))), "")
     return urlsplit(own if "://" in own or not own else f"http://{own}")
 
 
-def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
+def egress_variables(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
     """Return the variables that give programs in an instance access to the network.
 
     Models are large, so downloads go to the user's own cache, which outlives the instance.
@@ -49,7 +49,7 @@ def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str
     cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     variables.setdefault("HF_HOME", str(Path(cache) / "huggingface"))  # the hub library's own default
     if isolated:
-        upstream = _users_proxy(environment)
+        upstream = _proxy_of_user(environment)
         credentials, at, _ = upstream.netloc.rpartition("@")
         proxy = f"{upstream.scheme or 'http'}://{credentials}{at}127.0.0.1:{{port}}"
         variables |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), proxy)
@@ -68,7 +68,7 @@ class Egress:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._outer, self.inner = socket.socketpair()
         self._outer.setblocking(False)
-        self._upstream = _users_proxy(environment)
+        self._upstream = _proxy_of_user(environment)
         self._connections: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(self._outer, self._take)
 
