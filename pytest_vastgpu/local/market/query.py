@@ -7,6 +7,7 @@ A query is an object of ``field: {operator: value}`` plus the special keys ``typ
 from __future__ import annotations
 
 import functools
+import heapq
 import math
 import operator
 from collections.abc import Callable
@@ -110,11 +111,26 @@ def evaluate(query: Query, rows: Iterable[Row]) -> list[Row]:
     for condition in sorted(query.conditions, key=lambda each: each.field in _PRICED):
         value, holds = _reader(query, condition.field), condition.holds
         found = [row for row in found if holds(value(row))]
+    found = _candidates(query, found)
     # Sorting is stable, so the most important field comes last, and equal offers keep their order.
     for field, descending in reversed(query.order):
         value = _reader(query, field)
         found.sort(key=lambda row: rank(value(row)), reverse=descending)
     return [priced(row, query.storage_gb, bid=query.bid) for row in found[: query.limit]]
+
+
+def _candidates(query: Query, rows: list[Row]) -> list[Row]:
+    """Drop the offers that the most important field excludes from the answer, so that few have to be sorted."""
+    if not query.order or not 0 < query.limit < len(rows):
+        return rows
+    field, descending = query.order[0]
+    value = _reader(query, field)
+    keys = [rank(value(row)) for row in rows]
+    if descending:
+        last = heapq.nlargest(query.limit, keys)[-1]
+        return [row for row, key in zip(rows, keys, strict=True) if key >= last]
+    last = heapq.nsmallest(query.limit, keys)[-1]
+    return [row for row, key in zip(rows, keys, strict=True) if key <= last]
 
 
 def _reader(query: Query, field: str) -> Callable[[Row], Any]:
