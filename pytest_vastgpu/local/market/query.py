@@ -14,6 +14,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from pytest_vastgpu.local.market.offer_rows import DEFAULT_STORAGE_GB
@@ -36,6 +37,9 @@ class Condition:
 
     field: str
     holds: Callable[[Any], bool]
+    quick: Callable[[Any], bool]
+    """The same without a Python call for most values, for searches of many offers; raises TypeError for values that
+    cannot be compared or remembered."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,13 @@ _NO_FILTERS = frozenset(
 )
 _PLAIN = frozenset({"external", "has_avx"})
 """The fields for which the official client's Python interface sends a plain value instead of a condition."""
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
+_COMPARISONS: Mapping[str, tuple[Callable[[Any, Any], bool], Callable[[Any, Any], bool]]] = {
+    "gt": (operator.gt, operator.lt),
+    "gte": (operator.ge, operator.le),
+    "lt": (operator.lt, operator.gt),
+    "lte": (operator.le, operator.ge),
 }
+"""Each comparison, and the one with its sides exchanged."""
 _PRICED = frozenset({"dph_total", "discounted_dph_total", "dph_total_adj", *PER_USD})
 
 
@@ -109,8 +114,11 @@ def evaluate(query: Query, rows: Iterable[Row]) -> list[Row]:
     found = list(rows)
     # Conditions on prices come last, when few offers are left: each price has to be computed.
     for condition in sorted(query.conditions, key=lambda each: each.field in _PRICED):
-        value, holds = _reader(query, condition.field), condition.holds
-        found = [row for row in found if holds(value(row))]
+        values = list(map(_reader(query, condition.field), found))
+        try:
+            found = list(compress(found, map(condition.quick, values)))
+        except TypeError:
+            found = list(compress(found, map(condition.holds, values)))
     found = _candidates(query, found)
     # Sorting is stable, so the most important field comes last, and equal offers keep their order.
     for field, descending in reversed(query.order):
@@ -158,7 +166,32 @@ def conditions(field: str, tests: object) -> list[Condition]:
     if not isinstance(tests, dict):
         raise QueryInvalid(f"q.{field}: Input should be a valid dictionary")
     name = _ALIASES.get(field, field)
-    return [Condition(name, _test(name, str(word), wanted)) for word, wanted in tests.items()]
+    return [_condition(name, str(word), wanted) for word, wanted in tests.items()]
+
+
+class _Known(dict[Any, bool]):
+    """The results of a test by value, each computed once: a field has few different values, all of one type."""
+
+    def __init__(self, test: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self._test = test
+
+    def __missing__(self, value: Any) -> bool:
+        self[value] = result = self._test(value)
+        return result
+
+
+def _condition(field: str, word: str, wanted: object) -> Condition:
+    if word not in _COMPARISONS:
+        test = _test(field, word, wanted)
+        return Condition(field, test, _Known(test).__getitem__)
+    compare, flipped = _COMPARISONS[word]
+    bound = _number(field, wanted)
+    return Condition(
+        field,
+        lambda value: isinstance(value, (int, float)) and compare(value, bound),
+        functools.partial(flipped, bound),
+    )
 
 
 def _test(field: str, word: str, wanted: object) -> Callable[[Any], bool]:
@@ -168,10 +201,7 @@ def _test(field: str, word: str, wanted: object) -> Callable[[Any], bool]:
     if word in {"neq", "notin", "nin"}:
         equal = _test(field, "eq" if word == "neq" else "in", wanted)
         return lambda value: not equal(value)
-    if word not in _COMPARISONS:
-        raise QueryInvalid(f"q.{field}: unknown operator {word!r}")
-    compare, bound = _COMPARISONS[word], _number(field, wanted)
-    return lambda value: isinstance(value, (int, float)) and compare(value, bound)
+    raise QueryInvalid(f"q.{field}: unknown operator {word!r}")
 
 
 def _equals_any(field: str, wanted: Iterable[object]) -> Callable[[Any], bool]:
