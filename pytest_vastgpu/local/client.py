@@ -1,4 +1,4 @@
-"""A running local market asked for what it has beside Vast's API, and ``vastgpu local status`` for people."""
+"""A client for what a local market has besides Vast's API, and ``vastgpu local status``."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ import httpx
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.errors import LocalMarketError
 
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _CELL_CHARS = 200
 _SHOWN_ENDED = 10
-"""So many of the instances that have ended are shown to a person."""
+"""The number of ended instances in the text for people."""
 
 
 def fetch_status(url: str, api_key: str) -> dict[str, Any]:
-    """A market's own accounts; see :mod:`pytest_vastgpu.local.market.status`.
+    """Fetch the status of a market; see :mod:`pytest_vastgpu.local.market.status`.
 
     :raises LocalMarketError: if no local market answers there.
     """
-    return _asked(url, api_key, "GET", "status")
+    return _call(url, api_key, "GET", "status")
 
 
 def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: float | str) -> None:
-    """Let a fault happen to a running instance now; see :meth:`pytest_vastgpu.local.embed.LocalMarket.strike`.
+    """Apply a fault to a running instance; see :meth:`pytest_vastgpu.local.embed.LocalMarket.strike`.
 
-    :raises LocalMarketError: if no local market answers there, or it cannot be done, with the reason.
+    :raises LocalMarketError: if no local market answers there, or with the reason why it rejects the fault.
     """
-    _asked(url, api_key, "POST", f"instances/{instance_id}/strike", {"name": fault, **parameters})
+    _call(url, api_key, "POST", f"instances/{instance_id}/strike", {"name": fault, **parameters})
 
 
-def _asked(url: str, api_key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
-    """What the market itself says, beside Vast's API."""
+def _call(url: str, api_key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """Call an endpoint below ``/_market/``."""
     headers = {"Authorization": f"Bearer {api_key}"}
     try:
-        # A proxy for the way out is not for a server on this machine.
-        with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as http:
+        # trust_env: the user's proxy is not for a server on this machine.
+        with httpx.Client(trust_env=False, timeout=_TIMEOUT_S) as http:
             answer = http.request(method, f"{url.rstrip('/')}/_market/{path}", headers=headers, json=body)
         found: dict[str, Any] = answer.raise_for_status().json()
     except httpx.HTTPStatusError as error:
@@ -49,21 +49,23 @@ def _asked(url: str, api_key: str, method: str, path: str, body: object = None) 
     return found
 
 
-def _why(refusal: httpx.Response) -> str:
-    if refusal.status_code in {401, 403}:
+def _why(response: httpx.Response) -> str:
+    if response.status_code in {401, 403}:
         return "the key is not its own"
     with contextlib.suppress(ValueError, TypeError, LookupError):
-        told = refusal.json()
-        if told["error"] in {"invalid_args", "no_such_instance"}:
-            return str(told["msg"])
-    return f"HTTP {refusal.status_code}: is it a local market?"
+        body = response.json()
+        if body["error"] in {"invalid_args", "no_such_instance"}:
+            return str(body["msg"])
+    return f"HTTP {response.status_code}: is it a local market?"
 
 
 def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -> int:
-    """Print what a market says.
+    """Print the status of a market.
 
+    :param url: The market's URL.
+    :param api_key: The account's key.
     :returns: 0
-    :raises LocalMarketError: if none answers, or it is not said where to ask.
+    :raises LocalMarketError: if no local market answers, or URL or key is empty.
     """
     if not url or not api_key:
         raise LocalMarketError("which market? Set VAST_URL (or give --url) and VAST_API_KEY")
@@ -73,7 +75,7 @@ def show_status(url: str, api_key: str, out: TextIO, *, as_json: bool = False) -
 
 
 def as_text(status: dict[str, Any]) -> str:
-    """The accounts as tables. Pure."""
+    """Format a status as tables. Pure."""
     alive, ended = status["alive"], status["ended"]
     lines = [
         f"local market {status['url']}, up for {status['now'] - status['started_at']:.0f} s",

@@ -7,7 +7,7 @@
         assert market.status()["alive"] == []
 
 The market is a process of its own. It ends with the ``with`` statement, with :meth:`LocalMarket.stop`, and also when
-this process dies, however that comes about; its instances end with it.
+this process dies, even by SIGKILL; its instances end with it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _NEEDS = ("asyncssh", "starlette", "uvicorn")
 
 
 def require_extra() -> None:
-    """See that what only the local market needs is installed.
+    """Check that the packages of the local market are installed.
 
-    :raises LocalMarketError: if it is not, with the command that installs it.
+    :raises LocalMarketError: if one is missing, with the command that installs it.
     """
     if missing := [name for name in _NEEDS if find_spec(name) is None]:
         raise LocalMarketError(
@@ -49,13 +49,13 @@ def require_extra() -> None:
 class LocalMarket:
     """A local market in a process of its own.
 
-    :param fleet: A fleet file, or what would be in one; see
+    :param fleet: A fleet file, or its content as a mapping; see
         :mod:`pytest_vastgpu.local.fleet.fleet`. None: this machine.
     :param images: Entrypoints by image pattern, for instances of the args run type.
-    :param rate_limits: Whether Vast's minimum intervals between calls are enforced; None: as the fleet says, which is
-        yes where it says nothing.
+    :param rate_limits: Whether Vast's minimum intervals between calls are enforced; None: as in the fleet, whose
+        default is yes.
     :param port: On 127.0.0.1; 0 for a free one.
-    :param state_dir: Where instances keep their disks; None for a directory that is removed at the end.
+    :param state_dir: The directory for the disks of instances; None for one that is removed at the end.
     """
 
     def __init__(
@@ -90,28 +90,28 @@ class LocalMarket:
         self.stop()
 
     def start(self) -> None:
-        """Start the market; on return it can be asked.
+        """Start the market; on return it serves.
 
-        :raises LocalMarketError: with its own message, if it does not come up.
+        :raises LocalMarketError: with the market's own message, if it does not start.
         """
         if self._process is not None:
             raise LocalMarketError(f"this local market is running already, at {self.url}")
         require_extra()
-        with _scratch() as (scratch, complaints):
+        with _scratch() as (scratch, error_output):
             theirs, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
                     child.command("pytest_vastgpu.cli.main", "local", *self._arguments(scratch, theirs)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
-                    stderr=complaints,
+                    stderr=error_output,
                     text=True,
                     pass_fds=[theirs],
-                    start_new_session=True,  # Ctrl-C is for us; the market ends when we say so
+                    start_new_session=True,  # Ctrl-C must not reach the market: this process ends it
                 )
             finally:
                 os.close(theirs)
-            assert self._process.stdout is not None  # noqa: S101 -- it was asked for just above
+            assert self._process.stdout is not None  # noqa: S101 -- it is a pipe
             try:
                 line = self._process.stdout.readline()
                 ready = json.loads(line) if line.startswith("{") else None
@@ -121,13 +121,13 @@ class LocalMarket:
             if ready is None:
                 code = self._process.wait()
                 self.stop()
-                complaints.seek(0)
-                said = complaints.read().decode(errors="replace").strip() or line.strip() or "it said nothing"
-                raise LocalMarketError(f"the local market did not start (exit code {code}): {_last_line(said)}")
+                error_output.seek(0)
+                message = error_output.read().decode(errors="replace").strip() or line.strip() or "it said nothing"
+                raise LocalMarketError(f"the local market did not start (exit code {code}): {_last_line(message)}")
         self.url, self.api_key, self.pid = ready["url"], ready["api_key"], ready["pid"]
 
     def stop(self) -> None:
-        """End the market and its instances. Does nothing if it has ended."""
+        """End the market and its instances. Does nothing if it is not running."""
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
@@ -144,7 +144,7 @@ class LocalMarket:
                 process.stdout.close()
 
     def status(self) -> dict[str, Any]:
-        """What is alive, what has ended, what it cost, how the API was called.
+        """Return the instances that are alive or have ended, their costs, and the calls of the API.
 
         See :mod:`pytest_vastgpu.local.market.status`.
 
@@ -153,13 +153,14 @@ class LocalMarket:
         return fetch_status(self.url, self.api_key)
 
     def strike(self, instance_id: int, fault: str, **parameters: float | str) -> None:
-        """Let a fault happen to a running instance now, where a fleet could only say after how many seconds.
+        """Apply a fault to a running instance now; a fleet can only give the seconds after its start.
 
         :param fault: ``container_exits``, ``frozen``, ``host_lost``, ``instance_says``, ``instance_vanishes``,
             ``offline``, ``outbid``, ``price_raised`` or ``stops_by_itself``;
-            ``vastgpu local faults`` says what they are.
-        :param parameters: The fault's own; ``after_s`` is 0 unless given.
-        :raises LocalMarketError: if the market does not answer, the fault is no such one or the instance does not run.
+            ``vastgpu local faults`` describes them.
+        :param parameters: The parameters of the fault; ``after_s`` is 0 by default.
+        :raises LocalMarketError: if the market does not answer, the fault is not one of these, or the instance does
+            not run.
         """
         strike(self.url, self.api_key, instance_id, fault, **parameters)
 
@@ -176,7 +177,7 @@ class LocalMarket:
         if isinstance(self._fleet, Path):
             if self._rate_limits is None:
                 return self._fleet
-            from pytest_vastgpu.local.fleet import yaml_file  # only who mixes a file with a parameter needs it
+            from pytest_vastgpu.local.fleet import yaml_file  # imported late: rarely needed, and it loads PyYAML
 
             document = yaml_file.load(yaml_file.read(self._fleet), self._fleet)
             fleet = {name: value.plain() for name, value in document.fields().items()} if document else {}
@@ -188,7 +189,7 @@ class LocalMarket:
             fleet["market"] = {**fleet.get("market", {}), "rate_limits": self._rate_limits}
         file = scratch / "fleet.yaml"
         try:
-            # JSON is YAML, except for infinity, and for characters beyond the first 65,536 where they are escaped.
+            # JSON is YAML, except for infinity, and for escaped characters beyond the first 65,536.
             text = json.dumps(fleet, indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
             file.write_bytes(text.encode())
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: also lone surrogates, and cycles
@@ -198,9 +199,9 @@ class LocalMarket:
 
 @contextmanager
 def _scratch() -> Iterator[tuple[Path, IO[bytes]]]:
-    """A directory and a file for the time of a ``with`` block.
+    """Make a temporary directory and a temporary file for a ``with`` block.
 
-    :raises LocalMarketError: if there is no place for temporary files.
+    :raises LocalMarketError: if they cannot be made.
     """
     with ExitStack() as stack:
         try:
@@ -214,5 +215,5 @@ def _scratch() -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 def _last_line(text: str) -> str:
-    """The message itself, of what may be a traceback."""
+    """Return the last line, without its prefix: of a traceback that is the message."""
     return text.splitlines()[-1].removeprefix("vastgpu: ")

@@ -13,7 +13,7 @@
         [instance] = market.status()["alive"]
         assert instance["usd_h"] >= 0.5
 
-What a fleet can say, machines, times and faults, is told in :mod:`pytest_vastgpu.local.fleet.fleet`.
+See :mod:`pytest_vastgpu.local.fleet.fleet` for the machines, durations and faults of a fleet.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from pytest_vastgpu.local.embed import LocalMarket
 
 
 class StartMarket(Protocol):
-    """What :func:`vast_local_market` gives."""
+    """The value of the fixture :func:`vast_local_market`."""
 
     def __call__(self, fleet: Path | Mapping[str, Any] | None = None, *, rate_limits: bool = False) -> LocalMarket:
         """Start a market; it ends with the test, and its instances with it.
 
-        :param fleet: A fleet file, or what would be in one; None: this machine.
-        :param rate_limits: Whether Vast's minimum intervals between calls are enforced, which takes a test seconds.
-        :raises LocalMarketError: if it does not come up, with the line of the fleet that is wrong.
+        :param fleet: A fleet file, or its content as a mapping; None: this machine.
+        :param rate_limits: Whether Vast's minimum intervals between calls are enforced, which costs a test seconds.
+        :raises LocalMarketError: if it does not start, with the wrong line of the fleet.
         """
         ...
 
 
 @pytest.fixture
 def vast_local_market() -> Iterator[StartMarket]:
-    """Starts local markets, one for each call: ``url`` and ``api_key`` to rent there, ``status()`` to see what was."""
+    """Starts a local market for each call: rent with its ``url`` and ``api_key``, and check its ``status()``."""
     with ExitStack() as markets:
 
         def start(fleet: Path | Mapping[str, Any] | None = None, *, rate_limits: bool = False) -> LocalMarket:

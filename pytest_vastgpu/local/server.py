@@ -1,4 +1,4 @@
-"""The local market as a process."""
+"""The process of the local market."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from pytest_vastgpu.local.market.market import Market
 
 _CREDIT_CHECK_S = 1.0
 _GRACE_S = 1
-"""Requests under way at the end get so long."""
+"""The time that running requests get at the end."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """Where a market serves, and where it keeps what."""
+    """The sockets of a market, and the directory for the disks of instances."""
 
     tcp: socket.socket
     unix: socket.socket
@@ -72,22 +72,22 @@ def serve(
     lifeline: int | None = None,
     api_key: str = "",
 ) -> int:
-    """Serve a local market until SIGINT, SIGTERM or the end of the lifeline; then end its instances.
+    """Serve a local market until SIGINT, SIGTERM or the end of the lifeline; then destroy its instances.
 
-    When it is up, one line of JSON goes to standard output: ``url``, ``api_key``, ``pid``, ``state_dir``.
+    Once it serves, it writes one line of JSON to standard output: ``url``, ``api_key``, ``pid``, ``state_dir``.
 
     :param port: On 127.0.0.1; 0 for a free one.
     :param fleet: See :mod:`pytest_vastgpu.local.fleet.fleet`; None: this machine alone.
-    :param images: ``PATTERN=COMMAND`` each: what an image's entrypoint is.
-    :param state_dir: Where instances keep their disks; None for a directory that is removed at the end.
+    :param images: Entrypoints of images, each as ``PATTERN=COMMAND``.
+    :param state_dir: The directory for the disks of instances; None for one that is removed at the end.
     :param lifeline: A descriptor whose end of file ends the market.
     :param api_key: The account's key; empty: a random one.
     :returns: The exit code, 0.
-    :raises LocalMarketError: it cannot start: what is wrong with the fleet file, the port or the directory.
+    :raises LocalMarketError: if the fleet file, the port or the directory cannot be used.
     """
     plan = read_fleet(fleet) if fleet else Fleet()
     table = {**_image_table(images), **plan.images, **BUILT_IN_IMAGES}
-    # Whoever signals us wants an end in good order, not the default's sudden one.
+    # Until the server runs, a signal must not end the process with its default action, which skips the clean-up.
     _on_signal(lambda: None)
     with _state_directory(state_dir) as state, _sockets(state, port) as served:
         if plan.this_machine:
@@ -97,10 +97,10 @@ def serve(
 
 
 async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline: int | None, api_key: str) -> None:
-    site = LifecycleContext(
+    context = LifecycleContext(
         served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed
     )
-    market = Market(fleet, site, api_key)
+    market = Market(fleet, context, api_key)
     config = uvicorn.Config(
         make_app(market),
         http=_Connection,
@@ -112,12 +112,12 @@ async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline:
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = uvicorn.Server(config)
-    _on_signal(lambda: setattr(server, "should_exit", True))  # until it has handlers of its own
+    _on_signal(lambda: setattr(server, "should_exit", True))  # until uvicorn installs its own handlers
     if lifeline is not None:
-        _hold(lifeline, server)
+        _end_with(lifeline, server)
     watch = asyncio.ensure_future(_watch(market))
     ready = {"url": served.url, "api_key": api_key, "pid": os.getpid(), "state_dir": str(served.disks.parent)}
-    # The sockets listen already, so whoever reads this line can connect.
+    # The sockets listen already, so a client that reads this line can connect.
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
     try:
@@ -136,8 +136,8 @@ def _on_signal(act: Callable[[], None]) -> None:
 
 
 async def _watch(market: Market) -> None:
-    """Have ready what the first instance would have to wait for, then look after the account."""
-    with suppress(LocalMarketError):  # the first instance will say it
+    """Start the fork server, so that the first instance need not wait for it, then watch the credit."""
+    with suppress(LocalMarketError):  # the first instance shows it
         market.not_isolated = (await running_fork_server()).isolation().reason
         if market.not_isolated:
             sys.stderr.write(f"vastgpu: {market.not_isolated}\n")
@@ -147,17 +147,17 @@ async def _watch(market: Market) -> None:
         await market.stop_what_cannot_be_paid()
 
 
-def _hold(lifeline: int, server: uvicorn.Server) -> None:
+def _end_with(lifeline: int, server: uvicorn.Server) -> None:
     """End the server when the other end of the lifeline is closed."""
     loop = asyncio.get_running_loop()
 
-    def pulled() -> None:
+    def read() -> None:
         if not os.read(lifeline, 4096):
             loop.remove_reader(lifeline)
             server.should_exit = True
 
     os.set_blocking(lifeline, False)
-    loop.add_reader(lifeline, pulled)
+    loop.add_reader(lifeline, read)
 
 
 class _Connection(H11Protocol):
@@ -168,7 +168,7 @@ class _Connection(H11Protocol):
         self.app_state = {**self.app_state, "connection": self}
 
     def cut(self) -> None:
-        """End it here and now: the client sees a reset or an answer that breaks off."""
+        """Close the connection at once: the client sees a reset or an incomplete answer."""
         self.transport.close()
 
 
@@ -184,7 +184,7 @@ def _image_table(images: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _state_directory(wanted: Path | None) -> Iterator[Path]:
-    """A directory that only this market uses. What an earlier one has left in it is removed."""
+    """Lock a directory for this market, and remove the disks that an earlier market left in it."""
     with ExitStack() as stack:
         state = wanted
         try:
@@ -205,12 +205,12 @@ def _state_directory(wanted: Path | None) -> Iterator[Path]:
 
 
 def _own_directory(starting: ExitStack) -> Path:
-    """A fresh directory; those of markets that were killed are removed.
+    """Make a fresh directory, and remove those of markets that were killed.
 
-    :param starting: Until it is closed no other market removes the directory, whose own lock is not held yet.
+    :param starting: Holds a lock until the fresh directory has its own, so that no other market removes it.
     """
     parent = shared_by_own_processes()
-    if parent is None:  # what is there is somebody else's, or open to others
+    if parent is None:  # it belongs to another user, or others may write to it
         return fresh_directory("market")
     starting.enter_context(FileLock(parent / "start.lock"))
     for old in parent.glob("market-*"):
@@ -220,9 +220,9 @@ def _own_directory(starting: ExitStack) -> Path:
 
 
 def _require_text(path: Path) -> None:
-    """SSH servers and shells in an instance read the path as text.
+    """Check that a path is text: SSH servers and shells in an instance read it.
 
-    :raises OSError: if it is none.
+    :raises OSError: if it is not text in UTF-8.
     """
     try:
         str(path).encode()
@@ -239,7 +239,7 @@ def _unusable(state: Path | None, error: OSError) -> str:
 
 @contextmanager
 def _sockets(state: Path, port: int) -> Iterator[Served]:
-    # With its protocol named, asyncio turns off Nagle's algorithm, which would hold up each answer by 40 ms.
+    # asyncio turns off Nagle's algorithm, which delays each answer by 40 ms, only if the protocol is given.
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     unix = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""A market that the tests of its API share, and its API."""
+"""The market that the API tests share, and a client for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def market(shared_market: LocalMarket) -> LocalMarket:
 
 @pytest.fixture
 def api(market: LocalMarket) -> Iterator[Api]:
-    """The account's API. Instances and keys of a test end with it."""
+    """The API with the account's key. Instances and SSH keys of a test are removed after it."""
     with Api(market) as api:
         yield api
         for row in api.listed()["instances"]:

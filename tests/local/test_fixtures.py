@@ -1,4 +1,4 @@
-"""The fixture for other people's tests, in a pytest run of its own."""
+"""The public fixture, in a pytest run of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account: who it is, its SSH keys, its templates, what it spends."""
+"""Endpoints of the account: its data, SSH keys, templates and spending."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pytest_vastgpu.local.api import certificate
 from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
-from pytest_vastgpu.local.api.errors import not_authorized
-from pytest_vastgpu.local.api.responses import overlaid
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.market.account_keys import KeyRecord
 from pytest_vastgpu.local.market.account_keys import checked_key
 from pytest_vastgpu.local.market.account_keys import same_key
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
+from pytest_vastgpu.local.market.errors import not_authorized
+from pytest_vastgpu.local.market.offer_rows import overlaid
 from pytest_vastgpu.local.market.query import QueryInvalid
 from pytest_vastgpu.local.market.query import conditions
 
 _LONGEST_REPORT = 512
 
 
-async def current_user(exchange: ApiCall) -> object:
+async def current_user(call: ApiCall) -> object:
     """``GET /users/current``."""
-    market = exchange.market
-    said = {
+    market = call.market
+    overrides = {
         fault.parameters["field"]: fault.parameters["says"]
         for fault in market.fleet.faults
         if isinstance(fault.effect, Says) and fault.effect.of == "account"
     }
-    known = {
+    row = {
         "id": 1,
         "username": "local",
         "email": "local@localhost",
@@ -46,18 +46,18 @@ async def current_user(exchange: ApiCall) -> object:
         "ssh_key": "",
         "sid": "",
         "key_id": 1,
-        "api_key": "",  # older clients take it out before they show the rest
+        "api_key": "",  # older clients remove it before they show the rest, and fail if it is missing
         "has_billing": True,
         "can_pay": True,
         "total_spend": -market.spent_usd,
         "rights": {},
     }
-    return overlaid(known, said)
+    return overlaid(row, overrides)
 
 
-async def spend_rate(exchange: ApiCall) -> object:
-    """``GET /users/spend-rate``: what an hour costs as things are."""
-    instances = exchange.market.instances.values()
+async def spend_rate(call: ApiCall) -> object:
+    """``GET /users/spend-rate``: USD an hour of all instances in their present states."""
+    instances = call.market.instances.values()
     return {
         "gpu_cost_per_hour": sum(each.gpu_usd_h for each in instances if each.actual_status == "running"),
         "container_storage_cost_per_hour": sum(each.rates.storage_usd_h for each in instances),
@@ -69,54 +69,54 @@ async def spend_rate(exchange: ApiCall) -> object:
 # --- SSH keys ---------------------------------------------------------------------------------------------------------
 
 
-async def list_keys(exchange: ApiCall) -> object:
+async def list_keys(call: ApiCall) -> object:
     """``GET /ssh/``."""
-    return [record.row() for record in exchange.market.keyring.records.values()]
+    return [record.row() for record in call.market.keyring.records.values()]
 
 
-async def add_key(exchange: ApiCall) -> object:
-    """``POST /ssh/``: for instances to come."""
-    return {"success": True, "key": exchange.market.keyring.add(exchange.object.get("ssh_key")).row()}
+async def add_key(call: ApiCall) -> object:
+    """``POST /ssh/``: add a key for new instances."""
+    return {"success": True, "key": call.market.keyring.add(call.object.get("ssh_key")).row()}
 
 
-async def change_key(exchange: ApiCall) -> object:
-    """``PUT /ssh/{id}/``."""
-    record = exchange.market.keyring.find(exchange.number("key_id"))
-    record.line = checked_key(exchange.object.get("ssh_key"))
+async def change_key(call: ApiCall) -> object:
+    """``PUT /ssh/{id}/``: replace a key."""
+    record = call.market.keyring.find(call.number("key_id"))
+    record.line = checked_key(call.object.get("ssh_key"))
     return {"success": True, "key": record.row()}
 
 
-async def delete_key(exchange: ApiCall) -> object:
+async def delete_key(call: ApiCall) -> object:
     """``DELETE /ssh/{id}/``."""
-    record = exchange.market.keyring.find(exchange.number("key_id"))
-    del exchange.market.keyring.records[record.id]
+    record = call.market.keyring.find(call.number("key_id"))
+    del call.market.keyring.records[record.id]
     return {"success": True}
 
 
-async def instance_keys(exchange: ApiCall) -> object:
-    """``GET /instances/{id}/ssh/``: as JSON in a text."""
-    instance = exchange.market.find(exchange.number("instance_id"))
+async def instance_keys(call: ApiCall) -> object:
+    """``GET /instances/{id}/ssh/``: the keys, as JSON within a JSON string."""
+    instance = call.market.find(call.number("instance_id"))
     rows = [KeyRecord(key_id, line).row() for key_id, line in instance.keys]
     return {"success": True, "ssh_keys": json.dumps(rows)}
 
 
-async def attach_key(exchange: ApiCall) -> object:
-    """``POST /instances/{id}/ssh/``: a key that the account does not have yet is added to it."""
-    instance = exchange.market.find(exchange.number("instance_id"))
-    line = checked_key(exchange.object.get("ssh_key"))
+async def attach_key(call: ApiCall) -> object:
+    """``POST /instances/{id}/ssh/``: attach a key; the account gets it too."""
+    instance = call.market.find(call.number("instance_id"))
+    line = checked_key(call.object.get("ssh_key"))
     if any(same_key(line, known) for _, known in instance.keys):
         return {"success": False, "msg": "SSH key already associated with instance."}
-    record = exchange.market.keyring.find_or_add(line)
+    record = call.market.keyring.find_or_add(line)
     instance.keys.append((record.id, record.line))
     if instance.container is not None:
         instance.container.add_key(record.line)
     return {"success": True, "msg": "SSH key added to instance.", "key": json.dumps(record.row())}
 
 
-async def detach_key(exchange: ApiCall) -> object:
+async def detach_key(call: ApiCall) -> object:
     """``DELETE /instances/{id}/ssh/{key}/``."""
-    instance = exchange.market.find(exchange.number("instance_id"))
-    key_id = exchange.number("key_id")
+    instance = call.market.find(call.number("instance_id"))
+    key_id = call.number("key_id")
     for known_id, line in instance.keys:
         if known_id == key_id:
             instance.keys.remove((known_id, line))
@@ -129,12 +129,12 @@ async def detach_key(exchange: ApiCall) -> object:
 # --- templates --------------------------------------------------------------------------------------------------------
 
 
-async def list_templates(exchange: ApiCall) -> object:
+async def list_templates(call: ApiCall) -> object:
     """``GET /template/``."""
-    wanted = exchange.json_parameter("select_filters", {})
+    wanted = call.json_parameter("select_filters", {})
     if not isinstance(wanted, dict):
         raise ApiError(400, "invalid_request", "Error in query parameters: select_filters must be an object")
-    rows = list(exchange.market.templates.values())
+    rows = list(call.market.templates.values())
     try:
         checks = [check for field, tests in wanted.items() for check in conditions(field, tests)]
     except QueryInvalid as error:
@@ -143,31 +143,31 @@ async def list_templates(exchange: ApiCall) -> object:
     return {"success": True, "templates_found": len(found), "templates": found}
 
 
-async def add_template(exchange: ApiCall) -> object:
-    """``POST /template/``: its hash follows from what is in it."""
-    body = exchange.object
+async def add_template(call: ApiCall) -> object:
+    """``POST /template/``: add a template; its hash is that of its content."""
+    body = call.object
     if not isinstance(body.get("name"), str) or not isinstance(body.get("image"), str):
         raise invalid("'name' and 'image' are required")
-    template = _template(body, len(exchange.market.templates) + 1)
-    known = exchange.market.templates.setdefault(template["hash_id"], template)
+    template = _template(body, len(call.market.templates) + 1)
+    known = call.market.templates.setdefault(template["hash_id"], template)
     if known is not template:
         return {"success": False, "msg": "Existing Template Found", "template": known}
     return {"success": True, "template": template}
 
 
-async def change_template(exchange: ApiCall) -> object:
-    """``PUT /template/``, also of version 1: the one with this ``hash_id``, which gets another hash."""
-    old = exchange.market.templates.pop(str(exchange.object.get("hash_id")), None)
+async def change_template(call: ApiCall) -> object:
+    """``PUT /template/``, in version 0 and 1: change the template with this ``hash_id``; its hash changes too."""
+    old = call.market.templates.pop(str(call.object.get("hash_id")), None)
     if old is None:
         raise ApiError(404, "no_such_template", "Template not found")
-    template = _template({**old, **exchange.object}, old["id"])
-    exchange.market.templates[template["hash_id"]] = template
+    template = _template({**old, **call.object}, old["id"])
+    call.market.templates[template["hash_id"]] = template
     return {"success": True, "template": template}
 
 
-async def delete_template(exchange: ApiCall) -> object:
-    """``DELETE /template/``: by ``hash_id`` or ``template_id``."""
-    body, templates = exchange.object, exchange.market.templates
+async def delete_template(call: ApiCall) -> object:
+    """``DELETE /template/``: delete by ``hash_id`` or ``template_id``."""
+    body, templates = call.object, call.market.templates
     for known in list(templates.values()):
         if known["hash_id"] == body.get("hash_id") or known["id"] == body.get("template_id"):
             del templates[known["hash_id"]]
@@ -185,12 +185,12 @@ def _template(body: dict[str, Any], template_id: int) -> dict[str, Any]:
 # --- others -----------------------------------------------------------------------------------------------------------
 
 
-async def report(exchange: ApiCall) -> object:
-    """``PUT /machines/{id}/report``: only by who has an instance there."""
-    machine_id = exchange.number("machine_id")
-    if all(each.host.machine.machine_id != machine_id for each in exchange.market.instances.values()):
+async def report(call: ApiCall) -> object:
+    """``PUT /machines/{id}/report``: only an account with an instance on the machine may report it."""
+    machine_id = call.number("machine_id")
+    if all(each.host.machine.machine_id != machine_id for each in call.market.instances.values()):
         raise not_authorized()
-    if len(str(exchange.object.get("message") or "")) > _LONGEST_REPORT:
+    if len(str(call.object.get("message") or "")) > _LONGEST_REPORT:
         raise invalid(f"'message' must be at most {_LONGEST_REPORT} characters long")
     return {"success": True}
 

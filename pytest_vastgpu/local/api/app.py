@@ -1,4 +1,4 @@
-"""The API as a web application: who asks, may they, are they too quick, does a fault spoil it, and then the answer."""
+"""The API as a web application: authenticates a call, applies rate limits and faults, and carries it out."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from pytest_vastgpu.local.api import offers
 from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import not_authorized
-from pytest_vastgpu.local.api.rate_limits import INTERVALS_S
 from pytest_vastgpu.local.api.responses import Endless
 from pytest_vastgpu.local.api.responses import Json
 from pytest_vastgpu.local.api.responses import body_of
 from pytest_vastgpu.local.faults.effects import Reply
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import not_authorized
 from pytest_vastgpu.local.market.market import Market
+from pytest_vastgpu.local.market.rate_limits import INTERVALS_S
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *offers.ENDPOINTS,
@@ -50,36 +50,36 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 @dataclass(frozen=True)
 class ApiUser:
-    """Whose key came with a request."""
+    """The key of a request, and its owner."""
 
     kind: str
     """One of ``effects.CALLERS``."""
     key: str = ""
     instance_id: int | None = None
-    """The instance that a container's key is for."""
+    """The instance of a container's key."""
 
 
 def make_app(market: Market) -> ASGIApp:
-    """The application of a market."""
+    """Build the application of a market."""
     routes = [Route(each.path, _view(market, each), methods=[each.method]) for each in _by_path()]
     # Starlette adds HEAD to every GET, and answers another method of a known path with 405 by itself.
     return _tidy_path(Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path}))
 
 
 def _by_path() -> list[Endpoint]:
-    """Fixed paths before those with a number in them."""
+    """The endpoints, those with parameters in their paths last: the first route that matches a path is taken."""
     return sorted(ENDPOINTS, key=lambda each: "{" in each.path)
 
 
 def _tidy_path(app: ASGIApp) -> ASGIApp:
-    """Take paths with and without a slash at the end, and with two at the start, as after a URL that ends in one."""
+    """Accept paths with and without a slash at the end, and with two at the start: clients append to a URL with one."""
 
-    async def tidied(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_tidy_path(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope = {**scope, "path": f"/{scope['path'].strip('/')}"}
         await app(scope, receive, send)
 
-    return tidied
+    return with_tidy_path
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:
@@ -93,12 +93,12 @@ def _view(market: Market, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
         now = time.monotonic()
         caller = ApiUser("anonymous")
         try:
-            raw = await body_of(request)  # first: nobody, with a key or without one, is read without bounds
-            caller = _who(market, request, endpoint)
+            raw = await body_of(request)  # before authentication: the size limit holds for every client
+            caller = _authenticate(market, request, endpoint)
             response = await _answer(market, endpoint, request, raw, caller, now)
-        except ApiError as refusal:
-            response = Json(refusal.body, refusal.status)
-        market.note_call(caller.kind, endpoint.name, response.status_code, now)
+        except ApiError as error:
+            response = Json(error.body, error.status)
+        market.calls.add(caller.kind, endpoint.name, response.status_code, now)
         return response
 
     return answer
@@ -109,38 +109,41 @@ async def _answer(
 ) -> Response:
     if market.fleet.rules.rate_limits and (wait_s := market.limiter.wait_s(caller.key, endpoint.name, now)):
         return _too_frequent(endpoint.name, wait_s, market.fleet.rules.rate_limit_form)
-    exchange = _exchange(market, request, raw, caller)
-    reply = _spoilt(exchange, endpoint.name)
+    call = _read_call(market, request, raw, caller)
+    reply = _fault_reply(call, endpoint.name)
     if reply is None:
-        return await _carry_out(endpoint, exchange)
+        return await _carry_out(endpoint, call)
     if not (reply.afterwards or reply.true_answer):
         await asyncio.sleep(reply.delay_s)
-        return _false_answer(reply, request, caller)
+        return _fault_response(reply, request, caller)
     if not reply.afterwards:
         await asyncio.sleep(reply.delay_s)
-    true = await _carry_out(endpoint, exchange)
+    response = await _carry_out(endpoint, call)
     if reply.afterwards:
         await asyncio.sleep(reply.delay_s)
     if reply.cut:
-        return _Cut(request, true)
-    return true if reply.true_answer else _false_answer(reply, request, caller)
+        return _Cut(request, response)
+    return response if reply.true_answer else _fault_response(reply, request, caller)
 
 
-async def _carry_out(endpoint: Endpoint, exchange: ApiCall) -> Response:
-    # Shielded: what was begun is finished, also for a client that has gone away.
+async def _carry_out(endpoint: Endpoint, call: ApiCall) -> Response:
+    # Shielded: a call is completed even if its client disconnects.
     try:
-        result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, exchange)))
-    except ApiError as refusal:
-        return Json(refusal.body, refusal.status)
+        result = await asyncio.shield(asyncio.ensure_future(_awaited(endpoint, call)))
+    except ApiError as error:
+        return Json(error.body, error.status)
     return result if isinstance(result, Response) else Json(result)
 
 
-async def _awaited(endpoint: Endpoint, exchange: ApiCall) -> object:
-    return await endpoint.handler(exchange)
+async def _awaited(endpoint: Endpoint, call: ApiCall) -> object:
+    return await endpoint.handler(call)
 
 
-def _who(market: Market, request: Request, endpoint: Endpoint) -> ApiUser:
-    """:raises Refusal: if the key is wrong, or may not do that."""
+def _authenticate(market: Market, request: Request, endpoint: Endpoint) -> ApiUser:
+    """Find the owner of a request's key.
+
+    :raises ApiError: if the key is wrong, or may not call this endpoint.
+    """
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     key = bearer.strip() if scheme.lower() == "bearer" else request.query_params.get("api_key", "")
     if not key and endpoint.access is Access.ANYONE:
@@ -158,12 +161,12 @@ def _who(market: Market, request: Request, endpoint: Endpoint) -> ApiUser:
     raise ApiError(404 if endpoint.name.startswith("search") else 401, "auth_error", "Invalid user key")
 
 
-def _exchange(market: Market, request: Request, raw: bytes, caller: ApiUser) -> ApiCall:
+def _read_call(market: Market, request: Request, raw: bytes, caller: ApiUser) -> ApiCall:
     body = None
     if raw.strip():
         try:
             body = json.loads(raw)
-            json.dumps(body, ensure_ascii=False).encode()  # halves of characters can be stored nowhere
+            json.dumps(body, ensure_ascii=False).encode()  # raises for a lone surrogate, which cannot be stored
         except (ValueError, RecursionError):
             raise ApiError(400, "invalid_request", "Invalid json body") from None
     return ApiCall(
@@ -172,28 +175,28 @@ def _exchange(market: Market, request: Request, raw: bytes, caller: ApiUser) -> 
         query=dict(request.query_params),
         body=body,
         user_agent=request.headers.get("User-Agent", ""),
-        base_url=market.site.url,
+        base_url=market.context.url,
         caller=caller.kind,
     )
 
 
-def _spoilt(exchange: ApiCall, endpoint: str) -> Reply | None:
-    """What a fault of the market, or of the machine that the call is about, answers instead."""
-    if endpoint in {"market_status", "strike", "result"}:  # not Vast's
+def _fault_reply(call: ApiCall, endpoint: str) -> Reply | None:
+    """Return the reply of a fault of the market or of the machine of the call; None if no fault applies."""
+    if endpoint in {"market_status", "strike", "result"}:  # extras that are not part of Vast's API
         return None
-    market, named = exchange.market, exchange.path
+    market, path = call.market, call.path
     host = None
-    if str(named.get("offer_id", "")).isdigit():
-        host = market.shelf.host(int(named["offer_id"]))
-    elif str(named.get("instance_id", "")).isdigit() and (found := market.instances.get(int(named["instance_id"]))):
-        host = found.host
+    if str(path.get("offer_id", "")).isdigit():
+        host = market.listings.host(int(path["offer_id"]))
+    elif str(path.get("instance_id", "")).isdigit() and (instance := market.instances.get(int(path["instance_id"]))):
+        host = instance.host
     for fault in (*market.fleet.faults, *(host.faults if host else ())):
-        if (reply := fault.reply_to(endpoint, exchange.caller)) is not None:
+        if (reply := fault.reply_to(endpoint, call.caller)) is not None:
             return reply
     return None
 
 
-def _false_answer(reply: Reply, request: Request, caller: ApiUser) -> Response:
+def _fault_response(reply: Reply, request: Request, caller: ApiUser) -> Response:
     if reply.dropped:
         return _Cut(request, None)
     if reply.endless_s is not None:
@@ -218,17 +221,17 @@ def _too_frequent(endpoint: str, wait_s: float, form: str) -> Response:
 
 
 class _Cut(Response):
-    """Half an answer, or nothing of it, and then the connection is cut."""
+    """Sends half of a response, or nothing, and cuts the connection."""
 
-    def __init__(self, request: Request, true: Response | None) -> None:
-        super().__init__(status_code=true.status_code if true else 200)
+    def __init__(self, request: Request, response: Response | None) -> None:
+        super().__init__(status_code=response.status_code if response else 200)
         self._request = request
-        self._true = true
+        self._response = response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._true is not None:
-            body = bytes(self._true.body)
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self._true.raw_headers})
+        if self._response is not None:
+            body, headers = bytes(self._response.body), self._response.raw_headers
+            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
             await asyncio.sleep(0)
         self._request.state.connection.cut()

@@ -1,4 +1,4 @@
-"""One call of the API: who asks, and for what."""
+"""A call of the API, and the endpoints that handle calls."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
 from pytest_vastgpu.local.market.market import Market
 
 
 class Access(Enum):
-    """Who may call an endpoint."""
+    """The keys with which an endpoint may be called."""
 
     ANYONE = "anyone"
-    """Also without a key."""
+    """Every key, and no key."""
     ACCOUNT = "account"
     OWN = "own"
-    """The account, and the container's key for its own instance."""
+    """The account's key, and a container's key for its own instance."""
 
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A call, after it was admitted."""
+    """A call that was authenticated."""
 
     market: Market
     path: Mapping[str, Any]
-    """What the path names: ``instance_id``, ``offer_id`` …"""
+    """The parameters in the path: ``instance_id``, ``offer_id`` …"""
     query: Mapping[str, str]
     body: Any
-    """The JSON body; None where there is none."""
+    """The JSON body; None if there is none."""
     user_agent: str
     base_url: str
     caller: str
@@ -43,9 +43,9 @@ class ApiCall:
 
     @property
     def object(self) -> dict[str, Any]:
-        """The body, which must be an object or nothing.
+        """The body as an object; empty if there is no body.
 
-        :raises Refusal: if it is something else.
+        :raises ApiError: if it is not an object.
         """
         if self.body is None:
             return {}
@@ -54,9 +54,9 @@ class ApiCall:
         return self.body
 
     def json_parameter(self, name: str, default: Any) -> Any:
-        """A query parameter that holds JSON.
+        """Parse a query parameter that holds JSON.
 
-        :raises Refusal: if it does not.
+        :raises ApiError: if it is not JSON.
         """
         text = self.query.get(name)
         if text is None:
@@ -67,9 +67,9 @@ class ApiCall:
             raise ApiError(400, "invalid_request", f"Error in query parameters: {name} is not valid JSON") from error
 
     def columns(self, given: Any) -> Collection[str]:
-        """What ``select_cols`` asks for; everything where it says nothing.
+        """Check the value of ``select_cols``; None selects all columns.
 
-        :raises Refusal: if it is no list of names.
+        :raises ApiError: if it is not a list of names.
         """
         if given is None:
             return ("*",)
@@ -78,9 +78,9 @@ class ApiCall:
         return given
 
     def number(self, name: str) -> int:
-        """A whole number of the path.
+        """Parse a whole number of the path.
 
-        :raises Refusal: if it is none.
+        :raises ApiError: if it is not one.
         """
         try:
             return int(self.path[name])
@@ -89,14 +89,14 @@ class ApiCall:
 
 
 Handler = Callable[[ApiCall], Awaitable[object]]
-"""Gives the JSON of the answer, or a ``starlette`` response."""
+"""Returns the JSON values of the answer, or a ``starlette`` response."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One line of the API.
+    """A method and a path of the API, and what handles them.
 
-    :param name: What limits and faults call it.
+    :param name: The name for rate limits and faults; several endpoints may share one.
     """
 
     name: str

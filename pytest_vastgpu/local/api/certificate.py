@@ -1,7 +1,7 @@
 """The root certificate that Vast's own asynchronous client fetches before its first call.
 
-Nothing is signed with it: a local market speaks plain HTTP. It is fetched from a fixed address, for which the client's
-``SSL_CERT_URL`` has to be set to this market's.
+It signs nothing: a local market speaks plain HTTP. The client fetches it from a fixed address, unless its
+``SSL_CERT_URL`` is set to that of this market.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _VALID_DAYS = 3650
 
 @functools.cache
 def root_certificate() -> str:
-    """A certificate of nobody, as PEM; its key is forgotten."""
-    # Few clients ask for it, and so the market's start does not wait for these.
+    """Make a certificate, as PEM; its private key is thrown away."""
+    # Imported late: few clients ask for it, and the import would slow down every start of a market.
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

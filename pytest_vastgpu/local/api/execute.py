@@ -1,4 +1,4 @@
-"""The few commands that the API runs on a stopped instance's disk."""
+"""Runs commands of the API on the disk of a stopped instance."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 import shlex
 from pathlib import Path
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.market.errors import invalid
 
 _ALLOWED = ("ls", "rm", "du")
 _LONGEST = 512
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 
 
 async def run_command(line: str, disk: Path) -> str:
-    """What the command prints. Paths are those of the instance's disk, and lead nowhere else.
+    """Run a command and return its output.
 
-    :param disk: The instance's disk; its home directory is ``home`` in it.
-    :raises Refusal: if it is none of the allowed ones, or would leave the disk.
+    :param line: The command line. Its paths are relative to the instance's home and may not leave it.
+    :param disk: The instance's disk, with its home directory in ``home``.
+    :raises ApiError: if the command is not an allowed one, or a path leaves the disk.
     """
     try:
         words = shlex.split(line)
@@ -43,16 +44,16 @@ async def run_command(line: str, disk: Path) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+        output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
     except TimeoutError:
         process.kill()
         await process.wait()
-        return f"{words[0]}: it took longer than {_PATIENCE_S:g} s\n"
+        return f"{words[0]}: it took longer than {_TIMEOUT_S:g} s\n"
     return output.decode(errors="replace")
 
 
 def _inside(path: str, home: Path) -> str:
-    """A path below the home directory, which is also what ``/`` and ``/root`` mean."""
+    """Resolve a path in the home directory, for which ``/`` and ``/root`` stand too."""
     below = path.removeprefix("/root").lstrip("/") if path.startswith("/") else path
     target = (home / below).resolve()
     if target != home and home not in target.parents:

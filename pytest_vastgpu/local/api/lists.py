@@ -1,4 +1,4 @@
-"""Lists of instances, in pages."""
+"""Endpoints that list instances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
-from pytest_vastgpu.local.api.errors import ApiError
+from pytest_vastgpu.local.market.errors import ApiError
 from pytest_vastgpu.local.market.instance import shown
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import only
@@ -28,26 +28,26 @@ _STORED = frozenset(
         *("gpu_name", "verification", "geolocation", "public_ipaddr", "ssh_host", "ssh_port"),
     }
 )
-"""What the list can be filtered and ordered by; what is computed from these cannot."""
+"""The fields to filter and sort by. Vast does not allow the others, which it computes."""
 
 
-async def list_v1(exchange: ApiCall) -> object:
-    """``GET /v1/instances/``: a page, the token of the next one, and how many there are."""
-    rows = _filtered(await _rows(exchange), exchange.json_parameter("select_filters", {}))
-    order = exchange.json_parameter("order_by", [{"col": "id", "dir": "asc"}])
+async def list_v1(call: ApiCall) -> object:
+    """``GET /v1/instances/``: a page of the list, with the token of the next page and the number of instances."""
+    rows = _filtered(await _rows(call), call.json_parameter("select_filters", {}))
+    order = call.json_parameter("order_by", [{"col": "id", "dir": "asc"}])
     for each in reversed(order if isinstance(order, list) else [order]):
         column = each.get("col") if isinstance(each, dict) else each
         if not isinstance(each, dict) or not isinstance(column, str) or column not in _STORED:
             raise _unknown_key(str(column))
         rows.sort(key=lambda row: rank(row.get(column)), reverse=str(each.get("dir", "asc")).lower() == "desc")
     try:
-        asked = int(exchange.query.get("limit") or _PAGE)
+        requested = int(call.query.get("limit") or _PAGE)
     except ValueError:
         raise ApiError(400, "invalid_request", "Error in query parameters: limit is not a number") from None
-    limit = _PAGE_BELOW_ONE if asked <= 0 else min(asked, _PAGE)
-    start = _position(rows, exchange.query.get("after_token"))
+    limit = _PAGE_BELOW_ONE if requested <= 0 else min(requested, _PAGE)
+    start = _position(rows, call.query.get("after_token"))
     page = rows[start : start + limit]
-    columns = exchange.columns(exchange.json_parameter("select_cols", None))
+    columns = call.columns(call.json_parameter("select_cols", None))
     return {
         "success": True,
         "total_instances": len(rows),
@@ -58,24 +58,24 @@ async def list_v1(exchange: ApiCall) -> object:
     }
 
 
-async def list_v0(exchange: ApiCall) -> object:
-    """``GET /v0/instances/``: withdrawn, but for accounts that are old enough."""
-    if exchange.market.fleet.rules.list_v0:
-        rows = await _rows(exchange)
+async def list_v0(call: ApiCall) -> object:
+    """``GET /v0/instances/``: withdrawn; with the fleet's ``list_v0`` it answers, as for old accounts."""
+    if call.market.fleet.rules.list_v0:
+        rows = await _rows(call)
         return {"success": True, "instances_found": len(rows), "instances": rows}
     text = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
     raise ApiError(410, "deprecated_endpoint", text)
 
 
-async def filters(exchange: ApiCall) -> object:
-    """``GET /instances/filters/``: the values that instances have."""
-    rows = await _rows(exchange)
+async def filters(call: ApiCall) -> object:
+    """``GET /instances/filters/``: the values of three fields, for each instance."""
+    rows = await _rows(call)
     names = ("actual_status", "verification", "gpu_name")
     return {"success": True, "filters": [{name: row[name] for name in names} for row in rows]}
 
 
-async def _rows(exchange: ApiCall) -> list[Row]:
-    return [await shown(instance) for instance in list(exchange.market.instances.values())]
+async def _rows(call: ApiCall) -> list[Row]:
+    return [await shown(instance) for instance in list(call.market.instances.values())]
 
 
 def _filtered(rows: list[Row], wanted: object) -> list[Row]:
@@ -101,7 +101,7 @@ def _token(last_id: int) -> str:
 
 
 def _position(rows: list[Row], token: str | None) -> int:
-    """Where the page after a token starts: after the instance that was last, or where it was if it is gone."""
+    """Return the index where the page after a token starts, also if the last instance of the page before is gone."""
     if not token:
         return 0
     try:

@@ -1,10 +1,9 @@
-"""How the API's answers are put into bytes, the false ones too."""
+"""Request bodies and responses of the API, also those of faults."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -14,25 +13,25 @@ from starlette.types import Receive
 from starlette.types import Scope
 from starlette.types import Send
 
-from pytest_vastgpu.local.api.errors import ApiError
+from pytest_vastgpu.local.market.errors import ApiError
 
 _MOST_BODY = 1 << 20
 _MOST_READ = 64 << 20
-"""So much of a request that is too large is read and thrown away, so that its sender hears why it is refused."""
+"""The part of a too large request that is read and thrown away: a client sends its body before it reads the answer."""
 _FLOOD = b" " * (1 << 16)
 
 
 class Json(JSONResponse):
-    """JSON as Python's own writer puts it: NaN where a fault wants it, and halves of characters as escapes."""
+    """JSON as Python's own encoder writes it: it allows NaN, which faults need, and escapes lone surrogates."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 class Endless(Response):
-    """An answer that begins and never ends.
+    """A response that begins and never ends.
 
-    :param pause_s: Between two characters; 0: as much as the client takes.
+    :param pause_s: Seconds between two characters; 0: as fast as the client reads.
     """
 
     def __init__(self, pause_s: float) -> None:
@@ -55,9 +54,9 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def body_of(request: Request) -> bytes:
-    """The body of a request, whoever sends it.
+    """Read the body of a request.
 
-    :raises Refusal: if it is too large; it is never kept whole.
+    :raises ApiError: if it is too large; such a body is never in memory as a whole.
     """
     declared = request.headers.get("Content-Length", "")
     size = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
@@ -75,17 +74,3 @@ async def body_of(request: Request) -> bytes:
     if size > _MOST_BODY:
         raise ApiError(413, "invalid_request", "The request is too large")
     return bytes(found)
-
-
-def overlaid(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """A row of the API with some fields as a fault says, in JSON's words; ``missing`` takes one out."""
-    changed = dict(row)
-    for field, says in fields.items():
-        if says == "missing":
-            changed.pop(field, None)
-            continue
-        try:
-            changed[field] = json.loads(says)
-        except ValueError:
-            changed[field] = says
-    return changed

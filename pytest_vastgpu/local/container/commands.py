@@ -1,4 +1,4 @@
-"""The commands that clients of an instance run, and how what they read and write is carried."""
+"""Runs the commands of SSH clients, and carries their input and output."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from typing import cast
 
 import asyncssh
 
-from pytest_vastgpu.local.container.relay import CHUNK_BYTES
+from pytest_vastgpu.local.container.network.relay import CHUNK_BYTES
 
 QUIET_S = 0.1
-"""A command's output counts as complete when it has ended and its pipes were silent for so long: a background child
-may keep them open for ever."""
+"""The output of a command that ended is complete once its pipes were silent for this time: a background child may keep
+them open for ever."""
 NOT_STARTED = 255
-"""Exit status of a command for which there was no process, as when SSH itself fails."""
+"""The exit status if no process could be started; OpenSSH has it for its own errors."""
 
 
 class Children:
-    """Every child process of this one, collected as it ends; single-threaded, as a process in here has to be."""
+    """Collects the child processes of this process; without threads, which a container init cannot have."""
 
     def __init__(self) -> None:
         self._exits: dict[int, asyncio.Future[int]] = {}
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._collect)
 
     def watch(self, pid: int) -> asyncio.Future[int]:
-        """The exit code to come; negative for a signal. To be called before the loop runs again."""
+        """Return a future for the exit code, negative for a signal. Call it before the event loop runs again."""
         self._exits[pid] = asyncio.get_running_loop().create_future()
         return self._exits[pid]
 
@@ -55,46 +55,46 @@ class Children:
 
 @dataclass(frozen=True)
 class CommandContext:
-    """Where commands run."""
+    """The settings with which commands run."""
 
     home: Path
     shell: str
     environment: dict[str, str]
     children: Children
     settings: Path | None
-    """The instance's own ``/etc/environment``, which is read at each login; None where it has none."""
+    """The instance's own ``/etc/environment``, which each login reads; None if it has none."""
 
 
 class _Output(asyncio.Protocol):
-    """Copies one output of a command to the client, no quicker than the client takes it."""
+    """Copies one output of a command to the client, only as fast as the client reads."""
 
     def __init__(self, target: asyncssh.SSHWriter[bytes]) -> None:
         self._target = target
-        self._handing_on: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.copied = 0
         self.ended = asyncio.get_running_loop().create_future()
 
     @property
     def waiting_for_more(self) -> bool:
-        """Whether all that the command has written is on its way to the client."""
-        return self._handing_on is None
+        """Whether the client has been sent everything that was read from the command."""
+        return self._writing is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.ReadTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._transport.pause_reading()
-        self._handing_on = asyncio.ensure_future(self._hand_on(data))
+        self._writing = asyncio.ensure_future(self._write(data))
 
-    async def _hand_on(self, data: bytes) -> None:
+    async def _write(self, data: bytes) -> None:
         try:
             self._target.write(data)
             await self._target.drain()
-        except OSError:  # the client is gone
+        except OSError:  # the client disconnected
             self._transport.close()
             return
         self.copied += len(data)
-        self._handing_on = None
+        self._writing = None
         self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -102,16 +102,16 @@ class _Output(asyncio.Protocol):
             self.ended.set_result(None)
 
     def close(self) -> None:
-        if self._handing_on is not None:
-            self._handing_on.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
         self._transport.close()
 
 
-async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandContext) -> None:
-    """Runs what a client asked for, a command or a login shell, with or without a terminal."""
+async def run_command(process: asyncssh.SSHServerProcess[bytes], context: CommandContext) -> None:
+    """Run a client's command or a login shell, with or without a terminal."""
     command = process.command
-    arguments = [site.shell, "-c", command] if command is not None else [f"-{Path(site.shell).name}"]
-    environment = site.environment | _session_variables(process) | _settings(site.settings)
+    arguments = [context.shell, "-c", command] if command is not None else [f"-{Path(context.shell).name}"]
+    environment = context.environment | _session_variables(process) | _settings(context.settings)
     terminal = None
     if process.term_type is None:
         theirs_in, ours_in = os.pipe()
@@ -129,16 +129,16 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandCo
     try:
         popen = subprocess.Popen(
             arguments,
-            executable=site.shell,
+            executable=context.shell,
             stdin=theirs[0],
             stdout=theirs[1],
             stderr=theirs[2],
-            cwd=site.home if site.home.is_dir() else "/",
+            cwd=context.home if context.home.is_dir() else "/",
             env=environment,
             start_new_session=True,
             preexec_fn=_take_terminal if terminal is not None else None,
         )
-    except OSError as error:  # no more processes or memory
+    except OSError as error:  # too many processes, or too little memory
         for descriptor in (ours_in, *(source for source, _ in outputs)):
             os.close(descriptor)
         process.stderr.write(f"cannot start a process: {error}\n".encode())
@@ -147,13 +147,13 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes], site: CommandCo
     finally:
         for descriptor in set(theirs):
             os.close(descriptor)
-    popen.returncode = 0  # Popen shall not wait for it: Children does
-    exit_code = site.children.watch(popen.pid)
-    await _Exchange(process, popen.pid, exit_code, terminal).run(ours_in, outputs)
+    popen.returncode = 0  # Children collects it; with an exit code set, Popen does not try to
+    exit_code = context.children.watch(popen.pid)
+    await _RunningCommand(process, popen.pid, exit_code, terminal).run(ours_in, outputs)
 
 
-class _Exchange:
-    """One command and its client, until the command has ended and all it wrote is on its way."""
+class _RunningCommand:
+    """A command and its client, until the command has ended and the client has been sent all output."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class _Exchange:
                 output.close()
 
     async def _settle(self, outputs: list[_Output], gone: asyncio.Future[None]) -> None:
-        """Waits for the end of the output, or for silence."""
+        """Wait for the end of the output, or for silence."""
         copied = -1
         while open_still := [output for output in outputs if not output.ended.done()]:
             before, copied = copied, sum(output.copied for output in outputs)
@@ -200,14 +200,14 @@ class _Exchange:
             await asyncio.wait(waited_for, timeout=QUIET_S, return_when=asyncio.FIRST_COMPLETED)
 
     def _finish(self, code: int) -> None:
-        with contextlib.suppress(OSError):  # the client closed the channel meanwhile
+        with contextlib.suppress(OSError):  # the client closed the channel in the meantime
             if code < 0:
                 self._process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
             else:
                 self._process.exit(code)
 
     async def _feed(self, stdin: int) -> None:
-        """Carries what the client sends to the command, until its end of file."""
+        """Carry the client's input to the command, until its end of file."""
         loop = asyncio.get_running_loop()
         unread = asyncio.StreamReader()
         transport, protocol = await loop.connect_write_pipe(
@@ -221,7 +221,7 @@ class _Exchange:
             if self._terminal is not None:
                 writer.write(b"\x04")
             writer.close()
-        except OSError:  # the command reads no more
+        except OSError:  # the command closed its input
             pass
         finally:
             if not transport.is_closing():
@@ -247,15 +247,15 @@ class _Exchange:
 
 def _session_variables(process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
     peer, own = process.get_extra_info("peername"), process.get_extra_info("sockname")
-    asked = {name: value for name, value in process.env.items() if name == "LANG" or name.startswith("LC_")}
-    return asked | {
+    requested = {name: value for name, value in process.env.items() if name == "LANG" or name.startswith("LC_")}
+    return requested | {
         "SSH_CLIENT": f"{peer[0]} {peer[1]} {own[1]}",
         "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
     }
 
 
 def _settings(file: Path | None) -> dict[str, str]:
-    """What an ``/etc/environment`` says, read as pam_env does: no expansion, one pair of quotes around a value."""
+    """Read an ``/etc/environment`` as pam_env does: no expansion, one pair of quotes around a value."""
     if file is None:
         return {}
     variables = {}

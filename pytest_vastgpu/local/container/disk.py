@@ -1,4 +1,4 @@
-"""What is on an instance's disk: its home, its tools, the keys that may log in."""
+"""The disk of an instance: its home, tools, log and authorized keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def prepare(spec: ContainerSpec) -> None:
-    """Make the disk, or what a later start has to add to it."""
+    """Make the disk, or add what a later start needs."""
     home = spec.directory / "home"
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
     spec.directory.chmod(0o700)
@@ -34,12 +34,12 @@ def prepare(spec: ContainerSpec) -> None:
 
 
 def start_script(spec: ContainerSpec) -> Path:
-    """Where ``onstart`` is stored."""
+    """Return the path of the stored ``onstart``."""
     return spec.directory / "home" / "onstart.sh"
 
 
 def log_file(disk: Path) -> Path:
-    """What its first process and the start script write."""
+    """Return the path of the log of the first process and the start script."""
     return disk / "container.log"
 
 
@@ -50,7 +50,7 @@ def note(disk: Path, line: str) -> None:
 
 
 def read_keys(disk: Path) -> list[str]:
-    """The lines of the keys that may log in."""
+    """Return the lines of the keys that may log in."""
     try:
         return [line.strip() for line in (disk / "authorized_keys").read_text().splitlines() if line.strip()]
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def read_keys(disk: Path) -> list[str]:
 
 
 def write_keys(disk: Path, lines: Sequence[str]) -> None:
-    """Replace the keys, as a whole file: a login may be reading it."""
+    """Replace the file of keys in one step, because a login may be reading it."""
     fresh = disk / "authorized_keys.new"
     fresh.write_text("".join(f"{line}\n" for line in dict.fromkeys(lines)))
     fresh.chmod(0o600)
@@ -66,12 +66,12 @@ def write_keys(disk: Path, lines: Sequence[str]) -> None:
 
 
 def usage_gb(disk: Path) -> float:
-    """What the disk holds, in GB of 10⁹ bytes."""
+    """Return the size of the files on the disk, in GB of 10⁹ bytes."""
     total = 0
     for folder, _, files in os.walk(disk):
         for name in files:
             try:
                 total += (Path(folder) / name).lstat().st_blocks * 512
-            except FileNotFoundError:  # gone since it was listed
+            except FileNotFoundError:  # it was removed after it was listed
                 continue
     return total / 1e9

@@ -1,4 +1,4 @@
-"""The market's side of the nursery: the one process that all instances are forked from."""
+"""The market's side of the fork server: the process that all container inits are forked from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ForkServer:
-    """A running nursery. It ends when this process does, however that comes about, or with :meth:`close`."""
+    """A running fork server. It ends with :meth:`close`, and when this process ends, even by SIGKILL."""
 
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair()
@@ -32,10 +32,10 @@ class ForkServer:
                 [sys.executable, "-m", "pytest_vastgpu.local.container.init", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                cwd="/",  # nothing in the user's directory shall be imported in place of what is meant
+                cwd="/",  # modules in the user's directory must not shadow imports
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots))},
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C in a terminal is for the market, which then ends in good order
+                start_new_session=True,  # Ctrl-C must reach only the market, which then ends it
             )
         self._isolation: Isolation | None = None
         self._lock = threading.Lock()
@@ -46,9 +46,9 @@ class ForkServer:
         return self._process.poll() is None
 
     def isolation(self) -> Isolation:
-        """What isolation this system allows; waits for the nursery to have started.
+        """Return the isolation that this system allows; waits for the fork server to start.
 
-        :raises LocalMarketError: It did not start.
+        :raises LocalMarketError: if it does not start.
         """
         with self._lock:
             if self._isolation is None:
@@ -63,7 +63,10 @@ class ForkServer:
             return self._isolation
 
     def fork(self, sockets: Sequence[socket.socket]) -> None:
-        """Starts a guest with these sockets, the first of which controls it."""
+        """Start a container init with these sockets; the first one controls it.
+
+        :raises LocalMarketError: if the fork server has ended.
+        """
         self.isolation()
         try:
             with self._lock:
@@ -74,28 +77,28 @@ class ForkServer:
             ) from error
 
     def close(self) -> None:
-        """Ends the nursery, and every instance that still runs."""
+        """End the fork server, and every instance that still runs."""
         self._ours.close()
         self._process.wait()
 
 
-_nursery: ForkServer | None = None
+_fork_server: ForkServer | None = None
 _choosing = threading.Lock()
 
 
 def _current() -> ForkServer:
-    global _nursery
+    global _fork_server
     with _choosing:
-        if _nursery is not None and not _nursery.alive:
-            _nursery.close()
-            _nursery = None
-        if _nursery is None:
-            _nursery = ForkServer()
-        return _nursery
+        if _fork_server is not None and not _fork_server.alive:
+            _fork_server.close()
+            _fork_server = None
+        if _fork_server is None:
+            _fork_server = ForkServer()
+        return _fork_server
 
 
 async def running_fork_server() -> ForkServer:
-    """The nursery of this process, started by the first who asks."""
+    """Return the fork server of this process; the first call starts it."""
     current = _current()
     await asyncio.to_thread(current.isolation)
     return current
@@ -103,9 +106,9 @@ async def running_fork_server() -> ForkServer:
 
 @atexit.register
 def close_fork_server() -> None:
-    """Ends this process's nursery and its instances, if there is one; the next instance starts another."""
-    global _nursery
+    """End the fork server of this process, if there is one, and its instances. The next instance starts another."""
+    global _fork_server
     with _choosing:
-        if _nursery is not None:
-            _nursery.close()
-            _nursery = None
+        if _fork_server is not None:
+            _fork_server.close()
+            _fork_server = None

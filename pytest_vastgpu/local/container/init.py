@@ -1,9 +1,9 @@
-"""The program behind each instance: a nursery that has everything imported, and forks one guest for each instance.
+"""The program of the fork server, which forks a container init for each instance.
 
-The nursery is started once by the market. For each instance it is handed open sockets, forks, and forgets about it.
-The guest enters its namespaces, so that it runs *beside* the instance's process ids (nobody in there sees or can kill
-it) but *within* its network and mounts. It serves SSH, forwards published ports, and starts the first process.
-When the market's end of the control socket closes, for whatever reason, the guest kills all there is and ends.
+The market starts the fork server once; it has all modules imported. For each instance it receives open sockets and
+forks. The container init enters the namespaces of its instance: it is inside the network and mounts, but outside the
+process ids, so that no process of the instance sees it or can kill it. It serves SSH, forwards published ports, and
+starts the first process. When the market's end of the control socket closes, it kills all processes and ends.
 """
 
 from __future__ import annotations
@@ -34,74 +34,74 @@ from pytest_vastgpu.local.container import isolation
 from pytest_vastgpu.local.container import mounts
 from pytest_vastgpu.local.container.commands import Children
 from pytest_vastgpu.local.container.commands import CommandContext
-from pytest_vastgpu.local.container.datagrams import Forwarding
+from pytest_vastgpu.local.container.network.datagrams import Forwarding
+from pytest_vastgpu.local.container.network.relay import relay_to
+from pytest_vastgpu.local.container.network.relay import splice
 from pytest_vastgpu.local.container.processes import descendants
-from pytest_vastgpu.local.container.relay import relay_to
-from pytest_vastgpu.local.container.relay import splice
-from pytest_vastgpu.local.container.spec import Orders
-from pytest_vastgpu.local.container.sshd import Gate
+from pytest_vastgpu.local.container.spec import InitConfig
+from pytest_vastgpu.local.container.sshd import SshServer
 
 MOST_SOCKETS = 253
-"""Linux passes at most so many descriptors in one message."""
+"""The most descriptors that Linux passes in one message."""
 
 
 class InlineExecutor(ThreadPoolExecutor):
-    """Runs everything at once in the calling thread: a guest cannot have threads, see :func:`isolation.enter`."""
+    """Runs functions in the calling thread: a container init cannot have threads, see :func:`isolation.enter`."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
         try:
             done.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - whoever asked for the result gets it, as from any executor
+        except BaseException as error:  # noqa: BLE001 - the future raises it, as with any executor
             done.set_exception(error)
         return done
 
 
 class ContainerInit:
-    """One instance, seen from beside it."""
+    """The process that runs an instance, from outside its process ids."""
 
-    def __init__(self, orders: Orders, control: socket.socket, sockets: list[socket.socket]) -> None:
-        self._orders = orders
+    def __init__(self, config: InitConfig, control: socket.socket, sockets: list[socket.socket]) -> None:
+        self._config = config
         self._control = control
-        self._ssh_listeners = sockets[: orders.ssh_listeners]
-        self._published = sockets[orders.ssh_listeners : orders.ssh_listeners + len(orders.published)]
-        self._egress = sockets[-1] if orders.egress else None
-        self._directory = Path(orders.directory)
+        self._ssh_listeners = sockets[: config.ssh_listeners]
+        self._published = sockets[config.ssh_listeners : config.ssh_listeners + len(config.published)]
+        self._egress = sockets[-1] if config.egress else None
+        self._directory = Path(config.directory)
         self._home = self._directory / "home"
-        self._isolated = orders.how != "none"
+        self._isolated = config.how != "none"
         self._first_process = 0
         self._exited: asyncio.Future[int] | None = None
         self._settings: Path | None = None
-        self._surroundings: dict[str, str] = {}
-        """Variables of every process in it that tell where it is."""
+        self._system_variables: dict[str, str] = {}
+        """Variables of every process of the instance that depend on this system."""
 
     def prepare(self) -> None:
-        """Enters the namespaces and arranges the mounts. To be called before there is an event loop."""
-        isolation.enter(self._orders.how)
+        """Enter the namespaces and make the mounts. Call it before there is an event loop."""
+        isolation.enter(self._config.how)
         if self._isolated:
             self._settings = mounts.own_settings(self._directory)
-            self._surroundings |= mounts.own_temporary_files(self._directory)
-            if self._orders.host_name:
-                mounts.own_host_name(self._directory, self._orders.host_name)
+            self._system_variables |= mounts.own_temporary_files(self._directory)
+            if self._config.host_name:
+                mounts.own_host_name(self._directory, self._config.host_name)
         else:
             isolation.adopt_orphans()
-        if self._orders.faults.disk_full:
+        if self._config.faults.disk_full:
             mounts.fill_disk(self._directory, self._home)
         os.chdir(self._home)
 
     async def run(self) -> None:
-        """Runs the instance until the market says stop, goes away, or the first process ends."""
+        """Run the instance until the market stops it or ends, or the first process ends."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(InlineExecutor(1))
         children = Children()
-        self._surroundings |= await self._listen()
-        site = CommandContext(
-            self._home, _shell(), self._session_environment() | self._surroundings, children, self._settings
+        self._system_variables |= await self._listen()
+        context = CommandContext(
+            self._home, _shell(), self._session_environment() | self._system_variables, children, self._settings
         )
-        self._first_process = self._start_first_process(self._surroundings | self._orders.environment)
+        self._first_process = self._start_first_process(self._system_variables | self._config.environment)
         self._exited = exited = children.watch(self._first_process)
-        gate = Gate(site, self._host_key, self._directory / "authorized_keys", self._orders.faults)
-        serving = [asyncio.ensure_future(gate.serve(listener)) for listener in self._ssh_listeners]
+        ssh_server = SshServer(context, self._host_key, self._directory / "authorized_keys", self._config.faults)
+        serving = [asyncio.ensure_future(ssh_server.serve(listener)) for listener in self._ssh_listeners]
         self._control.setblocking(False)
         await self._say({"ready": os.getpid()})
         stopped = asyncio.ensure_future(loop.sock_recv(self._control, 1))
@@ -110,17 +110,17 @@ class ContainerInit:
         for task in done:
             task.result()
         if exited in done:
-            with contextlib.suppress(OSError):  # the market may have gone at the same moment
+            with contextlib.suppress(OSError):  # the market may have ended at the same moment
                 await self._say({"exited": exited.result()})
 
     def kill_everything(self) -> None:
-        """Kills all processes of the instance and collects them; returns when none is left.
+        """Kill and collect all processes of the instance; returns when none is left.
 
-        Where it has process ids of its own, its first process takes all others along. Elsewhere orphans become children
-        of this process, so that "no child left" means "nothing left".
+        With process ids of its own, the end of its first process ends all others. Without, orphans become children of
+        this process, so that none is left once it has no child.
         """
         while True:
-            for pid in self._heads():
+            for pid in self._processes_to_kill():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             try:
@@ -130,10 +130,10 @@ class ContainerInit:
                 return
             time.sleep(0.001)
 
-    def _heads(self) -> list[int]:
+    def _processes_to_kill(self) -> list[int]:
         if not self._isolated:
             return descendants(os.getpid())
-        if self._exited is None or self._exited.done():  # its process id may be somebody else's by now
+        if self._exited is None or self._exited.done():  # another process may have its process id by now
             return []
         return [self._first_process]
 
@@ -141,10 +141,10 @@ class ContainerInit:
         await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(message).encode() + b"\n")
 
     def _session_environment(self) -> dict[str, str]:
-        user = self._orders.user
+        user = self._config.user
         return {
             "HOME": str(self._home),
-            "PATH": self._orders.path,
+            "PATH": self._config.path,
             "USER": user,
             "LOGNAME": user,
             "SHELL": _shell(),
@@ -152,22 +152,25 @@ class ContainerInit:
         }
 
     async def _listen(self) -> dict[str, str]:
-        """Opens what leads into the instance and out of it; the variables that tell of the way out."""
-        for port, opened in zip(self._orders.published, self._published, strict=True):
+        """Serve published ports, the market's URL and the egress. Returns the variables for the egress."""
+        for port, opened in zip(self._config.published, self._published, strict=True):
             if opened.type == socket.SOCK_DGRAM:
                 forwarding = functools.partial(Forwarding, port)
                 await asyncio.get_running_loop().create_datagram_endpoint(forwarding, sock=opened)
                 continue
             connect = functools.partial(asyncio.open_connection, "127.0.0.1", port)
             await asyncio.start_server(relay_to(connect), sock=opened)
-        exit_port = 0
+        egress_port = 0
         if self._isolated:
-            to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._orders.market_socket)
-            await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._orders.market_port)
+            to_market: Callable[[], Any] = functools.partial(asyncio.open_unix_connection, self._config.market_socket)
+            await asyncio.start_server(relay_to(to_market), "127.0.0.1", self._config.market_port)
         if self._egress is not None:
-            exit_door = await asyncio.start_server(functools.partial(_hand_out, self._egress), "127.0.0.1", 0)
-            exit_port = exit_door.sockets[0].getsockname()[1]
-        return {name: value.replace("{port}", str(exit_port)) for name, value in self._orders.ways_out.items()}
+            to_egress = functools.partial(_pass_to_market, self._egress)
+            server = await asyncio.start_server(to_egress, "127.0.0.1", 0)
+            egress_port = server.sockets[0].getsockname()[1]
+        return {
+            name: value.replace("{port}", str(egress_port)) for name, value in self._config.egress_variables.items()
+        }
 
     def _host_key(self, other: bool) -> asyncssh.SSHKey:
         path = self._directory / ("other_host_key" if other else "host_key")
@@ -177,7 +180,7 @@ class ContainerInit:
         return asyncssh.read_private_key(path)
 
     def _start_first_process(self, environment: dict[str, str]) -> int:
-        """Forks and executes the first process of the instance, the one that has process id 1 in there."""
+        """Fork and execute the first process of the instance, which has process id 1 inside."""
         log = os.open(disk.log_file(self._directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         reading, writing = os.pipe()
         parent = os.getpid()
@@ -186,13 +189,13 @@ class ContainerInit:
             self._become_first_process(environment, log, writing, parent)
         os.close(writing)
         os.close(log)
-        with os.fdopen(reading) as complaints:
-            complaint = complaints.read()
-        if complaint:
-            raise OSError(complaint)
+        with os.fdopen(reading) as errors:
+            error = errors.read()
+        if error:
+            raise OSError(error)
         return pid
 
-    def _become_first_process(self, environment: dict[str, str], log: int, complaints: int, parent: int) -> None:
+    def _become_first_process(self, environment: dict[str, str], log: int, errors: int, parent: int) -> None:
         try:
             isolation.die_with_parent(0 if self._isolated else parent)
             if self._isolated:
@@ -203,15 +206,15 @@ class ContainerInit:
             os.dup2(log, 2)
             for number in (signal.SIGCHLD, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
-            os.execvpe(self._orders.init[0], self._orders.init, environment)  # noqa: S606 - it is a command line already
+            os.execvpe(self._config.init[0], self._config.init, environment)  # noqa: S606 - it is a command line already
         except OSError as error:
-            os.write(complaints, f"the first process cannot start: {error}".encode())
+            os.write(errors, f"the first process cannot start: {error}".encode())
         finally:
             os._exit(127)
 
 
-async def _hand_out(egress: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Gives a connection that wants to go out to the market, which lives where there is a network."""
+async def _pass_to_market(egress: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass an outgoing connection to the market, which has a network."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(egress, [b"!"], [theirs.fileno()])
@@ -222,23 +225,23 @@ def _shell() -> str:
     return shutil.which("bash", path="/bin:/usr/bin") or "/bin/sh"
 
 
-def _run_guest(control: socket.socket, sockets: list[socket.socket], parent: int) -> None:
-    """The life of a guest process; does not return."""
+def _run_container_init(control: socket.socket, sockets: list[socket.socket], parent: int) -> None:
+    """Run in the process of a container init; does not return."""
     try:
         with control.makefile("rb") as lines:
-            orders = Orders.from_line(lines.readline())
-        log = os.open(Path(orders.directory) / "guest.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            config = InitConfig.from_line(lines.readline())
+        log = os.open(Path(config.directory) / "init.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-        guest = ContainerInit(orders, control, sockets)
-        if orders.how != "none":  # elsewhere a guest has to live on, to kill its processes one by one
+        container_init = ContainerInit(config, control, sockets)
+        if config.how != "none":  # without isolation it must survive, to kill its processes one by one
             isolation.die_with_parent(parent)
-        guest.prepare()
+        container_init.prepare()
         try:
-            asyncio.new_event_loop().run_until_complete(guest.run())
+            asyncio.new_event_loop().run_until_complete(container_init.run())
         finally:
-            guest.kill_everything()
+            container_init.kill_everything()
     except BaseException as error:
         logging.exception("the instance cannot run")
         with contextlib.suppress(OSError):
@@ -259,20 +262,20 @@ def _open_sockets(command: socket.socket) -> Iterator[list[socket.socket]]:
 
 
 def main(descriptor: int) -> None:
-    """The nursery: says what isolation there is, then forks one guest for each message with sockets."""
+    """Run the fork server: report the isolation, then fork a container init for each message with sockets."""
     command = socket.socket(fileno=descriptor)
     command.set_inheritable(False)
     found = isolation.probe()
     command.sendall(json.dumps({"how": found.how, "reason": found.reason}).encode() + b"\n")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects guests
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the container inits
     gc.collect()
-    gc.freeze()  # what was imported stays shared between all guests
+    gc.freeze()  # keeps the memory of imported modules shared between all container inits
     own = os.getpid()
     for sockets in _open_sockets(command):
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             command.close()
-            _run_guest(sockets[0], sockets[1:], own)
+            _run_container_init(sockets[0], sockets[1:], own)
         for each in sockets:
             each.close()
 

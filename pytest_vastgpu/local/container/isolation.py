@@ -1,8 +1,7 @@
-"""What this system allows a process to have for itself, and how to get it.
+"""Isolation of instances: process ids, network, mounts, host name and System V objects of their own.
 
-An instance wants its own process ids, network, mounts, host name and System V objects. Root may simply have them; an
-ordinary user may where the system allows user namespaces; elsewhere an instance is a plain process tree.
-Everything here runs in a single-threaded process between ``fork`` and ``exec``.
+Root may make such namespaces. An ordinary user may if the system allows user namespaces. Otherwise an instance is a
+plain process tree. Everything here runs in a single-threaded process between ``fork`` and ``exec``.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ How = Literal["root", "user", "none"]
 
 @dataclass(frozen=True)
 class Isolation:
-    """How far instances are apart on this system."""
+    """The isolation of instances on this system."""
 
     how: How
-    """``root``: namespaces made with root's rights; ``user``: through a user namespace; ``none``: not at all."""
+    """``root``: namespaces made with root's rights; ``user``: through a user namespace; ``none``: no isolation."""
     reason: str = ""
-    """For ``none``: what the system said, and what it means."""
+    """For ``none``: the system's message, and the consequence."""
 
     @property
     def isolated(self) -> bool:
@@ -58,12 +57,12 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def enter(how: How) -> None:
-    """Gives this process a network and mounts of its own, and its future children process ids of their own.
+    """Give this process its own network and mounts, and its future children their own process ids.
 
-    From here on the process cannot start threads: Linux refuses them while a process's children belong to another
+    Afterwards the process cannot start threads: Linux does not allow them while a process's children belong to another
     process id namespace than itself.
 
-    :raises OSError: The system does not allow it.
+    :raises OSError: if the system does not allow it.
     """
     if how == "none":
         return
@@ -85,64 +84,67 @@ def _bring_loopback_up() -> None:
 
 
 def mount_proc() -> None:
-    """Shows the process ids of this process's own namespace; to be called by its first process.
+    """Mount a ``/proc`` with the process ids of this namespace. Call it in the first process of the namespace.
 
-    :raises OSError: The system hides parts of ``/proc`` and so allows no other one.
+    :raises OSError: if the system hides parts of ``/proc``, and so does not allow another one.
     """
     _call("mount", b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None)
 
 
 def bind(source: Path, target: Path) -> None:
-    """Shows ``source`` where ``target`` is, within these mounts only."""
+    """Bind ``source`` over ``target``, within these mounts only."""
     _call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
 
 
 def mount_tmpfs(target: Path, size_bytes: int) -> None:
-    """Puts an empty file system in memory, of a fixed size, over ``target``, within these mounts only."""
+    """Mount an empty file system in memory, of a fixed size, over ``target``, within these mounts only."""
     _call("mount", b"tmpfs", os.fsencode(target), b"tmpfs", 0, f"size={size_bytes}".encode())
 
 
 def die_with_parent(parent: int) -> None:
-    """Has the kernel kill this process as soon as ``parent``, its parent, is gone. Linux only; elsewhere nothing."""
+    """Have the kernel kill this process as soon as its parent ends. Does nothing except on Linux.
+
+    :param parent: The parent's process id. If the parent has ended already, this process is killed at once.
+    """
     if sys.platform == "linux":
         _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() not in (parent, 0):  # 0: the parent lives outside our process id namespace
+        if os.getppid() not in (parent, 0):  # 0: the parent is outside this process id namespace
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of descendants whose own parent ends. Linux only; elsewhere nothing."""
+    """Make this process the parent of descendants whose own parent ends. Does nothing except on Linux."""
     if sys.platform == "linux":
         _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def probe() -> Isolation:
-    """Tries, in a child process, which isolation works here."""
+    """Find out, in child processes, which isolation works on this system."""
     if sys.platform != "linux":
         return Isolation("none", f"{sys.platform} has no namespaces: instances share its ports and processes")
     tried: list[str] = []
     ways: tuple[How, ...] = ("root", "user") if os.getuid() == 0 else ("user",)
     for how in ways:
-        complaint = complaint_about(how)
-        if not complaint:
+        error = error_of(how)
+        if not error:
             return Isolation(how)
-        tried.append(complaint)
+        tried.append(error)
     return Isolation(
         "none", f"this system allows no namespaces ({'; '.join(tried)}): instances share its ports and processes"
     )
 
 
-def complaint_about(how: How) -> str:
-    """What the system says when a child process tries this isolation; empty where it works."""
+def error_of(how: How) -> str:
+    """Try this isolation in a child process. Returns the system's error message; empty if it works."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         _report(lambda: _enter_and_mount(how), writing)
     os.close(writing)
     with os.fdopen(reading) as answers:
-        complaint = answers.read()
+        error = answers.read()
     os.waitpid(child, 0)
-    return complaint
+    return error
 
 
 def _enter_and_mount(how: How) -> None:
@@ -153,14 +155,14 @@ def _enter_and_mount(how: How) -> None:
         _report(mount_proc, writing)
     os.close(writing)
     with os.fdopen(reading) as answers:
-        complaint = answers.read()
+        error = answers.read()
     os.waitpid(first, 0)
-    if complaint:
-        raise OSError(complaint)
+    if error:
+        raise OSError(error)
 
 
 def _report(action: Callable[[], None], writing: int) -> NoReturn:
-    """Runs ``action`` in a forked child and ends it, writing down an OSError."""
+    """Run ``action`` in a forked child, write its OSError to ``writing``, and end the child."""
     try:
         action()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What is this machine's and every container has its own of: shared memory, temporary files, a name, settings.
+"""An instance's own shared memory, temporary files, host name and ``/etc/environment``, as in a container.
 
-Everything here is shown within an instance's own mounts, so it is seen by nobody else and gone with the instance.
+All of them are in the instance's own mount namespace: no other process sees them, and they end with the instance.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FULL_DISK_BYTES = 1 << 20
 
 
 def own_settings(directory: Path) -> Path | None:
-    """An empty ``/etc/environment``, which start scripts on Vast write so that sessions see the container's variables.
+    """Give the instance an empty ``/etc/environment``: start scripts on Vast fill it with variables for SSH sessions.
 
     :param directory: The instance's disk.
-    :returns: Where the file is; None where this machine has none.
+    :returns: The file; None if this machine has no ``/etc/environment``.
     """
     if not SETTINGS.is_file():
         return None
@@ -35,7 +35,7 @@ def own_settings(directory: Path) -> Path | None:
 
 
 def own_host_name(directory: Path, name: str) -> None:
-    """As Docker does: also among the hosts, so that it leads here."""
+    """Set the host name and, as Docker does, its entry in ``/etc/hosts``."""
     socket.sethostname(name)
     if HOSTS.is_file():
         own = directory / "hosts"
@@ -44,17 +44,17 @@ def own_host_name(directory: Path, name: str) -> None:
 
 
 def own_temporary_files(directory: Path) -> dict[str, str]:
-    """Shared memory and ``TMPDIR``: what a killed server leaves there goes with the instance.
+    """Give the instance its own shared memory and ``TMPDIR``: files of a killed server must not outlive the instance.
 
-    The files are on its disk; what leads to them is short, since a socket's whole path must fit into 107 bytes.
-    ``/tmp`` itself stays this machine's: its user's programs and models may lie there.
+    The temporary files are on its disk, under a short path: the path of a socket must fit into 107 bytes.
+    ``/tmp`` itself stays that of this machine, because the user's programs and models may be there.
 
-    :returns: The variables that tell of it.
+    :returns: The variables with the path.
     """
     if not SHARED_MEMORY.is_dir():
         return {}
-    machines = os.statvfs(SHARED_MEMORY)
-    isolation.mount_tmpfs(SHARED_MEMORY, machines.f_blocks * machines.f_frsize)
+    size = os.statvfs(SHARED_MEMORY)
+    isolation.mount_tmpfs(SHARED_MEMORY, size.f_blocks * size.f_frsize)
     kept = directory / "tmp"
     for each in (kept, TEMPORARY):
         each.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def own_temporary_files(directory: Path) -> dict[str, str]:
 
 
 def fill_disk(directory: Path, home: Path) -> None:
-    """Leave no free space in the home."""
+    """Put the home on a small file system without free space."""
     full = directory / "full"
     shutil.copytree(home, full, symlinks=True, dirs_exist_ok=True)
     isolation.mount_tmpfs(home, FULL_DISK_BYTES)

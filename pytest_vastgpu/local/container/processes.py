@@ -1,4 +1,4 @@
-"""Which processes descend from which."""
+"""Finds the descendants of a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Process ids of all that descend from ``ancestor``, as seen now."""
+    """Return the process ids of all present descendants of a process."""
     children: dict[int, list[int]] = defaultdict(list)
     for pid, parent in _parents():
         children[parent].append(pid)

@@ -1,7 +1,7 @@
-"""The tools of an instance whose GPUs are simulated, or whose GPU faults are: ``nvidia-smi`` and ``ldconfig``.
+"""``nvidia-smi`` and ``ldconfig`` for an instance with simulated GPUs or GPU faults.
 
-They are installed into a directory that comes first in the instance's ``PATH``. Run as a program, this file *is*
-``nvidia-smi``; so it imports the standard library only.
+They lie in a directory that comes first in the instance's ``PATH``. Run as a program, this file is ``nvidia-smi``, so
+it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pytest_vastgpu.local.container.spec import ContainerFaults
-    from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+    from pytest_vastgpu.local.gpu import SimulatedGpu
 
 FAILED_STATUS = 9
-"""Exit status of ``nvidia-smi`` when it cannot reach the driver, as its manual gives it."""
+"""The exit status of ``nvidia-smi`` if it cannot reach the driver. Source: its manual."""
 INVALID_STATUS = 2
-"""Its exit status for arguments that are not valid."""
+"""The exit status for arguments that are not valid."""
 NO_DEVICE_STATUS = 6
-"""Its exit status where the device that was asked for is not there."""
+"""The exit status for a device that does not exist."""
 SYSTEM_LDCONFIG = "/sbin/ldconfig"
 
 LDCONFIG = """\
@@ -42,12 +42,12 @@ LIBCUDA = "printf '\\tlibcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/l
 
 
 def needed(gpus: tuple[SimulatedGpu, ...], faults: ContainerFaults) -> bool:
-    """Whether an instance needs tools of its own."""
+    """Whether an instance needs such tools."""
     return bool(gpus or faults.nvidia_smi_fails or faults.libcuda_missing)
 
 
 def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFaults) -> None:
-    """Writes the tools that are needed; the others are the system's own."""
+    """Install the tools that the instance needs; it uses the system's own for the others."""
     if not needed(gpus, faults):
         return
     directory.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFa
 
 
 def product_name(name: str) -> str:
-    """The driver's name for what the market calls, for example, RTX 4090."""
+    """Return the driver's name for a GPU that the market calls, for example, RTX 4090."""
     if name.startswith("NVIDIA"):
         return name
     return f"NVIDIA GeForce {name}" if re.match(r"[RG]TX \d{2}[5-9]0\b", name) else f"NVIDIA {name}"
@@ -82,8 +82,8 @@ def _program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-class Refused(Exception):
-    """A call that ``nvidia-smi`` does not answer, with its exit status."""
+class NvidiaSmiError(Exception):
+    """An error of ``nvidia-smi``: its message and exit status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -98,13 +98,13 @@ UNITS = {
     **dict.fromkeys(("power.draw", "power.limit"), "W"),
     **dict.fromkeys(("clocks.sm", "clocks.mem", "clocks.max.sm"), "MHz"),
 }
-"""What the query fields that have a unit are measured in."""
+"""The units of query fields."""
 USED_MB = 2
-"""What the driver keeps of an idle device."""
+"""The memory of an idle device that the driver uses."""
 
 
 def _facts(index: int, gpu: dict[str, Any], count: int) -> Facts:
-    """Every query field of an idle device."""
+    """Return all query fields of an idle device."""
     return {
         "index": str(index),
         "count": str(count),
@@ -145,12 +145,12 @@ def _facts(index: int, gpu: dict[str, Any], count: int) -> Facts:
 def _csv(rows: list[Facts], known: Collection[str], fields: str, form: str) -> str:
     options = [option.strip() for option in form.split(",")]
     if "csv" not in options:
-        raise Refused('"--format=" must be given, with csv in it.', INVALID_STATUS)
+        raise NvidiaSmiError('"--format=" must be given, with csv in it.', INVALID_STATUS)
     units = {} if "nounits" in options else UNITS
     names = [field.strip() for field in fields.split(",")]
     for name in names:
         if name not in known:
-            raise Refused(f'Field "{name}" is not a valid field to query.', INVALID_STATUS)
+            raise NvidiaSmiError(f'Field "{name}" is not a valid field to query.', INVALID_STATUS)
     lines = [] if "noheader" in options else [[f"{n} [{units[n]}]" if n in units else n for n in names]]
     lines += [[f"{row[n]} {units[n]}" if n in units else row[n] for n in names] for row in rows]
     return "\n".join(", ".join(cells) for cells in lines)
@@ -210,9 +210,9 @@ _QUERIES = ("--query-gpu", "--query-compute-apps")
 
 
 def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
-    """What ``nvidia-smi`` prints for these arguments.
+    """Return the output of ``nvidia-smi`` for these arguments.
 
-    :raises Refused: It does not know such a call, or such a device.
+    :raises NvidiaSmiError: if an argument is not valid, or a device does not exist.
     """
     given: dict[str, str] = {}
     rest = iter(arguments)
@@ -221,12 +221,12 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
         given[name] = value if equals or name not in _WITH_VALUE else next(rest, "")
     unknown = given.keys() - {*_WITH_VALUE, *_QUERIES, "--format", "-L", "--list-gpus", "-q", "--query"}
     if unknown:
-        raise Refused(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
+        raise NvidiaSmiError(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
     rows = [_facts(index, gpu, len(gpus)) for index, gpu in enumerate(gpus)]
     wanted = [number.strip() for number in (given.get("-i") or given.get("--id") or "").split(",") if number]
     shown = [row for row in rows if not wanted or row["index"] in wanted or row["uuid"] in wanted]
     if len(shown) < len(wanted) or not shown:
-        raise Refused("No devices were found", NO_DEVICE_STATUS)
+        raise NvidiaSmiError("No devices were found", NO_DEVICE_STATUS)
     form = given.get("--format", "")
     if "--query-gpu" in given:
         return _csv(shown, rows[0].keys(), given["--query-gpu"], form)
@@ -239,16 +239,16 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
 
 
 def main() -> None:
-    """``nvidia-smi`` itself: the first argument names the file that describes the devices."""
+    """Run as ``nvidia-smi``. The first argument is the file that describes the devices."""
     machine = json.loads(Path(sys.argv[1]).read_text())
     if machine["failure"]:
         sys.stdout.write(f"{machine['failure']}\n")
         sys.exit(FAILED_STATUS)
     try:
         text = answer(machine["gpus"], sys.argv[2:])
-    except Refused as refusal:
-        sys.stdout.write(f"{refusal}\n")
-        sys.exit(refusal.status)
+    except NvidiaSmiError as error:
+        sys.stdout.write(f"{error}\n")
+        sys.exit(error.status)
     sys.stdout.write(f"{text}\n" if text else "")
 
 

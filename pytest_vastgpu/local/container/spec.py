@@ -1,4 +1,4 @@
-"""What an instance shall be: said by the market, carried out by the guest."""
+"""The specification of an instance, and the configuration of its container init."""
 
 from __future__ import annotations
 
@@ -14,80 +14,80 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_vastgpu.local.container.isolation import How
-    from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+    from pytest_vastgpu.local.gpu import SimulatedGpu
 
 
 @dataclass(frozen=True)
 class ContainerFaults:
-    """What goes wrong with an instance once it runs. Times are seconds since its start; ``inf`` is for ever."""
+    """The faults of a running instance. Times are seconds since its start; ``inf`` means for ever."""
 
     ssh_refused_s: float = 0.0
-    """So long its SSH ports refuse connections, as when the server is not up yet."""
+    """The time for which its SSH ports refuse connections, as before the server is up."""
     ssh_black_hole: bool = False
     """Its SSH ports never answer at all: connecting times out. Linux only; elsewhere they accept and stay silent."""
     ssh_reset_first_n: float = 0
-    """So many of the first SSH connections are reset before the server has said a word."""
+    """The number of first SSH connections that are reset before the server sends anything."""
     ssh_slow_s: float = 0.0
-    """So long each SSH connection waits for the server's first word."""
+    """The delay before the server sends anything on an SSH connection."""
     proxy_broken: bool = False
-    """The proxy's address refuses connections, and the container's log says why; a direct address works."""
+    """The proxy's port refuses connections, and the container's log says why; a direct port works."""
     key_refused_s: float = 0.0
-    """So long no key is accepted, as while a key has not reached the host yet."""
+    """The time for which no key is accepted, as before a key has reached the host."""
     host_key_changes_after_s: float | None = None
-    """From then on the SSH server shows another host key."""
+    """The time after which the SSH server shows another host key."""
     tunnels_die_after_s: float | None = None
-    """An SSH connection is cut this long after its first forwarded channel was opened."""
+    """The time from the first forwarded channel of an SSH connection until the connection is cut."""
     nvidia_smi_fails: str = ""
-    """``nvidia-smi`` prints this and exits with status 9, as when the driver cannot be reached."""
+    """``nvidia-smi`` prints this text and exits with status 9, as if it could not reach the driver."""
     libcuda_missing: bool = False
-    """``ldconfig -p`` knows no libcuda."""
+    """``ldconfig -p`` does not list libcuda."""
     disk_full: bool = False
     """Its home has no free space left. Needs isolation."""
     onstart_never_runs: bool = False
     """The start script is stored but not run."""
     tools_missing: list[str] = field(default_factory=list)
-    """Names, or patterns of names, of programs that are not to be found, as in an image that lacks them."""
+    """Names, or patterns of names, of programs that are missing, as in an image without them."""
     server: dict[str, Any] = field(default_factory=dict)
-    """What takes the server's place, see :mod:`pytest_vastgpu.local.faults.server_shim`; empty for nothing."""
+    """The settings of :mod:`pytest_vastgpu.local.faults.server_shim`, which replaces the server; empty for no fault."""
 
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """One instance."""
+    """The specification of an instance."""
 
     instance_id: int
     directory: Path
-    """Its disk. Survives stop and start; ``destroy`` removes it."""
+    """Its disk, which survives stop and start; ``destroy`` removes it."""
     environment: Mapping[str, str]
-    """The environment of its first process, and only of that; ``VAST_TCP_PORT_<n>`` is added for published ports."""
+    """The environment of its first process only; ``VAST_TCP_PORT_<n>`` is added for each published port."""
     authorized_keys: tuple[str, ...]
     onstart: str
-    """Stored as ``~/onstart.sh`` and run at each start where there is SSH; empty for none."""
+    """The start script: with SSH it is stored as ``~/onstart.sh`` and run at each start. Empty for none."""
     command: str
-    """The entrypoint's command line where there is no SSH; empty otherwise."""
+    """Without SSH the command line of the entrypoint; empty with SSH."""
     ssh: bool
     direct: bool
-    """Whether 22/tcp is published besides the proxy's port."""
+    """Whether 22/tcp is published besides the port of the proxy."""
     jupyter: bool
-    """Whether the run type asks for Jupyter, of which there is none here."""
+    """Whether the run type includes Jupyter, which the local market does not run."""
     ports: tuple[tuple[int, str], ...]
-    """Container ports to publish, with their protocol, ``tcp`` or ``udp``; from 70000 on, identity ports."""
+    """The container ports to publish, with their protocol, ``tcp`` or ``udp``; from 70000 on, identity ports."""
     market_url: str
-    """The market's URL, ``http://127.0.0.1:PORT``; it is valid inside too."""
+    """The URL of the market, ``http://127.0.0.1:PORT``, which also works inside."""
     market_socket: Path
-    """Unix socket of the same market, which a relay inside forwards to."""
+    """The Unix socket of the market, to which a relay inside forwards."""
     gpus: tuple[SimulatedGpu, ...]
-    """Simulated devices; none means this machine's own devices, as they are."""
+    """The simulated GPUs; empty for this machine's own."""
     network: bool
-    """Whether it may reach out as this machine's user can."""
+    """Whether it may use the network as this machine's user can."""
     host_name: str = ""
-    """Empty: this machine's. Needs isolation; elsewhere it stays this machine's."""
+    """Empty for this machine's host name, which is also used without isolation."""
     faults: ContainerFaults = field(default_factory=ContainerFaults)
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What the guest is told, once; open sockets come along with it in the order that is said here."""
+class InitConfig:
+    """The configuration of a container init, which it gets once. Open sockets come with it, in the order given here."""
 
     instance_id: int
     directory: str
@@ -99,24 +99,24 @@ class Orders:
     user: str
     how: How
     ssh_listeners: int
-    """The first so many sockets are the SSH server's."""
+    """The number of the first sockets, which are for the SSH server."""
     published: list[int]
-    """Then one socket for each of these container ports, of the kind of its protocol."""
+    """The container ports for which the next sockets are, one for each port."""
     egress: bool
-    """Whether the last socket takes connections that want to go out."""
-    ways_out: dict[str, str]
-    """Variables that tell how to get out, with ``{port}`` for the port inside that leads there."""
+    """Whether the last socket takes outgoing connections."""
+    egress_variables: dict[str, str]
+    """The variables for outgoing connections, with ``{port}`` for the port inside that accepts them."""
     market_port: int
     market_socket: str
     host_name: str
     faults: ContainerFaults
 
     def line(self) -> bytes:
-        """One line of JSON."""
+        """Write as a line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> Orders:
-        """Reads what :meth:`line` wrote."""
+    def from_line(cls, line: bytes) -> InitConfig:
+        """Read what :meth:`line` wrote."""
         values = json.loads(line)
         return cls(**{**values, "faults": ContainerFaults(**values["faults"])})

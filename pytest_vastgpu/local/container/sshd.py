@@ -1,4 +1,4 @@
-"""The SSH server of an instance: asyncssh on an inherited listener."""
+"""The SSH server of an instance: asyncssh on an inherited listening socket."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BANNER = (
     "Welcome to vast.ai. If authentication fails, try again after a few seconds, and double check your ssh key.\n"
     "Have fun!\n"
 )
-"""What Vast's SSH servers send before authentication; clients have to cope with it."""
+"""The text that Vast's SSH servers send before authentication; clients must ignore it."""
 
 
 class _Files(asyncssh.SFTPServer):
-    """Files as the instance sees them. OpenSSH's ``scp`` calls a transfer failed that ends without an exit status."""
+    """Serves the files of the instance. To OpenSSH's ``scp`` a transfer without an exit status is a failure."""
 
     def exit(self) -> None:
         with contextlib.suppress(OSError):  # the channel is closed already
@@ -32,10 +32,10 @@ class _Files(asyncssh.SFTPServer):
 
 
 class _Login(asyncssh.SSHServer):
-    """Says who may log in, and what for."""
+    """Authenticates a connection, and allows all forwarding."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, ssh_server: SshServer) -> None:
+        self._ssh_server = ssh_server
         self._tunnels_end: asyncio.TimerHandle | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -49,10 +49,10 @@ class _Login(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._gate.admits(key)
+        return self._ssh_server.admits(key)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        after = self._gate.faults.tunnels_die_after_s
+        after = self._ssh_server.faults.tunnels_die_after_s
         if after is not None and self._tunnels_end is None:
             self._tunnels_end = asyncio.get_running_loop().call_later(after, self._connection.abort)
         return True
@@ -61,14 +61,14 @@ class _Login(asyncssh.SSHServer):
         return True
 
 
-class Gate:
-    """Accepts SSH connections, with the faults that were asked for."""
+class SshServer:
+    """Accepts SSH connections, with the faults of the instance."""
 
     def __init__(
-        self, site: CommandContext, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
+        self, context: CommandContext, host_keys: Callable[[bool], asyncssh.SSHKey], keys: Path, faults: ContainerFaults
     ) -> None:
         self.faults = faults
-        self._site = site
+        self._context = context
         self._host_keys = host_keys
         self._keys = keys
         self._started = asyncio.get_running_loop().time()
@@ -79,7 +79,7 @@ class Gate:
         return asyncio.get_running_loop().time() - self._started
 
     def admits(self, key: asyncssh.SSHKey) -> bool:
-        """Whether the key is in the file of authorized keys, as it is now."""
+        """Whether the key is in the file of authorized keys now."""
         if self._age() < self.faults.key_refused_s:
             return False
         try:
@@ -90,7 +90,10 @@ class Gate:
         return any(blob in line.split() for line in lines if not line.lstrip().startswith("#"))
 
     async def serve(self, listener: socket.socket) -> None:
-        """Accepts for as long as the instance runs; the listener is bound, and listens when it may."""
+        """Accept connections as long as the instance runs.
+
+        :param listener: A bound socket; with the fault ``ssh_refused`` it does not listen yet.
+        """
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         if self.faults.ssh_refused_s:
@@ -117,14 +120,14 @@ class Gate:
                 connection,
                 server_factory=lambda: _Login(self),
                 server_host_keys=[self._host_keys(other_key)],
-                process_factory=lambda process: run_command(process, self._site),
+                process_factory=lambda process: run_command(process, self._context),
                 sftp_factory=_Files,
-                allow_scp=shutil.which("scp") is None,  # the real one, if there is, goes through the shell as it should
+                allow_scp=shutil.which("scp") is None,  # a real scp runs in the shell, as on a host
                 encoding=None,
                 line_editor=False,
                 password_auth=False,
                 kbdint_auth=False,
                 agent_forwarding=False,
             )
-        except (OSError, asyncssh.Error):  # the client went away or was not let in: asyncssh's log says which
+        except (OSError, asyncssh.Error):  # it disconnected or was not authenticated: asyncssh logs which
             return

@@ -1,4 +1,4 @@
-"""The programs that an instance finds: this machine's, with what its GPUs and faults put before or take out."""
+"""The programs of an instance: those of this machine, changed by simulated GPUs and faults."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OWN = "bin"
 _KEPT = "programs"
-"""Links to what is left where some programs are missing."""
+"""The directory of links to the remaining programs, for the fault ``tools_missing``."""
 
 
 def install(spec: ContainerSpec) -> None:
-    """Write the instance's own tools to its disk."""
+    """Install the instance's own tools on its disk."""
     simulated_gpus.install(spec.directory / _OWN, spec.gpus, spec.faults)
     if spec.faults.server:
         server_shim.install(spec.directory / _OWN, spec.faults.server)
@@ -31,14 +31,14 @@ def install(spec: ContainerSpec) -> None:
 
 
 def search_path(spec: ContainerSpec) -> str:
-    """``PATH`` of every process of the instance."""
+    """Return the ``PATH`` of every process of the instance."""
     if spec.faults.tools_missing:
         return os.pathsep.join([*_own(spec), str(spec.directory / _KEPT)])
     return os.pathsep.join([*_own(spec), _beside_python(), _SYSTEM])
 
 
 def login_path(spec: ContainerSpec) -> str:
-    """``PATH`` for a login shell's profile, in its words: the system's profile has set one anew before."""
+    """Return the ``PATH`` for a login shell's profile, as shell text: the system's profile replaces the ``PATH``."""
     if spec.faults.tools_missing:
         return search_path(spec)
     return os.pathsep.join([*_own(spec), _beside_python(), "$PATH"])
@@ -54,8 +54,8 @@ def _beside_python() -> str:
 
 
 def _link_others(missing: Sequence[str], kept: Path) -> None:
-    """Links to every program that would be found, but for those with such a name. By its path each is still there."""
-    if kept.exists():  # the disk is kept over a stop
+    """Link every program in the ``PATH``, except those with a missing name. By their paths all still exist."""
+    if kept.exists():  # from an earlier start on the same disk
         return
     kept.mkdir()
     for directory in [_beside_python(), *_SYSTEM.split(os.pathsep)]:

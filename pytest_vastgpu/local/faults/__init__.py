@@ -1,1 +1,1 @@
-"""Every fault that the local market can have."""
+"""The catalogue of faults: one module for each subject, and the effects that the rest of the market carries out."""

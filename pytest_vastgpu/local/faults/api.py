@@ -1,4 +1,7 @@
-"""An API that answers wrongly, late, or not at all."""
+"""Faults of the API: wrong, late and missing answers.
+
+A new fault is one more entry of :data:`API_FAULTS`, usually of :func:`_answers`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,13 @@ def _answers(
     times: float = FOR_EVER,
     **more: float | str,
 ) -> FaultKind:
+    """A fault that answers calls of the API with a reply of its own.
+
+    :param reply: The reply, or a function that makes it from the fault's parameters.
+    :param endpoint: The default of the parameter ``endpoint``: the name of an endpoint, or ``any``.
+    :param times: The default of the parameter ``times``: the number of calls that get the reply.
+    :param more: Further parameters, with their defaults.
+    """
     parameters: Mapping[str, float | str] = {
         "endpoint": endpoint,
         "caller": "any",
@@ -43,6 +53,7 @@ def _refused(status: int, code: str, text: str) -> Reply:
 
 @lru_cache(maxsize=4)
 def _bomb(mb: int) -> bytes:
+    """Compress this many MiB of zeros; cached, because it takes long."""
     packing = zlib.compressobj(wbits=31)
     zeros = bytes(1 << 20)
     return b"".join(packing.compress(zeros) for _ in range(mb)) + packing.flush()

@@ -1,4 +1,4 @@
-"""What a fault of the local market is made of: its kind, and one that a market or a machine has."""
+"""Faults: an entry of the catalogue, and a fault of a market or a machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOR_EVER = math.inf
 
 
 class Layer(StrEnum):
-    """Where a fault shows."""
+    """The part of a rental where a fault shows."""
 
     API = "API"
     STATUS = "status"
@@ -31,36 +31,36 @@ class Layer(StrEnum):
 
 @dataclass(frozen=True)
 class FaultKind:
-    """One entry of the catalogue."""
+    """An entry of the catalogue."""
 
     name: str
     description: str
     layer: Layer
     effect: Effect
     parameters: Mapping[str, float | str] = field(default_factory=dict)
-    """Names and defaults; numbers of calls or, with ``_s`` at the end, seconds. ``inf`` is for ever."""
+    """Names and defaults. A name that ends in ``_s`` means seconds; ``inf`` means for ever."""
     choices: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """The values of those parameters that take only certain ones."""
+    """The allowed values of the parameters that take only some."""
 
 
 @dataclass
 class Fault:
-    """A fault that a market or a machine has.
+    """A fault of a market or a machine.
 
-    :param parameters: Complete: defaults are filled in.
+    :param parameters: All of them, defaults included.
     """
 
     kind: FaultKind
     parameters: Mapping[str, Any]
     seen: int = 0
-    """Calls so far that it could have spoilt."""
+    """The number of calls so far that it concerned."""
 
     @property
     def effect(self) -> Effect:
         return self.kind.effect
 
     def reply_to(self, endpoint: str, caller: str) -> Reply | None:
-        """The wrong answer to this call of the API; None where this one is answered truthfully."""
+        """Return the fault's reply to a call of the API; None if the call is to be answered normally."""
         if not isinstance(self.kind.effect, Answers):
             return None
         if self.parameters["endpoint"] not in {endpoint, "any"} or self.parameters["caller"] not in {caller, "any"}:

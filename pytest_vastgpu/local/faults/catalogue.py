@@ -1,6 +1,6 @@
-"""Every fault that the local market can have: what it is called, what it takes, where to find what it does.
+"""The catalogue of all faults.
 
-Each one was seen on real hosts or follows from Vast's documentation.
+Each fault was seen on real hosts or follows from Vast's documentation.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pytest_vastgpu.local.faults.instance import INSTANCE_FAULTS
 from pytest_vastgpu.local.faults.money import MONEY_FAULTS
 from pytest_vastgpu.local.faults.server import SERVER_FAULTS
 from pytest_vastgpu.local.faults.status import STATUS_FAULTS
-from pytest_vastgpu.local.fleet.yaml_file import shown
+from pytest_vastgpu.local.short_repr import short_repr
 
 
 class FaultInvalid(ValueError):
-    """A fault that does not exist, or a parameter that it does not take."""
+    """The name of a fault or one of its parameters is not valid."""
 
 
 def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
-    """A fault from its name and parameters.
+    """Make a fault from its name and parameters.
 
-    :raises FaultInvalid: with what there is instead.
+    :raises FaultInvalid: with the names or values that are valid.
     """
     kinds = catalogue()
     if name not in kinds:
-        raise FaultInvalid(f"unknown fault {shown(name)}; there are: {', '.join(sorted(kinds))}")
+        raise FaultInvalid(f"unknown fault {short_repr(name)}; there are: {', '.join(sorted(kinds))}")
     kind = kinds[name]
     for parameter, value in given.items():
         if parameter not in kind.parameters:
@@ -39,21 +39,23 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
         wanted = str if isinstance(kind.parameters[parameter], str) else (int, float)
         if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and not value >= 0):
             what = "a text" if wanted is str else "a number that is not negative"
-            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {shown(value)}")
+            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {short_repr(value)}")
         if parameter in kind.choices and value not in kind.choices[parameter]:
             there_are = ", ".join(sorted(kind.choices[parameter]))
-            raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} is {shown(value)}; there are: {there_are}")
+            raise FaultInvalid(
+                f"parameter {parameter!r} of fault {name!r} is {short_repr(value)}; there are: {there_are}"
+            )
     return Fault(kind, {**kind.parameters, **given})
 
 
 def catalogue() -> Mapping[str, FaultKind]:
-    """All kinds by name."""
+    """Return all faults by name."""
     kinds = (*API_FAULTS, *STATUS_FAULTS, *INSTANCE_FAULTS, *SERVER_FAULTS, *MONEY_FAULTS)
     return {kind.name: kind for kind in kinds}
 
 
 def described() -> str:
-    """Every kind in words, by layer: name, description, and the parameters with their defaults."""
+    """Describe every fault for people, by layer: name, description, and the parameters with their defaults."""
     lines = []
     for layer in Layer:
         lines.append(f"{layer.value}:")

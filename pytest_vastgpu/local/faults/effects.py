@@ -1,4 +1,4 @@
-"""What a fault does: the few ways in which the local market can misbehave. Values only."""
+"""The effects of faults, as values that the market and its containers carry out."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from pytest_vastgpu.local.gpu import SimulatedGpu
 
 Parameters = Mapping[str, Any]
 """A fault's parameters by name, defaults included."""
 CALLERS = ("account", "container", "anonymous")
-"""Who asks the API: with the account's key, with the key of an instance's container, without one."""
+"""The callers of the API: with the account's key, with a container's key, without a key."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the API that is not the true one."""
+    """An answer of the API that replaces the normal one."""
 
     status: int = 200
     body: object = None
-    """JSON, or a text or bytes that are sent as they are. ``{key}`` in JSON is the key that came with the request."""
+    """JSON values, or a text or bytes to send as they are. ``{key}`` in JSON stands for the key of the request."""
     headers: Mapping[str, str] = field(default_factory=dict)
     afterwards: bool = False
-    """Carry the request out first, and answer this instead of what came of it."""
+    """Whether the request is carried out before this answer."""
     delay_s: float = 0.0
     true_answer: bool = False
-    """Give the true answer after all: only late, or cut off."""
+    """Whether the normal answer is sent, only late or cut off."""
     cut: bool = False
-    """Send half of the answer, then cut the connection."""
+    """Whether the connection is cut after half of the answer."""
     dropped: bool = False
-    """Cut the connection without an answer."""
+    """Whether the connection is cut without an answer."""
     endless_s: float | None = None
-    """An answer without end, with so long a pause after each character."""
+    """The pause after each character of an endless answer; None for a normal one."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The API answers wrongly. Parameters ``endpoint``, ``caller``, ``times`` and ``after`` say to which calls."""
+    """The API sends a wrong answer. Parameters ``endpoint``, ``caller``, ``times`` and ``after`` select the calls."""
 
     reply: Callable[[Parameters], Reply]
 
@@ -51,16 +51,16 @@ class Leftover:
 
 @dataclass(frozen=True)
 class NeverBoots:
-    """The instance gets no further than this. Parameter ``stops_after_s``: its ``intended_status`` becomes stopped."""
+    """The instance stays in this state. After parameter ``stops_after_s`` its ``intended_status`` becomes stopped."""
 
     actual_status: str | None
     text: str
-    """The status text; ``{image}`` is the image's name."""
+    """The status text; ``{image}`` stands for the name of the image."""
 
 
 @dataclass(frozen=True)
 class SlowBoot:
-    """Parameter ``for_s``: so long the status says ``actual_status`` and this text, on a healthy host."""
+    """The instance stays in this state for parameter ``for_s``, on a healthy host."""
 
     actual_status: str | None
     text: str
@@ -68,75 +68,77 @@ class SlowBoot:
 
 @dataclass(frozen=True)
 class Turns:
-    """What happens to a running instance after ``after_s``."""
+    """A running instance changes its state after parameter ``after_s``."""
 
     actual_status: str
     intended_status: str = "running"
     text: str = ""
     ends: bool = False
-    """Whether its processes end; otherwise only the market says so."""
+    """Whether its processes end; otherwise only the API shows the state."""
     cur_state: str = ""
-    """Empty for what follows from the others."""
+    """Empty: unchanged, or as ``intended_status`` implies."""
 
 
 @dataclass(frozen=True)
 class Vanishes:
-    """A running instance is gone after ``after_s``: the market knows it no more."""
+    """A running instance is destroyed after parameter ``after_s``, without a trace in the API."""
 
 
 @dataclass(frozen=True)
 class Reports:
-    """Some fields of the instance are shown as these."""
+    """The API shows other values for some fields of the instance."""
 
     fields: Mapping[str, object]
     missing: tuple[str, ...] = ()
     while_running: bool = True
-    """Otherwise before it runs."""
+    """Whether this holds while it runs; otherwise before."""
 
 
 @dataclass(frozen=True)
 class Delivers:
-    """Other GPUs than were sold."""
+    """The instance has other GPUs than its offer says."""
 
     gpus: Callable[[tuple[SimulatedGpu, ...], Parameters], tuple[SimulatedGpu, ...]]
 
 
 @dataclass(frozen=True)
 class Within:
-    """Something is wrong inside the instance: values of ``ContainerFaults``."""
+    """Something is wrong inside the instance: fields of ``ContainerFaults``."""
 
     faults: Callable[[Parameters], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class NoWayOut:
-    """The instance has no network, whatever the machine's entry says."""
+class NoNetwork:
+    """The instance has no network, even if the machine's entry allows one."""
 
 
 @dataclass(frozen=True)
 class Unset:
-    """Variables that the market should have set in the instance, and has not."""
+    """The market does not set some variables in the environment of the instance."""
 
     variables: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Charges:
-    """On demand, the instance costs parameter ``times`` as much an hour as its offer said."""
+    """On demand, the instance costs parameter ``times`` as much an hour as its offer says."""
 
 
 @dataclass(frozen=True)
 class Says:
-    """Parameter ``field`` of an ``offer``, an ``instance`` or the ``account`` is what parameter ``says`` says."""
+    """The API shows parameter ``says`` for parameter ``field`` of an ``offer``, an ``instance`` or the ``account``."""
 
     of: str
 
 
 @dataclass(frozen=True)
 class Raises:
-    """A running instance costs parameter ``times`` as much from ``after_s`` on."""
+    """A running instance costs parameter ``times`` as much after parameter ``after_s``."""
 
 
 MidTest = Turns | Vanishes | Says | Raises
-"""What happens to an instance that runs."""
-Effect = Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoWayOut | Unset | Charges
+"""The effects on a running instance."""
+Effect = (
+    Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoNetwork | Unset | Charges
+)

@@ -1,4 +1,4 @@
-"""Instances that run, but not as they should."""
+"""Faults of instances that run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
 from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import Delivers
-from pytest_vastgpu.local.faults.effects import NoWayOut
+from pytest_vastgpu.local.faults.effects import NoNetwork
 from pytest_vastgpu.local.faults.effects import Parameters
 from pytest_vastgpu.local.faults.effects import Reports
 from pytest_vastgpu.local.faults.effects import Turns
 from pytest_vastgpu.local.faults.effects import Unset
 from pytest_vastgpu.local.faults.effects import Vanishes
 from pytest_vastgpu.local.faults.effects import Within
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
+from pytest_vastgpu.local.gpu import SimulatedGpu
 
 Gpus = tuple[SimulatedGpu, ...]
 
@@ -28,7 +28,7 @@ def _old_driver(gpus: Gpus, given: Parameters) -> Gpus:
 def _within(
     name: str, description: str, layer: Layer, field: str, parameter: str = "", default: float | str = 0.0
 ) -> FaultKind:
-    """A fault inside the instance: one field, which a parameter gives or which is simply true."""
+    """A fault inside the instance: sets one field of ``ContainerFaults`` to a parameter, or to true."""
     if not parameter:
         return FaultKind(name, description, layer, Within(lambda _: {field: True}))
     return FaultKind(name, description, layer, Within(lambda given: {field: given[parameter]}), {parameter: default})
@@ -133,7 +133,7 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         Within(lambda given: {"tools_missing": str(given["tools"]).split()}),
         {"tools": "curl wget python*"},
     ),
-    FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoWayOut()),
+    FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoNetwork()),
     FaultKind(
         "trailing_newlines",
         "Texts of the instance end in a line break",

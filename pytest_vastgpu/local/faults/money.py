@@ -1,4 +1,4 @@
-"""A market that says what cannot be true, above all of money, and one that raises its prices."""
+"""Faults of prices and other values: impossible ones, and prices that rise."""
 
 from __future__ import annotations
 

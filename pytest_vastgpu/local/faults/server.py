@@ -1,8 +1,8 @@
-"""Servers that fail: a program of that name takes the place of the real one in the instance.
+"""Faults of servers: a program replaces the real server in the instance.
 
-Each takes ``program``, the server's name as its start script calls it, and ``argument``, which one of its arguments
-must contain for the call to be the server's: ``vllm`` and ``serve``, or ``python3`` and ``my_server.py``. A path to
-the program, such as ``/usr/bin/python3``, is not seen.
+Parameter ``program`` is the name by which the start script calls the server. A call is the server's if one of its
+arguments contains parameter ``argument``: ``vllm`` and ``serve``, or ``python3`` and ``my_server.py``. Calls by a path,
+such as ``/usr/bin/python3``, are not replaced.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ _STAGE = {"stage": frozenset(STAGES)}
 _KILLED = 137
 
 
-def _said_until(stage: str) -> list[str]:
-    """What a server says on its way to a stage."""
+def _log_until(stage: str) -> list[str]:
+    """Return the log of a server until it reaches a stage."""
     names = list(STAGES)
     return [STAGES[name] for name in names[: names.index(stage) + 1]]
 
 
 def _crash(given: Parameters) -> dict[str, Any]:
-    """What a server says as its last."""
+    """Return the final message of a server and its exit code."""
     says = given["says"]
     return {"text": given["text"] or CRASHES[says], "exit_code": _KILLED if says == "killed" else 1}
 
 
 def _server(kind: str, more: Parameters) -> Mapping[str, Any]:
-    lines = _said_until(more.get("stage", "capturing"))
+    """Return the container fault that installs :mod:`~pytest_vastgpu.local.faults.server_shim`, with its settings."""
+    lines = _log_until(more.get("stage", "capturing"))
     return {"server": {"kind": kind, "lines": lines, "text": "", "exit_code": 1, **more}}
 
 

@@ -1,7 +1,7 @@
-"""A program that takes a server's place in an instance, and fails as servers do.
+"""A program that replaces a server in an instance, and fails as servers do.
 
-It is installed under the server's name into a directory that comes first in the instance's ``PATH``. Calls that do
-not start the server go on to the real program. Run as a program, this file imports the standard library only.
+It has the server's name and lies in a directory that comes first in the instance's ``PATH``. For calls that do not
+start the server it executes the real program. Run as a program, this file imports the standard library only.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from pathlib import Path
 from typing import Any
 from typing import TextIO
 
-ORDERS = "server_fault.json"
-"""Beside the program: what it shall do."""
+CONFIG_FILE = "server_fault.json"
+"""The file beside the program that says what it does."""
 NOT_FOUND_STATUS = 127
-"""As a shell's, for a program that is not there."""
+"""A shell's exit status for a program that does not exist."""
 _LOOK_S = 0.05
 _SIGNALLED = 128
-"""A shell adds the signal's number to this."""
+"""A shell adds the number of the signal to this."""
 
 
 def install(directory: Path, fault: dict[str, Any]) -> None:
-    """Writes the program that a fault takes the place of."""
+    """Install the program for a fault."""
     directory.mkdir(exist_ok=True)
-    orders = directory / ORDERS
-    orders.write_text(json.dumps(fault))
+    config_file = directory / CONFIG_FILE
+    config_file.write_text(json.dumps(fault))
     program = directory / fault["program"]
-    call = shlex.join([sys.executable, "-I", "-S", __file__, str(orders)])
+    call = shlex.join([sys.executable, "-I", "-S", __file__, str(config_file)])
     program.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
     program.chmod(0o755)
 
 
-def main(orders: Path, arguments: list[str]) -> int:
-    """Acts the fault, or becomes the real program.
+def main(config_file: Path, arguments: list[str]) -> int:
+    """Act the fault, or execute the real program.
 
-    :returns: The exit status of a server that has ended.
+    :returns: The exit status of a server that ended.
     """
-    fault: dict[str, Any] = json.loads(orders.read_text())
+    fault: dict[str, Any] = json.loads(config_file.read_text())
     if not any(fault["argument"] in each for each in arguments):
-        return _become(fault["program"], orders.parent, arguments)
+        return _become(fault["program"], config_file.parent, arguments)
     if fault["kind"] in {"dies", "freezes"}:
-        return _run_for_a_while(fault, orders.parent, arguments)
+        return _run_for_a_while(fault, config_file.parent, arguments)
     if fault["kind"] == "floods":
         while True:
             sys.stdout.write("x" * 65536)
@@ -91,7 +91,7 @@ def _say(where: TextIO, text: str) -> None:
 
 
 def _run_for_a_while(fault: dict[str, Any], shims: Path, arguments: Sequence[str]) -> int:
-    """The real server, until so long after its port first answered."""
+    """Run the real server, and kill or freeze it some time after its port first answered."""
     real = _real(fault["program"], shims)
     if real is None:
         return _not_found(fault["program"])
@@ -114,8 +114,8 @@ def _answers(port: int) -> bool:
 
 
 def _serve(fault: dict[str, Any], arguments: Sequence[str]) -> None:
-    """A server of OpenAI's API that lists a model, and completes nothing while it is not ready."""
-    model = fault["model"] or _option(arguments, "--served-model-name") or _asked_model(arguments)
+    """Serve OpenAI's API: list a model, and answer completions once the time ``for_s`` is over."""
+    model = fault["model"] or _option(arguments, "--served-model-name") or _requested_model(arguments)
     ready_at = time.monotonic() + fault["for_s"]
 
     class Handler(BaseHTTPRequestHandler):
@@ -123,11 +123,11 @@ def _serve(fault: dict[str, Any], arguments: Sequence[str]) -> None:
             self._send(200, {"object": "list", "data": [{"id": model, "object": "model"}]})
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}").get("model")
+            requested = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}").get("model")
             if time.monotonic() < ready_at:
                 self._send(503, {"error": {"message": "The engine is still starting.", "code": 503}})
-            elif asked != model:
-                self._send(404, {"error": {"message": f"The model `{asked}` does not exist.", "code": 404}})
+            elif requested != model:
+                self._send(404, {"error": {"message": f"The model `{requested}` does not exist.", "code": 404}})
             else:
                 message = {"role": "assistant", "content": "simulated"}
                 choice = {"index": 0, "text": "simulated", "message": message, "finish_reason": "length"}
@@ -154,8 +154,8 @@ def _option(arguments: Sequence[str], name: str) -> str:
     return ""
 
 
-def _asked_model(arguments: Sequence[str]) -> str:
-    """What ``vllm serve MODEL`` or ``--model MODEL`` names."""
+def _requested_model(arguments: Sequence[str]) -> str:
+    """Return the model of ``vllm serve MODEL`` or ``--model MODEL``."""
     if named := _option(arguments, "--model"):
         return named
     after = arguments[arguments.index("serve") + 1 :] if "serve" in arguments else []

@@ -1,4 +1,4 @@
-"""What servers say when they crash, by label: the line that names the cause, as the server's own program words it."""
+"""The error messages of servers that crash, by label: the line that names the cause, word for word."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THE_HOST: Mapping[str, str] = {
         "NVIDIA driver is installed and running."
     ),
 }
-"""The host is at fault: an equal one would do."""
+"""The host is at fault: another of the same kind would do."""
 
 THE_KIND_OF_HOST: Mapping[str, str] = {
     "out_of_memory_loading": (
@@ -72,7 +72,7 @@ THE_KIND_OF_HOST: Mapping[str, str] = {
         "tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)"
     ),
 }
-"""Another kind of host is needed: newer or larger."""
+"""The host is too old or too small for the workload."""
 
 THE_WORKLOAD: Mapping[str, str] = {
     "bad_argument": "vllm serve: error: argument --dtype: invalid choice: 'int3' (choose from 'auto', 'half')",
@@ -126,7 +126,7 @@ THE_WORKLOAD: Mapping[str, str] = {
         "Value error, Total number of attention heads (14) must be divisible by tensor parallel size (4)."
     ),
 }
-"""It would fail the same everywhere."""
+"""The workload is at fault: it would fail on every host."""
 
 CRASHES: Mapping[str, str] = {**THE_HOST, **THE_KIND_OF_HOST, **THE_WORKLOAD, "killed": "Killed", "silent": ""}
 
@@ -137,4 +137,4 @@ STAGES: Mapping[str, str] = {
     "compiling": "INFO torch.compile takes 12.30 s in total",
     "capturing": "Capturing CUDA graphs (decode, FULL):  50%|#####     | 34/67 [00:01<00:01, 24.1it/s]",
 }
-"""How far a start gets, in order, and what it says there."""
+"""The stages of a server's start, in order, with a line of its log at each."""

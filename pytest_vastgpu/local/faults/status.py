@@ -1,4 +1,4 @@
-"""Instances that never run, as their status shows it."""
+"""Faults of the boot, as the status of the instance shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REGISTRY = f'{_DAEMON}Get "https://registry-1.docker.io/v2/": '
 
 
 def _stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:
-    """An instance that never runs, and what its status says."""
+    """A fault that keeps an instance from ever running, with its status text."""
     return FaultKind(
         name,
         description,

@@ -1,1 +1,1 @@
-"""The machines that a local market rents out, and the file that describes them."""
+"""The machines of a local market, and the file that describes them."""

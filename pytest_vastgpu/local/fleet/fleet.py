@@ -1,4 +1,4 @@
-"""The fleet file: which machines the local market rents out, how long each stage takes, and what goes wrong.
+"""The fleet file: the machines of the local market, the durations of their stages, and their faults.
 
 ::
 
@@ -7,21 +7,21 @@
       rate_limit_form: json       # how 429 is answered: json (with Retry-After), detail or text
       credit_usd: 100             # what the account may spend
       search_rows_per_day: 20000
-      offers_per_search: 64       # one search shows no more
+      offers_per_search: 64       # the largest number of offers in one answer
       list_v0: false              # true: the withdrawn list of instances answers, as for old accounts
-      log_delay_s: 0.2            # until a requested log can be fetched
-      image_gb: 0                 # what the pull of an image costs in transfer
-      seed: 0                     # for stages that are drawn and for generated machines
-    this_machine: true            # rent out the machine the market runs on; default: only if there are no others
+      log_delay_s: 0.2            # the time until a requested log can be fetched
+      image_gb: 0                 # the transfer that the pull of an image is billed for
+      seed: 0                     # for random durations and generated machines
+    this_machine: true            # rent out the machine that the market runs on; default: only if there is no other
     images:                       # entrypoints for the args run type, by pattern
       "ghcr.io/me/server*": python -m server
     faults: [slow_answer]         # of the API as a whole; see below
-    generate: 10000               # so many seeded machines more
+    generate: 10000               # adds this number of random machines
     machines:
       - gpu_name: RTX 4090        # any field of Machine: gpu_ram_mb, num_gpus, price_usd_h, reliability, geolocation …
-        machine_id: 101           # optional, as host_id; given out from 100 on
-        count: 3                  # so many alike, with consecutive ids
-        stages:                   # seconds; a number, or {uniform: [1, 2]}, or {lognormal: [median, sigma]}
+        machine_id: 101           # optional, like host_id; the default is a free number from 100 on
+        count: 3                  # the number of such machines, with consecutive ids
+        stages:                   # seconds: a number, or {uniform: [1, 2]}, or {lognormal: [median, sigma]}
           provisioning_s: 0       # actual_status is null
           created_s: 0
           loading_s: {uniform: [1, 2]}
@@ -41,7 +41,6 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.local.api.rate_limits import SEARCH_ROWS_PER_DAY
 from pytest_vastgpu.local.faults.base import Fault
 from pytest_vastgpu.local.faults.catalogue import make_fault
 from pytest_vastgpu.local.fleet.generator import generate
@@ -49,14 +48,14 @@ from pytest_vastgpu.local.fleet.machine import Machine
 from pytest_vastgpu.local.fleet.yaml_file import Value
 from pytest_vastgpu.local.fleet.yaml_file import load
 from pytest_vastgpu.local.fleet.yaml_file import read
-from pytest_vastgpu.local.fleet.yaml_file import shown
 from pytest_vastgpu.local.fleet.yaml_file import typed_fields
+from pytest_vastgpu.local.short_repr import short_repr
 
 BUILT_IN_IMAGES: Mapping[str, str] = {"vllm/vllm-openai*": "vllm serve"}
 _FIRST_ID = 100
 _MOST_MACHINES = 1_000_000
 _LARGEST = 1e15
-"""Of any number of a machine: beyond it a client that reads JSON gets another one."""
+"""The largest number of a machine: JSON parsers round larger ones."""
 _LIMITS: Mapping[str, tuple[int, int]] = {
     "machine_id": (1, 10**15),
     "host_id": (1, 10**15),
@@ -67,23 +66,23 @@ _LIMITS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds: fixed, or drawn."""
+    """A duration in seconds, fixed or random."""
 
     kind: str = "fixed"
     """``fixed``, ``uniform`` (from, to) or ``lognormal`` (median, sigma)."""
     numbers: tuple[float, ...] = (0.0,)
 
-    def draw(self, dice: random.Random) -> float:
+    def draw(self, rng: random.Random) -> float:
         if self.kind == "uniform":
-            return dice.uniform(*self.numbers)
+            return rng.uniform(*self.numbers)
         if self.kind == "lognormal":
-            return dice.lognormvariate(math.log(self.numbers[0]), self.numbers[1])
+            return rng.lognormvariate(math.log(self.numbers[0]), self.numbers[1])
         return self.numbers[0]
 
 
 @dataclass(frozen=True)
 class Stages:
-    """How long an instance is in each state before it runs."""
+    """The duration of each state before an instance runs."""
 
     provisioning_s: Duration = Duration()
     created_s: Duration = Duration()
@@ -92,7 +91,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine with its manners."""
+    """A machine, the durations of its stages, and its faults."""
 
     machine: Machine
     stages: Stages = Stages()
@@ -101,12 +100,12 @@ class Host:
 
 @dataclass(frozen=True)
 class MarketRules:
-    """What holds for the market as a whole."""
+    """The settings of the market as a whole."""
 
     rate_limits: bool = True
     rate_limit_form: str = "json"
     credit_usd: float = 100.0
-    search_rows_per_day: int = SEARCH_ROWS_PER_DAY
+    search_rows_per_day: int = 20_000
     offers_per_search: int = 64
     list_v0: bool = False
     log_delay_s: float = 0.2
@@ -116,7 +115,7 @@ class MarketRules:
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet file, read."""
+    """The content of a fleet file."""
 
     rules: MarketRules = MarketRules()
     this_machine: bool = True
@@ -134,17 +133,18 @@ _MACHINE_KEYS = {
 
 
 def read_fleet(file: Path) -> Fleet:
-    """The fleet in a file.
+    """Read a fleet file.
 
-    :raises LocalMarketError: with file and line, if it is not one.
+    :raises LocalMarketError: with file and line, if it is not valid.
     """
     return parse_fleet(read(file), file)
 
 
 def parse_fleet(text: str, file: str | Path = "fleet") -> Fleet:
-    """The fleet in a text. Pure.
+    """Parse the text of a fleet file. Pure.
 
-    :raises LocalMarketError: with file and line, if it is not one.
+    :param file: The name for error messages.
+    :raises LocalMarketError: with file and line, if it is not valid.
     """
     document = load(text, file)
     if document is None:
@@ -156,7 +156,7 @@ def parse_fleet(text: str, file: str | Path = "fleet") -> Fleet:
         hosts += _hosts(entry, _MOST_MACHINES - len(hosts))
     _number_the_rest(hosts)
     if "generate" in keys:
-        wanted = _machines(keys["generate"])
+        wanted = _number_of_machines(keys["generate"])
         if len(hosts) + wanted > _MOST_MACHINES:
             raise keys["generate"].bad(f"makes it more than {_MOST_MACHINES} machines")
         first = max((host.machine.machine_id for host in hosts), default=_FIRST_ID - 1) + 1
@@ -187,11 +187,10 @@ def _rules(value: Value) -> MarketRules:
     return rules
 
 
-def _machines(value: Value) -> int:
-    """How many."""
+def _number_of_machines(value: Value) -> int:
     wanted = value.of_type(int)
     if not 0 <= wanted <= _MOST_MACHINES:
-        raise value.bad(f"must be between 0 and {_MOST_MACHINES}, not {shown(wanted)}")
+        raise value.bad(f"must be between 0 and {_MOST_MACHINES}, not {short_repr(wanted)}")
     return wanted
 
 
@@ -203,13 +202,13 @@ def _hosts(entry: Value, room: int) -> list[Host]:
         if isinstance(number, (int, float)) and not number >= 0:
             raise each.bad(f"must not be negative, and is {number!r}")
         if name in _LIMITS and not _LIMITS[name][0] <= given[name] <= _LIMITS[name][1]:
-            raise each.bad(f"must be between {_LIMITS[name][0]} and {_LIMITS[name][1]}, not {shown(given[name])}")
+            raise each.bad(f"must be between {_LIMITS[name][0]} and {_LIMITS[name][1]}, not {short_repr(given[name])}")
         if isinstance(number, (int, float)) and not number <= _LARGEST:
-            raise each.bad(f"must be at most {_LARGEST:.0e}, not {shown(number)}")
+            raise each.bad(f"must be at most {_LARGEST:.0e}, not {short_repr(number)}")
     machine = Machine(**given)
     if machine.verification not in {"verified", "unverified", "deverified"}:
         raise fields["verification"].bad(f"must be verified, unverified or deverified, not {machine.verification!r}")
-    count = _machines(fields["count"]) if "count" in fields else 1
+    count = _number_of_machines(fields["count"]) if "count" in fields else 1
     if count > room:
         raise entry.bad(f"makes it more than {_MOST_MACHINES} machines")
     stages = _stages(fields["stages"]) if "stages" in fields else Stages()
@@ -217,7 +216,7 @@ def _hosts(entry: Value, room: int) -> list[Host]:
         Host(
             replace(machine, machine_id=machine.machine_id + number if machine.machine_id else 0),
             stages,
-            # Each machine counts for itself what its faults have done.
+            # Not shared: a fault counts the calls to its own machine.
             tuple(_fault(each) for each in fields["faults"].items()) if "faults" in fields else (),
         )
         for number in range(count)
@@ -225,7 +224,7 @@ def _hosts(entry: Value, room: int) -> list[Host]:
 
 
 def _number_the_rest(hosts: list[Host]) -> None:
-    """Give ids to machines and hosts that have none."""
+    """Give ids to the machines and hosts that have none."""
     taken = {host.machine.machine_id for host in hosts}
     free = (number for number in range(_FIRST_ID, _FIRST_ID + 2 * len(hosts) + 1) if number not in taken)
     for index, host in enumerate(hosts):

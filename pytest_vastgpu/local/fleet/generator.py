@@ -1,4 +1,4 @@
-"""A seeded market of any size, with a heavy tail like the real one. Pure: equal seeds give equal machines."""
+"""Generates random machines, with a long tail of bad ones as on the real market. Pure: equal seeds, equal machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_vastgpu.local.fleet.machine import Machine
 
 @dataclass(frozen=True)
 class _Kind:
-    """A GPU kind, about how common it is, and about what it costs an hour."""
+    """A kind of GPU, about how common it is, and about its price an hour."""
 
     name: str
     weight: float
@@ -51,45 +51,45 @@ _COUNTS = (1, 1, 1, 1, 1, 2, 2, 4, 8)
 
 
 def generate(machines: int, seed: int, first_id: int) -> list[Machine]:
-    """So many machines with consecutive ids."""
-    dice = random.Random(seed)  # noqa: S311 -- a market to test with, not a secret
-    kinds = dice.choices(_KINDS, weights=[kind.weight for kind in _KINDS], k=machines)
-    return [_machine(kind, first_id + number, dice) for number, kind in enumerate(kinds)]
+    """Generate machines with consecutive ids."""
+    rng = random.Random(seed)  # noqa: S311 -- a market to test with, not a secret
+    kinds = rng.choices(_KINDS, weights=[kind.weight for kind in _KINDS], k=machines)
+    return [_machine(kind, first_id + number, rng) for number, kind in enumerate(kinds)]
 
 
-def _machine(kind: _Kind, machine_id: int, dice: random.Random) -> Machine:
-    gpus = dice.choice(_COUNTS)
-    driver, cuda = dice.choice(_DRIVERS)
-    price = kind.usd_h * gpus * dice.lognormvariate(0, 0.35)
-    datacenter = dice.random() < 0.25
+def _machine(kind: _Kind, machine_id: int, rng: random.Random) -> Machine:
+    gpus = rng.choice(_COUNTS)
+    driver, cuda = rng.choice(_DRIVERS)
+    price = kind.usd_h * gpus * rng.lognormvariate(0, 0.35)
+    datacenter = rng.random() < 0.25
     return Machine(
         machine_id=machine_id,
-        # Some operators own many machines, most own one.
-        host_id=int(dice.paretovariate(0.6)) % 5000 + 1,
+        # Few operators own many machines, most own one.
+        host_id=int(rng.paretovariate(0.6)) % 5000 + 1,
         gpu_name=kind.name,
         num_gpus=gpus,
         gpu_ram_mb=kind.ram_mb,
         compute_cap=kind.compute_cap,
         cuda_max_good=cuda,
         driver_version=driver,
-        dlperf=kind.tflops * gpus * dice.uniform(0.8, 1.1),
+        dlperf=kind.tflops * gpus * rng.uniform(0.8, 1.1),
         total_flops=kind.tflops * gpus,
         gpu_mem_bw=kind.bandwidth,
-        cpu_cores=dice.choice((8, 16, 32, 64, 128)),
-        cpu_ram_mb=dice.choice((32, 64, 128, 256, 512)) * 1000,
-        disk_space_gb=round(min(8000.0, dice.lognormvariate(5.8, 1.0)), 1),
-        inet_down_mbps=round(min(9000.0, dice.lognormvariate(6.2, 1.0)), 1),
-        inet_up_mbps=round(min(9000.0, dice.lognormvariate(5.8, 1.1)), 1),
-        inet_down_usd_gb=round(dice.choice((0.0, 0.002, 0.005, 0.01, 0.02, 0.039)), 4),
-        inet_up_usd_gb=round(dice.choice((0.0, 0.002, 0.005, 0.01, 0.02, 0.039)), 4),
-        direct_port_count=dice.choice((0, 1, 4, 8, 16, 50, 100, 250, 1000)),
-        # Most are good; the tail is long.
-        reliability=round(max(0.5, 1 - dice.paretovariate(0.9) / 800), 6),
-        verification=dice.choices(("verified", "unverified", "deverified"), weights=(70, 27, 3))[0],
+        cpu_cores=rng.choice((8, 16, 32, 64, 128)),
+        cpu_ram_mb=rng.choice((32, 64, 128, 256, 512)) * 1000,
+        disk_space_gb=round(min(8000.0, rng.lognormvariate(5.8, 1.0)), 1),
+        inet_down_mbps=round(min(9000.0, rng.lognormvariate(6.2, 1.0)), 1),
+        inet_up_mbps=round(min(9000.0, rng.lognormvariate(5.8, 1.1)), 1),
+        inet_down_usd_gb=round(rng.choice((0.0, 0.002, 0.005, 0.01, 0.02, 0.039)), 4),
+        inet_up_usd_gb=round(rng.choice((0.0, 0.002, 0.005, 0.01, 0.02, 0.039)), 4),
+        direct_port_count=rng.choice((0, 1, 4, 8, 16, 50, 100, 250, 1000)),
+        # Most machines are good; the tail is long.
+        reliability=round(max(0.5, 1 - rng.paretovariate(0.9) / 800), 6),
+        verification=rng.choices(("verified", "unverified", "deverified"), weights=(70, 27, 3))[0],
         datacenter=datacenter,
-        geolocation=dice.choice(_PLACES),
+        geolocation=rng.choice(_PLACES),
         price_usd_h=round(price, 4),
-        min_bid_usd_h=round(price * dice.uniform(0.3, 0.8), 4),
-        storage_usd_gb_month=round(dice.uniform(0.05, 0.3), 3),
-        duration_s=float(round(dice.expovariate(1 / (40 * 86400)))),
+        min_bid_usd_h=round(price * rng.uniform(0.3, 0.8), 4),
+        storage_usd_gb_month=round(rng.uniform(0.05, 0.3), 3),
+        duration_s=float(round(rng.expovariate(1 / (40 * 86400)))),
     )

@@ -1,4 +1,4 @@
-"""What a machine on the local market is made of, and what this one is made of."""
+"""The properties of a machine, and those of the machine that the market runs on."""
 
 from __future__ import annotations
 
@@ -11,39 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_vastgpu.hostcheck import cgroups
+from pytest_vastgpu.local.gpu import SimulatedGpu
 
 _MB = 1_000_000
 _GB = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class SimulatedGpu:
-    """One GPU as an instance sees it, which with a fault is not what was sold."""
-
-    name: str
-    ram_mb: int
-    driver_version: str
-    cuda_max_good: float
-    """Newest CUDA that the driver supports."""
-    compute_cap: float
-    """For example 8.9."""
-
-
-@dataclass(frozen=True)
 class Machine:
-    """Everything that an offer is made of. The defaults are those of a good machine with one GPU."""
+    """The properties that an offer shows. The defaults are those of a good machine with one GPU."""
 
     machine_id: int
     host_id: int
     gpu_name: str = "RTX 4090"
     num_gpus: int = 1
     gpu_ram_mb: int = 24564
-    """Per GPU."""
+    """For each GPU."""
     compute_cap: float = 8.9
     cuda_max_good: float = 12.8
     driver_version: str = "570.86.15"
     dlperf: float = 80.0
-    """The market's own benchmark; larger is faster."""
+    """Vast's own benchmark; larger is faster."""
     total_flops: float = 82.0
     """TFLOPS of all GPUs."""
     gpu_mem_bw: float = 880.0
@@ -59,7 +47,7 @@ class Machine:
     disk_bw_mbps: float = 3000.0
     """MB/s."""
     inet_down_mbps: float = 900.0
-    """Mbit/s, as the next."""
+    """Mbit/s, like ``inet_up_mbps``."""
     inet_up_mbps: float = 900.0
     inet_down_usd_gb: float = 0.0
     inet_up_usd_gb: float = 0.0
@@ -74,18 +62,18 @@ class Machine:
     min_bid_usd_h: float = 0.15
     storage_usd_gb_month: float = 0.10
     duration_s: float = 30 * 86400.0
-    """How long the offer lasts."""
+    """The time until the offer ends."""
     slots: int = 1
-    """How many instances it holds at once; they share its devices."""
+    """The number of instances that it can run at once; they share its devices."""
     rentable: bool = True
     network: bool = False
-    """Whether its instances can reach beyond the market."""
+    """Whether its instances can reach more than the market."""
     simulated: bool = True
     """False only for the machine that the market runs on."""
 
     @property
     def gpus(self) -> tuple[SimulatedGpu, ...]:
-        """The GPUs as sold; none where the machine's own devices are used as they are."""
+        """The GPUs that the offer shows; empty if instances use the real devices."""
         if not self.simulated:
             return ()
         gpu = SimulatedGpu(self.gpu_name, self.gpu_ram_mb, self.driver_version, self.cuda_max_good, self.compute_cap)
@@ -93,18 +81,18 @@ class Machine:
 
 
 THIS_MACHINE_ID = 1
-"""Machine and host id of the machine that the market runs on."""
+"""The machine id and host id of the machine that the market runs on."""
 
 _OWN_PRICE_USD_H = 0.10
-"""Play money: enough for a bill to show, little enough for every price limit."""
+"""Play money: high enough to show in a bill, below every price limit."""
 
 _OWN_SLOTS = 64
 
 
 def this_machine(disk: Path) -> Machine:
-    """The machine we run on, as an offer that the strictest policy admits: it is near, cheap and ours.
+    """Describe the machine that the market runs on, so that the strictest policy admits it.
 
-    :param disk: Where instances keep their disks.
+    :param disk: The directory with the disks of instances.
     """
     gpus = _nvidia_smi("name,memory.total,driver_version,compute_cap")
     name, ram_mb, driver, compute_cap = gpus[0] if gpus else ("", "0", "", "0")
@@ -146,20 +134,20 @@ def this_machine(disk: Path) -> Machine:
 
 
 def _nvidia_smi(fields: str) -> list[list[str]]:
-    """One row for each GPU; none where there is no ``nvidia-smi`` or no driver behind it."""
+    """Query each GPU; empty if there is no ``nvidia-smi`` or it fails."""
     answer = _run_nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
     return [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
 
 
 def _cuda_of_driver() -> float:
-    """The CUDA version in the header of ``nvidia-smi``, which no query field gives; 0 where it is not there."""
-    # Since driver 610 it is the CUDA UMD Version.
+    """Read the CUDA version in the header of ``nvidia-smi``, for which there is no query field; 0 if it is missing."""
+    # Since driver 610 the header says "CUDA UMD Version".
     found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", _run_nvidia_smi())
     return float(found.group(1)) if found else 0.0
 
 
 def _run_nvidia_smi(*arguments: str) -> str:
-    """What it prints; empty where it is not there, or fails."""
+    """Return the output of ``nvidia-smi``; empty if it does not exist or fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""
@@ -171,7 +159,7 @@ def _run_nvidia_smi(*arguments: str) -> str:
 
 
 def _figure(cell: str) -> float:
-    """0 for what the driver does not know, as the memory of a GPU that shares the machine's: ``[N/A]``."""
+    """Parse a number; 0 for ``[N/A]``, such as the memory of a GPU that shares the machine's."""
     try:
         return float(cell)
     except ValueError:

@@ -1,10 +1,9 @@
-"""YAML with the line of every value, so that a complaint can say where."""
+"""YAML with the line of every value, for error messages."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import reprlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import yaml
 
 from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.errors import LocalMarketError
+from pytest_vastgpu.local.short_repr import short_repr
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -23,19 +23,18 @@ except ImportError:  # PyYAML was built without libyaml: the same, slower
     from yaml import SafeLoader as _Loader  # type: ignore[assignment] # another class, used in the same way
 
 MOST_BYTES = 2 << 20
-"""Of a file: ten thousand machines that are described one by one fit in."""
+"""The largest size of a file: ten thousand separate machines fit in."""
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 2
 _UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
-"""What PyYAML raises, beside its own exceptions, for values that do not fit their tags, lone surrogates and depth."""
+"""What PyYAML raises, besides its own exceptions, for values that do not fit their tags, lone surrogates and deep
+nesting."""
 _T = TypeVar("_T")
 
 
 class Value:
     """A value in a file.
 
-    :param what: What it is called in messages: ``machines[2].gpu_ram_mb``.
+    :param what: Its name in messages: ``machines[2].gpu_ram_mb``.
     """
 
     def __init__(self, node: yaml.Node, file: str, what: str) -> None:
@@ -44,11 +43,11 @@ class Value:
         self.what = what
 
     def bad(self, problem: str) -> LocalMarketError:
-        """The exception that says where and what."""
+        """Make an exception with the place of the value and a problem."""
         return LocalMarketError(f"{self._file}:{self._node.start_mark.line + 1}: {self.what or 'the file'} {problem}")
 
     def plain(self) -> Any:
-        """The value as Python sees it."""
+        """Convert to a Python value."""
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_object(self._node, deep=True)
@@ -60,16 +59,16 @@ class Value:
             loader.dispose()
 
     def items(self) -> Iterator[Value]:
-        """The items of a list."""
+        """Iterate over the items of a list."""
         if not isinstance(self._node, yaml.SequenceNode):
             raise self.bad("must be a list")
         for number, node in enumerate(self._node.value):
             yield Value(node, self._file, f"{self.what}[{number}]")
 
     def fields(self, known: Mapping[str, object] | None = None) -> dict[str, Value]:
-        """The values of a mapping by key.
+        """Return the values of a mapping by key.
 
-        :param known: The keys there may be; None for any.
+        :param known: The allowed keys; None for any.
         """
         if not isinstance(self._node, yaml.MappingNode):
             raise self.bad("must be a mapping")
@@ -90,26 +89,21 @@ class Value:
         return isinstance(self._node, yaml.MappingNode)
 
     def of_type(self, kind: type[_T]) -> _T:
-        """The value, which must be of that type; a whole number is a float too."""
+        """Convert to a type; for float a whole number will do."""
         value = self.plain()
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
-            raise self.bad(f"must be {names[kind]}, not {shown(value)}")
+            raise self.bad(f"must be {names[kind]}, not {short_repr(value)}")
         return value
 
     def checked(self, make: Callable[[], _T]) -> _T:
-        """What ``make`` gives; its ValueError is a complaint about this value."""
+        """Call ``make``; a ValueError becomes an error message about this value."""
         try:
             return make()
         except ValueError as error:
             raise self.bad(f"is wrong: {error}") from error
-
-
-def shown(value: object) -> str:
-    """A value for a message: what was written there may be of any size, and with aliases of any size times itself."""
-    return _SHORT.repr(value)
 
 
 def _on_one_line(error: Exception) -> str:
@@ -117,23 +111,23 @@ def _on_one_line(error: Exception) -> str:
 
 
 def read(file: Path) -> str:
-    """The text of a file that a person named.
+    """Read the text of a file.
 
-    :raises LocalMarketError: if it is no readable text, no regular file, or too large.
+    :raises LocalMarketError: if it is not a regular file, not text in UTF-8, or too large.
     """
     try:
         return read_file(file, MOST_BYTES).decode()
     except OSError as error:
         way_out = "; count and generate describe many machines in one line" if error.errno == errno.EFBIG else ""
         raise LocalMarketError(f"the fleet file {file} cannot be read: {error.strerror or error}{way_out}") from error
-    except ValueError as error:  # not UTF-8, or a name that no file can have
+    except ValueError as error:  # not UTF-8, or a name with a NUL
         raise LocalMarketError(f"the fleet file {file} cannot be read: {error}") from error
 
 
 def load(text: str, file: str | Path) -> Value | None:
-    """The only document of a text; None where it is empty.
+    """Parse the only document of a text; None if it is empty.
 
-    :raises LocalMarketError: with the line, if it is no YAML.
+    :raises LocalMarketError: with the line, if it is not YAML.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -146,9 +140,9 @@ def load(text: str, file: str | Path) -> Value | None:
 
 
 def typed_fields(value: Mapping[str, Value], cls: type[Any], leave: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Values for a dataclass of plain fields (texts, numbers, flags), each of the type of its default.
+    """Convert values for the fields of a dataclass that are texts, numbers or flags; others are left out.
 
-    :param leave: Names of fields that are read elsewhere.
+    :param leave: The names of further fields to leave out.
     """
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
     wanted = {field.name: kinds[str(field.type)] for field in dataclasses.fields(cls) if str(field.type) in kinds}

@@ -1,1 +1,1 @@
-"""What the local market decides: offers, rentals, money, and how an instance passes through its states."""
+"""The state of the local market: offers, instances and their states, money."""

@@ -1,4 +1,4 @@
-"""What an instance costs. Pure.
+"""Computes the bill of an instance. Pure.
 
 The rules are those of Vast's billing documentation: the GPU is charged by the second while the instance runs (not
 while it loads), storage by the second from creation to destruction in every state but offline, traffic by the byte.
@@ -18,7 +18,7 @@ _FREE_OF_STORAGE = frozenset({"offline"})
 
 @dataclass(frozen=True)
 class Rates:
-    """Prices of one instance that stay as they are; a bid on its GPUs can change."""
+    """The prices of an instance that never change; the price of its GPUs is part of each :class:`Change`."""
 
     storage_usd_gb_month: float
     disk_gb: float
@@ -32,7 +32,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Change:
-    """A state, or a price, began."""
+    """The start of a state or of a price."""
 
     at: float
     """Epoch seconds."""
@@ -42,7 +42,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Bill:
-    """What has become due, in USD."""
+    """The costs of an instance up to a moment, in USD."""
 
     gpu_usd: float
     storage_usd: float
@@ -56,15 +56,15 @@ class Bill:
 
 
 def bill(rates: Rates, changes: Sequence[Change], until: float, down_gb: float = 0.0, up_gb: float = 0.0) -> Bill:
-    """The bill at a moment.
+    """Compute the bill up to a moment.
 
     :param changes: Oldest first; the first is the creation.
-    :param until: Epoch seconds; now, or when it was destroyed.
+    :param until: Epoch seconds: now, or the time of the destruction.
     """
     ends = [change.at for change in changes[1:]] + [until]
     gpu_s = gpu_usd = storage_s = 0.0
     for change, end in zip(changes, ends, strict=True):
-        # A clock that is set back must not earn the renter money.
+        # A clock that was set back must not lower the bill.
         seconds = max(0.0, end - change.at)
         if change.state in _GPU_STATES:
             gpu_s += seconds

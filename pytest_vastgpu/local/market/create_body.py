@@ -1,4 +1,4 @@
-"""What a create asks for. Pure."""
+"""The request body of a create, checked. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.container.network.ports import Port
 from pytest_vastgpu.local.market import env_flags
+from pytest_vastgpu.local.market.errors import invalid
 
 _LONGEST_LABEL = 256
 _LONGEST_IMAGE = 1024
 _LEAST_BID = 0.001
 _MOST_BID = 128.0
 LEAST_DISK_GB = 8.0
-"""The smallest disk that can be rented, and what a create that names none gets."""
+"""The smallest disk that can be rented, and the default."""
 _JUPYTER_PORT = 8080
 
 
 @dataclass(frozen=True)
 class CreateBody:
-    """A create, checked."""
+    """The checked body of a create request."""
 
     image: str
     disk_gb: float
@@ -32,10 +33,10 @@ class CreateBody:
     """As the API reports it: ``ssh_direc ssh_proxy``, ``ssh_proxy``, ``args`` …"""
     environment: Mapping[str, str]
     env_pairs: env_flags.Pairs
-    """The ``env`` object as it came, ports and flags included."""
-    ports: tuple[env_flags.Port, ...]
+    """The ``env`` object of the request, with its ports and flags."""
+    ports: tuple[Port, ...]
     host_name: str
-    """Empty: the machine's."""
+    """Empty: the host name of the machine."""
     onstart: str
     args: tuple[str, ...]
     bid_usd_h: float | None
@@ -58,10 +59,11 @@ class CreateBody:
 
 
 def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) -> CreateBody:
-    """The order in the body of a create.
+    """Check the body of a create request.
 
-    :param templates: By hash, what the body may refer to; its own values win, environments are merged.
-    :raises Refusal: as the API refuses.
+    :param templates: The account's templates by hash. The body's own values win over its template's; the two
+        environments are merged.
+    :raises ApiError: if the body is not valid.
     """
     if not isinstance(body, dict):
         raise invalid("Invalid json body")
@@ -107,19 +109,19 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
     )
 
 
-def entrypoint(order: CreateBody, images: Mapping[str, str]) -> str | None:
-    """The command line of the first process where there is no SSH; None if nothing is known of the image.
+def entrypoint(create_body: CreateBody, images: Mapping[str, str]) -> str | None:
+    """Return the command line of the first process of an instance without SSH; None if the image is unknown.
 
-    :param images: Entrypoints by pattern.
+    :param images: Entrypoints by image pattern.
     """
-    name = order.image.partition("@")[0]
+    name = create_body.image.partition("@")[0]
     known = next((line for pattern, line in images.items() if fnmatchcase(name, pattern)), None)
-    # In this run type the official client sends --entrypoint as onstart. Where that is a program and its arguments are
-    # there, the image's own entrypoint need not be known.
-    replaced = order.onstart if order.args and len(order.onstart.split()) == 1 else ""
+    # In this run type the official client sends --entrypoint as onstart. With a program there, and its arguments, the
+    # image's own entrypoint does not matter.
+    replaced = create_body.onstart if create_body.args and len(create_body.onstart.split()) == 1 else ""
     if known is None and not replaced:
         return None
-    return " ".join([order.onstart or known or "", shlex.join(order.args)]).strip()
+    return " ".join([create_body.onstart or known or "", shlex.join(create_body.args)]).strip()
 
 
 def _with_template(body: Mapping[str, Any], templates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -161,11 +163,11 @@ def _args(wanted: Mapping[str, Any]) -> tuple[str, ...]:
     return env_flags.words("args", str(text))
 
 
-def _ports(pairs: env_flags.Pairs, runtype: str) -> tuple[env_flags.Port, ...]:
-    """What is asked for, and what Vast adds for its own Jupyter, of which there is none here."""
-    asked = env_flags.ports(pairs)
+def _ports(pairs: env_flags.Pairs, runtype: str) -> tuple[Port, ...]:
+    """The requested ports, and the port that Vast adds for Jupyter. The local market runs no Jupyter."""
+    requested = env_flags.ports(pairs)
     own = ((_JUPYTER_PORT, "tcp"),) if "jupyter_direc" in runtype.split() else ()
-    return (*asked, *(port for port in own if port not in asked))
+    return (*requested, *(port for port in own if port not in requested))
 
 
 def _number(field: str, value: object) -> float:

@@ -1,19 +1,17 @@
-"""What the ``env`` of a create asks for: variables, ports, a host name. Pure."""
+"""Parses the ``env`` of a create request: variables, ports, a host name. Pure."""
 
 from __future__ import annotations
 
 import re
 import shlex
 
-from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.container.network.ports import FIRST_IDENTITY_PORT
+from pytest_vastgpu.local.container.network.ports import Port
+from pytest_vastgpu.local.market.errors import invalid
 
 Pairs = tuple[tuple[str, str], ...]
-"""The ``env`` object, in its order: Docker's flags are among the names."""
-Port = tuple[int, str]
-"""A container port and its protocol, ``tcp`` or ``udp``."""
+"""The entries of the ``env`` object, in its order. Some of the names are flags of Docker."""
 
-FIRST_IDENTITY_PORT = 70_000
-"""From here on, a number is no port but asks for one that is the same inside and outside."""
 _LAST_PORT = 65_535
 _MOST_PORTS = 64
 _MOST_BYTES = 32 * 1024
@@ -24,9 +22,9 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 def pairs(env: object) -> Pairs:
-    """From the documented object, or from Docker's flags in one text.
+    """Parse ``env``: the documented object, or one text with flags of Docker.
 
-    :raises Refusal: if it is neither, or too large.
+    :raises ApiError: if it is neither, or too large.
     """
     if env is None:
         return ()
@@ -43,9 +41,9 @@ def pairs(env: object) -> Pairs:
 
 
 def words(field: str, text: str) -> tuple[str, ...]:
-    """The words of a command line.
+    """Split a command line into words.
 
-    :raises Refusal: a quote is not closed.
+    :raises ApiError: if a quote is not closed.
     """
     try:
         return tuple(shlex.split(text))
@@ -68,18 +66,18 @@ def _of_flags(flags: tuple[str, ...]) -> list[tuple[str, str]]:
     return found
 
 
-def variables(asked: Pairs) -> dict[str, str]:
-    """The environment variables."""
-    return {name: value for name, value in asked if _NAME.fullmatch(name)}
+def variables(requested: Pairs) -> dict[str, str]:
+    """Select the environment variables."""
+    return {name: value for name, value in requested if _NAME.fullmatch(name)}
 
 
-def ports(asked: Pairs) -> tuple[Port, ...]:
-    """The ports to publish.
+def ports(requested: Pairs) -> tuple[Port, ...]:
+    """Select the ports to publish.
 
-    :raises Refusal: one is none, or there are too many.
+    :raises ApiError: if one is not a port, or there are too many.
     """
     found: dict[Port, None] = {}
-    for name, _ in asked:
+    for name, _ in requested:
         if not name.startswith(("-p", "--publish")):
             continue
         port = _PORT.fullmatch(name.strip())
@@ -92,12 +90,12 @@ def ports(asked: Pairs) -> tuple[Port, ...]:
     return tuple(found)
 
 
-def host_name(asked: Pairs) -> str:
-    """The host name; empty where none is asked for.
+def host_name(requested: Pairs) -> str:
+    """Select the host name; empty if the request has none.
 
-    :raises Refusal: it cannot be one.
+    :raises ApiError: if it is not a valid host name.
     """
-    name = next((value for flag, value in asked if flag in {"-h", "--hostname"}), "")
+    name = next((value for flag, value in requested if flag in {"-h", "--hostname"}), "")
     if name and not _HOST_NAME.fullmatch(name):
         raise invalid(f"'env': {name!r} is not a host name")
     return name

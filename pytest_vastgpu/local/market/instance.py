@@ -1,4 +1,4 @@
-"""A rented instance as the market keeps it, and as the API shows it."""
+"""An instance: its state in the market, and its row in the API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import field
 from dataclasses import replace
 from typing import Any
 
-from pytest_vastgpu.local.api.responses import overlaid
 from pytest_vastgpu.local.container.container import Container
 from pytest_vastgpu.local.faults.effects import Reports
 from pytest_vastgpu.local.fleet.fleet import Host
@@ -21,30 +20,31 @@ from pytest_vastgpu.local.market.billing import bill
 from pytest_vastgpu.local.market.create_body import CreateBody
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import machine_row
+from pytest_vastgpu.local.market.offer_rows import overlaid
 from pytest_vastgpu.local.market.prepay import Prepayment
 from pytest_vastgpu.local.market.prepay import prepayment
 
 _MEASURE_S = 2.0
-"""A disk is measured no more often."""
+"""The shortest time between two measurements of a disk."""
 
 
 @dataclass
 class Instance:
-    """One instance, from its creation until it is destroyed."""
+    """An instance, from its creation until its destruction."""
 
     id: int
     host: Host
-    order: CreateBody
+    create_body: CreateBody
     made_by: str
-    """The client's User-Agent."""
+    """The User-Agent of the client that created it."""
     api_key: str
-    """The restricted key that it finds in its own environment."""
+    """The restricted key in its environment."""
     label: str
     rates: Rates
     full_gpu_usd_h: float
     """Without a discount."""
     keys: list[tuple[int, str]] = field(default_factory=list)
-    """Ids and lines of the SSH keys that may log in."""
+    """The ids and lines of the SSH keys that may log in."""
     created_at: float = field(default_factory=time.time)
     actual_status: str | None = None
     intended_status: str = "running"
@@ -53,51 +53,51 @@ class Instance:
     status_msg: str = ""
     changes: list[Change] = field(default_factory=list)
     discount: float = 0.0
-    """For what was paid in beforehand."""
+    """The discount that a prepayment bought: 0.2 is a fifth less."""
     covered_usd: float = 0.0
-    """Up to this total, its costs are paid."""
+    """Prepayments cover its costs up to this total."""
     down_gb: float = 0.0
     container: Container | None = None
     starts: int = 0
     task: asyncio.Task[None] | None = None
-    """What carries it through its states."""
-    turns: set[asyncio.Task[None]] = field(default_factory=set)
-    """Faults that wait to happen to it while it runs."""
+    """Runs it through its states."""
+    fault_tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """The faults that are to happen while it runs, each waiting for its time."""
     disk_usage_gb: float = -1.0
-    """As it was last measured; -1 before it runs."""
+    """The last measurement; -1 before it runs."""
     measured_at: float = 0.0
-    said: dict[str, str] = field(default_factory=dict)
-    """What a fault has the API show in their place; see :func:`~pytest_vastgpu.local.api.responses.overlaid`."""
+    overrides: dict[str, str] = field(default_factory=dict)
+    """The fields that a fault replaces; see :func:`~pytest_vastgpu.local.market.offer_rows.overlaid`."""
 
     def __post_init__(self) -> None:
         self.changes.append(Change(self.created_at, "created", self.gpu_usd_h))
 
     def becomes(self, actual: str | None, text: str | None = None, *, cur_state: str | None = None) -> None:
-        """Take another state; the bill follows it."""
+        """Change its state; the bill follows."""
         self.actual_status = actual
         if text is not None:
-            self.status_msg = text.replace("{image}", self.order.image)
+            self.status_msg = text.replace("{image}", self.create_body.image)
         self.cur_state = cur_state or self.cur_state
         self.changes.append(Change(time.time(), actual or "created", self.gpu_usd_h))
 
     def stopped_by_market(self) -> None:
-        """It is not going to run (any more) although nobody asked for that."""
+        """Mark it as stopped, as the market does without a request."""
         self.intended_status = self.next_state = "stopped"
         self.cur_state = "stopped"
 
     def reprice(self, bid_usd_h: float) -> None:
-        """Another bid, from now on."""
-        self.order = replace(self.order, bid_usd_h=bid_usd_h)
+        """Change its bid from now on."""
+        self.create_body = replace(self.create_body, bid_usd_h=bid_usd_h)
         self.full_gpu_usd_h = bid_usd_h
         self.becomes(self.actual_status)
 
     def raise_price(self, times: float) -> None:
-        """It costs so many times as much, from now on."""
+        """Multiply the price of its GPUs from now on."""
         self.full_gpu_usd_h *= times
         self.becomes(self.actual_status)
 
     def prepay(self, amount_usd: float) -> Prepayment:
-        """Pay in; from now on it may cost less."""
+        """Prepay; from now on it may cost less."""
         bought = prepayment(amount_usd, self.full_gpu_usd_h, self.rates.storage_usd_h)
         self.covered_usd = max(self.covered_usd, self.bill().total_usd) + amount_usd
         self.discount = max(self.discount, bought.discount)
@@ -105,18 +105,21 @@ class Instance:
         return bought
 
     def bill(self, until: float | None = None) -> Bill:
-        """What has become due."""
+        """Compute its costs.
+
+        :param until: Epoch seconds; None: now.
+        """
         return bill(self.rates, self.changes, time.time() if until is None else until, self.down_gb)
 
     async def measure(self) -> None:
-        """Measure its disk, unless that was done a moment ago: it takes long on a full disk."""
+        """Measure its disk, at most every two seconds: a full disk takes long."""
         if self.container is not None and time.time() - self.measured_at > _MEASURE_S:
             self.measured_at = time.time()
             self.disk_usage_gb = await asyncio.to_thread(self.container.disk_usage_gb)
 
     @property
     def holds_slot(self) -> bool:
-        """Whether it keeps others from renting the machine's GPUs: a stopped instance does not."""
+        """Whether it occupies the machine's GPUs; a stopped instance does not."""
         return self.intended_status == "running" and self.next_state != "queued"
 
     @property
@@ -125,7 +128,7 @@ class Instance:
 
     @property
     def paid_in_usd(self) -> float:
-        """What is left of what was paid in."""
+        """The rest of its prepayments."""
         return max(0.0, self.covered_usd - self.bill().total_usd)
 
     @property
@@ -134,19 +137,22 @@ class Instance:
 
 
 async def shown(instance: Instance) -> Row:
-    """An instance as the API shows it now."""
+    """Measure an instance's disk and return its row."""
     await instance.measure()
     return instance_row(instance, time.time())
 
 
 def instance_row(instance: Instance, now: float) -> Row:
-    """An instance as the API shows it."""
+    """Return an instance as the API shows it.
+
+    :param now: Epoch seconds.
+    """
     container = instance.container
     runs = instance.actual_status == "running" and container is not None
     machine = instance.host.machine
-    order = instance.order
+    create_body = instance.create_body
     ports: Mapping[str, int] = container.direct_ports if container is not None and runs else {}
-    ssh = order.ssh and container is not None
+    ssh = create_body.ssh and container is not None
     row = {
         **machine_row(machine),
         "id": instance.id,
@@ -157,13 +163,13 @@ def instance_row(instance: Instance, now: float) -> Row:
         "cur_state": instance.cur_state,
         "next_state": "running" if instance.next_state == "queued" else instance.next_state,
         "status_msg": instance.status_msg or None,
-        "image_uuid": order.image,
-        "image_args": list(order.args),
-        "image_runtype": order.runtype,
-        "extra_env": [list(pair) for pair in order.env_pairs],
-        "onstart": order.onstart or None,
+        "image_uuid": create_body.image,
+        "image_args": list(create_body.args),
+        "image_runtype": create_body.runtype,
+        "extra_env": [list(pair) for pair in create_body.env_pairs],
+        "onstart": create_body.onstart or None,
         "template_id": None,
-        "template_hash_id": order.template,
+        "template_hash_id": create_body.template,
         "template_name": None,
         "ssh_host": container.ssh_host if ssh and container else None,
         "ssh_port": container.ssh_port if ssh and container else None,
@@ -186,15 +192,15 @@ def instance_row(instance: Instance, now: float) -> Row:
         "cpu_util": 0.0,
         "mem_usage": None,
         "mem_limit": machine.cpu_ram_mb / 1000,
-        "disk_space": order.disk_gb,
+        "disk_space": create_body.disk_gb,
         "disk_usage": instance.disk_usage_gb if runs else -1.0,
-        "disk_util": instance.disk_usage_gb / max(order.disk_gb, 1e-9) if runs else -1.0,
+        "disk_util": instance.disk_usage_gb / max(create_body.disk_gb, 1e-9) if runs else -1.0,
         "inet_down_billed": instance.down_gb or None,
         "inet_up_billed": None,
         "dph_base": instance.gpu_usd_h,
         "dph_total": instance.usd_h,
         "storage_total_cost": instance.rates.storage_usd_h,
-        "is_bid": order.bid_usd_h is not None,
+        "is_bid": create_body.bid_usd_h is not None,
         "volume_info": None,
         "credit_balance": None,
         "credit_discount": None,
@@ -208,4 +214,4 @@ def _misreported(row: Row, instance: Instance, *, runs: bool) -> dict[str, Any]:
             row.update(fault.effect.fields)
             for name in fault.effect.missing:
                 row.pop(name, None)
-    return overlaid(row, instance.said)
+    return overlaid(row, instance.overrides)

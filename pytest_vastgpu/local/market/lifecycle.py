@@ -1,4 +1,4 @@
-"""How an instance passes through its states, and what faults make of that."""
+"""The states of an instance, from its creation on, with the faults of its machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_vastgpu.local.faults.catalogue import catalogue
 from pytest_vastgpu.local.faults.effects import Delivers
 from pytest_vastgpu.local.faults.effects import MidTest
 from pytest_vastgpu.local.faults.effects import NeverBoots
-from pytest_vastgpu.local.faults.effects import NoWayOut
+from pytest_vastgpu.local.faults.effects import NoNetwork
 from pytest_vastgpu.local.faults.effects import Raises
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.faults.effects import SlowBoot
@@ -36,59 +36,59 @@ _UNKNOWN_IMAGE = "image_manifest_unknown"
 
 @dataclass(frozen=True)
 class LifecycleContext:
-    """What instances need of the market they are in."""
+    """What every instance needs to know of its market."""
 
     url: str
     socket: Path
     """The Unix socket of the same API."""
     disks: Path
-    """Where each instance has its disk."""
+    """The directory with the disks of all instances."""
     images: dict[str, str]
-    """Entrypoints by image pattern, the first match wins."""
+    """Entrypoints by image pattern; the first match wins."""
     image_gb: float
     seed: int
 
 
-async def boot(instance: Instance, site: LifecycleContext, vanish: Callable[[Instance], None]) -> None:
-    """Carry an instance from nothing to running, and on through what its machine's faults do to it.
+async def boot(instance: Instance, context: LifecycleContext, vanish: Callable[[Instance], None]) -> None:
+    """Take an instance from its creation to running, then apply the faults of its machine until it ends.
 
-    :param vanish: Called when the instance is to be gone without a trace.
+    :param vanish: Removes the instance from the market.
     """
-    stages, dice = instance.host.stages, random.Random(f"{site.seed} {instance.id}")  # noqa: S311 -- not a secret
+    stages, rng = instance.host.stages, random.Random(f"{context.seed} {instance.id}")  # noqa: S311 -- not a secret
     if instance.starts == 0:
-        await asyncio.sleep(stages.provisioning_s.draw(dice))
+        await asyncio.sleep(stages.provisioning_s.draw(rng))
         instance.becomes("created")
-        await asyncio.sleep(stages.created_s.draw(dice))
+        await asyncio.sleep(stages.created_s.draw(rng))
     instance.becomes("loading", "{image}: Pulling fs layer")
-    if await _kept_from_running(instance):
+    if await _prevented_by_fault(instance):
         return
-    await asyncio.sleep(stages.loading_s.draw(dice))
+    await asyncio.sleep(stages.loading_s.draw(rng))
     if instance.starts == 0:
-        instance.down_gb += site.image_gb
-    command = "" if instance.order.ssh else entrypoint(instance.order, site.images)
+        instance.down_gb += context.image_gb
+    command = "" if instance.create_body.ssh else entrypoint(instance.create_body, context.images)
     if command is None:
         await _never_boots(instance, catalogue()[_UNKNOWN_IMAGE].effect, 420.0)
         return
     try:
-        await _start_container(instance, container_spec(instance, site, command))
+        await _start_container(instance, container_spec(instance, context, command))
     except LocalMarketError as error:
         instance.becomes("created", f"Error response from daemon: {error}")
         return
     instance.starts += 1
-    suffix = "/ssh" if instance.order.ssh else ""
+    suffix = "/ssh" if instance.create_body.ssh else ""
     instance.becomes("running", f"success, running {{image}}{suffix}", cur_state="running")
     await _run(instance, vanish)
 
 
 async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
-    """Start the container. Who cancels this finds it started, and can end it: half a container cannot be ended."""
+    """Start the container. A cancelled start is completed first: a container that is half started cannot be stopped."""
     starting = asyncio.ensure_future(Container.start(spec))
     try:
         instance.container = await asyncio.shield(starting)
     except asyncio.CancelledError:
         instance.container = await starting
         raise
-    # Keys that were attached or detached while it started.
+    # Keys may have been attached or detached while it started.
     lines = {line for _, line in instance.keys}
     for line in lines.difference(spec.authorized_keys):
         instance.container.add_key(line)
@@ -96,51 +96,54 @@ async def _start_container(instance: Instance, spec: ContainerSpec) -> None:
         instance.container.remove_key(line)
 
 
-def container_spec(instance: Instance, site: LifecycleContext, command: str) -> ContainerSpec:
-    """What the container shall be."""
-    machine, order, faults = instance.host.machine, instance.order, instance.host.faults
-    gpus, network, within, unset = machine.gpus, machine.network, dict[str, Any](), set[str]()
+def container_spec(instance: Instance, context: LifecycleContext, command: str) -> ContainerSpec:
+    """Return the specification of an instance's container, with the faults of its machine."""
+    machine, create_body, faults = instance.host.machine, instance.create_body, instance.host.faults
+    gpus, network, container_faults, unset = machine.gpus, machine.network, dict[str, Any](), set[str]()
     for fault in faults:
         if isinstance(fault.effect, Delivers):
             gpus = fault.effect.gpus(gpus, fault.parameters)
         elif isinstance(fault.effect, Within):
-            within.update(fault.effect.faults(fault.parameters))
-        elif isinstance(fault.effect, NoWayOut):
+            container_faults.update(fault.effect.faults(fault.parameters))
+        elif isinstance(fault.effect, NoNetwork):
             network = False
         elif isinstance(fault.effect, Unset):
             unset |= fault.effect.variables
-    told = {
+    market_variables = {
         "CONTAINER_ID": str(instance.id),
         "CONTAINER_API_KEY": instance.api_key,
         "VAST_CONTAINERLABEL": f"C.{instance.id}",
         "PUBLIC_IPADDR": "127.0.0.1",
         "GPU_COUNT": str(machine.num_gpus),
-        "VAST_URL": site.url,
+        "VAST_URL": context.url,
         "SSH_PUBLIC_KEY": "\n".join(line for _, line in instance.keys),
         "DATA_DIRECTORY": "/workspace/",
     }
     return ContainerSpec(
         instance_id=instance.id,
-        directory=site.disks / str(instance.id),
-        environment={**order.environment, **{name: value for name, value in told.items() if name not in unset}},
+        directory=context.disks / str(instance.id),
+        environment={
+            **create_body.environment,
+            **{name: value for name, value in market_variables.items() if name not in unset},
+        },
         authorized_keys=tuple(line for _, line in instance.keys),
-        onstart=order.onstart if order.ssh else "",
+        onstart=create_body.onstart if create_body.ssh else "",
         command=command,
-        ssh=order.ssh,
-        direct=order.direct,
-        jupyter=order.jupyter,
-        ports=order.ports,
-        host_name=order.host_name,
-        market_url=site.url,
-        market_socket=site.socket,
+        ssh=create_body.ssh,
+        direct=create_body.direct,
+        jupyter=create_body.jupyter,
+        ports=create_body.ports,
+        host_name=create_body.host_name,
+        market_url=context.url,
+        market_socket=context.socket,
         gpus=gpus,
         network=network,
-        faults=ContainerFaults(**within),
+        faults=ContainerFaults(**container_faults),
     )
 
 
-async def _kept_from_running(instance: Instance) -> bool:
-    """Whether a fault keeps it from ever running; waits for those that only keep it for a time."""
+async def _prevented_by_fault(instance: Instance) -> bool:
+    """Whether a fault keeps it from ever running; a fault that only delays it is waited for."""
     for fault in instance.host.faults:
         if isinstance(fault.effect, NeverBoots):
             await _never_boots(instance, fault.effect, fault.parameters["stops_after_s"])
@@ -160,38 +163,38 @@ async def _never_boots(instance: Instance, effect: object, stops_after_s: float)
 
 
 async def _run(instance: Instance, vanish: Callable[[Instance], None]) -> None:
-    """Until its first process ends, do to it what its faults say."""
+    """Apply the faults that concern a running instance, until its first process ends."""
     assert instance.container is not None  # noqa: S101 -- it has just been started
     for fault in instance.host.faults:
         if isinstance(fault.effect, MidTest) and fault.kind.layer is Layer.MID_TEST:
-            befall(instance, fault, vanish)
+            inject_fault(instance, fault, vanish)
     try:
         code = await instance.container.wait()
     finally:
-        for turn in instance.turns:
-            turn.cancel()
-        instance.turns.clear()
+        for task in instance.fault_tasks:
+            task.cancel()
+        instance.fault_tasks.clear()
     if instance.actual_status == "running":
         instance.becomes("exited", f"container exited with code {code}", cur_state="stopped")
 
 
-def befall(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
-    """Let a fault of the middle of a test happen to a running instance, after its ``after_s``.
+def inject_fault(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
+    """Apply a mid-test fault to a running instance, after its ``after_s``.
 
-    :param vanish: Called when the instance is to be gone without a trace.
+    :param vanish: Removes the instance from the market.
     """
-    turn = asyncio.ensure_future(_turn(instance, fault, vanish))
-    instance.turns.add(turn)
-    turn.add_done_callback(instance.turns.discard)
+    task = asyncio.ensure_future(_apply(instance, fault, vanish))
+    instance.fault_tasks.add(task)
+    task.add_done_callback(instance.fault_tasks.discard)
 
 
-async def _turn(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
+async def _apply(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
     await _sleep(fault.parameters["after_s"])
     effect = fault.effect
     if isinstance(effect, Vanishes):
         vanish(instance)
     elif isinstance(effect, Says):
-        instance.said[fault.parameters["field"]] = fault.parameters["says"]
+        instance.overrides[fault.parameters["field"]] = fault.parameters["says"]
     elif isinstance(effect, Raises):
         instance.raise_price(fault.parameters["times"])
     elif isinstance(effect, Turns):
@@ -208,7 +211,7 @@ async def _turn(instance: Instance, fault: Fault, vanish: Callable[[Instance], N
 
 
 async def _sleep(seconds: float) -> None:
-    """Sleep; infinity is for ever."""
+    """Sleep; infinity means for ever, which ``asyncio.sleep`` does not take."""
     if math.isinf(seconds):
         await asyncio.Event().wait()
     await asyncio.sleep(seconds)

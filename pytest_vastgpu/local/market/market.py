@@ -1,4 +1,4 @@
-"""The market itself: what is on offer, what is rented, and what each call does to that."""
+"""The market: its offers and instances, and what each API call changes."""
 
 from __future__ import annotations
 
@@ -12,136 +12,128 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-from pytest_vastgpu.local.api.errors import ApiError
-from pytest_vastgpu.local.api.errors import invalid
-from pytest_vastgpu.local.api.errors import no_such_instance
-from pytest_vastgpu.local.api.rate_limits import Limiter
-from pytest_vastgpu.local.api.rate_limits import SearchQuota
 from pytest_vastgpu.local.faults.effects import Charges
 from pytest_vastgpu.local.faults.effects import Leftover
 from pytest_vastgpu.local.fleet.fleet import Fleet
 from pytest_vastgpu.local.fleet.fleet import Host
 from pytest_vastgpu.local.market.account_keys import Keyring
 from pytest_vastgpu.local.market.billing import Rates
+from pytest_vastgpu.local.market.call_counts import CallCounts
 from pytest_vastgpu.local.market.create_body import CreateBody
+from pytest_vastgpu.local.market.errors import ApiError
+from pytest_vastgpu.local.market.errors import invalid
+from pytest_vastgpu.local.market.errors import no_such_instance
 from pytest_vastgpu.local.market.instance import Instance
 from pytest_vastgpu.local.market.lifecycle import LifecycleContext
 from pytest_vastgpu.local.market.lifecycle import boot
 from pytest_vastgpu.local.market.listings import Listings
+from pytest_vastgpu.local.market.rate_limits import Limiter
+from pytest_vastgpu.local.market.rate_limits import SearchQuota
 
 _HISTORY = 10_000
-"""So many ended instances are remembered."""
+"""The number of ended instances that are remembered."""
 _RESULTS = 200
-"""So many logs are kept to be fetched."""
+"""The number of logs that are kept to be fetched."""
 UNAVAILABLE = "Required resources are currently unavailable, state change queued."
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What is known of an instance that was destroyed."""
+    """An instance that was destroyed."""
 
     instance: Instance
     ended_at: float
 
 
 @dataclass
-class Calls:
-    """The calls of one endpoint by one kind of key."""
-
-    count: int = 0
-    refused: int = 0
-    last: float = 0.0
-    closest_s: float | None = None
-    """The smallest distance between two of them."""
-
-
-@dataclass
 class Market:
-    """All state of one market. Only its event loop touches it."""
+    """All state of a market. Only its event loop may change it."""
 
     fleet: Fleet
-    site: LifecycleContext
+    context: LifecycleContext
     api_key: str
     limiter: Limiter = field(default_factory=Limiter)
     instances: dict[int, Instance] = field(default_factory=dict)
     history: deque[Ended] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     rents: Counter[str] = field(default_factory=Counter)
-    """How often each label was rented."""
-    calls: dict[tuple[str, str], Calls] = field(default_factory=dict)
-    """By kind of key (``account`` or ``container``) and endpoint."""
+    """The number of instances created with each label."""
+    calls: CallCounts = field(default_factory=CallCounts)
     keyring: Keyring = field(default_factory=Keyring)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     results: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """Texts to be fetched without a key, and from when on (on a clock that only goes forward)."""
+    """Texts that can be fetched without a key, by token, and the time on the monotonic clock when they appear."""
     started_at: float = field(default_factory=time.time)
     not_isolated: str = ""
-    """Why instances are not kept apart on this system; empty where they are, and until that is known."""
+    """Why this system does not isolate instances; empty if it does, or if that is not known yet."""
 
     def __post_init__(self) -> None:
         self.quota = SearchQuota(self.fleet.rules.search_rows_per_day)
-        self.shelf = Listings(self.fleet.hosts, self.started_at)
-        # Ids go on where an earlier market's may have ended: clients keep what they know of an id.
+        self.listings = Listings(self.fleet.hosts, self.started_at)
+        # Clients remember ids, so a market must not reuse those of an earlier one: ids start at the current time.
         self._next_instance = time.time_ns() // 10_000_000 % 1_000_000_000
         self._spent_usd = 0.0
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._vanishing: set[asyncio.Task[None]] = set()
 
     # --- rent and give back -------------------------------------------------------------------------------------------
 
-    def create(self, offer_id: int, order: CreateBody, made_by: str) -> Instance:
+    def create(self, offer_id: int, create_body: CreateBody, made_by: str) -> Instance:
         """Rent an offer.
 
-        :raises Refusal: the offer is gone, too small, or cannot be paid. With ``new_contract`` in its body, an
-            instance was left behind.
+        :param made_by: The User-Agent of the client.
+        :raises ApiError: if the offer is gone or too small, or the credit is used up. If its body has
+            ``new_contract``, a stopped instance was created all the same.
         """
-        host = self.shelf.host(offer_id)
+        host = self.listings.host(offer_id)
         if host is None:
             text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
             raise ApiError(404, "no_such_ask", text)
         if self.credit_usd <= 0:
             raise ApiError(400, "insufficient_credit", "You lack credit.")
-        if order.disk_gb > host.machine.disk_space_gb:
-            raise invalid(f"disk: {order.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB")
-        if order.bid_usd_h is not None and order.bid_usd_h < host.machine.min_bid_usd_h:
+        if create_body.disk_gb > host.machine.disk_space_gb:
+            raise invalid(
+                f"disk: {create_body.disk_gb:g} GB is more than the machine's {host.machine.disk_space_gb:g} GB"
+            )
+        if create_body.bid_usd_h is not None and create_body.bid_usd_h < host.machine.min_bid_usd_h:
             raise invalid(f"Please set a bid price >= {host.machine.min_bid_usd_h:g}.")
-        gone = not self.shelf.stands(offer_id)
-        if gone or not self.shelf.free(host):
-            if order.cancel_unavail or gone:
+        gone = not self.listings.is_current(offer_id)
+        if gone or not self.listings.has_room(host):
+            if create_body.cancel_unavail or gone:
                 text = f"error 410/3907: no_such_ask Instance type {offer_id} is no longer available."
                 raise ApiError(410, "no_such_ask", text)
-            raise self._leave_behind(host, order, made_by)
+            raise self._leave_behind(host, create_body, made_by)
         if any(isinstance(fault.effect, Leftover) for fault in host.faults):
-            raise self._leave_behind(host, order, made_by)
-        instance = self._add(host, order, made_by)
-        if order.starts:
+            raise self._leave_behind(host, create_body, made_by)
+        instance = self._add(host, create_body, made_by)
+        if create_body.starts:
             self._start_now(instance)
         else:
             instance.stopped_by_market()
             instance.becomes("stopped")
         return instance
 
-    def _leave_behind(self, host: Host, order: CreateBody, made_by: str) -> ApiError:
-        instance = self._add(host, order, made_by)
+    def _leave_behind(self, host: Host, create_body: CreateBody, made_by: str) -> ApiError:
+        instance = self._add(host, create_body, made_by)
         instance.stopped_by_market()
         instance.becomes("stopped")
         return ApiError(200, "resources_unavailable", UNAVAILABLE, new_contract=instance.id)
 
-    def _add(self, host: Host, order: CreateBody, made_by: str) -> Instance:
+    def _add(self, host: Host, create_body: CreateBody, made_by: str) -> Instance:
         machine = host.machine
         self._next_instance += 1
         instance = Instance(
             id=self._next_instance,
             host=host,
-            order=order,
+            create_body=create_body,
             made_by=made_by,
             api_key=secrets.token_hex(32),
-            label=order.label or "",
+            label=create_body.label or "",
             rates=Rates(
                 storage_usd_gb_month=machine.storage_usd_gb_month,
-                disk_gb=order.disk_gb,
+                disk_gb=create_body.disk_gb,
                 inet_down_usd_gb=machine.inet_down_usd_gb,
                 inet_up_usd_gb=machine.inet_up_usd_gb,
             ),
-            full_gpu_usd_h=_on_demand_usd_h(host) if order.bid_usd_h is None else order.bid_usd_h,
+            full_gpu_usd_h=_on_demand_usd_h(host) if create_body.bid_usd_h is None else create_body.bid_usd_h,
             keys=self.keyring.all(),
         )
         self.instances[instance.id] = instance
@@ -149,47 +141,50 @@ class Market:
         return instance
 
     def find(self, instance_id: int) -> Instance:
-        """:raises Refusal: if there is none with this id."""
+        """Return the instance with this id.
+
+        :raises ApiError: if there is none.
+        """
         try:
             return self.instances[instance_id]
         except KeyError:
             raise no_such_instance(instance_id) from None
 
     async def destroy(self, instance: Instance) -> None:
-        """End an instance and remove its disk. The market forgets it at once; on return its processes are gone too."""
+        """Destroy an instance. The API shows it no more at once; on return its processes and its disk are gone."""
         if self.instances.pop(instance.id, None) is None:
             return
         self._spent_usd += instance.bill().total_usd
         self.history.append(Ended(instance, time.time()))
-        held = instance.holds_slot
+        held_slot = instance.holds_slot
         await self._end(instance)
         if instance.container is not None:
             await instance.container.destroy()
-        # Of a start that failed, there may be a disk without a container.
-        await asyncio.to_thread(shutil.rmtree, self.site.disks / str(instance.id), ignore_errors=True)
-        if held:
+        # A start that failed may have left a disk without a container.
+        await asyncio.to_thread(shutil.rmtree, self.context.disks / str(instance.id), ignore_errors=True)
+        if held_slot:
             self._give_back(instance.host)
 
     async def destroy_all(self) -> None:
-        """End every instance."""
+        """Destroy every instance."""
         await asyncio.gather(*(self.destroy(instance) for instance in list(self.instances.values())))
-        await asyncio.gather(*self._farewells)
+        await asyncio.gather(*self._vanishing)
 
     def vanish(self, instance: Instance) -> None:
-        """Let an instance go without anybody having asked for it."""
-        farewell = asyncio.ensure_future(self.destroy(instance))
-        self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
+        """Destroy an instance in the background, without a request."""
+        task = asyncio.ensure_future(self.destroy(instance))
+        self._vanishing.add(task)
+        task.add_done_callback(self._vanishing.discard)
 
     def _give_back(self, host: Host) -> None:
-        """Free a slot, and start who waits for one."""
-        self.shelf.give_back(host)
+        """Free a slot, and start a queued instance in it."""
+        self.listings.give_back(host)
         for waiting in self.instances.values():
-            if waiting.host is host and waiting.next_state == "queued" and self.shelf.free(host):
+            if waiting.host is host and waiting.next_state == "queued" and self.listings.has_room(host):
                 self._start_now(waiting)
 
     async def _end(self, instance: Instance) -> None:
-        """No process of it is left; its disk stays."""
+        """End all processes of an instance; its disk stays."""
         if instance.task is not None and instance.task is not asyncio.current_task():
             instance.task.cancel()
             await asyncio.gather(instance.task, return_exceptions=True)
@@ -200,41 +195,43 @@ class Market:
     # --- start and stop -----------------------------------------------------------------------------------------------
 
     def start(self, instance: Instance) -> None:
-        """:raises Refusal: if somebody else has the GPUs now; it then starts when they are free again."""
+        """Start an instance.
+
+        :raises ApiError: if another instance has the GPUs; it is then queued and starts when they are free.
+        """
         if instance.holds_slot:
             if instance.actual_status == "exited":
                 self._boot(instance)
             return
-        if not self.shelf.free(instance.host):
+        if not self.listings.has_room(instance.host):
             instance.intended_status, instance.next_state = "running", "queued"
             instance.becomes("scheduling")
             raise ApiError(200, "resources_unavailable", UNAVAILABLE)
         self._start_now(instance)
 
     def _start_now(self, instance: Instance) -> None:
-        self.shelf.take(instance.host)
+        self.listings.take(instance.host)
         instance.intended_status = instance.next_state = "running"
         self._boot(instance)
 
     def _boot(self, instance: Instance) -> None:
-        instance.task = asyncio.ensure_future(boot(instance, self.site, self.vanish))
-        instance.task.add_done_callback(_tell)
+        instance.task = asyncio.ensure_future(boot(instance, self.context, self.vanish))
+        instance.task.add_done_callback(_report_error)
 
     async def stop(self, instance: Instance) -> None:
-        """Stop an instance: its disk stays and goes on costing, its GPUs are free for others."""
-        held = instance.holds_slot
+        """Stop an instance: its disk stays and still costs, its GPUs become free."""
+        held_slot = instance.holds_slot
         instance.stopped_by_market()
         await self._end(instance)
         instance.becomes("exited" if instance.starts else "stopped", cur_state="stopped")
-        if held:
+        if held_slot:
             self._give_back(instance.host)
 
     async def restart(self, instance: Instance, *, fresh: bool = False) -> None:
-        """Stop and start, on the same machine.
+        """Stop and start an instance on the same machine.
 
-        :param fresh: With an empty disk.
-
-        :raises Refusal: if it has no container.
+        :param fresh: Whether its disk is emptied.
+        :raises ApiError: if it has no container.
         """
         if instance.container is None or instance.actual_status != "running":
             raise ApiError(200, "invalid_id", "Invalid instance id. Is the container started?")
@@ -245,7 +242,7 @@ class Market:
         self._boot(instance)
 
     def publish(self, text: str) -> str:
-        """Make a text readable in a moment, as an upload would; the token under which it is found."""
+        """Publish a text after the fleet's ``log_delay_s``, as an upload would; returns its token."""
         token = secrets.token_hex(16)
         self.results[token] = (time.monotonic() + self.fleet.rules.log_delay_s, text)
         while len(self.results) > _RESULTS:
@@ -260,33 +257,20 @@ class Market:
 
     @property
     def credit_usd(self) -> float:
-        """What the account may still spend; what is left of a prepayment comes back with the instance's end."""
+        """The credit that is left. The rest of a prepayment returns to it when its instance is destroyed."""
         paid_in = sum(instance.paid_in_usd for instance in self.instances.values())
         return self.fleet.rules.credit_usd - self.spent_usd - paid_in
 
     async def stop_what_cannot_be_paid(self) -> None:
-        """Stop all instances once the credit is used up, but for those that are paid."""
+        """Once the credit is used up, stop all instances that no prepayment covers."""
         if self.credit_usd <= 0:
             for instance in list(self.instances.values()):
                 if instance.holds_slot and not instance.paid_in_usd:
                     await self.stop(instance)
 
-    def note_call(self, who: str, endpoint: str, status: int, now: float) -> None:
-        """Keep count of the calls.
-
-        :param now: Seconds on a clock that only goes forward.
-        """
-        calls = self.calls.setdefault((who, endpoint), Calls())
-        if calls.count:
-            distance = now - calls.last
-            calls.closest_s = distance if calls.closest_s is None else min(calls.closest_s, distance)
-        calls.count += 1
-        calls.refused += status == 429
-        calls.last = now
-
 
 def _on_demand_usd_h(host: Host) -> float:
-    """What an instance's GPUs cost an hour: what the offer says, unless a fault makes that a lie."""
+    """USD an hour for the GPUs of an instance: the price of the offer, unless a fault raises it."""
     price = host.machine.price_usd_h
     for fault in host.faults:
         if isinstance(fault.effect, Charges):
@@ -294,9 +278,9 @@ def _on_demand_usd_h(host: Host) -> float:
     return price
 
 
-def _tell(task: asyncio.Task[None]) -> None:
-    """A bug in the life of an instance ends the market's silence, not the market."""
+def _report_error(task: asyncio.Task[None]) -> None:
+    """Report a bug in the task of an instance, and keep the market running."""
     if not task.cancelled() and (error := task.exception()) is not None:
         asyncio.get_running_loop().call_exception_handler(
-            {"message": "an instance's life ended in an error", "exception": error, "task": task}
+            {"message": "an instance's task ended in an error", "exception": error, "task": task}
         )

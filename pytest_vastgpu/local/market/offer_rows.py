@@ -1,9 +1,11 @@
-"""Offers as Vast's API shows them. Pure."""
+"""The rows of offers, as Vast's API shows them. Pure."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_vastgpu.local.fleet.machine import Machine
@@ -13,11 +15,11 @@ Row = dict[str, Any]
 """One object of the API's JSON."""
 
 DEFAULT_STORAGE_GB = 8.0
-"""What a search without ``allocated_storage`` is priced for, by Vast's documentation."""
+"""The disk that a search without ``allocated_storage`` is priced for, by Vast's documentation."""
 
 
 def offer_row(machine: Machine, offer_id: int, now: float, *, rented: bool = False) -> Row:
-    """An offer without what depends on the asked disk; see :func:`priced`.
+    """Return the row of an offer, without the fields that depend on the requested disk; see :func:`priced`.
 
     :param now: Epoch seconds.
     """
@@ -45,7 +47,7 @@ def offer_row(machine: Machine, offer_id: int, now: float, *, rented: bool = Fal
 
 
 def machine_row(machine: Machine) -> Row:
-    """What offers and instances of a machine show alike. Units as in the API: VRAM in MB, ``compute_cap`` times 100."""
+    """Return the fields that offers and instances share. Units as in the API: VRAM in MB, ``compute_cap`` times 100."""
     gpus = machine.num_gpus
     return {
         "machine_id": machine.machine_id,
@@ -108,22 +110,42 @@ def machine_row(machine: Machine) -> Row:
 
 
 def only(row: Row, columns: Collection[str]) -> Row:
-    """Some columns of a row; what it does not have is null, and ``*`` is all it has."""
+    """Select columns of a row: a missing one is null, ``*`` selects all."""
     return row if "*" in columns else {column: row.get(column) for column in columns}
 
 
+def overlaid(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Replace fields of a row.
+
+    :param fields: Values in JSON, or plain texts; ``missing`` removes a field.
+    """
+    changed = dict(row)
+    for field, value in fields.items():
+        if value == "missing":
+            changed.pop(field, None)
+            continue
+        try:
+            changed[field] = json.loads(value)
+        except ValueError:
+            changed[field] = value
+    return changed
+
+
 def total_usd_h(row: Row, storage_gb: float, *, bid: bool) -> float:
-    """USD an hour with a disk: ``dph_total``."""
-    return usd_h(row["min_bid"] if bid else row["dph_base"], row["storage_cost"], storage_gb)
+    """Compute ``dph_total``: USD an hour with a disk."""
+    gpu_usd_h: float = row["min_bid"] if bid else row["dph_base"]
+    storage_usd_h: float = row["storage_cost"] * storage_gb / HOURS_PER_MONTH
+    return gpu_usd_h + storage_usd_h
 
 
-def usd_h(gpu_usd_h: float, storage_usd_gb_month: float, storage_gb: float) -> float:
-    """USD an hour of GPUs and a disk."""
-    return gpu_usd_h + storage_usd_gb_month * storage_gb / HOURS_PER_MONTH
+def per_usd(row: Row, field: str, total_usd_h: float) -> float:
+    """Compute a field of :data:`PER_USD`; 0 if the offer is free."""
+    figure: float = row[PER_USD[field]]
+    return figure / total_usd_h if total_usd_h else 0.0
 
 
 def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
-    """The offer with everything that depends on the asked disk."""
+    """Add the fields that depend on the requested disk."""
     total = total_usd_h(row, storage_gb, bid=bid)
     storage = row["storage_cost"] * storage_gb / HOURS_PER_MONTH
     hourly = {
@@ -144,16 +166,16 @@ def priced(row: Row, storage_gb: float, *, bid: bool) -> Row:
         "storage_total_cost": storage,
         "search": hourly,
         "instance": hourly,
-        **{field: row[of] / total if total else 0.0 for field, of in PER_USD.items()},
+        **{field: per_usd(row, field, total) for field in PER_USD},
     }
 
 
 PER_USD = {"dlperf_per_dphtotal": "dlperf", "flops_per_dphtotal": "total_flops", "score": "dlperf"}
-"""What is one figure over the price, and which figure."""
+"""The fields that are another field of the offer divided by its ``dph_total``, and that other field."""
 
 
 def driver_number(version: str) -> int:
-    """A driver version as the number that is searched for: ``550.54.15`` is 550054015; 0 where there is none."""
+    """Convert a driver version to the number in searches: ``550.54.15`` is 550054015; 0 if it is not a version."""
     parts = re.fullmatch(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
     if parts is None:
         return 0
@@ -162,6 +184,6 @@ def driver_number(version: str) -> int:
 
 
 def country_code(geolocation: str) -> str:
-    """``SE`` of ``Sweden, SE``; empty where there is none."""
+    """Return ``SE`` of ``Sweden, SE``; empty if there is no country code."""
     found = re.search(r"(?:^|,)\s*([A-Z]{2})\s*$", geolocation)
     return found.group(1) if found else ""

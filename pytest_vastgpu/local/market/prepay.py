@@ -1,4 +1,4 @@
-"""Money paid in for an instance beforehand, and the discount for it. Pure."""
+"""Prepayments for an instance, and their discount. Pure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from dataclasses import dataclass
 from pytest_vastgpu.local.market.billing import HOURS_PER_MONTH
 
 _DISCOUNTS = ((3.0, 0.3), (1.0, 0.2))
-"""From so many months on, so much less of the GPUs' price: the defaults that Vast's command line names."""
+"""Months that a prepayment must cover, and the discount on the price of the GPUs: the defaults that Vast's command
+line names."""
 
 
 @dataclass(frozen=True)
 class Prepayment:
-    """What a sum buys."""
+    """The discount and the time that a sum buys."""
 
     discount: float
     """0.2 is a fifth less."""
     months: float
-    """How long the sum lasts with the discount."""
+    """How long the sum lasts, with the discount."""
 
 
 def prepayment(amount_usd: float, gpu_usd_h: float, storage_usd_h: float) -> Prepayment:
-    """What a sum buys of an instance.
+    """Compute what a sum buys.
 
-    :param gpu_usd_h: Without any discount.
+    :param gpu_usd_h: USD an hour of the GPUs, without any discount.
+    :param storage_usd_h: USD an hour of the disk.
     """
     full = (gpu_usd_h + storage_usd_h) * HOURS_PER_MONTH
     bought = amount_usd / full if full else 0.0

@@ -1,7 +1,7 @@
-"""Vast's offer query language, evaluated. Pure.
+"""Parses and evaluates Vast's offer query language. Pure.
 
 A query is an object of ``field: {operator: value}`` plus the special keys ``type``, ``order``, ``limit`` and
-``allocated_storage``. Values may be strings whatever the field's type, since the official client sends them so.
+``allocated_storage``. Values of any type may be strings, because the official client sends strings.
 """
 
 from __future__ import annotations
@@ -11,40 +11,44 @@ import heapq
 import math
 import operator
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
-from pytest_vastgpu.local.market.column_index import ColumnIndex
 from pytest_vastgpu.local.market.offer_rows import DEFAULT_STORAGE_GB
 from pytest_vastgpu.local.market.offer_rows import PER_USD
 from pytest_vastgpu.local.market.offer_rows import Row
 from pytest_vastgpu.local.market.offer_rows import country_code
 from pytest_vastgpu.local.market.offer_rows import driver_number
+from pytest_vastgpu.local.market.offer_rows import per_usd
 from pytest_vastgpu.local.market.offer_rows import priced
-from pytest_vastgpu.local.market.offer_rows import usd_h
+from pytest_vastgpu.local.market.offer_rows import total_usd_h
 
 
 class QueryInvalid(ValueError):
-    """A query that cannot be evaluated; the text is the API's message."""
+    """A query is not valid; the text is the API's message."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of one field."""
+    """A comparison of one field."""
 
     field: str
     holds: Callable[[Any], bool]
+    quick: Callable[[Any], bool]
+    """The same without a Python call for most values, for searches of many offers; raises TypeError for values that
+    cannot be compared or remembered."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query, checked."""
+    """A checked query."""
 
     conditions: tuple[Condition, ...]
     order: tuple[tuple[str, bool], ...]
-    """Fields, and whether each is descending; the first one leads."""
+    """The fields to sort by, the most important first, and whether each is descending."""
     limit: int
     storage_gb: float
     bid: bool
@@ -55,7 +59,7 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "rentable": {"eq": True},
     "rented": {"eq": False},
 }
-"""What the market asks for where the query does not say."""
+"""The conditions that hold unless the query has its own for the field."""
 
 _ALIASES = {"reliability": "reliability2", "driver_version": "driver_vers", "dph": "dph_total"}
 _BIDS = {"on-demand": False, "ondemand": False, "reserved": False, "bid": True, "interruptible": True}
@@ -67,20 +71,21 @@ _NO_FILTERS = frozenset(
     }
 )
 _PLAIN = frozenset({"external", "has_avx"})
-"""What the official client's Python interface gives as a plain value."""
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
+"""The fields for which the official client's Python interface sends a plain value instead of a condition."""
+_COMPARISONS: Mapping[str, tuple[Callable[[Any, Any], bool], Callable[[Any, Any], bool]]] = {
+    "gt": (operator.gt, operator.lt),
+    "gte": (operator.ge, operator.le),
+    "lt": (operator.lt, operator.gt),
+    "lte": (operator.le, operator.ge),
 }
+"""Each comparison, and the one with its sides exchanged."""
 _PRICED = frozenset({"dph_total", "discounted_dph_total", "dph_total_adj", *PER_USD})
 
 
 def parse_query(body: object, most: int) -> Query:
     """Check a query.
 
-    :param most: How many offers one search gives at most.
+    :param most: The largest number of offers in one answer.
     :raises QueryInvalid: with the API's message.
     """
     if not isinstance(body, dict):
@@ -104,130 +109,130 @@ def parse_query(body: object, most: int) -> Query:
     )
 
 
-def evaluate(query: Query, table: ColumnIndex) -> list[Row]:
-    """The offers that a query finds, in its order, priced for its disk."""
-    plain = [condition for condition in query.conditions if condition.field not in _PRICED]
-    view = _View(query, table, _select(plain, table))
-    for condition in query.conditions:
-        if condition.field in _PRICED:
-            values = view.values(condition.field)
-            kept = [each for each, value in zip(view.positions, values, strict=True) if condition.holds(value)]
-            view = _View(query, table, kept)
-    # The position comes last: equal offers stay in their order.
-    keys = [_sort_key(view.values(field), descending) for field, descending in query.order]
-    first = heapq.nsmallest(query.limit, zip(*keys, view.positions, strict=True))
-    return [priced(table.rows[each[-1]], query.storage_gb, bid=query.bid) for each in first]
+def evaluate(query: Query, rows: Iterable[Row]) -> list[Row]:
+    """Return the offers that match a query, in its order, priced for its disk."""
+    found = list(rows)
+    # Conditions on prices come last, when few offers are left: each price has to be computed.
+    for condition in sorted(query.conditions, key=lambda each: each.field in _PRICED):
+        values = list(map(_reader(query, condition.field), found))
+        try:
+            found = list(compress(found, map(condition.quick, values)))
+        except TypeError:
+            found = list(compress(found, map(condition.holds, values)))
+    found = _candidates(query, found)
+    # Sorting is stable, so the most important field comes last, and equal offers keep their order.
+    for field, descending in reversed(query.order):
+        value = _reader(query, field)
+        found.sort(key=lambda row: rank(value(row)), reverse=descending)
+    return [priced(row, query.storage_gb, bid=query.bid) for row in found[: query.limit]]
 
 
-def _select(wanted: Sequence[Condition], table: ColumnIndex) -> Sequence[int]:
-    """The positions of the offers for which all conditions hold, in order."""
-    found = table.everything
-    others: list[Condition] = []
-    for condition in wanted:
-        index = table.index(condition.field)
-        if index is None:
-            others.append(condition)
-        else:
-            found &= functools.reduce(
-                operator.or_, (rows for value, rows in index.items() if condition.holds(value)), 0
-            )
-    positions = table.positions(found)
-    for condition in others:
-        column = table.column(condition.field)
-        positions = [each for each in positions if condition.holds(column[each])]
-    return positions
+def _candidates(query: Query, rows: list[Row]) -> list[Row]:
+    """Drop the offers that the most important field excludes from the answer, so that few have to be sorted."""
+    if not query.order or not 0 < query.limit < len(rows):
+        return rows
+    field, descending = query.order[0]
+    value = _reader(query, field)
+    keys = [rank(value(row)) for row in rows]
+    if descending:
+        last = heapq.nlargest(query.limit, keys)[-1]
+        return [row for row, key in zip(rows, keys, strict=True) if key >= last]
+    last = heapq.nsmallest(query.limit, keys)[-1]
+    return [row for row, key in zip(rows, keys, strict=True) if key <= last]
 
 
-class _View:
-    """Some offers, and what the query's disk makes of their prices."""
-
-    def __init__(self, query: Query, table: ColumnIndex, positions: Sequence[int]) -> None:
-        self._query = query
-        self._table = table
-        self.positions = positions
-        self._prices: list[float] | None = None
-
-    def values(self, field: str) -> Sequence[Any]:
-        """A field's value in each of the offers."""
-        if field in PER_USD:
-            per = zip(self._plain(PER_USD[field]), self.values("dph_total"), strict=True)
-            return [figure / total if total else 0.0 for figure, total in per]
-        if field not in _PRICED:
-            return self._plain(field)
-        if self._prices is None:
-            base = self._plain("min_bid" if self._query.bid else "dph_base")
-            storage = self._plain("storage_cost")
-            self._prices = [usd_h(gpu, each, self._query.storage_gb) for gpu, each in zip(base, storage, strict=True)]
-        return self._prices
-
-    def _plain(self, field: str) -> list[Any]:
-        column = self._table.column(field)
-        return [column[each] for each in self.positions]
-
-
-def _sort_key(values: Sequence[Any], descending: bool) -> Sequence[float]:
-    """Numbers that sort as the values do."""
-    if not {bool, int, float}.issuperset(map(type, values)):
-        places = {value: place for place, value in enumerate(sorted(set(values), key=rank))}
-        values = [places[value] for value in values]
-    return list(map(operator.neg, values)) if descending else values
+def _reader(query: Query, field: str) -> Callable[[Row], Any]:
+    """Return a function that reads a field of an offer; prices include the query's disk."""
+    if field not in _PRICED:
+        return operator.methodcaller("get", field)
+    total = functools.partial(total_usd_h, storage_gb=query.storage_gb, bid=query.bid)
+    if field not in PER_USD:
+        return total
+    return lambda row: per_usd(row, field, total(row))
 
 
 def rank(value: object) -> tuple[int, Any]:
-    """Numbers before texts before nothing, so that a mixed column sorts."""
+    """A sort key for values of mixed types: numbers, then texts, then None."""
     if isinstance(value, (int, float)):
         return (0, value)
     return (1, value) if isinstance(value, str) else (2, 0)
 
 
 def conditions(field: str, tests: object) -> list[Condition]:
-    """The conditions on one field, as in ``{"gte": 1, "lte": 4}``.
+    """Parse the conditions on one field, such as ``{"gte": 1, "lte": 4}``.
 
     :raises QueryInvalid: with the API's message.
     """
     if not isinstance(tests, dict):
         raise QueryInvalid(f"q.{field}: Input should be a valid dictionary")
     name = _ALIASES.get(field, field)
-    return [Condition(name, _test(name, str(word), wanted)) for word, wanted in tests.items()]
+    return [_condition(name, str(word), wanted) for word, wanted in tests.items()]
+
+
+class _Known(dict[Any, bool]):
+    """The results of a test by value, each computed once: a field has few different values, all of one type."""
+
+    def __init__(self, test: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self._test = test
+
+    def __missing__(self, value: Any) -> bool:
+        self[value] = result = self._test(value)
+        return result
+
+
+def _condition(field: str, word: str, wanted: object) -> Condition:
+    if word not in _COMPARISONS:
+        test = _test(field, word, wanted)
+        return Condition(field, test, _Known(test).__getitem__)
+    compare, flipped = _COMPARISONS[word]
+    bound = _number(field, wanted)
+    return Condition(
+        field,
+        lambda value: isinstance(value, (int, float)) and compare(value, bound),
+        functools.partial(flipped, bound),
+    )
 
 
 def _test(field: str, word: str, wanted: object) -> Callable[[Any], bool]:
-    """The test of one operator. A value that is not there equals null and false, and is neither more nor less."""
-    if word in {"in", "notin", "nin"}:
-        each = [_equals(field, item) for item in (wanted if isinstance(wanted, (list, tuple)) else [wanted])]
-        if word == "in":
-            return lambda value: any(equal(value) for equal in each)
-        return lambda value: not any(equal(value) for equal in each)
-    if word in {"eq", "neq"}:
-        equal = _equals(field, wanted)
-        return equal if word == "eq" else lambda value: not equal(value)
-    if word not in _COMPARISONS:
-        raise QueryInvalid(f"q.{field}: unknown operator {word!r}")
-    compare, bound = _COMPARISONS[word], _number(field, wanted)
-    return lambda value: isinstance(value, (int, float)) and compare(value, bound)
+    """Return the test of an operator. A missing value equals null and false, and is neither greater nor less."""
+    if word in {"eq", "in"}:
+        return _equals_any(field, wanted if word == "in" and isinstance(wanted, (list, tuple)) else [wanted])
+    if word in {"neq", "notin", "nin"}:
+        equal = _test(field, "eq" if word == "neq" else "in", wanted)
+        return lambda value: not equal(value)
+    raise QueryInvalid(f"q.{field}: unknown operator {word!r}")
 
 
-def _equals(field: str, wanted: object) -> Callable[[Any], bool]:
-    if field == "geolocation" and isinstance(wanted, str):
-        place = wanted.strip().lower()
-        return lambda value: (
-            isinstance(value, str)
-            and place in {value.lower(), country_code(value).lower(), value.partition(",")[0].lower()}
-        )
-    flag = _flag(wanted)
-    text = str(wanted)
-    number = _number_or_none(field, wanted)
+def _equals_any(field: str, wanted: Iterable[object]) -> Callable[[Any], bool]:
+    """Return a test for equality with one of several values, which may be texts of flags and numbers."""
+    # By type, because True equals 1 in Python. Sets, because a search runs this for every offer.
+    accepted: dict[type, set[object]] = {bool: set(), float: set(), str: set(), type(None): set()}
+    accepted[int] = accepted[float]
+    places: set[str] = set()
+    for item in wanted:
+        if field == "geolocation" and isinstance(item, str):
+            places.add(item.strip().lower())
+            continue
+        flag = _flag(item)
+        accepted[bool].add(flag)
+        accepted[float].add(_number_or_none(field, item))
+        accepted[str].add(str(item))
+        if item is None or flag is False:
+            accepted[type(None)].add(None)
 
     def equal(value: object) -> bool:
-        if value is None:
-            return wanted is None or flag is False
-        if isinstance(value, bool):
-            return flag is value
-        if isinstance(value, (int, float)):
-            return number is not None and value == number
-        return value == text
+        return value in accepted.get(type(value), ())
 
-    return equal
+    if not places:
+        return equal
+    return lambda value: equal(value) or (isinstance(value, str) and not places.isdisjoint(_names_of_place(value)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_of_place(geolocation: str) -> tuple[str, ...]:
+    """The texts that match a geolocation: all of it, its country code, its first part."""
+    return geolocation.lower(), country_code(geolocation).lower(), geolocation.partition(",")[0].lower()
 
 
 def _flag(value: object) -> bool | None:

@@ -1,4 +1,4 @@
-"""The local market's accounts: what is alive, who made it, what everything cost, how the API was called."""
+"""The status of the market: its instances and who created them, their costs, the calls of the API."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from pytest_vastgpu.local.market.market import Market
 
 
 def status(market: Market) -> dict[str, Any]:
-    """Everything, as JSON. Money in USD, times in epoch seconds, ``spacing_s`` the smallest time between two calls."""
+    """Return the status as JSON values.
+
+    Money is in USD, times are epoch seconds, ``spacing_s`` is the smallest time between two calls.
+    """
     now = time.time()
     return {
-        "url": market.site.url,
+        "url": market.context.url,
         "started_at": market.started_at,
         "now": now,
         "not_isolated": market.not_isolated,
         "credit_usd": market.credit_usd,
         "spent_usd": market.spent_usd,
-        "alive": [_account(instance, now) for instance in market.instances.values()],
-        "ended": [{**_account(each.instance, each.ended_at), "ended_at": each.ended_at} for each in market.history],
+        "alive": [_instance(instance, now) for instance in market.instances.values()],
+        "ended": [{**_instance(each.instance, each.ended_at), "ended_at": each.ended_at} for each in market.history],
         "rents_per_label": dict(market.rents),
         "calls": [
             {
                 "endpoint": endpoint,
-                "key": who,
+                "key": caller,
                 "count": calls.count,
-                "rate_limited": calls.refused,
-                "spacing_s": calls.closest_s,
+                "rate_limited": calls.rate_limited,
+                "spacing_s": calls.spacing_s,
             }
-            for (who, endpoint), calls in sorted(market.calls.items())
+            for (caller, endpoint), calls in sorted(market.calls.by_key.items())
         ],
     }
 
 
-def _account(instance: Instance, until: float) -> dict[str, Any]:
+def _instance(instance: Instance, until: float) -> dict[str, Any]:
     due = instance.bill(until)
     return {
         "id": instance.id,
         "label": instance.label,
         "machine_id": instance.host.machine.machine_id,
-        "image": instance.order.image,
+        "image": instance.create_body.image,
         "made_by": instance.made_by,
         "created_at": instance.created_at,
         "actual_status": instance.actual_status,

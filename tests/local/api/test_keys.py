@@ -1,4 +1,4 @@
-"""Who may ask for what, and the SSH keys of the account and of an instance."""
+"""The rights of API keys, and the SSH keys of the account and of an instance."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tests.support.local.api import Api
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPyJ1m0C1m7b7yq1n9Y0V0m5y0yQ1hYy0wWmK0q9W5aB me"
 
 
-def test_who_may_ask(market: LocalMarket, api: Api) -> None:
-    with Api(market, key="") as nobody, Api(market, key="wrong") as stranger:
-        assert len(nobody.offers()) >= 2
-        assert nobody.http.get("/api/v0/users/current").status_code == 401
-        refused = stranger.http.get("/api/v0/users/current")
+def test_the_rights_of_each_key(market: LocalMarket, api: Api) -> None:
+    with Api(market, key="") as anonymous, Api(market, key="wrong") as unknown:
+        assert len(anonymous.offers()) >= 2
+        assert anonymous.http.get("/api/v0/users/current").status_code == 401
+        refused = unknown.http.get("/api/v0/users/current")
         assert (refused.status_code, refused.json()["error"]) == (401, "auth_error")
-        assert stranger.http.post("/api/v0/bundles/", json={}).status_code == 404
-        in_query = nobody.http.get("/api/v0/users/current", params={"api_key": market.api_key})
+        assert unknown.http.post("/api/v0/bundles/", json={}).status_code == 404
+        in_query = anonymous.http.get("/api/v0/users/current", params={"api_key": market.api_key})
         assert in_query.json()["id"] == 1
-        assert nobody.http.get("/_market/status").status_code == 401
+        assert anonymous.http.get("/_market/status").status_code == 401
 
 
 def test_the_containers_key_is_for_its_own_instance(market: LocalMarket, api: Api) -> None:

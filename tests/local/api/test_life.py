@@ -1,4 +1,4 @@
-"""The life of an instance, over HTTP."""
+"""Instances from create to destroy, over HTTP."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_stop_start_and_reboot_keep_the_disk_and_recycle_does_not(api: Api) -> N
         until(lambda: api.log(instance_id, bool), partial(contains, wanted))
 
 
-def test_a_fault_can_be_let_happen_now(market: LocalMarket, api: Api) -> None:
+def test_a_fault_on_demand(market: LocalMarket, api: Api) -> None:
     instance_id = api.rent(1)
     api.becomes(instance_id, actual_status="running")
     for words, fault, given in (
@@ -80,9 +80,9 @@ def test_a_fault_can_be_let_happen_now(market: LocalMarket, api: Api) -> None:
 def test_a_log_is_there_a_little_later_and_needs_no_key(api: Api) -> None:
     instance_id = api.rent_stopped()
     url = api.http.put(f"/api/v0/instances/request_logs/{instance_id}/", json={"tail": "5"}).json()["result_url"]
-    with plain_http() as stranger:
-        assert stranger.get(url).status_code == 404
-        assert until(lambda: stranger.get(url), lambda got: got.status_code == 200).text == ""
+    with plain_http() as anonymous:
+        assert anonymous.get(url).status_code == 404
+        assert until(lambda: anonymous.get(url), lambda got: got.status_code == 200).text == ""
 
 
 def test_the_args_run_type_runs_the_images_entrypoint(api: Api) -> None:
@@ -92,8 +92,8 @@ def test_the_args_run_type_runs_the_images_entrypoint(api: Api) -> None:
     assert api.log(instance_id, bool) == "serving a b c\n"
 
 
-def test_an_entrypoint_of_ones_own_needs_no_known_image(api: Api) -> None:
-    """As the official client's ``--entrypoint bash --args -c …``."""
+def test_a_given_entrypoint_needs_no_known_image(api: Api) -> None:
+    """The official client sends this for ``--entrypoint bash --args -c …``."""
     words = ["-c", "echo started $0 $A", "by me"]
     instance_id = api.rent(1, image="who/knows:1", runtype="args", onstart="/bin/sh", args=words, env={"A": "all"})
     api.becomes(instance_id, actual_status="exited")
@@ -129,14 +129,14 @@ def test_flags_in_the_environment_are_carried_out(api: Api) -> None:
     assert api.log(row["id"], partial(contains, "UDP")).endswith(told)
 
 
-def test_an_image_that_nobody_knows_is_an_unknown_manifest(api: Api) -> None:
+def test_an_unknown_image_is_an_unknown_manifest(api: Api) -> None:
     instance_id = api.rent(1, image="who/knows:1", runtype="args")
     until(
         lambda: api.show(instance_id), lambda row: row is not None and "manifest unknown" in (row["status_msg"] or "")
     )
 
 
-def test_a_machine_is_let_once_and_comes_back_under_another_offer(api: Api) -> None:
+def test_a_machine_is_rented_once_and_comes_back_under_another_offer(api: Api) -> None:
     offer_id = api.offer_of(200)
     first = api.create(offer_id, target_state="running").json()["new_contract"]
     assert api.offers(machine_id={"eq": 200}) == []
@@ -153,7 +153,7 @@ def test_a_machine_is_let_once_and_comes_back_under_another_offer(api: Api) -> N
     assert (unknown.status_code, unknown.json()["error"]) == (404, "no_such_ask")
 
 
-def test_a_start_waits_for_who_has_the_gpus_and_then_happens(api: Api) -> None:
+def test_a_start_is_queued_until_the_gpus_are_free(api: Api) -> None:
     first = api.rent(200)
     api.becomes(first, actual_status="running")
     api.change(first, state="stopped")

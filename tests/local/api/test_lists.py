@@ -1,4 +1,4 @@
-"""Lists in pages, other ways to search, templates."""
+"""Lists with pages, the other search endpoints, templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bill, and the market's accounts."""
+"""Bills, prepayments, and the status of the market."""
 
 from __future__ import annotations
 

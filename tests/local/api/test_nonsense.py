@@ -1,4 +1,4 @@
-"""Requests that make no sense: each is refused in the API's own form, and the market lives on."""
+"""Requests with invalid values: each gets an error in the API's form, and the market keeps running."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_parameters_of_nonsense(market: LocalMarket, path: str) -> None:
             assert api.http.get(path, params={name: "{"}).status_code == 400
 
 
-def test_a_price_and_a_way_in_that_are_not_to_be_had(market: LocalMarket) -> None:
+def test_a_price_and_a_run_type_that_are_not_allowed(market: LocalMarket) -> None:
     with Api(market) as api:
         for body, text in (
             ({"price": 129}, "Please set a bid price <= 128."),
@@ -81,7 +81,7 @@ def test_a_price_and_a_way_in_that_are_not_to_be_had(market: LocalMarket) -> Non
             assert (answer.status_code, answer.json()["error"], answer.json()["msg"]) == (400, "invalid_args", text)
 
 
-def test_halves_of_characters_and_nul_are_refused(market: LocalMarket) -> None:
+def test_lone_surrogates_and_nul_are_rejected(market: LocalMarket) -> None:
     with Api(market) as api:
         offer = api.offer_of(7)
         bodies = (b'"label": "\\ud800"', b'"env": {"A": "\\ud800"}', b'"env": {"A": "\\u0000"}')
@@ -94,9 +94,9 @@ def test_halves_of_characters_and_nul_are_refused(market: LocalMarket) -> None:
 
 @pytest.mark.parametrize("key", ["", "wrong", None])
 @pytest.mark.parametrize("size", [(1 << 20) + 1, 5 << 20])
-def test_a_body_that_is_too_large_is_refused_whoever_sends_it(market: LocalMarket, key: str | None, size: int) -> None:
+def test_a_too_large_body_is_rejected_with_any_key(market: LocalMarket, key: str | None, size: int) -> None:
     with Api(market, key) as api:
-        for content in (b" " * size, iter([b" " * 65536] * (size // 65536 + 1))):  # its size declared, or not
+        for content in (b" " * size, iter([b" " * 65536] * (size // 65536 + 1))):  # with and without a Content-Length
             answer = api.http.post("/api/v0/bundles/", content=content)
             assert (answer.status_code, answer.json()["msg"]) == (413, "The request is too large")
 

@@ -1,4 +1,4 @@
-"""The market as a process: how it starts, refuses to, and ends."""
+"""The process of the market: its start, its errors, its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.looks import until
 
 
 def processes_with(word: str) -> list[int]:
-    """The processes that have this word in their environment."""
+    """Return the processes with this word in their environment."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -74,7 +74,7 @@ def test_instances_do_not_outlive_a_market_that_is_killed(tmp_path: Path, isolat
         market = announced(process)
         mark = f"mark-{market.pid}-"
         with Api(market) as api:
-            # A daemon, as they make themselves: nobody's child any more.
+            # The first sleep is a daemon, which has left its parent.
             instance_id = api.rent(1, env={"MARK": mark}, onstart="(setsid sleep 1001 &) ; sleep 1000")
             api.becomes(instance_id, actual_status="running")
         until(lambda: len(processes_with(mark)), lambda number: number >= 3)
@@ -174,41 +174,8 @@ def test_a_place_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.Monke
     assert "no state directory can be made (its name is not text in UTF-8): set TMPDIR to a directory of yours" in said
 
 
-def test_the_embedded_market_says_when_it_is_not_there() -> None:
-    market = LocalMarket()
-    with market, pytest.raises(LocalMarketError, match="is running already"):
-        market.start()
-    with pytest.raises(LocalMarketError, match="does not answer"):
-        market.status()
-    market.stop()
-
-
-def test_a_fleet_can_be_a_file_or_its_content(tmp_path: Path) -> None:
-    fleet = tmp_path / "fleet.yaml"
-    fleet.write_text("machines: [{machine_id: 55}]\n")
-    for given in (fleet, {"machines": [{"machine_id": 55, "faults": [{"name": "queued", "for_s": float("inf")}]}]}):
-        for limits in (None, False):
-            with LocalMarket(given, rate_limits=limits) as market, Api(market) as api:
-                assert [row["machine_id"] for row in api.offers()] == [55]
-                assert api.http.post("/api/v0/bundles/", json={}).status_code == (429 if limits is None else 200)
-
-
-def test_a_fleet_that_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "broken").write_text("machines: [")
-    for fleet in ({"machines": [{"gpu_name": "\ud800"}]}, {"machines": {1}}, tmp_path / "none", tmp_path / "broken"):
-        with pytest.raises(LocalMarketError) as told:
-            LocalMarket(fleet, rate_limits=False).start()
-        assert "\n" not in str(told.value)
-
-
-def test_characters_beyond_the_first_65536_arrive() -> None:
-    fleet = {"market": {"rate_limits": False}, "machines": [{"machine_id": 55, "geolocation": "\U0001f1f8 place, SE"}]}
-    with LocalMarket(fleet) as market, Api(market) as api:
-        assert [row["geolocation"] for row in api.offers()] == ["\U0001f1f8 place, SE"]
-
-
 @pytest.mark.parametrize("trap", [pytest.param(somebody_elses, marks=as_root), open_to_all, a_link])
-def test_a_market_adopts_nobodys_directory(
+def test_a_market_adopts_no_foreign_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Path], None]
 ) -> None:
     shared = tmp_path / "shared"
@@ -251,58 +218,6 @@ def test_a_state_directory_that_cannot_be_used(tmp_path: Path, monkeypatch: pyte
         assert f"state directory {tmp_path / name} cannot be used ({why}" in refused(
             "--state-dir", str(tmp_path / name)
         )
-
-
-def test_the_withdrawn_list_answers_old_accounts() -> None:
-    fleet = {"market": {"rate_limits": False, "list_v0": True}, "machines": [{"machine_id": 5}]}
-    with LocalMarket(fleet) as market, Api(market) as api:
-        instance_id = api.rent(5, target_state="stopped")
-        listed = api.http.get("/api/v0/instances/", params={"owner": "me"}).json()
-        assert (listed["instances_found"], [row["id"] for row in listed["instances"]]) == (1, [instance_id])
-
-
-@pytest.mark.parametrize("form", ["json", "detail", "text"])
-def test_calls_that_come_too_soon(form: str) -> None:
-    fleet = {"market": {"rate_limit_form": form}, "machines": [{"machine_id": 55, "slots": 9}]}
-    with LocalMarket(fleet) as market, Api(market) as api:
-        assert api.http.get("/api/v1/instances/").status_code == 200
-        early = api.http.get("/api/v1/instances/")
-        assert early.status_code == 429
-        if form == "json":
-            assert early.headers["Retry-After"] == "1"
-            assert early.json()["retry_after"] == 1
-            assert early.json()["msg"] == "API requests too frequent"
-        elif form == "detail":
-            assert early.json() == {"detail": "API requests too frequent endpoint threshold=1.0"}
-        else:
-            assert early.headers["Content-Type"].startswith("text/plain")
-            assert early.text == "API requests too frequent: endpoint threshold=1.0"
-        assert api.http.get("/api/v0/users/current").status_code == 200, "other endpoints have limits of their own"
-        until(lambda: api.http.get("/api/v1/instances/").status_code, lambda status: status == 200)
-        calls = {each["endpoint"]: each for each in market.status()["calls"]}
-        assert calls["list"]["rate_limited"] >= 1
-
-
-def test_the_days_search_results_are_used_up() -> None:
-    fleet = {"market": {"search_rows_per_day": 3}, "generate": 10, "machines": [{"machine_id": 5, "slots": 2}]}
-    with LocalMarket(fleet) as market, Api(market) as api:
-        assert len(api.offers(verified={"in": [True, False]}, limit=3)) == 3
-        answer = until(lambda: api.http.get("/api/v0/bundles/"), lambda got: "quota" in got.text)
-        assert answer.status_code == 429
-        assert answer.json()["error"] == "search_quota_exceeded"
-        assert 0 < answer.json()["retry_after"] <= 86400
-
-
-def test_instances_stop_when_the_credit_is_used_up() -> None:
-    fleet = {
-        "market": {"rate_limits": False, "credit_usd": 0.001},
-        "machines": [{"machine_id": 5, "slots": 2, "price_usd_h": 3600}],
-    }
-    with LocalMarket(fleet) as market, Api(market) as api:
-        instance_id = api.rent(5)
-        api.becomes(instance_id, intended_status="stopped")
-        answer = api.create(api.offer_of(5))
-        assert (answer.status_code, answer.json()["error"]) == (400, "insufficient_credit")
 
 
 def test_a_running_market_tells_of_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

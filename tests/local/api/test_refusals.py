@@ -1,4 +1,4 @@
-"""Requests that are refused, in the documented form."""
+"""Errors in the documented form."""
 
 from __future__ import annotations
 

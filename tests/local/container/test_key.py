@@ -1,4 +1,4 @@
-"""The container's restricted key, used from within as Vast's documentation shows: an instance that ends itself."""
+"""The restricted key of a container: an instance destroys itself, as Vast's documentation shows."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ machines:
   - {machine_id: 800, faults: [container_key_missing]}
 """
 CURL = 'curl -sS -X DELETE -H "Authorization: Bearer $CONTAINER_API_KEY" "$VAST_URL/api/v0/instances/$CONTAINER_ID/"'
-SWITCH = f"(until [ -e ~/now ]; do sleep 0.05; done; {CURL}) &\n(sleep 0.3; touch ~/now) &"
-"""What works on in the background after the start script has ended."""
+DESTROY_LATER = f"(until [ -e ~/now ]; do sleep 0.05; done; {CURL}) &\n(sleep 0.3; touch ~/now) &"
+"""A start script whose background process destroys the instance after the script has ended."""
 
 
 @contextmanager
@@ -44,18 +44,18 @@ def market_of(folder: Path, *, isolated: bool) -> Iterator[LocalMarket]:
 def test_a_background_process_of_the_start_script_destroys_its_own_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
 ) -> None:
-    # Also for a user whose way out is a proxy that is not there.
+    # A broken proxy of the user must not matter.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with market_of(tmp_path, isolated=isolated) as market, Api(market) as api:
-        for machine_id in (1, 700):  # this machine, and a simulated one that has no way out
-            instance_id = api.rent(machine_id, onstart=SWITCH)
+        for machine_id in (1, 700):  # this machine, and a simulated one without a network
+            instance_id = api.rent(machine_id, onstart=DESTROY_LATER)
             until(lambda: market.status()["alive"], lambda alive: not alive)
             ended = market.status()["ended"][-1]
             assert ended["id"] == instance_id
             assert "running" in [each["state"] for each in ended["states"]]
-        # A call is counted when it is answered, a moment after the instance is gone.
+        # The call is counted with its answer, a moment after the instance is gone.
         until(
             lambda: [
                 (each["key"], each["count"]) for each in market.status()["calls"] if each["endpoint"] == "destroy"

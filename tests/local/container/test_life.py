@@ -23,7 +23,7 @@ from pytest_vastgpu.local.container.isolation import Isolation
 from pytest_vastgpu.local.container.processes import descendants
 from tests.support.local.containers import LIMIT_S
 from tests.support.local.containers import SERVE
-from tests.support.local.containers import Yard
+from tests.support.local.containers import ContainerRunner
 from tests.support.local.containers import get
 from tests.support.local.containers import wait_gone
 
@@ -38,95 +38,94 @@ def needs_isolation(container: Container) -> None:
 
 
 def test_shared_memory_and_temporary_files_are_its_own(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        one, other = yard.start_one(1), yard.start_one(2)
+    with ContainerRunner(tmp_path) as runner:
+        one, other = runner.start_one(1), runner.start_one(2)
         needs_isolation(one)
-        # Ray's socket has so long a path below TMPDIR; Linux allows 107 bytes for the whole.
+        # Ray's socket has a path of this length below TMPDIR; Linux allows 107 bytes for the whole path.
         named = f"import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ['TMPDIR'] + '/{'s' * 66}')"
-        assert yard.ssh(one, f'python3 -c "{named}" && touch /dev/shm/psm_1').stderr == b""
-        assert yard.ssh(other, 'ls "$TMPDIR" /dev/shm/psm_1').stdout == b"/dev/shm/tmp:\n"
-        yard.run(one.stop())
-        (again,) = yard.start(one.spec)
-        kept = yard.ssh(again, 'ls "$TMPDIR" /dev/shm').stdout
+        assert runner.ssh(one, f'python3 -c "{named}" && touch /dev/shm/psm_1').stderr == b""
+        assert runner.ssh(other, 'ls "$TMPDIR" /dev/shm/psm_1').stdout == b"/dev/shm/tmp:\n"
+        runner.run(one.stop())
+        (again,) = runner.start(one.spec)
+        kept = runner.ssh(again, 'ls "$TMPDIR" /dev/shm').stdout
         assert kept == b"/dev/shm:\ntmp\n\n/dev/shm/tmp:\n" + b"s" * 66 + b"\n"
 
 
 def test_sixteen_at_once_all_serve_the_same_port(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
+    with ContainerRunner(tmp_path) as runner:
         onstart = f"cd ~ && echo $CONTAINER_ID > who\n{SERVE}"
-        specs = [yard.spec(number, onstart=onstart, ports=((8000, "tcp"),)) for number in range(1, 17)]
-        containers = yard.start(*specs)
+        specs = [runner.spec(number, onstart=onstart, ports=((8000, "tcp"),)) for number in range(1, 17)]
+        containers = runner.start(*specs)
         needs_isolation(containers[0])
         for container in containers:
             assert get(container.direct_ports["8000/tcp"]).endswith(b"\n%d\n" % container.spec.instance_id)
 
 
 def test_it_sees_its_own_processes_only(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(onstart="sleep 86001 &")
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(onstart="sleep 86001 &")
         needs_isolation(container)
-        seen = yard.ssh(container, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout.decode()
+        seen = runner.ssh(container, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout.decode()
         assert "sleep 86001" in seen
         assert "pytest" not in seen.replace(str(tmp_path), "")
-        assert yard.ssh(container, "pkill -9 python3; pkill -9 -f 'pytest_vastgpu[.]local'; echo still here").stdout
+        assert runner.ssh(container, "pkill -9 python3; pkill -9 -f 'pytest_vastgpu[.]local'; echo still here").stdout
 
 
 def test_orphans_are_collected(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one()
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one()
         needs_isolation(container)
         command = "for i in 1 2 3 4 5; do (sh -c 'sleep 0.05 &' &) ; done; sleep 0.5; cat /proc/[0-9]*/stat"
-        states = [line.rpartition(b")")[2].split()[0] for line in yard.ssh(container, command).stdout.splitlines()]
+        states = [line.rpartition(b")")[2].split()[0] for line in runner.ssh(container, command).stdout.splitlines()]
         assert states
         assert b"Z" not in states
 
 
 def test_stop_and_start_keep_the_disk(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(onstart="echo booted >> ~/boots; echo up && sleep 86400")
-        yard.ssh(container, "for i in $(seq 500); do [ -s boots ] && break; sleep 0.02; done; echo kept > note")
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(onstart="echo booted >> ~/boots; echo up && sleep 86400")
+        runner.ssh(container, "for i in $(seq 500); do [ -s boots ] && break; sleep 0.02; done; echo kept > note")
         container.add_key("ssh-ed25519 AAAA someone")
-        yard.run(container.stop())
-        yard.run(container.stop())
+        runner.run(container.stop())
+        runner.run(container.stop())
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((container.ssh_host, container.ssh_port), LIMIT_S)
-        again = yard.start_one(onstart="echo booted >> ~/boots; echo up && sleep 86400")
+        again = runner.start_one(onstart="echo booted >> ~/boots; echo up && sleep 86400")
         wait = "for i in $(seq 500); do [ $(wc -l < boots) = 2 ] && break; sleep 0.02; done; "
-        assert yard.ssh(again, wait + "cat note boots").stdout == b"kept\nbooted\nbooted\n"
-        assert b"someone" in yard.ssh(again, "cat .ssh/authorized_keys").stdout
+        assert runner.ssh(again, wait + "cat note boots").stdout == b"kept\nbooted\nbooted\n"
+        assert b"someone" in runner.ssh(again, "cat .ssh/authorized_keys").stdout
         assert again.log() == "up\nup\n"
 
 
 @pytest.mark.parametrize("how", ["root", "user", "none"])
 def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How) -> None:
     if how != "none":
-        attempt = (
-            f"from pytest_vastgpu.local.container import isolation; print(isolation.complaint_about({how!r}), end='')"
-        )
-        complaint = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
-        if complaint:
-            pytest.skip(complaint)
+        module = "pytest_vastgpu.local.container.isolation"
+        attempt = f"from {module} import error_of; print(error_of({how!r}), end='')"
+        error = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
+        if error:
+            pytest.skip(error)
     monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation(how, "for this test"))
-    with Yard(tmp_path) as yard:
+    with ContainerRunner(tmp_path) as runner:
         before = set(descendants(os.getpid()))
-        container = yard.start_one(
+        container = runner.start_one(
             onstart="setsid nohup sleep 86002 > /dev/null 2>&1 &", direct=True, ports=((8000, "tcp"), (9000, "udp"))
         )
         datagrams = container.direct_ports["9000/udp"]
-        hidden = yard.ssh(container, f"test -d /proc/{os.getpid()}").returncode == 1
+        hidden = runner.ssh(container, f"test -d /proc/{os.getpid()}").returncode == 1
         assert hidden == (how != "none")
-        # A double fork, as daemons do: its parent is gone when the instance is destroyed.
+        # A double fork, as in daemons: its parent has ended when the instance is destroyed.
         started = "(setsid nohup sleep 86003 > /dev/null 2>&1 &); until pgrep -f 'sleep 8600[3]'; do sleep 0.02; done"
-        assert yard.ssh(container, started).stdout
-        left = f"left-{os.getpid()}"  # as servers leave them when they are killed
+        assert runner.ssh(container, started).stdout
+        left = f"left-{os.getpid()}"  # like the files of servers that are killed
         if how != "none":
-            assert yard.ssh(container, f'touch /dev/shm/{left} "$TMPDIR/{left}"').returncode == 0
+            assert runner.ssh(container, f'touch /dev/shm/{left} "$TMPDIR/{left}"').returncode == 0
         assert container.disk_usage_gb() > 0
         ours = set(descendants(os.getpid())) - before
         assert len(ours) >= 4
-        yard.run(container.destroy())
-        yard.run(container.destroy())
-        wait_gone(sorted(ours - _nursery_and_kin(before)))
+        runner.run(container.destroy())
+        runner.run(container.destroy())
+        wait_gone(sorted(ours - _fork_server_processes(before)))
         assert not container.spec.directory.exists()
         assert not [each for each in (Path("/dev/shm"), Path(tempfile.gettempdir())) if (each / left).exists()]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free_again:
@@ -136,33 +135,33 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
                 socket.create_connection(("127.0.0.1", port), LIMIT_S)
 
 
-def _nursery_and_kin(before: set[int]) -> set[int]:
-    """The nursery outlives its instances; it is the only direct child that may be new."""
+def _fork_server_processes(before: set[int]) -> set[int]:
+    """Return the fork server, which outlives its instances: the only new process that may be left."""
     alive = set(descendants(os.getpid())) - before
     return {pid for pid in alive if "pytest_vastgpu.local.container.init" in Path(f"/proc/{pid}/cmdline").read_text()}
 
 
 def test_first_process_that_ends_by_itself(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(ssh=False, command="echo $CONTAINER_ID; echo oops >&2; exit 41")
-        assert yard.run(container.wait()) == 41
-        yard.run(container.stop())
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(ssh=False, command="echo $CONTAINER_ID; echo oops >&2; exit 41")
+        assert runner.run(container.wait()) == 41
+        runner.run(container.stop())
         assert container.log() == "1\noops\n"
         assert container.ssh_port == 0
 
 
 def test_entrypoint_serves_a_published_port(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(ssh=False, command=f"cd ~; echo entry > who; {SERVE}", ports=((8000, "tcp"),))
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(ssh=False, command=f"cd ~; echo entry > who; {SERVE}", ports=((8000, "tcp"),))
         assert list(container.direct_ports) == ["8000/tcp"]
         assert get(container.direct_ports["8000/tcp"]).endswith(b"entry\n")
 
 
 def test_direct_and_proxy_address_lead_to_the_same_server(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(direct=True)
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(direct=True)
         for port in (container.ssh_port, container.direct_ports["22/tcp"]):
-            with yard.connect(container, port) as client:
+            with runner.connect(container, port) as client:
                 _, output, _ = client.exec_command("cat /proc/1/environ")
                 assert b"CONTAINER_ID=1\0" in output.read()
 
@@ -183,18 +182,18 @@ class _Who(BaseHTTPRequestHandler):
 
 
 def test_market_is_reachable_under_its_own_url(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard, ThreadingUnixStreamServer(str(tmp_path / "market.sock"), _Who) as market:
+    with ContainerRunner(tmp_path) as runner, ThreadingUnixStreamServer(str(tmp_path / "market.sock"), _Who) as market:
         serving = threading.Thread(target=market.serve_forever)
         serving.start()
         try:
             with socket.create_server(("127.0.0.1", 0)) as reserved:
                 url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
             ask = f"import urllib.request as u; print(u.urlopen('{url}/api/v0/x').read().decode())"
-            container = yard.start_one(market_url=url, onstart=f'python3 -c "{ask}" > ~/answer')
+            container = runner.start_one(market_url=url, onstart=f'python3 -c "{ask}" > ~/answer')
             needs_isolation(container)
-            assert yard.ssh(container, f'python3 -c "{ask}"').stdout == b"GET /api/v0/x\n"
+            assert runner.ssh(container, f'python3 -c "{ask}"').stdout == b"GET /api/v0/x\n"
             wait = "for i in $(seq 500); do [ -s answer ] && break; sleep 0.02; done; cat answer"
-            assert yard.ssh(container, wait).stdout == b"GET /api/v0/x\n"
+            assert runner.ssh(container, wait).stdout == b"GET /api/v0/x\n"
         finally:
             market.shutdown()
             serving.join()
@@ -202,7 +201,7 @@ def test_market_is_reachable_under_its_own_url(tmp_path: Path) -> None:
 
 FETCH = """
 import http.client, os, urllib.parse, urllib.request
-os.environ["no_proxy"] = os.environ["NO_PROXY"] = ""  # the server of this test is on a loopback: that of the host
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = ""  # this test's server is on the loopback of the host
 print(urllib.request.urlopen("http://127.0.0.1:{port}/plain").read().decode())
 proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
 tunnel = http.client.HTTPConnection(proxy.hostname, proxy.port)
@@ -222,26 +221,26 @@ def test_network_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    with Yard(tmp_path) as yard, ThreadingHTTPServer(("127.0.0.1", 0), _Who) as server:
+    with ContainerRunner(tmp_path) as runner, ThreadingHTTPServer(("127.0.0.1", 0), _Who) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            if upstream:  # this server, taken for a proxy, answers with the absolute URL that a proxy is asked for
+            if upstream:  # as a proxy, this server gets requests with an absolute URL, and answers with it
                 monkeypatch.setenv("HTTPS_PROXY", f"http://someone:secret@127.0.0.1:{server.server_port}")
-            container = yard.start_one(network=True)
+            container = runner.start_one(network=True)
             needs_isolation(container)
             if upstream:
-                seen = yard.ssh(
+                seen = runner.ssh(
                     container, "curl -s http://example.invalid/x || python3 -c 'print(0)'; echo; env"
                 ).stdout
                 assert seen.startswith(b"GET http://example.invalid/x\n")
                 assert b"https_proxy=http://someone:secret@127.0.0.1:" in seen
             else:
-                fetched = yard.ssh(container, "python3 -", stdin=FETCH.format(port=server.server_port).encode())
+                fetched = runner.ssh(container, "python3 -", stdin=FETCH.format(port=server.server_port).encode())
                 assert fetched.stdout.split(b"\n")[:4] == [b"GET /plain", b"GET /one", b"GET /two", b"502"]
-                # What is downloaded is kept where the user's own programs keep it.
+                # Downloads go to the cache of the user's own programs.
                 cache = Path.home() / ".cache" / "huggingface"
-                assert yard.ssh(container, "echo $HF_HOME; mkdir -p $HF_HOME/hub").stdout.decode() == f"{cache}\n"
+                assert runner.ssh(container, "echo $HF_HOME; mkdir -p $HF_HOME/hub").stdout.decode() == f"{cache}\n"
                 assert (cache / "hub").is_dir()
         finally:
             server.shutdown()
@@ -249,13 +248,13 @@ def test_network_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_no_network_where_it_is_not(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard, socket.create_server(("127.0.0.1", 0)) as host:
-        container = yard.start_one()
+    with ContainerRunner(tmp_path) as runner, socket.create_server(("127.0.0.1", 0)) as host:
+        container = runner.start_one()
         needs_isolation(container)
-        knock = f"exec 3<>/dev/tcp/127.0.0.1/{host.getsockname()[1]}"
-        assert b"Connection refused" in yard.ssh(container, knock).stderr
-        assert b"Network is unreachable" in yard.ssh(container, "exec 3<>/dev/tcp/192.0.2.1/80").stderr
-        assert b"proxy" not in yard.ssh(container, "env").stdout.lower()
+        connect = f"exec 3<>/dev/tcp/127.0.0.1/{host.getsockname()[1]}"
+        assert b"Connection refused" in runner.ssh(container, connect).stderr
+        assert b"Network is unreachable" in runner.ssh(container, "exec 3<>/dev/tcp/192.0.2.1/80").stderr
+        assert b"proxy" not in runner.ssh(container, "env").stdout.lower()
 
 
 MARKET = """
@@ -286,8 +285,8 @@ def test_killing_the_market_ends_every_instance(tmp_path: Path) -> None:
 
 
 def test_what_cannot_start_says_why(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
+    with ContainerRunner(tmp_path) as runner:
         (tmp_path / "1" / "home").mkdir(parents=True)
         (tmp_path / "1" / "container.log").mkdir()
-        with pytest.raises(LocalMarketError, match=r"instance 1 cannot start: .*container\.log.*guest\.log"):
-            yard.start_one()
+        with pytest.raises(LocalMarketError, match=r"instance 1 cannot start: .*container\.log.*init\.log"):
+            runner.start_one()

@@ -1,4 +1,4 @@
-"""Published ports that really forward, and a host name of one's own."""
+"""Published ports, and the host name of an instance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.container.fork_server import ForkServer
 from pytest_vastgpu.local.container.isolation import Isolation
 from tests.support.local.containers import SERVE
-from tests.support.local.containers import Yard
+from tests.support.local.containers import ContainerRunner
 from tests.support.local.containers import get
 
 pytestmark = pytest.mark.skipif(
@@ -30,7 +30,7 @@ while True:
 
 
 def answer(client: socket.socket, data: bytes) -> bytes:
-    """What a server says that may still be starting: asked again, within a bound, as datagrams may be lost."""
+    """Send until a server answers, within a bound: it may be starting, and datagrams may be lost."""
     client.settimeout(0.1)
     for _ in range(300):
         try:
@@ -38,7 +38,7 @@ def answer(client: socket.socket, data: bytes) -> bytes:
             return client.recv(70000)
         except (TimeoutError, ConnectionRefusedError):
             threading.Event().wait(0.02)
-    raise AssertionError("nobody answers")
+    raise AssertionError("the server does not answer")
 
 
 def caller(port: int) -> socket.socket:
@@ -48,12 +48,12 @@ def caller(port: int) -> socket.socket:
 
 
 def test_datagrams_find_their_way_in_and_back_to_each_client(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(onstart=ECHO.format(port=9000), ports=((9000, "udp"), (9000, "tcp")))
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(onstart=ECHO.format(port=9000), ports=((9000, "udp"), (9000, "tcp")))
         assert set(container.direct_ports) == {"9000/udp", "9000/tcp"}
         port = container.direct_ports["9000/udp"]
-        environment = yard.ssh(container, "cat /proc/1/environ").stdout.decode().split("\0")
-        if container.isolation.isolated:  # elsewhere that is this machine's first process
+        environment = runner.ssh(container, "cat /proc/1/environ").stdout.decode().split("\0")
+        if container.isolation.isolated:  # without isolation process 1 is that of this machine
             assert f"VAST_UDP_PORT_9000={port}" in environment
         with caller(port) as one, caller(port) as other:
             assert answer(one, b"first") == b"FIRST"
@@ -71,8 +71,8 @@ def test_an_identity_port_has_one_number_inside_and_outside(
         monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation("none", "for this test"))
     serve = SERVE.replace("8000", "$VAST_TCP_PORT_70000")
     onstart = f"cd ~; echo identical > who; ({serve}) &\n" + ECHO.format(port='os.environ["VAST_UDP_PORT_70001"]')
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(onstart=onstart, ports=((70000, "tcp"), (70001, "udp")))
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(onstart=onstart, ports=((70000, "tcp"), (70001, "udp")))
         numbers = {name.partition("/")[2]: (name, port) for name, port in container.direct_ports.items()}
         assert {kind: name for kind, (name, _) in numbers.items()} == {
             kind: f"{port}/{kind}" for kind, (_, port) in numbers.items()
@@ -84,33 +84,33 @@ def test_an_identity_port_has_one_number_inside_and_outside(
 
 def test_where_nothing_keeps_instances_apart_each_port_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ForkServer, "isolation", lambda _: Isolation("none", "no namespaces here"))
-    with Yard(tmp_path) as yard:
-        first = yard.start_one(1, ports=((8000, "tcp"), (70000, "tcp")))
-        yard.start_one(2, ports=((8000, "udp"), (8001, "tcp"), (70000, "tcp")))
+    with ContainerRunner(tmp_path) as runner:
+        first = runner.start_one(1, ports=((8000, "tcp"), (70000, "tcp")))
+        runner.start_one(2, ports=((8000, "udp"), (8001, "tcp"), (70000, "tcp")))
         with pytest.raises(LocalMarketError, match=r"8000/tcp is already allocated to instance 1: no namespaces here"):
-            yard.start_one(3, ports=((8000, "tcp"),))
-        yard.run(first.stop())
-        assert yard.start_one(3, ports=((8000, "tcp"),)).direct_ports
+            runner.start_one(3, ports=((8000, "tcp"),))
+        runner.run(first.stop())
+        assert runner.start_one(3, ports=((8000, "tcp"),)).direct_ports
 
 
 def test_the_host_name_is_the_instances_own(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(host_name="billybob")
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(host_name="billybob")
         if not container.isolation.isolated:
             pytest.skip(container.isolation.reason)
-        seen = yard.ssh(container, "hostname; python3 -c 'import socket; print(socket.gethostbyname(\"billybob\"))'")
+        seen = runner.ssh(container, "hostname; python3 -c 'import socket; print(socket.gethostbyname(\"billybob\"))'")
         assert seen.stdout == b"billybob\n127.0.0.1\n"
         assert socket.gethostname() != "billybob"
-        assert yard.ssh(yard.start_one(2), "hostname").stdout.decode().strip() == socket.gethostname()
+        assert runner.ssh(runner.start_one(2), "hostname").stdout.decode().strip() == socket.gethostname()
 
 
-def test_who_asks_where_nobody_listens_gets_no_answer(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(ports=((9000, "udp"),))
+def test_a_udp_port_without_a_server_gives_no_answer(tmp_path: Path) -> None:
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(ports=((9000, "udp"),))
         with caller(container.direct_ports["9000/udp"]) as client:
             client.settimeout(0.3)
             for _ in range(2):
                 client.send(b"hello?")
                 with pytest.raises(TimeoutError):
                     client.recv(100)
-        assert yard.ssh(container, "true").returncode == 0
+        assert runner.ssh(container, "true").returncode == 0

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.container import simulated_gpus
-from pytest_vastgpu.local.fleet.machine import SimulatedGpu
-from tests.support.local.containers import Yard
+from pytest_vastgpu.local.gpu import SimulatedGpu
+from tests.support.local.containers import ContainerRunner
 
 GPUS = [
     {"name": "NVIDIA A100-SXM4-80GB", "ram_mb": 81920, "driver": "550.54.15", "cuda": "12.4", "compute_cap": "8.0"},
@@ -51,7 +51,7 @@ def test_answers(arguments: list[str], expected: str) -> None:
     ],
 )
 def test_calls_it_cannot_answer(arguments: list[str], message: str) -> None:
-    with pytest.raises(simulated_gpus.Refused, match=message):
+    with pytest.raises(simulated_gpus.NvidiaSmiError, match=message):
         simulated_gpus.answer(GPUS, arguments)
 
 
@@ -85,19 +85,19 @@ def test_in_sessions_and_in_the_start_script(tmp_path: Path) -> None:
     gpu = SimulatedGpu("RTX 4090", 24564, "570.86.15", 12.8, 8.9)
     query = "nvidia-smi --query-gpu=name,memory.total,driver_version,compute_cap --format=csv,noheader,nounits"
     line = b"NVIDIA GeForce RTX 4090, 24564, 570.86.15, 8.9\n"
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(gpus=(gpu, gpu), onstart=f"{query} > ~/seen.new; mv ~/seen.new ~/seen")
-        assert yard.ssh(container, query).stdout == line * 2
-        assert yard.ssh(container, f"bash -lc '{query}'").stdout == line * 2
-        assert yard.ssh(container, "until [ -e seen ]; do sleep 0.02; done; cat seen").stdout == line * 2
-        refused = yard.ssh(container, "nvidia-smi --query-gpu=nonsense --format=csv")
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(gpus=(gpu, gpu), onstart=f"{query} > ~/seen.new; mv ~/seen.new ~/seen")
+        assert runner.ssh(container, query).stdout == line * 2
+        assert runner.ssh(container, f"bash -lc '{query}'").stdout == line * 2
+        assert runner.ssh(container, "until [ -e seen ]; do sleep 0.02; done; cat seen").stdout == line * 2
+        refused = runner.ssh(container, "nvidia-smi --query-gpu=nonsense --format=csv")
         assert refused.returncode == 2
         assert b"nonsense" in refused.stdout
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client tools are not installed")
 def test_own_devices_are_shown_as_they_are(tmp_path: Path) -> None:
-    with Yard(tmp_path) as yard:
-        container = yard.start_one(gpus=())
+    with ContainerRunner(tmp_path) as runner:
+        container = runner.start_one(gpus=())
         found: dict[str, Any] = {"here": shutil.which("nvidia-smi") or ""}
-        assert yard.ssh(container, "command -v nvidia-smi").stdout.decode().strip() == found["here"]
+        assert runner.ssh(container, "command -v nvidia-smi").stdout.decode().strip() == found["here"]

@@ -1,6 +1,6 @@
-"""Every fault of the catalogue, seen from outside: over HTTP and with OpenSSH's own client.
+"""Every fault of the catalogue, as a client sees it: over HTTP and with OpenSSH's own client.
 
-One market holds one machine for each fault. An instance that only the API has to be wrong about is never started.
+One market has a machine for each fault. For a fault of the API alone, the instance is never started.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.catalogue import catalogue
-from tests.support.local import checks_api  # noqa: F401 - each of these adds its checks
+from tests.support.local import checks_api  # noqa: F401 - the import adds the checks
 from tests.support.local import checks_instance  # noqa: F401
 from tests.support.local import checks_money  # noqa: F401
 from tests.support.local import checks_server  # noqa: F401
@@ -24,7 +24,7 @@ from tests.support.local.scene import PARAMETERS
 from tests.support.local.scene import Scene
 
 ON_THE_MARKET = {"account_says", "list_lags"}
-"""Faults of the API as a whole, which have a test of their own below."""
+"""Faults of the API as a whole, which have tests of their own below."""
 NAMES = sorted(CHECKS)
 
 
@@ -62,7 +62,9 @@ def test_a_fault_shows_from_outside(name: str, api: Api, key: Path) -> None:
 
 def test_every_fault_has_a_test_and_a_description() -> None:
     kinds = catalogue()
-    assert set(CHECKS) | ON_THE_MARKET == set(kinds)
+    unchecked = set(kinds) - set(CHECKS) - ON_THE_MARKET
+    assert not unchecked, "a new fault needs a check in tests/support/local/checks_*.py"
+    assert set(CHECKS) <= set(kinds)
     assert len(kinds) >= 40
     assert {kind.layer for kind in kinds.values()} == set(Layer)
     for kind in kinds.values():

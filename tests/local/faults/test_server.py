@@ -1,4 +1,4 @@
-"""Servers that crash: at every stage, with every label; and what is said of faults that are not there."""
+"""Servers that crash, at every stage and with every label; and labels that do not exist."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CLASSES: Mapping[FailureClass, Mapping[str, str]] = {
 
 
 def install(directory: Path, name: str, **parameters: object) -> Path:
-    """The program that a fault puts in the place of another."""
+    """Install the program that a fault puts in the place of the server."""
     fault = make_fault(name, parameters)
     assert isinstance(fault.effect, Within)
-    orders: dict[str, Any] = fault.effect.faults(fault.parameters)["server"]
-    server_shim.install(directory, orders)
-    return directory / str(orders["program"])
+    config: dict[str, Any] = fault.effect.faults(fault.parameters)["server"]
+    server_shim.install(directory, config)
+    return directory / str(config["program"])
 
 
 def start(directory: Path, name: str, *arguments: str, **parameters: object) -> subprocess.Popen[str]:
@@ -51,7 +51,7 @@ def test_a_crash_is_read_as_what_it_is(
 ) -> None:
     for says in CLASSES[failure]:
         program = install(tmp_path, "server_crash", stage=stage, says=says)
-        assert server_shim.main(program.parent / server_shim.ORDERS, ["serve", "some/model"]) == 1
+        assert server_shim.main(program.parent / server_shim.CONFIG_FILE, ["serve", "some/model"]) == 1
         written = capsys.readouterr()
         log = written.out + written.err
         assert STAGES[stage] in log

@@ -30,7 +30,7 @@ machines:
 
 
 BOMB = "[&a0 [x, x], " + ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)) + "]"
-"""Of no size that any memory could hold, where it is written out."""
+"""Written out, this value would fit into no memory."""
 
 
 def test_a_fleet_file() -> None:

@@ -1,4 +1,4 @@
-"""The machine that the market runs on, as an offer. ``nvidia-smi`` is a program in the ``PATH`` of a real market."""
+"""The offer of the machine that the market runs on. The tests put an ``nvidia-smi`` into the ``PATH`` of the market."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Wed Jan 24 15:18:40 2024
 |                                         |                        |                  N/A |
 +-----------------------------------------+------------------------+----------------------+
 """
-"""As shown in a public report of that driver."""
+"""Source: a public report of that driver."""
 RECORDED_610 = """\
 Sun Jun  7 08:16:57 2026
 +-----------------------------------------------------------------------------------------+
@@ -52,11 +52,11 @@ NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVID
 
 @dataclass(frozen=True)
 class Tool:
-    """What an ``nvidia-smi`` prints."""
+    """The output of an ``nvidia-smi``."""
 
     table: str
     rows: str
-    """For ``--query-gpu=name,memory.total,driver_version,compute_cap --format=csv,noheader,nounits``."""
+    """The output for ``--query-gpu=name,memory.total,driver_version,compute_cap --format=csv,noheader,nounits``."""
     status: int = 0
 
     def install(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_market_offers_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         query = {"gpu_name": {"eq": "B200"}, "num_gpus": {"eq": "2"}, "cuda_max_good": {"gte": "13.0"}}
         [offer] = api.offers(**query, driver_version={"gte": 610000000})
         assert (offer["machine_id"], offer["simulated"]) == (1, False)
-        # An instance sees the devices as they are: with the machine's own tool.
+        # An instance sees the real devices, with the machine's own tool.
         instance_id = api.rent(1, onstart=f"{tmp_path}/bin/nvidia-smi")
         assert "CUDA UMD Version: 13.3" in api.log(instance_id, bool, tail="50")
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vastgpu.local.fleet.machine import Machine
-from pytest_vastgpu.local.market.column_index import ColumnIndex
 from pytest_vastgpu.local.market.offer_rows import driver_number
 from pytest_vastgpu.local.market.offer_rows import offer_row
 from pytest_vastgpu.local.market.query import QueryInvalid
@@ -22,7 +21,7 @@ MACHINES = (
     replace(BASE, machine_id=4, num_gpus=4, datacenter=True, driver_version="535.86.05", cuda_max_good=12.2),
     replace(BASE, machine_id=5, gpu_name="", num_gpus=0, geolocation="This machine", storage_usd_gb_month=7.2),
 )
-ROWS = ColumnIndex(offer_row(machine, 1000 + machine.machine_id, 0.0) for machine in MACHINES)
+ROWS = [offer_row(machine, 1000 + machine.machine_id, 0.0) for machine in MACHINES]
 
 
 def found(**query: object) -> list[int]:
@@ -106,15 +105,3 @@ def test_best_value_comes_first_where_nothing_is_said() -> None:
 @given(st.integers(0, 999), st.integers(0, 99), st.integers(0, 999))
 def test_driver_versions_compare_as_numbers(major: int, minor: int, patch: int) -> None:
     assert driver_number(f"{major}.{minor}.{patch}") == major * 10**6 + minor * 1000 + patch
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12))
-def test_a_row_that_changes_is_found_as_it_is(changes: list[tuple[int, bool]]) -> None:
-    table = ColumnIndex(ROWS.rows)
-    query = parse_query({"verified": {"in": [True, False]}, "order": [["machine_id", "asc"]]}, 64)
-    rented = dict.fromkeys(range(5), False)
-    for position, taken in changes:
-        table.replace(position, {**ROWS.rows[position], "rented": taken})
-        rented[position] = taken
-        wanted = [position + 1 for position, is_rented in rented.items() if not is_rented]
-        assert [row["machine_id"] for row in evaluate(query, table)] == wanted

@@ -1,4 +1,4 @@
-"""A plain HTTP client for the tests of the local market: nothing of the plugin's own client is in it."""
+"""A plain HTTP client for the tests of the local market, independent of the plugin's own client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.looks import until
 
 
 def plain_http(**how: Any) -> httpx.Client:
-    """A client for this machine. It speaks no TLS: loading certificates would be most of what a test takes."""
+    """Make a client for this machine, without TLS: loading certificates would take most of a test's time."""
     return httpx.Client(trust_env=False, verify=False, **how)  # noqa: S501 -- see above
 
 
 class Api:
-    """Calls of one market with one key."""
+    """The API of a market, with one key."""
 
     def __init__(self, market: LocalMarket, key: str | None = None) -> None:
         headers = {} if key == "" else {"Authorization": f"Bearer {key or market.api_key}"}
@@ -49,7 +49,7 @@ class Api:
         return int(answer.json()["new_contract"])
 
     def rent_stopped(self, machine_id: int = 100, **body: object) -> int:
-        """An instance that exists and has no processes."""
+        """Create an instance without processes."""
         return self.rent(machine_id, target_state="stopped", **body)
 
     def get(self, instance_id: int) -> httpx.Response:
@@ -60,7 +60,7 @@ class Api:
         return found
 
     def becomes(self, instance_id: int, **wanted: object) -> dict[str, Any]:
-        """The instance, once it shows all of that."""
+        """Wait until the instance has these values; return its row."""
         seen = until(
             lambda: self.show(instance_id),
             lambda row: row is not None and all(row.get(name) == value for name, value in wanted.items()),
@@ -78,12 +78,12 @@ class Api:
         return found
 
     def log(self, instance_id: int, good: Callable[[str], bool], **body: str) -> str:
-        """An instance's log, once it is good. Its address needs no key."""
+        """Wait until an instance's log is good; return it. Its URL needs no key."""
 
         def look() -> str:
             answer = self.http.put(f"/api/v0/instances/request_logs/{instance_id}/", json={"tail": "10", **body}).json()
-            with plain_http() as stranger:
-                return until(lambda: stranger.get(answer["result_url"]), lambda got: got.status_code == 200).text
+            with plain_http() as anonymous:
+                return until(lambda: anonymous.get(answer["result_url"]), lambda got: got.status_code == 200).text
 
         return until(look, good)
 

@@ -115,7 +115,7 @@ def _(scene: Scene) -> None:
 
 
 def spoils_show(status: int, good: Callable[[httpx.Response], bool], *, for_ever: bool = False) -> Check:
-    """The first look at an instance is answered wrongly, and later ones truly unless the fault is for ever."""
+    """The first ``show`` gets the wrong answer, and later ones the normal one, unless the fault is for ever."""
 
     def look(scene: Scene) -> None:
         instance_id = scene.instance()

@@ -1,4 +1,4 @@
-"""Checks of the faults of a market that says what cannot be true, or too much of it."""
+"""Checks of the faults of prices and values, and of answers that are too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the faults of servers: the start script starts one, and leaves behind what became of it."""
+"""Checks of the faults of servers: the start script starts a server, and writes its log and exit code to files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ REAL = {"program": "python3", "argument": "http.server", "after_s": 0.2}
 
 
 def ask(scene: Scene, row: dict[str, Any], path: str, body: str = "") -> str:
-    """What the server answers, and then its HTTP status; 000 for none within two seconds."""
+    """Return the server's answer and then its HTTP status; 000 if there is no answer within two seconds."""
     data = f"--data '{body}'" if body else ""
     return scene.ssh(row, f"curl -s -m 2 -w '%{{http_code}}' {data} http://127.0.0.1:8000{path}").stdout
 
 
 def ended(scene: Scene, row: dict[str, Any]) -> tuple[str, str]:
-    """The server's exit code and its last line."""
+    """Wait for the server's end; return its exit code and last line."""
     until(lambda: scene.ssh(row, "cat exit_code").stdout, lambda text: text.strip() != "")
     code, _, log = scene.ssh(row, "cat exit_code; tail -n 1 log").stdout.partition("\n")
     return code, log.strip()

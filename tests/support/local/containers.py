@@ -1,4 +1,4 @@
-"""Instances for tests: real ones, driven from ordinary code."""
+"""Real containers for tests, with blocking calls."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ LIMIT_S = 60.0
 SERVE = "exec python3 -m http.server 8000 --bind 127.0.0.1"
 
 
-class Yard:
-    """An event loop in a thread with the instances of one test; leaving it destroys them."""
+class ContainerRunner:
+    """Runs the containers of a test in an event loop in a thread; destroys them at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,9 +39,9 @@ class Yard:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._containers: dict[Path, Container] = {}
-        """The newest on each disk."""
+        """The newest container on each disk."""
 
-    def __enter__(self) -> Yard:
+    def __enter__(self) -> ContainerRunner:
         self._thread.start()
         return self
 
@@ -106,12 +106,12 @@ class Yard:
     def ssh(
         self, container: Container, *command: str, stdin: bytes = b"", flags: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[bytes]:
-        """OpenSSH's own client."""
+        """Run a command with OpenSSH's own client."""
         line = ["ssh", *flags, *self.options(container), "-o", "LogLevel=ERROR", "root@127.0.0.1", *command]
         return subprocess.run(line, input=stdin, capture_output=True, timeout=LIMIT_S, check=False)
 
     def connect(self, container: Container, port: int | None = None) -> paramiko.SSHClient:
-        """paramiko, with a socket that does not wait for more to send."""
+        """Connect with paramiko, on a socket without Nagle's delay."""
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # noqa: S507 - a fresh key on our own loopback
         raw = socket.create_connection((container.ssh_host, port or container.ssh_port), LIMIT_S)
@@ -133,7 +133,7 @@ class Yard:
 
 
 def execute(client: paramiko.SSHClient, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
-    """Exit status, output and error output of a command whose input is half-closed after ``stdin``."""
+    """Run a command and close its input after ``stdin``; return its exit status, output and error output."""
     to_command, output, errors = client.exec_command(command, timeout=LIMIT_S)
     to_command.write(stdin)
     to_command.channel.shutdown_write()
@@ -141,7 +141,7 @@ def execute(client: paramiko.SSHClient, command: str, stdin: bytes = b"") -> tup
 
 
 def get(port: int) -> bytes:
-    """The answer of an HTTP server that may still be starting: retried while nobody answers, within a bound."""
+    """Ask an HTTP server that may be starting, again and again within a bound, and return its answer."""
     for _ in range(600):
         try:
             with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
@@ -156,7 +156,7 @@ def get(port: int) -> bytes:
 
 
 def wait_gone(pids: Sequence[int]) -> None:
-    """Waits until none of these processes is left, by the kernel's own word."""
+    """Wait until all these processes have ended; the kernel reports it by their pidfds."""
     for pid in pids:
         try:
             descriptor = os.pidfd_open(pid)

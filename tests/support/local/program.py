@@ -1,4 +1,4 @@
-"""The market as its own program, started from a command line."""
+"""The market as a program, started from a command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pytest_vastgpu.local.embed import LocalMarket
 COMMAND = [sys.executable, "-m", "pytest_vastgpu", "local"]
 _FORBID = 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"'
 WITHOUT_NAMESPACES = ["unshare", "--user", "--map-root-user", "sh", "-c", _FORBID, "-"]
-"""What runs its arguments where the system allows no network namespaces, as in many containers."""
+"""Runs its arguments without the right to make network namespaces, as in many containers."""
 
 
 @contextmanager
 def served(*arguments: str, within: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
-    """The market; killed in the end.
+    """Run a market; kill it at the end.
 
-    :param within: A command line that runs the one that follows it.
+    :param within: A command line that runs the command after it.
     """
     command = [*within, *COMMAND, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -32,7 +32,7 @@ def served(*arguments: str, within: Sequence[str] = ()) -> Iterator[subprocess.P
 
 
 def announced(process: subprocess.Popen[str]) -> LocalMarket:
-    """The market that a process has just said it is, to be asked only."""
+    """Return the market that a process has just announced; it can be called but not stopped."""
     assert process.stdout is not None
     ready = json.loads(process.stdout.readline())
     market = LocalMarket()
@@ -41,6 +41,6 @@ def announced(process: subprocess.Popen[str]) -> LocalMarket:
 
 
 def namespaces_can_be_forbidden() -> bool:
-    """Whether :data:`WITHOUT_NAMESPACES` works here."""
+    """Whether :data:`WITHOUT_NAMESPACES` works on this system."""
     command = [*WITHOUT_NAMESPACES, "sh", "-c", "unshare --net true 2> /dev/null || echo refused"]
     return subprocess.run(command, capture_output=True, check=False).stdout == b"refused\n"

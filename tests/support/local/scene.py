@@ -1,4 +1,4 @@
-"""A fault's machine, and what a check of the fault does with it."""
+"""The machine of a fault, and the helpers of checks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.local.api import Api
 Check = Callable[["Scene"], None]
 CHECKS: dict[str, Check] = {}
 PARAMETERS: dict[str, dict[str, object]] = {}
-"""What a fault is given in the fleet, to be quick and to be told from others."""
+"""The parameters of each fault in the test's fleet, chosen for quick and unambiguous checks."""
 
 
 class Scene:
-    """A fault's machine, and what a test does with it."""
+    """The machine of a fault, with calls that rent it."""
 
     def __init__(self, api: Api, machine_id: int, key: Path) -> None:
         self.api = api
@@ -24,7 +24,7 @@ class Scene:
         self.key = key
 
     def instance(self, **body: object) -> int:
-        """An instance that is not started."""
+        """Create an instance that is not started."""
         return self.api.rent(self.machine_id, target_state="stopped", **body)
 
     def booting(self, **body: object) -> int:
@@ -37,7 +37,7 @@ class Scene:
         return self.api.becomes(instance_id, actual_status="running")
 
     def states(self, instance_id: int) -> list[str]:
-        """Those that it has passed through, also while nobody looked."""
+        """Return all states of an instance so far, also those between two calls."""
         status = self.api.http.get("/_market/status").json()
         [states] = [each["states"] for each in (*status["alive"], *status["ended"]) if each["id"] == instance_id]
         return [each["state"] for each in states]

@@ -1,7 +1,7 @@
-"""The way out of an instance that may use this machine's network: an HTTP proxy that lives with the market.
+"""The egress of an instance that may use this machine's network: an HTTP proxy in the process of the market.
 
-A connection made inside is handed out as an open socket. It goes on to the user's own proxy where one is set, and
-otherwise to a small one here, which knows ``CONNECT`` and requests with an absolute URL.
+The container init accepts connections and passes them to the market as open sockets. The market forwards them to the
+user's own proxy if there is one. Otherwise it serves them itself: ``CONNECT``, and requests with an absolute URL.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult
 from urllib.parse import urlsplit
 
-from pytest_vastgpu.local.container.relay import Streams
-from pytest_vastgpu.local.container.relay import splice
+from pytest_vastgpu.local.container.network.relay import Streams
+from pytest_vastgpu.local.container.network.relay import splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,55 +23,57 @@ if TYPE_CHECKING:
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Whom the user trusts: needed behind a proxy that opens TLS."""
+"""The certificates that the user trusts: needed behind a proxy that decrypts TLS."""
 _HEAD_S = 30.0
-"""How long a client may take to say where it wants to go."""
+"""The time limit for the head of a client's request."""
 _HUB_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT")
-"""Where the user keeps what comes from the Hugging Face hub, and which hub that is."""
+"""The directory of the user's downloads from the Hugging Face hub, and the address of the hub."""
 _REFUSED = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-def _users_proxy(environment: Mapping[str, str]) -> SplitResult:
+def _proxy_of_user(environment: Mapping[str, str]) -> SplitResult:
     own = next((value for name in _PROXY_VARIABLES if (value := environment.get(name))), "")
     return urlsplit(own if "://" in own or not own else f"http://{own}")
 
 
-def ways_out(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
-    """The variables that tell programs in an instance how to get out, from those of the user.
+def egress_variables(environment: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
+    """Return the variables that give programs in an instance access to the network.
 
-    Models are kept where the user's own programs keep them: an instance's disk ends with it, and they are large.
-    An isolated instance goes through a port on its own loopback, for which ``{port}`` stands in the values.
+    Models are large, so downloads go to the user's own cache, which outlives the instance.
+    An isolated instance uses a port on its own loopback, for which the values have ``{port}``.
+
+    :param environment: The user's environment.
     """
     kept = _TRUST_VARIABLES if isolated else (*_TRUST_VARIABLES, *_PROXY_VARIABLES)
     variables = {name: environment[name] for name in (*kept, *_HUB_VARIABLES) if environment.get(name)}
     cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     variables.setdefault("HF_HOME", str(Path(cache) / "huggingface"))  # the hub library's own default
     if isolated:
-        upstream = _users_proxy(environment)
+        upstream = _proxy_of_user(environment)
         credentials, at, _ = upstream.netloc.rpartition("@")
         proxy = f"{upstream.scheme or 'http'}://{credentials}{at}127.0.0.1:{{port}}"
         variables |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), proxy)
     users = "" if isolated else next((value for name in _NO_PROXY_VARIABLES if (value := environment.get(name))), "")
-    # The market is on this machine, as what an instance serves to itself is.
+    # The market, and servers inside the instance, are on loopback and need no proxy.
     variables |= dict.fromkeys(_NO_PROXY_VARIABLES, ",".join(filter(None, (users, "127.0.0.1,localhost"))))
     return variables
 
 
 class Egress:
-    """The way out of one instance, open until it is closed.
+    """Forwards the outgoing connections of an instance.
 
-    :param environment: The user's environment: its proxy, if any, is the way.
+    :param environment: The user's environment: its proxy is used, if it has one.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._outer, self.inner = socket.socketpair()
         self._outer.setblocking(False)
-        self._upstream = _users_proxy(environment)
+        self._upstream = _proxy_of_user(environment)
         self._connections: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(self._outer, self._take)
 
     def close(self) -> None:
-        """Closes the way out and every connection on it."""
+        """Close the egress and its connections."""
         if self._outer.fileno() != -1:
             asyncio.get_running_loop().remove_reader(self._outer)
             self._outer.close()
@@ -96,14 +98,14 @@ class Egress:
                 await splice(client, await asyncio.open_connection(self._upstream.hostname, port))
             else:
                 await _serve(client)
-        except OSError:  # not reachable, or the client went away: a closed connection says so
+        except OSError:  # the target is not reachable, or the client disconnected: the connection is closed below
             pass
         finally:
             client[1].close()
 
 
 async def _serve(client: Streams) -> None:
-    """One connection of a client to an HTTP proxy (RFC 9110 section 9.3.6, RFC 9112 section 3.2.2)."""
+    """Serve a connection as an HTTP proxy does (RFC 9110 section 9.3.6, RFC 9112 section 3.2.2)."""
     reader, writer = client
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_S)
@@ -127,7 +129,7 @@ async def _serve(client: Streams) -> None:
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
     else:
         path = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
-        # One request for each connection, so that the next one, perhaps to another host, comes here again.
+        # One request for each connection: the next request may be for another host.
         kept = [line for line in fields.split("\r\n") if line and not _is_connection_field(line)]
         request = [f"{method} {path} {version}", *kept, "Connection: close", "", ""]
         onward[1].write("\r\n".join(request).encode("latin-1"))

@@ -1,4 +1,4 @@
-"""Published UDP ports: datagrams in, and the answers back to whoever asked."""
+"""Published UDP ports: forwards datagrams, and the answers to them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import socket
 from typing import cast
 
 IDLE_S = 120.0
-"""A client that has been silent for so long is forgotten, as by Linux's own forwarding."""
+"""A client that was silent for this time is forgotten, as by Linux's own forwarding."""
 _LARGEST = 1 << 16
 
 Address = tuple[str, int]
 
 
 class Forwarding(asyncio.DatagramProtocol):
-    """Carries what comes to a socket on to a port of this network's loopback.
+    """Forwards datagrams to a port on the loopback of this network namespace.
 
-    For each client it does so from a socket of its own, so that the answers find their way back.
+    Each client gets a socket of its own there, so that the answers can be sent to the right client.
     """
 
     def __init__(self, port: int) -> None:
@@ -30,7 +30,7 @@ class Forwarding(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, client: Address) -> None:
         inside = self._inside(client)
-        with contextlib.suppress(OSError):  # nobody listens there: the datagram is lost, as datagrams are
+        with contextlib.suppress(OSError):  # no process listens there: the datagram is lost
             inside.send(data)
 
     def _inside(self, client: Address) -> socket.socket:
@@ -46,7 +46,7 @@ class Forwarding(asyncio.DatagramProtocol):
         return inside
 
     def _answer(self, inside: socket.socket, client: Address) -> None:
-        with contextlib.suppress(OSError):  # what was sent before has found nobody
+        with contextlib.suppress(OSError):  # no process listened for the datagram before
             self._outside.sendto(inside.recv(_LARGEST), client)
 
     def _forget(self, client: Address) -> None:

@@ -1,4 +1,4 @@
-"""The market's rate limits: a minimum interval for each endpoint and key."""
+"""The rate limits of the market: a minimum interval for each endpoint and key, and a daily search quota."""
 
 from __future__ import annotations
 
@@ -29,28 +29,25 @@ INTERVALS_S: Mapping[str, float] = {
     "list_v0": 20.0,
     "report": 1.2,
 }
-"""Seconds between two calls of one endpoint. Source: the minimum intervals in Vast's API specification. Endpoints that
-are not listed there have none."""
+"""The shortest time between two calls of an endpoint; other endpoints have no limit. Source: the minimum intervals in
+Vast's API specification."""
 
 TOLERANCE_S = 0.05
-"""A client measures when it sends, we when it arrives."""
-
-SEARCH_ROWS_PER_DAY = 20_000
-"""Results that one account may see in a day, which ends at 00:00 UTC."""
+"""Subtracted from the intervals: a client measures when it sends, the market when the call arrives."""
 
 _DAY_S = 86400
 
 
 class Limiter:
-    """Remembers when each key last called each endpoint. A call that is refused does not count."""
+    """Enforces the minimum intervals. A call that is rejected does not count."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], float] = {}
 
     def wait_s(self, key: str, endpoint: str, now: float) -> float:
-        """0 if the call is in time, and then it counts; otherwise seconds until it would be.
+        """Return 0 and count the call if it is allowed; otherwise return the seconds to wait.
 
-        :param now: Seconds on a clock that only goes forward.
+        :param now: Seconds on a monotonic clock.
         """
         interval = INTERVALS_S.get(endpoint, 0.0)
         due = self._last.get((key, endpoint), -math.inf) + interval - TOLERANCE_S
@@ -61,9 +58,9 @@ class Limiter:
 
 
 class SearchQuota:
-    """The rows an account may still see today.
+    """Counts the offers that searches return to an account.
 
-    :param rows: How many in a day.
+    :param rows: The number that is allowed in a day, which ends at 00:00 UTC.
     """
 
     def __init__(self, rows: int) -> None:
@@ -72,16 +69,22 @@ class SearchQuota:
         self._used = 0
 
     def left(self, now: float) -> int:
-        """:param now: Epoch seconds."""
+        """Return how many offers are left today.
+
+        :param now: Epoch seconds.
+        """
         if int(now // _DAY_S) != self._day:
             self._day, self._used = int(now // _DAY_S), 0
         return max(0, self.rows - self._used)
 
     def use(self, rows: int) -> None:
-        """Count what was shown."""
+        """Count the offers of an answer."""
         self._used += rows
 
 
 def until_tomorrow_s(now: float) -> int:
-    """Seconds until the quota is renewed."""
+    """Return the seconds until the quota is renewed.
+
+    :param now: Epoch seconds.
+    """
     return math.ceil(_DAY_S - now % _DAY_S)

@@ -1,14 +1,15 @@
-"""How the market says no."""
+"""The errors of the API."""
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
-    """An answer in Vast's usual form of an error.
+    """An error of the API, in Vast's usual form.
 
-    :param status: HTTP status; Vast has refusals with 200 too.
-    :param code: The API's word for it.
-    :param text: For people.
+    :param status: The HTTP status; some errors of Vast's have 200.
+    :param code: The ``error`` of the body, such as ``invalid_args``.
+    :param text: The ``msg`` of the body, for people.
+    :param more: Further fields of the body.
     """
 
     def __init__(self, status: int, code: str, text: str, **more: object) -> None:
@@ -19,15 +20,15 @@ class ApiError(Exception):
 
 
 def no_such_instance(instance_id: object) -> ApiError:
-    """Nothing has this id, or not any more."""
+    """No instance has this id."""
     return ApiError(404, "no_such_instance", f"Instance {instance_id} not found.")
 
 
 def invalid(text: str) -> ApiError:
-    """The request makes no sense."""
+    """A value in the request is not valid."""
     return ApiError(400, "invalid_args", text)
 
 
 def not_authorized() -> ApiError:
-    """The key may not do that."""
+    """The key may not make this call."""
     return ApiError(403, "not_authorized", "Not authorized")

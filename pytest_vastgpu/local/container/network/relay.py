@@ -1,4 +1,4 @@
-"""Carries bytes between two streams, both ways, until both directions have ended."""
+"""Relays bytes between two streams."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 
 async def splice(one: Streams, other: Streams) -> None:
-    """Carries bytes both ways; each side's end of file is passed on. Both are closed in the end."""
+    """Relay bytes and the end of file in both directions; then close both streams."""
     directions = [asyncio.ensure_future(_copy(one[0], other[1])), asyncio.ensure_future(_copy(other[0], one[1]))]
     try:
         await asyncio.gather(*directions)
-    except OSError:  # one side was reset: the other has nobody to talk to any more
+    except OSError:  # one side was reset, so the other is closed too
         pass
     finally:
         for direction in directions:
@@ -41,12 +41,12 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def relay_to(connect: Callable[[], Awaitable[Streams]]) -> Handler:
-    """A connection handler that carries each connection on to what ``connect`` opens, or closes it where that fails."""
+    """Return a handler that relays each connection to what ``connect`` opens, or closes it if that fails."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             onward = await connect()
-        except OSError:  # nobody listens there: what the client sees is what Docker's proxy shows, a closed connection
+        except OSError:  # no process listens there: Docker's proxy closes the connection too
             writer.close()
             return
         await splice((reader, writer), onward)

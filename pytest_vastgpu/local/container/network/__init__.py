@@ -1,0 +1,1 @@
+"""The network of an instance: published ports, relays between streams, and its HTTP proxy."""
