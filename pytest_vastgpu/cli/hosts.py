@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_vastgpu.core import foreign
-from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.providers.market_name import market_name
+from pytest_vastgpu.reputation.bans import ban_in_force
 from pytest_vastgpu.reputation.cache_path import default_path
 from pytest_vastgpu.reputation.cache_path import market_at
 from pytest_vastgpu.reputation.fields import machine_id
@@ -26,7 +26,6 @@ from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.outcomes import DAY_S
 from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Outcome
-from pytest_vastgpu.reputation.scoring import banned
 
 CELL_CHARS = 200
 """Most of one cell of a table."""
@@ -88,7 +87,8 @@ def machine_table(known: Reputation, now: float) -> str:
     """A line for each machine: banned ones first, then the least successful."""
 
     def order(record: MachineRecord) -> tuple[bool, float, int]:
-        return not banned(known, record.machine_id, record.host_id, now), record.successes, record.machine_id
+        ban = ban_in_force(known, record.machine_id, record.host_id, now)
+        return ban is None, record.successes, record.machine_id
 
     return table(
         ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
@@ -129,11 +129,8 @@ def evidence_table(items: Iterable[Outcome]) -> str:
 def _standing(known: Reputation, record: MachineRecord, now: float) -> str:
     if record.allowed:
         return "allowed"
-    why = banned(known, record.machine_id, record.host_id, now)
-    if not why:
-        return "-"
-    host = known.hosts.get(record.host_id, HostRecord(record.host_id))
-    return f"banned {_until(record.banned_until or host.banned_until)} ({why})"
+    ban = ban_in_force(known, record.machine_id, record.host_id, now)
+    return f"banned {_until(ban.until)} ({ban.of}: {ban.reason})" if ban else "-"
 
 
 def _until(until: float) -> str:

@@ -82,22 +82,6 @@ def reputation(
     return Reputation(records, _hosts(records, hosts, now), _incompatible_kinds(recent))
 
 
-def banned(reputation: Reputation, machine_id: int, host_id: int, now: float) -> str:
-    """Why a machine must not be rented now, in words; empty where nothing forbids it.
-
-    What is said of the machine itself wins over what is said of its operator.
-    """
-    machine = reputation.machines.get(machine_id, MachineRecord(machine_id))
-    host = reputation.hosts.get(host_id, HostRecord(host_id))
-    if machine.allowed:
-        return ""
-    if machine.banned_until > now:
-        return f"machine {machine_id}: {machine.ban_reason}"
-    if host.banned_until > now and not host.allowed:
-        return f"host {host_id}: {host.ban_reason}"
-    return ""
-
-
 def _machine(
     machine_id: int, host_id: int, items: Sequence[Outcome], entry: Override, trusted: bool, now: float
 ) -> MachineRecord:

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reputation.bans import ban_in_force
 from pytest_vastgpu.selection.country import country
 from pytest_vastgpu.selection.pricing import hourly_price
 from pytest_vastgpu.selection.pricing import hourly_usd
@@ -124,19 +125,9 @@ def _spelling(gpu_name: str) -> str:
 
 
 def ban(offer: Offer, need: OfferRequirements) -> str:
-    """Why the machine is banned now; empty where it is not.
-
-    What is said of the machine decides before what is said of its operator, and the allow-list before a ban.
-    """
-    machine = need.reputation.machines.get(offer.machine_id)
-    host = need.reputation.hosts.get(offer.host_id)
-    if machine and machine.allowed:
-        return ""
-    if machine and machine.banned_until > need.now:
-        return f"machine {offer.machine_id} is banned ({machine.ban_reason or 'no reason given'})"
-    if host and not host.allowed and host.banned_until > need.now:
-        return f"host {offer.host_id} is banned ({host.ban_reason or 'no reason given'})"
-    return ""
+    """Why the machine is banned now; empty where it is not."""
+    found = ban_in_force(need.reputation, offer.machine_id, offer.host_id, need.now)
+    return f"{found.of} is banned ({found.reason or 'no reason given'})" if found else ""
 
 
 def _compatible(need: OfferRequirements) -> Test:
