@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.durations import measured
+from pytest_vastgpu.core.durations import parse_duration
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
@@ -23,13 +23,7 @@ from pytest_vastgpu.reputation.cache_path import default_path
 from pytest_vastgpu.reputation.cache_path import market_at
 from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Outcome
-
-CELL_CHARS = 200
-"""Most of one cell of a table."""
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 
 
 def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,23 +68,14 @@ def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns with two spaces between, each as wide as its widest cell."""
-    lines = [[foreign.line(cell, CELL_CHARS) for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
-    )
-
-
-def machine_table(known: Reputation, now: float) -> str:
+def machine_table(known: Reputation, now: float) -> list[str]:
     """A line for each machine: banned ones first, then the least successful."""
 
     def order(record: MachineRecord) -> tuple[bool, float, int]:
         ban = ban_in_force(known, record.machine_id, record.host_id, now)
         return ban is None, record.successes, record.machine_id
 
-    return table(
+    return foreign.table(
         ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
         [
             (
@@ -98,7 +83,7 @@ def machine_table(known: Reputation, now: float) -> str:
                 str(record.host_id or "-"),
                 f"{record.successes:.0f}",
                 f"{record.infra_failures:.1f}",
-                f"{record.ready_s:.0f} s" if record.ready_s else "-",
+                measured(record.ready_s),
                 record.last_reason or "-",
                 _standing(known, record, now),
             )
@@ -107,9 +92,9 @@ def machine_table(known: Reputation, now: float) -> str:
     )
 
 
-def evidence_table(items: Iterable[Outcome]) -> str:
+def evidence_table(items: Iterable[Outcome]) -> list[str]:
     """A line for each piece of evidence, the newest first."""
-    return table(
+    return foreign.table(
         ("time (UTC)", "machine", "GPU", "outcome", "reason", "seconds", "workload"),
         [
             (
@@ -156,14 +141,10 @@ def _market(text: str) -> str:
 
 
 def _duration(text: str) -> float:
-    """Seconds of ``90m``, ``36h``, ``1d12h``."""
-    if re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
-        seconds = math.fsum(
-            float(number) * _UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(\w)", text)
-        )
-        if 0 < seconds < 100 * 365 * DAY_S:
-            return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 90m, 36h, 7d or 1d12h")
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _cache(arguments: argparse.Namespace) -> HostCache:
@@ -184,6 +165,10 @@ def _say(text: str) -> None:
     sys.stdout.write(f"{foreign.line(text)}\n")
 
 
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
 def _name(arguments: argparse.Namespace) -> str:
     return f"{'host' if arguments.host else 'machine'} {arguments.id}"
 
@@ -198,7 +183,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if not (known.machines or known.hosts):
         _say(f"nothing is known yet{_on(cache)} ({cache.path})")
         return 0
-    sys.stdout.write(machine_table(known, now))
+    _print(machine_table(known, now))
     for host in known.hosts.values():
         if host.allowed or host.banned_until > now:
             standing = "allowed" if host.allowed else f"banned {_until(host.banned_until)} ({host.ban_reason})"
@@ -220,12 +205,12 @@ def _show(arguments: argparse.Namespace) -> int:
     if not machines and not (arguments.host and arguments.id in known.hosts):
         _tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
         return 1
-    sys.stdout.write(machine_table(Reputation(machines, known.hosts), now))
+    _print(machine_table(Reputation(machines, known.hosts), now))
     for record in machines.values():
         for workload in sorted(record.incompatible):
             _say(f"machine {record.machine_id} cannot run {workload}")
     if items := [item for item in cache.book().evidence.values() if item.machine_id in machines]:
-        sys.stdout.write("\n" + evidence_table(items))
+        _print(["", *evidence_table(items)])
     return 0
 
 

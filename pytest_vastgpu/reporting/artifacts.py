@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import cut_middle
+from pytest_vastgpu.core.text import left_out
 
 FOLDER = "vast-artifacts"
 """Below the directory in which pytest was started: ``vast-artifacts/<run id>/<attempt number>/``."""
@@ -18,10 +20,7 @@ TOTAL_CHARS = 4_000_000
 
 def bounded(text: str, limit: int) -> str:
     """A text of at most about that many characters: causes stand at its start, consequences at its end."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[len(text) - half :]}"
+    return cut_middle(text, limit, left_out(len(text) - 2 * (limit // 2), "characters"))
 
 
 def timeline(events: str, label: str) -> str:

@@ -28,9 +28,6 @@ from pytest_vastgpu.reputation.record_codec import Key
 from pytest_vastgpu.reputation.record_codec import read_record
 from pytest_vastgpu.reputation.record_codec import write_record
 
-HOUR_S = 3600.0
-DAY_S = 24 * HOUR_S
-
 
 @dataclass(frozen=True)
 class Outcome:

@@ -23,13 +23,13 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.durations import DAY_S
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import State
-from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 

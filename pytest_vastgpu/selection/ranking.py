@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Offer
@@ -107,5 +108,5 @@ def _expect(offer: Offer, workload: Workload, reputation: Reputation) -> Ranked:
     machine = reputation.machines.get(offer.machine_id)
     likely = chance(offer.reliability, machine, reputation.hosts.get(offer.host_id))
     seconds = seconds_to_ready(offer, workload, machine)
-    cost = (offer.price_usd_h * seconds / 3600 + transfer_usd(offer, workload)) / likely
+    cost = (offer.price_usd_h * seconds / HOUR_S + transfer_usd(offer, workload)) / likely
     return Ranked(offer, cost, likely, seconds, machine)

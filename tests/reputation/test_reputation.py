@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_vastgpu.core.durations import DAY_S
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reputation.bans import ban_in_force
-from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Ban
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
