@@ -13,6 +13,11 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
+def bounded(text: str, limit: int) -> str:
+    """A text of several lines, of about that many characters; a longer one says what is missing from its middle."""
+    return cut_middle(text, limit, left_out(len(text) - 2 * (limit // 2), "characters"))
+
+
 def cut_middle(text: str, limit: int, mark: str = " … ") -> str:
     """A text of about that many characters: a longer one loses its middle, since causes stand at the start of a text
     and numbers and consequences at its end.
