@@ -18,12 +18,12 @@ from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.providers.market_name import market_name
-from pytest_vastgpu.reputation.bans import ban_in_force
 from pytest_vastgpu.reputation.cache_path import default_path
 from pytest_vastgpu.reputation.cache_path import market_at
 from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.selection.bans import ban_in_force
 
 
 def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

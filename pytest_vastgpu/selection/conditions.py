@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.reputation.bans import ban_in_force
+from pytest_vastgpu.selection.bans import ban_in_force
 from pytest_vastgpu.selection.country import country
 from pytest_vastgpu.selection.pricing import hourly_price
 from pytest_vastgpu.selection.pricing import hourly_usd

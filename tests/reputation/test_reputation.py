@@ -12,12 +12,12 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.reputation.bans import ban_in_force
 from pytest_vastgpu.reputation.outcomes import Ban
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.reputation.scoring import reputation
+from pytest_vastgpu.selection.bans import ban_in_force
 
 T0 = 1_800_000_000.0
 BAD = FailureClass.INFRA_FATAL
