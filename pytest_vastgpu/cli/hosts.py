@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from pathlib import Path
 
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.durations import measured
 from pytest_vastgpu.core.durations import parse_duration
@@ -148,7 +149,7 @@ def _duration(text: str) -> float:
 
 
 def _cache(arguments: argparse.Namespace) -> HostCache:
-    market = arguments.market or market_at(os.environ.get("VAST_URL") or VAST)
+    market = arguments.market or market_at(environment.market_url(os.environ) or VAST)
     return HostCache(arguments.host_cache or default_path(os.environ), _tell, market)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
@@ -34,10 +35,10 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 @contextmanager
 def _market() -> Iterator[tuple[MarketClient, str]]:
     """A client, and the identity of the account."""
-    key = Secret(os.environ.get("VAST_API_KEY", ""))
+    key = Secret(environment.api_key(os.environ))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
-    url = os.environ.get("VAST_URL") or DEFAULT_URL
+    url = environment.market_url(os.environ) or DEFAULT_URL
     with open_client(url, key, timeouts=DEFAULTS) as client:
         yield client, identity(url, key)
 

@@ -27,11 +27,12 @@ from pytest_vastgpu.core import child
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Adapter
 
-SECRET_VARIABLES = ("VAST_API_KEY",)
+SECRET_VARIABLES = (API_KEY,)
 """Environment variables that go through the pipe instead."""
 LEAVES_WITHIN_S = 10.0
 """How long the end waits for a process that has given everything back."""

@@ -15,6 +15,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
@@ -41,7 +42,7 @@ def open_leases(session: pytest.Session) -> None:
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
-    KNOWN.add_variable("VAST_API_KEY")
+    KNOWN.add_variable(API_KEY)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)
