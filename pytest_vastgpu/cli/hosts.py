@@ -11,6 +11,8 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from pathlib import Path
 
+from pytest_vastgpu.cli.output import say
+from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.durations import measured
@@ -150,20 +152,12 @@ def _duration(text: str) -> float:
 
 def _cache(arguments: argparse.Namespace) -> HostCache:
     market = arguments.market or market_at(environment.market_url(os.environ) or VAST)
-    return HostCache(arguments.host_cache or default_path(os.environ), _tell, market)
+    return HostCache(arguments.host_cache or default_path(os.environ), tell, market)
 
 
 def _on(cache: HostCache) -> str:
     """Which market is spoken of, where it is not the one that everybody thinks of."""
     return "" if cache.market == VAST else f" on {cache.market}"
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{foreign.line(text)}\n")
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -180,17 +174,17 @@ def _list(arguments: argparse.Namespace) -> int:
     known = cache.read(now)
     others = [market for market in cache.contents().markets if market != cache.market]
     if others:
-        _tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
+        tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
     if not (known.machines or known.hosts):
-        _say(f"nothing is known yet{_on(cache)} ({cache.path})")
+        say(f"nothing is known yet{_on(cache)} ({cache.path})")
         return 0
     _print(machine_table(known, now))
     for host in known.hosts.values():
         if host.allowed or host.banned_until > now:
             standing = "allowed" if host.allowed else f"banned {_until(host.banned_until)} ({host.ban_reason})"
-            _say(f"host {host.host_id}: {standing}")
+            say(f"host {host.host_id}: {standing}")
     for gpu, workload in sorted(known.incompatible_kinds):
-        _say(f"{gpu} cannot run {workload}")
+        say(f"{gpu} cannot run {workload}")
     return 0
 
 
@@ -204,12 +198,12 @@ def _show(arguments: argparse.Namespace) -> int:
         if arguments.id == (record.host_id if arguments.host else number)
     }
     if not machines and not (arguments.host and arguments.id in known.hosts):
-        _tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
+        tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
         return 1
     _print(machine_table(Reputation(machines, known.hosts), now))
     for record in machines.values():
         for workload in sorted(record.incompatible):
-            _say(f"machine {record.machine_id} cannot run {workload}")
+            say(f"machine {record.machine_id} cannot run {workload}")
     if items := [item for item in cache.book().evidence.values() if item.machine_id in machines]:
         _print(["", *evidence_table(items)])
     return 0
@@ -220,14 +214,14 @@ def _ban(arguments: argparse.Namespace) -> int:
     until = now + arguments.for_s
     cache = _cache(arguments)
     cache.ban(arguments.id, host=arguments.host, until=until, reason=arguments.reason, since=now)
-    _say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
+    say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
     return 0
 
 
 def _allow(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     cache.allow(arguments.id, host=arguments.host)
-    _say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
+    say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
     return 0
 
 
@@ -236,15 +230,15 @@ def _clear(arguments: argparse.Namespace) -> int:
     if arguments.all:
         backup = cache.clear_all()
         what = f"all is forgotten of {cache.market}; what was known is in {backup}"
-        _say(what if backup else f"nothing was known ({cache.path})")
+        say(what if backup else f"nothing was known ({cache.path})")
         return 0
     forgotten = cache.clear(arguments.id, host=arguments.host)
-    _say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
+    say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
     return 0
 
 
 def _merge(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     new = cache.merge(arguments.files)
-    _say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
+    say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
     return 0
