@@ -156,7 +156,7 @@ def _cache(arguments: argparse.Namespace) -> HostCache:
 
 
 def _on(cache: HostCache) -> str:
-    """Which market is spoken of, where it is not the one that everybody thinks of."""
+    """The market, where it is not Vast.ai."""
     return "" if cache.market == VAST else f" on {cache.market}"
 
 

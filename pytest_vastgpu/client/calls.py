@@ -80,7 +80,7 @@ class Opening:
     """What a supervisor is told when it starts. Secrets are not in it, they follow it through the same pipe."""
 
     secret: str = field(repr=False)
-    """Whoever connects has to say it."""
+    """Each connection begins with it."""
     settings: Settings
     timeouts: Timeouts
     directory: str
@@ -178,7 +178,7 @@ class Leases(Protocol):
         """Wait for a ready instance.
 
         :param test: The test's node id.
-        :param exclusive: A fresh one that nobody else gets.
+        :param exclusive: A fresh one that no other test gets.
         :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
         """
         ...
@@ -219,7 +219,7 @@ class RunControl(Leases, Protocol):
         ...
 
     def call_off(self) -> None:
-        """Nobody gets an instance any more; what is on its way is given back."""
+        """No test gets an instance any more; what is on its way is given back."""
         ...
 
     def keep_nothing(self) -> None:

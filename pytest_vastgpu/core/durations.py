@@ -16,7 +16,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 def parse_duration(text: str) -> float:
     """Seconds of ``90m``, ``36h``, ``1d12h``.
 
-    :raises ValueError: if it is none, nothing, or longer than a century.
+    :raises ValueError: if it is not a duration, is 0, or is longer than a century.
     """
     if re.fullmatch(rf"(?:{_PART.pattern})+", text):
         seconds = math.fsum(float(number) * UNITS_S[unit] for number, unit in _PART.findall(text))

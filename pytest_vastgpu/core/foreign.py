@@ -17,7 +17,7 @@ from pytest_vastgpu.core.text import columns
 from pytest_vastgpu.core.text import cut_middle
 
 LINE_CHARS = 2000
-"""Most of a text that is to be one line; a longer one loses its middle."""
+"""Most of a text that is shown as one line; a longer one loses its middle."""
 CELL_CHARS = 200
 """Most of a cell of a table."""
 TEXT_CHARS = 20_000
@@ -54,7 +54,7 @@ def block(text: str) -> str:
 
 
 def tail(text: str, lines: int) -> str:
-    """The end of a log, safe to show: so many lines at most, none of them too long, nor all of them together."""
+    """The end of a log, safe to show: at most that many lines, none of them too long, nor all of them together."""
     end = text[-64 * TAIL_CHARS :]
     if len(end) < len(text):
         end = end.partition("\n")[2] or end  # half a line could be half a secret

@@ -65,7 +65,7 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
 
         line = RpcClient(RpcAddress(*workerinput[LINE_KEY]), "process")
         config.add_cleanup(line.close)
-        # Nobody answers before the controller has heard that this worker has collected.
+        # No answer comes before the controller knows that this worker has collected.
         line.ask_later("collected", collected)
         return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
     from pytest_vastgpu.plugin.controller import Controller
@@ -86,7 +86,7 @@ class _Done:
         self._stash = session.config.stash
         self._leases = leases
 
-    @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
+    @pytest.hookimpl(tryfirst=True)  # before other plugins hear that the test is over
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         if self._stash.get(_asked, False):
             self._stash[_asked] = False

@@ -30,7 +30,7 @@ def machine_id(value: object) -> int:
 def mapping(value: object) -> dict[str, object]:
     """A mapping by name.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not one.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{str(value)[:60]!r} is not a mapping")  # noqa: TRY004 - callers handle what a person mistyped

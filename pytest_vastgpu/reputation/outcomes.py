@@ -86,7 +86,7 @@ END = Form(
 
 @dataclass(frozen=True)
 class Ban:
-    """A ban that a person has spoken."""
+    """A ban that a person has set."""
 
     until: Annotated[float, END, Key(always=True)] = math.inf
     """Epoch seconds; ``inf`` for good."""

@@ -87,7 +87,7 @@ def _machine(
 ) -> MachineRecord:
     good = [item for item in items if item.outcome is FailureClass.READY]
     bad = [item for item in items if item.outcome in BLAMED]
-    until, why = _spoken_ban(entry, now)
+    until, why = _ban_by_hand(entry, now)
     if not (until or entry.allowed or trusted):
         until, why = _earned_ban(items, now)
     return MachineRecord(
@@ -117,7 +117,7 @@ def _failures(items: Iterable[Outcome], now: float) -> float:
     )
 
 
-def _spoken_ban(entry: Override, now: float) -> tuple[float, str]:
+def _ban_by_hand(entry: Override, now: float) -> tuple[float, str]:
     """Until when, and why, a person has banned it; (0, "") where that is not so."""
     if entry.allowed or entry.ban is None or entry.ban.until <= now:
         return 0.0, ""
@@ -187,7 +187,7 @@ def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Override]
     for host_id in sorted(by_host.keys() | entries.keys()):
         owned = by_host.get(host_id, [])
         entry = entries.get(host_id, Override())
-        until, why = _spoken_ban(entry, now)
+        until, why = _ban_by_hand(entry, now)
         bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
         if not (until or entry.allowed) and len(bad) >= HOST_MACHINES and 2 * len(bad) >= len(owned):
             # It holds as long as that many of its machines are banned.

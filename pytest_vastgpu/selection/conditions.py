@@ -22,7 +22,7 @@ from pytest_vastgpu.selection.relaxation import without_country
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _DURATION_FACTOR = 2.0
-"""An offer must last so many times the expected use: an instance is stopped when its offer ends."""
+"""An offer must last this many times the expected use: an instance is stopped when its offer ends."""
 
 Test = Callable[[Offer], bool]
 
@@ -45,7 +45,7 @@ class OfferCondition:
     hardware: bool = False
     """Whether it is about what the workload cannot do without."""
     tells: bool = False
-    """Whether what the offers have is told where they are counted, because nobody could guess it."""
+    """Whether what the offers have is told where they are counted, because a reader could not guess it."""
 
     def holds(self, offer: Offer, need: OfferRequirements) -> bool:
         """Whether one offer meets it."""

@@ -16,7 +16,7 @@ from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.selection.strictness import Policy
 
 _PRIOR_CHANCE = 0.8
-"""Share of starts that succeed on a machine of perfect reliability of which nothing else is known. An assumption:
+"""Share of starts that succeed on a machine of perfect reliability, without any other record. An assumption:
 reliability measures uptime, and a machine can be up with a driver or a network that is no good."""
 _PRIOR_WEIGHT = 2.0
 """How many starts of its own it takes to outweigh what is assumed of a machine."""
