@@ -16,10 +16,11 @@ from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.plugin.options import DEFAULT_URL
-from pytest_vastgpu.providers.vast.client import MarketClient
-from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
@@ -29,19 +30,18 @@ from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
 @contextmanager
-def _market() -> Iterator[tuple[MarketClient, str]]:
+def _market() -> Iterator[tuple[Provider, str]]:
     """A client, and the identity of the account."""
     key = Secret(environment.api_key(os.environ))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
     url = environment.market_url(os.environ) or DEFAULT_URL
-    with open_client(url, key, timeouts=DEFAULTS) as client:
-        yield client, identity(url, key)
+    with open_provider(url, key, timeouts=DEFAULTS) as client:
+        yield client, account_identity(url, key)
 
 
 # --- ls ---------------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
     return "  ".join(
         (
             str(status.id),
-            status.actual_status or "null",
+            status.state or "null",
             f"machine {status.machine_id}",
             status.gpu_name or "no GPU",
             since,
@@ -149,7 +149,7 @@ def _run_of(status: InstanceStatus) -> str:
     return label.run_id if label else ""
 
 
-def _destroy(client: MarketClient, instance_id: int) -> int:
+def _destroy(client: Provider, instance_id: int) -> int:
     try:
         destroy(client, instance_id, time.sleep, DEFAULTS)
     except NotDestroyed as problem:

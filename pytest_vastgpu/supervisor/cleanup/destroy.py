@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.backoff import backoff_s
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -14,7 +16,7 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NotAuthorized
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.providers.vast.client import MarketClient
+    from pytest_vastgpu.providers.base import Provider
 
 _LOOKS = 5
 _LONGEST_PAUSE_S = 10.0
@@ -38,7 +40,11 @@ class NotDestroyed(MarketError):
 
 
 def destroy(
-    client: MarketClient, instance_id: int, wait: Callable[[float], None], timeouts: Timeouts = DEFAULTS
+    client: Provider,
+    instance_id: int,
+    wait: Callable[[float], None],
+    timeouts: Timeouts = DEFAULTS,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> None:
     """Destroy an instance and see that it is gone; success also where it is gone already.
 
@@ -47,7 +53,7 @@ def destroy(
     :param wait: Waits that many seconds.
     :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
     """
-    deadline = Deadline.after(timeouts.destroy_within_s)
+    deadline = Deadline.after(timeouts.destroy_within_s, clock)
     cause = "no time to ask"
     failures = 0
     while not deadline.passed:
@@ -67,7 +73,7 @@ def destroy(
     raise NotDestroyed(instance_id, cause)
 
 
-def _is_gone(client: MarketClient, instance_id: int) -> bool:
+def _is_gone(client: Provider, instance_id: int) -> bool:
     """Asked in two places, since each has been seen to lag behind."""
     if client.show(instance_id) is not None:
         return False
