@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 
-_EACH_RUN = ("plugin", "plugin.options", "plugin.option_values", "plugin.hookspecs", "plugin.hooks")
+_EACH_RUN = ("option_values", "settings", "plugin", "plugin.options", "plugin.hookspecs", "plugin.hooks")
 """The modules that pytest's entry point comes down to, each after those that it imports."""
 
 

@@ -31,6 +31,7 @@ from collections.abc import Sequence
 
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
 
 
 class VastGpuError(Exception):
@@ -157,6 +158,12 @@ class ProvisioningFailed(VastGpuError):
     def __init__(self, message: str, attempts: Sequence[Attempt] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+
+    @property
+    def machines_failed(self) -> bool:
+        """Every machine that was tried failed by its own fault, so that nothing is said of workload or tests."""
+        classes = {attempt.verdict.failure_class for attempt in self.attempts if attempt.verdict}
+        return bool(self.attempts) and classes <= {FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST}
 
 
 class LocalMarketError(VastGpuError):

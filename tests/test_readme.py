@@ -8,8 +8,8 @@ from pathlib import Path
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Strictness
-from pytest_vastgpu.plugin.options import OPTIONS
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -16,11 +16,11 @@ from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.plugin.options import DEFAULT_URL
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
+from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +20,8 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.plugin.options import Settings
-from pytest_vastgpu.supervisor.money.costs import InstanceCost
-from pytest_vastgpu.supervisor.pool.demand import Expected
-from pytest_vastgpu.supervisor.rental.keep import Kept
+from pytest_vastgpu.reporting.costs import InstanceCost
+from pytest_vastgpu.settings import Settings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -50,6 +49,18 @@ class Hook:
     """``pytest_vastgpu_outcome`` or another."""
     origin: str
     """The file of the conftest module or plugin."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a selected test will ask for."""
+
+    workload: Workload | None
+    """None: only its run will show which."""
+    certain: bool = True
+    """Whether it will run as far as can be said before; nothing is rented in advance for one that may be skipped."""
+    runs: int = 1
+    """How often it runs: once, or once in each worker."""
 
 
 @dataclass
@@ -101,6 +112,34 @@ class Supervisor:
     pid: int
     log: str
     """Path of its log; empty where it has none yet."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An instance that was left for a look inside."""
+
+    instance_id: int
+    ssh: str
+    """The command line that logs in."""
+    price_usd_h: float
+    until: float
+    """Epoch seconds at which it ends itself."""
+    seconds: float
+    """How long that was when it was left."""
+
+    @property
+    def ends(self) -> str:
+        """When it ends itself, on our clock."""
+        return time.strftime("%H:%M:%S on %d %b", time.localtime(self.until))
+
+    def lines(self) -> list[str]:
+        """What a person needs: until when, for how much, how to get in, how to end it."""
+        usd = self.price_usd_h * self.seconds / 3600
+        return [
+            f"KEPT: instance {self.instance_id} until {self.ends}, at {self.price_usd_h:.3f} USD/h ({usd:.4f} USD)",
+            f"  look inside: {self.ssh}",
+            f"  end it now:  vastgpu destroy {self.instance_id}",
+        ]
 
 
 @dataclass(frozen=True)

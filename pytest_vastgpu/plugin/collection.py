@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.calls import Hook
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.marks import marked
-from pytest_vastgpu.supervisor.pool.demand import Expected
 
 
 def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:

@@ -27,7 +27,7 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.collection import hooks_of
-from pytest_vastgpu.plugin.hooks import SETTINGS
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
 from pytest_vastgpu.plugin.terminal import ProgressReporter
@@ -39,8 +39,8 @@ from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
-    from pytest_vastgpu.plugin.options import Settings
     from pytest_vastgpu.servers.base import Adapter
+    from pytest_vastgpu.settings import Settings
 
 GUARD_LOOKS = 300
 """How often, ten times a second, the end of a run whose supervisor has died looks whether the guard has given

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.plugin import hookspecs
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import add_options
 from pytest_vastgpu.plugin.options import resolve
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
-    from pytest_vastgpu.plugin.options import Settings
-
-SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

@@ -23,11 +23,10 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import with_whole_paths
-from pytest_vastgpu.plugin.hooks import SETTINGS
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
-from pytest_vastgpu.supervisor.rental.retry import machines_failed
 
 _leases = pytest.StashKey[Leases]()
 _asked = pytest.StashKey[bool]()
@@ -123,7 +122,7 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
     try:
         lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
     except VastGpuError as error:
-        problem, excused = str(error), isinstance(error, ProvisioningFailed) and machines_failed(error.attempts)
+        problem, excused = str(error), isinstance(error, ProvisioningFailed) and error.machines_failed
     except Cancelled:
         problem, excused = "the run is ending", False
     else:

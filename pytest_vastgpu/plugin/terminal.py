@@ -129,10 +129,10 @@ class ProgressReporter:
 
 def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
     """Write the table of instances, where all costs are (with ``-v`` the dearest tests), and what is kept."""
+    from pytest_vastgpu.reporting.costs import by_test
     from pytest_vastgpu.reporting.summary import dearest
     from pytest_vastgpu.reporting.summary import table
     from pytest_vastgpu.reporting.summary import total
-    from pytest_vastgpu.supervisor.money.costs import by_test
 
     if summary.books:
         attempts = [account.attempt for account in summary.books]

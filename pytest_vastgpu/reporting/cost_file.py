@@ -47,14 +47,14 @@ from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core import foreign
 from pytest_vastgpu.model import State
+from pytest_vastgpu.reporting.costs import by_test
+from pytest_vastgpu.reporting.costs import money
 from pytest_vastgpu.reporting.sentences import gpus
 from pytest_vastgpu.reporting.sentences import outcome
-from pytest_vastgpu.supervisor.money.costs import by_test
-from pytest_vastgpu.supervisor.money.costs import money
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.events import Event
-    from pytest_vastgpu.supervisor.money.costs import InstanceCost
+    from pytest_vastgpu.reporting.costs import InstanceCost
 
 VERSION = 1
 NAME = "cost.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pytest_vastgpu.ssh import execution
 from pytest_vastgpu.ssh.command import BoundedText
@@ -13,10 +14,11 @@ from pytest_vastgpu.ssh.command import MarkedOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     import paramiko
 
-    from pytest_vastgpu.ssh.connection import SshConnection
+    from pytest_vastgpu.ssh.address import SshAddress
 
 LINE_LIMIT = 2 << 20
 """Characters of the longest line that is handed over: twice what a line of our own watcher can have."""
@@ -27,12 +29,30 @@ _START_LIMIT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
+class Sessions(Protocol):
+    """What a stream asks of the connection that it runs over."""
+
+    address: SshAddress
+
+    def session(self, deadline: float | None, wanted: Callable[[], bool]) -> AbstractContextManager[paramiko.Channel]:
+        """A channel to run one command on; waits while too many are open, and while it is wanted."""
+        ...
+
+    def kill(self, pid: int) -> None:
+        """Kill a command with its children."""
+        ...
+
+    def forget(self, stream: SshStream) -> None:
+        """The stream has ended."""
+        ...
+
+
 class SshStream:
-    """Handle on a command started by :meth:`SshConnection.stream`, which describes it."""
+    """Handle on a command started by ``SshConnection.stream``, which describes it."""
 
     def __init__(
         self,
-        connection: SshConnection,
+        connection: Sessions,
         line: str,
         stdin: bytes,
         on_line: Callable[[str], None],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 HEAVY = ("asyncssh", "cryptography", "filelock", "httpx", "paramiko", "platformdirs", "starlette", "uvicorn", "yaml")
-EACH_RUN = ("plugin", "plugin.hooks", "plugin.hookspecs", "plugin.option_values", "plugin.options")
+EACH_RUN = ("option_values", "plugin", "plugin.hooks", "plugin.hookspecs", "plugin.options", "settings")
 OURS = {"pytest_vastgpu", *(f"pytest_vastgpu.{name}" for name in EACH_RUN)}
 CONFTEST = """
 import sys

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_vastgpu import errors
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import ConfigurationError
@@ -20,7 +21,6 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
-from pytest_vastgpu.supervisor.pool.demand import Expected
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
 from tests.client.conftest import Connect

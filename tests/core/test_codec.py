@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from pytest_vastgpu.client.callbacks import Seen
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Kept
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
@@ -41,17 +42,16 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.plugin.options import Keep
-from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.option_values import Keep
 from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.reporting.costs import InstanceCost
+from pytest_vastgpu.reporting.costs import Shares
+from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.supervisor.money.costs import InstanceCost
-from pytest_vastgpu.supervisor.money.costs import Shares
-from pytest_vastgpu.supervisor.money.costs import Use
-from pytest_vastgpu.supervisor.rental.keep import Kept
+from pytest_vastgpu.settings import Settings
 from tests.support.factories import make_offer
 
 DECLARED = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.plugin.collection import collect
-from pytest_vastgpu.supervisor.pool.demand import Expected
 
 HEAD = "import pytest\nfrom pytest_vastgpu import command\n"
 DEFAULT = "@pytest.fixture\ndef vast_workload(): return command('default')\n"

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from pytest_vastgpu.plugin.options import DEFAULT_URL
-from pytest_vastgpu.plugin.options import OPTIONS
-from pytest_vastgpu.plugin.options import Settings
 from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.settings import DEFAULT_URL
+from pytest_vastgpu.settings import OPTIONS
+from pytest_vastgpu.settings import Settings
 
 
 def settle(

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.plugin.options import DEFAULT_URL
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.providers.market_name import market_name
+from pytest_vastgpu.settings import DEFAULT_URL
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting.cost_file import CostFile
 from pytest_vastgpu.reporting.cost_file import document
-from pytest_vastgpu.supervisor.money.costs import CostRecord
-from pytest_vastgpu.supervisor.money.costs import InstanceCost
-from pytest_vastgpu.supervisor.money.costs import Use
-from pytest_vastgpu.supervisor.money.costs import accounts
+from pytest_vastgpu.reporting.costs import CostRecord
+from pytest_vastgpu.reporting.costs import InstanceCost
+from pytest_vastgpu.reporting.costs import Use
+from pytest_vastgpu.reporting.costs import accounts
 from tests.support.factories import make_offer
 
 VERDICT = Verdict(FailureClass.UNKNOWN, "price_above_limit")

@@ -14,10 +14,10 @@ from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.plugin.options import DEFAULT_URL
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.records import OWN_FILE
 from pytest_vastgpu.reputation.records import Records
+from pytest_vastgpu.settings import DEFAULT_URL
 from tests.support.factories import make_offer
 
 WORKLOAD = command("true")

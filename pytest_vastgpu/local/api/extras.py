@@ -5,8 +5,8 @@ from __future__ import annotations
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
 from pytest_vastgpu.local.api.errors import invalid
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.catalogue import FaultInvalid
-from pytest_vastgpu.local.faults.catalogue import Layer
 from pytest_vastgpu.local.faults.catalogue import catalogue
 from pytest_vastgpu.local.faults.catalogue import make_fault
 from pytest_vastgpu.local.faults.effects import MidTest

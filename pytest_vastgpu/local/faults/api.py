@@ -7,9 +7,9 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from functools import lru_cache
 
-from pytest_vastgpu.local.faults.catalogue import FOR_EVER
-from pytest_vastgpu.local.faults.catalogue import FaultKind
-from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.base import FOR_EVER
+from pytest_vastgpu.local.faults.base import FaultKind
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import CALLERS
 from pytest_vastgpu.local.faults.effects import Answers
 from pytest_vastgpu.local.faults.effects import Charges

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_vastgpu.local.faults.catalogue import FOR_EVER
-from pytest_vastgpu.local.faults.catalogue import FaultKind
-from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.base import FOR_EVER
+from pytest_vastgpu.local.faults.base import FaultKind
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import Delivers
 from pytest_vastgpu.local.faults.effects import NoWayOut
 from pytest_vastgpu.local.faults.effects import Parameters

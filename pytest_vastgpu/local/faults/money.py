@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.local.faults.catalogue import FaultKind
-from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.base import FaultKind
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import Raises
 from pytest_vastgpu.local.faults.effects import Says
 

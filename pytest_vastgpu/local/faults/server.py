@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_vastgpu.local.faults.catalogue import FaultKind
-from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.base import FaultKind
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import Parameters
 from pytest_vastgpu.local.faults.effects import Within
 from pytest_vastgpu.local.faults.server_texts import CRASHES

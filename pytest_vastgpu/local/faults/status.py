@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.local.faults.catalogue import FOR_EVER
-from pytest_vastgpu.local.faults.catalogue import FaultKind
-from pytest_vastgpu.local.faults.catalogue import Layer
-from pytest_vastgpu.local.faults.catalogue import stuck
+from pytest_vastgpu.local.faults.base import FOR_EVER
+from pytest_vastgpu.local.faults.base import FaultKind
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import NeverBoots
 from pytest_vastgpu.local.faults.effects import SlowBoot
 
@@ -13,15 +12,27 @@ _DAEMON = "Error response from daemon: "
 _OCI = f"{_DAEMON}failed to create task for container: failed to create shim task: OCI runtime create failed: "
 _REGISTRY = f'{_DAEMON}Get "https://registry-1.docker.io/v2/": '
 
+
+def _stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:
+    """An instance that never runs, and what its status says."""
+    return FaultKind(
+        name,
+        description,
+        Layer.STATUS,
+        NeverBoots(actual, text),
+        {"stops_after_s": 420.0 if stops else FOR_EVER},
+    )
+
+
 STATUS_FAULTS: tuple[FaultKind, ...] = (
-    stuck(
+    _stuck(
         "oci_runtime_failed",
         "The host's container toolkit cannot hand over the GPU",
         f"{_OCI}could not apply required modification to OCI specification: error modifying OCI spec: "
         "failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu=0",
         "created",
     ),
-    stuck(
+    _stuck(
         "nvidia_container_cli",
         "The host's driver and library versions differ, so that no container with a GPU starts",
         f"{_OCI}unable to start container process: error during container init: error running prestart hook #0: "
@@ -29,72 +40,72 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         "mismatch",
         "created",
     ),
-    stuck(
+    _stuck(
         "invalid_runtime",
         "The host's Docker does not know the nvidia runtime",
         f"{_DAEMON}unknown or invalid runtime name: nvidia",
         "created",
     ),
-    stuck("gpu_error", "The host reports a GPU error at start", "GPU error, unable to start instance.", "created"),
-    stuck(
+    _stuck("gpu_error", "The host reports a GPU error at start", "GPU error, unable to start instance.", "created"),
+    _stuck(
         "image_manifest_unknown",
         "The image's tag does not exist",
         f"{_DAEMON}manifest for {{image}} not found: manifest unknown: manifest unknown",
         stops=True,
     ),
-    stuck(
+    _stuck(
         "image_not_found",
         "The host does not find the image",
         f"{_DAEMON}unable to find image '{{image}}' locally: manifest for {{image}} not found",
         stops=True,
     ),
-    stuck(
+    _stuck(
         "image_denied",
         "The image's repository does not exist or is private",
         f"{_DAEMON}pull access denied for {{image}}, repository does not exist or may require 'docker login'",
         stops=True,
     ),
-    stuck(
+    _stuck(
         "image_unauthorized",
         "The registry wants other credentials",
         f"{_DAEMON}Head of {{image}}: unauthorized: authentication required",
         stops=True,
     ),
-    stuck(
+    _stuck(
         "registry_rate_limit",
         "The registry has had too many pulls from this host",
         f"{_DAEMON}toomanyrequests: You have reached your pull rate limit.",
     ),
-    stuck(
+    _stuck(
         "registry_reset",
         "The host's connection to the registry is reset",
         f"{_REGISTRY}read tcp 10.0.0.2:41234->44.208.254.194:443: read: connection reset by peer",
     ),
-    stuck("registry_timeout", "The host does not reach the registry", f"{_REGISTRY}dial tcp: i/o timeout"),
-    stuck(
+    _stuck("registry_timeout", "The host does not reach the registry", f"{_REGISTRY}dial tcp: i/o timeout"),
+    _stuck(
         "registry_name_unknown",
         "The host's name resolution does not work",
         f"{_REGISTRY}dial tcp: lookup registry-1.docker.io: Temporary failure in name resolution",
     ),
-    stuck("pull_broken", "The pull of the image breaks off", "failed to pull image {image}: unexpected EOF"),
-    stuck(
+    _stuck("pull_broken", "The pull of the image breaks off", "failed to pull image {image}: unexpected EOF"),
+    _stuck(
         "host_disk_full",
         "The host has no space for the image",
         "failed to register layer: write /usr/lib/x86_64-linux-gnu/libcudnn.so.9: no space left on device",
     ),
-    stuck(
+    _stuck(
         "exec_format_error",
         "The image is for another kind of processor",
         f"{_OCI}exec /.launch: exec format error",
         "created",
     ),
-    stuck(
+    _stuck(
         "daemon_crashed",
         "The host's Docker daemon dies",
         "unexpected fault address 0x7f2c8a000000\nfatal error: fault",
     ),
-    stuck("template_missing", "The instance's template is not found", "Template not found"),
-    stuck("never_loads", "The instance loads for ever", "{image}: Pulling fs layer"),
+    _stuck("template_missing", "The instance's template is not found", "Template not found"),
+    _stuck("never_loads", "The instance loads for ever", "{image}: Pulling fs layer"),
     FaultKind(
         "dead_host",
         "A host that does nothing: no status text, and the instance is taken as stopped at once",

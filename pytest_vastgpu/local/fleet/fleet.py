@@ -42,7 +42,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_vastgpu.local.api.rate_limits import SEARCH_ROWS_PER_DAY
-from pytest_vastgpu.local.faults.catalogue import Fault
+from pytest_vastgpu.local.faults.base import Fault
 from pytest_vastgpu.local.faults.catalogue import make_fault
 from pytest_vastgpu.local.fleet.generator import generate
 from pytest_vastgpu.local.fleet.machine import Machine

@@ -14,8 +14,8 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.container.container import Container
 from pytest_vastgpu.local.container.spec import ContainerFaults
 from pytest_vastgpu.local.container.spec import ContainerSpec
-from pytest_vastgpu.local.faults.catalogue import Fault
-from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.base import Fault
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.catalogue import catalogue
 from pytest_vastgpu.local.faults.effects import Delivers
 from pytest_vastgpu.local.faults.effects import MidTest

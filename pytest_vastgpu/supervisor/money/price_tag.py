@@ -9,14 +9,14 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.reporting.costs import CostRecord
+from pytest_vastgpu.reporting.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.budget import ROUNDING_USD_H
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import beyond_budget
 from pytest_vastgpu.supervisor.money.budget import incredible
 from pytest_vastgpu.supervisor.money.budget import too_dear
-from pytest_vastgpu.supervisor.money.costs import CostRecord
-from pytest_vastgpu.supervisor.money.costs import EarlierPrice
 
 
 class InstancePrice:

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from dataclasses import replace
 
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.model import Workload
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a selected test will ask for."""
-
-    workload: Workload | None
-    """None: only its run will show which."""
-    certain: bool = True
-    """Whether it will run as far as can be said before; nothing is rented in advance for one that may be skipped."""
-    runs: int = 1
-    """How often it runs: once, or once in each worker."""
 
 
 class Demand:

@@ -16,7 +16,7 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.money.costs import Use
+from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.demand import Demand
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -23,16 +24,15 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.reporting.costs import InstanceCost
+from pytest_vastgpu.reporting.costs import Use
+from pytest_vastgpu.reporting.costs import accounts
+from pytest_vastgpu.reporting.costs import spent
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.workloads import checked
+from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
-from pytest_vastgpu.supervisor.money.costs import InstanceCost
-from pytest_vastgpu.supervisor.money.costs import Use
-from pytest_vastgpu.supervisor.money.costs import accounts
-from pytest_vastgpu.supervisor.money.costs import spent
-from pytest_vastgpu.supervisor.pool.demand import Expected
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner

@@ -11,8 +11,8 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Repeated
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
+from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
-from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 

@@ -11,16 +11,16 @@ import math
 import shlex
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.client.calls import Kept
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import State
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.plugin.options import Keep
-    from pytest_vastgpu.plugin.options import Settings
+    from pytest_vastgpu.option_values import Keep
+    from pytest_vastgpu.settings import Settings
     from pytest_vastgpu.ssh.address import SshAddress
     from pytest_vastgpu.ssh.base import Connection
     from pytest_vastgpu.ssh.keys import KeyPair
@@ -32,34 +32,6 @@ KEY_FILE = "id"
 
 class NotKept(Exception):
     """Why an instance cannot be left."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An instance that was left for a look inside."""
-
-    instance_id: int
-    ssh: str
-    """The command line that logs in."""
-    price_usd_h: float
-    until: float
-    """Epoch seconds at which it ends itself."""
-    seconds: float
-    """How long that was when it was left."""
-
-    @property
-    def ends(self) -> str:
-        """When it ends itself, on our clock."""
-        return time.strftime("%H:%M:%S on %d %b", time.localtime(self.until))
-
-    def lines(self) -> list[str]:
-        """What a person needs: until when, for how much, how to get in, how to end it."""
-        usd = self.price_usd_h * self.seconds / 3600
-        return [
-            f"KEPT: instance {self.instance_id} until {self.ends}, at {self.price_usd_h:.3f} USD/h ({usd:.4f} USD)",
-            f"  look inside: {self.ssh}",
-            f"  end it now:  vastgpu destroy {self.instance_id}",
-        ]
 
 
 def wanted(keep: Keep, state: State, *, went_wrong: bool) -> bool:

@@ -39,9 +39,3 @@ def after_failure(attempts: Sequence[Attempt], limit: int) -> NextStep:
         same = {a.offer.machine_id for a in attempts if a.verdict and a.verdict.reason == verdict.reason}
         return NextStep.STOP if len(same) > 1 else NextStep.NEXT_OFFER
     return NextStep.STOP if verdict.failure_class in _STOPS else NextStep.NEXT_OFFER
-
-
-def machines_failed(attempts: Sequence[Attempt]) -> bool:
-    """Whether every machine that was tried failed by its own fault, so that nothing is said of workload or tests."""
-    classes = {attempt.verdict.failure_class for attempt in attempts if attempt.verdict}
-    return bool(attempts) and classes <= {FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST}

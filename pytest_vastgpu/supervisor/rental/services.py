@@ -14,8 +14,8 @@ from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.plugin.options import Settings
 from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.ssh.base import Connector
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.supervisor.money.budget import Budget

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.local.faults.catalogue import Layer
+from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.catalogue import catalogue
 from tests.support.local import checks_api  # noqa: F401 - each of these adds its checks
 from tests.support.local import checks_instance  # noqa: F401

@@ -19,10 +19,11 @@ CALLER = """
 import sys, time
 from pathlib import Path
 from pytest_vastgpu.providers.vast.client import MarketClient
-from pytest_vastgpu.providers.vast.throttle import Throttle, identity
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.vast.throttle import Throttle
 
 url, key, directory, turns = sys.argv[1:]
-with MarketClient(url, key, Throttle(Path(directory), identity(url, key))) as client:
+with MarketClient(url, key, Throttle(Path(directory), account_identity(url, key))) as client:
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(int(turns)):

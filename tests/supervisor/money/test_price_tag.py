@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.costs import CostRecord
+from pytest_vastgpu.reporting.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.costs import CostRecord
-from pytest_vastgpu.supervisor.money.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
 from tests.support.factories import make_offer
 from tests.support.vast import make_status

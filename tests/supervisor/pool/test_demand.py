@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.pool.demand import Demand
-from pytest_vastgpu.supervisor.pool.demand import Expected
 
 ONE, TWO = Workload("vllm", model="one"), Workload("vllm", model="two")
 

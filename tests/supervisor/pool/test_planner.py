@@ -10,12 +10,12 @@ from dataclasses import field
 
 import pytest
 
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.money.costs import Use
-from pytest_vastgpu.supervisor.pool.demand import Expected
+from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.supervisor.pool.placement import LINGER_S
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest

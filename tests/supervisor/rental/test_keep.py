@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from pytest_vastgpu.client.calls import Kept
 from pytest_vastgpu.model import State
-from pytest_vastgpu.plugin.options import Keep
-from pytest_vastgpu.supervisor.rental.keep import Kept
+from pytest_vastgpu.option_values import Keep
 from pytest_vastgpu.supervisor.rental.keep import wanted
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
@@ -59,4 +60,4 @@ def test_only_where_every_machine_failed_by_itself_nothing_is_said_of_the_tests(
     classes: list[FailureClass], expected: bool
 ) -> None:
     attempts = [attempt(machine, failure_class) for machine, failure_class in enumerate(classes)]
-    assert retry.machines_failed(attempts) is expected
+    assert ProvisioningFailed("why", attempts).machines_failed is expected

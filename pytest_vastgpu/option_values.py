@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pytest
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-from pytest_vastgpu.plugin.options import Keep
+KEEP_S = 1800.0
+"""How long an instance is kept where nothing else is said."""
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -55,6 +56,24 @@ def count_or_none(text: str) -> int | None:
         raise ValueError(f"{wrong}, or none") from None
 
 
+class Keep:
+    """Which instances stay for a look inside when nobody needs them any more, and for how long.
+
+    :param when: ``no``, ``failed`` (its bring-up or a test that used it failed) or ``always``.
+    :param seconds: How long one stays.
+    """
+
+    when: str
+    seconds: float
+
+    def __init__(self, when: str, seconds: float = KEEP_S) -> None:
+        self.when = when
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return self.when if self.when == "no" else f"{self.when}:{self.seconds:g}s"
+
+
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -85,33 +104,3 @@ def switch(text: str) -> bool:
     if text.lower() not in switches:
         raise ValueError("yes or no")
     return switches[text.lower()]
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "strictness": one_of("strict", "balanced", "aggressive"),
-    "backend": one_of("auto", "vast", "local"),
-    "max-price": number("USD/h", least=0, inclusive=False),
-    "budget": number("USD", least=0, inclusive=False),
-    "attempts": count,
-    "boot-timeout": number("seconds", least=0, inclusive=False),
-    "max-lifetime": number("seconds", least=0, inclusive=False),
-    "lease": number("seconds", least=5),
-    "keep": keep,
-    "max-instances": count_or_none,
-    "on-infra-failure": one_of("error", "skip"),
-    "host-cache": str,
-    "exclude-countries": countries,
-    "expose": switch,
-}
-
-
-def parse(option: str, text: str, blamed: str) -> Any:
-    """The value that was given for an option.
-
-    :param blamed: Where it was given: the flag, the variable or the ini key.
-    :raises pytest.UsageError: one line that names this place, the text and what was expected.
-    """
-    try:
-        return _PARSERS[option](str(text).strip())
-    except ValueError as wrong:
-        raise pytest.UsageError(f"{blamed}: {text!r} is not {wrong}") from None

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vastgpu.supervisor.money.costs import CostRecord
-from pytest_vastgpu.supervisor.money.costs import EarlierPrice
-from pytest_vastgpu.supervisor.money.costs import Shares
-from pytest_vastgpu.supervisor.money.costs import Use
-from pytest_vastgpu.supervisor.money.costs import by_test
-from pytest_vastgpu.supervisor.money.costs import shares
-from pytest_vastgpu.supervisor.money.costs import spent
+from pytest_vastgpu.reporting.costs import CostRecord
+from pytest_vastgpu.reporting.costs import EarlierPrice
+from pytest_vastgpu.reporting.costs import Shares
+from pytest_vastgpu.reporting.costs import Use
+from pytest_vastgpu.reporting.costs import by_test
+from pytest_vastgpu.reporting.costs import shares
+from pytest_vastgpu.reporting.costs import spent
 
 BILL = CostRecord("i", usd_h=3.6, transfer_usd=0.25, since=1000.0, until=1100.0)
 """A thousandth of a dollar a second: a hundred seconds and the transfer are 0.35 USD."""

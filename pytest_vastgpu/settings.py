@@ -1,0 +1,198 @@
+"""What a run is told to do: every option ``--vast-*``, declared once, and the values that it came to.
+
+Every run pays for what is in here, whether it rents or not: so this loads no pytest, and the classes are plain ones,
+since named tuples and dataclasses are made by compiling code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu import option_values
+from pytest_vastgpu.option_values import Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from typing import Any
+    from typing import NoReturn
+
+DEFAULT_URL = "https://console.vast.ai"
+"""Where Vast.ai's API lives, unless ``VAST_URL`` (the vendor's own variable) says otherwise."""
+
+
+class Option:
+    """One option; its name is that of the attribute of :class:`Settings` that declares it.
+
+    :param parse: Makes a value of a text, or raises ValueError with what was expected.
+    :param default: What an absent option means.
+    :param unit: Of a number.
+    """
+
+    def __init__(
+        self,
+        parse: Callable[[str], Any],
+        default: Any,
+        metavar: str,
+        help: str,  # noqa: A002 - argparse's word
+        unit: str = "",
+    ) -> None:
+        self.parse = parse
+        self.default = default
+        self.metavar = metavar
+        self.help = help
+        self.unit = unit
+
+    def __set_name__(self, _owner: type, field: str) -> None:
+        self.field = field
+        """The attribute of :class:`Settings`."""
+        self.name = field.replace("_", "-")
+        """As in ``--vast-<name>``."""
+        self.flag = "--vast-" + self.name
+        """The command line option."""
+        self.ini = "vast_" + field
+        """The ini key."""
+        self.variable = self.ini.upper()
+        """The environment variable."""
+
+    def show(self, value: Any) -> str:
+        """A value as people write it."""
+        if value is None:
+            return "none"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, float):
+            return f"{value:g} {self.unit}"
+        if isinstance(value, frozenset):
+            return ",".join(sorted(value)) or "none"
+        return str(value) or "in the user's cache"  # only the path of the host cache may be empty
+
+
+def _option(
+    parse: Callable[[str], Any],
+    default: Any,
+    metavar: str,
+    help: str,  # noqa: A002 - argparse's word
+    unit: str = "",
+) -> Any:
+    """An :class:`Option`, for type checkers a value of the attribute's type."""
+    return Option(parse, default, metavar, help, unit)
+
+
+class Settings:
+    """What a run was told to do. Made once, before anything is rented; the same in every worker."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"settings never change: {name}")
+
+    strictness: str = _option(
+        option_values.one_of("strict", "balanced", "aggressive"),
+        "balanced",
+        "LEVEL",
+        "Which offers are admitted and how they are ranked: strict, balanced or aggressive",
+    )
+    backend: str = _option(
+        option_values.one_of("auto", "vast", "local"),
+        "auto",
+        "NAME",
+        "Where instances come from: vast (Vast.ai), local (this machine) or auto (vast where VAST_API_KEY is set)",
+    )
+    """``auto`` has been decided."""
+    max_price: float = _option(
+        option_values.number("USD/h", least=0, inclusive=False),
+        1.0,
+        "USD",
+        "Most an instance may cost an hour, with its disk and the transfer of image and model",
+        "USD/h",
+    )
+    budget: float = _option(
+        option_values.number("USD", least=0, inclusive=False),
+        5.0,
+        "USD",
+        "Most the whole run may cost at worst; renting stops before it could be passed",
+        "USD",
+    )
+    attempts: int = _option(option_values.count, 5, "N", "How many offers a workload is tried on")
+    boot_timeout: float = _option(
+        option_values.number("seconds", least=0, inclusive=False),
+        900.0,
+        "SECONDS",
+        "Infrastructure budget: time from create until the host is checked; the warm-up has its own",
+        "s",
+    )
+    max_lifetime: float = _option(
+        option_values.number("seconds", least=0, inclusive=False),
+        7200.0,
+        "SECONDS",
+        "Hard end of life of an instance",
+        "s",
+    )
+    lease: float = _option(
+        option_values.number("seconds", least=5),
+        300.0,
+        "SECONDS",
+        "How long an instance outlives its owner, at most: it destroys itself when it has not heard from it that long",
+        "s",
+    )
+    keep: Keep = _option(
+        option_values.keep,
+        Keep("no"),
+        "WHICH",
+        "Leave instances for a look inside: no, failed or always, with a duration such as failed:2h (default: no; 30m)"
+        "; an interrupted run keeps none",
+    )
+    max_instances: int | None = _option(
+        option_values.count_or_none,
+        None,
+        "N",
+        "How many instances may be alive at once; busy workloads share what is spare (default: one for each workload)",
+    )
+    on_infra_failure: str = _option(
+        option_values.one_of("error", "skip"),
+        "error",
+        "WHAT",
+        "What becomes of a test whose machines all failed by their own fault: error or skip",
+    )
+    host_cache: str = _option(
+        str, "", "PATH", "File that remembers how each machine did (default: in the user's cache)"
+    )
+    exclude_countries: frozenset[str] = _option(
+        option_values.countries,
+        frozenset(("CN", "IR", "KP", "RU", "SY")),
+        "CODES",
+        "Countries whose hosts are not rented, two-letter codes with commas between, or none",
+    )
+    expose: bool = _option(
+        option_values.switch, False, "", "Use the instance's public port instead of a tunnel through SSH"
+    )
+
+    backend_reason: str
+    """Why this backend, in words."""
+    url: str
+    """Base URL of the market; empty for the embedded local market."""
+    sources: Mapping[str, str]
+    """Where each value came from, by attribute."""
+
+    @property
+    def longest_life(self) -> float:
+        """Seconds after which no instance is left, not even one that was kept."""
+        return self.max_lifetime + (0.0 if self.keep.when == "no" else self.keep.seconds)
+
+    def header(self) -> list[str]:
+        """The lines for pytest's header: every value with its source, no secret."""
+        lines = [f"vastgpu: {self.backend_reason} (backend: {self.sources['backend']})"]
+        by_source: dict[str, list[str]] = {}
+        for option in OPTIONS:
+            if option.name != "backend":
+                text = option.show(getattr(self, option.field))
+                by_source.setdefault(self.sources[option.field], []).append(f"{option.name} {text}")
+        for source, given in by_source.items():
+            lines.append(f"vastgpu: {', '.join(given)} ({source})")
+        return lines
+
+
+OPTIONS = tuple(option for option in vars(Settings).values() if isinstance(option, Option))
+"""Every option, in the order in which the header and the table in the README have them."""
