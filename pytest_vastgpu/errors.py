@@ -15,7 +15,7 @@
     │   ├── RequestRejected       400: the request itself is wrong
     │   ├── RateLimited           429, still so after all waiting
     │   ├── SearchQuotaExceeded   429: no more searches today
-    │   ├── OfferGone             somebody else was quicker
+    │   ├── OfferGone             another account was quicker
     │   └── CreateUnsettled       a create after which an instance may exist that nobody has been given
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
@@ -119,11 +119,11 @@ class SearchQuotaExceeded(RateLimited):
 
 
 class OfferGone(MarketError):
-    """The offer was taken or withdrawn between search and create. Nobody's fault: take the next one."""
+    """The offer was taken or withdrawn between search and create. No machine's fault: take the next one."""
 
 
 class CreateUnsettled(MarketError):
-    """A create after which an instance may exist that nobody has been given: its answer was lost and its label could
+    """A create after which an instance may exist that no caller has been given: its answer was lost and its label could
     not be looked up, or it was refused with an instance left behind that could not be destroyed.
 
     :param label: The unique label to look for.

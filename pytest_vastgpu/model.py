@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
+from typing import TypedDict
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 class Strictness(StrEnum):
@@ -26,13 +30,13 @@ class FailureClass(StrEnum):
     INFRA_FATAL = "infra_fatal"
     """This machine is broken: an equal one would do. Counted against the machine; next offer."""
     INCOMPATIBLE = "incompatible"
-    """Only another kind of machine would do. Nobody is blamed; the pair is remembered; an offer that differs."""
+    """Only another kind of machine would do. No machine is blamed; the pair is remembered; an offer that differs."""
     WORKLOAD_FATAL = "workload_fatal"
-    """The same everywhere. Nobody is blamed; stop."""
+    """The same everywhere. No machine is blamed; stop."""
     RUNTIME_LOST = "runtime_lost"
     """It was ready and went away, confirmed by the market or by SSH. The machine is blamed lightly."""
     OWN_FAULT = "own_fault"
-    """Our own side: network, API, key, credit, time limit. Nobody is blamed, nothing is recorded; stop."""
+    """Our own side: network, API, key, credit, time limit. No machine is blamed, nothing is recorded; stop."""
     WARMUP = "warmup"
     """Still under way, nothing wrong is seen. Wait within the budget."""
     UNKNOWN = "unknown"
@@ -64,48 +68,84 @@ class Verdict:
     """What the reader should do now, in words."""
 
 
+class WorkloadFields(TypedDict, total=False):
+    """What the builders of workloads and the marker ``vast`` take by name: the fields of :class:`Workload` about needs.
+
+    Their meaning and defaults are declared there. A field that is in both is a parameter of all of them.
+    """
+
+    image: str
+    gpus: int
+    gpu_name: str
+    gpu_ram_gb: float
+    compute_cap: float
+    cuda: float
+    disk_gb: float
+    image_gb: float
+    model_gb: float
+    warmup_s: float
+    expected_use_s: float
+
+
+def _declared(default: _T, meaning: str, *, one_line: bool = False, shown: bool = True) -> _T:
+    """A field of a workload. Checks follow from its type: text, a whole number from 0 on, or a number from 0 on.
+
+    :param meaning: For people, with its unit; the documentation of the builders takes it from here.
+    :param one_line: A text without control characters.
+    :param shown: Whether it is part of the ``repr``.
+    """
+    # Type checkers take what is assigned for the default, as they do with field().
+    return field(default=default, repr=shown, metadata={"meaning": meaning, "one_line": one_line})
+
+
 @dataclass(frozen=True)
 class Workload:
     """What shall run, and what it needs. Equal workloads share an instance, so everything here is hashable."""
 
     adapter: str
     """Name of the readiness adapter that knows this kind of server, e.g. ``vllm``."""
-    model: str = ""
-    """The model's name as the server is asked for it; empty where the server has none."""
-    image: str = ""
-    """Docker image to rent with; empty: the adapter's default."""
-    command: str = ""
-    """Shell command that runs the server in the foreground (adapter ``command``); empty: the adapter builds it."""
-    args: tuple[str, ...] = ()
-    """Extra arguments for the server, unquoted; the adapter quotes them."""
-    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Environment of the server as sorted (name, value) pairs. Values may be secret: never print or store them."""
-    files: tuple[tuple[str, str], ...] = ()
-    """Files to bring along: (path relative to the server's working directory, absolute local path)."""
-    port: int = 8000
-    """The port the server listens on, on the instance's loopback."""
-    ready_path: str = "/"
-    """Path that answers 200 when the server is ready (adapter ``command``)."""
-    gpus: int = 1
-    """Number of GPUs needed; 0 means that any machine will do, also one without."""
-    gpu_name: str = ""
-    """GPU kind as the market spells it, e.g. ``RTX 4090``; empty: any."""
-    gpu_ram_gb: float = 0.0
-    """VRAM needed per GPU."""
-    compute_cap: float = 0.0
-    """Least CUDA compute capability, e.g. 8.9."""
-    cuda: float = 0.0
-    """Newest CUDA version the image needs the driver to support, e.g. 12.4."""
-    disk_gb: float = 16.0
-    """Disk to rent; fixed for the life of the instance."""
-    image_gb: float = 0.0
-    """Size of the image to be pulled; used for the cost and time of the transfer."""
-    model_gb: float = 0.0
-    """Size of the model to be downloaded; used for the cost and time of the transfer."""
-    warmup_s: float = 0.0
-    """Warm-up window; 0: the adapter's own."""
-    expected_use_s: float = 1800.0
-    """How long the instance is expected to be used; offers must last at least twice as long."""
+    model: str = _declared("", "The model's name as the server is asked for it; empty where the server has none.")
+    image: str = _declared("", "Docker image to rent with; empty: the adapter's default.", one_line=True)
+    command: str = _declared(
+        "", "Shell command that runs the server in the foreground (adapter ``command``); empty: the adapter builds it."
+    )
+    args: tuple[str, ...] = _declared((), "Extra arguments for the server, unquoted; the adapter quotes them.")
+    env: tuple[tuple[str, str], ...] = _declared(
+        (),
+        "Environment of the server as sorted (name, value) pairs. Values may be secret: never print or store them.",
+        shown=False,
+    )
+    files: tuple[tuple[str, str], ...] = _declared(
+        (), "Files to bring along: (path relative to the server's working directory, absolute local path)."
+    )
+    port: int = _declared(8000, "The TCP port that the server listens on, on the instance's loopback.")
+    ready_path: str = _declared(
+        "/", "Path that answers 200 when the server is ready (adapter ``command``).", one_line=True
+    )
+    gpus: int = _declared(
+        1, "Number of GPUs needed, all on one machine; 0 means that any machine will do, also one without."
+    )
+    gpu_name: str = _declared("", "GPU kind as the market spells it, e.g. ``RTX 4090``; empty: any.")
+    gpu_ram_gb: float = _declared(0.0, "VRAM needed per GPU, in GB; 0: any.")
+    compute_cap: float = _declared(0.0, "Least CUDA compute capability, e.g. 8.9; 0: any.")
+    cuda: float = _declared(
+        0.0, "CUDA version that the image is built with, e.g. 12.4, and the driver must support; 0: any."
+    )
+    disk_gb: float = _declared(
+        16.0, "Disk to rent, in GB, for image, model and caches; fixed for the life of the instance."
+    )
+    image_gb: float = _declared(
+        0.0, "Size of the image to be pulled, in GB; used for the cost and time of the transfer."
+    )
+    model_gb: float = _declared(
+        0.0, "Size of the model to be downloaded, in GB; used for the cost and time of the transfer."
+    )
+    warmup_s: float = _declared(
+        0.0, "Longest start of the server without any progress, in seconds; 0: the adapter's own."
+    )
+    expected_use_s: float = _declared(
+        1800.0, "How long the instance is expected to be used, in seconds; offers must last at least twice as long."
+    )
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.cli.output import say
+from pytest_vastgpu.cli.output import tell
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core import foreign
-from pytest_vastgpu.model import HostRecord
+from pytest_vastgpu.core.durations import measured
+from pytest_vastgpu.core.durations import parse_duration
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
@@ -23,14 +25,8 @@ from pytest_vastgpu.reputation.cache_path import default_path
 from pytest_vastgpu.reputation.cache_path import market_at
 from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Outcome
-from pytest_vastgpu.reputation.scoring import banned
-
-CELL_CHARS = 200
-"""Most of one cell of a table."""
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
+from pytest_vastgpu.selection.bans import ban_in_force
 
 
 def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,22 +71,14 @@ def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns with two spaces between, each as wide as its widest cell."""
-    lines = [[foreign.line(cell, CELL_CHARS) for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
-    )
-
-
-def machine_table(known: Reputation, now: float) -> str:
+def machine_table(known: Reputation, now: float) -> list[str]:
     """A line for each machine: banned ones first, then the least successful."""
 
     def order(record: MachineRecord) -> tuple[bool, float, int]:
-        return not banned(known, record.machine_id, record.host_id, now), record.successes, record.machine_id
+        ban = ban_in_force(known, record.machine_id, record.host_id, now)
+        return ban is None, record.successes, record.machine_id
 
-    return table(
+    return foreign.table(
         ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
         [
             (
@@ -98,7 +86,7 @@ def machine_table(known: Reputation, now: float) -> str:
                 str(record.host_id or "-"),
                 f"{record.successes:.0f}",
                 f"{record.infra_failures:.1f}",
-                f"{record.ready_s:.0f} s" if record.ready_s else "-",
+                measured(record.ready_s),
                 record.last_reason or "-",
                 _standing(known, record, now),
             )
@@ -107,9 +95,9 @@ def machine_table(known: Reputation, now: float) -> str:
     )
 
 
-def evidence_table(items: Iterable[Outcome]) -> str:
+def evidence_table(items: Iterable[Outcome]) -> list[str]:
     """A line for each piece of evidence, the newest first."""
-    return table(
+    return foreign.table(
         ("time (UTC)", "machine", "GPU", "outcome", "reason", "seconds", "workload"),
         [
             (
@@ -129,11 +117,8 @@ def evidence_table(items: Iterable[Outcome]) -> str:
 def _standing(known: Reputation, record: MachineRecord, now: float) -> str:
     if record.allowed:
         return "allowed"
-    why = banned(known, record.machine_id, record.host_id, now)
-    if not why:
-        return "-"
-    host = known.hosts.get(record.host_id, HostRecord(record.host_id))
-    return f"banned {_until(record.banned_until or host.banned_until)} ({why})"
+    ban = ban_in_force(known, record.machine_id, record.host_id, now)
+    return f"banned {_until(ban.until)} ({ban.of}: {ban.reason})" if ban else "-"
 
 
 def _until(until: float) -> str:
@@ -159,32 +144,24 @@ def _market(text: str) -> str:
 
 
 def _duration(text: str) -> float:
-    """Seconds of ``90m``, ``36h``, ``1d12h``."""
-    if re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
-        seconds = math.fsum(
-            float(number) * _UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(\w)", text)
-        )
-        if 0 < seconds < 100 * 365 * DAY_S:
-            return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 90m, 36h, 7d or 1d12h")
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _cache(arguments: argparse.Namespace) -> HostCache:
-    market = arguments.market or market_at(os.environ.get("VAST_URL") or VAST)
-    return HostCache(arguments.host_cache or default_path(os.environ), _tell, market)
+    market = arguments.market or market_at(environment.market_url(os.environ) or VAST)
+    return HostCache(arguments.host_cache or default_path(os.environ), tell, market)
 
 
 def _on(cache: HostCache) -> str:
-    """Which market is spoken of, where it is not the one that everybody thinks of."""
+    """The market, where it is not Vast.ai."""
     return "" if cache.market == VAST else f" on {cache.market}"
 
 
-def _tell(text: str) -> None:
-    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{foreign.line(text)}\n")
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def _name(arguments: argparse.Namespace) -> str:
@@ -197,17 +174,17 @@ def _list(arguments: argparse.Namespace) -> int:
     known = cache.read(now)
     others = [market for market in cache.contents().markets if market != cache.market]
     if others:
-        _tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
+        tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
     if not (known.machines or known.hosts):
-        _say(f"nothing is known yet{_on(cache)} ({cache.path})")
+        say(f"nothing is known yet{_on(cache)} ({cache.path})")
         return 0
-    sys.stdout.write(machine_table(known, now))
+    _print(machine_table(known, now))
     for host in known.hosts.values():
         if host.allowed or host.banned_until > now:
             standing = "allowed" if host.allowed else f"banned {_until(host.banned_until)} ({host.ban_reason})"
-            _say(f"host {host.host_id}: {standing}")
+            say(f"host {host.host_id}: {standing}")
     for gpu, workload in sorted(known.incompatible_kinds):
-        _say(f"{gpu} cannot run {workload}")
+        say(f"{gpu} cannot run {workload}")
     return 0
 
 
@@ -221,14 +198,14 @@ def _show(arguments: argparse.Namespace) -> int:
         if arguments.id == (record.host_id if arguments.host else number)
     }
     if not machines and not (arguments.host and arguments.id in known.hosts):
-        _tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
+        tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
         return 1
-    sys.stdout.write(machine_table(Reputation(machines, known.hosts), now))
+    _print(machine_table(Reputation(machines, known.hosts), now))
     for record in machines.values():
         for workload in sorted(record.incompatible):
-            _say(f"machine {record.machine_id} cannot run {workload}")
+            say(f"machine {record.machine_id} cannot run {workload}")
     if items := [item for item in cache.book().evidence.values() if item.machine_id in machines]:
-        sys.stdout.write("\n" + evidence_table(items))
+        _print(["", *evidence_table(items)])
     return 0
 
 
@@ -237,14 +214,14 @@ def _ban(arguments: argparse.Namespace) -> int:
     until = now + arguments.for_s
     cache = _cache(arguments)
     cache.ban(arguments.id, host=arguments.host, until=until, reason=arguments.reason, since=now)
-    _say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
+    say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
     return 0
 
 
 def _allow(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     cache.allow(arguments.id, host=arguments.host)
-    _say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
+    say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
     return 0
 
 
@@ -253,15 +230,15 @@ def _clear(arguments: argparse.Namespace) -> int:
     if arguments.all:
         backup = cache.clear_all()
         what = f"all is forgotten of {cache.market}; what was known is in {backup}"
-        _say(what if backup else f"nothing was known ({cache.path})")
+        say(what if backup else f"nothing was known ({cache.path})")
         return 0
     forgotten = cache.clear(arguments.id, host=arguments.host)
-    _say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
+    say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
     return 0
 
 
 def _merge(arguments: argparse.Namespace) -> int:
     cache = _cache(arguments)
     new = cache.merge(arguments.files)
-    _say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
+    say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
     return 0

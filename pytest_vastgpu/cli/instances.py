@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.cli.output import say
+from pytest_vastgpu.cli.output import tell
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
@@ -34,16 +36,12 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 @contextmanager
 def _market() -> Iterator[tuple[Provider, str]]:
     """A client, and the identity of the account."""
-    key = Secret(os.environ.get("VAST_API_KEY", ""))
+    key = Secret(environment.api_key(os.environ))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
-    url = os.environ.get("VAST_URL") or DEFAULT_URL
+    url = environment.market_url(os.environ) or DEFAULT_URL
     with open_provider(url, key, timeouts=DEFAULTS) as client:
         yield client, account_identity(url, key)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{foreign.line(text)}\n")
 
 
 # --- ls ---------------------------------------------------------------------------------------------------------------
@@ -72,9 +70,9 @@ def list_ours(_arguments: argparse.Namespace) -> int:
     with _market() as (client, _):
         ours = [(label, status) for status in client.list_instances() if (label := Label.parse(status.label))]
     if not ours:
-        _say("no instance of pytest-vastgpu is alive")
+        say("no instance of pytest-vastgpu is alive")
     for label, status in ours:
-        _say(line(label, status, _whose(label), time.time()))
+        say(line(label, status, _whose(label), time.time()))
     return 0
 
 
@@ -142,7 +140,7 @@ def destroy_some(arguments: argparse.Namespace) -> int:
         else:
             raise ConfigurationError(f"{wanted!r} is neither an instance's id nor a label of pytest-vastgpu")
         if not ids:
-            _say(none)
+            say(none)
         return max([_destroy(client, instance_id) for instance_id in ids], default=0)
 
 
@@ -155,9 +153,9 @@ def _destroy(client: Provider, instance_id: int) -> int:
     try:
         destroy(client, instance_id, time.sleep, DEFAULTS)
     except NotDestroyed as problem:
-        sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
+        tell(str(problem))
         return 1
-    _say(f"instance {instance_id} is gone")
+    say(f"instance {instance_id} is gone")
     return 0
 
 
@@ -173,16 +171,16 @@ def reap(arguments: argparse.Namespace) -> int:
     with _market() as (client, market):
         reasons = would(client.list_instances(), runs_dir(), market)
         for reason in reasons:
-            _say(f"would destroy {reason}" if arguments.dry_run else f"destroying {reason}")
+            say(f"would destroy {reason}" if arguments.dry_run else f"destroying {reason}")
         if not reasons:
-            _say("runs that are over have left nothing")
+            say("runs that are over have left nothing")
         elif arguments.dry_run:
-            _say("nothing was done: `vastgpu reap --no-dry-run` does it")
+            say("nothing was done: `vastgpu reap --no-dry-run` does it")
         else:
             swept = sweep(client, runs_dir(), market, by="reap", timeouts=DEFAULTS)
             for instance_id in swept.destroyed:
-                _say(f"instance {instance_id} is gone")
+                say(f"instance {instance_id} is gone")
             for problem in swept.problems:
-                sys.stderr.write(f"vastgpu: {foreign.line(str(problem))}\n")
+                tell(str(problem))
             return 1 if swept.problems else 0
     return 0

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import VastGpuError
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as it is on standard error
-    KNOWN.add("VAST_API_KEY", os.environ.get("VAST_API_KEY", ""))
+    KNOWN.add(environment.API_KEY, environment.api_key(os.environ))
     try:
         return int(arguments.handler(arguments))
     except VastGpuError as error:
@@ -147,7 +148,7 @@ def _add_local_commands(local: argparse.ArgumentParser) -> None:
         "status",
         help="what of a running local market is alive, what it cost, and how it was called (key: VAST_API_KEY)",
     )
-    parser.add_argument("--url", default=os.environ.get("VAST_URL", ""), help="of the market (default: VAST_URL)")
+    parser.add_argument("--url", default=environment.market_url(os.environ), help="of the market (default: VAST_URL)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(handler=_local_status)
 
@@ -162,7 +163,7 @@ def _local_faults(_: argparse.Namespace) -> int:
 def _local_status(arguments: argparse.Namespace) -> int:
     from pytest_vastgpu.local.client import show_status
 
-    return show_status(arguments.url, os.environ.get("VAST_API_KEY", ""), sys.stdout, as_json=arguments.json)
+    return show_status(arguments.url, environment.api_key(os.environ), sys.stdout, as_json=arguments.json)
 
 
 def _local(arguments: argparse.Namespace) -> int:

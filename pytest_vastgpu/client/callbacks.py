@@ -30,7 +30,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Observation
 
-_Thread = threading.Thread  # what a test puts there later is not ours
+_Thread = threading.Thread  # not what a test puts there later
 _start = threading.Thread.start
 HOOKS = "hooks"
 """Who is asked, where it is no adapter."""
@@ -103,7 +103,7 @@ class HookServer:
                         self._answer(*asked)
         finally:
             with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)  # whatever the end was: nobody waits for us any more
+                self._sock.shutdown(socket.SHUT_RDWR)  # whatever the end was, no answer of ours is awaited any more
 
     def _understood(self, question: Any) -> tuple[object, rpc.Call, list[Any]]:
         """In the order in which they come: what an observation's log is told by is the one before."""
@@ -127,7 +127,7 @@ class HookServer:
 
     def _say(self, number: int, kind: str, data: Any) -> None:
         """:raises messages.TooLarge: for an answer that cannot be sent."""
-        with self._sending, suppress(OSError):  # nobody waits any more
+        with self._sending, suppress(OSError):  # the supervisor no longer waits
             messages.send(self._sock, {"number": number, kind: data})
 
 
@@ -148,7 +148,7 @@ def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
 def _told(error: BaseException) -> str:
     try:
         text = str(error)[:LONGEST_TEXT]
-    except BaseException as broken:  # noqa: BLE001 - somebody else's exception can have any fault
+    except BaseException as broken:  # noqa: BLE001 - an exception of other code can have any fault
         text = f"its text cannot be had ({type(broken).__name__})"
     return f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Concatenate
+from typing import ParamSpec
 from typing import Protocol
+from typing import TypeVar
+from typing import cast
 
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import Offer
@@ -15,6 +22,9 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.settings import Settings
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class Opening:
     """What a supervisor is told when it starts. Secrets are not in it, they follow it through the same pipe."""
 
     secret: str = field(repr=False)
-    """Whoever connects has to say it."""
+    """Each connection begins with it."""
     settings: Settings
     timeouts: Timeouts
     directory: str
@@ -143,8 +153,61 @@ class Summary:
     cost_file: str
 
 
+def _call(method: Callable[Concatenate[InstanceCalls, _P], _R]) -> Callable[Concatenate[InstanceCalls, _P], _R]:
+    """Make a declared method a call. What answers it has the same name, and takes the instance's label first."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def ask(self: InstanceCalls, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()  # calls travel with all of their arguments
+        _, *arguments = given.args
+        return cast(_R, getattr(self._leases, method.__name__)(self._lease.label, *arguments))
+
+    return ask
+
+
+class InstanceCalls:
+    """What may be asked of an instance: the methods of a test's handle on it, each of which is a call.
+
+    They are declared here only. In the supervisor :class:`~pytest_vastgpu.supervisor.pool.access.InstanceAccess`
+    answers them.
+    """
+
+    def __init__(self, leases: Leases, lease: Lease) -> None:
+        self._leases = leases
+        self._lease = lease
+
+    @_call
+    def run(self, command: str, timeout_s: float = 60.0) -> ProbeResult:
+        """Run a shell command on the instance, as root in its home directory.
+
+        :param timeout_s: Seconds after which it is ended; what it printed until then is in the result.
+        :returns: exit code, output and, where it did not run, why. A failing command does not raise.
+        """
+        raise NotImplementedError
+
+    @_call
+    def logs(self) -> str:
+        """The server's log so far (of a huge one, the end)."""
+        raise NotImplementedError
+
+    @_call
+    def failed(self) -> None:
+        """Note that a test which used it has failed: with ``--vast-keep=failed`` it is left for a look inside."""
+        raise NotImplementedError
+
+    @_call
+    def lost(self) -> Verdict | None:
+        """Ask SSH and the market whether the instance went away; None where it is alive or that cannot be said.
+
+        If it did, no other test gets it.
+        """
+        raise NotImplementedError
+
+
 class Leases(Protocol):
-    """What any test process may ask."""
+    """What any test process may ask, besides the :class:`InstanceCalls` of each instance that it was given."""
 
     def collected(self, found: Collected) -> None:
         """What the selected tests need. All workers collect the same; what the first says is kept."""
@@ -154,7 +217,7 @@ class Leases(Protocol):
         """Wait for a ready instance.
 
         :param test: The test's node id.
-        :param exclusive: A fresh one that nobody else gets.
+        :param exclusive: A fresh one that no other test gets.
         :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
         """
         ...
@@ -167,28 +230,12 @@ class Leases(Protocol):
         """Give an exclusive instance back now."""
         ...
 
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
-        """Run a command on an instance."""
-        ...
-
-    def logs(self, label: str) -> str:
-        """The server's log so far."""
-        ...
-
     def cost(self, label: str) -> float:
         """USD that an instance has cost so far."""
         ...
 
     def spent(self, test: str) -> float:
         """USD that a test has cost so far: its part of the instances that it had in use, while it had them."""
-        ...
-
-    def failed(self, label: str) -> None:
-        """A test that used an instance has failed."""
-        ...
-
-    def lost(self, label: str) -> Verdict | None:
-        """Whether an instance went away. If so nobody gets it any more."""
         ...
 
 
@@ -211,7 +258,7 @@ class RunControl(Leases, Protocol):
         ...
 
     def call_off(self) -> None:
-        """Nobody gets an instance any more; what is on its way is given back."""
+        """No test gets an instance any more; what is on its way is given back."""
         ...
 
     def keep_nothing(self) -> None:

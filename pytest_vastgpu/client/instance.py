@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_vastgpu.client.calls import Lease
-from pytest_vastgpu.client.calls import Leases
+from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import ProbeResult
-from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting.sentences import gpus
 
 
-class VastInstance:
+class VastInstance(InstanceCalls):
     """A rented instance on which the workload's server is ready.
 
     Made by the fixtures ``vast_instance`` and ``vast_instance_factory``.
     """
-
-    def __init__(self, leases: Leases, lease: Lease) -> None:
-        self._leases = leases
-        self._lease = lease
 
     def __repr__(self) -> str:
         return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
@@ -59,29 +52,6 @@ class VastInstance:
     def seconds(self) -> Mapping[str, float]:
         """Seconds that the instance spent in each state on its way to ready."""
         return self._lease.seconds
-
-    def run(self, command: str, timeout_s: float = 60.0) -> ProbeResult:
-        """Run a shell command on the instance, as root in its home directory.
-
-        :param timeout_s: Seconds after which it is ended; what it printed until then is in the result.
-        :returns: exit code, output and, where it did not run, why. A failing command does not raise.
-        """
-        return self._leases.run(self._lease.label, command, timeout_s)
-
-    def logs(self) -> str:
-        """The server's log so far (of a huge one, the end)."""
-        return self._leases.logs(self._lease.label)
-
-    def failed(self) -> None:
-        """Note that a test which used it has failed: with ``--vast-keep=failed`` it is left for a look inside."""
-        self._leases.failed(self._lease.label)
-
-    def lost(self) -> Verdict | None:
-        """Ask SSH and the market whether the instance went away; None where it is alive or nobody can say.
-
-        If it did, no other test gets it.
-        """
-        return self._leases.lost(self._lease.label)
 
     def close(self) -> None:
         """Give it back now. Only for an instance of one's own, from ``vast_instance_factory``; idempotent."""

@@ -23,10 +23,10 @@ class RpcAddress(NamedTuple):
 
 
 class Listener:
-    """A socket that is bound before the supervisor is there: whoever connects waits until it is.
+    """A socket that is bound before the supervisor is there: a process that connects waits until it is.
 
-    In Linux' abstract namespace nothing is left behind, however everybody dies; elsewhere it lies in a directory of
-    our own that nobody else can enter.
+    In Linux' abstract namespace nothing is left behind, however the processes die; elsewhere it lies in a directory of
+    our own that no other user can enter.
     """
 
     def __init__(self, *, abstract: bool = sys.platform == "linux") -> None:
@@ -46,7 +46,7 @@ class Listener:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody has connected."""
+        """Whether a process has connected."""
         return messages.readable(self.socket, 0)
 
     def close(self) -> None:

@@ -27,24 +27,25 @@ from pytest_vastgpu.core import child
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Adapter
 
-SECRET_VARIABLES = ("VAST_API_KEY",)
+SECRET_VARIABLES = (API_KEY,)
 """Environment variables that go through the pipe instead."""
 LEAVES_WITHIN_S = 10.0
 """How long the end waits for a process that has given everything back."""
 EVENTS_WITHIN_S = 0.5
 """How long an answer is held back for the events that came before it: they are shown first."""
 _LOG_LINES = 5
-_getpid = os.getpid  # what a test puts there later is not ours
+_getpid = os.getpid  # not what a test puts there later
 
 
 class SupervisorProcess:
     """A supervisor, seen from the process that started it.
 
-    :param listener: Where it will listen; whoever has connected already waits for it.
+    :param listener: Where it will listen; a process that has connected already waits for it.
     :param collected: What this process has collected; None: a worker will say so.
     :param hooks: Answers what it asks of hooks, in this process.
     :param adapters: Adapters of conftest files and plugins, by name.

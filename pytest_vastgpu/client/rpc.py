@@ -6,11 +6,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from typing import TypeVar
 from typing import cast
 
 from pytest_vastgpu import errors
+from pytest_vastgpu.client.calls import InstanceCalls
+from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
@@ -43,7 +46,15 @@ class Call:
 
 @functools.cache
 def calls_of(declaration: Any) -> dict[str, Call]:
-    """Every public method of a protocol, those that it inherits included."""
+    """Every public method of a protocol, those that it inherits included; with leases come the calls of an instance."""
+    found = _methods_of(declaration)
+    if Leases in declaration.__mro__:
+        of_instance = _methods_of(InstanceCalls)
+        found |= {name: replace(call, takes=(str, *call.takes)) for name, call in of_instance.items()}
+    return found
+
+
+def _methods_of(declaration: Any) -> dict[str, Call]:
     found = {}
     for name, function in inspect.getmembers(declaration, inspect.isfunction):
         if not name.startswith("_"):

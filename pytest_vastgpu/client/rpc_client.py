@@ -23,7 +23,7 @@ from pytest_vastgpu.errors import SupervisorGone
 T = TypeVar("T")
 IDLE_S = 0.05
 """How often a thread that waits for an answer may show progress meanwhile."""
-_Socket = socket.socket  # what a test puts there later is not ours
+_Socket = socket.socket  # not what a test puts there later
 _connect = socket.socket.connect
 _settimeout = socket.socket.settimeout
 _getpid = os.getpid
@@ -41,7 +41,7 @@ class _Own:
     def __init__(self, connection: socket.socket, owed: int, unused: deque[tuple[socket.socket, int]]) -> None:
         self.connection = connection
         self.owed = owed
-        """So many answers will come that nobody has waited for."""
+        """The number of answers that will come and were not waited for."""
         self._unused = unused
 
     def __del__(self) -> None:
@@ -68,7 +68,7 @@ class RpcClient:
     def _begin(self) -> None:
         self._tell_end: Callable[[], str] = lambda: ""
         self.await_events: Callable[[int], None] = lambda _: None
-        """Waits a moment until so many events have come, where they come here."""
+        """Waits a moment until that many events have come, where they come here."""
         self._asking = _Lock()
         self._open: set[socket.socket] = set()  # every connection of this process
         self._unused: deque[tuple[socket.socket, int]] = deque()
@@ -84,7 +84,7 @@ class RpcClient:
     def connect(self, role: str) -> socket.socket:
         """A new connection.
 
-        :raises SupervisorGone: if nobody listens any more.
+        :raises SupervisorGone: if no process listens any more.
         """
         sock = _Socket(socket.AF_UNIX)
         _settimeout(sock, None)  # whatever socket.setdefaulttimeout() says: answers take their time
@@ -118,9 +118,9 @@ class RpcClient:
             for _ in range(own.owed):
                 self._result(self._answer(own.connection))
             answer = self._answer(own.connection)
-        except BaseException as error:  # also broken off in the middle: an answer that comes now is nobody's
+        except BaseException as error:  # also broken off in the middle: an answer that comes now belongs to no call
             self._discard()
-            # A connection has no time limit: a TimeoutError is that of somebody's signal handler.
+            # A connection has no time limit: a TimeoutError comes from a signal handler of other code.
             if isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError):
                 raise self._gone() from error
             raise
@@ -196,7 +196,7 @@ class RpcClient:
 
     def close(self) -> None:
         """Hang up. In the process that started the supervisor this is the end of the run."""
-        closed, self._closed = self._closed, True  # before: whoever waits shall be told why
+        closed, self._closed = self._closed, True  # first, so that threads that wait are told why
         if _getpid() == self._pid and not closed:
             for sock in list(self._open):
                 self.hang_up(sock)

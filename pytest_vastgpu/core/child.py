@@ -22,7 +22,7 @@ sys.exit(import_module(module).main())
 """Our own import path comes last, so that no module of a test directory takes the place of one of Python's own."""
 _OF_OTHERS = ("COVERAGE_", "COV_CORE_", "PYTEST_", "PYTHONWARNINGS")
 _SUBPROCESSES_MEASURED = "COVERAGE_PROCESS_CONFIG"
-"""What coverage's ``patch = subprocess`` sets where somebody wants to have child processes measured."""
+"""What coverage's ``patch = subprocess`` sets where child processes are to be measured."""
 
 
 def command(module: str, *arguments: str) -> list[str]:

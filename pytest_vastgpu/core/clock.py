@@ -15,7 +15,7 @@ from typing import Protocol
 
 
 class Cancelled(Exception):
-    """The run is ending: whoever waits gives up and cleans up."""
+    """The run is ending: code that waits gives up and cleans up."""
 
 
 class Repeated(Protocol):
@@ -178,7 +178,7 @@ class CancelToken:
             raise Cancelled
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        """Wait that long, or until something has come of which :meth:`nudge` tells.
+        """Wait that long, or until what is awaited has come; :meth:`nudge` says when to look.
 
         :param until: Whether it has come; must be quick.
         :raises Cancelled: as soon as it is called off.

@@ -21,7 +21,7 @@ from typing import Any
 _NAMES = {**vars(typing), **vars(collections.abc)}
 """For annotations whose names a module imports for type checkers only."""
 _KIND = ""
-"""The key under which a record says of which class it is."""
+"""The key under which a record names its class."""
 _Decode = Callable[[Any], Any]
 
 
@@ -74,7 +74,7 @@ def _fields(kind: Any) -> tuple[str, ...] | None:
         return getattr(kind, "_fields", None)
     try:
         return tuple(hints(kind)) or None
-    except (NameError, TypeError):  # some class of somebody else, whose annotations mean nothing
+    except (NameError, TypeError):  # a class of other code, whose annotations mean nothing
         return None
 
 

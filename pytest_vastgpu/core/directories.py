@@ -1,6 +1,6 @@
 """Directories for this user alone, also where others may write: each is made by us or checked, none is adopted.
 
-Whoever controls a directory controls what is started, read and trusted in it. So what is found is opened without
+A user who controls a directory controls what is started, read and trusted in it. So what is found is opened without
 following a link, and what was opened is asked for its kind, its owner and its mode.
 """
 
@@ -34,7 +34,7 @@ def private_directory(path: Path) -> Path:
     What others could read of it is closed to them. A link of the user's own is followed.
 
     :returns: The directory, without that link.
-    :raises OSError: if it cannot be made, is somebody else's, or others may write to it; ``strerror`` says what is so.
+    :raises OSError: if it cannot be made, belongs to another user, or others may write to it; ``strerror`` says which.
     """
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
@@ -77,9 +77,9 @@ def shared_by_own_processes() -> Path | None:
 
 
 def fresh_directory(name: str, parent: Path | None = None) -> Path:
-    """A new directory with a name that nobody could foresee.
+    """A new directory with a name that cannot be foreseen.
 
-    :param name: What its name begins with, after our own prefix where it lies among everybody's temporary files.
+    :param name: What its name begins with, after our own prefix where it lies among the temporary files of all users.
     :param parent: Where to make it; None: among the temporary files.
     """
     return Path(tempfile.mkdtemp(prefix=f"{name}-" if parent else f"{_PREFIX}{name}-", dir=parent))
@@ -88,7 +88,7 @@ def fresh_directory(name: str, parent: Path | None = None) -> Path:
 def socket_directory() -> Path:
     """A fresh directory for sockets: its path is short, however long ``TMPDIR`` is.
 
-    It is made in ``XDG_RUNTIME_DIR`` where that is this user's alone, else where everybody's temporary files are.
+    It is made in ``XDG_RUNTIME_DIR`` where that is this user's alone, else where the temporary files of all users are.
 
     :raises OSError: if none of these can be used.
     """

@@ -38,7 +38,7 @@ Listener = Callable[[Event], None]
 
 
 class EventLog:
-    """Appends events to ``events.jsonl`` in the run's directory and tells everybody who listens.
+    """Appends events to ``events.jsonl`` in the run's directory and tells every listener.
 
     Any thread may write. Listeners are called in the writer's thread and must be quick.
     """

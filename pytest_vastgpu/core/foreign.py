@@ -8,12 +8,18 @@ it stays legible and a JSON document stays one. No line of others can be taken f
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text import columns
+from pytest_vastgpu.core.text import cut_middle
 
 LINE_CHARS = 2000
-"""Most of a text that is to be one line; a longer one loses its middle."""
+"""Most of a text that is shown as one line; a longer one loses its middle."""
+CELL_CHARS = 200
+"""Most of a cell of a table."""
 TEXT_CHARS = 20_000
 """Most of one text in a document."""
 TAIL_CHARS = 8000
@@ -38,7 +44,7 @@ _COMMAND_ANYWHERE = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
 def line(text: str, limit: int = LINE_CHARS) -> str:
     """A text as one safe line. A long one is cut in the middle: causes stand at the start, numbers often at the end."""
     # Secrets go first: a cut could leave one in halves. What is far too long is cut before it costs time.
-    text = _harmless(_cut(KNOWN(_cut(text, 64 * limit)), limit))
+    text = _harmless(cut_middle(KNOWN(cut_middle(text, 64 * limit)), limit))
     return text.replace("\n", "\\n")
 
 
@@ -48,7 +54,7 @@ def block(text: str) -> str:
 
 
 def tail(text: str, lines: int) -> str:
-    """The end of a log, safe to show: so many lines at most, none of them too long, nor all of them together."""
+    """The end of a log, safe to show: at most that many lines, none of them too long, nor all of them together."""
     end = text[-64 * TAIL_CHARS :]
     if len(end) < len(text):
         end = end.partition("\n")[2] or end  # half a line could be half a secret
@@ -58,10 +64,15 @@ def tail(text: str, lines: int) -> str:
     return "\n".join(last).rstrip("\n")
 
 
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table whose cells are texts of others: each is made safe and bounded."""
+    return columns(header, [[line(cell, CELL_CHARS) for cell in row] for row in rows])
+
+
 def clean(value: object) -> object:
     """A value as JSON knows them, with every text in it made safe and bounded. Texts keep their lines."""
     if isinstance(value, str):
-        return _harmless(_cut(KNOWN(str(value)), TEXT_CHARS))
+        return _harmless(cut_middle(KNOWN(str(value)), TEXT_CHARS))
     if isinstance(value, Mapping):
         return {clean(key): clean(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -86,10 +97,3 @@ def _escaped(found: re.Match[str]) -> str:
         return f"\\u{code:04x}"
     code -= 0x10000
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
-
-
-def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]} … {text[-half:]}"

@@ -29,7 +29,7 @@ def keep_private_socket(sock: socket.socket) -> socket.socket:
 
 
 def close_private(descriptor: int) -> None:
-    """Close it here; success also where somebody has closed it already."""
+    """Close it here; success also where other code has closed it already."""
     _descriptors.discard(descriptor)
     with contextlib.suppress(OSError):
         os.close(descriptor)

@@ -6,11 +6,11 @@ import itertools
 from dataclasses import dataclass
 
 _KEPT = 16
-"""So many logs are remembered on both sides; one that is not is sent as a whole."""
+"""The number of logs that both sides remember; one that is not remembered is sent as a whole."""
 _LEAST = 64
 """Characters that must be the same at the end before a part of the old text is taken for a part of the new one."""
 _SURE = 4096
-"""So many are looked for first: less may be a line that is printed again and again."""
+"""The number that is looked for first: less may be a line that is printed again and again."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class LogDelta:
     base: int
     """The earlier one; 0: none."""
     head: int = 0
-    """So many characters of the earlier one's start begin it."""
+    """It begins with this many characters of the earlier one's start."""
     middle: str = ""
     tail: int = 0
-    """So many characters of the earlier one's end follow."""
+    """Then follow this many characters of the earlier one's end."""
     end: str = ""
     forget: int = 0
     """Will not be asked for again; 0: none."""

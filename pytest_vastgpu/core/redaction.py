@@ -1,6 +1,6 @@
 """The one place that takes secrets out of texts: those that this process knows, and what looks like one.
 
-Whoever comes to know a secret adds it to :data:`KNOWN`; :mod:`pytest_vastgpu.core.foreign`, through which everything
+Code that comes to know a secret adds it to :data:`KNOWN`; :mod:`pytest_vastgpu.core.foreign`, through which everything
 goes that is shown or stored, takes it out from then on.
 """
 

@@ -1,4 +1,4 @@
-"""How long is waited for what, as one value that is handed to whoever waits. Seconds.
+"""How long is waited for what, in seconds, as one value that is passed to the code that waits.
 
 The defaults are what others who rent these hosts found necessary: keys spread for up to four minutes, sshd comes up
 90 s after ``running``, heartbeats have gaps of a minute, and a healthy host's status text may stand still for ten.
@@ -32,7 +32,7 @@ class Timeouts:
     """Half of the 10 s between two looks that Vast's documentation proposes."""
     price_look_s: float = 60.0
     """Between two looks at the prices of instances that are in use, one call for all of them. A raise counts from the
-    look before it on, so it costs at most this long at a price that nobody has seen."""
+    look before it on, so it costs at most this long at a price that was not seen."""
     refused_key_s: float = 0.5
     """After a refused key, doubled with each: the key is on its way, and each try may be held against us."""
     refused_key_most_s: float = 5.0
@@ -51,7 +51,7 @@ class Timeouts:
     rate_limits: bool = True
     """Whether calls are spaced as the market asks for; off only for a local market that enforces no intervals."""
     hook_told_s: float = 60.0
-    """A hook of a conftest file or an adapter that has not answered for so long is told of."""
+    """A hook of a conftest file or an adapter that has not answered for that long is reported."""
 
 
 DEFAULTS = Timeouts()

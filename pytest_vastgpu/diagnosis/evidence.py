@@ -1,4 +1,4 @@
-"""How a line of somebody's log is shown to people."""
+"""How a line of a log is shown to people."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 STILL_S = 300.0
-"""A living server that shows nothing new for so long after a line that tells of a failure has failed.
+"""A living server that shows nothing new for that long after a line that tells of a failure has failed.
 
 Healthy starts are silent for minutes while weights are read, kernels compiled and graphs captured. Two servers call a
 stall of that length a failure themselves: Ollama gives up a model that does not get on loading after 5 minutes
@@ -25,7 +25,7 @@ class Hang:
     pattern: re.Pattern[str]
     """Found in the line that tells of it."""
     source: str
-    """Who reported it, or whose source says so."""
+    """Who reported it, or which source says so."""
     without_gpu: bool = False
     """It serves, on the CPU: that it is ready is no answer for who rented a GPU."""
     certain: bool = True

@@ -37,7 +37,7 @@ class Line:
     dull: bool
     """A frame of a traceback (code names every error that could happen, not the one that did), a request, a command.
 
-    An assertion that something is supported is none: its error has no words of its own.
+    An assertion that something is supported is not dull: its error has no words of its own.
     """
     container: str = ""
     """Which of several containers printed it; empty where only one prints."""

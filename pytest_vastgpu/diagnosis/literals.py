@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _Texts = frozenset[str]
-"""Texts of which one must be there."""
+"""Texts; at least one of them must be there."""
 
 
 def required_literals(pattern: str) -> frozenset[str] | None:

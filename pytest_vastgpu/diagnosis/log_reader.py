@@ -6,8 +6,8 @@ that names a cause decides: root causes are printed first, consequences last. On
 outranks an earlier line that seemed to be the workload's fault.
 
 What it takes back. A line that tells of a failure is no failure of a server that gets on afterwards: progress of
-whoever printed it acquits it, and being ready acquits all of them. After that, one request's error is no news of the
-server; only its end is. Nobody acquits another container.
+the process that printed it acquits it, and being ready acquits all of them. After that, one request's error is no news
+of the server; only its end is. No process acquits another container.
 
 While the process lives, nothing above is final until it has shown nothing new for :data:`~.hangs.STILL_S`, except the
 known :data:`~.hangs.HANGS`.
@@ -76,7 +76,7 @@ class LogReader:
         self._newest_error: dict[str, int] = {}
         self._newest_sign: dict[str, int] = {}
         self._stopped_short: set[str] = set()
-        """Containers of which the newest word is an error that no rule knows."""
+        """Containers whose newest word is an error that no rule knows."""
         self._untold = ""
         self._tracebacks = Tracebacks()
         self._seen: set[Progress] = set()
@@ -258,7 +258,7 @@ class LogReader:
         self._told.setdefault((found.container, found.process, found.weight, found.against_machine), found)
 
     def _note_progress(self, line: Line, found: Finding | None) -> None:
-        """Keep in mind how far the start is, and that whoever says so has got on."""
+        """Keep in mind how far the start is, and that the process that says so has got on."""
         progress = progress_of(line.text)
         if progress is None:
             return
@@ -271,7 +271,10 @@ class LogReader:
         self._seen.add(progress)
 
     def _acquit(self, line: Line) -> None:
-        """Whoever printed this has got on: what it told before has ended nothing. Of the machine it stays a hint."""
+        """The process that printed this has got on, so what it told before has ended nothing.
+
+        Of the machine it stays a hint.
+        """
         for key, found in list(self._told.items()):
             if found.container != line.container or found.process not in ("", line.process):
                 continue

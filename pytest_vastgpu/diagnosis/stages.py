@@ -50,7 +50,7 @@ _MOST_CHARS = 2000
 
 
 def progress_of(text: str) -> Progress | None:
-    """The stage that a line speaks of; None where it speaks of none.
+    """The stage that a line names; None where it names none.
 
     :param text: A line without logger prefixes.
     """

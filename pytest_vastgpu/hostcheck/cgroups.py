@@ -10,7 +10,7 @@ for name in cpu.max memory.max cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us memory
   [ -r "$name" ] && echo "$name $(cat "$name")"
 done
 """
-"""POSIX shell text that prints the limits; nothing where there are none to be read."""
+"""POSIX shell text that prints the limits; nothing where none can be read."""
 _NO_LIMIT = 1 << 60
 """Version 1 says "no limit" with the largest number of whole pages."""
 

@@ -107,7 +107,7 @@ class HostFacts:
     cuda: float = 0.0
     """Newest CUDA version that the driver supports; 0 where it did not say."""
     libcuda: bool | None = None
-    """The driver's library is found by the loader; None where nobody could be asked."""
+    """The driver's library is found by the loader; None where it could not be asked."""
     holders: tuple[Holder, ...] = ()
     disk_free_gb: float | None = None
     shm_mb: float | None = None

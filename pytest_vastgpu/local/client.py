@@ -13,7 +13,6 @@ from pytest_vastgpu.core import foreign
 from pytest_vastgpu.errors import LocalMarketError
 
 _TIMEOUT_S = 30.0
-_CELL_CHARS = 200
 _SHOWN_ENDED = 10
 """The number of ended instances in the text for people."""
 
@@ -118,9 +117,4 @@ def _calls(each: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    if not rows:
-        return []
-    rows = [tuple(foreign.line(cell, _CELL_CHARS) for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (header, *rows)]
-    return ["  " + "  ".join(row).rstrip() for row in padded]
+    return [f"  {line}" for line in foreign.table(header, rows)] if rows else []

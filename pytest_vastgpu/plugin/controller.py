@@ -116,7 +116,7 @@ class Controller:
         self._progress.pump()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """After so many failures xdist ends the run, but first waits for its workers: they shall not wait in turn."""
+        """After ``--maxfail`` failures xdist ends the run, but waits for its workers first: they must not wait, too."""
         if report.failed and self._failures_left:
             self._failures_left -= 1
             if not self._failures_left:
@@ -132,9 +132,9 @@ class Controller:
     def pytest_keyboard_interrupt(
         self, excinfo: pytest.ExceptionInfo[BaseException]
     ) -> Generator[None, object, object]:
-        """Whoever interrupts a run wants it to be over; that ``-x`` ends one under xdist is called so, too.
+        """A person who interrupts a run wants it to be over. Under xdist, ``-x`` ends a run by the same hook.
 
-        Both pytest and xdist have an exception of that name, for ends that nobody has asked for just then.
+        Both pytest and xdist have an exception of that name, for ends that no person has asked for just then.
         """
         with self._not_interrupted():
             if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:

@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
 
-MARKER = (
-    "vast(workload=None, *, image, gpus, gpu_name, gpu_ram_gb, compute_cap, cuda, disk_gb, image_gb, model_gb, "
-    "warmup_s, expected_use_s): what the test needs rented; without a workload it changes that of the fixture "
-    "vast_workload"
-)
-
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the options, and the hooks of others."""
@@ -37,12 +31,20 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     """Decide every option, before anything else."""
-    config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", _marker_help(config))
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
         config.pluginmanager.register(XdistController(config), "vastgpu-xdist")
+
+
+def _marker_help(config: pytest.Config) -> str:
+    if not config.getoption("markers", False):
+        return "vast(workload=None, **fields)"  # what --strict-markers needs: the fields would be loaded with the model
+    from pytest_vastgpu.plugin.marks import help_line
+
+    return help_line()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

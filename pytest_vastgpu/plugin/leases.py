@@ -15,6 +15,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
@@ -40,7 +41,7 @@ def open_leases(session: pytest.Session) -> None:
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
-    KNOWN.add_variable("VAST_API_KEY")
+    KNOWN.add_variable(API_KEY)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)
@@ -63,7 +64,7 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
 
         line = RpcClient(RpcAddress(*workerinput[LINE_KEY]), "process")
         config.add_cleanup(line.close)
-        # Nobody answers before the controller has heard that this worker has collected.
+        # No answer comes before the controller knows that this worker has collected.
         line.ask_later("collected", collected)
         return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
     from pytest_vastgpu.plugin.controller import Controller
@@ -84,7 +85,7 @@ class _Done:
         self._stash = session.config.stash
         self._leases = leases
 
-    @pytest.hookimpl(tryfirst=True)  # before anybody else hears that the test is over
+    @pytest.hookimpl(tryfirst=True)  # before other plugins hear that the test is over
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         if self._stash.get(_asked, False):
             self._stash[_asked] = False

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from typing import Any
+from typing import Unpack
 
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.model import WorkloadFields
+from pytest_vastgpu.servers.workloads import BY_NAME
+from pytest_vastgpu.servers.workloads import TYPES
+from pytest_vastgpu.servers.workloads import require_known
 
 
-def vast(
-    workload: Workload | None = None,
-    *,
-    image: str | None = None,
-    gpus: int | None = None,
-    gpu_name: str | None = None,
-    gpu_ram_gb: float | None = None,
-    compute_cap: float | None = None,
-    cuda: float | None = None,
-    disk_gb: float | None = None,
-    image_gb: float | None = None,
-    model_gb: float | None = None,
-    warmup_s: float | None = None,
-    expected_use_s: float | None = None,
-) -> tuple[Workload | None, dict[str, Any]]:
+def vast(workload: Workload | None = None, **changes: Unpack[WorkloadFields]) -> tuple[Workload | None, dict[str, Any]]:
     """The marker's signature: a workload (None: the fixture ``vast_workload``), and what to change in it."""
-    changes = {name: value for name, value in locals().items() if name != "workload" and value is not None}
     if workload is not None and not isinstance(workload, Workload):
         raise TypeError(f"its first argument is a Workload, such as vllm('org/model') makes; not {workload!r}")
-    for name, value in changes.items():
-        kind = str if name in {"image", "gpu_name"} else (int, float)
+    require_known("vast", changes)
+    given = {name: value for name, value in changes.items() if value is not None}
+    for name, value in given.items():
+        kind = str if TYPES[name] is str else (int, float)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise TypeError(f"{name}={value!r} is not {'text' if kind is str else 'a number'}")
-        if not isinstance(value, str) and value < 0:
+        if isinstance(value, (int, float)) and value < 0:
             raise TypeError(f"{name}={value!r} is below 0")
-    return workload, changes
+    return workload, given
+
+
+def help_line() -> str:
+    """The marker as ``pytest --markers`` shows it."""
+    return (
+        f"vast(workload=None, *, {', '.join(BY_NAME)}): what the test needs rented; without a workload it changes that "
+        "of the fixture vast_workload"
+    )
 
 
 def marked(item: pytest.Item) -> tuple[Workload | None, dict[str, Any]]:
@@ -58,5 +57,5 @@ def marked(item: pytest.Item) -> tuple[Workload | None, dict[str, Any]]:
 
 
 def _known(keywords: Iterable[str]) -> str:
-    names = list(inspect.signature(vast).parameters)
+    names = ("workload", *BY_NAME)
     return "" if set(keywords) <= set(names) else f"; the marker has {', '.join(names)}"

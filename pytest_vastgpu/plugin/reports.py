@@ -21,7 +21,7 @@ from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 LOG_LINES = 40
-"""So many lines of the server's log go into the report of a failed test."""
+"""This many lines of the server's log go into the report of a failed test."""
 
 _held = pytest.StashKey[list[VastInstance]]()
 
@@ -38,7 +38,7 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
 def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
     """Add to a test's JUnit properties what it has cost, and what its instances have cost by now.
 
-    :raises pytest_vastgpu.errors.VastGpuError: if whoever owns the instances no longer answers.
+    :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
     item.user_properties.append(("vast_cost_usd", round(held[0].spent_by(item.nodeid), 9)))
     item.user_properties += [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held]
@@ -96,7 +96,7 @@ def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> 
     report an error, not a failure, when it is not of the phase ``call``.
 
     :returns: what a machine's own loss has done to the test, in words; empty where no machine is to blame.
-    :raises pytest_vastgpu.errors.VastGpuError: if whoever owns the instances no longer answers.
+    :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
     story = ""
     for instance in held:

@@ -17,7 +17,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def end_like_ctrl_c() -> Callable[[], None]:
-    """Have SIGTERM and SIGHUP end the run as Ctrl-C does, where nobody else handles or ignores (``nohup``) them.
+    """Have SIGTERM and SIGHUP end the run as Ctrl-C does, where no other code handles or ignores (``nohup``) them.
 
     :returns: what puts the old handlers back.
     """
@@ -54,7 +54,7 @@ def not_interrupted(answer: Callable[[], None]) -> Iterator[None]:
     handlers = {
         number: signal.signal(number, handle)
         for number in (signal.SIGINT, *_ENDING)
-        if callable(signal.getsignal(number))  # not what somebody has told to be ignored
+        if callable(signal.getsignal(number))  # not a signal that other code ignores
     }
     try:
         yield

@@ -21,7 +21,7 @@ class ProgressReporter:
     """One line for each event, live, whatever captures output and between whatever pytest prints.
 
     Events may come from any thread. They are printed by the main thread, when it waits for an instance and after each
-    test: only then is nobody's output captured. In an xdist controller, whose main thread never waits for us and runs
+    test: only then is no output captured. In an xdist controller, whose main thread never waits for us and runs
     no tests, a thread of its own prints; a lock keeps it and pytest's reports of tests apart.
 
     Plugin object: it has to be registered.

@@ -18,7 +18,7 @@ LINE_KEY = "vastgpu_line"
 class XdistController:
     """Plugin object of a process that may distribute tests: workers that need something call the supervisor.
 
-    Until one does there is only a socket, on which nobody listens yet.
+    Until one does there is only a socket, on which no process listens yet.
     """
 
     def __init__(self, config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import bounded
 
 FOLDER = "vast-artifacts"
 """Below the directory in which pytest was started: ``vast-artifacts/<run id>/<attempt number>/``."""
@@ -14,14 +15,6 @@ FILE_CHARS = 1_000_000
 """Most of one file; what is longer loses its middle."""
 TOTAL_CHARS = 4_000_000
 """Most of all files of one attempt together."""
-
-
-def bounded(text: str, limit: int) -> str:
-    """A text of at most about that many characters: causes stand at its start, consequences at its end."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[len(text) - half :]}"
 
 
 def timeline(events: str, label: str) -> str:

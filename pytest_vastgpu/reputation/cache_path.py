@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HostCacheError
@@ -19,7 +20,7 @@ def default_path(environ: Mapping[str, str]) -> Path:
 
     :raises HostCacheError: if the latter is there and not the user's own.
     """
-    if named := environ.get("VAST_HOST_CACHE"):
+    if named := environment.host_cache(environ):
         return Path(named)
     directory = platformdirs.user_cache_path("pytest-vastgpu")
     if os.path.lexists(directory):

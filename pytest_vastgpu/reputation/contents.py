@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from typing import TypeVar
 
-from pytest_vastgpu.reputation.outcomes import DAY_S
+from pytest_vastgpu.core.durations import DAY_S
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 
@@ -66,7 +66,7 @@ def together(one: CacheContents, other: CacheContents) -> CacheContents:
 def union(one: MarketRecords, other: MarketRecords) -> MarketRecords:
     """What both say together. The order does not matter, and what both say counts once.
 
-    :returns: All evidence; a machine or host is allowed if either says so; of two bans the later spoken one.
+    :returns: All evidence; a machine or host is allowed if either says so; of two bans the one that was set later.
     """
     return MarketRecords(
         merged(one.evidence, other.evidence, either),

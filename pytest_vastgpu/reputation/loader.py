@@ -1,4 +1,4 @@
-"""One YAML document of a host cache: a person may have written it, or anybody. Pure."""
+"""One YAML document of a host cache: a person or any program may have written it. Pure."""
 
 from __future__ import annotations
 

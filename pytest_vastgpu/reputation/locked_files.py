@@ -1,8 +1,8 @@
 """How files are locked, written and put in place, so that a crash at any moment leaves the old or the new one.
 
-The lock is ``filelock``'s on ``<name>.lock``, taken by whoever rewrites. Whoever appends takes the same lock shared
-(``flock``, which is what filelock uses on POSIX systems): appenders never wait for each other, as the kernel appends
-each of their documents as a whole, so that none of them can starve another.
+The lock is ``filelock``'s on ``<name>.lock``, taken by a process that rewrites. One that appends takes the same lock
+shared (``flock``, which is what filelock uses on POSIX systems): appenders never wait for each other, as the kernel
+appends each of their documents as a whole, so that none of them can starve another.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def lock_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock alone: nobody appends, nobody rewrites.
+    """Hold the lock alone: no process appends, none rewrites.
 
     :raises filelock.Timeout: if others held it for :data:`LOCK_TIMEOUT_S`.
     """
@@ -48,9 +48,9 @@ def exclusive(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold the lock together with others who append: nobody rewrites.
+    """Hold the lock together with others that append: no process rewrites.
 
-    :raises filelock.Timeout: if somebody held it alone for :data:`LOCK_TIMEOUT_S`.
+    :raises filelock.Timeout: if another process held it alone for :data:`LOCK_TIMEOUT_S`.
     """
     lock = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,7 @@
-"""What is recorded of an attempt, and what a person has said of a machine or an operator. Pure."""
+"""What is recorded of an attempt, and what a person has said of a machine or an operator. Pure.
+
+The form of the file follows from these declarations, see :mod:`pytest_vastgpu.reputation.record_codec`.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,48 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Annotated
 
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
-
-HOUR_S = 3600.0
-DAY_S = 24 * HOUR_S
+from pytest_vastgpu.reputation.fields import FOREVER
+from pytest_vastgpu.reputation.fields import mapping
+from pytest_vastgpu.reputation.fields import time_in
+from pytest_vastgpu.reputation.fields import time_out
+from pytest_vastgpu.reputation.record_codec import ID_OR_UNKNOWN
+from pytest_vastgpu.reputation.record_codec import SECONDS
+from pytest_vastgpu.reputation.record_codec import TIME
+from pytest_vastgpu.reputation.record_codec import TIME_OR_UNKNOWN
+from pytest_vastgpu.reputation.record_codec import Form
+from pytest_vastgpu.reputation.record_codec import Key
+from pytest_vastgpu.reputation.record_codec import read_record
+from pytest_vastgpu.reputation.record_codec import write_record
 
 
 @dataclass(frozen=True)
 class Outcome:
     """One recorded outcome of one attempt."""
 
-    id: str
-    """Unique to an attempt and its outcome, so that recording or merging it twice counts once."""
-    time: float
+    id: Annotated[str, Key(last=True)]
+    """Unique to an attempt and its outcome, so that recording or merging it twice counts once.
+
+    It is written last: a record without it was cut off.
+    """
+    time: Annotated[float, TIME, Key(first=True)]
     """When the attempt was over: epoch seconds, in whole milliseconds."""
-    machine_id: int
-    outcome: FailureClass
-    host_id: int = 0
+    machine_id: Annotated[int, Key(elsewhere=True)]
+    outcome: Annotated[FailureClass, Key(first=True)]
+    host_id: Annotated[int, ID_OR_UNKNOWN, Key("host")] = 0
     """The machine's operator; 0 where it is not known."""
-    gpu_name: str = ""
-    reason: str = ""
+    gpu_name: Annotated[str, Key("gpu")] = ""
+    reason: Annotated[str, Key(first=True)] = ""
     """The verdict's reason; empty where it became ready."""
     workload: str = ""
     """Key of the workload, see :func:`workload_key`."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Annotated[Mapping[str, float], SECONDS] = field(default_factory=dict)
     """Seconds spent in each state, by the state's name."""
-    run_id: str = ""
+    run_id: Annotated[str, Key("run")] = ""
     extra: Mapping[str, object] = field(default_factory=dict)
     """What a person or a later version added; kept as it is."""
 
@@ -61,25 +77,41 @@ class Outcome:
         )
 
 
+END = Form(
+    lambda value: math.inf if value == FOREVER else time_in(value),
+    lambda value: FOREVER if value == math.inf else time_out(value),
+)
+"""Epoch seconds; ``inf``: never."""
+
+
 @dataclass(frozen=True)
 class Ban:
-    """A ban that a person has spoken."""
+    """A ban that a person has set."""
 
-    until: float = math.inf
+    until: Annotated[float, END, Key(always=True)] = math.inf
     """Epoch seconds; ``inf`` for good."""
     reason: str = ""
-    since: float = 0.0
+    since: Annotated[float, TIME_OR_UNKNOWN] = 0.0
     """Epoch seconds; 0 where it is not known. Of two bans the later one holds."""
     extra: Mapping[str, object] = field(default_factory=dict)
+
+
+def _ban_in(value: object) -> Ban | None:
+    """A ban as a mapping, or as people write it for short: ``forever``, its end, true or false."""
+    if value is False or value is None:
+        return None
+    if value is True:
+        return Ban()
+    return read_record(Ban, mapping(value)) if isinstance(value, dict) else Ban(until=END.read(value))
 
 
 @dataclass(frozen=True)
 class Override:
     """What a person has said of one machine or of one operator."""
 
-    allowed: bool = False
+    allowed: Annotated[bool, Key("allow")] = False
     """Never banned, whatever happens; wins over a ban."""
-    ban: Ban | None = None
+    ban: Annotated[Ban | None, Form(_ban_in, write_record)] = None
     extra: Mapping[str, object] = field(default_factory=dict)
     """Keys that this version does not know; kept as they are."""
 

@@ -29,14 +29,13 @@ from pytest_vastgpu.reputation.contents import both_entries
 from pytest_vastgpu.reputation.contents import both_values
 from pytest_vastgpu.reputation.contents import either
 from pytest_vastgpu.reputation.contents import merged
-from pytest_vastgpu.reputation.fields import entry_in
-from pytest_vastgpu.reputation.fields import evidence_in
 from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.fields import mapping
 from pytest_vastgpu.reputation.loader import Unreadable
 from pytest_vastgpu.reputation.loader import load
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
+from pytest_vastgpu.reputation.record_codec import read_record
 from pytest_vastgpu.reputation.writer import FORMAT
 from pytest_vastgpu.reputation.writer import VERSION
 
@@ -150,7 +149,7 @@ class _Reader:
             fields = mapping(content)
             market = fields.pop("market", None)
             name = None if market is None else market_name(str(market))
-            item = evidence_in(machine_id(fields.pop("machine", None)), fields)
+            item = read_record(Outcome, fields, machine_id=machine_id(fields.pop("machine", None)))
         except ValueError:
             return False
         self._add(name, item)
@@ -203,7 +202,7 @@ class _Reader:
         *_, section, key = path
         try:
             number = machine_id(key)
-            entry = entry_in(fields)
+            entry = read_record(Override, fields)
         except ValueError as error:
             self._misread(f"{section}: {key}", _nested(path, fields), str(error))
             return
@@ -212,7 +211,7 @@ class _Reader:
 
     def _evidence(self, market: str | None, key: object, item: object) -> None:
         try:
-            self._add(market, evidence_in(machine_id(key), mapping(item)))
+            self._add(market, read_record(Outcome, mapping(item), machine_id=machine_id(key)))
         except ValueError as error:
             path = ("markets", market, "machines", key) if market else ("machines", key)
             self._misread(f"evidence of machine {key}", _nested(path, {"evidence": [item]}), str(error))

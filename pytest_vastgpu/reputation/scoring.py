@@ -23,13 +23,13 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.durations import DAY_S
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import State
-from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 
@@ -82,28 +82,12 @@ def reputation(
     return Reputation(records, _hosts(records, hosts, now), _incompatible_kinds(recent))
 
 
-def banned(reputation: Reputation, machine_id: int, host_id: int, now: float) -> str:
-    """Why a machine must not be rented now, in words; empty where nothing forbids it.
-
-    What is said of the machine itself wins over what is said of its operator.
-    """
-    machine = reputation.machines.get(machine_id, MachineRecord(machine_id))
-    host = reputation.hosts.get(host_id, HostRecord(host_id))
-    if machine.allowed:
-        return ""
-    if machine.banned_until > now:
-        return f"machine {machine_id}: {machine.ban_reason}"
-    if host.banned_until > now and not host.allowed:
-        return f"host {host_id}: {host.ban_reason}"
-    return ""
-
-
 def _machine(
     machine_id: int, host_id: int, items: Sequence[Outcome], entry: Override, trusted: bool, now: float
 ) -> MachineRecord:
     good = [item for item in items if item.outcome is FailureClass.READY]
     bad = [item for item in items if item.outcome in BLAMED]
-    until, why = _spoken_ban(entry, now)
+    until, why = _ban_by_hand(entry, now)
     if not (until or entry.allowed or trusted):
         until, why = _earned_ban(items, now)
     return MachineRecord(
@@ -133,7 +117,7 @@ def _failures(items: Iterable[Outcome], now: float) -> float:
     )
 
 
-def _spoken_ban(entry: Override, now: float) -> tuple[float, str]:
+def _ban_by_hand(entry: Override, now: float) -> tuple[float, str]:
     """Until when, and why, a person has banned it; (0, "") where that is not so."""
     if entry.allowed or entry.ban is None or entry.ban.until <= now:
         return 0.0, ""
@@ -203,7 +187,7 @@ def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Override]
     for host_id in sorted(by_host.keys() | entries.keys()):
         owned = by_host.get(host_id, [])
         entry = entries.get(host_id, Override())
-        until, why = _spoken_ban(entry, now)
+        until, why = _ban_by_hand(entry, now)
         bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
         if not (until or entry.allowed) and len(bad) >= HOST_MACHINES and 2 * len(bad) >= len(owned):
             # It holds as long as that many of its machines are banned.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from datetime import UTC
 from datetime import datetime
-from datetime import timedelta
 
 import yaml
 
@@ -15,6 +12,8 @@ from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import by_time
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
+from pytest_vastgpu.reputation.record_codec import OnOneLine
+from pytest_vastgpu.reputation.record_codec import write_record
 
 try:
     from yaml import CSafeDumper as _BaseDumper
@@ -26,9 +25,6 @@ FORMAT = "pytest-vastgpu-hosts"
 VERSION = 2
 END = b"...\n"
 """The line that ends each document."""
-FOREVER = "forever"
-"""End of a ban that has none."""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER = """\
 # What pytest-vastgpu remembers of machines and their operators. You may edit it, also while tests run; times are UTC.
 # Each market, vast.ai or a URL, has its own
@@ -42,7 +38,7 @@ HEADER = """\
 
 def record_text(market: str, evidence: Outcome) -> bytes:
     """A record as it is appended. It begins with a line break, so that it never continues a line that was cut off."""
-    fields = {"market": market, "machine": evidence.machine_id, **_evidence_out(evidence)}
+    fields = {"market": market, "machine": evidence.machine_id, **write_record(evidence)}
     return b"\n---\n" + _dump(fields) + END
 
 
@@ -58,16 +54,12 @@ def _book_out(book: MarketRecords) -> dict[str, object]:
         of_machine[item.machine_id].append(item)
     machines = {}
     for machine_id in sorted(of_machine.keys() | book.machines.keys()):
-        out = _entry_out(book.machines.get(machine_id, Override()))
+        out = write_record(book.machines.get(machine_id, Override()))
         if items := sorted(of_machine.get(machine_id, ()), key=by_time):
-            out["evidence"] = [_evidence_out(item) for item in items]
+            out["evidence"] = [write_record(item) for item in items]
         machines[machine_id] = out
-    hosts = {host_id: _entry_out(entry) for host_id, entry in sorted(book.hosts.items())}
+    hosts = {host_id: write_record(entry) for host_id, entry in sorted(book.hosts.items())}
     return {"machines": machines, "hosts": hosts, **book.extra}
-
-
-class _OnOneLine(dict[str, object]):
-    """A mapping that is written as ``{booting: 12.5, warming: 30.1}``."""
 
 
 class _Dumper(_BaseDumper):
@@ -83,45 +75,15 @@ class _Dumper(_BaseDumper):
     def represent_text(self, value: str) -> yaml.ScalarNode:
         return self.represent_str(value.encode(errors="backslashreplace").decode())
 
-    def represent_on_one_line(self, value: _OnOneLine) -> yaml.MappingNode:
+    def represent_on_one_line(self, value: OnOneLine) -> yaml.MappingNode:
         return self.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_representer(datetime, _Dumper.represent_time)
-_Dumper.add_representer(_OnOneLine, _Dumper.represent_on_one_line)
+_Dumper.add_representer(OnOneLine, _Dumper.represent_on_one_line)
 
 
 def _dump(content: object) -> bytes:
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=False)
     return str(text).encode()
-
-
-def _time_out(value: float) -> object:
-    return FOREVER if value == math.inf else EPOCH + timedelta(milliseconds=round(value * 1000))
-
-
-def _evidence_out(item: Outcome) -> dict[str, object]:
-    """The fields of a piece of evidence, its machine aside. Its id comes last: a record without one is not whole."""
-    known = {
-        "time": _time_out(item.time),
-        "outcome": item.outcome.value,
-        "reason": item.reason,
-        "host": item.host_id,
-        "gpu": item.gpu_name,
-        "workload": item.workload,
-        "seconds": _OnOneLine(item.seconds),
-        "run": item.run_id,
-    }
-    return {**{key: value for key, value in known.items() if value}, **item.extra, "id": item.id}
-
-
-def _entry_out(entry: Override) -> dict[str, object]:
-    out: dict[str, object] = {}
-    if entry.allowed:
-        out["allow"] = True
-    if entry.ban is not None:
-        since = {"since": _time_out(entry.ban.since)} if entry.ban.since else {}
-        reason = {"reason": entry.ban.reason} if entry.ban.reason else {}
-        out["ban"] = {"until": _time_out(entry.ban.until), **reason, **since, **entry.ban.extra}
-    return {**out, **entry.extra}

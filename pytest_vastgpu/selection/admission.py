@@ -68,7 +68,7 @@ def widest_query(need: OfferRequirements) -> OfferQuery:
 def admissible(offers: Iterable[Offer], need: OfferRequirements) -> list[Offer]:
     """The offers that meet every condition: the market is known not to apply all of its filters always.
 
-    The same as :func:`admit` keeps, without the reasons, which most of the time nobody wants to know.
+    The same as :func:`admit` keeps, without the reasons, which are seldom asked for.
     """
     kept = list(offers)
     for condition in CONDITIONS:

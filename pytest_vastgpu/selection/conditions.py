@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.selection.bans import ban_in_force
 from pytest_vastgpu.selection.country import country
 from pytest_vastgpu.selection.offer_query import OfferFilter
 from pytest_vastgpu.selection.pricing import hourly_price
@@ -21,7 +22,7 @@ from pytest_vastgpu.selection.relaxation import without_country
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _DURATION_FACTOR = 2.0
-"""An offer must last so many times the expected use: an instance is stopped when its offer ends."""
+"""An offer must last this many times the expected use: an instance is stopped when its offer ends."""
 
 Test = Callable[[Offer], bool]
 
@@ -44,7 +45,7 @@ class OfferCondition:
     hardware: bool = False
     """Whether it is about what the workload cannot do without."""
     tells: bool = False
-    """Whether what the offers have is told where they are counted, because nobody could guess it."""
+    """Whether what the offers have is told where they are counted, because a reader could not guess it."""
 
     def holds(self, offer: Offer, need: OfferRequirements) -> bool:
         """Whether one offer meets it."""
@@ -124,19 +125,9 @@ def _spelling(gpu_name: str) -> str:
 
 
 def ban(offer: Offer, need: OfferRequirements) -> str:
-    """Why the machine is banned now; empty where it is not.
-
-    What is said of the machine decides before what is said of its operator, and the allow-list before a ban.
-    """
-    machine = need.reputation.machines.get(offer.machine_id)
-    host = need.reputation.hosts.get(offer.host_id)
-    if machine and machine.allowed:
-        return ""
-    if machine and machine.banned_until > need.now:
-        return f"machine {offer.machine_id} is banned ({machine.ban_reason or 'no reason given'})"
-    if host and not host.allowed and host.banned_until > need.now:
-        return f"host {offer.host_id} is banned ({host.ban_reason or 'no reason given'})"
-    return ""
+    """Why the machine is banned now; empty where it is not."""
+    found = ban_in_force(need.reputation, offer.machine_id, offer.host_id, need.now)
+    return f"{found.of} is banned ({found.reason or 'no reason given'})" if found else ""
 
 
 def _compatible(need: OfferRequirements) -> Test:

@@ -15,7 +15,7 @@ from pytest_vastgpu.selection.relaxation import Relaxation
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _TOLD = 3
-"""So many different values are told of one condition."""
+"""The most different values that are told of one condition."""
 
 
 def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 
@@ -26,5 +27,5 @@ def hourly_usd(offer: Offer, workload: Workload) -> float:
 
 def hourly_price(workload: Workload) -> Callable[[Offer], float]:
     """:func:`hourly_usd` for many offers."""
-    gb_h = (workload.image_gb + workload.model_gb) * 3600 / max(workload.expected_use_s, _LEAST_USE_S)
+    gb_h = (workload.image_gb + workload.model_gb) * HOUR_S / max(workload.expected_use_s, _LEAST_USE_S)
     return lambda offer: offer.price_usd_h + offer.inet_down_usd_gb * gb_h

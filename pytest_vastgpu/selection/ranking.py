@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Offer
@@ -15,7 +16,7 @@ from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.selection.strictness import Policy
 
 _PRIOR_CHANCE = 0.8
-"""Share of starts that succeed on a machine of perfect reliability of which nothing else is known. An assumption:
+"""Share of starts that succeed on a machine of perfect reliability, without any other record. An assumption:
 reliability measures uptime, and a machine can be up with a driver or a network that is no good."""
 _PRIOR_WEIGHT = 2.0
 """How many starts of its own it takes to outweigh what is assumed of a machine."""
@@ -107,5 +108,5 @@ def _expect(offer: Offer, workload: Workload, reputation: Reputation) -> Ranked:
     machine = reputation.machines.get(offer.machine_id)
     likely = chance(offer.reliability, machine, reputation.hosts.get(offer.host_id))
     seconds = seconds_to_ready(offer, workload, machine)
-    cost = (offer.price_usd_h * seconds / 3600 + transfer_usd(offer, workload)) / likely
+    cost = (offer.price_usd_h * seconds / HOUR_S + transfer_usd(offer, workload)) / likely
     return Ranked(offer, cost, likely, seconds, machine)

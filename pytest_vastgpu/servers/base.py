@@ -112,7 +112,7 @@ def checked(adapter: object, origin: str) -> Adapter:
     """The same adapter.
 
     :param origin: Who brought it, for the message.
-    :raises ConfigurationError: if it is none.
+    :raises ConfigurationError: if it is not an adapter.
     """
     missing = [part for part in _PARTS if not callable(getattr(adapter, part, None))]
     missing += [name for name in ("name", "default_image") if not isinstance(getattr(adapter, name, None), str)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 from pytest_vastgpu.core import real_paths
 from pytest_vastgpu.diagnosis.verdicts import ends_start
@@ -13,6 +14,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
@@ -22,42 +24,37 @@ from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
+from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import require_known
 
 
+@builder()
 def command(
     command: str,
     *,
     port: int = 8000,
     ready_path: str = "/",
     model: str = "",
-    image: str = "",
     files: Mapping[str, str | Path] | None = None,
     env: Mapping[str, str] | None = None,
-    gpus: int = 1,
-    gpu_name: str = "",
-    gpu_ram_gb: float = 0.0,
-    compute_cap: float = 0.0,
-    cuda: float = 0.0,
-    disk_gb: float = 16.0,
-    image_gb: float = 0.0,
-    model_gb: float = 0.0,
-    warmup_s: float = 0.0,
+    **fields: Unpack[WorkloadFields],
 ) -> Workload:
     """A workload that is any server.
 
     :param command: Shell text that runs the server in the foreground, listening on 127.0.0.1 and ``port``. The
         instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can ask for one.
-    :param ready_path: Path that answers 200 once the server is ready.
-    :param model: Also wait until ``/v1/models`` lists this model; empty: any server.
-    :param files: Local files to bring along, by their path in the server's working directory.
-    :param env: Environment of the server. Goes over SSH, never on a command line.
-    :param gpus: GPUs on one machine; 0 for a server that needs none.
-    :param warmup_s: Longest start without any progress; 0: the adapter's own.
-    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and
-        ``files`` or ``env`` that are no mapping.
+    :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
+    :param ready_path: Path that answers 200 once the server is ready. Default: '/'.
+    :param model: Also wait until ``/v1/models`` lists this model; empty: any server. Default: ''.
+    :param files: Local files to bring along, by their path in the server's working directory. Default: none.
+    :param env: Environment of the server. Goes over SSH, never on a command line. Default: none.
+    :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
+    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and a
+        field that has a wrong value (one line: which field, its value, what is expected).
     """
+    require_known("command", fields)
     if not command.strip():
         raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
     if not ready_path.startswith("/"):
@@ -66,21 +63,12 @@ def command(
     workload = Workload(
         adapter="command",
         model=model,
-        image=image,
         command=command,
         env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
         files=tuple(sorted((name, _local(name, path)) for name, path in brought.items())),
         port=port,
         ready_path=ready_path,
-        gpus=gpus,
-        gpu_name=gpu_name,
-        gpu_ram_gb=gpu_ram_gb,
-        compute_cap=compute_cap,
-        cuda=cuda,
-        disk_gb=disk_gb,
-        image_gb=image_gb,
-        model_gb=model_gb,
-        warmup_s=warmup_s,
+        **fields,
     )
     return checked(workload)
 

@@ -1,7 +1,7 @@
 """Asking a server on the instance over HTTP, in one probe: the shell text, and what its output says.
 
 ``curl`` does it, or Python where the image has no curl. The secret travels from the environment to the client through
-a pipe, because ``ps`` shows command lines to everybody on the machine.
+a pipe, because ``ps`` shows command lines to every user of the machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Answer:
     body: str
 
     def json(self) -> object:
-        """The body as parsed JSON; None where it is none."""
+        """The body as parsed JSON; None where it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):

@@ -6,6 +6,8 @@ import json
 import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Unpack
 
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.diagnosis.verdicts import ends_start
@@ -16,6 +18,7 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
@@ -25,8 +28,10 @@ from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
+from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import require_known
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
 """vLLM's official image, in the release that this project's own tests run (from PyPI, on CPU)."""
@@ -38,51 +43,38 @@ FIRST_COMPLETION_S = 30
 """The first completion may compile kernels."""
 
 
+DEFAULTS: WorkloadFields = {"disk_gb": 60.0, "image_gb": 12.0}
+"""For vLLM's official image and a small model."""
+
+
+@builder(**DEFAULTS)
 def vllm(
     model: str,
     *args: str,
-    image: str = "",
-    gpus: int = 1,
-    gpu_name: str = "",
-    gpu_ram_gb: float = 0.0,
-    compute_cap: float = 0.0,
-    cuda: float = 0.0,
-    disk_gb: float = 60.0,
-    image_gb: float = 12.0,
-    model_gb: float = 0.0,
     env: Mapping[str, str] | None = None,
     port: int = 8000,
-    warmup_s: float = 0.0,
+    **fields: Unpack[WorkloadFields],
 ) -> Workload:
     """A workload that serves a model with vLLM.
 
+    With vLLM's official image ``cuda`` and ``compute_cap`` are what that image needs, unless they are given. With
+    another image say its ``cuda``. Splitting the model over several GPUs is up to ``args``; ``gpus=0`` is for vLLM's
+    CPU build.
+
     :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients ask for.
     :param args: Further arguments of ``vllm serve``, one string each, e.g. ``"--max-model-len=2048"``.
-    :param image: Docker image; empty: vLLM's official one. With another image say its ``cuda`` yourself.
-    :param gpus: GPUs on one machine; 0 for vLLM's CPU build. Splitting the model over them is up to ``args``.
-    :param disk_gb: For image, model and compile caches.
-    :param env: Environment of the server, e.g. ``HF_TOKEN``. Goes over SSH, never on a command line.
-    :param warmup_s: Longest start without any progress; 0: the adapter's own.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Goes over SSH, never on a command line. Default: none.
+    :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
+    :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
+    :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
-    ours = not image and gpus > 0
-    workload = Workload(
-        adapter="vllm",
-        model=model,
-        image=image,
-        args=args,
-        env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
-        port=port,
-        gpus=gpus,
-        gpu_name=gpu_name,
-        gpu_ram_gb=gpu_ram_gb,
-        compute_cap=compute_cap or (IMAGE_COMPUTE_CAP if ours else 0.0),
-        cuda=cuda or (IMAGE_CUDA if ours else 0.0),
-        disk_gb=disk_gb,
-        image_gb=image_gb,
-        model_gb=model_gb,
-        warmup_s=warmup_s,
-    )
-    return checked(workload)
+    require_known("vllm", fields)
+    needs: WorkloadFields = {**DEFAULTS, **fields}
+    pairs = tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str))
+    workload = checked(Workload(adapter="vllm", model=model, args=args, env=pairs, port=port, **needs))
+    if workload.image or workload.gpus == 0:
+        return workload
+    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
 
 
 class VllmAdapter:

@@ -1,33 +1,78 @@
-"""Whether a workload can be carried out as it is written, asked before anything is rented. Pure."""
+"""Workloads: what their builders take, and whether one can be carried out as it is written. Pure.
+
+All of it follows from the fields that :class:`~pytest_vastgpu.model.Workload` declares.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 import re
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 from typing import TypeVar
+from typing import get_type_hints
 
 from pytest_vastgpu.core.shell import is_variable_name
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.model import WorkloadFields
 
 _T = TypeVar("_T")
-_TEXTS = ("adapter", "model", "image", "command", "ready_path", "gpu_name")
-_ONE_LINE = ("image", "ready_path")
+_Builder = TypeVar("_Builder", bound=Callable[..., Workload])
+_FIELDS = {declared.name: declared for declared in dataclasses.fields(Workload)}
+TYPES: Mapping[str, Any] = get_type_hints(Workload)
+"""The type of each field."""
+BY_NAME = tuple(WorkloadFields.__annotations__)
+"""The fields that builders and the marker take by name."""
+_IN_DOCSTRING = "    :param fields:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_NUMBERS = (
-    "gpu_ram_gb",
-    "compute_cap",
-    "cuda",
-    "disk_gb",
-    "image_gb",
-    "model_gb",
-    "warmup_s",
-    "expected_use_s",
-)
+
+
+def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
+    """Make a function that takes ``**fields`` show and document each of them: ``help()`` lists them all.
+
+    :param defaults: Defaults of the function that are not those of the workload.
+    """
+
+    def complete(function: _Builder) -> _Builder:
+        signature = inspect.signature(function)
+        *own, _ = signature.parameters.values()
+        shown = {name: defaults.get(name, _FIELDS[name].default) for name in BY_NAME}
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=TYPES[name].__name__)
+            for name, value in shown.items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined] # inspect reads it
+        lines = (function.__doc__ or "").splitlines(keepends=True)  # none under python -OO
+        function.__doc__ = "".join(
+            "".join(_documented(shown)) if line.startswith(_IN_DOCSTRING) else line for line in lines
+        )
+        return function
+
+    return complete
+
+
+def _documented(defaults: Mapping[str, object]) -> Iterator[str]:
+    for name, default in defaults.items():
+        yield f"    :param {name}: {_FIELDS[name].metadata['meaning']} Default: {default!r}.\n"
+
+
+def require_known(function: str, names: Iterable[str]) -> None:
+    """See that fields which were given by name are such fields.
+
+    :param function: The function that they were given to.
+    :raises TypeError: for another one, as Python says it.
+    """
+    for name in names:
+        if name not in BY_NAME:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
 
 
 def checked(workload: Workload) -> Workload:
@@ -54,26 +99,30 @@ def _problems(workload: Workload) -> Iterator[str]:
     # Names and numbers end up in shell text on the instance; whatever is not quoted there must be what it says it is.
     yield from _of_texts(workload)
     yield from _of_environment(workload)
+    for name, kind in TYPES.items():
+        value = getattr(workload, name)
+        if kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0) and name != "port":
+            yield f"{name}={value!r} of the workload is not a whole number from 0 on"
+        if kind is float and (
+            isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
+        ):
+            yield f"{name}={value!r} of the workload is not a number from 0 on"
     if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:
         yield f"port={workload.port!r} of the workload is not a TCP port: a whole number from 1 to 65535"
-    if isinstance(workload.gpus, bool) or not isinstance(workload.gpus, int) or workload.gpus < 0:
-        yield f"gpus={workload.gpus!r} of the workload is not a number of GPUs: a whole number from 0 on"
-    for name in _NUMBERS:
-        value = getattr(workload, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            yield f"{name}={value!r} of the workload is not a number from 0 on"
     for name, _ in workload.files:
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield f"files: {name!r} must be a path below the server's working directory"
 
 
 def _of_texts(workload: Workload) -> Iterator[str]:
-    for name in _TEXTS:
+    for name, declared in _FIELDS.items():
         value = getattr(workload, name)
+        if TYPES[name] is not str:
+            continue
         if not isinstance(value, str):
             yield f"{name}={value!r} of the workload is not text"
         else:
-            yield from _of_text(f"{name} of the workload", value, one_line=name in _ONE_LINE)
+            yield from _of_text(f"{name} of the workload", value, one_line=declared.metadata.get("one_line", False))
     for argument in workload.args:
         if not isinstance(argument, str):
             yield f"args of the workload hold {argument!r}, which is not text"

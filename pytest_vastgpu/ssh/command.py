@@ -15,6 +15,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.shell import is_variable_name
+from pytest_vastgpu.core.text import left_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,7 +155,7 @@ class BoundedText:
     def text(self) -> str:
         """What was kept, as UTF-8 with replacement characters, with a mark where the middle is missing."""
         self._trim()
-        gap = f"\n[... {self._dropped} bytes left out ...]\n" if self._dropped else ""
+        gap = left_out(self._dropped, "bytes")
         if not gap:
             return (self._head + self._tail).decode(errors="replace")
         return self._head.decode(errors="replace") + gap + self._tail.decode(errors="replace")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from typing import Protocol
 from typing import cast
 
 import pytest
@@ -183,12 +184,30 @@ def call(address: RpcAddress) -> socket.socket:
     return sock
 
 
-def leases(line: RpcClient) -> Leases:
-    return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
+class OfInstance(Protocol):
+    """Calls of an instance as they travel: with its label."""
+
+    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult: ...
+
+    def logs(self, label: str) -> str: ...
+
+    def failed(self, label: str) -> None: ...
 
 
-def control(line: RpcClient) -> RunControl:
-    return line.calls(RunControl)  # type: ignore[type-abstract] # as above
+class AnyCalls(Leases, OfInstance, Protocol):
+    """What any test process may ask."""
+
+
+class ControlCalls(RunControl, OfInstance, Protocol):
+    """What the process that started the supervisor may ask."""
+
+
+def leases(line: RpcClient) -> AnyCalls:
+    return cast(AnyCalls, line.calls(Leases))  # type: ignore[type-abstract] # a protocol, from which calls are made
+
+
+def control(line: RpcClient) -> ControlCalls:
+    return cast(ControlCalls, line.calls(RunControl))  # type: ignore[type-abstract] # as above
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:

@@ -7,14 +7,6 @@ from pytest_vastgpu.core.redaction import KNOWN
 from pytest_vastgpu.reporting import artifacts
 
 
-def test_a_long_text_keeps_its_start_and_its_end() -> None:
-    text = artifacts.bounded("a" * 500 + "b" * 500, 100)
-    assert text.startswith("a" * 50)
-    assert text.endswith("b" * 50)
-    assert "900 characters left out" in text
-    assert artifacts.bounded("short", 100) == "short"
-
-
 def test_the_timeline_is_of_one_attempt_only() -> None:
     rows = [json.dumps({"time": 1, "label": label, "text": "t"}) + "\n" for label in ("run-1", "run-11", "run-1")]
     assert artifacts.timeline("".join(rows), "run-1") == rows[0] + rows[2]

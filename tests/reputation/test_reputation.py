@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_vastgpu.core.durations import DAY_S
+from pytest_vastgpu.core.durations import HOUR_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.reputation.outcomes import DAY_S
-from pytest_vastgpu.reputation.outcomes import HOUR_S
 from pytest_vastgpu.reputation.outcomes import Ban
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 from pytest_vastgpu.reputation.outcomes import workload_key
-from pytest_vastgpu.reputation.scoring import banned
 from pytest_vastgpu.reputation.scoring import reputation
+from pytest_vastgpu.selection.bans import ban_in_force
 
 T0 = 1_800_000_000.0
 BAD = FailureClass.INFRA_FATAL
@@ -39,6 +39,12 @@ def items(
 
 def machine(evidence: Sequence[Outcome], at: float, entry: Override | None = None) -> MachineRecord:
     return reputation(evidence, {1: entry} if entry else {}, {}, T0 + at * HOUR_S).machines[1]
+
+
+def banned(known: Reputation, machine_id: int, host_id: int, now: float) -> str:
+    """What is banned, and why; empty where nothing is."""
+    ban = ban_in_force(known, machine_id, host_id, now)
+    return f"{ban.of}: {ban.reason}" if ban else ""
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,10 @@ def test_conditions(removed_by: str, have: dict[str, Any], want: dict[str, Any],
         assert dropped.detail.startswith(f"{removed_by}: ")
 
 
+def test_every_level_has_a_policy_the_strictest_first() -> None:
+    assert list(POLICIES) == list(Strictness)
+
+
 @pytest.mark.parametrize(
     ("level", "reliability", "ports", "download"),
     [(Strictness.STRICT, 0.995, 16, 500), (Strictness.BALANCED, 0.98, 8, 200), (Strictness.AGGRESSIVE, 0.95, 4, 100)],

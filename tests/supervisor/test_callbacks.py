@@ -15,6 +15,7 @@ import pytest
 from pytest_vastgpu.client.calls import AdapterOffer
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.text import bounded
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
@@ -24,7 +25,6 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.reporting.artifacts import bounded
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation

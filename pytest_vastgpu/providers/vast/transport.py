@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from pytest_vastgpu.core.backoff import backoff_s
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketAnswerInvalid
@@ -131,7 +132,7 @@ class Transport:
                 passing = error.status is None or not 300 <= error.status < 500
                 if failures == TRIES or not passing or not (repeatable or isinstance(error, NotSent)):
                     raise
-                self._wait(self._first_pause_s * 2 ** (failures - 1) * (1 - self._random.random() / 2))
+                self._wait(backoff_s(self._first_pause_s, failures) * (1 - self._random.random() / 2))
 
     def fetch(self, url: str, *, doing: str) -> tuple[int, str]:
         """Status and text of a file elsewhere, asked for without the key.

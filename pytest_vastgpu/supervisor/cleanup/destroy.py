@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.backoff import backoff_s
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
@@ -54,7 +55,7 @@ def destroy(
     """
     deadline = Deadline.after(timeouts.destroy_within_s, clock)
     cause = "no time to ask"
-    pause = timeouts.destroy_pause_s
+    failures = 0
     while not deadline.passed:
         try:
             client.destroy(instance_id)
@@ -67,8 +68,8 @@ def destroy(
             raise NotDestroyed(instance_id, str(error), final=True) from error
         except MarketError as error:
             cause = str(error)
-            wait(min(pause, deadline.remaining_s))
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            failures += 1
+            wait(min(backoff_s(timeouts.destroy_pause_s, failures, _LONGEST_PAUSE_S), deadline.remaining_s))
     raise NotDestroyed(instance_id, cause)
 
 

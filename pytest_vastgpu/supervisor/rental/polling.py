@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.backoff import backoff_s
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import ProbeFailure
@@ -43,5 +44,5 @@ def connect_pause_s(attempts: Sequence[ConnectAttempt], running_at_s: float, tim
     young_s = attempts[-1].at_s - running_at_s
     pause = min(max(KNOCK_SHARE * young_s, KNOCK_LEAST_S), KNOCK_MOST_S) if young_s >= 0 else EARLY_KNOCK_S
     if refused:
-        pause = max(pause, min(timeouts.refused_key_s * 2 ** (refused - 1), timeouts.refused_key_most_s))
+        pause = max(pause, backoff_s(timeouts.refused_key_s, refused, timeouts.refused_key_most_s))
     return pause

@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_vastgpu.core.text import bounded
+from pytest_vastgpu.core.text import left_out
 from pytest_vastgpu.diagnosis.lines import kind
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
-from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.supervisor.rental import server_job
 
@@ -106,9 +107,8 @@ class ServerState:
         else:
             data = news.data[max(0, self.offset - news.offset) :]  # the rest is known
             gap = max(0, news.offset - self.offset)
-            left_out = f"\n[... {gap} bytes left out ...]\n" if gap else ""
             text = self._decoder.decode(data)
-            self.log = artifacts.bounded(self.log + left_out + text, self._log_limit)
+            self.log = bounded(self.log + left_out(gap, "bytes") + text, self._log_limit)
             self.offset += gap + len(data)
             self._compare(text)
 

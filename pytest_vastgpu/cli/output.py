@@ -1,0 +1,17 @@
+"""How the commands speak to people: each text is one line, and safe to show."""
+
+from __future__ import annotations
+
+import sys
+
+from pytest_vastgpu.core import foreign
+
+
+def say(text: str) -> None:
+    """Print a line of the result."""
+    sys.stdout.write(f"{foreign.line(text)}\n")
+
+
+def tell(text: str) -> None:
+    """Print a problem or a note on standard error."""
+    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")

@@ -1,0 +1,30 @@
+"""Durations as people write and read them. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
+"""The letters that stand for units."""
+_MOST_S = 100 * 365 * DAY_S
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90m``, ``36h``, ``1d12h``.
+
+    :raises ValueError: if it is not a duration, is 0, or is longer than a century.
+    """
+    if re.fullmatch(rf"(?:{_PART.pattern})+", text):
+        seconds = math.fsum(float(number) * UNITS_S[unit] for number, unit in _PART.findall(text))
+        if 0 < seconds < _MOST_S:
+            return seconds
+    raise ValueError(f"{text!r} is not a duration such as 90m, 36h, 7d or 1d12h")
+
+
+def measured(seconds: float, digits: int = 0) -> str:
+    """A duration in a table: ``12 s``, or ``-`` where nothing was measured."""
+    return f"{seconds:.{digits}f} s" if seconds else "-"

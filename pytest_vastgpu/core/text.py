@@ -1,0 +1,38 @@
+"""Text for people: tables, and texts that lose their middle. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+
+def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table: its columns with two spaces between, each as wide as its widest cell."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+def bounded(text: str, limit: int) -> str:
+    """A text of several lines, of about that many characters; a longer one says what is missing from its middle."""
+    return cut_middle(text, limit, left_out(len(text) - 2 * (limit // 2), "characters"))
+
+
+def cut_middle(text: str, limit: int, mark: str = " … ") -> str:
+    """A text of about that many characters: a longer one loses its middle, since causes stand at the start of a text
+    and numbers and consequences at its end.
+
+    :param mark: What takes the place of the middle; see :func:`left_out`.
+    """
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}{mark}{text[len(text) - half :]}"
+
+
+def left_out(count: int, unit: str) -> str:
+    """The line that stands where a part of a text of several lines is missing; empty where nothing is.
+
+    :param unit: What was counted: ``characters`` or ``bytes``.
+    """
+    return f"\n[... {count} {unit} left out ...]\n" if count > 0 else ""
