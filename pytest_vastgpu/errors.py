@@ -76,6 +76,10 @@ class MarketUnreachable(MarketError):
     """No answer from the market: connection refused, timed out, reset, or a name that does not resolve."""
 
 
+class NotSent(MarketUnreachable):
+    """No connection came about: the market cannot have seen the request."""
+
+
 class MarketAnswerInvalid(MarketError):
     """The market answered with a server error or with something that is not the documented JSON."""
 

@@ -154,38 +154,6 @@ class Offer:
     """What its offer says of money and cannot be true, in words; such an amount is infinite here."""
 
 
-@dataclass(frozen=True)
-class InstanceStatus:
-    """What the market says of an instance at one moment. Strings are stripped; absent ones are empty."""
-
-    id: int
-    label: str
-    machine_id: int
-    host_id: int
-    actual_status: str
-    """``""`` (null), created, loading, running, stopped, frozen, exited, rebooting, unknown, offline or a new one."""
-    intended_status: str
-    cur_state: str
-    next_state: str
-    status_msg: str
-    ssh_host: str
-    """The proxy's host."""
-    ssh_port: int
-    """The proxy's port; 0 while unknown."""
-    public_ipaddr: str
-    ports: Mapping[str, int]
-    """Published ports: ``22/tcp`` → port on ``public_ipaddr``. Empty while unknown."""
-    price_usd_h: float
-    start_date: float
-    """Epoch seconds; 0 while unknown."""
-    disk_usage_gb: float = -1.0
-    """Disk in use; -1 while unknown."""
-    gpu_name: str = ""
-    num_gpus: int = 0
-    incredible: str = ""
-    """What it says of its price and cannot be true, in words; the price is 0 then."""
-
-
 class ProbeFailure(StrEnum):
     """Why a probe, or a connection, gave no answer."""
 

@@ -14,10 +14,11 @@ from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.plugin.options import DEFAULT_URL
-from pytest_vastgpu.providers.vast.client import MarketClient
-from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
@@ -27,19 +28,18 @@ from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
 @contextmanager
-def _market() -> Iterator[tuple[MarketClient, str]]:
+def _market() -> Iterator[tuple[Provider, str]]:
     """A client, and the identity of the account."""
     key = Secret(os.environ.get("VAST_API_KEY", ""))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
     url = os.environ.get("VAST_URL") or DEFAULT_URL
-    with open_client(url, key, timeouts=DEFAULTS) as client:
-        yield client, identity(url, key)
+    with open_provider(url, key, timeouts=DEFAULTS) as client:
+        yield client, account_identity(url, key)
 
 
 def _say(text: str) -> None:
@@ -104,7 +104,7 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
     return "  ".join(
         (
             str(status.id),
-            status.actual_status or "null",
+            status.state or "null",
             f"machine {status.machine_id}",
             status.gpu_name or "no GPU",
             since,
@@ -151,7 +151,7 @@ def _run_of(status: InstanceStatus) -> str:
     return label.run_id if label else ""
 
 
-def _destroy(client: MarketClient, instance_id: int) -> int:
+def _destroy(client: Provider, instance_id: int) -> int:
     try:
         destroy(client, instance_id, time.sleep, DEFAULTS)
     except NotDestroyed as problem:

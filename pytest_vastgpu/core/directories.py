@@ -21,6 +21,13 @@ _MOST_IN_SOCKET_DIRECTORY = len(f"/{_PREFIX}12345678/") + 20
 """What comes after the directory that a socket's own is made in: the name of that one, and the socket's."""
 
 
+def state_directory() -> Path:
+    """Where runs leave what outlives them: ``$XDG_STATE_HOME/pytest-vastgpu`` or its like."""
+    import platformdirs
+
+    return platformdirs.user_state_path("pytest-vastgpu")
+
+
 def private_directory(path: Path) -> Path:
     """Make a directory that the user named, with mode 0700, or take over one that is the user's already.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.conditions import CONDITIONS
 from pytest_vastgpu.selection.conditions import OfferCondition
+from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 SEARCH_LIMIT = 64
@@ -44,29 +45,22 @@ class Admission:
     dropped: tuple[Dropped, ...]
 
 
-def _query(need: OfferRequirements, conditions: Iterable[OfferCondition]) -> dict[str, object]:
-    query: dict[str, object] = {
-        "type": "on-demand",
-        "order": [["dph_total", "asc"]],
-        "limit": SEARCH_LIMIT,
-        "allocated_storage": need.workload.disk_gb,
-    }
-    for condition in conditions:
-        query.update(condition.filter(need))
-    return query
+def _query(need: OfferRequirements, conditions: Iterable[OfferCondition]) -> OfferQuery:
+    filters = (condition.filter(need) for condition in conditions)
+    return OfferQuery(tuple(each for each in filters if each), need.workload.disk_gb, SEARCH_LIMIT)
 
 
-def search_query(need: OfferRequirements) -> dict[str, object]:
-    """The market's query for what is needed: every condition that it can check, cheapest first."""
+def search_query(need: OfferRequirements) -> OfferQuery:
+    """The query for what is needed: every condition that a provider can check, cheapest first."""
     return _query(need, CONDITIONS)
 
 
-def wide_query(need: OfferRequirements) -> dict[str, object]:
+def wide_query(need: OfferRequirements) -> OfferQuery:
     """The query for machines that could run the workload, whatever the policy says of them."""
     return _query(need, (condition for condition in CONDITIONS if condition.hardware))
 
 
-def widest_query(need: OfferRequirements) -> dict[str, object]:
+def widest_query(need: OfferRequirements) -> OfferQuery:
     """The query for whatever the market has on demand."""
     return _query(need, ())
 

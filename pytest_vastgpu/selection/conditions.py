@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.country import country
+from pytest_vastgpu.selection.offer_query import OfferFilter
 from pytest_vastgpu.selection.pricing import hourly_price
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.relaxation import Relaxation
@@ -37,8 +37,8 @@ class OfferCondition:
     """What an offer has instead, in words."""
     test: Callable[[OfferRequirements], Test | None]
     """What offers are tested with for a need, which is many thousand times; None where the need asks for nothing."""
-    filter: Callable[[OfferRequirements], Mapping[str, object]] = lambda _: {}
-    """The same in the market's query language; empty where only we can check it."""
+    filter: Callable[[OfferRequirements], OfferFilter | None] = lambda _: None
+    """The same for a provider's search; None where only we can check it, or the need asks for nothing."""
     relax: Callable[[Offer, OfferRequirements], Relaxation | None] = lambda _offer, _need: None
     """What would admit the offer; None where nothing can."""
     hardware: bool = False
@@ -65,8 +65,8 @@ def _at_least(
 ) -> OfferCondition:
     """A condition that a number is not below another.
 
-    :param field: The field's name in the market's query language.
-    :param scale: What one of our units is there.
+    :param field: The offer's field that has the number.
+    :param scale: What one of the condition's units is there.
     """
 
     def test(need: OfferRequirements) -> Test | None:
@@ -78,7 +78,7 @@ def _at_least(
         wants=lambda need: f"at least {wanted(need):g}{unit}",
         has=lambda offer, _: f"{had(offer):g}{unit}",
         test=test,
-        filter=lambda need: {field: {"gte": round(wanted(need) * scale, 6)}} if wanted(need) > 0 else {},
+        filter=lambda need: OfferFilter(field, ">=", wanted(need) * scale) if wanted(need) > 0 else None,
         relax=relax,
         hardware=hardware,
     )
@@ -155,7 +155,7 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         wants=lambda need: f"at least {need.workload.gpus}",
         has=lambda offer, _: str(offer.num_gpus),
         test=lambda need: (lambda offer: offer.num_gpus >= need.workload.gpus) if need.workload.gpus else None,
-        filter=lambda need: {"num_gpus": {"gte": need.workload.gpus}} if need.workload.gpus else {},
+        filter=lambda need: OfferFilter("num_gpus", ">=", need.workload.gpus) if need.workload.gpus else None,
         relax=in_workload("gpus", lambda need: need.workload.gpus, lambda offer: offer.num_gpus),
         hardware=True,
     ),
@@ -165,35 +165,42 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         has=lambda offer, _: offer.gpu_name or "no GPU",
         test=_same_gpu,
         filter=lambda need: (
-            {"gpu_name": {"eq": _spelling(need.workload.gpu_name)}}
+            OfferFilter("gpu_name", "==", _spelling(need.workload.gpu_name))
             if need.workload.gpus and need.workload.gpu_name
-            else {}
+            else None
         ),
         relax=lambda offer, _: Relaxation(4, f'gpu_name="{offer.gpu_name}" in the workload'),
         hardware=True,
     ),
     # The market gives VRAM in MB, and a 24 GB card as about 24,500: a GB is a thousand of them.
     _hardware(
-        "gpu_ram_gb", " GB", _gpu(lambda work: work.gpu_ram_gb), lambda offer: offer.gpu_ram_mb / 1000, "gpu_ram", 1000
+        "gpu_ram_gb",
+        " GB",
+        _gpu(lambda work: work.gpu_ram_gb),
+        lambda offer: offer.gpu_ram_mb / 1000,
+        "gpu_ram_mb",
+        1000,
     ),
     _hardware(
-        "compute_cap", "", _gpu(lambda work: work.compute_cap), lambda offer: offer.compute_cap, "compute_cap", 100
+        "compute_cap", "", _gpu(lambda work: work.compute_cap), lambda offer: offer.compute_cap, "compute_cap", 1
     ),
     _hardware("cuda", "", _gpu(lambda work: work.cuda), lambda offer: offer.cuda_max_good, "cuda_max_good", 1),
-    _hardware("disk_gb", " GB", lambda need: need.workload.disk_gb, lambda offer: offer.disk_space_gb, "disk_space", 1),
+    _hardware(
+        "disk_gb", " GB", lambda need: need.workload.disk_gb, lambda offer: offer.disk_space_gb, "disk_space_gb", 1
+    ),
     OfferCondition(
         "rentable",
         wants=lambda _: "rentable now",
         has=lambda *_: "not rentable",
         test=lambda _: attrgetter("rentable"),
-        filter=lambda _: {"rentable": {"eq": True}},
+        filter=lambda _: OfferFilter("rentable", "==", True),
     ),
     OfferCondition(
         "rented",
         wants=lambda _: "not rented by others",
         has=lambda *_: "rented",
         test=lambda _: lambda offer: not offer.rented,
-        filter=lambda _: {"rented": {"eq": False}},
+        filter=lambda _: OfferFilter("rented", "==", False),
     ),
     OfferCondition(
         "on_demand",
@@ -206,14 +213,14 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         wants=lambda _: "verified by the market",
         has=lambda *_: "not verified",
         test=lambda _: attrgetter("verified"),
-        filter=lambda _: {"verified": {"eq": True}},
+        filter=lambda _: OfferFilter("verified", "==", True),
     ),
     _at_least(
         "duration",
         " s",
         lambda need: _DURATION_FACTOR * need.workload.expected_use_s,
         lambda offer: offer.duration_s,
-        "duration",
+        "duration_s",
         in_workload(
             "expected_use_s",
             lambda need: need.workload.expected_use_s,
@@ -236,7 +243,7 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         " Mbps",
         lambda need: need.policy.inet_down_mbps,
         lambda offer: offer.inet_down_mbps,
-        "inet_down",
+        "inet_down_mbps",
         looser,
     ),
     OfferCondition(
@@ -245,7 +252,9 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         has=lambda offer, _: offer.geolocation,
         test=_elsewhere,
         filter=lambda need: (
-            {"geolocation": {"notin": sorted(need.excluded_countries)}} if need.excluded_countries else {}
+            OfferFilter("geolocation", "not in", tuple(sorted(need.excluded_countries)))
+            if need.excluded_countries
+            else None
         ),
         relax=without_country,
     ),
@@ -261,7 +270,7 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         wants=lambda need: f"at most {need.max_price_usd_h:.2f} USD/h with disk and transfer",
         has=lambda offer, need: f"{hourly_usd(offer, need.workload):.2f} USD/h",
         test=_affordable,
-        filter=lambda need: {"dph_total": {"lte": need.max_price_usd_h}},
+        filter=lambda need: OfferFilter("price_usd_h", "<=", need.max_price_usd_h),
         relax=dearer,
     ),
     OfferCondition(

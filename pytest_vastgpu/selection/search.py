@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_vastgpu.errors import NoOffers
@@ -14,6 +13,7 @@ from pytest_vastgpu.selection.admission import search_query
 from pytest_vastgpu.selection.admission import wide_query
 from pytest_vastgpu.selection.admission import widest_query
 from pytest_vastgpu.selection.explanation import explain_no_offers
+from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.ranking import Ranked
 from pytest_vastgpu.selection.ranking import rank
 from pytest_vastgpu.selection.requirements import OfferRequirements
@@ -24,13 +24,13 @@ def admitted(offers: Iterable[Offer], need: OfferRequirements) -> list[Ranked]:
     return rank(admissible(offers, need), need.workload, need.policy, need.reputation)
 
 
-def find_offers(search: Callable[[Mapping[str, object]], Sequence[Offer]], need: OfferRequirements) -> list[Ranked]:
+def find_offers(search: Callable[[OfferQuery], Sequence[Offer]], need: OfferRequirements) -> list[Ranked]:
     """Admitted offers, best first; at least one.
 
     One search as a rule. Where it leaves nothing, wider ones follow until they show something: to tell what stood in
     the way, and in case it was the market's own filter.
 
-    :param search: As :meth:`~pytest_vastgpu.providers.vast.client.MarketClient.search`.
+    :param search: As :meth:`pytest_vastgpu.providers.base.Provider.search`.
     :raises NoOffers: if nothing is admitted, with what would help.
     :raises MarketError: if the market cannot be asked.
     """

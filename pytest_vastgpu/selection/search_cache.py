@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections.abc import Callable
 from collections.abc import Collection
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import search_query
+from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.ranking import Ranked
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search import admitted
@@ -39,17 +38,17 @@ class _Answer:
 class SearchCache:
     """Finds offers; answers are shared for :data:`SHARED_S`. Any thread may use it.
 
-    :param ask: A search, as :meth:`~pytest_vastgpu.providers.vast.client.MarketClient.search`.
+    :param ask: A search, as :meth:`pytest_vastgpu.providers.base.Provider.search`.
     :param clock: Seconds that only go forward.
     """
 
     def __init__(
-        self, ask: Callable[[Mapping[str, object]], Sequence[Offer]], clock: Callable[[], float] = time.monotonic
+        self, ask: Callable[[OfferQuery], Sequence[Offer]], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ask = ask
         self._clock = clock
         self._lock = threading.Lock()
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[OfferQuery, _Answer] = {}
 
     def find(self, need: OfferRequirements, gone: Collection[int] = ()) -> list[Ranked]:
         """Admitted offers, best first. Where a shared answer leaves none, the market is asked anew.
@@ -65,10 +64,10 @@ class SearchCache:
             return left
         return _without(gone, find_offers(lambda query: self._search(query, now), need))
 
-    def _search(self, query: Mapping[str, object], since: float) -> Sequence[Offer]:
+    def _search(self, query: OfferQuery, since: float) -> Sequence[Offer]:
         """An answer that is not older than ``since``."""
         with self._lock:
-            answer = self._answers.setdefault(json.dumps(query, sort_keys=True), _Answer())
+            answer = self._answers.setdefault(query, _Answer())
         with answer.lock:
             if answer.asked_at < since:
                 asked_at = self._clock()

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vastgpu.model import Probe
+    from pytest_vastgpu.ssh.address import SshAddress
     from pytest_vastgpu.ssh.keys import KeyPair
     from pytest_vastgpu.ssh.login import HostKeyPin
-    from pytest_vastgpu.ssh.login import SshAddress
 
 OUTPUT_LIMIT = 8 << 20
 """Bytes kept of each of stdout and stderr; of more, the middle is left out."""

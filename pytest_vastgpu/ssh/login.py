@@ -23,7 +23,6 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from typing import Literal
 from typing import TypeAlias
 
 import paramiko
@@ -34,7 +33,8 @@ from pytest_vastgpu.model import ProbeFailure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_vastgpu.ssh.keys import KeyPair
+    from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.keys import KeyPair
 
 _HEAD_START_S = 1.0
 """How long an address may stay silent before the next one is tried, too; TCP sends its first packet again by then."""
@@ -56,18 +56,6 @@ _NEAREST_FIRST = (
     ProbeFailure.UNREACHABLE,
 )
 """Failures by how near to being logged in they happen."""
-
-
-@dataclass(frozen=True)
-class SshAddress:
-    """Where an instance's SSH server can be reached."""
-
-    host: str
-    port: int
-    kind: Literal["direct", "proxy"]
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port} ({self.kind})"
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.connection import Connection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.login import AddressFailure
 from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
-from pytest_vastgpu.ssh.login import SshAddress
 
 
 class ReconnectingConnection:

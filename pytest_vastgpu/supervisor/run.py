@@ -29,8 +29,9 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import Settings
-from pytest_vastgpu.providers.vast.client import MarketClient
-from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import CostFile
 from pytest_vastgpu.reputation.cache_path import cache_path
@@ -52,7 +53,6 @@ from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.price_watch import PriceMonitor
 from pytest_vastgpu.supervisor.pool.pool import InstancePool
@@ -86,7 +86,7 @@ class Run:
     broker: InstancePool
     id: str
     directory: Path
-    client: MarketClient
+    client: Provider
     events: EventLog
     costs: CostFile
     keeper: Keeper
@@ -135,8 +135,8 @@ class Run:
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market is this run's alone: its notes go with the run's directory.
             embedded = settings.backend == "local"
-            ledger.begin(run_id, identity(url, api_key), url, embedded=embedded)
-            client = open_client(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
+            ledger.begin(run_id, account_identity(url, api_key), url, embedded=embedded)
+            client = open_provider(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
             stack.callback(client.close)
             account = client.account()
             if account.credit_usd <= 0:

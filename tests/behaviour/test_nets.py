@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup import recover as recovering
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
@@ -26,6 +25,8 @@ from tests.behaviour.conftest import TimeLimits
 from tests.support.looks import alive
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.vast import make_status
+from tests.support.vast import search_offers
 
 slow = pytest.mark.slow
 SLEEPS = WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(60)\n"
@@ -216,8 +217,8 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     dead.kill_guard()
     dead.kill_supervisor()
     dead.kill_controller()
-    with open_client(market.url, market.api_key) as client:
-        offers = client.search({"rentable": {"eq": True}, "rented": {"eq": False}})
+    with open_provider(market.url, market.api_key) as client:
+        offers = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})
         foreign = {
             client.create(offer.id, CreateRequest("image", 10, label))
             for offer, label in zip(offers, ("training", make_label("elsewhere", 1, time.time() + 60)), strict=False)
@@ -405,7 +406,7 @@ def test_a_recorded_run_cut_off_at_any_byte_hides_nothing(
     intended = whole.index(b"\n", whole.index(b'"intended"'))
     told = whole.index(b"\n", whole.index(b'"created"'))
     gone = whole.index(b"\n", whole.index(b'"step": "gone"'))
-    shown = InstanceStatus(entry.instance_id, entry.label, 0, 0, "running", "", "", "", "", "", 0, "", {}, 0.2, 0.0)
+    shown = make_status(id=entry.instance_id, label=entry.label, actual_status="running")
     for end in range(len(whole) + 1):
         ledger.write_bytes(whole[:end])
         record = read_ledger(ledger)
@@ -416,9 +417,9 @@ def test_a_recorded_run_cut_off_at_any_byte_hides_nothing(
         assert bool(hidden.look_for) is (intended <= end < told)
 
     monkeypatch.setattr(recovering, "_PAUSES_S", (0.05,))
-    with open_client(market.url, market.api_key) as client:
+    with open_provider(market.url, market.api_key) as client:
         for end in (0, intended, told - 1, gone):
-            offer = client.search({"rentable": {"eq": True}, "rented": {"eq": False}})[0]
+            offer = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})[0]
             again = client.create(offer.id, CreateRequest("image", 10, entry.label))
             ledger.write_bytes(whole[:end].replace(str(entry.instance_id).encode(), str(again).encode()))
             assert recover(directory, client, by="test").destroyed == [again]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.providers.vast.client import self_destruct
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
@@ -158,7 +159,7 @@ def test_a_run_goes_on_without_it_and_says_so(
 @pytest.mark.slow
 def test_it_is_armed_again_when_the_container_starts_again() -> None:
     with LocalMarket(fleet={"market": {"rate_limits": False}, **HERE}) as market, Api(market) as api:
-        script = onstart(market.url, lease_s=5, boot_timeout_s=600, lifetime_s=4)
+        script = onstart(self_destruct(market.url), lease_s=5, boot_timeout_s=600, lifetime_s=4)
         instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
         api.becomes(instance_id, actual_status="running")
         api.change(instance_id, state="stopped")

@@ -14,11 +14,12 @@ import pytest
 
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from tests.providers.vast.scripted import ScriptedServer
 from tests.providers.vast.scripted import scripted_server
+from tests.support.vast import search_offers
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def test_ls_and_destroy_look_after_what_is_ours(
         assert main(["ls"]) == 0
         assert capsys.readouterr().out == "no instance of pytest-vastgpu is alive\n"
         label = make_label("abcd1234", 1, time.time() + 3600)
-        with open_client(market.url, market.api_key) as client:
-            offers = client.search({"limit": 3})
+        with open_provider(market.url, market.api_key) as client:
+            offers = search_offers(client, {"limit": 3})
             ours = client.create(offers[0].id, CreateRequest("image", 10, label))
             foreign = client.create(offers[1].id, CreateRequest("image", 10, "somebody-elses"))
         assert main(["ls"]) == 0

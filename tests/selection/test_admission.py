@@ -11,6 +11,7 @@ from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Strictness
+from pytest_vastgpu.providers.vast.search_body import search_body
 from pytest_vastgpu.selection.admission import admissible
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.admission import search_query
@@ -147,7 +148,7 @@ def test_the_query_asks_for_all_that_the_market_can_check() -> None:
     wanted = workload(
         gpus=2, gpu_name="RTX_4090", gpu_ram_gb=20, compute_cap=8.9, cuda=12.4, disk_gb=40, expected_use_s=3600
     )
-    assert search_query(need(wanted)) == {
+    assert search_body(search_query(need(wanted))) == {
         "type": "on-demand",
         "order": [["dph_total", "asc"]],
         "limit": 64,
@@ -172,13 +173,15 @@ def test_the_query_asks_for_all_that_the_market_can_check() -> None:
 
 def test_wider_queries_ask_for_less() -> None:
     wanted = need(workload(gpu_name="RTX 4090", gpu_ram_gb=20))
-    narrow, wide, widest = search_query(wanted), wide_query(wanted), widest_query(wanted)
+    narrow, wide, widest = (search_body(query(wanted)) for query in (search_query, wide_query, widest_query))
     assert set(narrow) > set(wide) > set(widest)
     assert set(wide) - set(widest) == {"num_gpus", "gpu_name", "gpu_ram", "disk_space"}
 
 
 def test_a_workload_without_gpu_asks_for_none() -> None:
-    query = search_query(need(workload(gpus=0, gpu_name="RTX 4090", gpu_ram_gb=20, cuda=12.4, compute_cap=8.0)))
+    query = search_body(
+        search_query(need(workload(gpus=0, gpu_name="RTX 4090", gpu_ram_gb=20, cuda=12.4, compute_cap=8.0)))
+    )
     assert not {"num_gpus", "gpu_name", "gpu_ram", "cuda_max_good", "compute_cap"} & set(query)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.vast.search_body import search_body
 from pytest_vastgpu.selection.admission import search_query
 from pytest_vastgpu.selection.admission import wide_query
 from pytest_vastgpu.selection.admission import widest_query
@@ -60,14 +61,14 @@ def test_one_search_gives_admitted_offers_best_first(client: MarketClient, serve
         }
     )
     assert [ranked.offer.id for ranked in find_offers(client.search, NEED)] == [3, 2]
-    assert bodies(server) == [search_query(NEED)]
+    assert bodies(server) == [search_body(search_query(NEED))]
 
 
 def test_nothing_found_is_explained_by_a_wider_search(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": []}, {"offers": [row(dph_total=1.2)]})
     with pytest.raises(NoOffers, match=r"--vast-max-price=1\.20 would admit machine 100 \(RTX 4090\) at 1\.20 USD/h"):
         find_offers(client.search, NEED)
-    assert bodies(server) == [search_query(NEED), wide_query(NEED)]
+    assert bodies(server) == [search_body(search_query(NEED)), search_body(wide_query(NEED))]
 
 
 def test_what_the_first_search_showed_is_not_forgotten(client: MarketClient, server: ScriptedServer) -> None:
@@ -80,7 +81,7 @@ def test_a_market_without_any_gpu_is_told_as_such(client: MarketClient, server: 
     server.will_answer({"offers": []}, {"offers": []}, {"offers": [row(num_gpus=0, gpu_name=None, gpu_ram=None)]})
     with pytest.raises(NoOffers, match="nothing on this market has a GPU, and the workload needs 1"):
         find_offers(client.search, NEED)
-    assert bodies(server)[-1] == widest_query(NEED)
+    assert bodies(server)[-1] == search_body(widest_query(NEED))
 
 
 def test_an_empty_market(client: MarketClient, server: ScriptedServer) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import search_query
 from pytest_vastgpu.selection.admission import wide_query
+from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.search_cache import SHARED_S
 from pytest_vastgpu.selection.search_cache import SearchCache
 from tests.selection.values import need
@@ -26,11 +26,11 @@ class Market:
 
     def __init__(self, *on_offer: Offer) -> None:
         self.on_offer = list(on_offer)
-        self.asked: list[Mapping[str, object]] = []
+        self.asked: list[OfferQuery] = []
         self.now = 1000.0
         self.searches = SearchCache(self.search, lambda: self.now)
 
-    def search(self, query: Mapping[str, object]) -> Sequence[Offer]:
+    def search(self, query: OfferQuery) -> Sequence[Offer]:
         self.asked.append(query)
         return tuple(self.on_offer)
 
@@ -98,7 +98,7 @@ def test_an_answer_that_was_just_given_is_not_asked_for_again() -> None:
 def test_a_search_that_fails_leaves_nothing_behind() -> None:
     market = Market(CHEAP)
 
-    def fail(query: Mapping[str, object]) -> Sequence[Offer]:
+    def fail(query: OfferQuery) -> Sequence[Offer]:
         market.asked.append(query)
         if len(market.asked) == 1:
             raise MarketUnreachable("no answer")
@@ -111,11 +111,11 @@ def test_a_search_that_fails_leaves_nothing_behind() -> None:
 
 
 def test_threads_that_want_the_same_at_the_same_moment_wait_for_one_answer() -> None:
-    asked: list[Mapping[str, object]] = []
+    asked: list[OfferQuery] = []
     answer = threading.Event()
     under_way = threading.Barrier(9)
 
-    def search(query: Mapping[str, object]) -> Sequence[Offer]:
+    def search(query: OfferQuery) -> Sequence[Offer]:
         asked.append(query)
         assert answer.wait(20)
         return (CHEAP, DEAR)

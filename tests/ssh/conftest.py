@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.connection import Connection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import HostKeyPin
-from pytest_vastgpu.ssh.login import SshAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

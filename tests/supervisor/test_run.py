@@ -23,11 +23,13 @@ from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Phase
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.scoring import reputation
@@ -35,7 +37,6 @@ from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.registry import adapters
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.run import Run
 from tests.behaviour.conftest import BAD
@@ -133,14 +134,14 @@ def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypat
     listed = MarketClient.list_instances
 
     def lagging(client: MarketClient, label: str | None = None) -> list[InstanceStatus]:
-        return [replace(status, actual_status="loading", cur_state="loading") for status in listed(client, label)]
+        return [replace(status, phase=Phase.STARTING) for status in listed(client, label)]
 
     monkeypatch.setattr(MarketClient, "list_instances", lagging)
     scene.start(fleet({"name": "ssh_reset", "times": 3}, stages={"loading_s": 0.3}))
     run = scene.open({"vast_boot_timeout": "30"})
     lease = scene.rent(run)
     assert httpx.get(lease.endpoint).text == "here I am"
-    assert "running" not in {status.actual_status for status in run.client.list_instances()}
+    assert Phase.RUNNING not in {status.phase for status in run.client.list_instances()}
     run.close()
     assert scene.rented() == [BAD]
 
@@ -181,7 +182,7 @@ def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     assert str(key) in kept.ssh
     assert known(run.directory / "hosts.yaml") == {BAD}
     assert list(elsewhere.iterdir()) == []
-    with open_client(scene.market.url, scene.market.api_key, timeouts=SHORT) as client:
+    with open_provider(scene.market.url, scene.market.api_key, timeouts=SHORT) as client:
         client.destroy(kept.instance_id)
 
 

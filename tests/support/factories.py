@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 
 _OFFER = Offer(
@@ -37,28 +36,6 @@ _OFFER = Offer(
     storage_usd_gb_month=0.1,
 )
 
-_STATUS = InstanceStatus(
-    id=555,
-    label="vastgpu-abcd1234-1-7fffffff",
-    machine_id=42,
-    host_id=7,
-    actual_status="loading",
-    intended_status="running",
-    cur_state="loading",
-    next_state="running",
-    status_msg="",
-    ssh_host="",
-    ssh_port=0,
-    public_ipaddr="",
-    ports={},
-    price_usd_h=0.36,
-    start_date=0.0,
-)
-
 
 def make_offer(**changes: Any) -> Offer:
     return replace(_OFFER, **changes)
-
-
-def make_status(**changes: Any) -> InstanceStatus:
-    return replace(_STATUS, **changes)

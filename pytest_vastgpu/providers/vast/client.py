@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
 from types import TracebackType
 
 from pytest_vastgpu.core.redaction import KNOWN
@@ -17,22 +14,31 @@ from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RequestRejected
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import SelfDestruct
 from pytest_vastgpu.providers.vast import schema
-from pytest_vastgpu.providers.vast.schema import Account
+from pytest_vastgpu.providers.vast.search_body import search_body
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import ApiRequest
-from pytest_vastgpu.providers.vast.transport import NotSent
 from pytest_vastgpu.providers.vast.transport import Transport
+from pytest_vastgpu.selection.offer_query import OfferQuery
 
 SETTLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0)
 """Pauses before each look for the outcome of a call whose answer does not tell it: what the market shows may lag."""
 
 LEAST_DISK_GB = 8.0
 """Vast refuses an instance with less."""
+PREPARE = """\
+touch ~/.no_auto_tmux
+mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys
+"""
+"""Keeps Vast's login from wrapping commands in tmux, and mends the modes that make sshd refuse good keys."""
 
 _PAGE = 25  # the most that the API gives at once
 _MAX_PAGES = 400
@@ -40,37 +46,28 @@ _LOG_PAUSE_S = 0.3  # pace and patience of the vendor's own client
 _LOG_TRIES = 30
 
 
-@dataclass(frozen=True)
-class CreateRequest:
-    """What to rent an offer with. Always on-demand, running, and never left behind stopped where it cannot start."""
+def create_body(request: CreateRequest) -> dict[str, object]:
+    """A create as the API wants it: published ports are Docker flags among the environment."""
+    return {
+        "image": request.image,
+        "disk": max(request.disk_gb, LEAST_DISK_GB),
+        "label": request.label,
+        "onstart": request.onstart,
+        "env": {**request.env, **{f"-p {port}:{port}": "1" for port in request.ports}},
+        "runtype": "ssh_direct",
+        "target_state": "running",
+        "cancel_unavail": True,
+    }
 
-    image: str
-    disk_gb: float
-    label: str
-    """Unique: a create whose answer is lost is settled by it."""
-    onstart: str = ""
-    """Shell script that the container runs at each start, at most about 4 KB."""
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ports: tuple[int, ...] = ()
-    """TCP ports of the container to publish, besides 22."""
-    runtype: str = "ssh_direct"
 
-    def body(self) -> dict[str, object]:
-        """As the API wants it: published ports are Docker flags among the environment."""
-        return {
-            "image": self.image,
-            "disk": max(self.disk_gb, LEAST_DISK_GB),
-            "label": self.label,
-            "onstart": self.onstart,
-            "env": {**self.env, **{f"-p {port}:{port}": "1" for port in self.ports}},
-            "runtype": self.runtype,
-            "target_state": "running",
-            "cancel_unavail": True,
-        }
+def self_destruct(base_url: str) -> SelfDestruct:
+    """Vast's own way: the container's key can start, stop and destroy its instance, and nothing else."""
+    url = f"{base_url.rstrip('/')}/api/v0/instances/"
+    return SelfDestruct(url, "CONTAINER_API_KEY", "CONTAINER_ID", PREPARE)
 
 
 class MarketClient:
-    """Talks to Vast.ai, or to a server that speaks its API. Threads may share one.
+    """Talks to Vast.ai, or to a server that speaks its API: a :class:`~pytest_vastgpu.providers.base.Provider`.
 
     Calls that may be repeated are, when the market is unreachable or answers with a server error, and every call waits
     out a rate limit; so an exception means that waiting a little did not help. Every method raises
@@ -122,12 +119,15 @@ class MarketClient:
         """Close all connections."""
         self._wire.close()
 
-    def search(self, query: Mapping[str, object]) -> list[Offer]:
-        """Offers for a query in the API's own form, in the order that it asks for.
+    @property
+    def self_destruct(self) -> SelfDestruct:
+        """See :class:`Provider`."""
+        return self_destruct(self.base_url)
 
-        :raises SearchQuotaExceeded: at once, since waiting seconds would not help.
-        """
-        return schema.offers(self._wire.call("POST", "search", "/api/v0/bundles/", doing="search", body=query))
+    def search(self, query: OfferQuery) -> list[Offer]:
+        """See :class:`Provider`."""
+        body = search_body(query)
+        return schema.offers(self._wire.call("POST", "search", "/api/v0/bundles/", doing="search", body=body))
 
     def create(self, offer_id: int, request: CreateRequest) -> int:
         """Rent an offer; the id of the new instance.
@@ -144,7 +144,7 @@ class MarketClient:
         doing = f"create from offer {offer_id}"
         path = f"/api/v0/asks/{offer_id}/"
         try:
-            body = self._wire.call("PUT", "create", path, doing=doing, body=request.body(), repeatable=False)
+            body = self._wire.call("PUT", "create", path, doing=doing, body=create_body(request), repeatable=False)
         except NotSent:
             raise
         except (MarketUnreachable, MarketAnswerInvalid) as lost:

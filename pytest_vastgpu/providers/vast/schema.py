@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pytest_vastgpu.core import foreign
@@ -19,9 +18,12 @@ from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.errors import SearchQuotaExceeded
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers import amounts
+from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Phase
+from pytest_vastgpu.ssh.address import SshAddress
 
 GONE = "no_such_instance"
 """The API's code for an instance it does not know (any more)."""
@@ -32,19 +34,17 @@ _TEXT_CHARS = 20_000
 """Most of one text in an answer; a status text can be the end of a log."""
 _NAME_CHARS = 1024
 _LAST_MOMENT = 1e11
+_SSH_PORT = 22
+_PORT_DIGITS = 5
+_PHASES = {
+    **dict.fromkeys(("offline", "unknown"), Phase.OFFLINE),
+    **dict.fromkeys(("exited", "stopped", "error", "failed"), Phase.ENDED),
+}
+"""By ``actual_status``. Others are null, created, loading, frozen, rebooting, or new."""
 _HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9:])?")
 _SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
 _MAYBE_DONE = frozenset({408, 409, 425})
 """Refusals after which, like after a server error, the request may still have been carried out."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """Who the API key belongs to, and what can be spent."""
-
-    user_id: int
-    email: str
-    credit_usd: float
 
 
 def excerpt(text: str) -> str:
@@ -214,39 +214,65 @@ def _instance(row: object) -> InstanceStatus:
         raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(_as_json(row))!r}")
     # Before the market has shown a price, there is none; what it then shows must be believable.
     price, incredible = (0.0, "") if row.get("dph_total") is None else amounts.read(row, amounts.PRICE)
+    actual, message = _text(row, "actual_status"), _text(row, "status_msg")
+    phase, explanation = _phase(row, actual, message)
+    ports, address = _ports(row.get("ports")), _host(row, "public_ipaddr")
+    published = {port: f"{address}:{public}" for port, public in ports.items()} if address else {}
     return InstanceStatus(
         id=_whole(row, "id"),
         label=_text(row, "label"),
         machine_id=_whole(row, "machine_id"),
         host_id=_whole(row, "host_id"),
-        actual_status=_text(row, "actual_status"),
-        intended_status=_text(row, "intended_status"),
-        cur_state=_text(row, "cur_state"),
-        next_state=_text(row, "next_state"),
-        status_msg=_text(row, "status_msg"),
-        ssh_host=_host(row, "ssh_host"),
-        ssh_port=_whole(row, "ssh_port"),
-        public_ipaddr=_host(row, "public_ipaddr"),
-        ports=_ports(row.get("ports")),
+        phase=phase,
+        state=actual,
+        explanation=explanation,
+        message=message,
+        ssh=_ssh(row, address, ports),
+        published=published,
         price_usd_h=0.0 if incredible else price,
         start_date=_moment(row.get("start_date")),
         disk_usage_gb=_number(row.get("disk_usage"), -1.0),
         gpu_name=_text(row, "gpu_name"),
-        num_gpus=_whole(row, "num_gpus"),
         incredible=incredible,
     )
 
 
-def _ports(value: object) -> Mapping[str, int]:
-    """Docker's map of lists, ``{"22/tcp": [{"HostIp": …, "HostPort": "37708"}]}``, as ``{"22/tcp": 37708}``."""
+def _phase(row: Mapping[str, Any], actual: str, message: str) -> tuple[Phase, str]:
+    """What the status fields mean, and how they say it."""
+    explanation = f"actual_status is {actual or 'null'}"
+    # Only actual_status may lag behind a start that the status text reports as done.
+    done = _text(row, "cur_state") == "running" and message.startswith("success, running")
+    if actual == "running" or done:
+        return Phase.RUNNING, explanation
+    if _text(row, "intended_status") == "stopped":
+        return Phase.NOT_STARTED, f"intended_status is stopped while {explanation}"
+    return _PHASES.get(actual, Phase.STARTING), explanation
+
+
+def _ssh(row: Mapping[str, Any], address: str, ports: Mapping[int, int]) -> tuple[SshAddress, ...]:
+    """Direct first: it is quicker, and works where the proxy's tunnel never comes up."""
+    found = []
+    if address and _SSH_PORT in ports:
+        found.append(SshAddress(address, ports[_SSH_PORT], "direct"))
+    proxy, port = _host(row, "ssh_host"), _whole(row, "ssh_port")
+    if proxy and port:
+        found.append(SshAddress(proxy, port, "proxy"))
+    return tuple(found)
+
+
+def _ports(value: object) -> Mapping[int, int]:
+    """The TCP ports in Docker's map of lists: ``{"22/tcp": [{"HostIp": …, "HostPort": "37708"}]}`` is 22 → 37708."""
     if not isinstance(value, dict):
         return {}
     ports = {}
     for name, bindings in value.items():
+        inner, _, protocol = str(name).partition("/")
+        if protocol != "tcp" or not (inner.isascii() and inner.isdecimal() and len(inner) <= _PORT_DIGITS):
+            continue
         for binding in bindings if isinstance(bindings, list) else []:
             port = _whole(binding, "HostPort") if isinstance(binding, dict) else 0
             if 0 < port < 65536:
-                ports[foreign.line(str(name), 40)] = port
+                ports[int(inner)] = port
                 break
     return ports
 

@@ -7,7 +7,6 @@ anything.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import threading
@@ -21,7 +20,6 @@ from filelock import FileLock
 from filelock import Timeout
 
 from pytest_vastgpu.core.directories import private_directory
-from pytest_vastgpu.core.secret import Secret
 
 INTERVALS_S: Mapping[str, float] = {
     "create": 4.5,
@@ -41,11 +39,6 @@ MARGIN_S = 0.1
 
 _LOCK_TIMEOUT_S = 5.0
 """The lock is held for a fraction of a millisecond; whoever holds it for seconds is suspended."""
-
-
-def identity(base_url: str, api_key: str | Secret) -> str:
-    """Whom the market counts calls for, as a file name that tells nothing about the key."""
-    return hashlib.sha256(f"{base_url}\0{Secret.of(api_key).reveal()}".encode()).hexdigest()[:20]
 
 
 def reserve(slots: Sequence[float], now: float, interval_s: float) -> tuple[float, list[float]]:

@@ -16,6 +16,7 @@ from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.providers.vast import bounded_body
@@ -39,10 +40,6 @@ class ApiRequest:
     status: int | None
     """The HTTP status; None where there was no answer."""
     seconds: float
-
-
-class NotSent(MarketUnreachable):
-    """No connection came about: the market cannot have seen the request."""
 
 
 class AnswerUnbounded(MarketAnswerInvalid):

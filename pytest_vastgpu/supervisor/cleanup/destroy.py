@@ -13,7 +13,7 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NotAuthorized
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.providers.vast.client import MarketClient
+    from pytest_vastgpu.providers.base import Provider
 
 _LOOKS = 5
 _LONGEST_PAUSE_S = 10.0
@@ -36,9 +36,7 @@ class NotDestroyed(MarketError):
         self.final = final
 
 
-def destroy(
-    client: MarketClient, instance_id: int, wait: Callable[[float], None], timeouts: Timeouts = DEFAULTS
-) -> None:
+def destroy(client: Provider, instance_id: int, wait: Callable[[float], None], timeouts: Timeouts = DEFAULTS) -> None:
     """Destroy an instance and see that it is gone; success also where it is gone already.
 
     A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
@@ -66,7 +64,7 @@ def destroy(
     raise NotDestroyed(instance_id, cause)
 
 
-def _is_gone(client: MarketClient, instance_id: int) -> bool:
+def _is_gone(client: Provider, instance_id: int) -> bool:
     """Asked in two places, since each has been seen to lag behind."""
     if client.show(instance_id) is not None:
         return False

@@ -75,11 +75,11 @@ def _take_over(directory: Path) -> int:
 
 def _recover(directory: Path, url: str) -> int:
     from pytest_vastgpu.core.secret import Secret
+    from pytest_vastgpu.providers.open import open_provider
     from pytest_vastgpu.supervisor.cleanup.recover import recover
-    from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 
     _log(f"the owner of run {directory.name} is gone, and has left something")
-    with open_client(url, Secret(os.environ["VAST_API_KEY"])) as client:
+    with open_provider(url, Secret(os.environ["VAST_API_KEY"])) as client:
         recovery = recover(directory, client, by="guard", within_s=PERSEVERE_S)
     for instance_id in recovery.destroyed:
         _log(f"instance {instance_id} is gone")

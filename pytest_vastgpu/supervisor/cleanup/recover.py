@@ -31,8 +31,8 @@ from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.model import InstanceStatus
-    from pytest_vastgpu.providers.vast.client import MarketClient
+    from pytest_vastgpu.providers.base import InstanceStatus
+    from pytest_vastgpu.providers.base import Provider
 
 LATE_CREATE_S = 60.0
 """A create that nobody waits for any more may still be carried out so long after it was asked for: gateways cut
@@ -101,7 +101,7 @@ class Recovery:
 
 def recover(
     directory: Path,
-    client: MarketClient,
+    client: Provider,
     *,
     by: str,
     wait: Callable[[float], None] = time.sleep,
@@ -131,7 +131,7 @@ def recover(
 @dataclass
 class _Recovering:
     run_id: str
-    client: MarketClient
+    client: Provider
     ledger: Ledger
     by: str
     wait: Callable[[float], None]
@@ -151,7 +151,7 @@ class _Recovering:
 
     def _round(self) -> list[NotDestroyed] | None:
         """What resists; None where nothing is left to do."""
-        listed: list[InstanceStatus] | None = None
+        listed: Sequence[InstanceStatus] | None = None
         problems: list[NotDestroyed] = []
         try:
             listed = self.client.list_instances()

@@ -26,7 +26,8 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.recover import Recovery
@@ -39,13 +40,12 @@ from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.events import EventLog
-    from pytest_vastgpu.model import InstanceStatus
-    from pytest_vastgpu.providers.vast.client import MarketClient
+    from pytest_vastgpu.providers.base import InstanceStatus
+    from pytest_vastgpu.providers.base import Provider
 
 CLOCKS_S = 60.0
 """An end of life must be over by so much: the clock that it was written by may differ from ours."""
@@ -71,7 +71,7 @@ class Orphan:
 def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[Orphan]:
     """The runs on this market and account that nobody looks after any more.
 
-    :param market: See :func:`pytest_vastgpu.providers.vast.throttle.identity`. Runs elsewhere are left alone.
+    :param market: See :func:`pytest_vastgpu.providers.open.account_identity`. Runs elsewhere are left alone.
     """
     found = []
     for directory in filter(is_private, sorted(runs.iterdir()) if runs.is_dir() else []):
@@ -112,7 +112,7 @@ def _described(instance_id: int, status: InstanceStatus | None) -> str:
 
 
 def sweep(
-    client: MarketClient,
+    client: Provider,
     runs: Path,
     market: str,
     *,
@@ -159,9 +159,14 @@ def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) ->
 
     def work() -> None:
         try:
-            with open_client(url, api_key, wait=patience.wait, timeouts=timeouts) as client:
+            with open_provider(url, api_key, wait=patience.wait, timeouts=timeouts) as client:
                 swept = sweep(
-                    client, runs_dir(), identity(url, api_key), by="sweep", wait=patience.wait, timeouts=timeouts
+                    client,
+                    runs_dir(),
+                    account_identity(url, api_key),
+                    by="sweep",
+                    wait=patience.wait,
+                    timeouts=timeouts,
                 )
         except Cancelled:
             return

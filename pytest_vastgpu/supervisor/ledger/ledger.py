@@ -77,7 +77,7 @@ class Record:
     """What a ledger says. The fields of the run are empty where its first line was cut short."""
 
     market: str = ""
-    """Which account on which market; see :func:`pytest_vastgpu.providers.vast.throttle.identity`."""
+    """Which account on which market; see :func:`pytest_vastgpu.providers.open.account_identity`."""
     url: str = ""
     pid: int = 0
     """Of the supervisor."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.supervisor.money.budget import ROUNDING_USD_H
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import MarketError
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import State
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 _LEAST_S = 0.05

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.diagnosis.lines import kind
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.providers.base import InstanceStatus
 
 DISK_STEP_GB = 0.01
 """Growth that is more than a log file's."""
@@ -62,7 +62,7 @@ def read(looks: Sequence[StatusSample], judge_status: Callable[[str], Verdict]) 
         news = set(_kinds(look.log)) - logged
         logged |= news
         status = look.status
-        for text in _kinds(status.status_msg) if status is not None else ():
+        for text in _kinds(status.message) if status is not None else ():
             if text not in told and judge_status(text).failure_class is _GETS_ON:
                 news.add(text)
             told.add(text)

@@ -18,6 +18,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from pytest_vastgpu.providers.base import SelfDestruct
 from pytest_vastgpu.supervisor.rental.server_job import HOME
 
 NAME = "vastgpu-switch"
@@ -34,11 +35,6 @@ unset VASTGPU_SWITCH
 """
 """Starts it in a session of its own. Its text is in the environment: it needs no disk, which may be full, and does not
 fill process lists, which are kept as evidence."""
-_PREPARE = """\
-touch ~/.no_auto_tmux
-mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys
-"""
-"""Keeps Vast's login from wrapping commands in tmux, and mends the modes that make sshd refuse good keys."""
 
 # The market gives the container's key to its first process; what a start script does not inherit is read from there.
 # Of two switches the newer one stays: a start script may be run twice. The program that gets an answer is the one to
@@ -51,8 +47,8 @@ trap "" HUP
 umask 077
 mkdir -p "$D"
 of() { tr "\0" "\n" </proc/1/environ | sed -n "s/^$1=//p"; }
-K=${CONTAINER_API_KEY:-$(of CONTAINER_API_KEY)}
-I=${CONTAINER_ID:-$(of CONTAINER_ID)}
+K=${@KEY:-$(of @KEY)}
+I=${@ID:-$(of @ID)}
 P="import os,sys,urllib.request as r
 h=dict(Authorization=\"Bearer \"+os.environ[\"K\"])
 h[\"User-Agent\"]=\"pytest-vastgpu\"
@@ -107,25 +103,26 @@ done
 """
 
 
-def onstart(url: str, *, lease_s: float, boot_timeout_s: float, lifetime_s: float) -> str:
+def onstart(end: SelfDestruct, *, lease_s: float, boot_timeout_s: float, lifetime_s: float) -> str:
     """The script that the container runs at each start: it arms the switch before anything else.
 
-    :param url: Base URL of the market, as it is reached from the instance.
+    :param end: How the provider lets a container end its own instance.
     :param lease_s: How long the instance outlives its owner.
     :param boot_timeout_s: How long it may take until the owner is heard of for the first time.
     :param lifetime_s: Its hard end, counted from the container's first start; the owner, who knows how long that took,
         brings it forward as soon as SSH lets it in.
     """
     values = (
-        f"A={shlex.quote(url.rstrip('/') + '/api/v0/instances/')}",
+        f"A={shlex.quote(end.url)}",
         f"D=${{HOME:-/root}}/{HOME}",
         f"R=/root/{HOME}",
         f"FIRST={math.ceil(boot_timeout_s + lease_s)}",
         f"LIFE={math.ceil(lifetime_s)}",
         f"TICK={max(1, min(LONGEST_TICK_S, int(lease_s / 10)))}",
     )
-    script = "\n".join(values) + _SWITCH
-    return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{_PREPARE}"
+    switch = _SWITCH.replace("@KEY", end.key_variable).replace("@ID", end.id_variable)
+    script = "\n".join(values) + switch
+    return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{end.prepare}"
 
 
 def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.model import InstanceStatus
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.supervisor.rental.polling import poll_pause_s
 
 

@@ -21,8 +21,8 @@ from pytest_vastgpu.model import State
 if TYPE_CHECKING:
     from pytest_vastgpu.plugin.options import Keep
     from pytest_vastgpu.plugin.options import Settings
+    from pytest_vastgpu.ssh.address import SshAddress
     from pytest_vastgpu.ssh.keys import KeyPair
-    from pytest_vastgpu.ssh.login import SshAddress
     from pytest_vastgpu.supervisor.rental.rental import Rental
 
 KEY_FILE = "id"

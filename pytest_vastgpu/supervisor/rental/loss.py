@@ -10,11 +10,11 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.login import ConnectFailed
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.providers.vast.client import MarketClient
+    from pytest_vastgpu.providers.base import Provider
     from pytest_vastgpu.supervisor.rental.rental import Rental
 
 
-def confirm_lost(rental: Rental, client: MarketClient) -> Verdict | None:
+def confirm_lost(rental: Rental, client: Provider) -> Verdict | None:
     """Ask SSH, then the market, whether it went away. None where it is alive, or where nobody can say."""
     if rental.link is not None:
         try:
@@ -37,7 +37,7 @@ def confirm_lost(rental: Rental, client: MarketClient) -> Verdict | None:
             f"{seen}; it has not heard of us for {rental.heartbeat.silent_s:.0f} s, and so it ended itself",
             "keep this machine awake and connected, or raise --vast-lease",
         )
-    state = "the market no longer knows it" if status is None else f"actual_status is {status.actual_status or 'null'}"
+    state = "the market no longer knows it" if status is None else status.explanation
     return rental.fair(
         Verdict(
             FailureClass.RUNTIME_LOST,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
@@ -104,29 +104,27 @@ def boot(
     status = newest.status
     if status is None:
         return _absent(looks)
-    if _runs(status):
-        return Connect() if status.ports.get("22/tcp") or status.ssh_host else _out_of_time(newest.at_s, budget_s)
-    verdict = judge_status(status.status_msg) if status.status_msg else None
+    if status.phase is Phase.RUNNING:
+        return Connect() if status.ssh else _out_of_time(newest.at_s, budget_s)
+    verdict = judge_status(status.message) if status.message else None
     if verdict and verdict.failure_class in _DECIDED:
         return GiveUp(verdict)
-    if status.intended_status == "stopped":
+    if status.phase is Phase.NOT_STARTED:
         return GiveUp(
             Verdict(
                 FailureClass.INFRA_FATAL,
                 "never_started",
-                f"intended_status is stopped while actual_status is {status.actual_status or 'null'}",
+                status.explanation,
                 "another host is tried; nothing in the workload caused this",
             )
         )
-    if status.actual_status in {"offline", "unknown"}:
-        since = _since(
-            looks, lambda look: look.status is not None and look.status.actual_status in {"offline", "unknown"}
-        )
+    if status.phase is Phase.OFFLINE:
+        since = _since(looks, lambda look: look.status is not None and look.status.phase is Phase.OFFLINE)
         if newest.at_s - since >= timeouts.offline_grace_s:
-            text = f"actual_status is {status.actual_status} for {newest.at_s - since:.0f} s"
+            text = f"{status.explanation} for {newest.at_s - since:.0f} s"
             return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
-    if status.actual_status in {"exited", "stopped", "error", "failed"}:
-        text = f"actual_status is {status.actual_status}; status text: {status.status_msg or 'none'}"
+    if status.phase is Phase.ENDED:
+        text = f"{status.explanation}; status text: {status.message or 'none'}"
         return GiveUp(
             Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
         )
@@ -134,13 +132,6 @@ def boot(
 
 
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
-
-
-def _runs(status: InstanceStatus) -> bool:
-    """Running; also where only ``actual_status`` lags behind a start that the status text reports as done."""
-    if status.actual_status == "running":
-        return True
-    return status.cur_state == "running" and status.status_msg.startswith("success, running")
 
 
 def _since(looks: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:

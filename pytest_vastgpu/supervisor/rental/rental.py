@@ -22,13 +22,13 @@ from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.hostcheck import check
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import Settings
-from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -68,7 +68,7 @@ class AttemptFailed(Exception):
 class RentalServices:
     """What every rental of a run shares."""
 
-    client: MarketClient
+    client: Provider
     settings: Settings
     key: KeyPair
     ledger: Ledger

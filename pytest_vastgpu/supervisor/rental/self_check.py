@@ -15,8 +15,8 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.supervisor.rental.policy import BLACK_HOLE
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.providers.vast.client import MarketClient
-    from pytest_vastgpu.ssh.login import SshAddress
+    from pytest_vastgpu.providers.base import Provider
+    from pytest_vastgpu.ssh.address import SshAddress
 
 DARK_FROM_HERE = "ssh_dark_from_here"
 ANSWER_S = 3.0
@@ -39,7 +39,7 @@ class SelfCheck:
     """Something has answered at a port like those of SSH: nothing here keeps such connections from leaving."""
 
 
-def look(client: MarketClient) -> SelfCheck:
+def look(client: Provider) -> SelfCheck:
     """Ask the market about our own account. Of SSH that says nothing."""
     try:
         return SelfCheck(credit_usd=client.account().credit_usd)

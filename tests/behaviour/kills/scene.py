@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
@@ -24,6 +24,7 @@ from tests.behaviour.kills.matrix import VICTIMS
 from tests.behaviour.kills.matrix import Kill
 from tests.support.looks import is_running
 from tests.support.runs import run_directories
+from tests.support.vast import search_offers
 
 LEASE_S = 8
 BOOT_TIMEOUT_S = 20
@@ -197,7 +198,7 @@ def rent_foreign(market: LocalMarket, directory: Path) -> set[int]:
     """Instances that are nobody's business: one without a label of ours, one of another run that is alive."""
     others = (f"vastgpu-0ddba11-1-{int(time.time() + 7200):x}", "training")
     with MarketClient(market.url, market.api_key, Throttle(directory / "throttle", "foreign")) as client:
-        offers = client.search({"rentable": {"eq": True}, "type": "on-demand"})
+        offers = search_offers(client, {"rentable": {"eq": True}, "type": "on-demand"})
         return {
             client.create(offer.id, CreateRequest("any/image", 10, label))
             for offer, label in zip(offers, others, strict=False)

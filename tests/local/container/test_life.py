@@ -100,7 +100,9 @@ def test_stop_and_start_keep_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["root", "user", "none"])
 def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How) -> None:
     if how != "none":
-        attempt = f"from pytest_vastgpu.local.container import isolation; print(isolation.complaint_about({how!r}), end='')"
+        attempt = (
+            f"from pytest_vastgpu.local.container import isolation; print(isolation.complaint_about({how!r}), end='')"
+        )
         complaint = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=True).stdout
         if complaint:
             pytest.skip(complaint)

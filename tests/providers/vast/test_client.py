@@ -18,7 +18,7 @@ from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.errors import SearchQuotaExceeded
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import RATE_LIMIT_PATIENCE_S
@@ -27,6 +27,7 @@ from pytest_vastgpu.providers.vast.transport import ApiRequest
 from tests.providers.conftest import KEY
 from tests.providers.vast.scripted import Answer
 from tests.providers.vast.scripted import ScriptedServer
+from tests.support.vast import search_offers
 
 REQUEST = CreateRequest(
     image="vllm/vllm-openai:v0.12.0",
@@ -64,7 +65,7 @@ def free_port() -> int:
 
 def test_search_posts_the_query_itself(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": []})
-    assert client.search({"num_gpus": {"gte": 1}}) == []
+    assert search_offers(client, {"num_gpus": {"gte": 1}}) == []
     (asked,) = server.asked
     assert (asked.method, asked.path, asked.body) == ("POST", "/api/v0/bundles/", {"num_gpus": {"gte": 1}})
     assert asked.authorization == f"Bearer {KEY}"
@@ -286,7 +287,7 @@ def test_a_rate_limit_of_hours_is_not_waited_for(
 def test_the_search_quota_is_told_at_once(client: MarketClient, server: ScriptedServer, waited: list[float]) -> None:
     server.will_answer(Answer(429, {"error": "search_quota_exceeded", "retry_after": 3, "limit": 20000}))
     with pytest.raises(SearchQuotaExceeded, match="daily quota") as caught:
-        client.search({})
+        search_offers(client, {})
     assert caught.value.retry_after_s == 3
     assert waited == []
     assert len(server.asked) == 1
@@ -325,7 +326,7 @@ def test_nonsense_is_an_error_that_shows_a_little_of_it(
 ) -> None:
     server.will_answer(*[Answer(200, body)] * TRIES)
     with pytest.raises(MarketAnswerInvalid) as caught:
-        client.search({})
+        search_offers(client, {})
     assert len(str(caught.value)) < 400
 
 

@@ -22,16 +22,16 @@ from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Strictness
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
-from pytest_vastgpu.providers.vast.throttle import identity
 from pytest_vastgpu.providers.vast.transport import ApiRequest
 from pytest_vastgpu.selection.admission import admit
-from pytest_vastgpu.selection.admission import widest_query
 from pytest_vastgpu.selection.search import find_offers
 from tests.selection.values import need
 from tests.selection.values import workload
+from tests.support.vast import search_offers
 
 Faults = dict[int, tuple[str, dict[str, Any]]]
 
@@ -80,7 +80,7 @@ def connect(tmp_path: Path) -> Iterator[Callable[[LocalMarket], MarketClient]]:
     opened: list[MarketClient] = []
 
     def connect(market: LocalMarket) -> MarketClient:
-        throttle = Throttle(tmp_path, identity(market.url, market.api_key), wait=lambda _: None)
+        throttle = Throttle(tmp_path, account_identity(market.url, market.api_key), wait=lambda _: None)
         opened.append(MarketClient(market.url, market.api_key, throttle, wait=lambda _: None))
         return opened[-1]
 
@@ -98,7 +98,7 @@ def client(market: LocalMarket, connect: Callable[[LocalMarket], MarketClient]) 
 
 
 def offer_of(client: MarketClient, machine_id: int) -> Offer:
-    found = client.search({**widest_query(need()), "machine_id": {"eq": machine_id}})
+    found = search_offers(client, {"machine_id": {"eq": machine_id}})
     return next(offer for offer in found if offer.machine_id == machine_id)
 
 
@@ -228,7 +228,7 @@ def test_the_market_s_filters_and_ours_agree(connect: Callable[[LocalMarket], Ma
     with LocalMarket({"market": {"rate_limits": False}, "machines": machines}) as market:
         client = connect(market)
         assert {ranked.offer.machine_id for ranked in find_offers(client.search, wanted)} == {1, 2}
-        everything = client.search({**widest_query(wanted), "verified": {}})
+        everything = search_offers(client, {"allocated_storage": wanted.workload.disk_gb, "limit": 64, "verified": {}})
         dropped = {one.offer.machine_id: one.condition for one in admit(everything, wanted).dropped}
     assert dropped == {
         3: "reliability",
@@ -251,7 +251,7 @@ def test_the_throttle_keeps_the_market_s_limits(tmp_path: Path) -> None:
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=True) as market:
         # A little longer than it asks for: on a busy machine the first request may be late by more than the margin.
         throttle = Throttle(
-            tmp_path, identity(market.url, market.api_key), wait=lambda seconds: time.sleep(seconds + 0.5)
+            tmp_path, account_identity(market.url, market.api_key), wait=lambda seconds: time.sleep(seconds + 0.5)
         )
         with MarketClient(market.url, market.api_key, throttle, observer=seen.append) as client:
             client.list_instances()

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.providers.vast import schema
+from pytest_vastgpu.ssh.address import SshAddress
 from tests.selection.test_search import row
 
 
@@ -87,10 +89,11 @@ INSTANCE = {
 def test_an_instance() -> None:
     status = schema.one_instance({"instances": INSTANCE})
     assert status is not None
-    assert status.ports == {"22/tcp": 37708, "9001/tcp": 40001}
-    assert (status.label, status.actual_status, status.cur_state) == ("", "", "")
-    assert (status.public_ipaddr, status.status_msg) == ("192.0.2.7", "success, running image/ssh")
-    assert (status.ssh_host, status.ssh_port) == ("ssh7.vast.ai", 37044)
+    assert status.published == {22: "192.0.2.7:37708", 9001: "192.0.2.7:40001"}
+    assert (status.label, status.state, status.phase) == ("", "", Phase.STARTING)
+    assert (status.explanation, status.message) == ("actual_status is null", "success, running image/ssh")
+    direct, proxy = SshAddress("192.0.2.7", 37708, "direct"), SshAddress("ssh7.vast.ai", 37044, "proxy")
+    assert status.ssh == (direct, proxy)
     assert (status.price_usd_h, status.start_date, status.disk_usage_gb) == (0.35185, 1778668800.5, -1.0)
 
 
@@ -98,7 +101,7 @@ def test_an_instance() -> None:
 def test_ports_that_are_not_there_yet(ports: object) -> None:
     status = schema.one_instance({"instances": {**INSTANCE, "ports": ports}})
     assert status is not None
-    assert status.ports == {}
+    assert status.published == {}
 
 
 def test_one_instance_may_come_as_a_list() -> None:

@@ -12,11 +12,11 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.vast import throttle as throttle_module
 from pytest_vastgpu.providers.vast.throttle import INTERVALS_S
 from pytest_vastgpu.providers.vast.throttle import MARGIN_S
 from pytest_vastgpu.providers.vast.throttle import Throttle
-from pytest_vastgpu.providers.vast.throttle import identity
 from pytest_vastgpu.providers.vast.throttle import reserve
 
 LIST_S = INTERVALS_S["list"] + MARGIN_S
@@ -181,11 +181,11 @@ def test_a_suspended_process_that_holds_the_lock_is_no_reason_to_stop(
 
 
 def test_the_key_is_not_in_the_identity(tmp_path: Path) -> None:
-    name = identity("https://console.vast.ai", "very-secret-key")
+    name = account_identity("https://console.vast.ai", "very-secret-key")
     assert "very-secret-key" not in name
-    assert name != identity("https://console.vast.ai", "another")
-    assert name != identity("http://127.0.0.1:1", "very-secret-key")
-    assert name == identity("https://console.vast.ai", "very-secret-key")
+    assert name != account_identity("https://console.vast.ai", "another")
+    assert name != account_identity("http://127.0.0.1:1", "very-secret-key")
+    assert name == account_identity("https://console.vast.ai", "very-secret-key")
     Clock().throttle(tmp_path, name).turn("list")
     assert {path.name for path in tmp_path.iterdir()} <= {f"{name}.list.json", f"{name}.list.lock"}
 

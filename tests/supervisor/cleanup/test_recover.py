@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.providers.vast.client import CreateRequest
-from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup import recover as recovering
 from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
 from pytest_vastgpu.supervisor.cleanup.recover import due
@@ -25,8 +26,9 @@ from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from tests.support.looks import alive
+from tests.support.vast import make_status
+from tests.support.vast import search_offers
 
 RUN = "abcd1234"
 NOW = 1_800_000_000.0
@@ -37,7 +39,9 @@ def label(number: int, run: str = RUN) -> str:
 
 
 def status(instance_id: int, text: str) -> InstanceStatus:
-    return InstanceStatus(instance_id, text, 7, 7, "running", "running", "", "", "", "", 0, "", {}, 0.2, NOW)
+    return make_status(
+        id=instance_id, label=text, machine_id=7, host_id=7, actual_status="running", dph_total=0.2, start_date=NOW
+    )
 
 
 ONE, TWO = LedgerEntry(label(1), 11), LedgerEntry(label(2))
@@ -100,19 +104,17 @@ def healthy() -> Iterator[LocalMarket]:
 
 
 @pytest.fixture
-def client(healthy: LocalMarket) -> Iterator[MarketClient]:
-    with open_client(healthy.url, healthy.api_key) as client:
+def client(healthy: LocalMarket) -> Iterator[Provider]:
+    with open_provider(healthy.url, healthy.api_key) as client:
         yield client
 
 
-def rent(client: MarketClient, text: str) -> int:
-    offers = client.search({"rentable": {"eq": True}, "rented": {"eq": False}})
+def rent(client: Provider, text: str) -> int:
+    offers = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})
     return client.create(offers[0].id, CreateRequest("image", 10, text))
 
 
-def test_it_destroys_what_is_the_runs_and_nothing_else(
-    directory: Path, healthy: LocalMarket, client: MarketClient
-) -> None:
+def test_it_destroys_what_is_the_runs_and_nothing_else(directory: Path, healthy: LocalMarket, client: Provider) -> None:
     ledger = Ledger(directory)
     ledger.write(label(1), "intended")
     ledger.write(label(1), "created", instance_id=(one := rent(client, label(1))))
@@ -128,7 +130,7 @@ def test_it_destroys_what_is_the_runs_and_nothing_else(
         client.destroy(hers)
 
 
-def test_two_at_once_are_no_worse_than_one(directory: Path, healthy: LocalMarket, client: MarketClient) -> None:
+def test_two_at_once_are_no_worse_than_one(directory: Path, healthy: LocalMarket, client: Provider) -> None:
     ledger = Ledger(directory)
     for number in (1, 2):
         ledger.write(label(number), "created", instance_id=rent(client, label(number)))
@@ -143,7 +145,7 @@ def test_two_at_once_are_no_worse_than_one(directory: Path, healthy: LocalMarket
 
 
 def test_a_create_that_is_carried_out_after_its_owner_died_is_found(
-    directory: Path, healthy: LocalMarket, client: MarketClient
+    directory: Path, healthy: LocalMarket, client: Provider
 ) -> None:
     ledger = Ledger(directory)
     ledger.write(label(1), "intended")
@@ -160,7 +162,7 @@ def test_a_create_that_is_carried_out_after_its_owner_died_is_found(
 
 
 def test_a_create_that_never_comes_is_waited_for_a_minute(
-    directory: Path, client: MarketClient, monkeypatch: pytest.MonkeyPatch
+    directory: Path, client: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = Ledger(directory)
     ledger.write(label(1), "intended")
@@ -178,7 +180,7 @@ def test_a_create_that_never_comes_is_waited_for_a_minute(
     assert read_ledger(directory / FILE).entries[label(1)].gone
 
 
-def test_an_old_intent_is_looked_for_a_few_times_only(directory: Path, client: MarketClient) -> None:
+def test_an_old_intent_is_looked_for_a_few_times_only(directory: Path, client: Provider) -> None:
     directory.mkdir()
     row = f'{{"time": {time.time() - 3600}, "label": "{label(1)}", "step": "intended"}}\n'
     directory.joinpath(FILE).write_text(row)
@@ -188,7 +190,7 @@ def test_an_old_intent_is_looked_for_a_few_times_only(directory: Path, client: M
 
 
 def test_what_somebody_has_given_another_label_is_left_alone(
-    directory: Path, healthy: LocalMarket, client: MarketClient
+    directory: Path, healthy: LocalMarket, client: Provider
 ) -> None:
     ledger = Ledger(directory)
     ledger.write(label(1), "created", instance_id=(taken := rent(client, "mine now")))
@@ -226,7 +228,7 @@ MANNERS: tuple[tuple[dict[str, Any], ...], ...] = (
 )
 def test_no_manners_of_the_market_keep_it_from_its_end(directory: Path, faults: tuple[dict[str, Any], ...]) -> None:
     with LocalMarket({"market": {"rate_limits": False}, "machines": [{}], "faults": faults}) as market:
-        with open_client(market.url, market.api_key) as client:
+        with open_provider(market.url, market.api_key) as client:
             ledger = Ledger(directory)
             ledger.write(label(1), "created", instance_id=rent(client, label(1)))
             ledger.close()
@@ -237,7 +239,7 @@ def test_no_manners_of_the_market_keep_it_from_its_end(directory: Path, faults: 
 def test_what_resists_is_told_with_the_command_that_does_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovering, "_ROUND_S", 0.1)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 10_000}]}]}
-    with LocalMarket(fleet) as market, open_client(market.url, market.api_key) as client:
+    with LocalMarket(fleet) as market, open_provider(market.url, market.api_key) as client:
         ledger = Ledger(directory)
         ledger.write(label(1), "created", instance_id=(left := rent(client, label(1))))
         ledger.close()
@@ -251,7 +253,7 @@ def test_a_wrong_key_is_told_at_once(directory: Path, healthy: LocalMarket) -> N
     ledger = Ledger(directory)
     ledger.write(label(1), "intended")
     ledger.close()
-    with open_client(healthy.url, "wrong") as client:
+    with open_provider(healthy.url, "wrong") as client:
         (problem,) = recover(directory, client, by="test").problems
     assert problem.startswith(f"what run {RUN} has left could not be destroyed (")
     assert f"run `vastgpu destroy --run {RUN}`" in problem

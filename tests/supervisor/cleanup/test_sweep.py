@@ -17,10 +17,11 @@ from pytest_vastgpu.cli.instances import line
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.providers.vast.client import CreateRequest
-from pytest_vastgpu.providers.vast.client import MarketClient
-from pytest_vastgpu.providers.vast.throttle import identity
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
 from pytest_vastgpu.supervisor.cleanup.sweep import overdue
@@ -33,10 +34,10 @@ from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
-from pytest_vastgpu.supervisor.ledger.run_directory import open_client
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.supervisor.cleanup.test_recover import rent
 from tests.supervisor.cleanup.test_recover import status
+from tests.support.vast import search_offers
 
 
 def test_ownership_is_exclusive_and_ends_with_its_block(tmp_path: Path) -> None:
@@ -111,8 +112,8 @@ def market(monkeypatch: pytest.MonkeyPatch, unthrottled: None) -> Iterator[Local
 
 
 @pytest.fixture
-def client(market: LocalMarket) -> Iterator[MarketClient]:
-    with open_client(market.url, market.api_key) as client:
+def client(market: LocalMarket) -> Iterator[Provider]:
+    with open_provider(market.url, market.api_key) as client:
         yield client
 
 
@@ -121,11 +122,11 @@ def alive(market: LocalMarket) -> list[int]:
 
 
 def test_reap_says_what_it_would_do_and_why_and_then_does_it(
-    market: LocalMarket, client: MarketClient, capsys: pytest.CaptureFixture[str]
+    market: LocalMarket, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["reap"]) == 0
     assert capsys.readouterr().out == "runs that are over have left nothing\n"
-    account = identity(market.url, market.api_key)
+    account = account_identity(market.url, market.api_key)
     labels = [make_label(run, 1, time.time() + 3600) for run in ("dead", "alive", "elsewhere")]
     dead, living, elsewhere = (rent(client, label) for label in labels)
     late, foreign = rent(client, make_label("elsewhere", 2, time.time() - 600)), rent(client, "training")
@@ -154,7 +155,7 @@ def test_reap_fails_where_something_is_left(
     quick = Timeouts(destroy_within_s=0.1, market_pause_s=0.01)
     monkeypatch.setattr("pytest_vastgpu.cli.instances.DEFAULTS", quick)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 999}]}]}
-    with LocalMarket(fleet) as market, open_client(market.url, market.api_key) as client:
+    with LocalMarket(fleet) as market, open_provider(market.url, market.api_key) as client:
         monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", market.api_key)
         late = rent(client, make_label("elsewhere", 2, time.time() - 600))
@@ -165,7 +166,7 @@ def test_reap_fails_where_something_is_left(
 
 
 def test_destroy_takes_all_of_a_run_and_nothing_else(
-    market: LocalMarket, client: MarketClient, capsys: pytest.CaptureFixture[str]
+    market: LocalMarket, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = [rent(client, make_label("abcd", number, time.time() + 60)) for number in (1, 2)]
     others = [rent(client, label) for label in (make_label("abcde", 1, time.time() + 60), "abcd")]
@@ -182,8 +183,8 @@ def test_destroy_must_be_told_what(arguments: list[str], capsys: pytest.CaptureF
     assert capsys.readouterr().err == "vastgpu destroy: say what: either an instance's ID, or --run ID\n"
 
 
-def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: MarketClient) -> None:
-    offer = client.search({"rentable": {"eq": True}})[0]
+def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: Provider) -> None:
+    offer = search_offers(client, {"rentable": {"eq": True}})[0]
     label = make_label("abcd", 1, time.time() + 60)
     instance = client.create(offer.id, CreateRequest("image", 10, label))
     stopped = httpx.put(
@@ -221,7 +222,7 @@ ONE: InstanceStatus = replace(
         ),
         (replace(ONE, label=make_label("abcd", 1, NOW - 120)), Whose(None), ".*  OVERDUE by 2 min"),
         (
-            replace(ONE, actual_status="", gpu_name="", start_date=0.0),
+            replace(ONE, state="", gpu_name="", start_date=0.0),
             Whose(None),
             "11  null  machine 7  no GPU  age unknown .*",
         ),

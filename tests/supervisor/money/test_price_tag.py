@@ -10,7 +10,7 @@ from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.money.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
 from tests.support.factories import make_offer
-from tests.support.factories import make_status
+from tests.support.vast import make_status
 
 OFFER = make_offer(price_usd_h=0.36, inet_down_usd_gb=0.0)
 

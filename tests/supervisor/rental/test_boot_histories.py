@@ -12,7 +12,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
-from tests.support.factories import make_status
+from tests.support.vast import make_status
 
 BUDGET_S = 900.0
 Moment = Callable[[int], tuple[str, float, str]]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.providers.vast.client import self_destruct
 from pytest_vastgpu.supervisor.rental.deadman import NAME
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
@@ -148,7 +149,7 @@ def killed(box: Box) -> Iterator[None]:
 
 
 def script(market: Market, *, lease_s: float = 5, boot_timeout_s: float = 60, lifetime_s: float = 3600) -> str:
-    return onstart(market.url, lease_s=lease_s, boot_timeout_s=boot_timeout_s, lifetime_s=lifetime_s)
+    return onstart(self_destruct(market.url), lease_s=lease_s, boot_timeout_s=boot_timeout_s, lifetime_s=lifetime_s)
 
 
 @pytest.mark.parametrize(("shell", "client"), PAIRS)
@@ -302,7 +303,14 @@ def test_no_process_list_shows_the_key(tmp_path: Path, market: Market, client: s
 
 
 def test_the_start_script_is_short_and_keeps_what_it_did(tmp_path: Path, market: Market) -> None:
-    assert len(onstart("https://" + "market." * 20 + "example", lease_s=1e6, boot_timeout_s=1e6, lifetime_s=1e6)) < 3000
+    assert (
+        len(
+            onstart(
+                self_destruct("https://" + "market." * 20 + "example"), lease_s=1e6, boot_timeout_s=1e6, lifetime_s=1e6
+            )
+        )
+        < 3000
+    )
     box = Box(tmp_path, "bash", ["curl"])
     box.run(script(market))
     with killed(box):

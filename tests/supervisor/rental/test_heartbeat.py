@@ -13,9 +13,10 @@ import pytest
 
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.providers.vast.client import self_destruct
+from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.login import SshAddress
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
@@ -32,7 +33,7 @@ def link() -> Iterator[ReconnectingConnection]:
     key = load_key({}, Path("/nonexistent"))
     fleet = {"market": {"rate_limits": False}, "this_machine": True}
     with LocalMarket(fleet=fleet) as market, Api(market) as api:
-        script = onstart(market.url, lease_s=LEASE_S, boot_timeout_s=60, lifetime_s=600)
+        script = onstart(self_destruct(market.url), lease_s=LEASE_S, boot_timeout_s=60, lifetime_s=600)
         instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
         api.http.post(f"/api/v0/instances/{instance_id}/ssh/", json={"ssh_key": key.public_line})
         row = api.becomes(instance_id, actual_status="running")

@@ -12,14 +12,16 @@ import pytest
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.model import InstanceStatus
-from pytest_vastgpu.providers.vast.client import CreateRequest
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.instance_poller import StatusUpdate
 from pytest_vastgpu.supervisor.rental.instance_poller import Subscription
-from tests.support.factories import make_status
+from tests.support.vast import make_status
+from tests.support.vast import search_offers
 
 NO_PAUSES = Timeouts(look_least_s=0.0, look_most_s=0.0)
 LONG_S = 20.0
@@ -164,7 +166,7 @@ def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled
     }
     with LocalMarket(fleet) as market, MarketClient(market.url, market.api_key, Throttle(tmp_path, "x")) as client:
         board = InstancePoller(client.list_instances)
-        (offer,) = client.search({})
+        (offer,) = search_offers(client, {})
         labels = ("one", "two", "three")
         news: dict[str, int] = dict.fromkeys(labels, 0)
         arrived: list[str] = []
@@ -173,7 +175,7 @@ def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled
             while True:
                 status = next_of(watch).status
                 news[watch.label] += 1
-                if status is not None and status.actual_status == "running":
+                if status is not None and status.phase is Phase.RUNNING:
                     arrived.append(status.label)
                     return
 

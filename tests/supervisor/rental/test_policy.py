@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
-from tests.support.factories import make_status
+from tests.support.vast import make_status
 
 NOTHING_SAID = Verdict(FailureClass.UNKNOWN, "undecided")
 BUDGET_S = 900.0
@@ -53,8 +51,12 @@ def test_a_healthy_boot_is_waited_for(seen: list[StatusSample]) -> None:
         pytest.param(RUNNING, id="direct"),
         pytest.param(make_status(actual_status="running", ssh_host="ssh5.vast.ai", ssh_port=12345), id="proxy only"),
         pytest.param(
-            dataclasses.replace(
-                RUNNING, actual_status="exited", cur_state="running", status_msg="success, running i/ssh"
+            make_status(
+                actual_status="exited",
+                cur_state="running",
+                status_msg="success, running i/ssh",
+                ports={"22/tcp": 40022},
+                public_ipaddr="203.0.113.7",
             ),
             id="actual_status lags",
         ),

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.ssh.login import SshAddress
+from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental.self_check import SelfCheck
 from pytest_vastgpu.supervisor.rental.self_check import attribute_fault

@@ -12,13 +12,13 @@ from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.hostcheck import check
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.providers.vast.client import CreateRequest
-from pytest_vastgpu.providers.vast.transport import NotSent
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.ssh.connection import TransferFailed
 from pytest_vastgpu.ssh.login import ConnectFailed
@@ -70,7 +70,7 @@ def _create(effort: BringUpContext) -> None:
         disk_gb=rental.workload.disk_gb,
         label=rental.label,
         onstart=onstart(
-            tools.client.base_url,
+            tools.client.self_destruct,
             lease_s=settings.lease,
             boot_timeout_s=settings.boot_timeout,
             lifetime_s=settings.max_lifetime + END_GRACE_S,
@@ -140,13 +140,13 @@ def _open_endpoint(effort: BringUpContext, status: InstanceStatus) -> str:
     rental = effort.rental
     port = rental.workload.port
     if effort.tools.settings.expose:
-        public = status.ports.get(f"{port}/tcp")
+        public = status.published.get(port)
         if public is None:
-            evidence = f"the market published {dict(status.ports)}, not {port}/tcp"
+            evidence = f"the market published {dict(status.published)}, not {port}"
             raise AttemptFailed(
                 Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
             )
-        return f"http://{status.public_ipaddr}:{public}"
+        return f"http://{public}"
     rental.tunnel = Tunnel(rental.connected.connection_if_any, port)
     return rental.tunnel.url
 

@@ -12,12 +12,12 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.model import Channel
-from pytest_vastgpu.model import InstanceStatus
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.login import SshAddress
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental import policy
@@ -77,7 +77,7 @@ def boot(effort: BringUpContext) -> InstanceStatus:
                 continue
             if isinstance(step, policy.Connect) or door.opens(status):
                 return status
-            if (text := status.status_msg or status.actual_status) != told:
+            if (text := status.message or status.state) != told:
                 told = text
                 rental.tell(f"booting: {text[:100]}")
 
@@ -99,7 +99,7 @@ class _EarlyConnection:
         if self._knocks and rental.age_s < self._knocks[-1].at_s + connect_pause_s(self._knocks, math.inf, timeouts):
             return False
         failures: tuple[ProbeFailure, ...] = ()
-        if speaking := [address for address in _addresses(status) if _speaks_ssh(address)]:
+        if speaking := [address for address in status.ssh if _speaks_ssh(address)]:
             link = ReconnectingConnection(speaking, self._effort.tools.key, timeouts.connect_s)
             try:
                 link.connection()
@@ -122,7 +122,7 @@ def reach(effort: BringUpContext, status: InstanceStatus) -> None:
     running_at = rental.age_s
     knocks: list[policy.ConnectAttempt] = []
     attached_again = False
-    addresses = _addresses(status)
+    addresses = status.ssh
     link = rental.link = rental.link or ReconnectingConnection(addresses, effort.tools.key, timeouts.connect_s)
     while True:
         effort.go_on()
@@ -160,16 +160,6 @@ def _container_log(effort: BringUpContext) -> str:
         return effort.tools.client.logs(effort.rental.instance_id, BOOT_LOG_LINES)
     except MarketError:
         return ""  # it may have none yet; others tell whether the market answers
-
-
-def _addresses(status: InstanceStatus) -> list[SshAddress]:
-    """Where SSH is reached: direct first, it is quicker and works where the proxy's tunnel never comes up."""
-    addresses = []
-    if status.public_ipaddr and "22/tcp" in status.ports:
-        addresses.append(SshAddress(status.public_ipaddr, status.ports["22/tcp"], "direct"))
-    if status.ssh_host and status.ssh_port:
-        addresses.append(SshAddress(status.ssh_host, status.ssh_port, "proxy"))
-    return addresses
 
 
 def _speaks_ssh(address: SshAddress) -> bool:
