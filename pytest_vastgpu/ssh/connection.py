@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh import execution
+from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.ssh.command import BoundedText
 from pytest_vastgpu.ssh.command import MarkedOutput
 from pytest_vastgpu.ssh.command import kill_line
@@ -24,7 +24,7 @@ from pytest_vastgpu.ssh.execution import BROKEN
 from pytest_vastgpu.ssh.login import close_transport
 from pytest_vastgpu.ssh.login import log_in
 from pytest_vastgpu.ssh.ordering import ordered
-from pytest_vastgpu.ssh.stream import Stream
+from pytest_vastgpu.ssh.stream import SshStream
 
 if TYPE_CHECKING:
     import socket
@@ -55,31 +55,20 @@ _CLOCK_SLACK_S = 0.05
 _log = logging.getLogger(__name__)
 
 
-class TransferFailed(VastGpuError):
-    """A file could not be written on the instance.
-
-    :param result: How the command that should write it ended.
-    """
-
-    def __init__(self, message: str, result: ProbeResult) -> None:
-        super().__init__(message)
-        self.result = result
-
-
 def connect(
     addresses: Sequence[SshAddress], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str = "root"
-) -> Connection:
+) -> SshConnection:
     """Log in at the first address that lets us: direct ones first, then the proxy.
 
     :param timeout_s: Limit for each address, from the first packet to being logged in.
     :raises ConnectFailed: none let us in; says for each of them why.
     """
     transport, address, sock = log_in(addresses, key, pin, timeout_s=timeout_s, user=user)
-    return Connection(transport, address, sock)
+    return SshConnection(transport, address, sock)
 
 
-class Connection:
-    """An SSH connection that is logged in. All methods may be called from any thread.
+class SshConnection:
+    """An SSH connection that is logged in. Implements :class:`~pytest_vastgpu.ssh.base.Connection`.
 
     Commands are run by ``sh`` whatever the user's login shell is, see :mod:`pytest_vastgpu.ssh.command`.
     """
@@ -89,7 +78,7 @@ class Connection:
         self._socket = sock
         self._sessions = threading.Condition()
         self._free = _SESSIONS
-        self._streams: set[Stream] = set()
+        self._streams: set[SshStream] = set()
         self.address = address
         """Where we are logged in."""
 
@@ -189,7 +178,7 @@ class Connection:
         on_end: Callable[[int | None], None] | None = None,
         *,
         env: Mapping[str, str] | None = None,
-    ) -> Stream:
+    ) -> SshStream:
         """Run a command that lives long and hand over each line of its stdout the moment it arrives.
 
         Both functions are called in one thread of the stream's own. Each stream takes one of the connection's few
@@ -201,7 +190,7 @@ class Connection:
         :raises ValueError: as for :meth:`run`.
         """
         line, preface = shell_line(command, env or {})
-        stream = Stream(self, line, preface, on_line, on_end)
+        stream = SshStream(self, line, preface, on_line, on_end)
         with self._sessions:
             self._streams.add(stream)
         stream.start()
@@ -278,7 +267,7 @@ class Connection:
         with self._sessions:
             self._sessions.notify_all()
 
-    def forget(self, stream: Stream) -> None:
+    def forget(self, stream: SshStream) -> None:
         with self._sessions:
             self._streams.discard(stream)
 

@@ -21,19 +21,19 @@ import socket
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import TypeAlias
 
 import paramiko
 
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import ProbeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.base import AddressFailure
+from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.keys import KeyPair
 
 _HEAD_START_S = 1.0
@@ -47,43 +47,6 @@ _PARAMIKO_LOG = "pytest_vastgpu.ssh.paramiko"
 # are for those who ask for debug output.
 _log = logging.getLogger(_PARAMIKO_LOG)
 _log.addFilter(lambda _: _log.isEnabledFor(logging.DEBUG))
-
-_NEAREST_FIRST = (
-    ProbeFailure.HOST_KEY,
-    ProbeFailure.AUTHENTICATION,
-    ProbeFailure.TRANSPORT,
-    ProbeFailure.REFUSED,
-    ProbeFailure.UNREACHABLE,
-)
-"""Failures by how near to being logged in they happen."""
-
-
-@dataclass(frozen=True)
-class AddressFailure:
-    """Why one address did not let us in."""
-
-    address: SshAddress
-    kind: ProbeFailure
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.address}: {self.text}"
-
-
-class ConnectFailed(VastGpuError):
-    """No address of the instance let us in.
-
-    :param failures: One for each address, in the order in which they were tried.
-    """
-
-    def __init__(self, failures: Sequence[AddressFailure]) -> None:
-        super().__init__("no SSH login: " + "; ".join(map(str, failures)))
-        self.failures = tuple(failures)
-
-    @property
-    def kind(self) -> ProbeFailure:
-        """The failure of the address where we came nearest to being logged in."""
-        return min((failure.kind for failure in self.failures), key=_NEAREST_FIRST.index)
 
 
 class HostKeyPin:

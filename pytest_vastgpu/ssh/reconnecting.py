@@ -1,34 +1,29 @@
-"""The one SSH connection to an instance: made anew when it broke, shared by everybody who needs it."""
+"""The one connection to an instance: made anew when it broke, shared by all who need it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Sequence
 
-from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh.address import SshAddress
-from pytest_vastgpu.ssh.connection import Connection
-from pytest_vastgpu.ssh.connection import connect
-from pytest_vastgpu.ssh.keys import KeyPair
-from pytest_vastgpu.ssh.login import AddressFailure
-from pytest_vastgpu.ssh.login import ConnectFailed
-from pytest_vastgpu.ssh.login import HostKeyPin
+from pytest_vastgpu.ssh.base import AddressFailure
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.base import Connection
+from pytest_vastgpu.ssh.base import Connector
 
 
 class ReconnectingConnection:
     """Keeps one connection to an instance alive. Any thread may use it.
 
     :param addresses: Where its SSH server is reached, the best first.
-    :param connect_s: Seconds for one try to connect.
     """
 
-    def __init__(self, addresses: Sequence[SshAddress], key: KeyPair, connect_s: float = Timeouts.connect_s) -> None:
+    def __init__(self, connector: Connector, addresses: Sequence[SshAddress]) -> None:
         self._addresses = tuple(addresses)
-        self._key = key
-        self._connect_s = connect_s
-        self._pin = HostKeyPin()
+        self._dial: Callable[[], Connection] = connector.dialler(self._addresses)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._closed = False
@@ -36,7 +31,7 @@ class ReconnectingConnection:
     def connection(self) -> Connection:
         """The living connection; connects where there is none.
 
-        :raises pytest_vastgpu.ssh.login.ConnectFailed: if no address lets us in, or the link was closed.
+        :raises ConnectFailed: if no address lets us in, or it was closed.
         """
         with self._lock:
             if self._closed:
@@ -44,7 +39,7 @@ class ReconnectingConnection:
             if self._connection is None or not self._connection.alive:
                 if self._connection is not None:
                     self._connection.close()
-                self._connection = connect(self._addresses, self._key, self._pin, timeout_s=self._connect_s)
+                self._connection = self._dial()
                 if self._closed:  # meanwhile
                     self._connection.close()
                     raise self._over()
@@ -74,4 +69,4 @@ class ReconnectingConnection:
             connection.close()
 
     def _over(self) -> ConnectFailed:
-        return ConnectFailed([AddressFailure(self._addresses[0], ProbeFailure.TRANSPORT, "the link was closed")])
+        return ConnectFailed([AddressFailure(self._addresses[0], ProbeFailure.TRANSPORT, "the connection was closed")])

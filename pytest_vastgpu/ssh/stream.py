@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import paramiko
 
-    from pytest_vastgpu.ssh.connection import Connection
+    from pytest_vastgpu.ssh.connection import SshConnection
 
 LINE_LIMIT = 2 << 20
 """Characters of the longest line that is handed over: twice what a line of our own watcher can have."""
@@ -27,12 +27,12 @@ _START_LIMIT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Stream:
-    """Handle on a command started by :meth:`Connection.stream`, which describes it."""
+class SshStream:
+    """Handle on a command started by :meth:`SshConnection.stream`, which describes it."""
 
     def __init__(
         self,
-        connection: Connection,
+        connection: SshConnection,
         line: str,
         stdin: bytes,
         on_line: Callable[[str], None],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import paramiko
 
-    from pytest_vastgpu.ssh.connection import Connection
+    from pytest_vastgpu.ssh.connection import SshConnection
 
 _CHUNK = 1 << 16
 _OPEN_LIMIT_S = 10.0
@@ -43,7 +43,7 @@ class Tunnel:
     leads to the instance again.
     """
 
-    def __init__(self, connection: Callable[[], Connection | None], remote_port: int) -> None:
+    def __init__(self, connection: Callable[[], SshConnection | None], remote_port: int) -> None:
         """:param connection: Asked for each client; gives the connection of the moment."""
         self._connection = connection
         self._remote_port = remote_port

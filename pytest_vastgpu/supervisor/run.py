@@ -42,6 +42,7 @@ from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search_cache import SearchCache
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.guard import Guard
@@ -144,9 +145,20 @@ class Run:
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key)
             budget = Budget(settings.budget, settings.longest_life)
-            board = InstancePoller(client.list_instances, timeouts)
-            tools = RentalServices(
-                client, settings, key, ledger, events, run_id, evidence, budget, board, keeper, timeouts
+            poller = InstancePoller(client.list_instances, timeouts)
+            services = RentalServices(
+                client,
+                settings,
+                key,
+                ledger,
+                events,
+                run_id,
+                evidence,
+                budget,
+                poller,
+                keeper,
+                SshConnector(key, timeouts.connect_s),
+                timeouts,
             )
 
             def record(attempt: Attempt, workload: Workload) -> None:
@@ -182,7 +194,7 @@ class Run:
             look_s = timeouts.price_look_s
             prices = PriceMonitor(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
             stack.callback(prices.close)
-            broker.open(Provisioner(tools, find, record, started, broker.holdings.ended))
+            broker.open(Provisioner(services, find, record, started, broker.holdings.ended))
             return cls(broker, run_id, directory, client, events, costs, keeper, timeouts, ledger, stack.pop_all())
         raise AssertionError("unreachable: the stack swallows nothing")
 

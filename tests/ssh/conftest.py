@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.ssh.address import SshAddress
-from pytest_vastgpu.ssh.connection import Connection
+from pytest_vastgpu.ssh.connection import SshConnection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
@@ -122,12 +122,12 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, key: KeyPair) -> Iter
 
 
 @pytest.fixture
-def connection(server: Server, key: KeyPair) -> Iterator[Connection]:
+def connection(server: Server, key: KeyPair) -> Iterator[SshConnection]:
     with contextlib.closing(log_in(server, key)) as connection:
         yield connection
 
 
-def log_in(server: Server, key: KeyPair, pin: HostKeyPin | None = None) -> Connection:
+def log_in(server: Server, key: KeyPair, pin: HostKeyPin | None = None) -> SshConnection:
     return connect([server.address], key, pin or HostKeyPin(), timeout_s=20, user=server.user)
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
-from pytest_vastgpu.ssh.connection import TransferFailed
 from tests.ssh.conftest import NO_SSHD
 from tests.ssh.conftest import SSHD
 from tests.ssh.conftest import log_in
@@ -31,7 +31,7 @@ from tests.support.looks import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_vastgpu.ssh.connection import Connection
+    from pytest_vastgpu.ssh.connection import SshConnection
     from pytest_vastgpu.ssh.keys import KeyPair
     from tests.ssh.conftest import Server
 
@@ -69,7 +69,7 @@ def hold(tmp_path: Path) -> Iterator[Path]:
     ],
 )
 def test_how_a_command_ends(
-    connection: Connection, command: str, failure: ProbeFailure, exit_code: int, stdout: str, stderr: str
+    connection: SshConnection, command: str, failure: ProbeFailure, exit_code: int, stdout: str, stderr: str
 ) -> None:
     result = connection.run(command, timeout_s=LONG_S, name="it")
     assert (result.failure, result.exit_code, result.stdout, result.stderr) == (failure, exit_code, stdout, stderr)
@@ -77,7 +77,7 @@ def test_how_a_command_ends(
 
 
 def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_children(
-    connection: Connection, tmp_path: Path
+    connection: SshConnection, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
     os.mkfifo(ready)
@@ -92,14 +92,14 @@ def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_childr
     assert connection.run("echo next", timeout_s=LONG_S).stdout == "next\n"
 
 
-def test_endless_output_is_ended_too(connection: Connection) -> None:
+def test_endless_output_is_ended_too(connection: SshConnection) -> None:
     result = connection.run("yes", timeout_s=SHORT_S)
     assert result.failure is ProbeFailure.TIMEOUT
     assert result.stdout.startswith("y\ny\n")
     assert len(result.stdout) <= OUTPUT_LIMIT + 100
 
 
-def test_a_process_left_in_the_background_does_not_hold_us(connection: Connection) -> None:
+def test_a_process_left_in_the_background_does_not_hold_us(connection: SshConnection) -> None:
     result = connection.run("sleep 1000 & echo $!", timeout_s=LONG_S)
     try:
         assert (result.failure, result.exit_code) == (ProbeFailure.NONE, 0)
@@ -107,7 +107,7 @@ def test_a_process_left_in_the_background_does_not_hold_us(connection: Connectio
         assert connection.run(f"kill {result.stdout}", timeout_s=LONG_S).ok
 
 
-def test_of_20_megabytes_the_beginning_and_the_end_are_kept(connection: Connection) -> None:
+def test_of_20_megabytes_the_beginning_and_the_end_are_kept(connection: SshConnection) -> None:
     size = 20 << 20
     command = f"echo first; head -c {size} /dev/zero | tr '\\0' x; echo; echo last; echo fine >&2"
     result = connection.run(command, timeout_s=60)
@@ -119,7 +119,7 @@ def test_of_20_megabytes_the_beginning_and_the_end_are_kept(connection: Connecti
     assert f"[... {left_out} bytes left out ...]" in result.stdout
 
 
-def test_binary_stdin_larger_than_all_windows_while_the_command_prints(connection: Connection) -> None:
+def test_binary_stdin_larger_than_all_windows_while_the_command_prints(connection: SshConnection) -> None:
     data = random.Random(7).randbytes(6 << 20)
     result = connection.run("tee /dev/stderr | sha256sum", timeout_s=60, stdin=data)
     assert result.ok
@@ -127,12 +127,12 @@ def test_binary_stdin_larger_than_all_windows_while_the_command_prints(connectio
     assert len(result.stderr.encode()) > OUTPUT_LIMIT // 2
 
 
-def test_a_command_that_does_not_read_its_stdin(connection: Connection) -> None:
+def test_a_command_that_does_not_read_its_stdin(connection: SshConnection) -> None:
     result = connection.run("exec <&-; echo no thanks", timeout_s=LONG_S, stdin=bytes(8 << 20))
     assert (result.failure, result.stdout) == (ProbeFailure.NONE, "no thanks\n")
 
 
-def test_the_environment_comes_before_stdin_and_in_no_process_list(connection: Connection) -> None:
+def test_the_environment_comes_before_stdin_and_in_no_process_list(connection: SshConnection) -> None:
     env = {"SECRET": "sec'ret\n\"x$", "EMPTY": ""}
     result = connection.run(
         'printf \'%s|%s|\' "$SECRET" "${EMPTY-unset}"; cat; cat /proc/$$/cmdline /proc/$PPID/cmdline',
@@ -144,7 +144,7 @@ def test_the_environment_comes_before_stdin_and_in_no_process_list(connection: C
     assert "sec'ret" not in result.stdout[15:]
 
 
-def test_many_commands_at_once(connection: Connection) -> None:
+def test_many_commands_at_once(connection: SshConnection) -> None:
     def one(number: int) -> tuple[str, int | None]:
         result = connection.run(f"cat; echo {number}; exit {number}", timeout_s=60, stdin=b"%d " % number)
         return result.stdout, result.exit_code
@@ -165,7 +165,7 @@ def test_a_server_that_allows_few_sessions(tmp_path: Path, key: KeyPair) -> None
     assert [each.stdout for each in results] == [f"{number}\n" for number in range(12)]
 
 
-def test_probes_run_at_the_same_time(connection: Connection, tmp_path: Path) -> None:
+def test_probes_run_at_the_same_time(connection: SshConnection, tmp_path: Path) -> None:
     there, back = tmp_path / "there", tmp_path / "back"
     os.mkfifo(there)
     os.mkfifo(back)
@@ -281,7 +281,7 @@ def test_a_command_given_up_before_the_login_shell_came_to_it_is_not_begun(tmp_p
         server.stop()
 
 
-def test_a_stream_that_waits_for_a_session_can_be_closed(connection: Connection) -> None:
+def test_a_stream_that_waits_for_a_session_can_be_closed(connection: SshConnection) -> None:
     lines: queue.Queue[str] = queue.Queue()
     streams = [connection.stream("echo up; sleep 1000", lines.put) for _ in range(9)]
     for _ in range(8):
@@ -300,7 +300,7 @@ def test_closing_twice_and_from_many_threads(server: Server, key: KeyPair) -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"text\n", bytes(range(256)) * 10_000], ids=["empty", "text", "binary"])
-def test_a_written_file(connection: Connection, tmp_path: Path, data: bytes) -> None:
+def test_a_written_file(connection: SshConnection, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "it's a $(file)"
     connection.write_file(str(path), data)
     assert path.read_bytes() == data
@@ -311,14 +311,14 @@ def test_a_written_file(connection: Connection, tmp_path: Path, data: bytes) -> 
     assert [each.name for each in path.parent.iterdir() if each.name.startswith("it")] == [path.name]
 
 
-def test_a_file_that_cannot_be_written(connection: Connection, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written(connection: SshConnection, tmp_path: Path) -> None:
     with pytest.raises(TransferFailed, match="cannot write") as caught:
         connection.write_file(str(tmp_path / "no" / "folder"), b"data")
     assert caught.value.result.failure is ProbeFailure.COMMAND
     assert str(connection.address) in str(caught.value)
 
 
-def test_lines_are_handed_over_as_they_arrive(connection: Connection, tmp_path: Path) -> None:
+def test_lines_are_handed_over_as_they_arrive(connection: SshConnection, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     lines: queue.Queue[str] = queue.Queue()
@@ -339,7 +339,7 @@ def test_lines_are_handed_over_as_they_arrive(connection: Connection, tmp_path: 
     assert stream.stderr == "said\n"
 
 
-def test_closing_a_stream_kills_its_command_and_frees_its_session(connection: Connection) -> None:
+def test_closing_a_stream_kills_its_command_and_frees_its_session(connection: SshConnection) -> None:
     for _ in range(12):
         lines: queue.Queue[str] = queue.Queue()
         ended: queue.Queue[int | None] = queue.Queue()
@@ -352,7 +352,7 @@ def test_closing_a_stream_kills_its_command_and_frees_its_session(connection: Co
     assert connection.run("echo fine", timeout_s=LONG_S).ok
 
 
-def test_a_stream_can_be_closed_from_its_own_callback(connection: Connection) -> None:
+def test_a_stream_can_be_closed_from_its_own_callback(connection: SshConnection) -> None:
     seen: list[str] = []
     known = threading.Event()
 
@@ -367,7 +367,7 @@ def test_a_stream_can_be_closed_from_its_own_callback(connection: Connection) ->
     assert seen == ["one"]
 
 
-def test_hanging_up_ends_a_command_by_its_stdin(connection: Connection) -> None:
+def test_hanging_up_ends_a_command_by_its_stdin(connection: SshConnection) -> None:
     lines: queue.Queue[str] = queue.Queue()
     ended: queue.Queue[int | None] = queue.Queue()
     stream = connection.stream("echo $$; yes & cat; kill $!", lines.put, ended.put)
@@ -380,7 +380,7 @@ def test_hanging_up_ends_a_command_by_its_stdin(connection: Connection) -> None:
 
 
 def test_the_end_of_stdin_is_not_told_of_a_command_that_has_ended(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
+    connection: SshConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Servers end the whole connection for it. paramiko's way of sending leaves the moment open; here it is met."""
     send = paramiko.Transport._send_user_message  # type: ignore[attr-defined] # where all messages pass
@@ -400,7 +400,7 @@ def test_the_end_of_stdin_is_not_told_of_a_command_that_has_ended(
     assert connection.alive
 
 
-def test_what_arrives_while_we_hang_up_harms_nobody(connection: Connection) -> None:
+def test_what_arrives_while_we_hang_up_harms_nobody(connection: SshConnection) -> None:
     """paramiko would write to a descriptor that was just closed, and end the connection for it."""
     for number in range(100):
         stream = connection.stream("while echo x; do :; done", lambda _: None)
@@ -412,7 +412,7 @@ def test_what_arrives_while_we_hang_up_harms_nobody(connection: Connection) -> N
     assert connection.run("echo fine", timeout_s=LONG_S).ok
 
 
-def test_a_stream_whose_line_never_ends_is_broken_off(connection: Connection) -> None:
+def test_a_stream_whose_line_never_ends_is_broken_off(connection: SshConnection) -> None:
     lines: list[str] = []
     ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     stream = connection.stream("echo up; tr '\\0' x < /dev/zero", lines.append, ended.put)

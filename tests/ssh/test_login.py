@@ -12,11 +12,11 @@ import pytest
 
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.base import AddressFailure
+from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.ssh.login import AddressFailure
-from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.login import HostKeyPin
 from tests.ssh.conftest import Server
 from tests.ssh.conftest import free_port

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_vastgpu.ssh.connection import Connection
+    from pytest_vastgpu.ssh.connection import SshConnection
     from pytest_vastgpu.ssh.keys import KeyPair
 
 LONG_S = 30.0
@@ -84,7 +84,7 @@ def assert_turned_away(tunnel: Tunnel) -> None:
 
 
 @contextlib.contextmanager
-def tunnel_to(port: int, connection: Connection | None) -> Iterator[Tunnel]:
+def tunnel_to(port: int, connection: SshConnection | None) -> Iterator[Tunnel]:
     with contextlib.closing(Tunnel(lambda: connection, port)) as tunnel:
         yield tunnel
 
@@ -94,7 +94,7 @@ def _shout_back(client: socket.socket) -> None:
     client.sendall(read_all(client).upper())
 
 
-def test_http_with_a_connection_that_is_kept(connection: Connection) -> None:
+def test_http_with_a_connection_that_is_kept(connection: SshConnection) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -124,14 +124,14 @@ def test_http_with_a_connection_that_is_kept(connection: Connection) -> None:
             thread.join()
 
 
-def test_a_client_that_has_ended_still_gets_its_answer(connection: Connection) -> None:
+def test_a_client_that_has_ended_still_gets_its_answer(connection: SshConnection) -> None:
     with serving(_shout_back) as port, tunnel_to(port, connection) as tunnel, dial(tunnel) as client:
         client.sendall(b"quiet")
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b"QUIET"
 
 
-def test_a_server_that_has_ended_still_gets_the_rest(connection: Connection) -> None:
+def test_a_server_that_has_ended_still_gets_the_rest(connection: SshConnection) -> None:
     rest: queue.Queue[bytes] = queue.Queue()
 
     def talk(client: socket.socket) -> None:
@@ -146,7 +146,7 @@ def test_a_server_that_has_ended_still_gets_the_rest(connection: Connection) -> 
         assert rest.get(timeout=LONG_S) == b"one more thing"
 
 
-def test_events_arrive_one_by_one(connection: Connection) -> None:
+def test_events_arrive_one_by_one(connection: SshConnection) -> None:
     go = threading.Semaphore(0)
 
     def talk(client: socket.socket) -> None:
@@ -169,7 +169,7 @@ def test_events_arrive_one_by_one(connection: Connection) -> None:
             answer.close()
 
 
-def test_both_sides_may_talk_at_once_as_much_as_they_like(connection: Connection) -> None:
+def test_both_sides_may_talk_at_once_as_much_as_they_like(connection: SshConnection) -> None:
     def echo(client: socket.socket) -> None:
         while data := client.recv(1 << 16):
             client.sendall(data)
@@ -191,7 +191,7 @@ def test_both_sides_may_talk_at_once_as_much_as_they_like(connection: Connection
         assert answer.read() == b""
 
 
-def test_many_clients_at_once(connection: Connection) -> None:
+def test_many_clients_at_once(connection: SshConnection) -> None:
     together = threading.Barrier(64)
 
     def talk(client: socket.socket) -> None:
@@ -208,7 +208,7 @@ def test_many_clients_at_once(connection: Connection) -> None:
         assert list(pool.map(ask, range(64))) == [b"CLIENT %d" % number for number in range(64)]
 
 
-def test_nothing_listens_on_the_instance(connection: Connection) -> None:
+def test_nothing_listens_on_the_instance(connection: SshConnection) -> None:
     with tunnel_to(free_port(), connection) as tunnel:
         for _ in range(3):
             assert_turned_away(tunnel)
@@ -221,7 +221,7 @@ def test_no_connection_yet() -> None:
 
 
 def test_the_same_port_works_again_after_a_reconnect(tmp_path: Path, key: KeyPair) -> None:
-    now: list[Connection] = []
+    now: list[SshConnection] = []
     with serving(_shout_back) as port, contextlib.closing(Tunnel(lambda: now[-1] if now else None, port)) as tunnel:
 
         def ask() -> bytes:
@@ -243,7 +243,7 @@ def test_the_same_port_works_again_after_a_reconnect(tmp_path: Path, key: KeyPai
             now[-1].close()
 
 
-def test_a_client_that_gives_up_ends_the_conversation_on_the_instance(connection: Connection) -> None:
+def test_a_client_that_gives_up_ends_the_conversation_on_the_instance(connection: SshConnection) -> None:
     ended: queue.Queue[bool] = queue.Queue()
 
     def talk(client: socket.socket) -> None:
@@ -261,7 +261,7 @@ def test_a_client_that_gives_up_ends_the_conversation_on_the_instance(connection
 
 
 @pytest.mark.parametrize("client_reads", [True, False])
-def test_closing_resets_the_clients_and_frees_the_port(connection: Connection, client_reads: bool) -> None:
+def test_closing_resets_the_clients_and_frees_the_port(connection: SshConnection, client_reads: bool) -> None:
     def talk(client: socket.socket) -> None:
         if client_reads:
             client.sendall(b"go on")

@@ -150,7 +150,7 @@ def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypat
 def test_silence_that_our_own_network_explains_is_held_against_no_machine(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_check, "proxy_answers", lambda _: False)  # as behind a firewall that drops it all
+    monkeypatch.setattr(self_check, "proxy_answers", lambda *_: False)  # as behind a firewall that drops it all
     dark = {"faults": [{"name": "ssh_black_hole"}]}
     scene.start(
         {"machines": [{"machine_id": number, "price_usd_h": number / 500, **dark} for number in (101, 102, 103)]}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -36,7 +38,13 @@ class NotDestroyed(MarketError):
         self.final = final
 
 
-def destroy(client: Provider, instance_id: int, wait: Callable[[float], None], timeouts: Timeouts = DEFAULTS) -> None:
+def destroy(
+    client: Provider,
+    instance_id: int,
+    wait: Callable[[float], None],
+    timeouts: Timeouts = DEFAULTS,
+    clock: Clock = SYSTEM_CLOCK,
+) -> None:
     """Destroy an instance and see that it is gone; success also where it is gone already.
 
     A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
@@ -44,7 +52,7 @@ def destroy(client: Provider, instance_id: int, wait: Callable[[float], None], t
     :param wait: Waits that many seconds.
     :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
     """
-    deadline = Deadline.after(timeouts.destroy_within_s)
+    deadline = Deadline.after(timeouts.destroy_within_s, clock)
     cause = "no time to ask"
     pause = timeouts.destroy_pause_s
     while not deadline.passed:

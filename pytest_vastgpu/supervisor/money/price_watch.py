@@ -8,13 +8,12 @@ the money lasts; it is given back with the last of them, and at the latest in ti
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 
-from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.model import State
 from pytest_vastgpu.providers.base import InstanceStatus
@@ -44,36 +43,31 @@ class PriceMonitor:
         dearer: Callable[[Rental], None],
         end: Callable[[Rental], None],
         look_s: float,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._ask = ask
         self._alive = alive
         self._dearer = dearer
         self._end = end
         self._look_s = look_s
-        self._patience = CancelToken()
-        self._thread = threading.Thread(target=self._watch, name="vastgpu-prices", daemon=True)
-        self._thread.start()
+        self._closed = False
+        self._task = clock.repeat("vastgpu-prices", self._step, max(look_s, _LEAST_S))
 
     def close(self) -> None:
         """Look no more."""
-        self._patience.cancel()
-        self._thread.join()
+        self._closed = True
+        self._task.stop()
+        self._task.join()
 
-    def _watch(self) -> None:
-        pause_s = self._look_s
+    def _step(self) -> float:
         try:
-            while True:
-                self._patience.wait(max(pause_s, _LEAST_S))
-                try:
-                    self._look()
-                    left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
-                    pause_s = min([self._look_s, *left_s])
-                except Exception:  # noqa: BLE001 - without this thread nobody would look at prices any more
-                    self._patience.check()  # at the end of a run, its client may be closed by now
-                    _log.exception("the prices could not be looked at; the next look is in %g s", self._look_s)
-                    pause_s = self._look_s
-        except Cancelled:
-            pass
+            self._look()
+            left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
+        except Exception:  # noqa: BLE001 - whatever it is, prices are looked at again
+            if not self._closed:  # at the end of a run, its client may be closed by now
+                _log.exception("the prices could not be looked at; the next look is in %g s", self._look_s)
+            return self._look_s
+        return max(min([self._look_s, *left_s]), _LEAST_S)
 
     def _look(self) -> None:
         if rentals := self._rentals():

@@ -8,7 +8,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
-from pytest_vastgpu.ssh.login import ConnectFailed
+from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 
 
@@ -28,10 +28,10 @@ class InstanceAccess:
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""
         rental = self.holdings[label]
-        if rental.link is None or rental.state is not State.READY:
+        if rental.connection is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
         try:
-            return rental.link.run(command, timeout_s)
+            return rental.connection.run(command, timeout_s)
         except ConnectFailed as failed:
             return _no_answer(str(failed))
 

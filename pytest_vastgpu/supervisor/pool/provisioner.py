@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ STALE_OFFERS = 20
 class Provisioner:
     """Finds machines for workloads and brings them up. Any thread may use it; it holds no lock while waiting."""
 
-    tools: RentalServices
+    services: RentalServices
     find: Callable[[Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
     """Offers for a workload, best first, without the machines that are named, nor the offers. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
@@ -56,7 +55,7 @@ class Provisioner:
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
 
-    def provision(self, workload: Workload, adapter: Adapter, patience: CancelToken) -> Rental:
+    def provision(self, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
         """A ready instance.
 
         :raises ProvisioningFailed: with all attempts, if none became ready.
@@ -69,7 +68,7 @@ class Provisioner:
         tried: set[int] = set()
         gone: set[int] = set()
         while True:
-            patience.check()
+            cancel.check()
             try:
                 offers = self.find(workload, frozenset(self._failed_machines | tried), frozenset(gone))
             except NoOffers as none_left:
@@ -89,7 +88,7 @@ class Provisioner:
             rental = self._take(workload, offers)
             offer = rental.offer
             try:
-                return self._try(rental, workload, adapter, patience)
+                return self._try(rental, workload, adapter, cancel)
             except BudgetSpent as refused:
                 if not attempts:
                     raise
@@ -105,7 +104,7 @@ class Provisioner:
                 tried.add(offer.machine_id)
                 if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
                     self.avoid(offer.machine_id)
-                if after_failure(attempts, self.tools.settings.attempts) is NextStep.STOP:
+                if after_failure(attempts, self.services.settings.attempts) is NextStep.STOP:
                     raise ProvisioningFailed(failure(workload, attempts), attempts) from None
 
     def avoid(self, machine_id: int) -> None:
@@ -120,16 +119,16 @@ class Provisioner:
         with self._taking:
             taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
             offer = min(offers, key=lambda offer: offer.id in taken)
-            rental = Rental(self.tools, workload, offer, next(self._numbers))
+            rental = Rental(self.services, workload, offer, next(self._numbers))
             self._rentals.append(rental)
         return rental
 
-    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, patience: CancelToken) -> Rental:
+    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
         offer = rental.offer
-        self.tools.budget.reserve(rental.label, offer.price_usd_h, transfer_usd(offer, workload))
+        self.services.budget.reserve(rental.label, offer.price_usd_h, transfer_usd(offer, workload))
         self.started(rental)
         try:
-            bring_up(BringUpContext(self.tools, rental, adapter, patience))
+            bring_up(BringUpContext(self.services, rental, adapter, cancel))
         except AttemptFailed as failed:
             attempt = rental.finish(failed.verdict)
             self.record(attempt, workload)
@@ -145,9 +144,9 @@ class Provisioner:
     def _give_back(self, rental: Rental) -> None:
         """Destroy; what cannot be destroyed now stays with the broker, which tries again and tells at the end."""
         try:
-            rental.give_back(time.sleep)  # not the run's patience: also when the run is being called off
+            rental.give_back()  # waits whatever was cancelled: also when the run is being called off
         except NotDestroyed as error:
-            self.tools.events.write(Event(rental.label, rental.state, str(error)))
+            self.services.events.write(Event(rental.label, rental.state, str(error), time=self.services.clock.time()))
 
 
 class _Over(Exception):

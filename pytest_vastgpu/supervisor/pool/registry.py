@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.clock import Repeated
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -21,14 +23,17 @@ class RentalRegistry:
     :param lifetime_over: Told of each one that has come to that age.
     """
 
-    def __init__(self, max_lifetime_s: float, lifetime_over: Callable[[Rental], None]) -> None:
+    def __init__(
+        self, max_lifetime_s: float, lifetime_over: Callable[[Rental], None], clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._problems: dict[str, str] = {}
         self._max_lifetime_s = max_lifetime_s
         self._lifetime_over = lifetime_over
         self._lock = threading.Lock()
         self._rentals: dict[str, Rental] = {}
         self._ended: dict[str, Attempt] = {}
-        self._timers: list[threading.Timer] = []
+        self._clock = clock
+        self._ends: list[Repeated] = []
 
     def __getitem__(self, label: str) -> Rental:
         return self._rentals[label]
@@ -40,12 +45,10 @@ class RentalRegistry:
 
     def started(self, rental: Rental) -> None:
         """A rental is about to be created: from now on it has to be given back."""
-        timer = threading.Timer(self._max_lifetime_s, self._lifetime_over, (rental,))
-        timer.daemon = True
         with self._lock:
             self._rentals[rental.label] = rental
-            self._timers.append(timer)
-        timer.start()
+            name = f"vastgpu-lifetime-{rental.label}"
+            self._ends.append(self._clock.repeat(name, lambda: self._lifetime_over(rental), self._max_lifetime_s))
 
     def ended(self, rental: Rental, attempt: Attempt) -> None:
         """A failed attempt is over."""
@@ -70,7 +73,7 @@ class RentalRegistry:
     def give_back(self, rental: Rental) -> None:
         """Destroy it, verified. What cannot be destroyed is tried again at the end of the run, and then told."""
         try:
-            rental.give_back(time.sleep)
+            rental.give_back()
         except NotDestroyed as error:
             self._resists(rental, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not pass for an instance that is gone
@@ -94,9 +97,9 @@ class RentalRegistry:
     def close(self) -> None:
         """The run is ending."""
         with self._lock:
-            timers, self._timers = self._timers, []
-        for timer in timers:
-            timer.cancel()
+            ends, self._ends = self._ends, []
+        for end in ends:
+            end.stop()
 
     def _resists(self, rental: Rental, problem: str) -> None:
         with self._lock:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
-from pytest_vastgpu.ssh.login import ConnectFailed
+from pytest_vastgpu.core.clock import Repeated
+from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
@@ -40,38 +42,46 @@ class Heartbeat:
     :param lease_s: How long the instance outlives us.
     :param end: Its hard end of life, told to it once.
     :param tell: Told in words what changes: the switch is armed or not, beats are lost or come through again.
+    :param nudge: Told when it is :attr:`known` how the switch is.
     """
 
     def __init__(
-        self, link: ReconnectingConnection, lease_s: float, end: Deadline, tell: Callable[[str], None]
+        self,
+        connection: ReconnectingConnection,
+        lease_s: float,
+        end: Deadline,
+        tell: Callable[[str], None],
+        nudge: Callable[[], None] = lambda: None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.switch = _UNKNOWN
         """How the instance's switch was, last it was heard of."""
-        self._link = link
+        self._connection = connection
         self._lease_s = lease_s
         self._end: Deadline | None = end
         self._tell = tell
         self._beating = threading.Lock()
-        self._stopped = threading.Event()
-        self._known = threading.Event()
+        self._nudge = nudge
+        self._clock = clock
+        self._stopped = False
+        self.known = False
+        """Whether the question has been answered whether the switch is armed; it takes some seconds at most."""
+        self._task: Repeated | None = None
         self._told: DeadmanState | None = None
         self._lost = False
-        self._born = time.monotonic()
-        self._heard = _now()
-        self._thread = threading.Thread(target=self._go_on, name="vastgpu-heartbeat", daemon=True)
+        self._born = clock.monotonic()
+        self._heard = self._now()
 
     def start(self) -> None:
         """Beat for the first time, now."""
-        self._thread.start()
+        self._task = self._clock.repeat("vastgpu-heartbeat", self._step)
 
     def stop(self) -> None:
         """Beat no more. A beat that is on its way is not waited for."""
-        self._stopped.set()
-        self._known.set()
-
-    def known(self, wait_s: float) -> bool:
-        """Wait that long for an answer to the question whether the switch is armed; it takes some seconds at most."""
-        return self._known.wait(wait_s)
+        self._stopped = True
+        if self._task is not None:
+            self._task.stop()
+        self._answered()
 
     @property
     def missing(self) -> str:
@@ -86,7 +96,7 @@ class Heartbeat:
     @property
     def silent_s(self) -> float:
         """Seconds since we last told the instance of us, the time in which this machine slept included."""
-        return max(time.monotonic() - self._heard[0], time.time() - self._heard[1])
+        return max(now - heard for now, heard in zip(self._now(), self._heard, strict=True))
 
     def last_words(self, seconds: float) -> HeartbeatReply | None:
         """Give the instance so long to live from now on, with nobody to look after it, and beat no more.
@@ -97,33 +107,35 @@ class Heartbeat:
         with self._beating:
             return self._beat(seconds, seconds)
 
-    def _go_on(self) -> None:
-        while not self._stopped.is_set():
-            with self._beating:
-                if self._stopped.is_set():
-                    return
-                end_s = math.ceil(self._end.remaining_s) if self._end is not None else None
-                beat = self._beat(self._lease_s, end_s)
-            if beat is not None:
-                self.switch = beat.switch
-                if beat.end_s == end_s:
-                    self._end = None
-            if arming(self.switch, time.monotonic() - self._born):
-                self._stopped.wait(_QUICK_S)
-            else:
-                self._tell_switch()
-                self._known.set()
-                self._stopped.wait(self._lease_s / BEATS_PER_LEASE)
+    def _step(self) -> float | None:
+        with self._beating:
+            if self._stopped:
+                return None
+            end_s = math.ceil(self._end.remaining_s) if self._end is not None else None
+            beat = self._beat(self._lease_s, end_s)
+        if beat is not None:
+            self.switch = beat.switch
+            if beat.end_s == end_s:
+                self._end = None
+        if arming(self.switch, self._clock.monotonic() - self._born):
+            return _QUICK_S
+        self._tell_switch()
+        self._answered()
+        return self._lease_s / BEATS_PER_LEASE
+
+    def _answered(self) -> None:
+        self.known = True
+        self._nudge()
 
     def _tell_switch(self) -> None:
-        if self.switch != self._told and not self._stopped.is_set():
+        if self.switch != self._told and not self._stopped:
             self._told = self.switch
             self._tell(describe(self.switch))
 
     def _beat(self, lease_s: float, end_s: float | None) -> HeartbeatReply | None:
-        sent = _now()
+        sent = self._now()
         try:
-            result = self._link.run(heartbeat_command(lease_s, end_s), timeout_s=_LIMIT_S, spare=True)
+            result = self._connection.run(heartbeat_command(lease_s, end_s), timeout_s=_LIMIT_S, spare=True)
         except ConnectFailed as failed:
             beat, problem = None, str(failed)
         else:
@@ -133,15 +145,14 @@ class Heartbeat:
         if beat is not None:
             self._heard = sent
         lost = beat is None
-        if lost != self._lost and not self._stopped.is_set():
+        if lost != self._lost and not self._stopped:
             self._lost = lost
             self._tell(f"does not hear of us: {problem}" if lost else "hears of us again")
         return beat
 
-
-def _now() -> tuple[float, float]:
-    """By both clocks: the first does not go on while this machine sleeps, the second may be set."""
-    return time.monotonic(), time.time()
+    def _now(self) -> tuple[float, float]:
+        """By both clocks: the first does not go on while this machine sleeps, the second may be set."""
+        return self._clock.monotonic(), self._clock.time()
 
 
 def describe(switch: DeadmanState) -> str:

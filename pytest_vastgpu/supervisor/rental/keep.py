@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from pytest_vastgpu.plugin.options import Keep
     from pytest_vastgpu.plugin.options import Settings
     from pytest_vastgpu.ssh.address import SshAddress
+    from pytest_vastgpu.ssh.base import Connection
     from pytest_vastgpu.ssh.keys import KeyPair
-    from pytest_vastgpu.supervisor.rental.rental import Rental
+    from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 
 KEY_FILE = "id"
 """In the run's directory: the private key where it was made for the run."""
 
 
-class _NotKept(Exception):
+class NotKept(Exception):
     """Why an instance cannot be left."""
 
 
@@ -102,33 +103,34 @@ class Keeper:
         """Keep nothing from now on."""
         self._forbidden = True
 
-    def keep(self, rental: Rental) -> None:
-        """Leave an instance that nobody needs any more, if that is wanted and can be done; why not, it is told."""
-        if self._forbidden or not wanted(self._keep, rental.state, went_wrong=rental.went_wrong):
-            return
-        try:
-            kept = self._leave(rental)
-        except _NotKept as why:
-            rental.tell(f"is not kept: {why}")
-            return
-        rental.enter(State.KEPT, f"kept for a look inside until {kept.ends}", until=kept.until, ssh=kept.ssh)
+    def wants(self, state: State, *, went_wrong: bool) -> bool:
+        """See :func:`wanted`."""
+        return not self._forbidden and wanted(self._keep, state, went_wrong=went_wrong)
+
+    def note(self, kept: Kept) -> None:
+        """It was left."""
         with self._lock:
             self.kept.append(kept)
 
-    def _leave(self, rental: Rental) -> Kept:
-        connection = rental.link.living() if rental.link is not None else None
-        if rental.heartbeat is None or connection is None:
-            raise _NotKept("it cannot be reached over SSH")
+    def leave(
+        self, instance_id: int, connection: Connection | None, heartbeat: Heartbeat | None, price_usd_h: float
+    ) -> Kept:
+        """Give an instance the time that was asked for.
+
+        :raises NotKept: why that cannot be done.
+        """
+        if heartbeat is None or connection is None:
+            raise NotKept("it cannot be reached over SSH")
         seconds = math.ceil(self._keep.seconds)
-        beat = rental.heartbeat.last_words(seconds)
+        beat = heartbeat.last_words(seconds)
         if beat is None:
-            raise _NotKept("it cannot be told how long it has to live")
+            raise NotKept("it cannot be told how long it has to live")
         if not beat.switch.armed:
-            raise _NotKept(f"nothing would end it, since it has no dead man's switch: {beat.switch.text}")
+            raise NotKept(f"nothing would end it, since it has no dead man's switch: {beat.switch.text}")
         if (beat.lease_s, beat.end_s) != (seconds, seconds):
-            raise _NotKept(f"it would end itself in {min(beat.lease_s, beat.end_s)} s, whatever it is told")
+            raise NotKept(f"it would end itself in {min(beat.lease_s, beat.end_s)} s, whatever it is told")
         until = time.time() + seconds
-        return Kept(rental.instance_id, self._command(connection.address), rental.price_usd_h, until, seconds)
+        return Kept(instance_id, self._command(connection.address), price_usd_h, until, seconds)
 
     def _command(self, address: SshAddress) -> str:
         return f"ssh -i {shlex.quote(str(self._key_file()))} -p {address.port} {shlex.quote(f'root@{address.host}')}"
@@ -142,5 +144,5 @@ class Keeper:
                 try:
                     self._key.save(path)
                 except OSError as error:
-                    raise _NotKept(f"the key to it cannot be written to {path} ({error.strerror})") from error
+                    raise NotKept(f"the key to it cannot be written to {path} ({error.strerror})") from error
         return path

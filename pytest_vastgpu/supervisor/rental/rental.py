@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
+from typing import TypeVar
 
 from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
-from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import MarketError
-from pytest_vastgpu.hostcheck import check
+from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
@@ -29,26 +33,30 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import Settings
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.selection.pricing import transfer_usd
+from pytest_vastgpu.ssh.base import Connector
+from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.ssh.tunnel import Tunnel
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
 from pytest_vastgpu.supervisor.rental import evidence
+from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental import server_job
+from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
-from pytest_vastgpu.supervisor.rental.loss import confirm_lost
+from pytest_vastgpu.supervisor.rental.keep import NotKept
 
+_T = TypeVar("_T")
 LOG_TAIL_LINES = 15
 END_GRACE_S = 5.0
 """An instance ends itself so long after its hard end of life: its owner, who can say why, comes first."""
@@ -68,20 +76,41 @@ class AttemptFailed(Exception):
 class RentalServices:
     """What every rental of a run shares."""
 
-    client: Provider
+    provider: Provider
     settings: Settings
     key: KeyPair
-    ledger: Ledger
-    events: EventLog
+    ledger: LedgerWriter
+    events: EventWriter
     run_id: str
     artifacts: Path
     """Where evidence of failed attempts goes, a directory for each."""
     budget: Budget
-    board: InstancePoller
+    poller: InstancePoller
     keeper: Keeper
-    timeouts: Timeouts
+    connector: Connector
+    timeouts: Timeouts = DEFAULTS
+    clock: Clock = SYSTEM_CLOCK
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once a machine has let this run in."""
+
+
+class LedgerWriter(Protocol):
+    """Notes on disk what happens to what is rented, before it happens."""
+
+    def write(self, label: str, step: str, **facts: object) -> None:
+        """See :meth:`pytest_vastgpu.supervisor.ledger.ledger.Ledger.write`."""
+        ...
+
+
+class EventWriter(Protocol):
+    """Tells what happens."""
+
+    path: Path
+    """The event log's file."""
+
+    def write(self, event: Event) -> None:
+        """See :meth:`pytest_vastgpu.core.events.EventLog.write`."""
+        ...
 
 
 class Rental:
@@ -92,29 +121,31 @@ class Rental:
     :param number: 1 for the first attempt of this run, unique within the run.
     """
 
-    def __init__(self, tools: RentalServices, workload: Workload, offer: Offer, number: int) -> None:
+    def __init__(self, services: RentalServices, workload: Workload, offer: Offer, number: int) -> None:
         self.workload = workload
         self.offer = offer
         self.number = number
         self.instance_id = 0
         self.state = State.INTENDED
-        self.link: ReconnectingConnection | None = None
+        self.connection: ReconnectingConnection | None = None
         self.endpoint = ""
-        self.label = make_label(tools.run_id, number, time.time() + tools.settings.longest_life)
-        self._tools = tools
+        self._services = services
+        self._clock = services.clock
+        self.label = make_label(services.run_id, number, self._clock.time() + services.settings.longest_life)
         self.headers: Mapping[str, str] = {}
         """HTTP headers a client of the endpoint must send; known from the launch on."""
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
-        self.tunnel: Tunnel | None = None
-        self._price = InstancePrice(self.label, offer, workload, tools.settings.max_price, tools.budget)
-        self._created = 0.0
-        self._entered = time.monotonic()
+        self._forward: Forward | None = None
+        settings, budget = services.settings, services.budget
+        self._price = InstancePrice(self.label, offer, workload, settings.max_price, budget, self._clock.monotonic)
+        self._created: float | None = None
+        self._entered = self._clock.monotonic()
         self._seconds: dict[str, float] = {}
         self.log = ""
-        self.directory = tools.artifacts / str(number)
+        self.directory = services.artifacts / str(number)
         """Where evidence is kept if it fails."""
-        self.facts: check.HostFacts | None = None
+        self.facts: HostFacts | None = None
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
         KNOWN.add_workload(workload)
@@ -134,7 +165,7 @@ class Rental:
     @property
     def age_s(self) -> float:
         """Seconds since create."""
-        return time.monotonic() - self._created if self._created else 0.0
+        return 0.0 if self._created is None else self._clock.monotonic() - self._created
 
     @property
     def cost_usd(self) -> float:
@@ -147,8 +178,8 @@ class Rental:
 
         Measured on our own clock, from before the create until it is seen to be gone: never less than the market's.
         """
-        until = self._gone_at or time.monotonic()
-        if not (self.instance_id or self.unsettled):
+        until = self._clock.monotonic() if self._gone_at is None else self._gone_at
+        if self._created is None or not (self.instance_id or self.unsettled):
             return CostRecord(self.label, 0.0, 0.0, until, until, gone=True)
         transfer = transfer_usd(self.offer, self.workload)
         gone = self._gone_at is not None
@@ -181,15 +212,15 @@ class Rental:
     @property
     def money_lasts_s(self) -> float:
         """See :meth:`~pytest_vastgpu.supervisor.money.budget.Budget.lasts_s`."""
-        return self._tools.budget.lasts_s(self.label)
+        return self._services.budget.lasts_s(self.label)
 
     def confirm_lost(self) -> Verdict | None:
         """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
-        return confirm_lost(self, self._tools.client)
+        return loss.confirm_lost(self._seen(), self._services.provider)
 
     # ---------------------------------------------------------------- the end
 
-    def give_back(self, wait: Callable[[float], None]) -> None:
+    def give_back(self) -> None:
         """Destroy the instance, verified, or leave it for a look inside; idempotent, from any thread.
 
         :raises NotDestroyed: if it may still be there.
@@ -197,13 +228,13 @@ class Rental:
         with self._destroy_lock:
             self._keep_evidence()
             if self.state is not State.KEPT and self.too_dear is None:
-                self._tools.keeper.keep(self)
+                self._keep_for_a_look()
             if self.heartbeat is not None:
                 self.heartbeat.stop()
-            if self.tunnel is not None:
-                self.tunnel.close()
-            if self.link is not None:
-                self.link.close()
+            if self._forward is not None:
+                self._forward.close()
+            if self.connection is not None:
+                self.connection.close()
             if self.state is State.KEPT:
                 return
             if self.unsettled and not self.instance_id:
@@ -213,25 +244,44 @@ class Rental:
             if self.instance_id and self.state is not State.GONE:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
-                destroy(self._tools.client, self.instance_id, wait, self._tools.timeouts)
-                self._gone_at = time.monotonic()
+                services = self._services
+                destroy(services.provider, self.instance_id, self._clock.sleep, services.timeouts, self._clock)
+                self._gone_at = self._clock.monotonic()
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
-            self._tools.budget.settle(self.label, self.cost_usd)
+            self._services.budget.settle(self.label, self.cost_usd)
+
+    def _keep_for_a_look(self) -> None:
+        """Leave it where that is wanted and can be done; where it cannot be done, why not is told."""
+        keeper = self._services.keeper
+        if not keeper.wants(self.state, went_wrong=self.went_wrong):
+            return
+        connection = self.connection.living() if self.connection is not None else None
+        try:
+            kept = keeper.leave(self.instance_id, connection, self.heartbeat, self.price_usd_h)
+        except NotKept as why:
+            self.tell(f"is not kept: {why}")
+            return
+        self.enter(State.KEPT, f"kept for a look inside until {kept.ends}", until=kept.until, ssh=kept.ssh)
+        keeper.note(kept)
+
+    def _seen(self) -> loss.Seen:
+        """What the question whether it was lost is decided by."""
+        return loss.Seen(self.instance_id, self.connection, self.heartbeat, self.directory, self.attribute_fault)
 
     def _keep_evidence(self) -> None:
         """Once, of a failed attempt, while there is still somebody to ask."""
         failed, self._failed = self._failed, None
         if failed is None:
             return
-        connection = self.link.living() if self.link else None
+        connection = self.connection.living() if self.connection else None
         sources: dict[str, evidence.Source] = {
             "container log": lambda: {
-                "container.log": self._tools.client.logs(self.instance_id, evidence.CONTAINER_LOG_LINES)
+                "container.log": self._services.provider.logs(self.instance_id, evidence.CONTAINER_LOG_LINES)
             }
         }
         if connection is not None:
             sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
-        case = evidence.Case(failed, self.facts, self.log, self._tools.events.path)
+        case = evidence.Case(failed, self.facts, self.log, self._services.events.path)
         try:
             evidence.keep(case, sources, Path(failed.artifacts))
         except OSError as error:
@@ -240,13 +290,11 @@ class Rental:
     def _settle(self) -> None:
         """Look up whether the create whose answer was lost has rented after all. It may still do so later."""
         try:
-            found = self._tools.client.list_instances(self.label)
+            found = self._services.provider.list_instances(self.label)
         except MarketError as error:
             raise NotDestroyed(self.label, str(error)) from error
         if found:
-            self.unsettled = False
-            self.instance_id = found[0].id
-            self.enter(State.CREATED, f"created after all: instance {self.instance_id}", instance_id=self.instance_id)
+            self.created(found[0].id, "created after all:")
 
     def finish(self, verdict: Verdict | None) -> Attempt:
         """The attempt as it ended."""
@@ -269,7 +317,7 @@ class Rental:
         """The attempt as it stands."""
         seconds = dict(self._seconds)
         if self.state not in (State.GONE, State.DESTROYING):
-            seconds[self.state.value] = time.monotonic() - self._entered
+            seconds[self.state.value] = self._clock.monotonic() - self._entered
         return Attempt(
             number=self.number,
             label=self.label,
@@ -284,43 +332,109 @@ class Rental:
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
         )
 
+    # ------------------------------------------------- what the steps of bring-up give
+
+    def begin(self) -> None:
+        """The offer is about to be rented: from now on it may cost money."""
+        offer = self.offer
+        self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
+        self.tell(f"renting {offer_line(offer)}")
+        self._entered = self._created = self._clock.monotonic()
+        self.unsettled = True  # until the provider has answered; whatever cuts that short, the label settles it
+
+    def not_created(self) -> None:
+        """Nothing was rented."""
+        self.unsettled = False
+        self._services.ledger.write(self.label, "not_created")
+
+    def created(self, instance_id: int, how: str = "created") -> None:
+        """It exists."""
+        self.instance_id = instance_id
+        self.unsettled = False
+        self.enter(State.CREATED, f"{how} instance {instance_id}", instance_id=instance_id)
+
+    def booting(self) -> None:
+        """It is waited for."""
+        self.enter(State.BOOTING, "booting")
+
+    def reached(self, connection: ReconnectingConnection) -> None:
+        """SSH lets us in."""
+        self.connection = connection
+        self._services.ssh_has_worked.set()
+        self.enter(State.REACHABLE, f"SSH answers after {self.age_s:.1f} s")
+
+    def begin_heartbeat(self, nudge: Callable[[], None]) -> None:
+        """From now on the instance lives only as long as it hears of us, and ends itself when its time has come.
+
+        :param nudge: Told when it is known how the switch is.
+        """
+        settings = self._services.settings
+        end = Deadline((self._created or 0.0) + settings.max_lifetime + END_GRACE_S, self._clock)
+        self.heartbeat = Heartbeat(self.connected, settings.lease, end, self.tell, nudge, self._clock)
+        self.heartbeat.start()
+
+    def found(self, facts: HostFacts) -> None:
+        """The host has said what it is."""
+        self.facts = facts
+
+    def checked(self, switch: DeadmanState) -> None:
+        """What was sold is there."""
+        facts = {"sold": asdict(self.offer), "found": asdict(self.host_facts), "switch": asdict(switch)}
+        self.enter(State.CHECKED, "host checked", **facts)
+
+    def launched(self, headers: Mapping[str, str]) -> None:
+        """The server has been started."""
+        self.headers = headers
+        self.enter(State.WARMING, "server launched")
+
+    def printed(self, log: str) -> None:
+        """All that the server has printed by now."""
+        self.log = log
+
+    def ready(self, endpoint: str, forward: Forward | None) -> None:
+        """Tests may use it."""
+        self.endpoint, self._forward = endpoint, forward
+        self.enter(State.READY, f"ready after {self.age_s:.1f} s", endpoint=endpoint)
+
     # --------------------------------------------------------------- plumbing
 
     @property
     def connected(self) -> ReconnectingConnection:
-        """The SSH link, from *reachable* on."""
-        if self.link is None:
-            raise RuntimeError(f"{self.label} has no SSH link in state {self.state.value}")
-        return self.link
+        """The connection, from *reachable* on."""
+        return self._from(State.REACHABLE, self.connection)
 
-    def fair(self, verdict: Verdict, *, ssh_leaves: bool = True) -> Verdict:
+    @property
+    def beating(self) -> Heartbeat:
+        """The heartbeat, from *reachable* on."""
+        return self._from(State.REACHABLE, self.heartbeat)
+
+    @property
+    def host_facts(self) -> HostFacts:
+        """What the host has said of itself, from *reachable* on."""
+        return self._from(State.REACHABLE, self.facts)
+
+    def _from(self, state: State, value: _T | None) -> _T:
+        if value is None:
+            raise RuntimeError(f"{self.label} is {self.state.value}, and not {state.value} yet")
+        return value
+
+    def attribute_fault(self, verdict: Verdict, *, ssh_leaves: bool = True) -> Verdict:
         """See :func:`~pytest_vastgpu.supervisor.rental.self_check.attribute_fault`."""
-        return self_check.attribute_fault(verdict, replace(self_check.look(self._tools.client), ssh_leaves=ssh_leaves))
-
-    def begin(self) -> None:
-        """From now on it may cost money."""
-        self._entered = self._created = time.monotonic()
-
-    def begin_heartbeat(self) -> Heartbeat:
-        """From now on the instance lives only as long as it hears of us, and ends itself when its time has come."""
-        settings = self._tools.settings
-        end = Deadline(self._created + settings.max_lifetime + END_GRACE_S)
-        self.heartbeat = Heartbeat(self.connected, settings.lease, end, self.tell)
-        self.heartbeat.start()
-        return self.heartbeat
+        seen = self_check.look(self._services.provider)
+        return self_check.attribute_fault(verdict, replace(seen, ssh_leaves=ssh_leaves))
 
     def enter(self, state: State, text: str, **facts: object) -> None:
         """Go on to another state, and write that down."""
         if state not in policy.TRANSITIONS[self.state]:
             raise RuntimeError(f"{self.label}: {self.state.value} cannot become {state.value}")
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._seconds[self.state.value] = self._seconds.get(self.state.value, 0.0) + now - self._entered
         self._entered = now
         self.state = state
-        self._tools.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 9), **facts)
+        self._services.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 9), **facts)
         self.tell(text, **facts)
 
     def tell(self, text: str, **facts: object) -> None:
         """Write down what happens, for everybody who listens."""
         name = f"instance {self.instance_id}" if self.instance_id else f"attempt {self.number}"
-        self._tools.events.write(Event(self.label, self.state, f"{name}: {text}", dict(facts)))
+        self._services.events.write(Event(self.label, self.state, f"{name}: {text}", dict(facts), self._clock.time()))

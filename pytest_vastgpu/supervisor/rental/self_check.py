@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
@@ -12,15 +10,12 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.base import Connector
 from pytest_vastgpu.supervisor.rental.policy import BLACK_HOLE
 
-if TYPE_CHECKING:
-    from pytest_vastgpu.providers.base import Provider
-    from pytest_vastgpu.ssh.address import SshAddress
-
 DARK_FROM_HERE = "ssh_dark_from_here"
-ANSWER_S = 3.0
-"""Some round trips to anywhere in the world, and a lost packet sent again."""
 _BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
 
 
@@ -39,10 +34,10 @@ class SelfCheck:
     """Something has answered at a port like those of SSH: nothing here keeps such connections from leaving."""
 
 
-def look(client: Provider) -> SelfCheck:
+def look(provider: Provider) -> SelfCheck:
     """Ask the market about our own account. Of SSH that says nothing."""
     try:
-        return SelfCheck(credit_usd=client.account().credit_usd)
+        return SelfCheck(credit_usd=provider.account().credit_usd)
     except (MarketUnreachable, MarketAnswerInvalid) as error:
         return SelfCheck(market_answers=False, said=str(error))
     except BadApiKey as error:
@@ -51,7 +46,7 @@ def look(client: Provider) -> SelfCheck:
         return SelfCheck(said=str(error))
 
 
-def proxy_answers(proxy: SshAddress | None) -> bool:
+def proxy_answers(connector: Connector, proxy: SshAddress | None) -> bool:
     """Whether the market's SSH proxy answers us at all, be it with a refusal: no host can make it silent.
 
     Asked is the port after the instance's own, which stays the instance's: with other run types it is used for SSH.
@@ -60,15 +55,7 @@ def proxy_answers(proxy: SshAddress | None) -> bool:
 
     :param proxy: Where the instance is reached by way of the proxy; None where it is not.
     """
-    if proxy is None or proxy.port >= 65_535:
-        return False
-    try:
-        with socket.create_connection((proxy.host, proxy.port + 1), ANSWER_S):
-            return True
-    except ConnectionError:  # refused, or cut: by somebody who is there
-        return True
-    except OSError:
-        return False
+    return proxy is not None and proxy.port < 65_535 and connector.answers(proxy.host, proxy.port + 1)
 
 
 def attribute_fault(verdict: Verdict, seen: SelfCheck) -> Verdict:

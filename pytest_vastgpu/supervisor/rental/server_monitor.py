@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import shlex
 import threading
-import time
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.servers.base import Observation
-from pytest_vastgpu.ssh.connection import TransferFailed
+from pytest_vastgpu.ssh.base import Stream
+from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.ssh.stream import Stream
 from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.server_state import LogPiece
 from pytest_vastgpu.supervisor.rental.server_state import ServerState
@@ -51,21 +52,23 @@ class ServerMonitor:
 
     :param env: Environment of the probes; no process list shows it.
     :param log_limit: Characters of the server's log to keep.
-    :param patience: Is nudged by news, and ends all waiting.
+    :param cancel: Is nudged by news, and ends all waiting.
     """
 
     def __init__(
         self,
-        link: ReconnectingConnection,
+        connection: ReconnectingConnection,
         probes: Sequence[Probe],
         env: Mapping[str, str],
         log_limit: int,
-        patience: CancelToken,
+        cancel: CancelToken,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._link = link
+        self._reconnecting = connection
+        self._clock = clock
         self._probes = tuple(probes)
         self._env = env
-        self._patience = patience
+        self._cancel = cancel
         self._lock = threading.Lock()
         self._sight = ServerState(probes, log_limit)
         self._stream: Stream | None = None
@@ -84,9 +87,9 @@ class ServerMonitor:
         """
         if self._runs:
             return
-        self._patience.wait(self._started + AGAIN_S - time.monotonic())
-        self._started = time.monotonic()
-        connection = self._link.connection()
+        self._cancel.wait(self._started + AGAIN_S - self._clock.monotonic())
+        self._started = self._clock.monotonic()
+        connection = self._reconnecting.connection()
         try:
             connection.write_file(PROGRAM, program(self._probes).encode())
         except TransferFailed as failed:
@@ -116,7 +119,7 @@ class ServerMonitor:
         found = False
         for _ in range(_PIECES):
             offset = self._sight.offset
-            result = self._link.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
+            result = self._reconnecting.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
             try:
                 data = bytes.fromhex(result.stdout) if result.ok else b""
             except ValueError:  # a host can answer what it likes
@@ -134,8 +137,8 @@ class ServerMonitor:
         :param rest_s: That long, nothing but an answer or the server's end counts: its log may grow all the time.
         :raises Cancelled: the run is ending.
         """
-        self._patience.wait(rest_s, lambda: self._urgent)
-        self._patience.wait(seconds, lambda: self._news)
+        self._cancel.wait(rest_s, lambda: self._urgent)
+        self._cancel.wait(seconds, lambda: self._news)
 
     def close(self) -> None:
         """Let the program end. Waits for nothing."""
@@ -150,7 +153,7 @@ class ServerMonitor:
             self._sight.take(news)
             self._news = True
             self._urgent = self._urgent or not isinstance(news, LogPiece)
-        self._patience.nudge()
+        self._cancel.nudge()
 
     def _on_end(self, exit_code: int | None) -> None:
         with self._lock:
@@ -160,4 +163,4 @@ class ServerMonitor:
                 self.trouble = self._stream.problem
             self._runs = False
             self._news = self._urgent = True
-        self._patience.nudge()
+        self._cancel.nudge()

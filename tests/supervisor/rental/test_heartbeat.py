@@ -15,8 +15,9 @@ from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.vast.client import self_destruct
 from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
@@ -37,7 +38,9 @@ def link() -> Iterator[ReconnectingConnection]:
         instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
         api.http.post(f"/api/v0/instances/{instance_id}/ssh/", json={"ssh_key": key.public_line})
         row = api.becomes(instance_id, actual_status="running")
-        with closing(ReconnectingConnection([SshAddress("127.0.0.1", row["ssh_port"], "proxy")], key)) as link:
+        with closing(
+            ReconnectingConnection(SshConnector(key, 10.0), [SshAddress("127.0.0.1", row["ssh_port"], "proxy")])
+        ) as link:
             yield link
 
 
@@ -45,7 +48,7 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Re
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     heartbeat = Heartbeat(link, LEASE_S, Deadline.after(100), told.put)
     heartbeat.start()
-    assert heartbeat.known(PATIENCE_S)
+    until(lambda: heartbeat.known, bool)
     assert told.get(timeout=PATIENCE_S) == "dead man's switch armed (curl)"
     assert heartbeat.switch.armed
     assert heartbeat.missing == ""
@@ -75,7 +78,7 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Re
     assert (beat.lease_s, beat.end_s, beat.switch.armed) == (77, 77, True)
     link.close()
     assert heartbeat.last_words(99) is None
-    with pytest.raises(ConnectFailed, match="the link was closed"):
+    with pytest.raises(ConnectFailed, match="the connection was closed"):
         link.connection()
     assert told.empty()
 
@@ -83,7 +86,7 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: Re
 def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(link: ReconnectingConnection) -> None:
     heartbeat = Heartbeat(link, 2, Deadline.after(100), lambda _: None)
     heartbeat.start()
-    assert heartbeat.known(PATIENCE_S)
+    until(lambda: heartbeat.known, bool)
     time.sleep((0.9 - time.time()) % 1)  # its clock tells whole seconds: the shortest lease
     assert heartbeat.last_words(2) is not None
     until(lambda: link.connection_if_any(), lambda connection: connection is None)

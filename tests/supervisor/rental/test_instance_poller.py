@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import ExitStack
+from contextlib import contextmanager
+from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,7 +23,6 @@ from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.instance_poller import StatusUpdate
-from pytest_vastgpu.supervisor.rental.instance_poller import Subscription
 from tests.support.vast import make_status
 from tests.support.vast import search_offers
 
@@ -67,20 +70,35 @@ def board(market: Market) -> Iterator[InstancePoller]:
 
 
 def lookouts() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "vastgpu-board"]
+    return [thread for thread in threading.enumerate() if thread.name == "vastgpu-poller"]
 
 
-def next_of(watch: Subscription) -> StatusUpdate:
-    news = watch.news(LONG_S)
-    assert news is not None, f"no news of {watch.label}"
-    return news
+@dataclass
+class Watch:
+    """Waits for news of one instance."""
+
+    label: str
+    updates: deque[StatusUpdate] = field(default_factory=deque)
+    came: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+
+@contextmanager
+def watching(poller: InstancePoller, label: str) -> Iterator[Watch]:
+    watch = Watch(label)
+    with poller.watching(label, watch.came.release) as watch.updates:
+        yield watch
+
+
+def next_of(watch: Watch) -> StatusUpdate:
+    assert watch.came.acquire(timeout=LONG_S), f"no news of {watch.label}"
+    return watch.updates.popleft()
 
 
 A, B = make_status(label="a"), make_status(label="b", id=556)
 
 
 def test_who_waits_alone_asks_for_itself_alone(board: InstancePoller, market: Market) -> None:
-    with board.watching("a") as watch:
+    with watching(board, "a") as watch:
         assert market.is_asked_for() == "a"
         market.says(A)
         assert next_of(watch) == StatusUpdate(A)
@@ -91,7 +109,7 @@ def test_who_waits_alone_asks_for_itself_alone(board: InstancePoller, market: Ma
 
 
 def test_several_share_one_answer(board: InstancePoller, market: Market) -> None:
-    with board.watching("a") as first, board.watching("b") as second:
+    with watching(board, "a") as first, watching(board, "b") as second:
         if market.is_asked_for() == "a":  # the look may have begun before the second one came
             market.says(A)
             assert next_of(first) == StatusUpdate(A)
@@ -105,14 +123,14 @@ def test_several_share_one_answer(board: InstancePoller, market: Market) -> None
 def test_an_answer_asked_for_before_somebody_came_does_not_say_that_it_is_not_there(
     board: InstancePoller, market: Market
 ) -> None:
-    with board.watching("a") as first:
+    with watching(board, "a") as first:
         assert market.is_asked_for() == "a"
-        with board.watching("b") as second:
+        with watching(board, "b") as second:
             market.says(A)
             assert next_of(first) == StatusUpdate(A)
             assert market.is_asked_for() is None
-            assert second.news(0) is None
-            with board.watching("c") as third:
+            assert not second.updates
+            with watching(board, "c") as third:
                 market.says(make_status(label="c"))
                 assert next_of(second) == StatusUpdate(None)
                 assert next_of(third) == StatusUpdate(make_status(label="c")), "it was there already"
@@ -120,7 +138,7 @@ def test_an_answer_asked_for_before_somebody_came_does_not_say_that_it_is_not_th
 
 
 def test_an_error_is_told_to_all_and_the_looks_go_on(board: InstancePoller, market: Market) -> None:
-    with board.watching("a") as first, board.watching("b") as second:
+    with watching(board, "a") as first, watching(board, "b") as second:
         while market.is_asked_for() is not None:
             market.says()
             next_of(first)
@@ -137,7 +155,7 @@ def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(
     board: InstancePoller, market: Market
 ) -> None:
     for label in ("a", "b"):
-        with board.watching(label) as watch:
+        with watching(board, label) as watch:
             assert market.is_asked_for() == label
             market.says(make_status(label=label))
             assert next_of(watch).error is None
@@ -151,7 +169,7 @@ def test_it_looks_only_while_somebody_watches_and_again_when_somebody_comes(
 
 
 def test_a_pause_ends_when_the_last_one_leaves(market: Market) -> None:
-    with InstancePoller(market.ask, Timeouts(look_least_s=3600.0, look_most_s=3600.0)).watching("a"):
+    with watching(InstancePoller(market.ask, Timeouts(look_least_s=3600.0, look_most_s=3600.0)), "a"):
         (thread,) = lookouts()
     thread.join(LONG_S)
     assert not thread.is_alive()
@@ -171,7 +189,7 @@ def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled
         news: dict[str, int] = dict.fromkeys(labels, 0)
         arrived: list[str] = []
 
-        def wait_for(watch: Subscription) -> None:
+        def wait_for(watch: Watch) -> None:
             while True:
                 status = next_of(watch).status
                 news[watch.label] += 1
@@ -179,8 +197,8 @@ def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled
                     arrived.append(status.label)
                     return
 
-        with ExitStack() as watching:
-            watches = [watching.enter_context(board.watching(label)) for label in labels]
+        with ExitStack() as stack:
+            watches = [stack.enter_context(watching(board, label)) for label in labels]
             for label in labels:
                 client.create(offer.id, CreateRequest(image="any", disk_gb=8, label=label))
             threads = [threading.Thread(target=wait_for, args=(watch,)) for watch in watches]

@@ -4,12 +4,15 @@ import contextlib
 import socket
 from collections.abc import Callable
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.connector import SshConnector
+from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental.self_check import SelfCheck
 from pytest_vastgpu.supervisor.rental.self_check import attribute_fault
@@ -18,6 +21,8 @@ from pytest_vastgpu.supervisor.rental.self_check import proxy_answers
 DARK = Verdict(FailureClass.INFRA_FATAL, "ssh_black_hole", "all ports timed out")
 LOST = Verdict(FailureClass.RUNTIME_LOST, "instance_lost", "no answer")
 WRONG_FLAG = Verdict(FailureClass.WORKLOAD_FATAL, "bad_cli_argument", "--foo")
+
+CONNECTOR = SshConnector(load_key({}, Path("/nonexistent")), connect_s=1.0, answer_s=0.3)
 
 
 @pytest.mark.parametrize("verdict", [DARK, LOST], ids=lambda verdict: verdict.reason)
@@ -85,13 +90,12 @@ def dark() -> Iterator[int]:
 
 @pytest.mark.parametrize(("make_port", "expected"), [(listening, True), (refusing, True), (dark, False)])
 def test_a_proxy_answers_also_by_refusing(
-    make_port: Callable[[], contextlib.AbstractContextManager[int]], expected: bool, monkeypatch: pytest.MonkeyPatch
+    make_port: Callable[[], contextlib.AbstractContextManager[int]], expected: bool
 ) -> None:
-    monkeypatch.setattr(self_check, "ANSWER_S", 0.3)
     with make_port() as port:
-        assert proxy_answers(SshAddress("127.0.0.1", port - 1, "proxy")) is expected
+        assert proxy_answers(CONNECTOR, SshAddress("127.0.0.1", port - 1, "proxy")) is expected
 
 
 def test_without_a_proxy_nothing_is_known() -> None:
-    assert not proxy_answers(None)
-    assert not proxy_answers(SshAddress("127.0.0.1", 65_535, "proxy"))
+    assert not proxy_answers(CONNECTOR, None)
+    assert not proxy_answers(CONNECTOR, SshAddress("127.0.0.1", 65_535, "proxy"))

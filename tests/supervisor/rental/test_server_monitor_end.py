@@ -18,8 +18,10 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.connection import SshConnection
+from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.ssh.login import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
 from tests.ssh.conftest import Server
@@ -37,7 +39,7 @@ def link(home: Path, tmp_path: Path) -> Iterator[ReconnectingConnection]:
     (home / ".vastgpu" / "server.log").write_text("one\n")
     key = load_key({}, Path("/nonexistent"))
     server: Server = start_asyncssh(tmp_path, key)
-    with closing(ReconnectingConnection([server.address], key)) as link:
+    with closing(ReconnectingConnection(SshConnector(key, 10.0), [server.address])) as link:
         yield link
     server.stop()
     assert list((home / ".vastgpu").glob("watch.*[0-9]")) == []
@@ -68,7 +70,7 @@ def gone(link: ReconnectingConnection) -> bool:
 def break_off(link: ReconnectingConnection) -> None:
     """Ends the TCP connection under the SSH connection."""
     connection = link.living()
-    assert connection is not None
+    assert isinstance(connection, SshConnection)
     connection._socket.shutdown(socket.SHUT_RDWR)
 
 
@@ -124,7 +126,7 @@ def test_an_instance_that_is_out_of_reach(home: Path, tmp_path: Path, link: Reco
     folder.mkdir()
     server = start_asyncssh(folder, key)
     with (
-        closing(ReconnectingConnection([server.address], key)) as other,
+        closing(ReconnectingConnection(SshConnector(key, 10.0), [server.address])) as other,
         closing(ServerMonitor(other, [], {}, LIMIT, CancelToken())) as watch,
     ):
         until(watch, "one\n")

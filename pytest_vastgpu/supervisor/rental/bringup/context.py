@@ -17,10 +17,10 @@ from pytest_vastgpu.supervisor.rental.rental import RentalServices
 class BringUpContext:
     """One rental on its way to *ready*."""
 
-    tools: RentalServices
+    services: RentalServices
     rental: Rental
     adapter: Adapter
-    patience: CancelToken
+    cancel: CancelToken
     """Ends all waiting when the run is called off."""
 
     def go_on(self) -> None:
@@ -29,10 +29,10 @@ class BringUpContext:
         :raises Cancelled: the run is ending.
         :raises AttemptFailed: its hard end of life has come, or it has become too dear.
         """
-        self.patience.check()
+        self.cancel.check()
         if self.rental.too_dear is not None:
             raise AttemptFailed(self.rental.too_dear)
-        limit = self.tools.settings.max_lifetime
+        limit = self.services.settings.max_lifetime
         if self.rental.age_s > limit:
             raise AttemptFailed(
                 Verdict(

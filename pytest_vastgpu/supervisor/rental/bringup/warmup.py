@@ -1,8 +1,7 @@
-"""From *warming* to ready: the server is watched until its adapter has decided."""
+"""While *warming*: the server is watched until its adapter has decided."""
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 
 from pytest_vastgpu.model import Progress
@@ -16,58 +15,59 @@ from pytest_vastgpu.supervisor.rental.rental import LOG_KEEP_CHARS
 from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
 
-PULSE_S = 0.5
+LOOK_AGAIN_S = 0.5
 """Without news, it is looked that often whether time has run out."""
 JUDGING_SHARE = 0.2
 """At most that share of the time goes into judging a log that grows and grows."""
 
 
-def warm(effort: BringUpContext) -> None:
+def warm_up(context: BringUpContext) -> None:
     """Wait until the launched server is ready.
 
     :raises AttemptFailed: with the verdict.
     :raises ConnectFailed: if the instance can no longer be reached.
     """
-    rental = effort.rental
-    window = rental.workload.warmup_s or effort.adapter.warmup_s
-    probes = effort.adapter.probes(rental.workload)
-    started = time.monotonic()
-    moves = [policy.ProgressSample(0.0, Progress("launched"))]
+    rental, clock = context.rental, context.services.clock
+    window = rental.workload.warmup_s or context.adapter.warmup_s
+    probes = context.adapter.probes(rental.workload)
+    started = clock.monotonic()
+    samples = [policy.ProgressSample(0.0, Progress("launched"))]
     env = {"VASTGPU_API_KEY": rental.api_key}
     told = ""
-    with closing(ServerMonitor(rental.connected, probes, env, LOG_KEEP_CHARS, effort.patience)) as watch:
+    with closing(ServerMonitor(rental.connected, probes, env, LOG_KEEP_CHARS, context.cancel, clock)) as monitor:
         while True:
-            effort.go_on()
-            watch.keep_up()
-            age = time.monotonic() - started
-            seen = watch.observe(age)
-            rental.log = seen.log
-            found, judging_s = _assessed(effort, seen)
+            context.go_on()
+            monitor.keep_up()
+            age = clock.monotonic() - started
+            seen = monitor.observe(age)
+            rental.printed(seen.log)
+            found, judging_s = _assessed(context, seen)
             # What it printed before it answered may say that it serves without the GPU that was rented.
-            if isinstance(found, Ready) and rental.workload.gpus and watch.catch_up():
-                seen = watch.observe(age)
-                rental.log = seen.log
-                found, again_s = _assessed(effort, seen)
+            if isinstance(found, Ready) and rental.workload.gpus and monitor.catch_up():
+                seen = monitor.observe(age)
+                rental.printed(seen.log)
+                found, again_s = _assessed(context, seen)
                 judging_s += again_s
-            started += judging_s  # how long somebody takes to answer is not the server's affair
+            started += judging_s  # how long an adapter takes to answer is not the server's affair
             if isinstance(found, Ready):
                 return
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
-            if found.progress != moves[-1].progress:
-                moves.append(policy.ProgressSample(age, found.progress))
+            if found.progress != samples[-1].progress:
+                samples.append(policy.ProgressSample(age, found.progress))
                 rental.tell(f"warming: {found.progress}")
-            if watch.trouble != told:
-                told = watch.trouble
+            if monitor.trouble != told:
+                told = monitor.trouble
                 rental.tell(f"warming; watching the server is hard: {told}")
-            step = policy.warm(moves, age, window)
+            step = policy.warm(samples, age, window)
             if isinstance(step, policy.GiveUp):
                 raise AttemptFailed(step.verdict)
-            watch.wait(judging_s / JUDGING_SHARE, PULSE_S)
+            monitor.wait(judging_s / JUDGING_SHARE, LOOK_AGAIN_S)
 
 
-def _assessed(effort: BringUpContext, seen: Observation) -> tuple[Readiness, float]:
+def _assessed(context: BringUpContext, seen: Observation) -> tuple[Readiness, float]:
     """What the adapter says, and for how many seconds that was waited for."""
-    asked = time.monotonic()
-    found = effort.adapter.assess(effort.rental.workload, seen)
-    return found, time.monotonic() - asked
+    clock = context.services.clock
+    asked = clock.monotonic()
+    found = context.adapter.assess(context.rental.workload, seen)
+    return found, clock.monotonic() - asked

@@ -1,0 +1,65 @@
+"""Reaching instances by SSH, from this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from collections.abc import Sequence
+
+from pytest_vastgpu.ssh.address import SshAddress
+from pytest_vastgpu.ssh.base import Connection
+from pytest_vastgpu.ssh.base import Forward
+from pytest_vastgpu.ssh.connection import SshConnection
+from pytest_vastgpu.ssh.connection import connect
+from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.ssh.login import HostKeyPin
+from pytest_vastgpu.ssh.tunnel import Tunnel
+
+BANNER_S = 1.0
+"""How long an address that may not be the instance's yet is given to say what it is."""
+ANSWER_S = 3.0
+"""Some round trips to anywhere in the world, and a lost packet sent again."""
+
+
+class SshConnector:
+    """Implements :class:`~pytest_vastgpu.ssh.base.Connector`.
+
+    :param connect_s: Seconds for one try to connect.
+    """
+
+    def __init__(self, key: KeyPair, connect_s: float, answer_s: float = ANSWER_S) -> None:
+        self._key = key
+        self._connect_s = connect_s
+        self._answer_s = answer_s
+
+    def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], SshConnection]:
+        """See :class:`~pytest_vastgpu.ssh.base.Connector`. The host key is pinned with the first login."""
+        pin = HostKeyPin()
+        return lambda: connect(addresses, self._key, pin, timeout_s=self._connect_s)
+
+    def forward(self, connection: Callable[[], Connection | None], port: int) -> Forward:
+        """See :class:`~pytest_vastgpu.ssh.base.Connector`."""
+
+        def ssh() -> SshConnection | None:
+            found = connection()
+            return found if isinstance(found, SshConnection) else None
+
+        return Tunnel(ssh, port)
+
+    def speaks_ssh(self, address: SshAddress) -> bool:
+        """See :class:`~pytest_vastgpu.ssh.base.Connector`."""
+        try:
+            with socket.create_connection((address.host, address.port), BANNER_S) as sock:
+                return sock.recv(4, socket.MSG_WAITALL) == b"SSH-"
+        except OSError:
+            return False
+
+    def answers(self, host: str, port: int) -> bool:
+        """See :class:`~pytest_vastgpu.ssh.base.Connector`."""
+        try:
+            with socket.create_connection((host, port), self._answer_s):
+                return True
+        except ConnectionError:  # refused, or cut: by somebody who is there
+            return True
+        except OSError:
+            return False

@@ -1,0 +1,48 @@
+"""From *running* to *reachable*: SSH lets us in."""
+
+from __future__ import annotations
+
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
+from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental import self_check
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.bringup.create import attach_key
+from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
+from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+
+
+def connect(
+    context: BringUpContext, status: InstanceStatus, early: ReconnectingConnection | None
+) -> ReconnectingConnection:
+    """Wait until SSH lets us in; the connection.
+
+    :param early: One that was made before the instance was said to run.
+    :raises AttemptFailed: with the verdict.
+    """
+    rental, services = context.rental, context.services
+    running_at = rental.age_s
+    attempts: list[policy.ConnectAttempt] = []
+    attached_again = False
+    connection = early or ReconnectingConnection(services.connector, status.ssh)
+    while True:
+        context.go_on()
+        try:
+            connection.connection()
+        except ConnectFailed as failed:
+            kinds = tuple(failure.kind for failure in failed.failures)
+            attempts.append(policy.ConnectAttempt(rental.age_s, kinds, str(failed)))
+        else:
+            return connection
+        step = policy.reach(attempts, running_at, services.settings.boot_timeout, attached_again, services.timeouts)
+        if isinstance(step, policy.GiveUp):
+            proxy = next((address for address in status.ssh if address.kind == "proxy"), None)
+            leaves = services.ssh_has_worked.is_set() or self_check.proxy_answers(services.connector, proxy)
+            raise AttemptFailed(rental.attribute_fault(step.verdict, ssh_leaves=leaves))
+        if isinstance(step, policy.AttachKey):
+            attached_again = True
+            attach_key(context)
+        if len(attempts) == 1:
+            rental.tell(f"running; waiting for SSH ({attempts[0].failures[0].value})")
+        context.cancel.wait(connect_pause_s(attempts, running_at, services.timeouts))

@@ -1,0 +1,60 @@
+"""From *intended* to *created*: the offer is rented, and our key attached."""
+
+from __future__ import annotations
+
+from pytest_vastgpu.errors import CreateUnsettled
+from pytest_vastgpu.errors import MarketAnswerInvalid
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotSent
+from pytest_vastgpu.errors import RateLimited
+from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.deadman import onstart
+from pytest_vastgpu.supervisor.rental.rental import END_GRACE_S
+
+TRANSIENT = (MarketUnreachable, MarketAnswerInvalid, RateLimited)
+"""What passes by itself, and must not cost a healthy instance."""
+
+
+def create(context: BringUpContext) -> int:
+    """Rent the offer; the id of the instance.
+
+    :raises OfferGone: nothing was rented.
+    :raises MarketError: the market's or our own fault.
+    """
+    rental, services = context.rental, context.services
+    settings, workload = services.settings, rental.workload
+    request = CreateRequest(
+        image=workload.image or context.adapter.default_image,
+        disk_gb=workload.disk_gb,
+        label=rental.label,
+        onstart=onstart(
+            services.provider.self_destruct,
+            lease_s=settings.lease,
+            boot_timeout_s=settings.boot_timeout,
+            lifetime_s=settings.max_lifetime + END_GRACE_S,
+        ),
+        ports=(workload.port,) if settings.expose else (),
+    )
+    try:
+        return services.provider.create(rental.offer.id, request)
+    except MarketError as error:
+        if not _may_exist(error):
+            rental.not_created()
+        raise
+
+
+def _may_exist(error: MarketError) -> bool:
+    """Whether a create that ended so may have rented, or may do so late."""
+    lost = isinstance(error, (CreateUnsettled, MarketUnreachable, MarketAnswerInvalid))
+    return lost and not isinstance(error, NotSent)
+
+
+def attach_key(context: BringUpContext) -> None:
+    """What keeps it from being attached now may have passed when it is tried again, see :func:`policy.reach`."""
+    rental, services = context.rental, context.services
+    try:
+        services.provider.attach_key(rental.instance_id, services.key.public_line)
+    except TRANSIENT as error:
+        rental.tell(f"the SSH key is not attached yet: {error}")

@@ -1,0 +1,29 @@
+"""From *warming* to *ready*: where tests reach the server."""
+
+from __future__ import annotations
+
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.ssh.base import Forward
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+
+
+def open_endpoint(context: BringUpContext, status: InstanceStatus) -> tuple[str, Forward | None]:
+    """The URL, and the forwarded port behind it; None where the provider publishes the server's own port.
+
+    :raises AttemptFailed: if that was asked for and is not so.
+    """
+    rental, services = context.rental, context.services
+    port = rental.workload.port
+    if services.settings.expose:
+        public = status.published.get(port)
+        if public is None:
+            evidence = f"the market published {dict(status.published)}, not {port}"
+            raise AttemptFailed(
+                Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
+            )
+        return f"http://{public}", None
+    forward = services.connector.forward(rental.connected.connection_if_any, port)
+    return forward.url, forward
