@@ -17,6 +17,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 PATH = re.compile(r"(?:pytest_vastgpu|tests|conftest_examples|docs|\.ci|\.github)/[\w./-]*|[\w-]+\.(?:toml|md)")
 NAME = re.compile(r"pytest_vastgpu(?:\.\w+)+")
 THREAD = re.compile(r"vastgpu-[a-z-]+")
+STARTED = re.compile(r"(?:\bname(?:_prefix)? ?= ?|repeat\()f?\"(vastgpu-[^\"]*)")
+"""Where a thread is named: an argument, a variable, or the first argument of a clock's ``repeat``."""
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
@@ -85,7 +87,7 @@ def test_threads_and_locks_of_the_architecture_are_those_of_the_code() -> None:
     sources = {path: path.read_text() for path in (ROOT / "pytest_vastgpu").rglob("*.py")}
     text = "\n".join(sources.values())
     told = {word for word in words if THREAD.fullmatch(word)}
-    started = {name.partition("{")[0] for name in re.findall(r"name(?:_prefix)?=f?\"(vastgpu-[^\"]*)", text)}
+    started = {name.partition("{")[0] for name in STARTED.findall(text)}
     assert started - told == set()
     assert [name for name in told if f'"{name}' not in text] == []
     locks = [word.split(".") for word in words if re.fullmatch(r"[A-Z]\w+\.(?:\w*_lock|_changed|_\w+ing|lock)", word)]
