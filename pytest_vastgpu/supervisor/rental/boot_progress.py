@@ -6,8 +6,8 @@ grows. The other way round, a text that changes is no sign where it says the sam
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_vastgpu.diagnosis.lines import kind
@@ -32,55 +32,61 @@ class StatusSample:
     """The end of the container's log where it was asked for."""
 
 
-@dataclass(frozen=True)
-class BootProgress:
-    """What a boot has shown so far."""
-
-    last_s: float
-    """When it last got on; that of the first look where it never did."""
-    any: bool
-    """Whether it ever did."""
-
-
 _GETS_ON = FailureClass.WARMUP
 """The class of a status text that tells of progress."""
 
 
-def read(looks: Sequence[StatusSample], judge_status: Callable[[str], Verdict]) -> BootProgress:
-    """The signs in what was seen.
+class BootHistory:
+    """What a boot has shown so far, and when it last got on.
 
-    News are: a status text never seen before that tells of progress, a disk that is fuller than ever, a line of the
-    container's log that was never there before. Numbers in a line do not make it a new one: counters of the same
+    It gets on with a status text never seen before that tells of progress, a disk that is fuller than ever, a line of
+    the container's log that was never there before. Numbers in a line do not make it a new one: counters of the same
     complaint are no news.
+
+    :param judge_status: Verdict on a status text. Asked once for each text.
     """
-    told: set[str] = set()
-    logged: set[str] = set()
-    disk_gb = 0.0
-    last_s = looks[0].at_s
-    found = False
-    for look in looks:
-        news = set(_kinds(look.log)) - logged
-        logged |= news
-        status = look.status
-        for text in _kinds(status.message) if status is not None else ():
-            if text not in told and judge_status(text).failure_class is _GETS_ON:
-                news.add(text)
-            told.add(text)
-        if status is not None and status.disk_usage_gb >= disk_gb + DISK_STEP_GB:
-            disk_gb = status.disk_usage_gb
+
+    def __init__(self, judge_status: Callable[[str], Verdict]) -> None:
+        self.samples: list[StatusSample] = []
+        """All answers so far, oldest first."""
+        self.got_on = False
+        """Whether it ever got on."""
+        self.last_s = 0.0
+        """When it last got on; that of the first answer where it never did."""
+        self.judge = functools.cache(judge_status)
+        self._told: set[str] = set()
+        self._logged: set[str] = set()
+        self._disk_gb = 0.0
+        self._log_at_s = 0.0
+
+    def add(self, sample: StatusSample) -> None:
+        """Take one more answer."""
+        if not self.samples:
+            self.last_s = sample.at_s
+        self.samples.append(sample)
+        if self._gets_on(sample):
+            self.last_s, self.got_on = sample.at_s, True
+        if sample.log:
+            self._log_at_s = sample.at_s
+
+    def wants_log(self, now_s: float) -> bool:
+        """Whether it is time to ask for the container's log."""
+        return bool(self.samples) and now_s - max(self._log_at_s, self.last_s) >= LOG_AFTER_S
+
+    def _gets_on(self, sample: StatusSample) -> bool:
+        news = set(_kinds(sample.log)) - self._logged
+        self._logged |= news
+        if (status := sample.status) is None:
+            return bool(news)
+        texts = {text for text in _kinds(status.message) if text not in self._told}
+        self._told |= texts
+        news |= {text for text in texts if self.judge(text).failure_class is _GETS_ON}
+        if status.disk_usage_gb >= self._disk_gb + DISK_STEP_GB:
+            self._disk_gb = status.disk_usage_gb
             news.add("disk")
-        if news:
-            last_s, found = look.at_s, True
-    return BootProgress(last_s, found)
+        return bool(news)
 
 
-def wants_log(looks: Sequence[StatusSample], now_s: float, judge_status: Callable[[str], Verdict]) -> bool:
-    """Whether it is time to ask for the container's log."""
-    if not looks:
-        return False
-    asked_s = max((look.at_s for look in looks if look.log), default=0.0)
-    return now_s - max(asked_s, read(looks, judge_status).last_s) >= LOG_AFTER_S
-
-
-def _kinds(log: str) -> list[str]:
-    return [found for line in log.splitlines() if (found := kind(line))]
+@functools.lru_cache(maxsize=256)  # a status text stays the same for many answers
+def _kinds(text: str) -> tuple[str, ...]:
+    return tuple(found for line in text.splitlines() if (found := kind(line)))

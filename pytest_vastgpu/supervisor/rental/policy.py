@@ -14,7 +14,7 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import Phase
-from pytest_vastgpu.supervisor.rental import boot_progress
+from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
 VANISHED_LOOKS = 2
@@ -88,25 +88,20 @@ class ProgressSample:
     progress: Progress
 
 
-def boot(
-    looks: Sequence[StatusSample],
-    budget_s: float,
-    judge_status: Callable[[str], Verdict],
-    timeouts: Timeouts = DEFAULTS,
-) -> Wait | Connect | GiveUp:
+def boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAULTS) -> Wait | Connect | GiveUp:
     """What the market's answers since create mean.
 
-    :param looks: All answers so far, oldest first; at least one.
+    :param history: At least one answer.
     :param budget_s: The infrastructure budget.
-    :param judge_status: Verdict on a status text.
     """
-    newest = looks[-1]
+    samples = history.samples
+    newest = samples[-1]
     status = newest.status
     if status is None:
-        return _absent(looks)
+        return _absent(samples)
     if status.phase is Phase.RUNNING:
         return Connect() if status.ssh else _out_of_time(newest.at_s, budget_s)
-    verdict = judge_status(status.message) if status.message else None
+    verdict = history.judge(status.message) if status.message else None
     if verdict and verdict.failure_class in _DECIDED:
         return GiveUp(verdict)
     if status.phase is Phase.NOT_STARTED:
@@ -119,7 +114,7 @@ def boot(
             )
         )
     if status.phase is Phase.OFFLINE:
-        since = _since(looks, lambda look: look.status is not None and look.status.phase is Phase.OFFLINE)
+        since = _since(samples, lambda each: each.status is not None and each.status.phase is Phase.OFFLINE)
         if newest.at_s - since >= timeouts.offline_grace_s:
             text = f"{status.explanation} for {newest.at_s - since:.0f} s"
             return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
@@ -128,7 +123,7 @@ def boot(
         return GiveUp(
             Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
         )
-    return _patience(looks, budget_s, judge_status)
+    return _undecided(history, budget_s)
 
 
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
@@ -156,15 +151,14 @@ def _absent(looks: Sequence[StatusSample]) -> Wait | GiveUp:
     return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
 
 
-def _patience(looks: Sequence[StatusSample], budget_s: float, judge_status: Callable[[str], Verdict]) -> Wait | GiveUp:
+def _undecided(history: BootHistory, budget_s: float) -> Wait | GiveUp:
     """Whether an undecided boot is waited for: by what it has shown, not by the clock alone."""
-    now_s = looks[-1].at_s
-    seen = boot_progress.read(looks, judge_status)
-    still_s = now_s - seen.last_s
-    if still_s >= (STILL_S if seen.any else NEVER_A_SIGN_S):
+    now_s = history.samples[-1].at_s
+    still_s = now_s - history.last_s
+    if still_s >= (STILL_S if history.got_on else NEVER_A_SIGN_S):
         text = f"no new status text, no line of log and no disk space more for {still_s:.0f} s"
         return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host is tried"))
-    if seen.any and still_s <= budget_s * GETTING_ON_SHARE:
+    if history.got_on and still_s <= budget_s * GETTING_ON_SHARE:
         return _out_of_time(now_s, budget_s * BOOT_CAP)
     return _out_of_time(now_s, budget_s)
 

@@ -9,8 +9,8 @@ import pytest
 from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from tests.support.vast import make_status
 
@@ -27,15 +27,15 @@ def judge(text: str) -> Verdict:
 
 def outcome(moment: Moment, running_at_s: int = 10_000) -> tuple[int, str]:
     """When the wait was over, and why: ``running``, or the reason of the verdict."""
-    looks: list[StatusSample] = []
+    history = BootHistory(judge)
     for at_s in range(0, 3600, 5):
         text, disk_gb, log = moment(at_s)
         status = make_status(actual_status="loading", status_msg=text, disk_usage_gb=disk_gb)
         if at_s >= running_at_s:
             status = make_status(actual_status="running", ssh_host="ssh5.vast.ai", ssh_port=12345)
-        asked = boot_progress.wants_log(looks, float(at_s), judge)
-        looks.append(StatusSample(float(at_s), status, log if asked else ""))
-        step = policy.boot(looks, BUDGET_S, judge)
+        asked = history.wants_log(float(at_s))
+        history.add(StatusSample(float(at_s), status, log if asked else ""))
+        step = policy.boot(history, BUDGET_S)
         if isinstance(step, policy.Connect):
             return at_s, "running"
         if isinstance(step, policy.GiveUp):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Sequence
+
 import pytest
 
 from pytest_vastgpu.model import FailureClass
@@ -9,6 +12,7 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from tests.support.vast import make_status
 
@@ -22,6 +26,13 @@ def quiet(_text: str) -> Verdict:
 
 def looks(*rows: tuple[float, InstanceStatus | None]) -> list[StatusSample]:
     return [StatusSample(at, status) for at, status in rows]
+
+
+def boot(samples: Sequence[StatusSample], judge: Callable[[str], Verdict] = quiet) -> object:
+    history = BootHistory(judge)
+    for sample in samples:
+        history.add(sample)
+    return policy.boot(history, BUDGET_S)
 
 
 LOADING = make_status(actual_status="loading")
@@ -42,7 +53,7 @@ OFFLINE = make_status(actual_status="offline")
     ],
 )
 def test_a_healthy_boot_is_waited_for(seen: list[StatusSample]) -> None:
-    assert policy.boot(seen, BUDGET_S, quiet) == policy.Wait()
+    assert boot(seen) == policy.Wait()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +74,7 @@ def test_a_healthy_boot_is_waited_for(seen: list[StatusSample]) -> None:
     ],
 )
 def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> None:
-    assert policy.boot(looks((12.0, status)), BUDGET_S, quiet) == policy.Connect()
+    assert boot(looks((12.0, status))) == policy.Connect()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +104,7 @@ def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> No
     ],
 )
 def test_a_lost_boot_is_given_up(seen: list[StatusSample], failure_class: FailureClass, reason: str) -> None:
-    step = policy.boot(seen, BUDGET_S, quiet)
+    step = boot(seen)
     assert isinstance(step, policy.GiveUp)
     assert (step.verdict.failure_class, step.verdict.reason) == (failure_class, reason)
 
@@ -105,7 +116,7 @@ def test_a_decided_status_text_ends_the_boot_with_its_own_verdict(failure_class:
     verdict = Verdict(failure_class, "said_so", "the line")
     # Also where the service has given up already: the cause comes before its consequence.
     status = make_status(actual_status="loading", intended_status="stopped", status_msg="the line")
-    assert policy.boot(looks((5.0, status)), BUDGET_S, lambda _text: verdict) == policy.GiveUp(verdict)
+    assert boot(looks((5.0, status)), lambda _text: verdict) == policy.GiveUp(verdict)
 
 
 def knock(at_s: float, *failures: ProbeFailure) -> policy.ConnectAttempt:

@@ -13,8 +13,8 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.supervisor.rental import boot_progress
 from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.create import TRANSIENT
@@ -36,7 +36,7 @@ def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnectio
     :raises MarketError: if the provider cannot be asked for too long.
     """
     rental, services = context.rental, context.services
-    samples: list[StatusSample] = []
+    history = BootHistory(_judge_status)
     told = ""
     heard = services.clock.monotonic()
     early = _EarlyConnection(context)
@@ -58,9 +58,9 @@ def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnectio
             status = update.status
             if status is not None:
                 rental.priced(status)
-            log = _container_log(context) if boot_progress.wants_log(samples, rental.age_s, _judge_status) else ""
-            samples.append(StatusSample(rental.age_s, status, log))
-            step = policy.boot(samples, services.settings.boot_timeout, _judge_status, services.timeouts)
+            log = _container_log(context) if history.wants_log(rental.age_s) else ""
+            history.add(StatusSample(rental.age_s, status, log))
+            step = policy.boot(history, services.settings.boot_timeout, services.timeouts)
             if isinstance(step, policy.GiveUp):
                 raise AttemptFailed(rental.attribute_fault(step.verdict))
             if status is None:

@@ -1,0 +1,136 @@
+"""Whole lives on a virtual clock: no network, no process, and no thread that sleeps."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.model import State
+from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
+from tests.support.lives import Life
+from tests.support.lives import any_key
+from tests.support.memory import Script
+
+KEY = any_key()
+SLOW = (
+    "img: Pulling fs layer",
+    "5f70bf18a086: Pull complete",
+    "Get:12 http://archive.example openssh-server",
+    "loaded",
+)
+LivesOn = Callable[..., Life]
+
+
+@pytest.fixture
+def lives_on(tmp_path: Path) -> LivesOn:
+    """A life on machines that behave like this, the cheapest first."""
+    return lambda *scripts, **options: Life(tmp_path, scripts, KEY, options)
+
+
+def reasons(life: Life) -> list[str]:
+    return [attempt.verdict.reason if attempt.verdict else "ready" for attempt in life.records]
+
+
+def assert_nothing_is_left(life: Life) -> None:
+    assert life.provider.instances == {}
+    assert {steps[-1] for steps in life.ledger.steps.values()} <= {"gone"}
+    assert life.budget.committed_usd == pytest.approx(sum(rental.cost_usd for rental in life.rentals))
+
+
+@pytest.mark.parametrize(
+    ("scripts", "expected", "minutes"),
+    [
+        ([Script()], ["ready"], 1),
+        ([Script(listed_after_s=12)], ["ready"], 1),
+        ([Script(boot_s=840, messages=SLOW)], ["ready"], 16),
+        ([Script(boot_s=50, offline_s=(10, 45))], ["ready"], 2),
+        ([Script(refuses_s=200)], ["ready"], 5),
+        ([Script(refuses_key_s=200)], ["ready"], 5),
+        ([Script(no_switch=True)], ["ready"], 2),
+        ([Script(boot_s=900, offline_s=(10, 900)), Script()], ["host_offline", "ready"], 3),
+        ([Script(never_runs=True, messages=("created",)), Script()], ["boot_stalled", "ready"], 12),
+        ([Script(refuses_s=9000), Script()], ["ssh_never_up", "ready"], 8),
+        ([Script(refuses_key_s=9000), Script()], ["ssh_key_refused", "ready"], 8),
+        ([Script(vanishes_after_s=15), Script()], ["instance_vanished", "ready"], 3),
+        ([Script(exit_code=1, log=("loading",)), Script()], ["server_ended"], 2),
+        ([Script(start_s=9000), Script()], ["warmup_timeout", "ready"], 10),
+    ],
+    ids=lambda value: "" if isinstance(value, (list, int)) else None,
+)
+def test_a_life(lives_on: LivesOn, scripts: Sequence[Script], expected: list[str], minutes: int) -> None:
+    life = lives_on(*scripts)
+    problem = life.live(use_s=0)
+    assert reasons(life) == expected
+    assert (problem is None) == (expected[-1] == "ready")
+    assert life.clock.now < minutes * 60
+    assert_nothing_is_left(life)
+
+
+def test_random_lives_leave_nothing(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    threads = threading.active_count()
+    for _ in range(50):
+        life = Life(tmp_path, [_any_script(dice) for _ in range(dice.randrange(1, 6))], KEY)
+        problem = life.live(use_s=dice.uniform(0, 3600))
+        assert_nothing_is_left(life)
+        ready = [rental for rental in life.rentals if "ready" in life.ledger.steps[rental.label]]
+        assert (problem is None) == (len(ready) == 1)
+        assert isinstance(problem, ProvisioningFailed | None)
+    assert threading.active_count() == threads
+
+
+def _any_script(dice: random.Random) -> Script:
+    return Script(
+        listed_after_s=dice.choice((0, 0, 3)),
+        boot_s=dice.uniform(5, 400),
+        offline_s=dice.choice((None, None, (10, 40), (10, 400))),
+        never_runs=dice.random() < 0.1,
+        refuses_s=dice.choice((0, 5, 90, 400)),
+        refuses_key_s=dice.choice((0, 0, 60, 300)),
+        no_switch=dice.random() < 0.2,
+        start_s=dice.uniform(1, 300),
+        exit_code=dice.choice((None, None, None, None, 1)),
+        log=("loading", "compiling", "ready"),
+        vanishes_after_s=dice.choice((1e9, 1e9, 1e9, dice.uniform(1, 500))),
+    )
+
+
+def test_the_same_life_twice_is_the_same(tmp_path: Path) -> None:
+    told = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        life = Life(tmp_path / name, [Script(refuses_key_s=9000), Script()], KEY)
+        life.live()
+        told.append((life.clock.now, [rental.bill.cost_usd for rental in life.rentals], life.ledger.steps.keys()))
+    assert [each[:2] for each in told[:1]] == [each[:2] for each in told[1:]]
+
+
+@pytest.mark.parametrize("after_s", [0.0, 3.0, 19.0, 26.0, 40.0])
+def test_a_life_that_is_called_off_gives_back_what_it_has(lives_on: LivesOn, after_s: float) -> None:
+    life = lives_on(Script())
+    life.clock.at(after_s, life.cancel.cancel)
+    with pytest.raises(Cancelled):
+        life.bring_up()
+    assert_nothing_is_left(life)
+
+
+def test_an_instance_in_use_hears_of_us_until_it_is_given_back(lives_on: LivesOn) -> None:
+    life = lives_on(Script())
+    rental = life.bring_up()
+    life.clock.sleep(3000)
+    assert rental.state is State.READY
+    (instance,) = life.provider.instances.values()
+    assert instance.lease_ends > life.clock.now
+    reply = rental.beating.last_words(600)
+    assert isinstance(reply, HeartbeatReply)
+    life.clock.sleep(601)
+    assert life.provider.list_instances() == [], "nobody looked after it any more"
+    rental.give_back()
+    assert_nothing_is_left(life)

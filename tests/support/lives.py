@@ -1,0 +1,160 @@
+"""Whole lives of instances on a virtual clock: a workload, offers, machines that behave as scripted."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+
+from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.selection.offer_query import OfferQuery
+from pytest_vastgpu.servers.base import Failed
+from pytest_vastgpu.servers.base import Launch
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.ssh.keys import load_key
+from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
+from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
+from pytest_vastgpu.supervisor.rental.keep import Keeper
+from pytest_vastgpu.supervisor.rental.rental import Rental
+from pytest_vastgpu.supervisor.rental.rental import RentalServices
+from tests.support.factories import make_offer
+from tests.support.memory import MemoryConnector
+from tests.support.memory import MemoryProvider
+from tests.support.memory import Script
+from tests.support.memory import fleet
+from tests.support.virtual import VirtualClock
+
+WORKLOAD = Workload(adapter="scripted", gpus=0)
+
+
+class ScriptedAdapter:
+    """Ready when the log says so; a server that ends has failed."""
+
+    name = "scripted"
+    default_image = "any/image"
+    warmup_s = 120.0
+
+    def launch(self, workload: Workload, api_key: str) -> Launch:
+        return Launch("exec serve\n")
+
+    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
+        return {}
+
+    def probes(self, workload: Workload) -> tuple[Probe, ...]:
+        return ()
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        if seen.exit_code is not None:
+            return Failed(Verdict(FailureClass.WORKLOAD_FATAL, "server_ended", f"exit code {seen.exit_code}"))
+        lines = seen.log.split()
+        return Ready() if "ready" in lines else Warming(Progress(lines[-1] if lines else "starting"))
+
+
+class MemoryLedger:
+    """What would be on disk."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[str]] = {}
+
+    def write(self, label: str, step: str, **facts: object) -> None:
+        self.steps.setdefault(label, []).append(step)
+
+
+class MemoryEvents:
+    """What would be in the event log."""
+
+    path = Path(os.devnull)
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def write(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@dataclass
+class Life:
+    """One workload, from its demand until all that was rented for it is gone."""
+
+    directory: Path
+    scripts: Sequence[Script]
+    """The first is that of the cheapest machine, and so on."""
+    key: KeyPair
+    options: Mapping[str, str] = field(default_factory=dict)
+    records: list[Attempt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = VirtualClock()
+        offers = fleet(make_offer(num_gpus=0, gpu_name=""), len(self.scripts))
+        scripts = {offer.machine_id: script for offer, script in zip(offers, self.scripts, strict=True)}
+        self.provider = MemoryProvider(self.clock, offers, scripts)
+        self.ledger = MemoryLedger()
+        self.events = MemoryEvents()
+        settings = resolve(lambda _: None, self.options.get, {})
+        self.budget = Budget(settings.budget, settings.longest_life, self.clock.monotonic)
+        self.services = RentalServices(
+            self.provider,
+            settings,
+            self.key,
+            self.ledger,
+            self.events,
+            "abcd1234",
+            self.directory / "artifacts",
+            self.budget,
+            InstancePoller(self.provider.list_instances, clock=self.clock),
+            Keeper(settings.keep, self.directory, self.key),
+            MemoryConnector(self.provider, self.clock),
+            clock=self.clock,
+        )
+        self.rentals: list[Rental] = []
+        self.cancel = CancelToken(self.clock)
+        self.threads = threading.active_count()
+
+    def find(self, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
+        offers: Sequence[Offer] = self.provider.search(OfferQuery((), 10, 64))
+        return [offer for offer in offers if offer.machine_id not in failed and offer.id not in gone]
+
+    def bring_up(self) -> Rental:
+        """:raises VastGpuError: if no instance became ready."""
+        provisioner = Provisioner(
+            self.services,
+            self.find,
+            lambda attempt, _: self.records.append(attempt),
+            self.rentals.append,
+            lambda _rental, _attempt: None,
+        )
+        return provisioner.provision(WORKLOAD, ScriptedAdapter(), self.cancel)
+
+    def live(self, use_s: float = 60.0) -> VastGpuError | None:
+        """Bring it up, use it for a while, give everything back; why it never became ready, if so."""
+        try:
+            rental = self.bring_up()
+        except VastGpuError as problem:
+            return problem
+        self.clock.sleep(use_s)
+        rental.give_back()
+        return None
+
+
+def any_key() -> KeyPair:
+    """One for all: making a key takes longer than a life."""
+    return load_key({}, Path("/nonexistent"))
