@@ -112,7 +112,7 @@ class Process:
         if control:
             self.end()
         elif self._run is not None:
-            self._run.broker.hung_up(process)
+            self._run.pool.hung_up(process)
 
     def events(self) -> int:
         """See :class:`Host`."""
@@ -152,7 +152,7 @@ class Process:
                 )
             each = self._opening.workers if self._opening.in_each else 1
             tests = {test: replace(expected, runs=expected.runs * each) for test, expected in self._found.tests.items()}
-            run.broker.expect(tests, self._opening.workers)
+            run.pool.expect(tests, self._opening.workers)
         except VastGpuError as problem:
             self._problem = problem
             raise

@@ -56,6 +56,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.price_watch import PriceMonitor
+from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.pool import InstancePool
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
@@ -84,7 +85,8 @@ class Plugins(Protocol):
 class Run:
     """One pytest run that rents. :meth:`open` checks everything that can be checked without renting."""
 
-    broker: InstancePool
+    pool: InstancePool
+    access: InstanceAccess
     id: str
     directory: Path
     client: Provider
@@ -174,9 +176,9 @@ class Run:
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload)).kept)
 
-            broker = InstancePool(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
+            pool = InstancePool(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
-            costs = CostFile(directory, head, broker.books, lambda text: events.write(Event("", None, text)))
+            costs = CostFile(directory, head, pool.books, lambda text: events.write(Event("", None, text)))
             events.listen(costs.listen)
             stack.callback(costs.write)
             guard = None
@@ -189,13 +191,25 @@ class Run:
             def started(rental: Rental) -> None:
                 if guard is not None:
                     guard.ensure()
-                broker.holdings.started(rental)
+                pool.registry.started(rental)
 
             look_s = timeouts.price_look_s
-            prices = PriceMonitor(client.list_instances, broker.holdings.alive, broker.too_dear, broker.end, look_s)
+            prices = PriceMonitor(client.list_instances, pool.registry.alive, pool.too_dear, pool.end, look_s)
             stack.callback(prices.close)
-            broker.open(Provisioner(services, find, record, started, broker.holdings.ended))
-            return cls(broker, run_id, directory, client, events, costs, keeper, timeouts, ledger, stack.pop_all())
+            pool.open(Provisioner(services, find, record, started, pool.registry.ended))
+            return cls(
+                pool,
+                InstanceAccess(pool.registry),
+                run_id,
+                directory,
+                client,
+                events,
+                costs,
+                keeper,
+                timeouts,
+                ledger,
+                stack.pop_all(),
+            )
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
@@ -203,7 +217,7 @@ class Run:
         with self.lock:
             if self.over:
                 return
-            self.broker.close()
+            self.pool.close()
             self._settle()
             self.closing.close()
             self.over = True
@@ -214,7 +228,7 @@ class Run:
 
     def summary(self) -> Summary:
         """What it has come to by now."""
-        return Summary(self.broker.books(), self.broker.problems, list(self.keeper.kept), str(self.costs.path))
+        return Summary(self.pool.books(), self.pool.problems, list(self.keeper.kept), str(self.costs.path))
 
     def _settle(self) -> None:
         """Nothing may stay open in the ledger: what was never answered is looked for, all that is left is told."""
@@ -224,11 +238,11 @@ class Run:
             recover(self.directory, self.client, by="owner", timeouts=self.timeouts)
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
-            self.broker.holdings.left(entry.label, str(problem))
+            self.pool.registry.left(entry.label, str(problem))
 
     def _left(self) -> list[LedgerEntry]:
         # The disk may have been too full to write that an instance is gone.
-        gone = {label for label, bill in self.broker.holdings.bills().items() if bill.gone}
+        gone = {label for label, bill in self.pool.registry.bills().items() if bill.gone}
         return [
             entry for entry in self.ledger.record().left(time.time()) if not (entry.instance_id and entry.label in gone)
         ]

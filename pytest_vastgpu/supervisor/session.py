@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Lease
@@ -14,28 +15,57 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rpc_server import Caller
 
 if TYPE_CHECKING:
+    from pytest_vastgpu.supervisor.pool.access import InstanceAccess
     from pytest_vastgpu.supervisor.pool.pool import InstancePool
-    from pytest_vastgpu.supervisor.process import Process
+    from pytest_vastgpu.supervisor.run import Run
+
+
+class Control(Protocol):
+    """The supervisor, as far as calls go beyond its run."""
+
+    def collected(self, found: Collected) -> None:
+        """See :meth:`Leases.collected`."""
+        ...
+
+    def opened(self) -> None:
+        """See :meth:`RunControl.opened`."""
+        ...
+
+    def run(self) -> Run:
+        """The run, once it is decided that there is one.
+
+        :raises VastGpuError: why there is none.
+        """
+        ...
+
+    def close(self) -> Summary:
+        """See :meth:`RunControl.close`."""
+        ...
 
 
 class Session:
     """The calls of a test process. Implements :class:`~pytest_vastgpu.client.calls.RunControl`, see there."""
 
-    def __init__(self, process: Process, caller: Caller) -> None:
-        self._process = process
+    def __init__(self, control: Control, caller: Caller) -> None:
+        self._control = control
         self._caller = caller
 
     @property
     def _pool(self) -> InstancePool:
-        return self._process.run().broker
+        return self._control.run().pool
+
+    @property
+    def _access(self) -> InstanceAccess:
+        return self._control.run().access
 
     def collected(self, found: Collected) -> None:
         """See :meth:`Leases.collected`."""
-        self._process.collected(found)
+        self._control.collected(found)
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """See :meth:`Leases.acquire`."""
-        return self._pool.acquire(test, workload, exclusive, self._caller.process, self._caller.gone)
+        label = self._pool.acquire(test, workload, exclusive, self._caller.process, self._caller.gone)
+        return self._access.lease(label)
 
     def done(self, test: str) -> None:
         """See :meth:`Leases.done`."""
@@ -48,17 +78,17 @@ class Session:
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""
         try:
-            return self._pool.run(label, command, timeout_s)
+            return self._access.run(label, command, timeout_s)
         except ValueError as error:
             raise ConfigurationError(f"{error}: {command!r:.200}") from error
 
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""
-        return self._pool.logs(label)
+        return self._access.logs(label)
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""
-        return self._pool.cost(label)
+        return self._access.cost(label)
 
     def spent(self, test: str) -> float:
         """See :meth:`Leases.spent`."""
@@ -66,7 +96,7 @@ class Session:
 
     def failed(self, label: str) -> None:
         """See :meth:`Leases.failed`."""
-        self._pool.failed(label)
+        self._access.failed(label)
 
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Leases.lost`."""
@@ -74,7 +104,7 @@ class Session:
 
     def opened(self) -> None:
         """See :meth:`RunControl.opened`."""
-        self._process.opened()
+        self._control.opened()
 
     def finished(self, test: str) -> None:
         """See :meth:`RunControl.finished`."""
@@ -90,8 +120,8 @@ class Session:
 
     def keep_nothing(self) -> None:
         """See :meth:`RunControl.keep_nothing`."""
-        self._process.run().keeper.forbid()
+        self._control.run().keeper.forbid()
 
     def close(self) -> Summary:
         """See :meth:`RunControl.close`."""
-        return self._process.close()
+        return self._control.close()

@@ -94,7 +94,9 @@ class Scene:
         return self.runs[-1]
 
     def rent(self, run: Run) -> Lease:
-        return run.broker.acquire("test_it.py::test_it", self.workload, False, "a process", lambda: False)
+        return run.access.lease(
+            run.pool.acquire("test_it.py::test_it", self.workload, False, "a process", lambda: False)
+        )
 
     def rented(self) -> list[int]:
         """The machines, in order; all of it is over."""
@@ -176,7 +178,7 @@ def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     monkeypatch.chdir(elsewhere)
     run = scene.open({"vast_keep": "failed"}, VAST_SSH_KEY_PATH="keys/mine")
     lease = scene.rent(run)
-    run.broker.failed(lease.label)
+    run.access.failed(lease.label)
     run.close()
     (kept,) = run.summary().kept
     assert str(key) in kept.ssh

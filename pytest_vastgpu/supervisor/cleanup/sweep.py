@@ -155,17 +155,17 @@ def sweep(
 @contextmanager
 def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
     """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
-    patience = CancelToken()
+    cancel = CancelToken()
 
     def work() -> None:
         try:
-            with open_provider(url, api_key, wait=patience.wait, timeouts=timeouts) as client:
+            with open_provider(url, api_key, wait=cancel.wait, timeouts=timeouts) as client:
                 swept = sweep(
                     client,
                     runs_dir(),
                     account_identity(url, api_key),
                     by="sweep",
-                    wait=patience.wait,
+                    wait=cancel.wait,
                     timeouts=timeouts,
                 )
         except Cancelled:
@@ -180,5 +180,5 @@ def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) ->
     try:
         yield
     finally:
-        patience.cancel()
+        cancel.cancel()
         thread.join()

@@ -13,21 +13,21 @@ from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 
 
 class InstanceAccess:
-    """The part of a :class:`~pytest_vastgpu.client.calls.Leases` that looks no further than one instance."""
+    """Uses the instances of a registry, by their labels."""
 
-    def __init__(self, holdings: RentalRegistry) -> None:
-        self.holdings = holdings
+    def __init__(self, registry: RentalRegistry) -> None:
+        self._registry = registry
 
     def lease(self, label: str) -> Lease:
         """What a test has to know of an instance in order to use it."""
-        rental = self.holdings[label]
+        rental = self._registry[label]
         seconds = rental.attempt().seconds
         offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
         return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""
-        rental = self.holdings[label]
+        rental = self._registry[label]
         if rental.connection is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
         try:
@@ -37,15 +37,15 @@ class InstanceAccess:
 
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""
-        return self.holdings[label].read_log()
+        return self._registry[label].read_log()
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""
-        return self.holdings[label].cost_usd
+        return self._registry[label].cost_usd
 
     def failed(self, label: str) -> None:
         """See :meth:`Leases.failed`."""
-        self.holdings[label].went_wrong = True
+        self._registry[label].fails()
 
 
 def _no_answer(text: str) -> ProbeResult:

@@ -59,7 +59,7 @@ class Slot:
     returned_before: int
     """How many had been given back when it was begun."""
     unused_since: float
-    patience: CancelToken = field(default_factory=CancelToken)
+    cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
     label: str = ""
     """From ready on."""

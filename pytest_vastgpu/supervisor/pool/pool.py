@@ -12,7 +12,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
-from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -33,7 +32,6 @@ from pytest_vastgpu.supervisor.money.costs import InstanceCost
 from pytest_vastgpu.supervisor.money.costs import Use
 from pytest_vastgpu.supervisor.money.costs import accounts
 from pytest_vastgpu.supervisor.money.costs import spent
-from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.demand import Expected
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
@@ -51,8 +49,8 @@ _PULSE_S = 0.05
 """How late it is noticed that a test process which waits is gone."""
 
 
-class InstancePool(InstanceAccess):
-    """Rents, shares, and gives everything back. Answers :class:`~pytest_vastgpu.client.calls.Leases`.
+class InstancePool:
+    """Rents, shares, and gives everything back. Any thread may use it.
 
     :param record_lost: Told of each instance that went away while it was in use.
     :param fits: Whether an offer, one that we have taken, would do for a workload too.
@@ -67,7 +65,8 @@ class InstancePool(InstanceAccess):
         fits: Callable[[Workload, Offer], bool],
         tell: Callable[[str], None],
     ) -> None:
-        super().__init__(RentalRegistry(settings.max_lifetime, self._lifetime_over))
+        self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over)
+        """Everything that was rented."""
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
         self._max_lifetime_s = settings.max_lifetime
@@ -76,7 +75,7 @@ class InstancePool(InstanceAccess):
         self._tell = tell
         self._changed = threading.Condition()
         """Its lock guards the roster, the threads and what was told; it is notified of every change."""
-        self._roster = PoolPlanner(settings.max_instances)
+        self._planner = PoolPlanner(settings.max_instances)
         self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -87,8 +86,8 @@ class InstancePool(InstanceAccess):
 
     # ---------------------------------------------------------------- leases
 
-    def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> Lease:
-        """See :meth:`Leases.acquire`.
+    def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> str:
+        """The label of an instance that a test may use from now on. See :meth:`Leases.acquire`.
 
         :param process: Who runs the test.
         :param gone: Whether that has hung up, so that nobody waits for the answer.
@@ -97,7 +96,7 @@ class InstancePool(InstanceAccess):
         ask = LeaseRequest(process, test, workload, exclusive)
         tell_at = time.monotonic() + TELL_AFTER_S
         with self._changed:
-            self._roster.ask(ask)
+            self._planner.ask(ask)
         try:
             while (label := self._next(ask)) is None:
                 if gone():
@@ -106,16 +105,16 @@ class InstancePool(InstanceAccess):
                     self._tell_waiting(ask)
         finally:
             with self._changed:
-                self._roster.withdraw(ask)
-                if all(other.workload != workload for other in self._roster.asks):
+                self._planner.withdraw(ask)
+                if all(other.workload != workload for other in self._planner.asks):
                     self._told.pop(workload, None)
                 self._act()
-        return self.lease(label)
+        return label
 
     def done(self, test: str, process: str) -> None:
         """See :meth:`Leases.done`."""
         with self._changed:
-            self._roster.done(process, test)
+            self._planner.done(process, test)
             self._act()
 
     def release(self, label: str) -> None:
@@ -125,11 +124,11 @@ class InstancePool(InstanceAccess):
 
     def spent(self, test: str) -> float:
         """See :meth:`Leases.spent`."""
-        return float(spent(test, self.holdings.bills(), self.uses))
+        return float(spent(test, self.registry.bills(), self.uses))
 
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Leases.lost`."""
-        rental = self.holdings[label]
+        rental = self.registry[label]
         if rental.state in (State.DESTROYING, State.GONE) and (dear := rental.too_dear) is not None:
             text = f"it was given back while the test used it, before the budget was passed: {dear.evidence}"
             return Verdict(FailureClass.OWN_FAULT, dear.reason, text, "raise --vast-budget and --vast-max-price")
@@ -142,7 +141,7 @@ class InstancePool(InstanceAccess):
                 if rental.state is not State.READY:
                     return verdict
                 attempt = rental.finish(verdict)
-                self.holdings.ended(rental, attempt)
+                self.registry.ended(rental, attempt)
                 if self._provisioner is not None:
                     self._provisioner.avoid(rental.offer.machine_id)
                 self._retire(label)
@@ -159,54 +158,54 @@ class InstancePool(InstanceAccess):
         """
         self._check(expected.workload for expected in tests.values() if expected.workload is not None)
         with self._changed:
-            self._roster.workers = workers
-            self._roster.demand.expect(tests)
+            self._planner.workers = workers
+            self._planner.demand.expect(tests)
             self._act()
 
     def finished(self, test: str) -> None:
         """A test is over: give back what no test will need any more."""
         with self._changed:
-            self._roster.demand.finished(test)
+            self._planner.demand.finished(test)
             self._act()
 
     def crashed(self, test: str) -> None:
         """A test was the end of its process: it has failed, and is over."""
         for use in self.uses:
             if use.test == test:
-                self.failed(use.label)
+                self.registry[use.label].fails()
         self.finished(test)
 
     def hung_up(self, process: str) -> None:
         """A process that ran tests has ended, in whichever way: nothing that it had is in use any more."""
         with self._changed:
-            self._roster.done(process)
+            self._planner.done(process)
             self._act()
 
     @property
     def uses(self) -> list[Use]:
         """Which test has used which instance, and from when to when."""
         with self._changed:
-            return self._roster.uses()
+            return self._planner.uses()
 
     @property
     def problems(self) -> list[str]:
         """What could not be destroyed, each with the command that does it."""
-        return self.holdings.problems
+        return self.registry.problems
 
     def attempts(self) -> list[Attempt]:
         """Every attempt of the run, in order, each with what it has cost by now."""
-        return self.holdings.attempts()
+        return self.registry.attempts()
 
     def books(self) -> list[InstanceCost]:
         """What each instance of the run has cost by now, and which tests share in that."""
-        return accounts(self.attempts(), self.holdings.bills(), self.uses)
+        return accounts(self.attempts(), self.registry.bills(), self.uses)
 
     def call_off(self) -> None:
         """Nobody gets an instance any more; what is on its way is given back."""
         with self._changed:
             self._closed = True
-            for slot in self._roster.slots.values():
-                slot.patience.cancel()
+            for slot in self._planner.slots.values():
+                slot.cancel.cancel()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -214,14 +213,14 @@ class InstancePool(InstanceAccess):
         self.call_off()
         with self._changed:
             threads = list(self._threads)
-        self.holdings.close()
+        self.registry.close()
         ends = time.monotonic() + CLOSE_WITHIN_S
         self._join(threads, ends)
         destroyers = [
             threading.Thread(
-                target=self.holdings.give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
+                target=self.registry.give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
             )
-            for rental in self.holdings.alive()
+            for rental in self.registry.alive()
         ]
         for thread in destroyers:
             thread.start()
@@ -245,7 +244,7 @@ class InstancePool(InstanceAccess):
             if self._closed:
                 raise Cancelled
             self._act()
-            slot = self._roster.answer(ask)
+            slot = self._planner.answer(ask)
             if slot is None:
                 self._changed.wait(_PULSE_S)
                 return None
@@ -255,7 +254,7 @@ class InstancePool(InstanceAccess):
         """Rent and give back what the roster says. The lock is held."""
         if self._closed or self._provisioner is None:
             return
-        starts, ends = self._roster.plan()
+        starts, ends = self._planner.plan()
         for slot in starts:
             self._background(self._provision, slot, f"vastgpu-rent-{slot.number}")
         for slot in ends:
@@ -265,11 +264,11 @@ class InstancePool(InstanceAccess):
         if slot.label:
             self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
         else:
-            slot.patience.cancel()  # whoever brings it up gives it back
+            slot.cancel.cancel()  # whoever brings it up gives it back
 
     def _retire(self, label: str) -> None:
         """Nobody gets this instance any more. The lock is held."""
-        slot = self._roster.of(label)
+        slot = self._planner.of(label)
         if slot is not None and not self._closed:
             slot.phase = SlotPhase.ENDING
             self._end(slot)
@@ -278,9 +277,9 @@ class InstancePool(InstanceAccess):
     def too_dear(self, rental: Rental) -> None:
         """No new test gets an instance; those that have it may finish, see :mod:`pricewatch`."""
         with self._changed:
-            slot = self._roster.of(rental.label)
+            slot = self._planner.of(rental.label)
             if slot is not None and not self._closed:
-                self._roster.leave(slot)
+                self._planner.leave(slot)
                 self._act()
 
     def end(self, rental: Rental) -> None:
@@ -297,7 +296,7 @@ class InstancePool(InstanceAccess):
         error: BaseException | None = None
         rental: Rental | None = None
         try:
-            rental = self._provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], slot.patience)
+            rental = self._provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], slot.cancel)
         except Cancelled:
             pass
         except BaseException as failed:  # noqa: BLE001 - handed to the tests that wait for it, never swallowed
@@ -305,13 +304,13 @@ class InstancePool(InstanceAccess):
         scarce = error is not None and self._scarce(slot.workload, error)
         with self._changed:
             if rental is not None:
-                self._roster.arrived(slot, rental.label)
+                self._planner.arrived(slot, rental.label)
                 if slot.phase is SlotPhase.ENDING:  # it was called off a moment too late
                     self._end(slot)
             elif error is None or slot.phase is SlotPhase.ENDING:
-                self._roster.gone(slot)
+                self._planner.gone(slot)
             else:
-                self._roster.failed(slot, error, scarce)
+                self._planner.failed(slot, error, scarce)
             self._act()
             self._changed.notify_all()
 
@@ -322,21 +321,21 @@ class InstancePool(InstanceAccess):
         if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
             return False
         try:
-            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self.holdings.alive())
+            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self.registry.alive())
         except VastGpuError:  # reputation cannot be read now: the first error is the one to tell
             return False
 
     def _give_back(self, slot: Slot) -> None:
-        self.holdings.give_back(self.holdings[slot.label])
+        self.registry.give_back(self.registry[slot.label])
         with self._changed:
-            self._roster.gone(slot)
+            self._planner.gone(slot)
             self._act()
             self._changed.notify_all()
 
     def _tell_waiting(self, ask: LeaseRequest) -> None:
         """One line for all tests that wait for the same, again when there are more of them."""
         with self._changed:
-            same = [other for other in self._roster.asks if other.workload == ask.workload]
+            same = [other for other in self._planner.asks if other.workload == ask.workload]
             if len(same) <= self._told.get(ask.workload, 0):
                 return
             self._told[ask.workload] = len(same)

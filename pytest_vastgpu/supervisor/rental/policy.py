@@ -129,23 +129,23 @@ def boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAULTS) -
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
 
 
-def _since(looks: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:
+def _since(samples: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:
     """When the present run of looks for which it holds began."""
-    began = looks[-1].at_s
-    for look in reversed(looks):
-        if not holds(look):
+    began = samples[-1].at_s
+    for sample in reversed(samples):
+        if not holds(sample):
             break
-        began = look.at_s
+        began = sample.at_s
     return began
 
 
-def _absent(looks: Sequence[StatusSample]) -> Wait | GiveUp:
+def _absent(samples: Sequence[StatusSample]) -> Wait | GiveUp:
     missed = 0
-    for look in reversed(looks):
-        if look.status is not None:
+    for sample in reversed(samples):
+        if sample.status is not None:
             break
         missed += 1
-    if missed < VANISHED_LOOKS or (missed == len(looks) and looks[-1].at_s < VANISHED_GRACE_S):
+    if missed < VANISHED_LOOKS or (missed == len(samples) and samples[-1].at_s < VANISHED_GRACE_S):
         return Wait()
     text = "the market says that the instance does not exist"
     return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
@@ -177,7 +177,7 @@ def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
 
 
 def reach(
-    knocks: Sequence[ConnectAttempt],
+    attempts: Sequence[ConnectAttempt],
     running_at_s: float,
     budget_s: float,
     attached_again: bool,
@@ -189,19 +189,21 @@ def reach(
     :param running_at_s: When the instance was first seen running.
     :param attached_again: Whether the key was attached a second time already.
     """
-    newest = knocks[-1]
+    newest = attempts[-1]
     kinds = set(newest.failures)
     young_s = newest.at_s - running_at_s
     if ProbeFailure.HOST_KEY in kinds:
         return GiveUp(_ssh_verdict("ssh_host_key_changed", newest))
     if ProbeFailure.AUTHENTICATION in kinds:
-        refused_s = newest.at_s - _knocked_since(knocks, ProbeFailure.AUTHENTICATION)
+        refused_s = newest.at_s - _failing_since(attempts, ProbeFailure.AUTHENTICATION)
         if young_s >= timeouts.key_grace_s:
             return GiveUp(_ssh_verdict("ssh_key_refused", newest))
         if refused_s >= timeouts.key_attach_again_s and not attached_again:
             return AttachKey()
     elif kinds <= {ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT}:
-        dark_s = newest.at_s - max(running_at_s, _knocked_since(knocks, ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT))
+        dark_s = newest.at_s - max(
+            running_at_s, _failing_since(attempts, ProbeFailure.UNREACHABLE, ProbeFailure.TIMEOUT)
+        )
         if dark_s >= timeouts.black_hole_s:
             return GiveUp(_ssh_verdict(BLACK_HOLE, newest))
     elif young_s >= timeouts.refused_grace_s:
@@ -209,19 +211,19 @@ def reach(
     return _out_of_time(newest.at_s, budget_s)
 
 
-def _knocked_since(knocks: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> float:
+def _failing_since(attempts: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> float:
     """When the present run of tries that failed in one of these ways began."""
-    began = knocks[-1].at_s
-    for knock in reversed(knocks):
-        if not set(knock.failures) & set(kinds):
+    began = attempts[-1].at_s
+    for attempt in reversed(attempts):
+        if not set(attempt.failures) & set(kinds):
             break
-        began = knock.at_s
+        began = attempt.at_s
     return began
 
 
-def _ssh_verdict(reason: str, knock: ConnectAttempt) -> Verdict:
+def _ssh_verdict(reason: str, attempt: ConnectAttempt) -> Verdict:
     return Verdict(
-        FailureClass.INFRA_FATAL, reason, knock.text, "another host is tried; nothing in the workload caused this"
+        FailureClass.INFRA_FATAL, reason, attempt.text, "another host is tried; nothing in the workload caused this"
     )
 
 

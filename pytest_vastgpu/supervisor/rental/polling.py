@@ -29,18 +29,18 @@ def poll_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     return min(max(LOOK_SHARE * awaited_s, timeouts.look_least_s), timeouts.look_most_s)
 
 
-def connect_pause_s(knocks: Sequence[ConnectAttempt], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:
+def connect_pause_s(attempts: Sequence[ConnectAttempt], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:
     """From a failed try to connect to the next.
 
     :param knocks: All tries so far, oldest first; at least one, and all failed.
     :param running_at_s: When the instance was first seen running; ``inf`` where it was not yet.
     """
     refused = 0
-    for knock in reversed(knocks):
-        if ProbeFailure.AUTHENTICATION not in knock.failures:
+    for attempt in reversed(attempts):
+        if ProbeFailure.AUTHENTICATION not in attempt.failures:
             break
         refused += 1
-    young_s = knocks[-1].at_s - running_at_s
+    young_s = attempts[-1].at_s - running_at_s
     pause = min(max(KNOCK_SHARE * young_s, KNOCK_LEAST_S), KNOCK_MOST_S) if young_s >= 0 else EARLY_KNOCK_S
     if refused:
         pause = max(pause, min(timeouts.refused_key_s * 2 ** (refused - 1), timeouts.refused_key_most_s))

@@ -218,6 +218,10 @@ class Rental:
         """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
         return loss.confirm_lost(self._seen(), self._services.provider)
 
+    def fails(self) -> None:
+        """A test that used it has failed."""
+        self.went_wrong = True
+
     # ---------------------------------------------------------------- the end
 
     def give_back(self) -> None:

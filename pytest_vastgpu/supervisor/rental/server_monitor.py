@@ -70,7 +70,7 @@ class ServerMonitor:
         self._env = env
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._sight = ServerState(probes, log_limit)
+        self._state = ServerState(probes, log_limit)
         self._stream: Stream | None = None
         self._started = -math.inf
         self._runs = False
@@ -96,7 +96,7 @@ class ServerMonitor:
             self.trouble = str(failed)
             return
         self._runs = True
-        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._sight.offset}'
+        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}'
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
 
     def observe(self, age_s: float) -> Observation:
@@ -106,7 +106,7 @@ class ServerMonitor:
         """
         with self._lock:
             self._news = self._urgent = False
-            return self._sight.observation(age_s, watched=self._runs)
+            return self._state.observation(age_s, watched=self._runs)
 
     def catch_up(self) -> bool:
         """Read what the log holds by now: of two things that happen at once, the program may tell either first.
@@ -118,14 +118,14 @@ class ServerMonitor:
         """
         found = False
         for _ in range(_PIECES):
-            offset = self._sight.offset
+            offset = self._state.offset
             result = self._reconnecting.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
             try:
                 data = bytes.fromhex(result.stdout) if result.ok else b""
             except ValueError:  # a host can answer what it likes
                 break
             with self._lock:
-                self._sight.take(LogPiece(offset, data))
+                self._state.take(LogPiece(offset, data))
             found = found or bool(data)
             if len(data) < _PIECE_BYTES:
                 break
@@ -150,7 +150,7 @@ class ServerMonitor:
         if news is None:
             return
         with self._lock:
-            self._sight.take(news)
+            self._state.take(news)
             self._news = True
             self._urgent = self._urgent or not isinstance(news, LogPiece)
         self._cancel.nudge()

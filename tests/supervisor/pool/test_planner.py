@@ -30,53 +30,53 @@ class Stage:
 
     def __init__(self, limit: int | None = None, workers: int = 1, **tests: Workload | None) -> None:
         self.now = 0.0
-        self.roster = PoolPlanner(limit, lambda: self.now)
-        self.roster.workers = workers
-        self.roster.demand.expect({test: Expected(workload) for test, workload in tests.items()})
+        self.planner = PoolPlanner(limit, lambda: self.now)
+        self.planner.workers = workers
+        self.planner.demand.expect({test: Expected(workload) for test, workload in tests.items()})
         self.coming: list[Slot] = []
         self.going: list[Slot] = []
         self.rented: list[Workload] = []
 
     def plan(self) -> None:
-        starts, ends = self.roster.plan()
+        starts, ends = self.planner.plan()
         self.coming += starts
         self.rented += [slot.workload for slot in starts]
         self.going += ends
 
     def ask(self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False) -> LeaseRequest:
         ask = LeaseRequest(process, test, workload, exclusive)
-        self.roster.ask(ask)
+        self.planner.ask(ask)
         self.plan()
         return ask
 
     def arrive(self, slot: Slot | None = None) -> Slot:
         slot = slot or self.coming[0]
         self.coming.remove(slot)
-        self.roster.arrived(slot, f"label {slot.number}")
+        self.planner.arrived(slot, f"label {slot.number}")
         self.plan()
         return slot
 
     def fail(self, error: BaseException, *, scarce: bool = False) -> None:
-        self.roster.failed(self.coming.pop(0), error, scarce)
+        self.planner.failed(self.coming.pop(0), error, scarce)
         self.plan()
 
     def served(self, ask: LeaseRequest) -> Slot | None:
-        slot = self.roster.answer(ask)
+        slot = self.planner.answer(ask)
         if slot is not None:
-            self.roster.withdraw(ask)
+            self.planner.withdraw(ask)
         self.plan()
         return slot
 
     def over(self, test: str, process: str = "w1") -> None:
-        self.roster.done(process, test)
-        self.roster.demand.finished(test)
+        self.planner.done(process, test)
+        self.planner.demand.finished(test)
         self.plan()
 
     def gone(self) -> None:
         slot = self.going.pop(0)
         if slot in self.coming:
             self.coming.remove(slot)
-        self.roster.gone(slot)
+        self.planner.gone(slot)
         self.plan()
 
 
@@ -99,7 +99,7 @@ def test_one_that_is_on_its_way_in_vain_is_called_off() -> None:
     stage.over("t1")
     assert stage.going == stage.coming
     stage.gone()
-    assert not stage.roster.slots
+    assert not stage.planner.slots
 
 
 def test_a_failure_is_shared_and_told_once() -> None:
@@ -196,7 +196,7 @@ def test_an_instance_of_ones_own_is_nobody_elses() -> None:
 def test_one_that_comes_for_a_test_that_is_gone_is_called_off() -> None:
     stage = Stage()
     mine = stage.ask("own", A, exclusive=True)
-    stage.roster.withdraw(mine)
+    stage.planner.withdraw(mine)
     stage.plan()
     assert stage.going == stage.coming
 
@@ -222,7 +222,7 @@ def test_tests_that_hold_and_wait_for_each_other_do_not_wait_for_ever() -> None:
     second = stage.ask("test of w2", A, "w2", exclusive=True)
     with pytest.raises(VastGpuError, match="is held by a test that waits for one more itself"):
         stage.served(second)
-    stage.roster.withdraw(second)
+    stage.planner.withdraw(second)
     stage.over("test of w2", "w2")
     stage.gone()
     stage.arrive()
@@ -271,10 +271,10 @@ def test_a_process_that_ends_lets_go_of_everything() -> None:
     mine = stage.ask("t1", B, exclusive=True)
     own = stage.arrive()
     stage.served(mine)
-    stage.roster.done("w1")
+    stage.planner.done("w1")
     stage.plan()
     assert stage.going == [own]
-    stage.roster.demand.finished("t1")
+    stage.planner.demand.finished("t1")
     stage.plan()
     assert stage.going == [own, shared]
 
@@ -290,9 +290,9 @@ def test_who_used_what_and_for_how_long_is_known() -> None:
     stage.served(second)
     stage.now = 4
     stage.over("t1")
-    assert stage.roster.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, float("inf"))]
-    stage.roster.gone(slot)
-    assert stage.roster.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, 4)]
+    assert stage.planner.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, float("inf"))]
+    stage.planner.gone(slot)
+    assert stage.planner.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, 4)]
 
 
 @dataclass
@@ -342,7 +342,7 @@ def _play(seed: int) -> None:
                     if stage.served(ask) is not None:
                         worker.ask = None
                 except VastGpuError:
-                    stage.roster.withdraw(ask)
+                    stage.planner.withdraw(ask)
                     worker.ask, worker.wants = None, []
                     errors += 1
                     passed -= 1
@@ -356,7 +356,7 @@ def _play(seed: int) -> None:
             else:
                 worker.running, wants = worker.tests.pop(0)
                 worker.wants = list(wants)
-        alive = stage.roster.slots.values()
+        alive = stage.planner.slots.values()
         assert limit is None or len(alive) <= limit
         for workload in (A, B, C):
             shared = [slot for slot in alive if slot.workload == workload and slot.owner is None]
@@ -369,7 +369,7 @@ def _play(seed: int) -> None:
     assert errors == 0 or not plain, "nobody who holds nothing else is refused"
     while stage.going:
         stage.gone()
-    assert not stage.roster.slots, "everything goes back when no test is left"
+    assert not stage.planner.slots, "everything goes back when no test is left"
     if limit is None and plain:
         assert max(Counter(stage.rented).values()) == 1
 
@@ -385,7 +385,7 @@ def test_one_that_leaves_goes_when_its_tests_are_over_and_another_takes_its_plac
     stage.plan()
     slot = stage.arrive()
     assert stage.served(stage.ask("t1", A)) is slot
-    stage.roster.leave(slot)
+    stage.planner.leave(slot)
     stage.plan()
     second = stage.ask("t2", A, "w2")
     assert stage.served(second) is None
@@ -401,7 +401,7 @@ def test_one_that_leaves_before_the_test_it_is_for_has_it_is_replaced() -> None:
     stage = Stage()
     ask = stage.ask("t1", A, exclusive=True)
     slot = stage.arrive()
-    stage.roster.leave(slot)
+    stage.planner.leave(slot)
     stage.plan()
     assert stage.going == [slot]
     assert stage.served(ask) is None
