@@ -97,6 +97,12 @@ def test_threads_and_locks_of_the_architecture_are_those_of_the_code() -> None:
         assert any(re.search(rf"\b{lock}\b", source) for source in homes), f"{owner}.{lock}"
 
 
+def test_only_a_rental_assigns_its_own_fields() -> None:
+    others = [path for path in (ROOT / "pytest_vastgpu").rglob("*.py") if path.name != "rental.py"]
+    assigned = re.compile(r"(?:\brental|registry\[[^]]*\])\.\w+ (?:[-+|] ?)?= ")
+    assert [path.name for path in others if assigned.search(path.read_text())] == []
+
+
 def test_the_changelog_begins_with_this_version() -> None:
     first = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert first is not None
