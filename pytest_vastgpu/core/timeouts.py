@@ -42,6 +42,10 @@ class Timeouts:
     """How long a destroy is tried. Gone within 5 to 7 s is usual; outages and rate limits pass within minutes."""
     destroy_pause_s: float = 1.0
     """Between two looks whether it is gone, and before the first repetition."""
+    recovery_pauses_s: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
+    """Between two looks at what a dead run has left; the last one again and again."""
+    recovery_round_s: float = 20.0
+    """How long one instance of a dead run is tried before the others have their turn."""
     market_pause_s: float = 0.5
     """Before the first repetition of a call that the market did not answer; doubled with each."""
     rate_limits: bool = True

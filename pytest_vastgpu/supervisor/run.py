@@ -63,7 +63,7 @@ from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import RentalServices
+from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 KEEP_RUNS = 20
 """Records of so many finished runs are kept."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.open import open_provider
-from pytest_vastgpu.supervisor.cleanup import recover as recovering
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
@@ -416,11 +416,11 @@ def test_a_recorded_run_cut_off_at_any_byte_hides_nothing(
         assert bool(hidden.destroy) is (told <= end < gone)
         assert bool(hidden.look_for) is (intended <= end < told)
 
-    monkeypatch.setattr(recovering, "_PAUSES_S", (0.05,))
+    quick = Timeouts(recovery_pauses_s=(0.05,))
     with open_provider(market.url, market.api_key) as client:
         for end in (0, intended, told - 1, gone):
             offer = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})[0]
             again = client.create(offer.id, CreateRequest("image", 10, entry.label))
             ledger.write_bytes(whole[:end].replace(str(entry.instance_id).encode(), str(again).encode()))
-            assert recover(directory, client, by="test").destroyed == [again]
+            assert recover(directory, client, by="test", timeouts=quick).destroyed == [again]
             assert alive(market) == set()

@@ -35,7 +35,7 @@ from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import RentalServices
+from pytest_vastgpu.supervisor.rental.services import RentalServices
 from tests.support.factories import make_offer
 from tests.support.memory import MemoryConnector
 from tests.support.memory import MemoryProvider

@@ -26,8 +26,9 @@ class VirtualClock:
     Who waits runs what is due until then. So background loops are no threads, and a run is the same each time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, epoch_s: float = EPOCH_S) -> None:
         self.now = 0.0
+        self._epoch_s = epoch_s
         self._events: list[_Event] = []
         self._numbers: Iterator[int] = itertools.count()
 
@@ -35,7 +36,7 @@ class VirtualClock:
         return self.now
 
     def time(self) -> float:
-        return EPOCH_S + self.now
+        return self._epoch_s + self.now
 
     def at(self, delay_s: float, action: Callable[[], None]) -> None:
         """Have something happen in so many seconds."""

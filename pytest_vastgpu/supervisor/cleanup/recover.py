@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -39,10 +41,6 @@ LATE_CREATE_S = 60.0
 requests off after a minute at the latest."""
 LOOKS = 3
 """An instance must be missing in so many lists before it is believed never to have been: lists lag behind."""
-_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Between rounds; the last one again and again."""
-_ROUND_S = 20.0
-"""How long one instance is tried before the others have their turn."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,7 @@ def recover(
     wait: Callable[[float], None] = time.sleep,
     within_s: float | None = None,
     timeouts: Timeouts = DEFAULTS,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Recovery:
     """Destroy what a dead run has left, verified, and write that into its ledger.
 
@@ -122,8 +121,8 @@ def recover(
     """
     ledger = Ledger(directory)
     try:
-        deadline = Deadline.after(timeouts.destroy_within_s if within_s is None else within_s)
-        return _Recovering(directory.name, client, ledger, by, wait, timeouts).go(deadline)
+        deadline = Deadline.after(timeouts.destroy_within_s if within_s is None else within_s, clock)
+        return _Recovering(directory.name, client, ledger, by, wait, timeouts, clock).go(deadline)
     finally:
         ledger.close()
 
@@ -136,18 +135,19 @@ class _Recovering:
     by: str
     wait: Callable[[float], None]
     timeouts: Timeouts
+    clock: Clock
     destroyed: dict[int, None] = field(default_factory=dict)
     looks: int = 0
 
     def go(self, deadline: Deadline) -> Recovery:
-        pauses = iter(_PAUSES_S)
+        pauses = iter(self.timeouts.recovery_pauses_s)
         while True:
             problems = self._round()
             if problems is None:
                 return Recovery(list(self.destroyed))
             if problems and (deadline.passed or any(problem.final for problem in problems)):
                 return Recovery(list(self.destroyed), [str(problem) for problem in problems])
-            self.wait(next(pauses, _PAUSES_S[-1]))
+            self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
 
     def _round(self) -> list[NotDestroyed] | None:
         """What resists; None where nothing is left to do."""
@@ -157,7 +157,7 @@ class _Recovering:
             listed = self.client.list_instances()
         except MarketError as error:
             problems.append(_resists(f"--run {self.run_id}", error, f"what run {self.run_id} has left"))
-        now = time.time()
+        now = self.clock.time()
         record = read_ledger(self.ledger.path)
         found = due(self.run_id, record, listed, now)
         problems += [problem for entry in found.destroy if (problem := self._destroy(entry, record))]
@@ -186,7 +186,8 @@ class _Recovering:
                 self.ledger.write(entry.label, "disowned", by=self.by)
                 return None
             self.ledger.write(entry.label, "destroying", by=self.by)
-            destroy(self.client, entry.instance_id, self.wait, replace(self.timeouts, destroy_within_s=_ROUND_S))
+            limits = replace(self.timeouts, destroy_within_s=self.timeouts.recovery_round_s)
+            destroy(self.client, entry.instance_id, self.wait, limits, self.clock)
         except NotDestroyed as problem:
             return problem
         except MarketError as error:

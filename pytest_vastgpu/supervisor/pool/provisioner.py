@@ -27,11 +27,11 @@ from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import RentalServices
 from pytest_vastgpu.supervisor.rental.retry import NextStep
 from pytest_vastgpu.supervisor.rental.retry import after_failure
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 STALE_OFFERS = 20
 """So many offers may be gone when asked for before it is called hopeless."""

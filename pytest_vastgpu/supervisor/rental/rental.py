@@ -7,21 +7,14 @@ import threading
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import asdict
-from dataclasses import dataclass
-from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 from typing import TypeVar
 
 from pytest_vastgpu.core import foreign
-from pytest_vastgpu.core.clock import SYSTEM_CLOCK
-from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.redaction import KNOWN
-from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.hostcheck.facts import HostFacts
@@ -30,19 +23,14 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.plugin.options import Settings
 from pytest_vastgpu.providers.base import InstanceStatus
-from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.selection.pricing import transfer_usd
-from pytest_vastgpu.ssh.base import Connector
 from pytest_vastgpu.ssh.base import Forward
-from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.costs import CostRecord
 from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
 from pytest_vastgpu.supervisor.rental import evidence
@@ -52,9 +40,9 @@ from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
-from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
-from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import NotKept
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 _T = TypeVar("_T")
 LOG_TAIL_LINES = 15
@@ -62,55 +50,6 @@ END_GRACE_S = 5.0
 """An instance ends itself so long after its hard end of life: its owner, who can say why, comes first."""
 LOG_KEEP_CHARS = 4_000_000
 """Most of a server's log that is kept for the verdict; the middle of a longer one is cut out."""
-
-
-class AttemptFailed(Exception):
-    """The attempt is over."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.reason)
-        self.verdict = verdict
-
-
-@dataclass(frozen=True)
-class RentalServices:
-    """What every rental of a run shares."""
-
-    provider: Provider
-    settings: Settings
-    key: KeyPair
-    ledger: LedgerWriter
-    events: EventWriter
-    run_id: str
-    artifacts: Path
-    """Where evidence of failed attempts goes, a directory for each."""
-    budget: Budget
-    poller: InstancePoller
-    keeper: Keeper
-    connector: Connector
-    timeouts: Timeouts = DEFAULTS
-    clock: Clock = SYSTEM_CLOCK
-    ssh_has_worked: threading.Event = field(default_factory=threading.Event)
-    """Set once a machine has let this run in."""
-
-
-class LedgerWriter(Protocol):
-    """Notes on disk what happens to what is rented, before it happens."""
-
-    def write(self, label: str, step: str, **facts: object) -> None:
-        """See :meth:`pytest_vastgpu.supervisor.ledger.ledger.Ledger.write`."""
-        ...
-
-
-class EventWriter(Protocol):
-    """Tells what happens."""
-
-    path: Path
-    """The event log's file."""
-
-    def write(self, event: Event) -> None:
-        """See :meth:`pytest_vastgpu.core.events.EventLog.write`."""
-        ...
 
 
 class Rental:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
@@ -29,6 +30,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from tests.support.looks import alive
 from tests.support.vast import make_status
 from tests.support.vast import search_offers
+from tests.support.virtual import VirtualClock
 
 RUN = "abcd1234"
 NOW = 1_800_000_000.0
@@ -86,9 +88,12 @@ def test_an_embedded_market_has_ended_with_its_run() -> None:
 # --- on a market ------------------------------------------------------------------------------------------------------
 
 
+QUICK = Timeouts(recovery_pauses_s=(0.02,))
+
+
 @pytest.fixture(autouse=True)
-def _short_waits(unthrottled: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovering, "_PAUSES_S", (0.02,))
+def _short_waits(unthrottled: None) -> None:
+    """The market counts no intervals."""
 
 
 @pytest.fixture
@@ -122,10 +127,10 @@ def test_it_destroys_what_is_the_runs_and_nothing_else(directory: Path, healthy:
     two, hers = rent(client, label(2)), rent(client, label(1, "0ddba11"))
     ledger.close()
     try:
-        assert sorted(recover(directory, client, by="test").destroyed) == sorted([one, two])
+        assert sorted(recover(directory, client, by="test", timeouts=QUICK).destroyed) == sorted([one, two])
         assert alive(healthy) == {hers}
         assert all(entry.gone for entry in read_ledger(directory / FILE).entries.values())
-        assert recover(directory, client, by="test").destroyed == [], "repeating it is safe"
+        assert recover(directory, client, by="test", timeouts=QUICK).destroyed == [], "repeating it is safe"
     finally:
         client.destroy(hers)
 
@@ -157,26 +162,17 @@ def test_a_create_that_is_carried_out_after_its_owner_died_is_found(
         if len(looks) == recovering.LOOKS + 1:
             rent(client, label(1))
 
-    assert len(recover(directory, client, by="test", wait=wait).destroyed) == 1
+    assert len(recover(directory, client, by="test", timeouts=QUICK, wait=wait).destroyed) == 1
     assert alive(healthy) == set()
 
 
-def test_a_create_that_never_comes_is_waited_for_a_minute(
-    directory: Path, client: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_create_that_never_comes_is_waited_for_a_minute(directory: Path, client: Provider) -> None:
     ledger = Ledger(directory)
     ledger.write(label(1), "intended")
     ledger.close()
-    started = time.time()
-    now = [started]
-    monkeypatch.setattr(recovering, "_PAUSES_S", (1.0, 2.0, 4.0, 8.0, 15.0))
-    monkeypatch.setattr("pytest_vastgpu.supervisor.cleanup.recover.time.time", lambda: now[0])
-
-    def wait(seconds: float) -> None:
-        now[0] += seconds
-
-    recover(directory, client, by="test", wait=wait)
-    assert 60 <= now[0] - started < 80
+    clock = VirtualClock(time.time())
+    recover(directory, client, by="test", wait=clock.sleep, clock=clock)
+    assert 60 <= clock.now < 80
     assert read_ledger(directory / FILE).entries[label(1)].gone
 
 
@@ -185,7 +181,7 @@ def test_an_old_intent_is_looked_for_a_few_times_only(directory: Path, client: P
     row = f'{{"time": {time.time() - 3600}, "label": "{label(1)}", "step": "intended"}}\n'
     directory.joinpath(FILE).write_text(row)
     waits: list[float] = []
-    recover(directory, client, by="test", wait=waits.append)
+    recover(directory, client, by="test", timeouts=QUICK, wait=waits.append)
     assert len(waits) == recovering.LOOKS - 1
 
 
@@ -196,9 +192,9 @@ def test_what_somebody_has_given_another_label_is_left_alone(
     ledger.write(label(1), "created", instance_id=(taken := rent(client, "mine now")))
     ledger.close()
     try:
-        assert recover(directory, client, by="test").destroyed == []
+        assert recover(directory, client, by="test", timeouts=QUICK).destroyed == []
         assert alive(healthy) == {taken}
-        assert recover(directory, client, by="test").destroyed == []
+        assert recover(directory, client, by="test", timeouts=QUICK).destroyed == []
     finally:
         client.destroy(taken)
 
@@ -232,18 +228,18 @@ def test_no_manners_of_the_market_keep_it_from_its_end(directory: Path, faults: 
             ledger = Ledger(directory)
             ledger.write(label(1), "created", instance_id=rent(client, label(1)))
             ledger.close()
-            assert recover(directory, client, by="test").problems == []
+            assert recover(directory, client, by="test", timeouts=QUICK).problems == []
         assert market.status()["alive"] == []
 
 
-def test_what_resists_is_told_with_the_command_that_does_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovering, "_ROUND_S", 0.1)
+def test_what_resists_is_told_with_the_command_that_does_it(directory: Path) -> None:
+    quick = replace(QUICK, recovery_round_s=0.1)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 10_000}]}]}
     with LocalMarket(fleet) as market, open_provider(market.url, market.api_key) as client:
         ledger = Ledger(directory)
         ledger.write(label(1), "created", instance_id=(left := rent(client, label(1))))
         ledger.close()
-        (problem,) = recover(directory, client, by="test", within_s=0.2).problems
+        (problem,) = recover(directory, client, by="test", timeouts=quick, within_s=0.2).problems
         assert f"run `vastgpu destroy {left}`" in problem
         assert "Internal server error" in problem
         assert not read_ledger(directory / FILE).entries[label(1)].gone
@@ -254,6 +250,6 @@ def test_a_wrong_key_is_told_at_once(directory: Path, healthy: LocalMarket) -> N
     ledger.write(label(1), "intended")
     ledger.close()
     with open_provider(healthy.url, "wrong") as client:
-        (problem,) = recover(directory, client, by="test").problems
+        (problem,) = recover(directory, client, by="test", timeouts=QUICK).problems
     assert problem.startswith(f"what run {RUN} has left could not be destroyed (")
     assert f"run `vastgpu destroy --run {RUN}`" in problem

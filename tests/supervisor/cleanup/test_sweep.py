@@ -104,7 +104,6 @@ def test_a_ledger_that_others_may_have_written_says_nothing() -> None:
 
 @pytest.fixture
 def market(monkeypatch: pytest.MonkeyPatch, unthrottled: None) -> Iterator[LocalMarket]:
-    monkeypatch.setattr("pytest_vastgpu.supervisor.cleanup.recover._PAUSES_S", (0.02,))
     with LocalMarket({"market": {"rate_limits": False}, "machines": [{"count": 5, "price_usd_h": 0.2}]}) as market:
         monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", market.api_key)

@@ -15,7 +15,7 @@ from pytest_vastgpu.supervisor.rental.bringup.create import create
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
 def bring_up(context: BringUpContext) -> None:

@@ -19,7 +19,7 @@ from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.create import TRANSIENT
 from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 1.0
 """How late it is noticed that there is no more reason to wait."""

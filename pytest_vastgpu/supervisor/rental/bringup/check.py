@@ -6,7 +6,7 @@ from pytest_vastgpu.hostcheck import check
 from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
 """How late it is noticed that there is no more reason to wait."""

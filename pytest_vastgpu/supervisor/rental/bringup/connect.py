@@ -10,7 +10,7 @@ from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.create import attach_key
 from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
 def connect(

@@ -8,9 +8,9 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.servers.base import Adapter
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 from pytest_vastgpu.supervisor.rental.rental import Rental
-from pytest_vastgpu.supervisor.rental.rental import RentalServices
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 
 @dataclass(frozen=True)

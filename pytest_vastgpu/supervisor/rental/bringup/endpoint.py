@@ -7,7 +7,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
 def open_endpoint(context: BringUpContext, status: InstanceStatus) -> tuple[str, Forward | None]:

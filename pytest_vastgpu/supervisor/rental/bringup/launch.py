@@ -10,7 +10,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LIMIT_S = 30.0
 """For making folders, and for starting what runs on its own."""

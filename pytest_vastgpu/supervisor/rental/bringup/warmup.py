@@ -12,8 +12,8 @@ from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import LOG_KEEP_CHARS
-from pytest_vastgpu.supervisor.rental.rental import AttemptFailed
 from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
+from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
 """Without news, it is looked that often whether time has run out."""

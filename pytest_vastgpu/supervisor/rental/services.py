@@ -1,0 +1,72 @@
+"""What every rental of a run shares."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Protocol
+
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.plugin.options import Settings
+from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.ssh.base import Connector
+from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
+from pytest_vastgpu.supervisor.rental.keep import Keeper
+
+
+class AttemptFailed(Exception):
+    """The attempt is over."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
+
+
+class LedgerWriter(Protocol):
+    """Notes on disk what happens to what is rented, before it happens."""
+
+    def write(self, label: str, step: str, **facts: object) -> None:
+        """See :meth:`pytest_vastgpu.supervisor.ledger.ledger.Ledger.write`."""
+        ...
+
+
+class EventWriter(Protocol):
+    """Tells what happens."""
+
+    path: Path
+    """The event log's file."""
+
+    def write(self, event: Event) -> None:
+        """See :meth:`pytest_vastgpu.core.events.EventLog.write`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RentalServices:
+    """What every rental of a run shares."""
+
+    provider: Provider
+    settings: Settings
+    key: KeyPair
+    ledger: LedgerWriter
+    events: EventWriter
+    run_id: str
+    artifacts: Path
+    """Where evidence of failed attempts goes, a directory for each."""
+    budget: Budget
+    poller: InstancePoller
+    keeper: Keeper
+    connector: Connector
+    timeouts: Timeouts = DEFAULTS
+    clock: Clock = SYSTEM_CLOCK
+    ssh_has_worked: threading.Event = field(default_factory=threading.Event)
+    """Set once a machine has let this run in."""
