@@ -18,10 +18,15 @@ LAST_S = 5.0
 
 
 class EventOutbox:
-    """Keeps events until they are taken. Any thread may put one in, and never waits."""
+    """Keeps events until they are taken. Any thread may put one in, and never waits.
 
-    def __init__(self, most: int = MOST) -> None:
+    :param most: How many are kept.
+    :param last_s: How long the end waits for the last ones to be taken.
+    """
+
+    def __init__(self, most: int = MOST, last_s: float = LAST_S) -> None:
         self._most = most
+        self._last_s = last_s
         self._waiting: deque[tuple[int, Event]] = deque()
         self._changed = threading.Condition()
         self._lost = 0
@@ -45,7 +50,7 @@ class EventOutbox:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._sent.wait(LAST_S)
+        self._sent.wait(self._last_s)
 
     def send_all(self, sock: socket.socket) -> None:
         """Send on a connection what there is and what comes, until it is closed.

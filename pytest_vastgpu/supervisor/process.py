@@ -33,11 +33,11 @@ from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.servers.base import by_name
+from pytest_vastgpu.supervisor.adapter_process import AdapterProcess
 from pytest_vastgpu.supervisor.callbacks import HookClient
 from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
 from pytest_vastgpu.supervisor.callbacks import RemoteHooks
 from pytest_vastgpu.supervisor.event_outbox import EventOutbox
-from pytest_vastgpu.supervisor.judge import AdapterProcess
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from pytest_vastgpu.supervisor.rpc_server import Caller
@@ -81,7 +81,7 @@ class Process:
             self._log = _keep_log(self._directory / LOG)
         except VastGpuError as problem:
             self._problem = problem
-        self._judge = AdapterProcess(HookClient(told_after_s, self._tell), listener.fileno())
+        self._adapters = AdapterProcess(HookClient(told_after_s, self._tell), listener.fileno())
 
     @property
     def secret(self) -> str:
@@ -183,7 +183,7 @@ class Process:
         """Give everything back; what the run has come to."""
         self._settled.wait()
         self._hooks.cancel()
-        self._judge.close()
+        self._adapters.close()
         if self._run is None:
             return Summary([], [], [], "")
         self._run.close()
@@ -217,7 +217,7 @@ class Process:
         return 1 if self.close().problems else 0
 
     def _open(self, environ: Mapping[str, str]) -> Run:
-        ours = [(RemoteAdapter(offer, self._judge), offer.origin) for offer in self._judge.offers()]
+        ours = [(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._adapters.offers()]
         theirs = [(RemoteAdapter(offer, self._hooks), offer.origin) for offer in self._opening.adapters]
         plugins = RemoteHooks(self._hooks, frozenset(hook.name for hook in self._opening.hooks))
         known = by_name([*ours, *theirs])

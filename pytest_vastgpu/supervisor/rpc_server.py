@@ -78,7 +78,10 @@ class RpcServer:
     :param secret: What everybody who connects has to say before anything else that they say is looked at.
     """
 
-    def __init__(self, listener: socket.socket, secret: str, host: RpcService) -> None:
+    def __init__(
+        self, listener: socket.socket, secret: str, host: RpcService, introduction_s: float = INTRODUCTION_S
+    ) -> None:
+        self._introduction_s = introduction_s
         self._listener = listener
         self._secret = secret.encode()
         self._host = host
@@ -138,7 +141,7 @@ class RpcServer:
     def _introduction(self, sock: socket.socket) -> Mapping[str, Any] | None:
         """What somebody says first; None for a stranger."""
         try:
-            hello = messages.receive(sock, _LONGEST_HELLO, within_s=INTRODUCTION_S)
+            hello = messages.receive(sock, _LONGEST_HELLO, within_s=self._introduction_s)
         except (EOFError, OSError, ValueError, RecursionError):
             return None
         said = hello.get("secret") if isinstance(hello, dict) else None

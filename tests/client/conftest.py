@@ -28,6 +28,7 @@ from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.supervisor.rpc_server import INTRODUCTION_S
 from pytest_vastgpu.supervisor.rpc_server import Caller
 from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.support.factories import make_offer
@@ -139,8 +140,14 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def server(host: Host, listener: Listener) -> Iterator[RpcServer]:
-    server = RpcServer(listener.socket, listener.address.secret, host)
+def introduction_s() -> float:
+    """How long a stranger has."""
+    return INTRODUCTION_S
+
+
+@pytest.fixture
+def server(host: Host, listener: Listener, introduction_s: float) -> Iterator[RpcServer]:
+    server = RpcServer(listener.socket, listener.address.secret, host, introduction_s)
     yield server
     host.go_on.set()
     host.introduce.set()

@@ -22,7 +22,6 @@ from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.errors import SupervisorGone
-from pytest_vastgpu.supervisor import rpc_server as server_module
 from pytest_vastgpu.supervisor.rpc_server import STRANGERS
 from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.client.conftest import WITHIN_S
@@ -94,20 +93,18 @@ def test_half_a_secret_is_none(listener: Listener) -> None:
             assert is_hung_up_on(sock)
 
 
+@pytest.mark.parametrize("introduction_s", [0.05])
 @pytest.mark.parametrize("said", [b"", b"\0", struct.pack("!I", 100) + b"{"])
-def test_who_says_nothing_is_hung_up_on(
-    listener: Listener, connect: Connect, monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
-    monkeypatch.setattr(server_module, "INTRODUCTION_S", 0.05)
+def test_who_says_nothing_is_hung_up_on(listener: Listener, connect: Connect, said: bytes) -> None:
     with call(listener.address) as sock:
         sock.sendall(said)
         assert is_hung_up_on(sock)
     assert leases(connect()).cost("1") == 1.0
 
 
-def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("introduction_s", [0.05])
+def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect) -> None:
     """The time is for all that is said, not for each byte of it."""
-    monkeypatch.setattr(server_module, "INTRODUCTION_S", 0.05)
     rest = list(hello(secret=listener.address.secret))
     with call(listener.address) as sock, contextlib.suppress(ConnectionError):
         while rest and not messages.readable(sock, 0.01):
@@ -116,10 +113,8 @@ def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect, m
     assert leases(connect()).cost("1") == 1.0
 
 
-def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "INTRODUCTION_S", 0.02)
+@pytest.mark.parametrize("introduction_s", [0.02])
+def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(listener: Listener) -> None:
     with call(listener.address) as sock, call(listener.address) as other:
         sock.sendall(hello(secret=listener.address.secret))
         assert is_hung_up_on(other), "so long a time has passed"
@@ -127,10 +122,8 @@ def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(
         assert messages.receive(sock)["result"] == 1.0
 
 
-def test_a_hundred_strangers_keep_nobody_out(
-    listener: Listener, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "INTRODUCTION_S", 0.05)
+@pytest.mark.parametrize("introduction_s", [0.05])
+def test_a_hundred_strangers_keep_nobody_out(listener: Listener, connect: Connect) -> None:
     known = connect()
     with contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(call(listener.address)) for _ in range(100)]

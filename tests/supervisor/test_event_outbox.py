@@ -134,14 +134,13 @@ def test_the_end_waits_until_the_rest_is_taken(pair: Pair) -> None:
     assert not closing.is_alive()
 
 
-def test_the_end_waits_for_nobody_who_does_not_read(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "LAST_S", 0.05)
-    outbox = EventOutbox()
+def test_the_end_waits_for_nobody_who_does_not_read(pair: Pair) -> None:
+    outbox = EventOutbox(last_s=0.05)
     sending(outbox, pair[0])
     for _ in range(500):
         outbox.put(event("x" * 1000))
     outbox.close()
-    EventOutbox().close()  # nor for one who never came
+    EventOutbox(last_s=0.05).close()  # nor for one who never came
 
 
 def test_a_pytest_that_is_gone_keeps_nobody_waiting(pair: Pair) -> None:

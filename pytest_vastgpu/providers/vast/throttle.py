@@ -37,7 +37,7 @@ specification; for log requests and the account it publishes none, and 1 s keeps
 MARGIN_S = 0.1
 """Added to each interval: the market measures when requests arrive, and the way there is not always equally long."""
 
-_LOCK_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 5.0
 """The lock is held for a fraction of a millisecond; whoever holds it for seconds is suspended."""
 
 
@@ -77,12 +77,14 @@ class Throttle:
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         spaced: bool = True,
+        lock_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self._directory = directory
         self._identity = identity
         self._wait = wait
         self._clock = clock
         self._spaced = spaced
+        self._lock_s = lock_s
         self._own_slots: dict[str, list[float]] = {}
         self._own_lock = threading.Lock()
 
@@ -110,7 +112,7 @@ class Throttle:
         private_directory(self._directory)
         state = self._directory / f"{self._identity}.{endpoint}.json"
         # Blocking in short polls: filelock's usual 50 ms would be the longest wait of a local run.
-        with FileLock(state.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, poll_interval=0.005):
+        with FileLock(state.with_suffix(".lock"), timeout=self._lock_s, poll_interval=0.005):
             slot, slots = reserve(_read(state), self._clock(), interval_s)
             state.write_text(json.dumps(slots))
         return slot

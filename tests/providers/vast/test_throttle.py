@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vastgpu.providers.open import account_identity
-from pytest_vastgpu.providers.vast import throttle as throttle_module
 from pytest_vastgpu.providers.vast.throttle import INTERVALS_S
+from pytest_vastgpu.providers.vast.throttle import LOCK_TIMEOUT_S
 from pytest_vastgpu.providers.vast.throttle import MARGIN_S
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.throttle import reserve
@@ -24,6 +24,7 @@ LIST_S = INTERVALS_S["list"] + MARGIN_S
 WORKER = """
 import json, sys
 from pathlib import Path
+from pytest_vastgpu.providers.vast.throttle import LOCK_TIMEOUT_S
 from pytest_vastgpu.providers.vast.throttle import Throttle
 
 delays = []
@@ -53,8 +54,8 @@ class Clock:
         self.waits.append(seconds)
         self.now += seconds
 
-    def throttle(self, directory: Path, user: str = "user") -> Throttle:
-        return Throttle(directory, user, wait=self.wait, clock=self)
+    def throttle(self, directory: Path, user: str = "user", lock_s: float = LOCK_TIMEOUT_S) -> Throttle:
+        return Throttle(directory, user, wait=self.wait, clock=self, lock_s=lock_s)
 
 
 def test_the_first_call_is_free_and_the_next_waits_for_the_rest_of_the_interval(tmp_path: Path) -> None:
@@ -168,12 +169,9 @@ def test_a_directory_that_cannot_be_used_is_no_reason_to_hurry(tmp_path: Path) -
     assert clock.waits == [pytest.approx(LIST_S)]
 
 
-def test_a_suspended_process_that_holds_the_lock_is_no_reason_to_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(throttle_module, "_LOCK_TIMEOUT_S", 0.02)
+def test_a_suspended_process_that_holds_the_lock_is_no_reason_to_stop(tmp_path: Path) -> None:
     clock = Clock()
-    throttle = clock.throttle(tmp_path)
+    throttle = clock.throttle(tmp_path, lock_s=0.02)
     with FileLock(tmp_path / "user.list.lock"):
         throttle.turn("list")
         throttle.turn("list")

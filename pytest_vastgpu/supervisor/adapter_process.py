@@ -13,8 +13,11 @@ import signal
 import socket
 import threading
 import traceback
+from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from typing import NoReturn
 
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.callbacks import HookServer
@@ -26,6 +29,7 @@ from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.registry import adapters
 from pytest_vastgpu.supervisor.callbacks import HookClient
 
@@ -40,16 +44,25 @@ class AdapterProcess:
 
     :param client: Asks it.
     :param close: A descriptor that the child has no business with.
+    :param load: Loads the adapters, in the child.
+    :param within_s: How long that may take.
     """
 
-    def __init__(self, client: HookClient, close: int) -> None:
+    def __init__(
+        self,
+        client: HookClient,
+        close: int,
+        load: Callable[[], Sequence[tuple[Adapter, str]]] = adapters,
+        within_s: float = LOADS_WITHIN_S,
+    ) -> None:
         self._client = client
+        self._within_s = within_s
         self._sock, theirs = socket.socketpair()
         self.pid = os.fork()
         if not self.pid:
             os.close(close)
             self._sock.close()
-            _be_the_judge(theirs)
+            _serve_for_ever(theirs, load)
         theirs.close()
         self._closed = False
 
@@ -60,17 +73,17 @@ class AdapterProcess:
         :raises HookFailed: if it has died, or has not loaded them in time.
         """
         try:
-            said = messages.receive(self._sock, within_s=LOADS_WITHIN_S)
+            said = messages.receive(self._sock, within_s=self._within_s)
         except TimeoutError:
             raise HookFailed(
-                f"the adapters of installed packages were not loaded within {LOADS_WITHIN_S:g} s: one of their modules "
+                f"the adapters of installed packages were not loaded within {self._within_s:g} s: one of their modules "
                 "waits for something when it is imported"
             ) from None
         except (EOFError, OSError) as error:
             raise HookFailed("the process that judges logs has died; the supervisor's log may say why") from error
         if "error" in said:
             raise rpc.decode_error(said["error"])
-        threading.Thread(target=self._client.attach, args=(self._sock,), name="vastgpu-judge", daemon=True).start()
+        threading.Thread(target=self._client.attach, args=(self._sock,), name="vastgpu-adapters", daemon=True).start()
         found: list[AdapterOffer] = decode(list[AdapterOffer], said["offers"])
         return found
 
@@ -102,7 +115,7 @@ class AdapterProcess:
                 os.waitpid(self.pid, 0)
 
 
-def _be_the_judge(sock: socket.socket) -> None:
+def _serve_for_ever(sock: socket.socket, load: Callable[[], Sequence[tuple[Adapter, str]]]) -> NoReturn:
     """Answer until the supervisor is gone, and never return."""
     code = 1
     try:
@@ -110,7 +123,7 @@ def _be_the_judge(sock: socket.socket) -> None:
         child.close_input()
         with suppress(OSError):
             os.nice(NICENESS)
-        _answer(sock)
+        _serve(sock, load)
         code = 0
     except BaseException:  # noqa: BLE001 - the last that can be done with it
         traceback.print_exc()
@@ -118,9 +131,9 @@ def _be_the_judge(sock: socket.socket) -> None:
         os._exit(code)
 
 
-def _answer(sock: socket.socket) -> None:
+def _serve(sock: socket.socket, load: Callable[[], Sequence[tuple[Adapter, str]]]) -> None:
     try:
-        found = adapters()
+        found = load()
     except ConfigurationError as error:
         messages.send(sock, {"error": rpc.encode_error(error)})
         return
