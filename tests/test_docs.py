@@ -1,0 +1,137 @@
+"""What the documents for contributors name exists, and what is said in two places is the same in both."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PATH = re.compile(r"(?:pytest_vastgpu|tests|conftest_examples|docs|\.ci|\.github)/[\w./-]*|[\w-]+\.(?:toml|md)")
+NAME = re.compile(r"pytest_vastgpu(?:\.\w+)+")
+THREAD = re.compile(r"vastgpu-[a-z-]+")
+STARTED = re.compile(r"(?:\bname(?:_prefix)? ?= ?|repeat\()f?\"(vastgpu-[^\"]*)")
+"""Where a thread is named: an argument, a variable, or the first argument of a clock's ``repeat``."""
+
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def quoted(document: Path) -> list[str]:
+    """The words of a document in backticks and in blocks of commands."""
+    text = document.read_text()
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [word.strip("'\"") for part in [*blocks, *spans] for word in part.split()]
+
+
+def names_in(module: Path) -> set[str]:
+    """What a module defines or imports, and the members of its classes as ``Class.member``."""
+    found: set[str] = set()
+
+    def bind(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef):
+                found.add(prefix + child.name)
+                if isinstance(child, ast.ClassDef):
+                    bind(child, f"{prefix}{child.name}.")
+            elif isinstance(child, ast.alias):
+                found.add(child.asname or child.name)
+            elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                found.add(prefix + child.id)
+            else:
+                bind(child, prefix)
+
+    bind(ast.parse(module.read_text()), "")
+    return found
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to something that a module defines."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if module.exists():
+            return end == len(parts) or ".".join(parts[end:]) in names_in(module) | {"__all__"}
+    return False
+
+
+@documents
+def test_paths_that_a_document_names_exist(document: Path) -> None:
+    missing = [word for word in quoted(document) if PATH.fullmatch(word) and not (ROOT / word).exists()]
+    assert missing == []
+
+
+@documents
+def test_names_that_a_document_mentions_are_defined(document: Path) -> None:
+    entry_points = {"pytest_vastgpu.adapters"}
+    named = {word for word in quoted(document) if NAME.fullmatch(word)} - entry_points
+    assert [name for name in sorted(named) if not is_there(name)] == []
+
+
+@documents
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_threads_and_locks_of_the_architecture_are_those_of_the_code() -> None:
+    words = quoted(ROOT / "docs/architecture.md")
+    sources = {path: path.read_text() for path in (ROOT / "pytest_vastgpu").rglob("*.py")}
+    text = "\n".join(sources.values())
+    told = {word for word in words if THREAD.fullmatch(word)}
+    started = {name.partition("{")[0] for name in STARTED.findall(text)}
+    assert started - told == set()
+    assert [name for name in told if f'"{name}' not in text] == []
+    locks = [word.split(".") for word in words if re.fullmatch(r"[A-Z]\w+\.(?:\w*_lock|_changed|_\w+ing|lock)", word)]
+    assert len(locks) > 10
+    for owner, lock in locks:
+        homes = [source for source in sources.values() if f"\nclass {owner}" in source]
+        assert any(re.search(rf"\b{lock}\b", source) for source in homes), f"{owner}.{lock}"
+
+
+def test_only_a_rental_assigns_its_own_fields() -> None:
+    others = [path for path in (ROOT / "pytest_vastgpu").rglob("*.py") if path.name != "rental.py"]
+    assigned = re.compile(r"(?:\brental|registry\[[^]]*\])\.\w+ (?:[-+|] ?)?= ")
+    assert [path.name for path in others if assigned.search(path.read_text())] == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    first = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first is not None
+    assert first.group(1) in {PROJECT["version"], "Unreleased"}
+
+
+def test_set_up_is_what_the_readme_says() -> None:
+    line = re.search(r"```console\n(.*?)\n```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert line is not None
+    assert line.group(1) in (ROOT / "README.md").read_text().split("## Run the tests")[1]
+
+
+def test_ci_runs_on_the_oldest_and_the_newest_python_of_the_project() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    said = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if "Python :: 3." in name]
+    job = workflow["jobs"]["run"]
+    assert job["strategy"]["matrix"]["python"] == [PROJECT["requires-python"].removeprefix(">="), said[-1]]
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_forms_ask_for_what_a_report_needs() -> None:
+    forms = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")}
+    for name in ("bug", "wrong_verdict", "feature"):
+        assert {"name", "description", "body"} <= forms[name].keys()
+    required = {
+        name: {part["id"] for part in form["body"] if part.get("validations", {}).get("required")}
+        for name, form in forms.items()
+        if "body" in form
+    }
+    assert {"events", "versions"} <= required["bug"]
+    assert {"output", "label"} <= required["wrong_verdict"]
