@@ -16,14 +16,6 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-class Strictness(StrEnum):
-    """The policy: which offers are admitted and how they are ranked."""
-
-    STRICT = "strict"
-    BALANCED = "balanced"
-    AGGRESSIVE = "aggressive"
-
-
 class FailureClass(StrEnum):
     """Whose fault, asked as "what would the next host do?"."""
 

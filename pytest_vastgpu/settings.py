@@ -6,6 +6,7 @@ since named tuples and dataclasses are made by compiling code.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu import option_values
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://console.vast.ai"
 """Where Vast.ai's API lives, unless ``VAST_URL`` (the vendor's own variable) says otherwise."""
+
+
+class Strictness(StrEnum):
+    """The policy: which offers are admitted and how they are ranked."""
+
+    STRICT = "strict"
+    BALANCED = "balanced"
+    AGGRESSIVE = "aggressive"
 
 
 class Option:
@@ -89,10 +98,10 @@ class Settings:
         raise AttributeError(f"settings never change: {name}")
 
     strictness: str = _option(
-        option_values.one_of("strict", "balanced", "aggressive"),
-        "balanced",
+        option_values.one_of(*Strictness),
+        Strictness.BALANCED.value,
         "LEVEL",
-        "Which offers are admitted and how they are ranked: strict, balanced or aggressive",
+        f"Which offers are admitted and how they are ranked: {', '.join(Strictness)}",
     )
     backend: str = _option(
         option_values.one_of("auto", "vast", "local"),

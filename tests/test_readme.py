@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.settings import OPTIONS
+from pytest_vastgpu.settings import Strictness
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

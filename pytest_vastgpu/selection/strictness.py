@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_vastgpu.model import Strictness
+from pytest_vastgpu.settings import Strictness
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import account_identity
@@ -42,6 +41,7 @@ from pytest_vastgpu.selection.search_cache import SearchCache
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.settings import Settings
+from pytest_vastgpu.settings import Strictness
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Protocol
 
+from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Summary
-from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rpc_server import Caller
@@ -75,16 +76,11 @@ class Session:
         """See :meth:`Leases.release`."""
         self._pool.release(label)
 
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
-        """See :meth:`Leases.run`."""
-        try:
-            return self._access.run(label, command, timeout_s)
-        except ValueError as error:
-            raise ConfigurationError(f"{error}: {command!r:.200}") from error
-
-    def logs(self, label: str) -> str:
-        """See :meth:`Leases.logs`."""
-        return self._access.logs(label)
+    def __getattr__(self, name: str) -> Any:
+        """What is asked of an instance, and not answered here, :class:`InstanceAccess` answers."""
+        if name not in rpc.calls_of(InstanceCalls):
+            raise AttributeError(name)
+        return getattr(self._access, name)
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""
@@ -93,10 +89,6 @@ class Session:
     def spent(self, test: str) -> float:
         """See :meth:`Leases.spent`."""
         return self._pool.spent(test)
-
-    def failed(self, label: str) -> None:
-        """See :meth:`Leases.failed`."""
-        self._access.failed(label)
 
     def lost(self, label: str) -> Verdict | None:
         """See :meth:`Leases.lost`."""

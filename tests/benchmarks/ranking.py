@@ -17,11 +17,11 @@ from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search import admitted
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import Strictness
 from tests.benchmarks import report
 
 NOW = 1_800_000_000.0

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.providers.vast.search_body import search_body
 from pytest_vastgpu.selection.admission import admissible
 from pytest_vastgpu.selection.admission import admit
@@ -20,6 +19,7 @@ from pytest_vastgpu.selection.admission import widest_query
 from pytest_vastgpu.selection.conditions import CONDITIONS
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import Strictness
 from tests.selection.values import NOW
 from tests.selection.values import need
 from tests.selection.values import offer

@@ -8,10 +8,10 @@ from hypothesis import given
 
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.explanation import explain_no_offers
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import Strictness
 from tests.selection.test_admission import offers
 from tests.selection.values import NOW
 from tests.selection.values import need

@@ -12,11 +12,11 @@ from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.ranking import chance
 from pytest_vastgpu.selection.ranking import rank
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import Strictness
 from tests.selection.values import offer
 from tests.selection.values import workload
 

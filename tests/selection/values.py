@@ -6,10 +6,10 @@ from typing import Any
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import Strictness
 
 NOW = 1_800_000_000.0
 

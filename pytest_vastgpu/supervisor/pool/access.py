@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
@@ -34,6 +35,8 @@ class InstanceAccess:
             return rental.connection.run(command, timeout_s)
         except ConnectFailed as failed:
             return _no_answer(str(failed))
+        except ValueError as error:
+            raise ConfigurationError(f"{error}: {command!r:.200}") from error
 
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""

@@ -21,7 +21,6 @@ from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import Strictness
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.vast.client import MarketClient
@@ -29,6 +28,7 @@ from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import ApiRequest
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.search import find_offers
+from pytest_vastgpu.settings import Strictness
 from tests.selection.values import need
 from tests.selection.values import workload
 from tests.support.vast import search_offers
