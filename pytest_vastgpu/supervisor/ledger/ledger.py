@@ -150,9 +150,8 @@ class Ledger:
         row = {"time": round(time.time(), 3), **({"label": label} if label else {}), "step": step, **facts}
         with self._lock:
             try:
-                if (
-                    step == "intended" and not os.fstat(self._file).st_nlink
-                ):  # a test removed it: no recovery would find it
+                # A test has removed the file: no recovery would find it.
+                if step == "intended" and not os.fstat(self._file).st_nlink:
                     raise FileNotFoundError(errno.ENOENT, "it was removed")
                 self._append(json.dumps(foreign.clean(row)).encode() + b"\n")
             except OSError as error:
