@@ -56,7 +56,7 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(reconnec
     end = int(reconnecting.run("cat .vastgpu/end", 10).stdout)
     assert 90 < end - int(reconnecting.run("date +%s", 10).stdout) <= 100
 
-    # Whoever uses up the connection's sessions does not keep it from beating.
+    # Commands that use up the connection's sessions do not stop the heartbeat.
     busy = [
         threading.Thread(target=reconnecting.run, args=("until [ -e .done ]; do sleep 0.1; done", 60)) for _ in range(8)
     ]
