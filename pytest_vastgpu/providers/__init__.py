@@ -1,1 +1,1 @@
-"""Where instances come from."""
+"""Providers, which rent out instances: the protocol, and its one implementation for Vast.ai."""

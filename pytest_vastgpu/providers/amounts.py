@@ -1,4 +1,4 @@
-"""What a market says of money, checked in one place: nothing is reckoned with an amount that cannot be true. Pure."""
+"""Checks the amounts of money in a market's answers, so that no impossible amount enters a calculation. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the market's JSON, and between what it must lie to be believed."""
+    """A number in the market's JSON, and the range in which it is believable."""
 
     field: str
     unit: str
@@ -19,7 +19,7 @@ class Figure:
 
 
 PRICE = Figure("dph_total", "USD/h", 1000.0)
-"""Vast takes bids up to 128 USD/h for a machine; eight times that is no machine's price."""
+"""Vast accepts bids up to 128 USD/h for a machine; no machine costs eight times that."""
 FIGURES = (
     PRICE,
     # The dearest clouds ask about 0.2 USD for a GB of traffic, and about 0.5 USD for a GB of disk a month.
@@ -29,22 +29,22 @@ FIGURES = (
     # A hundred years: longer than any machine lasts.
     Figure("duration", "s", 100 * 365 * 86400.0),
 )
-"""What an offer must say so that its cost can be told before it is rented."""
+"""The numbers that an offer must have so that its cost can be computed before it is rented."""
 CREDIT = Figure("credit", "USD", 1e9, least=-1e9)
-"""An account can owe something. A thousand million either way is nobody's account."""
+"""An account may owe money. No account has or owes a thousand million."""
 
 
 def read(row: Mapping[str, Any], figure: Figure) -> tuple[float, str]:
     """The number, and what is wrong with it, in words.
 
-    What is wrong is infinitely dear, so that it passes no limit, also where nobody reads the words.
+    A wrong number is returned as infinity, which passes no limit even if a caller ignores the words.
     """
     number, wrong = _number(row.get(figure.field), figure)
     return number, f"{figure.field} is {wrong}" if wrong else ""
 
 
 def problems(row: Mapping[str, Any]) -> str:
-    """What is wrong with an offer's figures; empty where nothing is."""
+    """What is wrong with an offer's numbers, in words; empty where nothing is."""
     return ", ".join(wrong for figure in FIGURES if (wrong := read(row, figure)[1]))
 
 

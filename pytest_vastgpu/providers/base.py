@@ -1,4 +1,4 @@
-"""What this project needs of a place that rents out instances, in values of its own.
+"""The protocol of a provider, which rents out instances, in values of this project.
 
 There is one provider, :mod:`pytest_vastgpu.providers.vast`, for Vast.ai and for the local market alike. Its field
 names, status words, paths and filters stay there.
@@ -20,22 +20,22 @@ from pytest_vastgpu.ssh.address import SshAddress
 
 
 class Phase(StrEnum):
-    """What a provider says of an instance that it lists."""
+    """State of an instance that the provider lists."""
 
     STARTING = "starting"
-    """It is being prepared, or the provider says nothing that decides."""
+    """The provider prepares it, or reports nothing that decides on another phase."""
     RUNNING = "running"
     NOT_STARTED = "not started"
     """The provider does not intend to start it."""
     OFFLINE = "offline"
-    """Its host does not report."""
+    """Its host does not report to the provider."""
     ENDED = "ended"
-    """Its container is no longer up."""
+    """Its container no longer runs."""
 
 
 @dataclass(frozen=True)
 class InstanceStatus:
-    """What a provider says of an instance at one moment. Strings are stripped; absent ones are empty."""
+    """A provider's report on an instance at one moment. Strings are stripped; absent ones are empty."""
 
     id: int
     label: str
@@ -43,13 +43,13 @@ class InstanceStatus:
     host_id: int
     phase: Phase
     state: str
-    """The provider's own word for it, for people."""
+    """The provider's own word for the phase, for people."""
     explanation: str
     """The provider's own fields that decided :attr:`phase`, for people."""
     message: str
-    """The text that the host reports: how far it is, or why it fails."""
+    """The host's status text: its progress, or why it fails."""
     ssh: tuple[SshAddress, ...]
-    """Where its SSH server is reached, the best first; empty while unknown."""
+    """Addresses of its SSH server, the best first; empty while unknown."""
     published: Mapping[int, str]
     """``host:port`` by the container's TCP port. Empty while unknown."""
     price_usd_h: float
@@ -59,12 +59,12 @@ class InstanceStatus:
     """Disk in use; -1 while unknown."""
     gpu_name: str = ""
     incredible: str = ""
-    """What it says of its price and cannot be true, in words; the price is 0 then."""
+    """Why its reported price cannot be true, in words; the price is then 0."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who the API key belongs to, and what can be spent."""
+    """The account of the API key, and its credit."""
 
     user_id: int
     email: str
@@ -73,44 +73,44 @@ class Account:
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """What to rent an offer with. Always on demand, running, and never left behind stopped where it cannot start."""
+    """How to rent an offer: on demand and running. An instance that cannot start is not left behind stopped."""
 
     image: str
     disk_gb: float
     label: str
-    """Unique: a create whose answer is lost is settled by it."""
+    """Unique, so that it finds the instance of a create whose answer was lost."""
     onstart: str = ""
     """Shell script that the container runs at each start, at most about 4 KB."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ports: tuple[int, ...] = ()
-    """TCP ports of the container to publish, besides that of SSH."""
+    """TCP ports of the container to publish, besides the SSH port."""
 
 
 @dataclass(frozen=True)
 class SelfDestruct:
-    """How a container ends its own instance: by HTTP, with a key that the provider gives to each container."""
+    """How a container destroys its own instance: by HTTP, with a key that the provider gives to each container."""
 
     url: str
-    """Of all instances, as it is reached from one; the instance's id and a slash follow. GET looks, DELETE destroys."""
+    """URL of all instances, as seen from one; append the id and a slash. GET shows the instance, DELETE destroys it."""
     key_variable: str
     """Environment variable of the container that holds the key, which is sent as a bearer token."""
     id_variable: str
     """Environment variable that holds the instance's id."""
     prepare: str
-    """Shell text that makes the provider's images fit for plain SSH sessions."""
+    """Shell text that prepares the provider's images for plain SSH sessions."""
 
 
 class Provider(Protocol):
-    """Rents out instances. Threads may share one.
+    """Rents out instances. Thread-safe.
 
-    Calls that may be repeated are, and every call waits out a rate limit; so an exception means that waiting a little
-    did not help. Every method raises :class:`~pytest_vastgpu.errors.MarketError`; what it means is in the subclasses,
-    and special ones are named with the method.
+    It repeats calls that may be repeated, and waits out rate limits, so that an exception means that a short wait did
+    not help. Every method raises :class:`~pytest_vastgpu.errors.MarketError`, whose subclasses say what happened; each
+    method names those that are special to it.
     """
 
     @property
     def self_destruct(self) -> SelfDestruct:
-        """How a container ends its own instance."""
+        """How a container destroys its own instance."""
         ...
 
     def __enter__(self) -> Provider: ...
@@ -124,24 +124,25 @@ class Provider(Protocol):
         ...
 
     def account(self) -> Account:
-        """Who the key belongs to, and the credit."""
+        """The account of the API key, and its credit."""
         ...
 
     def search(self, query: OfferQuery) -> Sequence[Offer]:
-        """Offers, the cheapest first. They may be others than was asked for: they are checked again.
+        """Offers, cheapest first. Callers must check them, since the market may return others than the query asks for.
 
         :raises SearchQuotaExceeded: at once, since waiting seconds would not help.
         """
         ...
 
     def create(self, offer_id: int, request: CreateRequest) -> int:
-        """Rent an offer; the id of the new instance.
+        """Rent an offer; returns the id of the new instance.
 
-        It is never sent again once it may have been carried out: where the answer is lost, the label is looked up.
+        The request is never sent again once the market may have carried it out. Where the answer is lost, the provider
+        looks the label up.
 
-        :raises OfferGone: somebody else was quicker; nothing is left behind.
+        :raises OfferGone: the offer is taken; nothing is left behind.
         :raises NoCredit: the account cannot pay.
-        :raises NotSent: it cannot have been carried out.
+        :raises NotSent: the market cannot have carried the request out.
         :raises CreateUnsettled: an instance with this label may exist.
         :raises MarketUnreachable: the answer was lost, and no instance has the label (yet).
         :raises MarketAnswerInvalid: likewise.
@@ -149,7 +150,7 @@ class Provider(Protocol):
         ...
 
     def show(self, instance_id: int) -> InstanceStatus | None:
-        """What is said of an instance now; None where it is gone."""
+        """The state of an instance now; None where it is gone."""
         ...
 
     def list_instances(self, label: str | None = None) -> Sequence[InstanceStatus]:
@@ -159,12 +160,12 @@ class Provider(Protocol):
     def destroy(self, instance_id: int) -> None:
         """Ask for an instance to be destroyed; success also where it is gone already.
 
-        A provider may say yes too early: :meth:`show` it until it is gone.
+        The provider may report success too early: call :meth:`show` until the instance is gone.
         """
         ...
 
     def attach_key(self, instance_id: int, public_key: str) -> None:
-        """Let an SSH key into an instance; success also where it is attached already. It takes effect within minutes.
+        """Authorize an SSH key on an instance; success also where it already is. Takes effect within minutes.
 
         :param public_key: One line as in ``authorized_keys``.
         """

@@ -1,4 +1,4 @@
-"""Which market a URL leads to. Pure."""
+"""The name of the market behind a URL. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def market_name(url: str) -> str:
-    """A market's name, under which it is remembered: ``vast.ai``, else its URL in one spelling.
+    """The name under which a market's data are stored: ``vast.ai``, or its normalized URL.
 
-    Capitals of scheme and host, a default port and a slash at the end make no other market; a user's name, a password,
-    a query and a fragment are left out.
+    Upper case in scheme and host, a default port and a trailing slash make no difference. The name has no user name,
+    password, query or fragment.
 
     :raises ValueError: if it is neither a URL nor ``vast.ai``.
     """

@@ -1,4 +1,4 @@
-"""Opening a provider. The only module outside of ``vast/`` that names it."""
+"""Opens the provider of a market. No other module outside of ``vast/`` names the implementation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_vastgpu.providers.vast.throttle import Throttle
 
 
 def account_identity(url: str, api_key: str | Secret) -> str:
-    """One account on one market, as a file name that tells nothing about the key."""
+    """Identity of an account on a market, as a file name that reveals nothing about the key."""
     return hashlib.sha256(f"{url}\0{Secret.of(api_key).reveal()}".encode()).hexdigest()[:20]
 
 
@@ -28,10 +28,10 @@ def open_provider(
     wait: Callable[[float], None] = time.sleep,
     timeouts: Timeouts = DEFAULTS,
 ) -> Provider:
-    """A provider whose calls are spaced together with those of all processes of this user.
+    """Open a provider. All processes of this user share its rate limits.
 
-    :param throttle_directory: Where the spacing is noted; None: where all runs of this user note it.
-    :param wait: Waits that many seconds; may raise to call everything off.
+    :param throttle_directory: Directory for the state of the rate limits; None: one that all runs share.
+    :param wait: Waits for a number of seconds; it may raise an exception to cancel a call.
     """
     directory = throttle_directory or state_directory() / "throttle"
     throttle = Throttle(directory, account_identity(url, api_key), wait=wait, spaced=timeouts.rate_limits)

@@ -1,6 +1,6 @@
-"""Which test cost what: an instance's price by the second, shared by the tests that used it just then. Pure.
+"""Divides the cost of instances among tests: each second's price, shared by the tests that use the instance then. Pure.
 
-Times are seconds on the monotonic clock, money is exact: decimal USD down to a billionth, so that the shares of the
+Times are seconds on the monotonic clock. Money is exact, in decimal USD down to a billionth, so that the shares of the
 tests and the overhead of an instance add up to its cost to the last digit.
 """
 
@@ -20,11 +20,11 @@ from typing import NamedTuple
 from pytest_vastgpu.model import Attempt
 
 _SMALLEST = Decimal("1e-9")
-"""USD; a thousandth of a second of a cheap instance is a hundred times as much."""
+"""Smallest amount in USD; a millisecond of a cheap instance costs a hundred times as much."""
 
 
 class Use(NamedTuple):
-    """A test had an instance in use."""
+    """A period in which a test used an instance."""
 
     test: str
     """The test's node id."""
@@ -32,7 +32,7 @@ class Use(NamedTuple):
     """The instance's label."""
     start: float
     end: float
-    """Infinite while it goes on."""
+    """Infinite while the use goes on."""
 
 
 class EarlierPrice(NamedTuple):
@@ -43,22 +43,22 @@ class EarlierPrice(NamedTuple):
 
 
 class CostRecord(NamedTuple):
-    """What an instance costs, at most: its price from create on until it is verified gone, and the transfer."""
+    """Upper bound of an instance's cost: its price from create on until it is verified gone, and the transfer."""
 
     label: str
     usd_h: float
     transfer_usd: float
     since: float
     until: float
-    """When it was seen to be gone; now, while it is not."""
+    """When it was verified gone; before that, now."""
     gone: bool = False
-    """Whether it was seen to be gone, and costs no more."""
+    """Whether it is verified gone, and costs no more."""
     earlier: tuple[EarlierPrice, ...] = ()
-    """What it cost before, the oldest first; ``usd_h`` holds after the last of them."""
+    """Its earlier prices, oldest first; ``usd_h`` is the price after the last of them."""
 
     @property
     def stretches(self) -> list[tuple[float, float, float]]:
-        """From when to when it had which price; no stretch is shorter than nothing."""
+        """Start, end and price of each period; no period has a negative length."""
         found, start = [], self.since
         for usd_h, until in (*self.earlier, EarlierPrice(self.usd_h, self.until)):
             end = max(start, min(until, self.until))
@@ -74,25 +74,25 @@ class CostRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Shares:
-    """An instance's cost, divided up."""
+    """An instance's cost, divided among tests."""
 
     cost: Decimal
-    """USD in all: the sum of everything below."""
+    """USD in all: the tests' shares and the overhead."""
     tests: Mapping[str, Decimal] = field(default_factory=dict)
     """USD by node id."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long each of these tests had the instance in use, alone or with others."""
+    """How long each of these tests used the instance, alone or with others."""
 
     @property
     def overhead(self) -> Decimal:
-        """USD of what no test had in use: boot, waiting, the end, and the transfer."""
+        """USD of the time without a test (boot, waiting, the end), and of the transfer."""
         return self.cost - sum(self.tests.values(), Decimal(0))
 
 
 def shares(bill: CostRecord, uses: Iterable[Use]) -> Shares:
-    """Divide an instance's cost up: each moment's price among the tests that use it in that moment.
+    """Divide an instance's cost: each moment's price among the tests that use it at that moment.
 
-    :param uses: Of this instance or of any other.
+    :param uses: Uses of this instance; those of other instances are ignored.
     """
     own = [use for use in uses if use.label == bill.label]
     usd: dict[str, Fraction] = {}
@@ -101,14 +101,14 @@ def shares(bill: CostRecord, uses: Iterable[Use]) -> Shares:
         usd_s = Fraction(str(usd_h)) / 3600
         for test, part in _parts(own, start, end, seconds).items():
             usd[test] = usd.get(test, Fraction(0)) + usd_s * part
-    # Cut, never rounded up: however many they are, they do not add up to more than there is.
+    # Cut, never rounded up, so that the shares never add up to more than the cost.
     return Shares(money(bill.cost_usd), {test: _cut(part) for test, part in usd.items()}, seconds)
 
 
 def _parts(uses: Iterable[Use], since: float, until: float, seconds: dict[str, float]) -> dict[str, Fraction]:
-    """The seconds of a stretch of time, divided up among the tests that use the instance in each moment.
+    """The seconds of a period, divided among the tests that use the instance at each moment.
 
-    :param seconds: Is added how long each test had it, alone or with others.
+    :param seconds: This function adds to it how long each test used the instance, alone or with others.
     """
     changes = sorted(
         (moment, step, use.test)
@@ -117,7 +117,7 @@ def _parts(uses: Iterable[Use], since: float, until: float, seconds: dict[str, f
         for moment, step in ((max(use.start, since), 1), (min(use.end, until), -1))
     )
     parts: dict[str, Fraction] = {}
-    active: Counter[str] = Counter()  # a test may hold it twice
+    active: Counter[str] = Counter()  # a test may use it twice at once
     before = 0.0
     for moment, step, test in changes:
         for user in active:
@@ -131,7 +131,7 @@ def _parts(uses: Iterable[Use], since: float, until: float, seconds: dict[str, f
 
 
 def by_test(divided: Iterable[Shares]) -> dict[str, Decimal]:
-    """USD of each test over all instances, the dearest first."""
+    """USD of each test over all instances, most expensive first."""
     sums: dict[str, Decimal] = {}
     for each in divided:
         for test, usd in each.tests.items():
@@ -140,7 +140,7 @@ def by_test(divided: Iterable[Shares]) -> dict[str, Decimal]:
 
 
 def spent(test: str, bills: Mapping[str, CostRecord], uses: Sequence[Use]) -> Decimal:
-    """USD of one test over all instances, without looking at what happened when it did not run.
+    """USD of one test over all instances. It computes only the time in which the test ran.
 
     :param bills: By label.
     """
@@ -164,7 +164,7 @@ class InstanceCost:
 
 
 def accounts(attempts: Iterable[Attempt], bills: Mapping[str, CostRecord], uses: Sequence[Use]) -> list[InstanceCost]:
-    """The books of a run: what each instance cost, and whom.
+    """The cost of each instance of a run, divided among its tests.
 
     :param bills: By label.
     """
@@ -176,7 +176,7 @@ def accounts(attempts: Iterable[Attempt], bills: Mapping[str, CostRecord], uses:
 
 
 def money(usd: float) -> Decimal:
-    """An amount as it is counted here."""
+    """An amount rounded to the smallest unit."""
     return Decimal(usd).quantize(_SMALLEST, ROUND_HALF_EVEN)
 
 

@@ -1,4 +1,4 @@
-"""Where an SSH server is reached."""
+"""The address of an SSH server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SshAddress:
-    """Where an instance's SSH server can be reached."""
+    """Host and port of an instance's SSH server, directly or at the market's proxy."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""What this project needs of a connection to an instance."""
+"""The protocols of a connection to an instance, and the errors of connecting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEAREST_FIRST = (
 
 @dataclass(frozen=True)
 class AddressFailure:
-    """Why one address did not let us in."""
+    """Why connecting at one address failed."""
 
     address: SshAddress
     kind: ProbeFailure
@@ -38,7 +38,7 @@ class AddressFailure:
 
 
 class ConnectFailed(VastGpuError):
-    """No address of the instance let us in.
+    """Connecting failed at every address of the instance.
 
     :param failures: One for each address, in the order in which they were tried.
     """
@@ -49,14 +49,14 @@ class ConnectFailed(VastGpuError):
 
     @property
     def kind(self) -> ProbeFailure:
-        """The failure of the address where we came nearest to being logged in."""
+        """The failure of the address where the login came furthest."""
         return min((failure.kind for failure in self.failures), key=_NEAREST_FIRST.index)
 
 
 class TransferFailed(VastGpuError):
     """A file could not be written on the instance.
 
-    :param result: How the command that should write it ended.
+    :param result: The result of the command that writes it.
     """
 
     def __init__(self, message: str, result: ProbeResult) -> None:
@@ -65,10 +65,10 @@ class TransferFailed(VastGpuError):
 
 
 class Stream(Protocol):
-    """A command that lives long, and whose lines are handed over as they arrive."""
+    """A long-running command whose lines are passed to a callback as they arrive."""
 
     problem: str
-    """What broke it off before its end; empty where nothing did."""
+    """Why it broke off before its end; empty where it did not."""
 
     @property
     def stderr(self) -> str:
@@ -76,15 +76,15 @@ class Stream(Protocol):
         ...
 
     def hang_up(self) -> None:
-        """End it, and wait for nothing: its stdin ends, which tells the command that nobody listens any more."""
+        """End it without waiting. Its stdin ends, which tells the command to end."""
         ...
 
 
 class Connection(Protocol):
-    """A connection that is logged in. All methods may be called from any thread."""
+    """A connection that is logged in. Thread-safe."""
 
     address: SshAddress
-    """Where we are logged in."""
+    """The address at which we are logged in."""
 
     @property
     def alive(self) -> bool:
@@ -101,14 +101,14 @@ class Connection(Protocol):
         name: str = "command",
         spare: bool = False,
     ) -> ProbeResult:
-        """Run a command and wait for its end. What goes wrong on the way is in the result, never raised.
+        """Run a command and wait for its end. The result holds any failure; none is raised.
 
-        :param spare: Use the session that is kept free for the one caller who can never wait for others to end.
+        :param spare: Use the session that is reserved for the heartbeat, which cannot wait for other commands.
         """
         ...
 
     def probe_all(self, probes: Iterable[Probe], env: Mapping[str, str] | None = None) -> dict[str, ProbeResult]:
-        """Run several probes at the same time; their results by name."""
+        """Run several probes at the same time; returns their results by name."""
         ...
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600, timeout_s: float = 60.0) -> None:
@@ -126,52 +126,53 @@ class Connection(Protocol):
         *,
         env: Mapping[str, str] | None = None,
     ) -> Stream:
-        """Run a command that lives long and hand over each line of its stdout the moment it arrives.
+        """Start a long-running command, and pass each line of its stdout to a callback as it arrives.
 
+        :param on_line: Called with each line.
         :param on_end: Called once, after the last line, with the exit code, or None where the command was not run, was
             stopped by us, or the connection broke.
         """
         ...
 
     def close(self) -> None:
-        """Close the connection, and end whatever waits on it."""
+        """Close the connection, and end all calls that wait on it."""
         ...
 
 
 class Forward(Protocol):
-    """A port on this machine's loopback that leads to a port on the instance's."""
+    """A port on this machine's loopback that is forwarded to a port on the instance's loopback."""
 
     @property
     def url(self) -> str:
-        """Where an HTTP server at the other end is found from here."""
+        """URL of an HTTP server at the other end, from this machine."""
         ...
 
     def close(self) -> None:
-        """Listen no more, and cut off what is under way."""
+        """Stop listening, and reset all open connections."""
         ...
 
 
 class Connector(Protocol):
-    """How a run reaches its instances."""
+    """Connects a run to its instances."""
 
     def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], Connection]:
-        """What connects to one instance, each time it is called; the instance's identity is kept in between.
+        """A function that connects to one instance at each call, and keeps the instance's host key in between.
 
-        What is returned raises :class:`ConnectFailed` if no address lets us in.
+        The function raises :class:`ConnectFailed` if every address fails.
         """
         ...
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> Forward:
         """Forward a port.
 
-        :param connection: Asked for each client; gives the connection of the moment.
+        :param connection: Called for each client; returns the present connection.
         """
         ...
 
     def speaks_ssh(self, address: SshAddress) -> bool:
-        """Whether a server greets us there as SSH servers do. Our key is not shown to find that out."""
+        """Whether a server there sends the banner of SSH. This does not use our key."""
         ...
 
     def answers(self, host: str, port: int) -> bool:
-        """Whether anything answers there, be it with a refusal."""
+        """Whether a host answers there, even with a refusal."""
         ...

@@ -1,10 +1,10 @@
-"""How a command is put for the instance, and how what it says is read. Pure: text in, text out.
+"""Wraps a command for the instance's shell, and parses its output. Pure: text in, text out.
 
-A login shell may print things before our command, may be set to do something else altogether (Vast's images put
-logins into tmux, and users have seen only tmux's complaint come back), and the SSH protocol offers no way to end a
-command that all servers honour. One thing settles all three: the command announces itself with a mark and its process
-id as the first thing in its output. What comes before the mark is not the command's; no mark means that it never ran;
-and the id is that of a process group which a second command can kill.
+There are three problems. A login shell may print text before our command. It may run something else instead (Vast's
+images put logins into tmux, and users have seen only tmux's error message). And SSH has no way to end a command that
+all servers support. One mechanism solves all three: the wrapped command first prints a mark with its process id. Output
+before the mark is not the command's; without a mark, the command did not run; and a second command can kill the process
+group of that id.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _MARKED = re.compile(_MARK.encode() + rb" (\d{1,10})\n")
 _LONGEST_PREAMBLE = 1 << 20
 """Bytes that a login shell may print before the mark."""
 
-# The values of the environment come in on stdin, where no process list shows them: N lines of `export` commands.
+# The environment's values arrive on stdin, where no process list shows them, as N lines of `export` commands.
 _READ_ENVIRONMENT = (
     "_vg_n={lines}; _vg_e=; while [ $_vg_n -gt 0 ]; do IFS= read -r _vg_l; _vg_e=$_vg_e$_vg_l'\n'; "
     '_vg_n=$((_vg_n-1)); done; eval "$_vg_e"; '
 )
 # The command gets a session of its own where the image has setsid, so that it can be killed with all its children. It
-# runs in the background because setsid forks when it leads a group, and the exit code would be lost; descriptor 3
-# because a background command would otherwise read from /dev/null. Where the mark can no longer be written, because we
-# gave up before the login shell was through, the command is not begun: nobody would know whom to kill.
+# runs in the background because setsid forks when it leads a group, and the exit code would be lost. Descriptor 3 is
+# needed because a background command would otherwise read from /dev/null. Where the mark can no longer be written,
+# because we gave up before the login shell finished, the command does not start: its process id would be unknown.
 _RUN = (
     "_vg_s=; command -v setsid >/dev/null 2>&1 && _vg_s=setsid; exec 3<&0; "
     f'$_vg_s sh -c \'echo {_MARK} $$ && exec sh -c "$1"\' sh "$1" <&3 3<&- & '
@@ -42,9 +42,9 @@ _RUN = (
 
 
 def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
-    """The line to give to the login shell so that ``sh`` runs ``command``, and what must come first on its stdin.
+    """The line for the login shell that makes ``sh`` run ``command``, and the first part of its stdin.
 
-    :raises ValueError: a name in ``env`` is none that a shell could export, or there is a NUL in what must be text.
+    :raises ValueError: a name in ``env`` is no valid shell variable, or a text holds a NUL.
     """
     for name, value in env.items():
         if not is_variable_name(name):
@@ -63,21 +63,21 @@ def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
 
 
 def kill_line(pid: int) -> str:
-    """The command that kills the process group ``pid``, or where the image has no ``setsid`` the process alone."""
+    """The command that kills the process group ``pid``; only the process, where the image has no ``setsid``."""
     return f"kill -9 -{pid} 2>/dev/null || kill -9 {pid}"
 
 
 class MarkedOutput:
-    """Takes the stdout of a command put by :func:`shell_line`; gives back what is the command's own."""
+    """Separates the output of a command wrapped by :func:`shell_line` from other text on its stdout."""
 
     def __init__(self) -> None:
         self.pid = 0
         """Process id of the command; 0 until it has started."""
         self.preamble = b""
-        """What was printed before the command started, or instead of it."""
+        """Output before the command started, or instead of it."""
 
     def feed(self, data: bytes) -> bytes:
-        """The part of ``data`` that the command printed."""
+        """Add stdout; returns the part of ``data`` that the command printed."""
         if self.pid:
             return data
         self.preamble += data
@@ -92,13 +92,13 @@ class MarkedOutput:
 
 
 class LineTooLong(OSError):
-    """A command prints a line that may have no end."""
+    """A command prints a line longer than the limit."""
 
 
 class Lines:
-    """Cuts a stream into lines of UTF-8, with replacement characters where it is none.
+    """Splits a stream into lines of UTF-8; invalid bytes become replacement characters.
 
-    :param limit: Characters of the longest line; one without an end would fill the memory.
+    :param limit: Characters of the longest line: an endless one would fill the memory.
     """
 
     def __init__(self, limit: int) -> None:
@@ -108,10 +108,10 @@ class Lines:
         self._length = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that end in ``data``, without their ends.
+        """The lines that end in ``data``, without their line ends.
 
-        :raises LineTooLong: if one is longer than the limit. Nothing of it is handed over: half a line can say
-            something else than all of it.
+        :raises LineTooLong: if one is longer than the limit. No part of it is returned: half a line can have another
+            meaning than the whole.
         """
         first, *others = self._decoder.decode(data).split("\n")
         self._parts.append(first)
@@ -126,12 +126,12 @@ class Lines:
         return lines
 
     def rest(self) -> str:
-        """What has come of a last line that has no end."""
+        """The last line, where it has no line end."""
         return "".join(self._parts) + self._decoder.decode(b"", final=True)
 
 
 class BoundedText:
-    """Keeps the beginning and the end of a stream, and counts what falls out of the middle."""
+    """Keeps the beginning and the end of a stream, and counts the bytes dropped in between."""
 
     def __init__(self, limit: int) -> None:
         """:param limit: Bytes to keep."""
@@ -153,7 +153,7 @@ class BoundedText:
         self._dropped += excess
 
     def text(self) -> str:
-        """What was kept, as UTF-8 with replacement characters, with a mark where the middle is missing."""
+        """The kept text, as UTF-8 with replacement characters, and with a note where the middle is missing."""
         self._trim()
         gap = left_out(self._dropped, "bytes")
         if not gap:

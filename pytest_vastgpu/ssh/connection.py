@@ -1,4 +1,4 @@
-"""The one SSH connection that is kept to an instance, and what can be done over it."""
+"""An SSH connection to an instance: commands, probes, files, streams and forwarded ports."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     from pytest_vastgpu.ssh.login import HostKeyPin
 
 OUTPUT_LIMIT = 8 << 20
-"""Bytes kept of each of stdout and stderr; of more, the middle is left out."""
+"""Bytes kept of each of stdout and stderr; the middle of a longer output is left out."""
 _SESSIONS = 8
 """Commands at once over one connection. OpenSSH's default ``MaxSessions`` is 10; one is spare, one for killing."""
 _OPEN_LIMIT_S = 10.0
-"""A server that says neither yes nor no to a session is asked again after that."""
+"""A server that neither opens nor refuses a session is asked again after this time."""
 _RETRY_S = 0.02
 _KILL_LIMIT_S = 2.0
 _LAST_WORDS_S = 0.1
-"""A connection that breaks ends its channels first, and is known to be broken a moment later."""
+"""A connection that breaks ends its channels first, and reports that it is broken a moment later."""
 _CLOCK_SLACK_S = 0.05
-"""paramiko's limits are on the wall clock, ours on the monotonic one."""
+"""paramiko's limits use the wall clock, ours the monotonic one."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,10 +58,10 @@ _log = logging.getLogger(__name__)
 def connect(
     addresses: Sequence[SshAddress], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str = "root"
 ) -> SshConnection:
-    """Log in at the first address that lets us: direct ones first, then the proxy.
+    """Log in at the first address that works: direct ones first, then the proxy.
 
     :param timeout_s: Limit for each address, from the first packet to being logged in.
-    :raises ConnectFailed: none let us in; says for each of them why.
+    :raises ConnectFailed: if all addresses fail; it has the reason for each.
     """
     transport, address, sock = log_in(addresses, key, pin, timeout_s=timeout_s, user=user)
     return SshConnection(transport, address, sock)
@@ -70,7 +70,7 @@ def connect(
 class SshConnection:
     """An SSH connection that is logged in. Implements :class:`~pytest_vastgpu.ssh.base.Connection`.
 
-    Commands are run by ``sh`` whatever the user's login shell is, see :mod:`pytest_vastgpu.ssh.command`.
+    ``sh`` runs the commands, whatever the user's login shell is; see :mod:`pytest_vastgpu.ssh.command`.
     """
 
     def __init__(self, transport: paramiko.Transport, address: SshAddress, sock: socket.socket) -> None:
@@ -80,7 +80,7 @@ class SshConnection:
         self._free = _SESSIONS
         self._streams: set[SshStream] = set()
         self.address = address
-        """Where we are logged in."""
+        """The address at which we are logged in."""
 
     @property
     def alive(self) -> bool:
@@ -97,14 +97,14 @@ class SshConnection:
         name: str = "command",
         spare: bool = False,
     ) -> ProbeResult:
-        """Run a command and wait for its end. What goes wrong on the way is in the result, never raised.
+        """Run a command and wait for its end. The result holds any failure; none is raised.
 
         A command killed by a signal has exit code 128 + its number. One that exceeds ``timeout_s`` is killed with all
         its children; the result holds what it had printed.
 
-        :param env: Environment for the command; goes through stdin, so that no process list shows it.
-        :param spare: Use the session that is kept free for the one caller who can never wait for others to end.
-        :raises ValueError: ``command`` or ``env`` cannot be put into a shell's words.
+        :param env: Environment of the command; sent through stdin, so that no process list shows it.
+        :param spare: Use the session that is reserved for the heartbeat, which cannot wait for other commands.
+        :raises ValueError: ``command`` or ``env`` cannot be written for a shell.
         """
         line, preface = shell_line(command, env or {})
         began = time.monotonic()
@@ -149,7 +149,7 @@ class SshConnection:
         return self.run(probe.command, timeout_s=probe.timeout_s, env=env, name=probe.name)
 
     def probe_all(self, probes: Iterable[Probe], env: Mapping[str, str] | None = None) -> dict[str, ProbeResult]:
-        """Run several probes at the same time; their results by name."""
+        """Run several probes at the same time; returns their results by name."""
         wanted = list(probes)
         if not wanted:
             return {}
@@ -161,7 +161,7 @@ class SshConnection:
 
         :raises TransferFailed: it could not be written.
         """
-        # The size is checked because a connection that breaks looks to `cat` like the end of the file.
+        # Check the size, because `cat` takes a broken connection for the end of the file.
         script = (
             f'umask 077; p={shlex.quote(path)}; t="$p.$$"; trap \'rm -f -- "$t"\' EXIT; cat > "$t" && '
             f'[ "$(wc -c < "$t")" -eq {len(data)} ] && chmod {mode:o} "$t" && mv -f -- "$t" "$p"'
@@ -179,11 +179,11 @@ class SshConnection:
         *,
         env: Mapping[str, str] | None = None,
     ) -> SshStream:
-        """Run a command that lives long and hand over each line of its stdout the moment it arrives.
+        """Start a long-running command, and pass each line of its stdout to a callback as it arrives.
 
-        Both functions are called in one thread of the stream's own. Each stream takes one of the connection's few
-        sessions for as long as it lives, so one that reports on many things is better than many. The command's stdin
-        stays open as long as the stream does: its end tells a command that nobody listens any more.
+        The stream calls both functions in a thread of its own. Each stream takes one of the connection's few sessions
+        while it runs, so one stream for several purposes is better than several streams. The command's stdin stays open
+        as long as the stream: the command can read its end, and then end too.
 
         :param on_end: Called once, after the last line, with the exit code, or None where the command was not run, was
             stopped by us, or the connection broke.
@@ -206,20 +206,18 @@ class SshConnection:
 
     @contextmanager
     def session(self, deadline: float | None, wanted: Callable[[], bool] = lambda: True) -> Iterator[paramiko.Channel]:
-        """A channel to run one command on; waits while too many are open.
+        """A channel for one command; waits while too many are open.
 
         :param deadline: On the clock of ``time.monotonic``; None: no limit.
-        :param wanted: The waiting ends when this is no longer so.
-        :raises OSError, EOFError, paramiko.SSHException: there is none to be had.
+        :param wanted: The wait ends when this returns False.
+        :raises OSError, EOFError, paramiko.SSHException: if no channel can be opened.
         """
         with self._sessions:
             while not self._free and self.alive and wanted():
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError("all sessions of the SSH connection are taken")
-                self._sessions.wait(
-                    1.0 if left is None else min(left, 1.0)
-                )  # neither a break nor a change of mind wakes us up
+                self._sessions.wait(1.0 if left is None else min(left, 1.0))  # nothing wakes us at a break
             if not (self.alive and wanted()):
                 raise paramiko.SSHException("not connected, or no longer wanted")
             self._free -= 1
@@ -237,16 +235,16 @@ class SshConnection:
             try:
                 return ordered(self._transport.open_session(timeout=left))
             except paramiko.SSHException:
-                # The server has no session to give: it may allow fewer than we think, and OpenSSH still counts one that
-                # has just been closed. (The type says no more: of two threads refused at once, paramiko gives the
-                # ChannelException to one.)
+                # The server has no free session: it may allow fewer than we assume, and OpenSSH still counts one for a
+                # moment after its close. (The exception's type does not help: of two threads refused at once, paramiko
+                # raises ChannelException in only one.)
                 late = deadline is not None and time.monotonic() + _RETRY_S >= deadline
                 if late or not (self.alive and wanted()):
                     raise
                 time.sleep(_RETRY_S)
 
     def kill(self, pid: int) -> None:
-        """Kill the command ``pid`` with its children. Outside of the sessions counted: it must not wait for them."""
+        """Kill the command ``pid`` with its children. It does not count as a session, and so never waits for one."""
         if not pid or not self.alive:
             return
         try:
@@ -258,7 +256,7 @@ class SshConnection:
             _log.warning("could not kill process %d on the instance at %s: %s", pid, self.address, error)
 
     def close(self) -> None:
-        """Close the connection, end whatever waits on it, and wait for the threads of its streams."""
+        """Close the connection, end all calls that wait on it, and wait for the threads of its streams."""
         with self._sessions:
             streams = list(self._streams)
         for stream in streams:

@@ -1,4 +1,4 @@
-"""Reaching instances by SSH, from this machine."""
+"""Connects to instances by SSH from this machine: the real implementation of ``Connector``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pytest_vastgpu.ssh.login import HostKeyPin
 from pytest_vastgpu.ssh.tunnel import Tunnel
 
 BANNER_S = 1.0
-"""How long an address that may not be the instance's yet is given to say what it is."""
+"""How long to wait for the SSH banner of an address that may not belong to the instance yet."""
 ANSWER_S = 3.0
-"""Some round trips to anywhere in the world, and a lost packet sent again."""
+"""Time for some round trips to anywhere in the world, and for one lost packet to be sent again."""
 
 
 class SshConnector:
     """Implements :class:`~pytest_vastgpu.ssh.base.Connector`.
 
-    :param connect_s: Seconds for one try to connect.
+    :param connect_s: Time limit of one attempt to connect, in seconds.
     """
 
     def __init__(self, key: KeyPair, connect_s: float, answer_s: float = ANSWER_S) -> None:
@@ -33,7 +33,7 @@ class SshConnector:
         self._answer_s = answer_s
 
     def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], SshConnection]:
-        """See :class:`~pytest_vastgpu.ssh.base.Connector`. The host key is pinned with the first login."""
+        """See :class:`~pytest_vastgpu.ssh.base.Connector`. The first login pins the host key."""
         pin = HostKeyPin()
         return lambda: connect(addresses, self._key, pin, timeout_s=self._connect_s)
 
@@ -59,7 +59,7 @@ class SshConnector:
         try:
             with socket.create_connection((host, port), self._answer_s):
                 return True
-        except ConnectionError:  # refused, or cut: by somebody who is there
+        except ConnectionError:  # refused or reset, so a host is there
             return True
         except OSError:
             return False

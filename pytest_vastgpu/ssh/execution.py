@@ -1,4 +1,4 @@
-"""One command on one SSH channel: feed it, read it, and know how it ended."""
+"""Runs one command on one SSH channel: writes its stdin, reads its output, and determines how it ended."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _TICK_S = 0.25
-"""The arrival of an exit status wakes nobody up: look this often. Output and the end of output do wake us."""
+"""Pause between two checks for the exit status, whose arrival sends no signal. Output and its end do."""
 _LINGER_S = 1.0
-"""A process left in the background holds the output open: wait this long for the rest after the exit status."""
+"""How long to read output after the exit status: a background process may hold the output open."""
 BROKEN = (OSError, EOFError, paramiko.SSHException)
-"""What paramiko raises where a connection or channel is refused, breaks or is closed."""
+"""The exceptions of paramiko where a connection or channel is refused, breaks or is closed."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class End:
     """How a command ended."""
 
     exit_code: int | None
-    """None where it did not end, or nobody said how."""
+    """None where it did not end, or the server did not report one."""
     timed_out: bool = False
 
 
@@ -48,7 +48,7 @@ def start(channel: paramiko.Channel, line: str, limit_s: float) -> None:
 
 def close(channel: paramiko.Channel) -> None:
     """Close a channel; success also where its connection has broken."""
-    with contextlib.suppress(*BROKEN):  # it tells the other side
+    with contextlib.suppress(*BROKEN):  # closing sends a message to the server
         channel.close()
 
 
@@ -61,14 +61,14 @@ def pump(
     hold: bool = False,
     deadline: float | None = None,
 ) -> End:
-    """Feed ``stdin``, then its end; hand over what arrives as it arrives, until the command or the channel ends.
+    """Write ``stdin`` and its end; pass output to the callbacks as it arrives, until the command or the channel ends.
 
     :param hold: Keep the command's stdin open until the channel ends.
     :param deadline: On the clock of ``time.monotonic``; None: no limit.
     """
     feeder = threading.Thread(target=_feed, args=(channel, stdin, hold), name="vastgpu-ssh-stdin", daemon=True)
     if stdin:
-        # In a thread of its own: a command that prints while it reads would otherwise lock us both up.
+        # In a thread of its own: with a command that prints while it reads, both sides would otherwise block.
         feeder.start()
     else:
         _feed(channel, stdin, hold)
@@ -86,21 +86,21 @@ def _feed(channel: paramiko.Channel, stdin: bytes, hold: bool) -> None:
         if not hold:
             channel.shutdown_write()
     except BROKEN:
-        pass  # the command reads no more, or the connection broke: the reading side sees which, and reports it
+        pass  # the command reads no more, or the connection broke; the reading side sees which and reports it
 
 
 class _Arrival(threading.Event):
-    """Set when something has arrived, or the end.
+    """Set when data arrives, or the output ends.
 
-    It stands in for the channel's file descriptor: paramiko writes to that one when data arrives, even after the
+    It replaces the channel's file descriptor. paramiko writes to that descriptor when data arrives, even after the
     channel was closed and the number belongs to another file, and an error there ends the whole connection.
     """
 
     def clear(self) -> None:
-        """Do nothing: called by each of two buffers when it is empty, whatever is in the other."""
+        """Do nothing: each of the two buffers calls this when it is empty, even where the other has data."""
 
     def forget(self) -> None:
-        """Be set again only by what arrives from now on."""
+        """Clear the event: only data that arrives from now on sets it."""
         super().clear()
 
 
@@ -117,7 +117,7 @@ def _read(
     exited = False
     while True:
         arrival.forget()
-        ended = bool(channel.eof_received) or channel.closed  # asked first: nothing can arrive after it
+        ended = bool(channel.eof_received) or channel.closed  # read this first: nothing can arrive after the end
         if channel.recv_ready():
             on_stdout(channel.recv(_CHUNK))
             ended = False

@@ -1,4 +1,4 @@
-"""The key pair we log in with: the user's own, or one made for the run."""
+"""Loads the SSH key pair for logins: the user's own, or a new one made for the run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "VAST_SSH_KEY_PATH"
 DEFAULT_KEY = ".ssh/id_rsa_vastai"
-"""Below the home directory."""
+"""Relative to the home directory."""
 _COMMENT = "pytest-vastgpu"
 _REMEDY = f"point {KEY_VARIABLE} at a private key without a passphrase, or unset it to get a key made for the run"
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A private key that can be used, and where it came from."""
+    """A usable private key, and its source."""
 
     pkey: paramiko.PKey = field(repr=False)
     source: str
@@ -41,17 +41,17 @@ class KeyPair:
     private_text: bytes = field(repr=False)
     """The private key in OpenSSH's format, without a passphrase."""
     path: Path | None = None
-    """The file it was read from; None where it was made for the run."""
+    """The file of the key; None where it was made for the run."""
 
     @property
     def public_line(self) -> str:
-        """The public key as ``authorized_keys`` and the market's API want it: type, base64, comment."""
+        """The public key in the format of ``authorized_keys`` and of the market's API: type, base64, comment."""
         return f"{self.pkey.get_name()} {self.pkey.get_base64()} {_COMMENT}"
 
     def save(self, path: Path) -> None:
         """Write the private key to a new file with mode 0600, for ``ssh -i``.
 
-        :raises FileExistsError: something is there already; a key is never overwritten.
+        :raises FileExistsError: the file exists; a key is never overwritten.
         """
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -61,10 +61,10 @@ class KeyPair:
 def load_key(environ: Mapping[str, str], home: Path, directory: Path = Path()) -> KeyPair:
     """The key named by ``VAST_SSH_KEY_PATH``, else ``~/.ssh/id_rsa_vastai``, else a fresh ed25519 pair.
 
-    RSA, ed25519 and ECDSA, in OpenSSH's or PEM format. The file's permissions are the user's affair.
+    RSA, ed25519 and ECDSA, in OpenSSH's or PEM format. The file's permissions are not checked.
 
-    :param directory: Where a relative path begins.
-    :raises SshKeyError: a file that was named, or the default one that exists, cannot be used.
+    :param directory: Base of a relative path.
+    :raises SshKeyError: if the named file, or an existing default file, cannot be used.
     """
     named = environ.get(KEY_VARIABLE, "")
     if named:
@@ -90,7 +90,7 @@ def _from_file(path: Path, source: str) -> KeyPair:
 
 
 class _Unusable(Exception):
-    """Why the content of a file cannot be used as our key."""
+    """The content of a file cannot be used as a key; the message says why."""
 
 
 def _parse(data: bytes) -> _PrivateKey:
@@ -102,7 +102,7 @@ def _parse(data: bytes) -> _PrivateKey:
     load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     try:
         key = load(data, None)
-    except TypeError as error:  # cryptography's way to say that a passphrase is missing
+    except TypeError as error:  # cryptography raises it where a passphrase is missing
         raise _Unusable("is protected by a passphrase") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _Unusable("is not a private key that can be used") from error
@@ -112,7 +112,7 @@ def _parse(data: bytes) -> _PrivateKey:
 
 
 def _key_pair(private: _PrivateKey, source: str, path: Path | None = None) -> KeyPair:
-    # One format for all kinds: paramiko reads each of them from OpenSSH's, and so does the user's ssh.
+    # One format for all kinds of keys: both paramiko and the user's ssh read OpenSSH's.
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )

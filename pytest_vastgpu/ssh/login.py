@@ -1,14 +1,14 @@
-"""Getting in: where to knock, with which key, whom we expect to find there, and why it did not work.
+"""Logs in by SSH: tries the addresses, checks the host key, authenticates with our key, and classifies failures.
 
-How failures are told apart:
+The kinds of failures:
 
 =================  =====================================================================================
 ``REFUSED``        the host answers that nothing listens on the port
 ``UNREACHABLE``    no answer to the first packet in time, no route, or a name that does not resolve
-``TRANSPORT``      TCP is connected, but then silence, a reset or an end before we were logged in; or no
+``TRANSPORT``      TCP is connected, but then silence, a reset or an end before the login; or no
                    algorithm in common
-``HOST_KEY``       the server's host key is not the one pinned for this instance; our key was not shown to it
-``AUTHENTICATION`` the server answered that it does not accept our key
+``HOST_KEY``       the server's host key is not the one pinned for this instance; it did not get our key
+``AUTHENTICATION`` the server refuses our key
 =================  =====================================================================================
 """
 
@@ -37,14 +37,14 @@ from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.keys import KeyPair
 
 _HEAD_START_S = 1.0
-"""How long an address may stay silent before the next one is tried, too; TCP sends its first packet again by then."""
+"""Silence of one address after which the next one is tried, too. TCP has sent its first packet twice within it."""
 _KEEPALIVE_S = 20
 """Below the shortest time after which NATs and proxies commonly drop idle connections (30 s)."""
 _DEAD_AFTER_MS = 60_000
-"""Sent data that nobody acknowledges for so long ends the connection."""
+"""The connection ends when sent data is not acknowledged for this time."""
 _PARAMIKO_LOG = "pytest_vastgpu.ssh.paramiko"
-# paramiko reports each failed login as an error with a traceback, line by line. We raise what happened; its own words
-# are for those who ask for debug output.
+# paramiko logs each failed login as an error with a traceback, line by line. We raise an exception instead; its log is
+# only for users who enable debug output.
 _log = logging.getLogger(_PARAMIKO_LOG)
 _log.addFilter(lambda _: _log.isEnabledFor(logging.DEBUG))
 
@@ -52,8 +52,8 @@ _log.addFilter(lambda _: _log.isEnabledFor(logging.DEBUG))
 class HostKeyPin:
     """The host key of one instance: that of the first login, for the instance's whole life and all its addresses.
 
-    A key is pinned only once its server has accepted our key: addresses of a marketplace are used again and again, and
-    one that still leads to somebody else's container must not become the instance's identity.
+    A host key is pinned only after its server has accepted our key. A marketplace reuses addresses, and one that still
+    leads to another user's container must not become the instance's identity.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ _Entered: TypeAlias = "tuple[paramiko.Transport, socket.socket]"
 
 
 class _Refused(Exception):
-    """One address does not let us in."""
+    """Logging in at one address failed."""
 
     def __init__(self, kind: ProbeFailure, text: str) -> None:
         super().__init__(text)
@@ -91,12 +91,12 @@ class _Refused(Exception):
 def log_in(
     addresses: Sequence[SshAddress], key: KeyPair, pin: HostKeyPin, *, timeout_s: float, user: str
 ) -> tuple[paramiko.Transport, SshAddress, socket.socket]:
-    """A transport that is logged in, where, and its socket.
+    """Log in; returns the transport, the address and the socket.
 
-    Direct addresses come first. One that stays silent has the next one tried beside it: waiting to the end for a port
-    that a firewall hides would cost each login its whole limit, although the proxy lets us in.
+    Direct addresses come first. Where one stays silent, the next one is tried in parallel: waiting for a port behind a
+    firewall would cost each login its whole time limit, although the proxy works.
 
-    :raises ConnectFailed: no address let us in.
+    :raises ConnectFailed: if every address fails.
     """
     if not addresses:
         raise ValueError("there is no address to connect to")
@@ -105,17 +105,19 @@ def log_in(
     failures: dict[SshAddress, AddressFailure] = {}
     answers = _Answers()
 
-    def knock(address: SshAddress) -> None:
+    def attempt(address: SshAddress) -> None:
         try:
-            answers.admitted(address, _enter(address, key, pin, user, timeout_s))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller, never swallowed
+            answers.succeeded(address, _enter(address, key, pin, user, timeout_s))
+        except BaseException as error:  # noqa: BLE001 - raised in the caller
             answers.said.put((address, error))
 
     try:
         while waiting or trying:
             if waiting:
-                # One that is given up ends by its limit. Nobody waits for it.
-                threading.Thread(target=knock, args=(waiting.popleft(),), name="vastgpu-ssh-login", daemon=True).start()
+                # An abandoned attempt ends by its time limit, without a wait for it.
+                threading.Thread(
+                    target=attempt, args=(waiting.popleft(),), name="vastgpu-ssh-login", daemon=True
+                ).start()
                 trying += 1
             try:
                 address, answer = answers.said.get(timeout=_HEAD_START_S if waiting else None)
@@ -134,14 +136,14 @@ def log_in(
 
 
 class _Answers:
-    """What the addresses of one login have answered. Who gets in after they were closed is sent away."""
+    """The results of one login's attempts. A login that succeeds after the close is closed at once."""
 
     def __init__(self) -> None:
         self.said: queue.SimpleQueue[tuple[SshAddress, _Entered | BaseException]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
 
-    def admitted(self, address: SshAddress, entered: _Entered) -> None:
+    def succeeded(self, address: SshAddress, entered: _Entered) -> None:
         with self._lock:
             if not self._closed:
                 self.said.put((address, entered))
@@ -180,7 +182,7 @@ def _dial(address: SshAddress, timeout_s: float) -> socket.socket:
 
 
 def _enter(address: SshAddress, key: KeyPair, pin: HostKeyPin, user: str, limit_s: float) -> _Entered:
-    """Dial, agree on algorithms, look at the host's key, show ours. Leaves nothing behind where that fails."""
+    """Connect, negotiate, check the host key, authenticate. On failure, leave no socket and no thread behind."""
     deadline = time.monotonic() + limit_s
     sock = _dial(address, limit_s)
     transport = paramiko.Transport(sock)
@@ -192,7 +194,7 @@ def _enter(address: SshAddress, key: KeyPair, pin: HostKeyPin, user: str, limit_
         _authenticate(transport, key, user, deadline)
         _expect(pin.pin(host_key), host_key)
         transport.set_keepalive(_KEEPALIVE_S)
-    except BaseException as error:  # whatever it is: neither the socket nor the thread may be left behind
+    except BaseException as error:  # any error: leave neither the socket nor the thread behind
         close_transport(transport, sock)
         if isinstance(error, paramiko.SSHException | EOFError | OSError):
             raise _Refused(ProbeFailure.TRANSPORT, f"the connection broke: {_words(error)}") from error
@@ -201,10 +203,10 @@ def _enter(address: SshAddress, key: KeyPair, pin: HostKeyPin, user: str, limit_
 
 
 def _handshake(transport: paramiko.Transport, pin: HostKeyPin, deadline: float, limit_s: float) -> None:
-    # paramiko's own limits only have to be out of the way: ours decides, and says so in one way.
+    # paramiko's own limits are so long that ours decides, and every time-out has the same message.
     transport.banner_timeout = transport.handshake_timeout = 2 * limit_s + 60
     if pin.key is not None:
-        # A server has several keys: ask for the one we know.
+        # A server has several keys: ask for the pinned one.
         options = transport.get_security_options()
         kind = pin.key.get_name()
         names = [name for name in options.key_types if name == kind or (kind == "ssh-rsa" and name.startswith("rsa-"))]
@@ -241,16 +243,16 @@ def _expect(admitted: bool, host_key: paramiko.PKey) -> None:
 def _words(error: BaseException | None) -> str:
     if error is None or isinstance(error, EOFError):
         return "closed by the other side"
-    # paramiko glues the cause to this prefix without a blank.
+    # paramiko appends the cause to this prefix without a space.
     text = str(error)
     prefix = "Error reading SSH protocol banner"
     return f"closed before its banner {text[len(prefix) :]}".strip() if text.startswith(prefix) else text or repr(error)
 
 
 def close_transport(transport: paramiko.Transport, sock: socket.socket) -> None:
-    """Close, and wait until paramiko's thread is gone."""
-    with contextlib.suppress(OSError):  # raised where it is not connected any more
-        sock.shutdown(socket.SHUT_RDWR)  # paramiko's thread looks up at once, not at its next tick
+    """Close a transport and its socket, and wait for the end of paramiko's thread."""
+    with contextlib.suppress(OSError):  # it is not connected any more
+        sock.shutdown(socket.SHUT_RDWR)  # wakes paramiko's thread at once, not at its next tick
     transport.close()
     sock.close()
     if transport.is_alive() and transport is not threading.current_thread():

@@ -1,8 +1,8 @@
-"""Nothing is said of a channel after it was closed: paramiko alone does not see to that.
+"""Prevents messages about a channel after its close, which paramiko does not guarantee.
 
-It composes a message with the channel's lock held and sends it without. Where the other side closes the channel in
-between, the answer to that goes out first, and a server that hears of a channel it has forgotten ends the whole
-connection, or takes the message for another channel that has the number by now
+paramiko composes a message with the channel's lock held, and sends it without the lock. Where the other side closes the
+channel in between, paramiko sends its own close first. A server that then gets a message for a channel it has forgotten
+ends the whole connection, or takes the message for another channel that has got the same number
 (https://github.com/paramiko/paramiko/issues/1115).
 """
 
@@ -21,16 +21,16 @@ _CLOSE = 97
 
 
 def ordered(channel: paramiko.Channel) -> paramiko.Channel:
-    """The channel, which from now on says nothing after its close. For one that was just opened."""
+    """Make a newly opened channel send nothing after its close; returns it."""
     transport = channel.get_transport()
     channel.transport = cast("paramiko.Transport", _UntilClosed(transport))
     return channel
 
 
 class _UntilClosed:
-    """A transport as one channel sees it: what comes after the channel's close is dropped."""
+    """A transport for one channel that drops all messages after the channel's close."""
 
-    def __init__(self, transport: Any) -> None:  # no type says that a transport has a method for messages
+    def __init__(self, transport: Any) -> None:  # the type stubs lack the method for messages
         self._transport = transport
         self._lock = threading.Lock()
         self._closed = False

@@ -1,4 +1,4 @@
-"""The one connection to an instance: made anew when it broke, shared by all who need it."""
+"""The shared connection to an instance, which reconnects after it breaks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_vastgpu.ssh.base import Connector
 
 
 class ReconnectingConnection:
-    """Keeps one connection to an instance alive. Any thread may use it.
+    """Keeps one connection to an instance open. Thread-safe.
 
-    :param addresses: Where its SSH server is reached, the best first.
+    :param addresses: Addresses of its SSH server, the best first.
     """
 
     def __init__(self, connector: Connector, addresses: Sequence[SshAddress]) -> None:
@@ -29,9 +29,9 @@ class ReconnectingConnection:
         self._closed = False
 
     def connection(self) -> Connection:
-        """The living connection; connects where there is none.
+        """The open connection; connects where there is none.
 
-        :raises ConnectFailed: if no address lets us in, or it was closed.
+        :raises ConnectFailed: if every address fails, or after :meth:`close`.
         """
         with self._lock:
             if self._closed:
@@ -40,20 +40,20 @@ class ReconnectingConnection:
                 if self._connection is not None:
                     self._connection.close()
                 self._connection = self._dial()
-                if self._closed:  # meanwhile
+                if self._closed:  # closed during the dial
                     self._connection.close()
                     raise self._over()
             return self._connection
 
     def connection_if_any(self) -> Connection | None:
-        """The living connection, or None where none can be had: for those who can do without."""
+        """The open connection; connects where there is none, and returns None where that fails."""
         try:
             return self.connection()
         except ConnectFailed:
             return None
 
     def living(self) -> Connection | None:
-        """The connection if there is one now; for those who must not wait."""
+        """The open connection, if there is one; never connects, and so never waits."""
         connection = self._connection
         return connection if connection is not None and connection.alive else None
 
@@ -62,7 +62,7 @@ class ReconnectingConnection:
         return self.connection().run(command, timeout_s=timeout_s, spare=spare)
 
     def close(self) -> None:
-        """Close the connection for good. Does not wait for one that is being made: its maker closes it."""
+        """Close the connection for good, without waiting: a thread that is connecting closes its own connection."""
         self._closed = True
         connection = self._connection
         if connection is not None:

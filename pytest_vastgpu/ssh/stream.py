@@ -1,4 +1,4 @@
-"""A command that lives long and whose lines are handed over as they arrive: what pushed news is made of."""
+"""A long-running command over SSH whose lines are passed to a callback as they arrive."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pytest_vastgpu.ssh.address import SshAddress
 
 LINE_LIMIT = 2 << 20
-"""Characters of the longest line that is handed over: twice what a line of our own watcher can have."""
+"""Characters of the longest line: twice the longest that our monitor program prints."""
 _STDERR_LIMIT = 1 << 16
 _START_LIMIT_S = 10.0
-"""A server that has not agreed to run the command by then never will; whoever needs the stream starts another."""
+"""Time limit for the server to start the command. After it the stream ends, and its user starts another."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,25 +70,25 @@ class SshStream:
         self._channel: paramiko.Channel | None = None
         self._stopped = False
         self.problem = ""
-        """What broke it off before its end; empty where nothing did."""
+        """Why it broke off before its end; empty where it did not."""
         self._thread = threading.Thread(target=self._work, name="vastgpu-ssh-stream", daemon=True)
 
     @property
     def alive(self) -> bool:
-        """True until the last line has been handed over."""
+        """True until the last line has been passed on."""
         return self._thread.is_alive()
 
     @property
     def stderr(self) -> str:
-        """What the command has printed on stderr; of more than 64 KiB, the middle is left out."""
+        """What the command has printed on stderr; beyond 64 KiB, the middle is left out."""
         return self._stderr.text()
 
     def start(self) -> None:
-        """Begin; called by the connection."""
+        """Start the thread; called by the connection."""
         self._thread.start()
 
     def close(self) -> None:
-        """Kill the command and wait until nothing more will be handed over (unless called from a callback)."""
+        """Kill the command and wait until the last line has been passed on (unless called from a callback)."""
         with self._lock:
             first = not self._stopped
             self._stopped = True
@@ -100,7 +100,7 @@ class SshStream:
         self.wait()
 
     def hang_up(self) -> None:
-        """Close the channel, wait for nothing: for a command that ends by itself when its stdin does."""
+        """Close the channel without waiting: for a command that ends by itself when its stdin ends."""
         with self._lock:
             self._stopped = True
             channel = self._channel
@@ -108,7 +108,7 @@ class SshStream:
             execution.close(channel)
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; False where it has not come within ``timeout_s``."""
+        """Wait for the end; returns False where it has not come within ``timeout_s``."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
         return not self.alive

@@ -1,8 +1,8 @@
-"""The tunnel: a port on this machine's loopback that leads to a port on the instance's loopback.
+"""Forwards a port on this machine's loopback to a port on the instance's loopback, over the SSH connection.
 
-Each client gets two threads, one per direction, because a single one that blocks in one direction could lock up a
-conversation in which both sides talk at the same time. The ends of both directions are passed on separately, and a
-conversation that was cut short ends in a reset: a client must never take half an answer for a whole one.
+Each client gets two threads, one per direction: a single thread that blocks in one direction could deadlock where both
+sides send at the same time. The tunnel passes on the end of each direction separately, and resets a client whose
+connection was cut short, so that the client never takes half an answer for a whole one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHUNK = 1 << 16
 _OPEN_LIMIT_S = 10.0
 _BACKLOG = 128
 _SEND_TICK = struct.pack("ll", 0, 200_000)
-"""As a ``timeval``: a client that does not read keeps us for so long until we look whether we shall stop."""
+"""As a ``timeval``: longest time that a client that does not read blocks us between checks."""
 _RESET = struct.pack("ii", 1, 0)
 """As a ``linger``: closing a socket with a linger time of zero sends a reset instead of a regular end."""
 
@@ -39,12 +39,12 @@ _log = logging.getLogger(__name__)
 class Tunnel:
     """Listens from construction until :meth:`close`.
 
-    While there is no connection clients are accepted and reset at once. Once there is one again, the same local port
-    leads to the instance again.
+    Without a connection to the instance, it accepts clients and resets them at once. Once there is a connection again,
+    the same local port works again.
     """
 
     def __init__(self, connection: Callable[[], SshConnection | None], remote_port: int) -> None:
-        """:param connection: Asked for each client; gives the connection of the moment."""
+        """:param connection: Called for each client; returns the present connection."""
         self._connection = connection
         self._remote_port = remote_port
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class Tunnel:
 
     @property
     def url(self) -> str:
-        """Where an HTTP server at the other end is found from here."""
+        """URL of an HTTP server at the other end, from this machine."""
         return f"http://127.0.0.1:{self.local_port}"
 
     def _accept(self) -> None:
@@ -71,9 +71,9 @@ class Tunnel:
                 try:
                     client, _ = self._listener.accept()
                 except BlockingIOError:
-                    continue  # woken up to close, or the client is gone already
+                    continue  # woken to close, or the client is gone
                 except OSError as error:
-                    # Out of descriptors, say. The client stays in the queue, so a pause keeps this from spinning.
+                    # For example, no descriptor is left. The client stays queued, so a pause prevents a busy loop.
                     _log.warning("tunnel on port %d cannot accept: %s", self.local_port, error)
                     self._wake_receiver.settimeout(0.1)
                     with contextlib.suppress(TimeoutError):
@@ -137,7 +137,7 @@ class _Relay:
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
         self._whole = False
-        """Both sides have said that they are done."""
+        """Whether both sides have ended their direction regularly."""
         self._cut = False
         self.thread = threading.Thread(target=self._work, name="vastgpu-tunnel-client", daemon=True)
 
@@ -162,7 +162,7 @@ class _Relay:
         try:
             while data := channel.recv(_CHUNK):
                 self._answer(data)
-            # An end that the server meant, as opposed to a connection that broke or was cut.
+            # A regular end by the server, not a broken or cut connection.
             self._whole = bool(channel.eof_received) and not self._cut
             if self._whole:
                 self._client.shutdown(socket.SHUT_WR)
@@ -182,7 +182,7 @@ class _Relay:
                     raise
 
     def _send(self, channel: paramiko.Channel) -> None:
-        """Client to server, until the client has nothing more to say."""
+        """Copy from client to server, until the client ends its direction."""
         try:
             while data := self._client.recv(_CHUNK):
                 channel.sendall(data)
@@ -191,13 +191,13 @@ class _Relay:
             self._hang_up(channel)
 
     def _hang_up(self, channel: paramiko.Channel) -> None:
-        """Make both directions end."""
+        """End both directions."""
         close(channel)
-        with contextlib.suppress(OSError):  # raised where the client has hung up already
+        with contextlib.suppress(OSError):  # the client has hung up already
             self._client.shutdown(socket.SHUT_RD)
 
     def cut(self) -> None:
-        """End the conversation wherever it is."""
+        """End the client's connection at once."""
         with self._lock:
             self._cut = True
             channel = self._channel

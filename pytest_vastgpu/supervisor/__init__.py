@@ -1,1 +1,1 @@
-"""The process that owns everything rented: its server for test processes, the run, and its end."""
+"""The supervisor, the process that owns everything rented: its server for test processes, the run, and its end."""

@@ -1,9 +1,8 @@
-"""The process in which the adapters of this package and of installed packages answer.
+"""The child process that runs the adapters of this package and of installed packages.
 
-Judging a log of megabytes takes a second or more in one piece, during which no thread of the same process moves: the
-streams of tests that run meanwhile would stand still. So it is done in a child of the supervisor, by the same questions
-as adapters of conftest files are asked in the pytest process. The child is forked off before the supervisor has threads
-or has heard any secret.
+An adapter may judge a log of megabytes for a second or more while it holds the GIL. In the supervisor itself that would
+stop the tunnels of the tests that run meanwhile. So the supervisor calls these adapters in a child process, by the same
+calls that reach adapters of conftest files in the pytest process. It forks the child before it has threads or secrets.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from pytest_vastgpu.servers.registry import adapters
 from pytest_vastgpu.supervisor.callbacks import HookClient
 
 LOADS_WITHIN_S = 120.0
-"""How long the modules of adapters may take to be imported: some bring a machine learning library along."""
+"""How long importing the adapters' modules may take: some import a machine learning library."""
 NICENESS = 5
-"""What tests wait for comes first where processors are few."""
+"""Gives the supervisor and the tests priority on a machine with few processors."""
 
 
 class AdapterProcess:
-    """The supervisor's side. To be made while there is only one thread; any thread may use it then.
+    """The supervisor's side of the child process. Thread-safe, but must be created while there is only one thread.
 
-    :param client: Asks it.
-    :param close: A descriptor that the child has no business with.
+    :param client: Sends the calls to the child.
+    :param close: A descriptor that the child closes.
     :param load: Loads the adapters, in the child.
-    :param within_s: How long that may take.
+    :param within_s: How long loading may take.
     """
 
     def __init__(
@@ -67,10 +66,10 @@ class AdapterProcess:
         self._closed = False
 
     def offers(self) -> list[AdapterOffer]:
-        """Wait until it has loaded the adapters, and have it answer from now on. To be called once.
+        """Wait until the child has loaded the adapters, and connect to it; returns the adapters. Call it once.
 
-        :raises ConfigurationError: what is wrong with one of them.
-        :raises HookFailed: if it has died, or has not loaded them in time.
+        :raises ConfigurationError: if an adapter is unusable.
+        :raises HookFailed: if the child has died, or has not loaded the adapters in time.
         """
         try:
             said = messages.receive(self._sock, within_s=self._within_s)
@@ -90,7 +89,7 @@ class AdapterProcess:
     def ask(self, who: str, call: rpc.Call, *arguments: Any) -> Any:
         """See :meth:`HookClient.ask`.
 
-        :raises HookFailed: also if it has died.
+        :raises HookFailed: also if the child has died.
         """
         try:
             return self._client.ask(who, call, *arguments)
@@ -102,7 +101,7 @@ class AdapterProcess:
             ) from None
 
     def close(self) -> None:
-        """Let it go."""
+        """End the child."""
         if not self._closed:
             self._closed = True
             self._client.cancel()
@@ -110,7 +109,7 @@ class AdapterProcess:
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)  # it may be judging just now, and nothing must keep the end waiting
+                os.kill(self.pid, signal.SIGKILL)  # it may be judging a log
             with suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
 
@@ -119,13 +118,13 @@ def _serve_for_ever(sock: socket.socket, load: Callable[[], Sequence[tuple[Adapt
     """Answer until the supervisor is gone, and never return."""
     code = 1
     try:
-        # The pipe through which the supervisor hears the key is no business of other people's adapters.
+        # Adapters of other packages must not read the pipe that brings the API key to the supervisor.
         child.close_input()
         with suppress(OSError):
             os.nice(NICENESS)
         _serve(sock, load)
         code = 0
-    except BaseException:  # noqa: BLE001 - the last that can be done with it
+    except BaseException:  # noqa: BLE001 - printed; the process ends here
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -138,6 +137,6 @@ def _serve(sock: socket.socket, load: Callable[[], Sequence[tuple[Adapter, str]]
         messages.send(sock, {"error": rpc.encode_error(error)})
         return
     offers = [AdapterOffer(a.name, a.default_image, float(a.warmup_s), origin) for a, origin in found]
-    with suppress(OSError):  # nobody wants it any more
+    with suppress(OSError):  # the supervisor is gone
         messages.send(sock, {"offers": encode(offers)})
         HookServer(sock, None, {adapter.name: adapter for adapter, _ in found}).serve()

@@ -1,4 +1,4 @@
-"""Hooks and adapters that live in another process, as the supervisor sees them."""
+"""The supervisor's stand-ins for hooks and adapters that run in another process."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from pytest_vastgpu.servers.base import Readiness
 class _Question:
     answered: threading.Event = field(default_factory=threading.Event)
     answer: Any = None
-    """None: nobody will answer."""
+    """None: no answer will come."""
 
 
 class HookClient:
-    """Asks another process. Any thread may; each waits for its own answer, for as long as that takes.
+    """Calls hooks and adapters in another process. Thread-safe; each call waits without limit for its own answer.
 
-    :param told_after_s: An answer that is not there after so many seconds is told of.
+    :param told_after_s: An answer that takes longer than this is reported.
     :param tell: Writes a line for people.
     """
 
@@ -53,9 +53,9 @@ class HookClient:
         self._told_after_s = told_after_s
         self._tell = tell
         self._sending = threading.Lock()
-        """Logs are sent in the order in which they are packed. Nothing else waits for it: a send may take long."""
+        """Keeps the order of logs between packing and sending. It guards nothing else: a send may take long."""
         self._changed = threading.Condition()
-        """Its lock guards what follows."""
+        """Its lock guards the fields below."""
         self._sock: socket.socket | None = None
         self._over = False
         self._questions: dict[int, _Question] = {}
@@ -63,7 +63,7 @@ class HookClient:
         self._logs = LogSender()
 
     def attach(self, sock: socket.socket) -> None:
-        """Ask over this connection from now on; returns when it is over."""
+        """Send calls over this connection from now on; returns when the connection ends."""
         with self._changed:
             self._sock = sock
             self._changed.notify_all()
@@ -80,22 +80,22 @@ class HookClient:
             self.cancel()
 
     def cancel(self) -> None:
-        """Nobody waits for an answer any more."""
+        """End all waiting calls, and accept no more."""
         with self._changed:
             self._over = True
             questions, self._questions = self._questions, {}
             self._changed.notify_all()
             if self._sock is not None:
-                with contextlib.suppress(OSError):  # it has ended by itself
-                    self._sock.shutdown(socket.SHUT_RDWR)  # ends a send to a process that takes nothing
+                with contextlib.suppress(OSError):  # the connection has ended
+                    self._sock.shutdown(socket.SHUT_RDWR)  # ends a send to a process that does not read
         for question in questions.values():
             question.answered.set()
 
     def ask(self, who: str, call: rpc.Call, *arguments: Any) -> Any:
-        """Ask, and wait for the answer.
+        """Make a call, and wait for the answer.
 
         :param who: :data:`HOOKS`, or an adapter's name.
-        :raises HookFailed: what was raised there.
+        :raises HookFailed: if the hook or adapter has raised an exception.
         :raises Cancelled: the run is ending, or the process is.
         """
         question = _Question()
@@ -137,7 +137,7 @@ def _name(who: str, call: rpc.Call) -> str:
 
 
 class Asks(Protocol):
-    """Somebody who can be asked: :class:`HookClient`, or the judge."""
+    """Makes calls: :class:`HookClient`, or :class:`~pytest_vastgpu.supervisor.adapter_process.AdapterProcess`."""
 
     def ask(self, who: str, call: rpc.Call, *arguments: Any) -> Any:
         """See :meth:`HookClient.ask`."""
@@ -145,7 +145,7 @@ class Asks(Protocol):
 
 
 class RemoteAdapter:
-    """An adapter of another process. Implements :class:`Adapter`."""
+    """An adapter that runs in another process. Implements :class:`Adapter`."""
 
     def __init__(self, offer: AdapterOffer, client: Asks) -> None:
         self.name = offer.name
@@ -178,9 +178,9 @@ class RemoteAdapter:
 
 
 class RemoteHooks:
-    """The hooks of the process that started us. Implements :class:`~pytest_vastgpu.supervisor.run.Plugins`.
+    """The hooks of the pytest process. Implements :class:`~pytest_vastgpu.supervisor.run.Plugins`.
 
-    :param implemented: Names of hooks that somebody implements; others are not asked.
+    :param implemented: Names of the hooks that have an implementation; others are not called.
     """
 
     def __init__(self, client: HookClient, implemented: frozenset[str]) -> None:
@@ -188,7 +188,7 @@ class RemoteHooks:
         self._implemented = implemented
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """The offers as the hooks left them."""
+        """The offers that the hooks leave, in their order."""
         if "pytest_vastgpu_modify_offers" not in self._implemented:
             return offers
         known = {offer.id: offer for offer in offers}
@@ -196,7 +196,7 @@ class RemoteHooks:
         return [known[each] for each in ids if each in known]
 
     def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Tell everybody."""
+        """Call the outcome hooks."""
         if "pytest_vastgpu_outcome" in self._implemented:
-            with contextlib.suppress(Cancelled):  # whoever would hear of it is gone
+            with contextlib.suppress(Cancelled):  # the pytest process is gone
                 self._client.ask(HOOKS, rpc.calls_of(HookCalls)["outcome"], attempt, workload)

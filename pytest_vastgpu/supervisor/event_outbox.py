@@ -1,4 +1,4 @@
-"""Events on their way to pytest. Nobody ever waits for pytest: what it does not take in time is counted and told."""
+"""Queue of events for pytest. The supervisor never waits for pytest: events over the limit are dropped and counted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.events import Event
 
 MOST = 10_000
-"""Events that wait to be sent."""
+"""Most events that wait to be sent."""
 LAST_S = 5.0
-"""How long the end waits for the last ones to be taken."""
+"""How long the end of a run waits until the last events are sent."""
 
 
 class EventOutbox:
-    """Keeps events until they are taken. Any thread may put one in, and never waits.
+    """Keeps events until they are sent. Any thread may add one, and never waits.
 
-    :param most: How many are kept.
-    :param last_s: How long the end waits for the last ones to be taken.
+    :param most: Most events kept.
+    :param last_s: How long the end of a run waits until the last events are sent.
     """
 
     def __init__(self, most: int = MOST, last_s: float = LAST_S) -> None:
@@ -31,12 +31,12 @@ class EventOutbox:
         self._changed = threading.Condition()
         self._lost = 0
         self.count = 0
-        """How many there have been."""
+        """Number of events so far, including dropped ones."""
         self._closed = False
         self._sent = threading.Event()
 
     def put(self, event: Event) -> None:
-        """Take an event."""
+        """Add an event."""
         with self._changed:
             self.count += 1
             if len(self._waiting) >= self._most:
@@ -46,24 +46,24 @@ class EventOutbox:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more comes; waits a little until everything is sent."""
+        """Accept no more events, and wait a little until all are sent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._sent.wait(self._last_s)
 
     def send_all(self, sock: socket.socket) -> None:
-        """Send on a connection what there is and what comes, until it is closed.
+        """Send the waiting events and all later ones on a connection, until the outbox is closed.
 
         :raises OSError: if the other side is gone.
         """
         try:
             while (found := self._next()) is not None:
                 number, event = found
-                event = replace(event, facts={})  # these are for programs, and in the file
+                event = replace(event, facts={})  # the facts are for programs, which read them in the file
                 messages.send(sock, {"number": number, "event": encode(event)})
         finally:
-            self._sent.set()  # also where nobody takes them any more
+            self._sent.set()  # also where the other side is gone
 
     def _next(self) -> tuple[int, Event] | None:
         with self._changed:

@@ -1,7 +1,7 @@
-"""The supervisor process: ``main(listening descriptor)``, told on standard input what it is to do.
+"""The supervisor process. Its argument is the listening descriptor; it reads settings and secrets from standard input.
 
-It ends when the process that started it hangs up, however that came about, or when it is told to by a signal; and never
-before everything that it has rented is given back, or is known to resist.
+It ends when the pytest process that started it hangs up or dies, or on a signal. Before it ends, it gives back
+everything that it has rented, and reports what cannot be destroyed.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from pytest_vastgpu.supervisor.run import Run
 from pytest_vastgpu.supervisor.session import Session
 
 OWNER_LOOK_S = 1.0
-"""How often it looks whether the process that started it is there, beside waiting for the line's end."""
+"""Pause between two checks whether the pytest process lives; the end of its connection is noticed at once."""
 LOG = "supervisor.log"
-"""In the run's directory."""
+"""Name of the log file in the run's directory."""
 COLLECTED_WITHIN_S = 60.0
-"""How long it waits to hear what is needed from a worker that has connected; without, nothing is rented in advance."""
+"""How long it waits until a connected worker reports its tests. Without that, nothing is rented in advance."""
 _log = logging.getLogger(__name__)
 
 
 class Process:
-    """Implements :class:`~pytest_vastgpu.supervisor.rpc_server.RpcService`, what test processes talk to."""
+    """The supervisor. Implements :class:`~pytest_vastgpu.supervisor.rpc_server.RpcService` for test processes."""
 
     def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening
@@ -66,16 +66,16 @@ class Process:
         self._hooks = HookClient(told_after_s, self._tell)
         self._deciding = threading.Lock()
         self._settled = threading.Event()
-        """Set once it is known whether there is a run."""
+        """Set once the run is opened, or has failed to open."""
         self._collected = threading.Event()
         self._decided = threading.Event()
-        """Set once what was collected is checked, too."""
+        """Set once the collected tests are checked, too."""
         self._found = Collected()
         self._run: Run | None = None
         self._problem: VastGpuError | None = None
         self._directory = runs_dir() / secrets.token_hex(4)
         self._ends: SimpleQueue[None] = SimpleQueue()
-        """Reasons to end. No event: a signal may come while its thread holds an event's lock, and would wait for it."""
+        """Requests to end. An event would not do: a signal handler blocks if it interrupts the holder of its lock."""
         try:
             make_run_directory(self._directory.name)
             self._log = _keep_log(self._directory / LOG)
@@ -85,7 +85,7 @@ class Process:
 
     @property
     def secret(self) -> str:
-        """What everybody who connects has to say."""
+        """The secret that each client must send first."""
         return self._opening.secret
 
     def _tell(self, text: str) -> None:
@@ -95,31 +95,31 @@ class Process:
     # ------------------------------------------------------------ test processes
 
     def session(self, caller: Caller) -> Session:
-        """See :class:`Host`."""
+        """See :class:`RpcService`."""
         return Session(self, caller)
 
     def supervisor(self) -> Supervisor:
-        """See :class:`Host`."""
+        """See :class:`RpcService`."""
         self._settled.wait()
         return Supervisor(os.getpid(), self._log)
 
     def end(self) -> None:
-        """Have the run ended, soon. Also a signal's handler may ask for it."""
+        """Request the end of the run. Safe in a signal handler."""
         self._ends.put(None)
 
     def hung_up(self, process: str, *, control: bool) -> None:
-        """See :class:`Host`."""
+        """See :class:`RpcService`."""
         if control:
             self.end()
         elif self._run is not None:
             self._run.pool.hung_up(process)
 
     def events(self) -> int:
-        """See :class:`Host`."""
+        """See :class:`RpcService`."""
         return self._outbox.count
 
     def attach(self, role: str, sock: socket.socket) -> None:
-        """See :class:`Host`."""
+        """See :class:`RpcService`."""
         if role == "events":
             self._outbox.send_all(sock)
         elif role == "hooks":
@@ -128,14 +128,14 @@ class Process:
     # ------------------------------------------------------------------- the run
 
     def collected(self, found: Collected) -> None:
-        """What a process has collected; the first one's word is kept."""
+        """Take the tests that a process has collected; the first process's report counts."""
         with self._deciding:
             if not self._collected.is_set():
                 self._found = found
                 self._collected.set()
 
     def opened(self) -> None:
-        """Wait until there is a run, check what was collected, and begin to rent it.
+        """Wait until the run is open, check the collected tests, and begin to rent for them.
 
         :raises VastGpuError: one line; nothing was rented.
         """
@@ -160,17 +160,17 @@ class Process:
             self._decided.set()
 
     def run(self) -> Run:
-        """The run, once it is decided that there is one.
+        """Wait for the run, until the collected tests are checked.
 
-        :raises VastGpuError: why there is none.
+        :raises VastGpuError: why there is no run.
         """
         self._decided.wait()
         return self.run_if_any()
 
     def run_if_any(self) -> Run:
-        """The run that was opened.
+        """Wait for the run, until it is opened.
 
-        :raises VastGpuError: why there is none.
+        :raises VastGpuError: why there is no run.
         """
         self._settled.wait()
         if self._problem is not None:
@@ -180,7 +180,7 @@ class Process:
         return self._run
 
     def close(self) -> Summary:
-        """Give everything back; what the run has come to."""
+        """Give everything back; returns the summary of the run."""
         self._settled.wait()
         self._hooks.cancel()
         self._adapters.close()
@@ -193,7 +193,7 @@ class Process:
     # ------------------------------------------------------------------- the life
 
     def live(self, environ: Mapping[str, str]) -> int:
-        """Open the run, and see to its end.
+        """Open the run, wait for its end, and close it.
 
         :param environ: The environment, secrets included.
         :returns: 0 if nothing is left that costs money, 1 otherwise.
@@ -203,12 +203,12 @@ class Process:
                 self._run = self._open(environ)
         except VastGpuError as problem:
             self._problem = problem
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
+        except BaseException as error:  # noqa: BLE001 - raised in the clients that wait for the run
             _log.exception("the run cannot be opened")
             text = f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
             self._problem = VastGpuError(text)
         self._settled.set()
-        # A copy of that process which nobody has told Python of may hold the line open; whose child we are says more.
+        # A fork of the pytest process may hold the connection open; our parent process id shows that pytest is gone.
         while os.getppid() == self._owner:
             with contextlib.suppress(Empty):
                 self._ends.get(timeout=OWNER_LOOK_S)
@@ -225,7 +225,7 @@ class Process:
 
 
 def _keep_log(path: Path) -> str:
-    """Have everything that this process says on its standard error in a file."""
+    """Redirect this process's standard error into a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -233,19 +233,19 @@ def _keep_log(path: Path) -> str:
 
 
 def main() -> int:
-    """Be the supervisor.
+    """Run the supervisor.
 
-    :returns: see :meth:`Process.live`.
+    :returns: See :meth:`Process.live`.
     """
     listener = socket.socket(fileno=int(sys.argv[1]))
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # there are keys in it
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a dump holds keys
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(0, "rb", buffering=0, closefd=False) as pipe:
         told = pipe.readline()
         if not told:
-            return 0  # whoever started us died meanwhile
+            return 0  # the process that started this one has died
         process = Process(decode(Opening, json.loads(told)), listener)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: process.end())

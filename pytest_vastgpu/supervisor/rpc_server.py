@@ -1,4 +1,4 @@
-"""The supervisor's side of the line: who may connect, and each connection in a thread of its own."""
+"""The supervisor's RPC server: authenticates clients, and serves each connection in a thread of its own."""
 
 from __future__ import annotations
 
@@ -26,56 +26,56 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 
 STRANGERS = 16
-"""So many connections are accepted at once that have not said the secret yet."""
+"""Most connections accepted at once that have not sent the secret yet."""
 INTRODUCTION_S = 5.0
-"""How long each of them has for that."""
+"""How long each of them has to send the secret."""
 ACCEPT_AGAIN_S = 0.1
-"""After an accept that failed."""
+"""Pause after a failed accept."""
 _LONGEST_HELLO = 512
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks."""
+    """The test process that makes a call."""
 
     process: str
-    """A process that runs tests, named by itself."""
+    """Name that the process has given itself."""
     gone: Callable[[], bool] = lambda: False
-    """Whether it has hung up, so that nobody waits for the answer."""
+    """Whether it has hung up, and so does not wait for the answer."""
 
 
 class RpcService(Protocol):
-    """What the server lets test processes talk to."""
+    """The service behind the server."""
 
     def session(self, caller: Caller) -> RunControl:
-        """What answers the calls of one connection."""
+        """The object that answers the calls of one connection."""
         ...
 
     def supervisor(self) -> Supervisor:
-        """What each process is told first."""
+        """The facts that the server sends to each process first."""
         ...
 
     def hung_up(self, process: str, *, control: bool) -> None:
-        """A process has gone, in whichever way.
+        """A process has hung up or died.
 
-        :param control: It was the one that started us.
+        :param control: Whether it is the process that started the supervisor.
         """
         ...
 
     def events(self) -> int:
-        """How many events there have been."""
+        """Number of events so far."""
         ...
 
     def attach(self, role: str, sock: socket.socket) -> None:
-        """Have a connection that the supervisor sends on: ``events`` or ``hooks``. Returns when it is over."""
+        """Take a connection on which the supervisor sends: ``events`` or ``hooks``. Returns when it ends."""
         ...
 
 
 class RpcServer:
-    """Accepts on a listening socket until it is closed.
+    """Accepts connections on a listening socket until it is closed.
 
-    :param secret: What everybody who connects has to say before anything else that they say is looked at.
+    :param secret: Each client must send it first; nothing else that it sends is read before.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RpcServer:
         threading.Thread(target=self._accept, name="vastgpu-line", daemon=True).start()
 
     def close(self) -> None:
-        """Accept nobody any more."""
+        """Accept no more connections."""
         self._closed.set()
         with contextlib.suppress(OSError):  # it was closed before
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
@@ -98,18 +98,18 @@ class RpcServer:
 
     def _accept(self) -> None:
         while True:
-            self._strangers.acquire()  # who comes meanwhile is not turned away, but waits to be accepted
+            self._strangers.acquire()  # further clients wait in the listen queue
             try:
                 self._admit(self._listener.accept()[0])
-            except (OSError, RuntimeError):  # it is closed, or no descriptor or thread is to be had just now
+            except (OSError, RuntimeError):  # it is closed, or the system has no descriptor or thread left
                 self._strangers.release()
                 if self._closed.wait(ACCEPT_AGAIN_S):
                     return
 
     def _admit(self, sock: socket.socket) -> None:
-        """Let somebody introduce himself.
+        """Start the thread of a new connection; close it if another user connects.
 
-        :raises RuntimeError: if there can be no thread for it.
+        :raises RuntimeError: if no thread can be started.
         """
         if messages.peer_uid(sock) not in (getuid(), -1):
             sock.close()
@@ -130,7 +130,7 @@ class RpcServer:
             if hello is None:
                 return
             role, process, control = str(hello.get("role")), str(hello.get("process")), hello.get("control") is True
-            with contextlib.suppress(EOFError, OSError):  # the process is gone, whatever it was doing
+            with contextlib.suppress(EOFError, OSError):  # the process is gone
                 if role in {"control", "process"}:
                     self._attend(sock, process, control=control)
                 elif role == "calls":
@@ -139,7 +139,7 @@ class RpcServer:
                     self._host.attach(role, sock)
 
     def _introduction(self, sock: socket.socket) -> Mapping[str, Any] | None:
-        """What somebody says first; None for a stranger."""
+        """The first message of a client; None where it does not hold the secret."""
         try:
             hello = messages.receive(sock, _LONGEST_HELLO, within_s=self._introduction_s)
         except (EOFError, OSError, ValueError, RecursionError):
@@ -149,21 +149,21 @@ class RpcServer:
         return hello if known else None
 
     def _attend(self, sock: socket.socket, process: str, *, control: bool) -> None:
-        """Wait for a process to go."""
+        """Wait until a process hangs up."""
         try:
             messages.send(sock, encode(self._host.supervisor()))
-            messages.receive(sock)  # it says nothing
+            messages.receive(sock)  # the process sends nothing; this returns at its end
         finally:
             self._host.hung_up(process, control=control)
 
     def _answer_all(self, sock: socket.socket, process: str, *, control: bool) -> None:
-        # Nobody sends anything while waiting for an answer: what can be read then is the end.
+        # A client sends nothing while it waits for an answer: if there is something to read, it has hung up.
         caller = Caller(process, lambda: messages.readable(sock, 0))
         session = self._host.session(caller)
         allowed = rpc.calls_of(RunControl if control else Leases)
         while True:
             request = messages.receive(sock)
-            # Whoever shows events shows those that led to the answer first.
+            # The number lets the client show the events that led to the answer first.
             answer = {**self._answer(session, allowed, request), "events": self._host.events()}
             try:
                 messages.send(sock, answer)

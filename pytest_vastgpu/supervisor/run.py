@@ -1,4 +1,4 @@
-"""A run: everything that must be there before the first rent, put together and taken apart in one place."""
+"""Composition root of a run: creates all its parts before the first rent, and closes them at the end."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 KEEP_RUNS = 20
-"""Records of so many finished runs are kept."""
+"""Number of finished runs whose records are kept."""
 
 
 class Plugins(Protocol):
-    """What others plug in: the hooks, as plain calls."""
+    """The hooks of conftest files and plugins, as plain calls."""
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """Filter or re-rank."""
+        """Filter or re-rank offers."""
         ...
 
     def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Look at an outcome."""
+        """Report the outcome of an attempt."""
         ...
 
 
@@ -109,12 +109,12 @@ class Run:
         plugins: Plugins,
         listener: Listener,
     ) -> Run:
-        """Make ready to rent.
+        """Create everything that the run needs before it can rent.
 
         :param environ: The environment, secrets included.
-        :param directory: The run's own, named by its id.
+        :param directory: The run's own directory, named by its id.
         :param known: Adapters by name.
-        :param listener: Told of every event.
+        :param listener: Called with every event.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
         settings, timeouts, started_in = opening.settings, opening.timeouts, Path(opening.directory)
@@ -123,7 +123,7 @@ class Run:
         key = load_key(environ, Path.home(), started_in)
         with contextlib.ExitStack() as stack:
             _forget_old_runs(directory.parent)
-            guarding = stack.enter_context(contextlib.ExitStack())  # is let go when nobody owns the directory any more
+            guarding = stack.enter_context(contextlib.ExitStack())  # the guard ends after the ownership
             _own(directory, stack)
             ledger = Ledger(directory)
             stack.callback(ledger.close)
@@ -136,7 +136,7 @@ class Run:
                 lambda text: events.write(Event("", None, f"warning: {text}")),
             )
             url, api_key = _market(settings, environ, stack, events)
-            # An embedded market is this run's alone: its notes go with the run's directory.
+            # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
             ledger.begin(run_id, account_identity(url, api_key), url, embedded=embedded)
             client = open_provider(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
@@ -182,7 +182,7 @@ class Run:
             events.listen(costs.listen)
             stack.callback(costs.write)
             guard = None
-            if not embedded:  # an embedded market is a process of its own that destroys everything when we die
+            if not embedded:  # an embedded market destroys everything by itself when this process dies
                 guard = Guard(directory, api_key, ledger)
                 guarding.callback(guard.let_go)
                 guard.start()
@@ -213,7 +213,7 @@ class Run:
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def close(self) -> None:
-        """Give everything back, then close what was opened. Idempotent; whoever comes second waits for the first."""
+        """Give everything back, then close what was opened. Idempotent; a second caller waits for the first."""
         with self.lock:
             if self.over:
                 return
@@ -223,15 +223,15 @@ class Run:
             self.over = True
 
     def tell(self, text: str) -> None:
-        """Write a line for people that concerns the whole run."""
+        """Write an event of the whole run, for people."""
         self.events.write(Event("", None, text))
 
     def summary(self) -> Summary:
-        """What it has come to by now."""
+        """The summary of the run so far."""
         return Summary(self.pool.books(), self.pool.problems, list(self.keeper.kept), str(self.costs.path))
 
     def _settle(self) -> None:
-        """Nothing may stay open in the ledger: what was never answered is looked for, all that is left is told."""
+        """Close all entries of the ledger: look for creates that were never answered, and report all that is left."""
         if any(not entry.instance_id for entry in self._left()):
             text = f"a create was never answered: seeing for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
             self.events.write(Event("", None, text))
@@ -249,7 +249,7 @@ class Run:
 
 
 def _own(directory: Path, stack: contextlib.ExitStack) -> None:
-    """From now on this process answers for what is rented; the system says so to everybody as long as it lives."""
+    """Take the ownership of the run's directory. Other processes see it until this process ends."""
     try:
         stack.enter_context(ownership(directory))
     except OSError as error:
@@ -261,7 +261,7 @@ def _own(directory: Path, stack: contextlib.ExitStack) -> None:
 def _market(
     settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
 ) -> tuple[str, Secret]:
-    """URL and key of the market; starts the local one where that is asked for."""
+    """URL and key of the market. This starts the local market where the backend is ``local``."""
     if settings.backend == "vast":
         return settings.url, Secret(environ["VAST_API_KEY"])
     from pytest_vastgpu.local.embed import LocalMarket
@@ -269,8 +269,8 @@ def _market(
     market = stack.enter_context(LocalMarket())
 
     def tell_what_was_not_isolated() -> None:
-        # Not sooner: it is found out while the first instance boots.
-        with contextlib.suppress(LocalMarketError):  # ended: whoever needed it has said so
+        # At the end, since the market finds out while the first instance boots.
+        with contextlib.suppress(LocalMarketError):  # it has ended, which is reported elsewhere
             if reason := market.status()["not_isolated"]:
                 events.write(Event("", None, f"the local market: {reason}"))
 
@@ -294,7 +294,7 @@ def _need(
 
 
 def _forget_old_runs(runs: Path) -> None:
-    """Remove the oldest records of runs that are over and left nothing behind."""
+    """Remove the oldest records of runs that are over and have left nothing behind."""
     try:
         old = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEEP_RUNS:]
     except OSError:

@@ -1,4 +1,4 @@
-"""What answers the calls of one connection."""
+"""Answers the calls of one client connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Control(Protocol):
-    """The supervisor, as far as calls go beyond its run."""
+    """The calls that the supervisor itself answers, not its run."""
 
     def collected(self, found: Collected) -> None:
         """See :meth:`Leases.collected`."""
@@ -33,9 +33,9 @@ class Control(Protocol):
         ...
 
     def run(self) -> Run:
-        """The run, once it is decided that there is one.
+        """Wait for the run.
 
-        :raises VastGpuError: why there is none.
+        :raises VastGpuError: why there is no run.
         """
         ...
 

@@ -48,7 +48,7 @@ def test_an_offer_whose_figures_cannot_be_true_is_refused_with_the_reason(field:
     assert dropped.offer is wrong
     assert f"money: {field} is " in dropped.detail
     assert why in dropped.detail
-    # Nor does it pass a limit where nobody asks for the reason.
+    # Nor does it pass a limit where the caller ignores the reason.
     assert not hourly_usd(replace(wrong, incredible=""), wanted.workload) <= 1e9 or field not in (
         "dph_total",
         "inet_down_cost",

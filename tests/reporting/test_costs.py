@@ -109,7 +109,7 @@ def test_the_parts_add_up_to_the_cost_to_the_last_digit(bill: CostRecord, uses: 
     assert all(cost >= 0 for cost in divided.tests.values())
     assert divided.overhead >= Decimal(bill.transfer_usd) - Decimal("1e-9")
     assert abs(divided.cost - Decimal(bill.cost_usd)) <= Decimal("5e-10")
-    # Shared or not, together they pay for every second in which somebody used it, and for no other.
+    # Shared or not, together they pay for every second in which a test used it, and for no other.
     edges = sorted({bill.since, bill.until, *(m for use in uses for m in use[2:] if bill.since < m < bill.until)})
     used = math.fsum(
         end - start

@@ -85,7 +85,7 @@ def start_sshd(folder: Path, key: KeyPair, more: str = "") -> Server:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # what it gives its unprivileged part as a root directory
     config = folder / "sshd_config"
-    for _ in range(5):  # its port must be chosen here, and could be taken by somebody else before sshd has it
+    for _ in range(5):  # its port must be chosen here, and another process could take it before sshd does
         port = free_port()
         config.write_text(
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {authorized}\n"

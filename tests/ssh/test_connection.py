@@ -50,7 +50,7 @@ def hold(tmp_path: Path) -> Iterator[Path]:
     yield path
     over.touch()
     over.replace(path)  # for a reader that its server started and did not live to see
-    with contextlib.suppress(OSError):  # raised where nobody reads
+    with contextlib.suppress(OSError):  # the other side does not read
         os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
 
 

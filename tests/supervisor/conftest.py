@@ -33,7 +33,7 @@ ALL_HOOKS = frozenset({"pytest_vastgpu_modify_offers", "pytest_vastgpu_outcome"}
 
 
 class Mine:
-    """An adapter of a conftest file, of which the tests say what it does."""
+    """An adapter of a conftest file; the tests decide what it does."""
 
     name = "mine"
     default_image = "an/image"

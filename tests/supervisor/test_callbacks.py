@@ -171,7 +171,7 @@ def test_logs_of_many_instances_at_once_arrive_whole(ends: Ends) -> None:
         (lambda offers: offers.reverse(), [3, 2, 1]),
         (lambda offers: offers.pop(0), [2, 3]),
         (lambda offers: offers.clear(), []),
-        (lambda offers: offers.append(make_offer(id=99)), [1, 2, 3]),  # nobody has offered that
+        (lambda offers: offers.append(make_offer(id=99)), [1, 2, 3]),  # the market has not offered that
     ],
 )
 def test_offers_come_back_as_the_hook_left_them(
@@ -198,7 +198,7 @@ def test_an_outcome_is_told(ends: Ends) -> None:
 
 
 def test_a_hook_that_nobody_implements_is_not_asked() -> None:
-    client = HookClient(WITHIN_S, lambda _: None)  # to which nobody will ever attach
+    client = HookClient(WITHIN_S, lambda _: None)  # no process ever attaches to it
     remote = RemoteHooks(client, frozenset())
     offers = [make_offer()]
     assert remote.offers(offers, SERVER) == offers
@@ -342,7 +342,7 @@ def test_the_end_of_the_run_ends_all_waits(ends: Ends) -> None:
     assert all(map(cancelled, asked))
     with pytest.raises(Cancelled):
         ends.mine.headers(SERVER, "key")
-    ends.remote.outcome(Attempt(1, "l", make_offer(), 5, None), SERVER)  # nobody is left who could hear of it
+    ends.remote.outcome(Attempt(1, "l", make_offer(), 5, None), SERVER)  # the pytest process is gone
 
 
 def test_the_end_of_the_run_ends_the_wait_for_a_pytest_that_never_attached() -> None:

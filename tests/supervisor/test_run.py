@@ -64,7 +64,7 @@ class Nothing:
         return offers
 
     def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Nobody wants to know."""
+        """Ignore the outcome."""
 
 
 class Scene:
@@ -106,7 +106,7 @@ class Scene:
 
 
 def known(cache: Path) -> set[int]:
-    """The machines of which a host cache says anything, of whatever market."""
+    """The machines in a host cache, of any market."""
     books = HostCache(cache).contents().markets.values()
     found = [reputation(book.evidence.values(), book.machines, book.hosts, time.time()).machines for book in books]
     return {number for each in found for number in each}

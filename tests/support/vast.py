@@ -36,4 +36,4 @@ def make_status(**changes: Any) -> InstanceStatus:
 def search_offers(client: Provider, query: Mapping[str, object]) -> list[Offer]:
     """What a search in the API's own words gives."""
     assert isinstance(client, MarketClient)
-    return schema.offers(client._wire.call("POST", "search", "/api/v0/bundles/", doing="search", body=query))
+    return schema.offers(client._transport.call("POST", "search", "/api/v0/bundles/", doing="search", body=query))

@@ -1,4 +1,4 @@
-"""Reading an answer without trusting its size: what it unpacks to, and how long it takes, are bounded on the way."""
+"""Reads an HTTP answer with limits on its unpacked size and its duration, which the market's side controls."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 LIMIT_BYTES = 8 << 20
-"""Most of one answer, unpacked. The largest that is due, 25 instances with all that a create may say, is under 2 MB."""
+"""Largest answer, unpacked. The largest regular one, a page of 25 instances with full create texts, is under 2 MB."""
 LIMIT_S = 60.0
-"""Longest that one answer may take from its first byte on. The market may be silent within it for the time-out only."""
+"""Longest time for one answer, from its first byte. The client's time-out limits silence within that time."""
 ENCODING = "gzip"
-"""The only compression that is asked for, since its unpacking can be stopped at any byte."""
+"""The only compression that requests accept, since its unpacking can stop at any byte."""
 
 
 class Unbounded(Exception):
-    """An answer is too large, takes too long, or is packed so that nobody can tell; why, in words."""
+    """An answer is too large, takes too long, or cannot be unpacked; the message says which."""
 
 
 def read(chunks: Iterable[bytes], encoding: str, *, cut: bool = False, clock: Callable[[], float]) -> bytes:
     """The whole answer, unpacked.
 
-    :param chunks: As they come from the network.
+    :param chunks: The chunks from the network.
     :param encoding: The header ``Content-Encoding``.
-    :param cut: Take the beginning of what is too large or too slow, as good enough.
-    :param clock: Seconds that only go forward.
-    :raises Unbounded: where it is too large or too slow.
+    :param cut: Return the beginning of an answer that is too large or too slow, instead of raising.
+    :param clock: Monotonic clock, in seconds.
+    :raises Unbounded: if it is too large or too slow.
     """
     found = bytearray()
     until = clock() + LIMIT_S
@@ -45,17 +45,17 @@ def read(chunks: Iterable[bytes], encoding: str, *, cut: bool = False, clock: Ca
 
 
 def _unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """The answer in pieces of at most the limit and a byte, however small the chunk that a piece comes from."""
+    """The unpacked answer, in pieces of at most one byte more than the limit."""
     if encoding in {"", "identity"}:
         yield from chunks
         return
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise Unbounded(f"is packed as {encoding[:40]!r}, which was not asked for")
-    unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib, as its first bytes say
+    unpacking = zlib.decompressobj(wbits=47)  # detects gzip and zlib from the first bytes
     try:
         for chunk in chunks:
             if unpacking.eof:
-                return  # what follows is no part of it
+                return  # data after the end is ignored
             while chunk:
                 yield unpacking.decompress(chunk, LIMIT_BYTES + 1)
                 chunk = b"" if unpacking.eof else unpacking.unconsumed_tail

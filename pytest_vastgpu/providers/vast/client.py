@@ -1,4 +1,4 @@
-"""The Vast REST API as typed calls. Whatever goes wrong is a :class:`~pytest_vastgpu.errors.MarketError`."""
+"""The Vast REST API as typed calls. Every failure raises a :class:`~pytest_vastgpu.errors.MarketError`."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from pytest_vastgpu.providers.vast.transport import Transport
 from pytest_vastgpu.selection.offer_query import OfferQuery
 
 SETTLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0)
-"""Pauses before each look for the outcome of a call whose answer does not tell it: what the market shows may lag."""
+"""Pauses before each check of the outcome of a call that its answer does not show: the market's lists may lag."""
 
 LEAST_DISK_GB = 8.0
-"""Vast refuses an instance with less."""
+"""Vast refuses an instance with a smaller disk."""
 PREPARE = """\
 touch ~/.no_auto_tmux
 mkdir -p ~/.ssh && chmod 700 ~/.ssh && touch ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys
 """
-"""Keeps Vast's login from wrapping commands in tmux, and mends the modes that make sshd refuse good keys."""
+"""Keeps Vast's login from wrapping commands in tmux, and repairs file modes that make sshd refuse valid keys."""
 
-_PAGE = 25  # the most that the API gives at once
+_PAGE = 25  # the largest page of the API
 _MAX_PAGES = 400
-_LOG_PAUSE_S = 0.3  # pace and patience of the vendor's own client
+_LOG_PAUSE_S = 0.3  # pause and number of tries as in the vendor's own client
 _LOG_TRIES = 30
 
 
 def create_body(request: CreateRequest) -> dict[str, object]:
-    """A create as the API wants it: published ports are Docker flags among the environment."""
+    """The body of a create. The API takes published ports as Docker flags in the environment."""
     return {
         "image": request.image,
         "disk": max(request.disk_gb, LEAST_DISK_GB),
@@ -61,24 +61,24 @@ def create_body(request: CreateRequest) -> dict[str, object]:
 
 
 def self_destruct(base_url: str) -> SelfDestruct:
-    """Vast's own way: the container's key can start, stop and destroy its instance, and nothing else."""
+    """Vast's self-destruct: the container's key can start, stop and destroy its instance, and nothing else."""
     url = f"{base_url.rstrip('/')}/api/v0/instances/"
     return SelfDestruct(url, "CONTAINER_API_KEY", "CONTAINER_ID", PREPARE)
 
 
 class MarketClient:
-    """Talks to Vast.ai, or to a server that speaks its API: a :class:`~pytest_vastgpu.providers.base.Provider`.
+    """Client of Vast.ai, or of a server with the same API: a :class:`~pytest_vastgpu.providers.base.Provider`.
 
-    Calls that may be repeated are, when the market is unreachable or answers with a server error, and every call waits
-    out a rate limit; so an exception means that waiting a little did not help. Every method raises
+    It repeats calls that may be repeated when the market is unreachable or answers with a server error, and waits out
+    rate limits, so that an exception means that a short wait did not help. Every method raises
     :class:`MarketUnreachable`, :class:`MarketAnswerInvalid`, :class:`BadApiKey`, :class:`NotAuthorized`,
-    :class:`RateLimited` or :class:`RequestRejected`; further ones are named with the method.
+    :class:`RateLimited` or :class:`RequestRejected`; each method names further ones.
 
-    :param base_url: ``https://console.vast.ai``, or where another market is.
+    :param base_url: ``https://console.vast.ai``, or the URL of another market.
     :param api_key: Goes into the Authorization header and nowhere else.
     :param timeout_s: How long the market may be silent within one exchange.
-    :param wait: Waits that many seconds; what it raises to be called off goes through.
-    :param observer: Told of every exchange.
+    :param wait: Waits for a number of seconds. Its exceptions pass through, so that it can cancel a call.
+    :param observer: Called after every exchange.
     :param first_pause_s: Seconds before the first repetition of a call; doubled with each.
     :raises ConfigurationError: if the URL or the key cannot be used at all.
     """
@@ -95,7 +95,7 @@ class MarketClient:
         first_pause_s: float = Timeouts.market_pause_s,
     ) -> None:
         KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
-        self._wire = Transport(
+        self._transport = Transport(
             base_url,
             Secret.of(api_key),
             throttle,
@@ -117,7 +117,7 @@ class MarketClient:
 
     def close(self) -> None:
         """Close all connections."""
-        self._wire.close()
+        self._transport.close()
 
     @property
     def self_destruct(self) -> SelfDestruct:
@@ -127,24 +127,24 @@ class MarketClient:
     def search(self, query: OfferQuery) -> list[Offer]:
         """See :class:`Provider`."""
         body = search_body(query)
-        return schema.offers(self._wire.call("POST", "search", "/api/v0/bundles/", doing="search", body=body))
+        return schema.offers(self._transport.call("POST", "search", "/api/v0/bundles/", doing="search", body=body))
 
     def create(self, offer_id: int, request: CreateRequest) -> int:
-        """Rent an offer; the id of the new instance.
+        """Rent an offer; returns the id of the new instance.
 
-        It is never sent again once it may have reached the market. Where the answer is lost, the label is looked up. An
-        exception that ``wait`` raises meanwhile leaves the question open, like :class:`CreateUnsettled`.
+        The request is never sent again once it may have reached the market. Where the answer is lost, the client looks
+        the label up. An exception from ``wait`` during that leaves the outcome open, like :class:`CreateUnsettled`.
 
-        :raises OfferGone: somebody else was quicker; nothing is left behind.
+        :raises OfferGone: the offer is taken; nothing is left behind.
         :raises NoCredit: the account cannot pay.
-        :raises CreateUnsettled: an instance with this label may exist, and the market cannot be asked, or one does
-            exist that nobody wants and that could not be destroyed.
+        :raises CreateUnsettled: an instance with this label may exist and the market does not answer, or a refused
+            create has left an instance that could not be destroyed.
         :raises MarketUnreachable: also where the answer was lost and no instance has the label.
         """
         doing = f"create from offer {offer_id}"
         path = f"/api/v0/asks/{offer_id}/"
         try:
-            body = self._wire.call("PUT", "create", path, doing=doing, body=create_body(request), repeatable=False)
+            body = self._transport.call("PUT", "create", path, doing=doing, body=create_body(request), repeatable=False)
         except NotSent:
             raise
         except (MarketUnreachable, MarketAnswerInvalid) as lost:
@@ -158,10 +158,10 @@ class MarketClient:
         return instance_id
 
     def show(self, instance_id: int) -> InstanceStatus | None:
-        """What the market says of an instance now; None where it is gone."""
+        """The state of an instance now; None where it is gone."""
         doing = f"show of instance {instance_id}"
         try:
-            body = self._wire.call("GET", "show", f"/api/v0/instances/{instance_id}/", doing=doing)
+            body = self._transport.call("GET", "show", f"/api/v0/instances/{instance_id}/", doing=doing)
             schema.require_success(body, doing=doing)
         except RequestRejected as refused:
             if refused.code == schema.GONE:
@@ -178,10 +178,10 @@ class MarketClient:
             "select_filters": json.dumps({} if label is None else {"label": {"eq": label}}),
         }
         for _ in range(_MAX_PAGES):
-            body = self._wire.call("GET", "list", "/api/v1/instances/", doing="list of instances", params=params)
+            body = self._transport.call("GET", "list", "/api/v1/instances/", doing="list of instances", params=params)
             schema.require_success(body, doing="list of instances")
             page, token = schema.instances(body)
-            # Checked again here: what a filter that was not applied lets through would be destroyed as ours.
+            # Checked again: if the market ignored the filter, the caller would destroy other instances as ours.
             found += [status for status in page if label is None or status.label == label]
             if not token or token == params.get("after_token"):
                 return found
@@ -191,33 +191,33 @@ class MarketClient:
     def destroy(self, instance_id: int) -> None:
         """Ask for an instance to be destroyed; success also where it is gone already.
 
-        The market is known to say yes too early: whoever must be sure looks with :meth:`show` until it is gone.
+        The market sometimes reports success too early: to be sure, call :meth:`show` until it is gone.
         """
         doing = f"destroy of instance {instance_id}"
         try:
-            body = self._wire.call("DELETE", "destroy", f"/api/v0/instances/{instance_id}/", doing=doing, body={})
+            body = self._transport.call("DELETE", "destroy", f"/api/v0/instances/{instance_id}/", doing=doing, body={})
             schema.require_success(body, doing=doing)
         except RequestRejected as refused:
             if refused.code != schema.GONE:
                 raise
 
     def attach_key(self, instance_id: int, public_key: str) -> None:
-        """Let an SSH key into an instance; success also where it is attached already. It takes effect within minutes.
+        """Authorize an SSH key on an instance; success also where it already is. Takes effect within minutes.
 
         :param public_key: One line as in ``authorized_keys``.
         """
         doing = f"attach of an SSH key to instance {instance_id}"
         path = f"/api/v0/instances/{instance_id}/ssh/"
-        body = self._wire.call("POST", "attach_key", path, doing=doing, body={"ssh_key": public_key})
-        # The API has no code for this refusal, which is what asking twice gets.
+        body = self._transport.call("POST", "attach_key", path, doing=doing, body={"ssh_key": public_key})
+        # The API has no code for this refusal, which answers a second attach.
         if "already associated" not in str(body.get("msg")):
             schema.require_success(body, doing=doing)
 
     def logs(self, instance_id: int, tail: int) -> str:
-        """The last lines of the container's log, as the market's host uploads them."""
+        """The last lines of the container's log, which its host uploads on request."""
         doing = f"log of instance {instance_id}"
         path = f"/api/v0/instances/request_logs/{instance_id}/"
-        body = self._wire.call("PUT", "logs", path, doing=doing, body={"tail": str(tail)})
+        body = self._transport.call("PUT", "logs", path, doing=doing, body={"tail": str(tail)})
         schema.require_success(body, doing=doing)
         url = body.get("result_url")
         if not isinstance(url, str):
@@ -225,7 +225,7 @@ class MarketClient:
         problem = ""
         for _ in range(_LOG_TRIES):
             try:
-                status, text = self._wire.fetch(url, doing=doing)
+                status, text = self._transport.fetch(url, doing=doing)
             except (MarketUnreachable, MarketAnswerInvalid) as error:
                 problem = str(error)
             else:
@@ -236,17 +236,17 @@ class MarketClient:
         raise MarketAnswerInvalid(f"{doing}: it was not uploaded in time ({problem})")
 
     def account(self) -> Account:
-        """Who the key belongs to, and the credit."""
-        # Without a slash at the end: with one, this endpoint answers with a redirect.
-        body = self._wire.call("GET", "account", "/api/v0/users/current", doing="look at the account")
+        """The account of the API key, and its credit."""
+        # No slash at the end: with one, this endpoint answers with a redirect.
+        body = self._transport.call("GET", "account", "/api/v0/users/current", doing="look at the account")
         schema.require_success(body, doing="look at the account")
         return schema.account(body)
 
     def _settle(self, label: str, lost: MarketError) -> int:
-        """The id of the instance that a create has made whose answer was lost.
+        """The id of the instance of a create whose answer was lost.
 
-        :raises CreateUnsettled: if that cannot be asked.
-        :raises MarketError: what was lost, if it has made none.
+        :raises CreateUnsettled: if the market does not answer.
+        :raises MarketError: the error ``lost``, if there is no such instance.
         """
         for pause in SETTLE_PAUSES_S:
             if pause:
@@ -264,14 +264,14 @@ class MarketClient:
         raise lost
 
     def _withdraw(self, instance_id: int, request: CreateRequest, refused: MarketError) -> MarketError:
-        """Destroy what a refused create left behind, since it costs; the exception to raise."""
+        """Destroy the instance of a refused create, since it costs money; returns the exception to raise."""
         try:
             self.destroy(instance_id)
             for pause in SETTLE_PAUSES_S:
                 if pause:
                     self._wait(pause)
                 if self.show(instance_id) is None:
-                    # Refused without a known reason: the offer could not be had.
+                    # Refused for an unknown reason: treat the offer as taken.
                     rejected = isinstance(refused, RequestRejected)
                     return OfferGone(str(refused), status=refused.status, code=refused.code) if rejected else refused
             problem = "the market still shows it"

@@ -1,4 +1,4 @@
-"""The only module that knows Vast's JSON: answers as values of this project, refusals as its exceptions."""
+"""Parses Vast's JSON: answers into values of this project, refusals into its exceptions. No other module knows it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.ssh.address import SshAddress
 
 GONE = "no_such_instance"
-"""The API's code for an instance it does not know (any more)."""
+"""The API's error code for an instance that does not exist (any more)."""
 
 _EXCERPT_CHARS = 200
 _READ_CHARS = 20_000
 _TEXT_CHARS = 20_000
-"""Most of one text in an answer; a status text can be the end of a log."""
+"""Characters kept of one text in an answer; a status text can be the end of a log."""
 _NAME_CHARS = 1024
 _LAST_MOMENT = 1e11
 _SSH_PORT = 22
@@ -40,16 +40,16 @@ _PHASES = {
     **dict.fromkeys(("offline", "unknown"), Phase.OFFLINE),
     **dict.fromkeys(("exited", "stopped", "error", "failed"), Phase.ENDED),
 }
-"""By ``actual_status``. Others are null, created, loading, frozen, rebooting, or new."""
+"""Phases by ``actual_status``. Its other values are null, created, loading, frozen, rebooting, or new."""
 _HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9:])?")
 _SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
 _MAYBE_DONE = frozenset({408, 409, 425})
-"""Refusals after which, like after a server error, the request may still have been carried out."""
+"""HTTP statuses after which, as after a server error, the market may still have carried the request out."""
 
 
 def excerpt(text: str) -> str:
     """The beginning of a text on one line, without the secrets that answers of this API can hold."""
-    # Secrets go before it is cut: a cut could leave one in halves.
+    # Remove secrets before cutting: a cut could leave half of one.
     line = foreign.line(_SECRET.sub(r'\1"***"', KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
     return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}…"
 
@@ -60,11 +60,11 @@ def excerpt(text: str) -> str:
 def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[str, Any]:
     """The JSON object of an answer.
 
-    A refusal inside a 200 (``success: false``) is the caller's to judge: it can carry what the caller must know.
+    The caller must judge a refusal inside a 200 (``success: false``), since its body may hold what the caller needs.
 
-    :param doing: What was asked, for the message: ``destroy of instance 7``.
+    :param doing: Words for the call, for messages, such as ``destroy of instance 7``.
     :param retry_after: The header of that name.
-    :raises MarketError: the kind that fits, if it is no success.
+    :raises MarketError: the matching subclass, if the answer is no success.
     """
     try:
         body = json.loads(text)
@@ -79,16 +79,19 @@ def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[
 
 
 def require_success(body: Mapping[str, Any], *, doing: str) -> None:
-    """:raises MarketError: if a 200 says ``success: false``."""
+    """Check an answer with status 200.
+
+    :raises MarketError: if it says ``success: false``.
+    """
     if body.get("success") is False:
         raise refusal(200, body, "", doing=doing)
 
 
 def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retry_after: str = "") -> MarketError:
-    """The exception for an answer that refuses.
+    """The exception for a refusal.
 
-    The code decides where there is one, since the API uses its statuses freely: a wrong key can be a 404, an offer
-    that is gone a 400, 404 or 410.
+    The error code decides where there is one, since the API's HTTP statuses are inconsistent: a wrong key can be a 404,
+    an offer that is gone a 400, 404 or 410.
     """
     code = foreign.line(body["error"], _EXCERPT_CHARS) if isinstance(body.get("error"), str) else ""
     said = _message(body) or excerpt(text) or "no explanation"
@@ -121,7 +124,7 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
 def _message(body: Mapping[str, Any]) -> str:
     for field in ("msg", "message", "detail", "error", "text"):
         value = body.get(field)
-        if isinstance(value, list):  # a validator's list of complaints; each repeats our input, which can be secret
+        if isinstance(value, list):  # a validator's list of errors; each repeats our input, which may be secret
             value = "; ".join(str(item.get("msg", "")) for item in value if isinstance(item, dict))
         if isinstance(value, str) and value.strip():
             return excerpt(value)
@@ -132,15 +135,15 @@ def _message(body: Mapping[str, Any]) -> str:
 
 
 def offers(body: Mapping[str, Any]) -> list[Offer]:
-    """The offers of a search. One that has no id or no machine cannot be named, and is left out.
+    """The offers of a search, without those that have no id or no machine.
 
-    :raises MarketAnswerInvalid: if there is no list, or nothing in it can be understood.
+    :raises MarketAnswerInvalid: if there is no list, or no usable offer in a list that is not empty.
     """
     rows = body.get("offers")
     if not isinstance(rows, list):
         raise MarketAnswerInvalid(f"search: the market's answer has no list of offers: {excerpt(_as_json(body))!r}")
     found = [_offer(row) for row in rows if isinstance(row, dict) and _rentable_at_all(row)]
-    found = [offer for offer in found if offer.machine_id > 0]  # nothing could be remembered of machine 0
+    found = [offer for offer in found if offer.machine_id > 0]  # reputation cannot be kept for machine 0
     if rows and not found:
         raise MarketAnswerInvalid(f"search: none of {len(rows)} offers has an id and a machine")
     return found
@@ -186,9 +189,9 @@ def _offer(row: Mapping[str, Any]) -> Offer:
 
 
 def one_instance(body: Mapping[str, Any]) -> InstanceStatus | None:
-    """The instance in an answer to "show one"; None where it is gone, which the API says with ``instances: null``.
+    """The instance in an answer to "show one"; None where it is gone (``instances: null``).
 
-    :raises MarketAnswerInvalid: if the answer says neither.
+    :raises MarketAnswerInvalid: if the answer has no ``instances``.
     """
     if "instances" not in body:
         raise MarketAnswerInvalid(f"show: the market's answer has no instance: {excerpt(_as_json(body))!r}")
@@ -200,8 +203,8 @@ def one_instance(body: Mapping[str, Any]) -> InstanceStatus | None:
 def instances(body: Mapping[str, Any]) -> tuple[list[InstanceStatus], str]:
     """One page of the list, and the token of the next page (empty on the last).
 
-    :raises MarketAnswerInvalid: if there is no list, or an instance in it has no id: an instance that is not seen is
-        one that is not destroyed.
+    :raises MarketAnswerInvalid: if there is no list, or an instance in it has no id: an instance that is skipped here
+        would not be destroyed.
     """
     rows = body.get("instances")
     if not isinstance(rows, list):
@@ -212,7 +215,7 @@ def instances(body: Mapping[str, Any]) -> tuple[list[InstanceStatus], str]:
 def _instance(row: object) -> InstanceStatus:
     if not isinstance(row, dict) or _whole(row, "id") <= 0:
         raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(_as_json(row))!r}")
-    # Before the market has shown a price, there is none; what it then shows must be believable.
+    # There may be no price yet; once there is one, it must be believable.
     price, incredible = (0.0, "") if row.get("dph_total") is None else amounts.read(row, amounts.PRICE)
     actual, message = _text(row, "actual_status"), _text(row, "status_msg")
     phase, explanation = _phase(row, actual, message)
@@ -238,9 +241,9 @@ def _instance(row: object) -> InstanceStatus:
 
 
 def _phase(row: Mapping[str, Any], actual: str, message: str) -> tuple[Phase, str]:
-    """What the status fields mean, and how they say it."""
+    """The phase, and the status fields that decided it, for people."""
     explanation = f"actual_status is {actual or 'null'}"
-    # Only actual_status may lag behind a start that the status text reports as done.
+    # actual_status may lag behind a start that the status text already reports as done.
     done = _text(row, "cur_state") == "running" and message.startswith("success, running")
     if actual == "running" or done:
         return Phase.RUNNING, explanation
@@ -250,7 +253,7 @@ def _phase(row: Mapping[str, Any], actual: str, message: str) -> tuple[Phase, st
 
 
 def _ssh(row: Mapping[str, Any], address: str, ports: Mapping[int, int]) -> tuple[SshAddress, ...]:
-    """Direct first: it is quicker, and works where the proxy's tunnel never comes up."""
+    """The direct address comes first: it is faster, and works where the proxy's tunnel never comes up."""
     found = []
     if address and _SSH_PORT in ports:
         found.append(SshAddress(address, ports[_SSH_PORT], "direct"))
@@ -261,7 +264,7 @@ def _ssh(row: Mapping[str, Any], address: str, ports: Mapping[int, int]) -> tupl
 
 
 def _ports(value: object) -> Mapping[int, int]:
-    """The TCP ports in Docker's map of lists: ``{"22/tcp": [{"HostIp": …, "HostPort": "37708"}]}`` is 22 → 37708."""
+    """Parse Docker's map of published TCP ports: ``{"22/tcp": [{"HostIp": …, "HostPort": "37708"}]}`` is 22 → 37708."""
     if not isinstance(value, dict):
         return {}
     ports = {}
@@ -278,9 +281,9 @@ def _ports(value: object) -> Mapping[int, int]:
 
 
 def account(body: Mapping[str, Any]) -> Account:
-    """The account of an answer to "current user".
+    """The account in an answer to "current user".
 
-    :raises MarketAnswerInvalid: if it has no user id, or no credit that can be true.
+    :raises MarketAnswerInvalid: if it has no user id, or an impossible credit.
     """
     if _whole(body, "id") <= 0:
         raise MarketAnswerInvalid("account: the market's answer has no user id")
@@ -300,7 +303,7 @@ def _as_json(value: object) -> str:
 
 
 def _number(value: object, default: float = 0.0) -> float:
-    """A number, also one in a string. NaN and infinity are no numbers here."""
+    """A number, also one in a string; the default for anything else, NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return default
     try:
@@ -311,7 +314,7 @@ def _number(value: object, default: float = 0.0) -> float:
 
 
 def _moment(value: object) -> float:
-    """Epoch seconds; 0 for what no calendar holds."""
+    """Epoch seconds; 0 for an impossible time."""
     moment = _number(value)
     return moment if 0 <= moment <= _LAST_MOMENT else 0.0
 
@@ -321,9 +324,9 @@ def _whole(row: Mapping[str, Any], field: str) -> int:
 
 
 def _text(row: Mapping[str, Any], field: str) -> str:
-    """A text without the newlines that this API leaves at the end of some; numbers as text, null as empty.
+    """A text, stripped, since some texts of this API end in newlines; numbers as text, null as empty.
 
-    It is safe to show from here on: one line, but for the text of a status, which is read line by line.
+    The result is safe to show: one line, except for a status text, which is read line by line.
     """
     value = row.get(field)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
@@ -333,6 +336,6 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _host(row: Mapping[str, Any], field: str) -> str:
-    """A host name or an address; empty for anything else: it goes into command lines that people are shown."""
+    """A host name or an address; empty for anything else, since it goes into command lines shown to people."""
     text = _text(row, field)
     return text if _HOST.fullmatch(text) else ""

@@ -1,4 +1,4 @@
-"""A search in Vast's query language. Pure."""
+"""Translates a search into Vast's query language. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FIELDS: dict[str, tuple[str, float]] = {
     "geolocation": ("geolocation", 1),
     "price_usd_h": ("dph_total", 1),
 }
-"""By our field of an offer: Vast's, and what one of our units is there."""
+"""By our name of an offer's field: Vast's name, and the factor from our unit to Vast's."""
 _OPERATORS = {"==": "eq", ">=": "gte", "<=": "lte", "not in": "notin"}
 
 
 def search_body(query: OfferQuery) -> dict[str, object]:
-    """The body of a search."""
+    """The body of a search request."""
     body: dict[str, object] = {
         "type": "on-demand",
         "order": [["dph_total", "asc"]],

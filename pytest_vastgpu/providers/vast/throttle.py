@@ -1,8 +1,7 @@
-"""The API's rate limits, kept by all processes of a user together.
+"""Keeps the API's rate limits across all processes of a user.
 
-The market asks for a minimum interval between two calls of one kind by one account, whichever process makes them. So
-each call first reserves a slot in a small file that all processes share, and then waits for its slot without holding
-anything.
+The market requires a minimum interval between two calls of one kind by one account, from any process. So each call
+first reserves a time slot in a small file that all processes share, and then waits for its slot without holding a lock.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ INTERVALS_S: Mapping[str, float] = {
     "account": 1.0,
 }
 """Seconds between two calls of one kind. Source: the minimum intervals that Vast.ai publishes per endpoint in its API
-specification; for log requests and the account it publishes none, and 1 s keeps clear of the limit over all calls."""
+specification; for log requests and the account it publishes none, and 1 s stays below the limit over all calls."""
 
 MARGIN_S = 0.1
-"""Added to each interval: the market measures when requests arrive, and the way there is not always equally long."""
+"""Added to each interval: the market measures arrival times, and the network's delay varies."""
 
 LOCK_TIMEOUT_S = 5.0
-"""The lock is held for a fraction of a millisecond; whoever holds it for seconds is suspended."""
+"""Time limit for the lock. A process holds it for a fraction of a millisecond, unless the process is suspended."""
 
 
 def reserve(slots: Sequence[float], now: float, interval_s: float) -> tuple[float, list[float]]:
     """The next free slot, and the slots to remember. Pure.
 
-    Nobody waits longer than one interval for each slot that is reserved ahead: a file written before the clock was
-    set back cannot make anyone wait for the difference.
+    A call waits at most one interval for each slot reserved ahead of it. So a file written before the clock was set
+    back cannot make calls wait for the difference.
 
-    :param slots: Times reserved so far, in any order, old ones too.
+    :param slots: Times reserved so far, in any order, including past ones.
     """
     ahead = sum(1 for slot in slots if slot > now)
     after_last = max(slots, default=-math.inf) + interval_s
@@ -56,15 +55,15 @@ def reserve(slots: Sequence[float], now: float, interval_s: float) -> tuple[floa
 
 
 class Throttle:
-    """Spaces the calls of one account to one market; any number of processes and threads may share a directory.
+    """Keeps the intervals between calls of one account to one market. Processes and threads may share a directory.
 
-    It is a courtesy: where the files cannot be used (a full disk, a suspended process that holds the lock, somebody
-    else's directory), this process keeps the spacing for itself alone. The market's own answer to calls that are too
-    quick is handled by the client.
+    It is best effort: where the files are unusable (a full disk, a suspended process that holds the lock, another
+    user's directory), this process keeps the intervals for itself alone. The client handles the market's answer to
+    calls that come too fast.
 
-    :param directory: Where the state is kept; made when first needed.
-    :param identity: See :func:`identity`.
-    :param wait: Waits that many seconds; may raise to give up.
+    :param directory: Directory of the state; created when first needed.
+    :param identity: See :func:`~pytest_vastgpu.providers.open.account_identity`.
+    :param wait: Waits for a number of seconds; it may raise an exception to cancel the call.
     :param clock: Epoch seconds.
     :param spaced: False for a local market that enforces no intervals: no call waits for its turn.
     """
@@ -89,7 +88,7 @@ class Throttle:
         self._own_lock = threading.Lock()
 
     def turn(self, endpoint: str) -> None:
-        """Wait until a call to this endpoint is due. The first one is due at once.
+        """Wait until a call to this endpoint is allowed. The first one is allowed at once.
 
         :param endpoint: A key of :data:`INTERVALS_S`.
         """
@@ -111,7 +110,7 @@ class Throttle:
     def _reserve_for_all(self, endpoint: str, interval_s: float) -> float:
         private_directory(self._directory)
         state = self._directory / f"{self._identity}.{endpoint}.json"
-        # Blocking in short polls: filelock's usual 50 ms would be the longest wait of a local run.
+        # Short polls: filelock's default of 50 ms would be the longest wait of a local run.
         with FileLock(state.with_suffix(".lock"), timeout=self._lock_s, poll_interval=0.005):
             slot, slots = reserve(_read(state), self._clock(), interval_s)
             state.write_text(json.dumps(slots))
@@ -125,7 +124,7 @@ class Throttle:
 
 
 def _read(state: Path) -> list[float]:
-    """The slots in a state file. A missing or damaged one holds none: at worst one call is too early."""
+    """The slots in a state file; none where it is missing or damaged, so that at worst one call comes too early."""
     try:
         slots = json.loads(state.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How one call of the API is made: its turn, the exchange, and what is worth a repetition."""
+"""Makes calls of the API: waits for the rate limit, exchanges request and answer, and repeats failed calls."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from pytest_vastgpu.providers.vast import schema
 from pytest_vastgpu.providers.vast.throttle import Throttle
 
 TRIES = 4
-"""How often a call is made that may be repeated, when the market does not answer or answers with a server error."""
+"""Most tries of a repeatable call that the market does not answer, or answers with a server error."""
 
 RATE_LIMIT_PATIENCE_S = 60.0
-"""How long one call is held back by 429 before it is given up."""
+"""How long one call waits in all because of 429 before it fails."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class ApiRequest:
 
 
 class AnswerUnbounded(MarketAnswerInvalid):
-    """The answer was too large or took too long; it would be the same again."""
+    """The answer was too large or took too long; a repetition would not help."""
 
 
 class _Bearer(httpx.Auth):
-    """Keeps the key out of URLs and of every local variable that a traceback could show."""
+    """Keeps the key out of URLs, and out of local variables that a traceback could show."""
 
     def __init__(self, api_key: Secret) -> None:
         self._key = api_key
@@ -59,7 +59,7 @@ class _Bearer(httpx.Auth):
 
 
 class Transport:
-    """The connection to one market for one account. Threads may share one.
+    """The connection to one market for one account. Thread-safe.
 
     The parameters are those of :class:`~pytest_vastgpu.providers.vast.client.MarketClient`.
     """
@@ -83,7 +83,7 @@ class Transport:
         self._observer = observer
         self._first_pause_s = first_pause_s
         self._random = random.SystemRandom()
-        # A proxy for the way out must not come between us and a market on this machine.
+        # Requests to a market on this machine must not go through a proxy.
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
         own = host in {"127.0.0.1", "localhost", "::1"}
         self._http = httpx.Client(
@@ -105,13 +105,13 @@ class Transport:
         params: Mapping[str, str] | None = None,
         repeatable: bool = True,
     ) -> dict[str, Any]:
-        """The JSON object that the market answers with.
+        """Make a call; returns the JSON object of the answer.
 
         :param endpoint: A key of :data:`~pytest_vastgpu.providers.vast.throttle.INTERVALS_S`.
-        :param doing: What is asked, for messages.
-        :param repeatable: Whether doing it twice is the same as doing it once. A call that is not is repeated only
-            where the market cannot have carried it out: no connection, or a rate limit.
-        :raises MarketError: what the answer, or its absence, means.
+        :param doing: Words for the call, for messages.
+        :param repeatable: Whether the call is idempotent. Other calls are repeated only where the market cannot have
+            carried them out: no connection, or a rate limit.
+        :raises MarketError: if the call fails.
         """
         failures = 0
         held_back_s = 0.0
@@ -135,9 +135,9 @@ class Transport:
                 self._wait(backoff_s(self._first_pause_s, failures) * (1 - self._random.random() / 2))
 
     def fetch(self, url: str, *, doing: str) -> tuple[int, str]:
-        """Status and text of a file elsewhere, asked for without the key.
+        """HTTP status and text of a file on another server, requested without the key.
 
-        :raises MarketUnreachable: or MarketAnswerInvalid, if it does not come.
+        :raises MarketUnreachable: or MarketAnswerInvalid, if it cannot be read.
         """
         try:
             request = self._http.build_request("GET", url)
@@ -168,11 +168,11 @@ class Transport:
     def _exchange(
         self, request: httpx.Request, endpoint: str, doing: str, *, auth: httpx.Auth | None, cut: bool = False
     ) -> tuple[httpx.Response, str]:
-        """The answer and its text; of one that is too large, the beginning where ``cut`` is set."""
+        """The answer and its text; where ``cut`` is set, the beginning of a text that is too large."""
         start = time.monotonic()
         status: int | None = None
         try:
-            # In two steps, to tell an answer that broke off from none at all.
+            # In two steps, to tell an answer that broke off from no answer.
             response = self._http.send(request, auth=auth, stream=True)
             try:
                 status = response.status_code
@@ -217,7 +217,10 @@ def _host(base_url: str) -> str:
 
 
 def _usable_key(api_key: Secret) -> Secret:
-    """:raises ConfigurationError: for what cannot stand in a header; said here, since httpx would print the key."""
+    """The key, stripped.
+
+    :raises ConfigurationError: if it cannot stand in a header. Checked here, since httpx would print the key.
+    """
     if not _fits_a_header(api_key.reveal().strip()):
         raise ConfigurationError(
             "VAST_API_KEY: it is empty, or has characters that no API key has (its value is not shown)"

@@ -1,1 +1,1 @@
-"""Destroying, verified; and everything that destroys what a run has left behind."""
+"""Destroys instances and verifies that they are gone; cleans up what dead runs have left behind."""

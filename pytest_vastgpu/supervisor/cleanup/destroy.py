@@ -1,4 +1,4 @@
-"""Destroying: idempotent, retried, and believed only when the market no longer knows the instance."""
+"""Destroys an instance: idempotent, retried, and done only when the market no longer lists the instance."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pytest_vastgpu.errors import NotAuthorized
 if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import Provider
 
-_LOOKS = 5
+_CHECKS = 5
 _LONGEST_PAUSE_S = 10.0
 
 
 class NotDestroyed(MarketError):
-    """An instance could not be destroyed, or not be seen to be gone: it may go on costing money.
+    """An instance could not be destroyed, or not verified gone: it may go on costing money.
 
-    :param instance: Its id, or its label where the market never told the id.
-    :param what: What else than this one instance is meant.
-    :param final: Whether trying again is of no use.
+    :param instance: Its id, or its label where the id is not known.
+    :param what: Words for what could not be destroyed, where that is not this one instance.
+    :param final: Whether another try cannot succeed.
     """
 
     def __init__(self, instance: int | str, cause: str, *, what: str = "", final: bool = False) -> None:
@@ -46,12 +46,13 @@ def destroy(
     timeouts: Timeouts = DEFAULTS,
     clock: Clock = SYSTEM_CLOCK,
 ) -> None:
-    """Destroy an instance and see that it is gone; success also where it is gone already.
+    """Destroy an instance and verify that it is gone; success also where it is gone already.
 
-    A destroy that is answered with success and not done is asked for again. One that is stopped is not gone.
+    The market may report success and not destroy the instance; the call is then repeated. A stopped instance is not
+    gone.
 
-    :param wait: Waits that many seconds.
-    :raises NotDestroyed: if it is still there, or cannot be asked about, at the end.
+    :param wait: Waits for a number of seconds.
+    :raises NotDestroyed: if the instance is still there in the end, or the market does not answer.
     """
     deadline = Deadline.after(timeouts.destroy_within_s, clock)
     cause = "no time to ask"
@@ -59,7 +60,7 @@ def destroy(
     while not deadline.passed:
         try:
             client.destroy(instance_id)
-            for _ in range(_LOOKS):
+            for _ in range(_CHECKS):
                 if _is_gone(client, instance_id):
                     return
                 wait(timeouts.destroy_pause_s)
@@ -74,7 +75,7 @@ def destroy(
 
 
 def _is_gone(client: Provider, instance_id: int) -> bool:
-    """Asked in two places, since each has been seen to lag behind."""
+    """Check two endpoints of the market, since each has been seen to lag behind."""
     if client.show(instance_id) is not None:
         return False
     return all(status.id != instance_id for status in client.list_instances())

@@ -1,4 +1,4 @@
-"""The guard as its owner sees it: started before anything is rented, let go when everything is given back."""
+"""The supervisor's handle on the guard process: starts it before the first rent, ends it when all is given back."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from pytest_vastgpu.supervisor.cleanup.guard_process import READY
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 
 START_WITHIN_S = 60.0
-"""It takes a tenth of a second on an idle machine."""
+"""Time limit of its start, which takes a tenth of a second on an idle machine."""
 LEAVE_WITHIN_S = 2.0
 """How long the end of a run waits for a guard that has nothing left to do."""
 
 
 class Guard:
-    """Starts guards for a run, one after the other if need be. Any thread may use it.
+    """Starts the guard of a run, and replaces it if it dies. Thread-safe.
 
-    :param directory: The run's.
-    :param api_key: Handed over in the environment.
+    :param directory: The run's directory.
+    :param api_key: The guard gets it in its environment.
     """
 
     def __init__(self, directory: Path, api_key: Secret, ledger: Ledger) -> None:
@@ -42,7 +42,7 @@ class Guard:
         self._pipe = -1
 
     def start(self) -> None:
-        """Start it, without waiting until it is there.
+        """Start the guard, without waiting until it is ready.
 
         :raises ConfigurationError: if no process can be started.
         """
@@ -50,9 +50,9 @@ class Guard:
             self._start()
 
     def ensure(self) -> None:
-        """See that it is there; one that has died is replaced. To be called before each create.
+        """Check that the guard is ready, and replace one that has died. Called before each create.
 
-        :raises ConfigurationError: if there can be none.
+        :raises ConfigurationError: if no guard can be started.
         """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
@@ -60,12 +60,12 @@ class Guard:
             self._await_ready()
 
     def let_go(self) -> None:
-        """Tell it that the run is over. Where something is left on the market, it goes on trying by itself."""
+        """Tell the guard that the run is over. Where instances are left, the guard goes on trying to destroy them."""
         with self._lock:
             process, self._process = self._process, None
             if process is None:
                 return
-            with contextlib.suppress(OSError):  # it is dead, or a test has closed the pipe
+            with contextlib.suppress(OSError):  # the guard is dead, or a test has closed the pipe
                 os.write(self._pipe, FAREWELL)
             self._release(process)
         try:
@@ -100,7 +100,7 @@ class Guard:
         process = self._process
         if process is None or process.stdout is None or process.stdout.closed:
             return
-        poll = select.poll()  # select() knows no descriptor beyond 1023
+        poll = select.poll()  # select() cannot take descriptors above 1023
         poll.register(process.stdout, select.POLLIN)
         said = process.stdout.readline() if poll.poll(START_WITHIN_S * 1000) else b""
         process.stdout.close()

@@ -1,9 +1,9 @@
-"""The guard: a process beside the run that outlives it, and destroys what it has left when it dies.
+"""The guard: a process that outlives the supervisor, and destroys what a supervisor that died has left behind.
 
-``python -m pytest_vastgpu.supervisor.cleanup.guard_process <run's directory> <owner's process id>``, started by
-:mod:`pytest_vastgpu.supervisor.cleanup.guard`. It holds nothing but its end of a pipe from the owner, its log, and the
-API key in its environment; it has a session of its own, so that no signal to the run reaches it. It is idle, and has
-loaded next to nothing, until the owner lets it go or is gone.
+``python -m pytest_vastgpu.supervisor.cleanup.guard_process <run's directory> <supervisor's process id>``, started by
+:mod:`pytest_vastgpu.supervisor.cleanup.guard`. It has only its end of a pipe from the supervisor, its log, and
+the API key in its environment. It has a session of its own, so that no signal to the run reaches it. It is idle, and
+imports almost nothing, until the supervisor ends it or dies.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ import time
 from pathlib import Path
 
 FAREWELL = b"end\n"
-"""What the owner sends when it has given back what it could."""
+"""The supervisor sends this at its end, when it has given back all that it could."""
 READY = b"ready\n"
 PERSEVERE_S = 3600.0
-"""How long it goes on trying: outages of the market are over by then, or somebody has been told."""
+"""How long it tries to destroy what is left: long enough to outlast most outages of the market."""
 _LOOK_S = 1.0
-"""How often it looks whether the owner is there, beside waiting for the pipe's end."""
+"""Longest pause between two checks whether the supervisor lives; the pipe's end is noticed at once."""
 _TAKE_OVER_S = 600.0
-"""How long it waits for somebody else who takes care of the same run."""
+"""How long it waits while another process owns the same run."""
 
 
 def main() -> int:
-    """Be the guard.
+    """Run the guard.
 
     :returns: 0 if nothing is left, 1 otherwise.
     """
     directory, owner = Path(sys.argv[1]), int(sys.argv[2])
-    with contextlib.suppress(BrokenPipeError):  # the owner may be gone already, or has ended without renting
+    with contextlib.suppress(BrokenPipeError):  # the supervisor may have died, or ended without renting
         os.write(sys.stdout.fileno(), READY)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody shall wait for our end of that pipe
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # closes our end of that pipe, so that no reader waits for it
     _await_end(owner)
     return _take_over(directory)
 
 
 def _await_end(owner: int) -> None:
-    """Return when the owner has let us go, or is gone.
+    """Return when the supervisor has ended, or has died.
 
-    The pipe tells at once. But it can be closed by a test that closes what it does not know, and be held open by a
-    process that the owner has forked; whose child we are cannot be mistaken.
+    The pipe shows that at once. But a test that closes all descriptors may close it, and a process forked by the
+    supervisor may hold it open. The parent process id is reliable.
     """
     pipe = [sys.stdin.fileno()]
     pause = _LOOK_S

@@ -1,8 +1,8 @@
-"""Taking over what a dead run has left: the guard does it, the next run's sweep, and ``vastgpu reap``.
+"""Destroys what a dead run has left behind, for the guard, the next run's sweep, and ``vastgpu reap``.
 
-Whoever calls it holds the ownership of the run's directory. It goes round: look at the ledger and at the market,
-destroy what is there and should not be, look again; until the market shows nothing of the run any more. So it does not
-matter where the run, or an earlier recovery, was cut short.
+The caller owns the run's directory. Recovery works in rounds: compare the ledger with the market, destroy what should
+not be there, and repeat until the market lists nothing of the run. So it works wherever the run, or an earlier
+recovery, was cut short.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import Provider
 
 LATE_CREATE_S = 60.0
-"""A create that nobody waits for any more may still be carried out so long after it was asked for: gateways cut
-requests off after a minute at the latest."""
+"""The market may carry out a create without an answer up to this long after the request: gateways cut requests off
+after a minute at the latest."""
 LOOKS = 3
-"""An instance must be missing in so many lists before it is believed never to have been: lists lag behind."""
+"""An instance must be missing in this many lists before it counts as never created: lists lag behind."""
 
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """What is to be done about a run whose owner is dead."""
+    """What to do about a dead run."""
 
     destroy: tuple[LedgerEntry, ...] = ()
     """Attempts whose instance exists, or may exist, each with its id."""
     look_for: tuple[LedgerEntry, ...] = ()
-    """Attempts whose create was never answered and which the market does not show: not yet, or never."""
+    """Attempts whose create was never answered, and whose instance the market does not list (yet)."""
     disowned: tuple[LedgerEntry, ...] = ()
-    """Attempts whose instance carries another label now: somebody took it over."""
+    """Attempts whose instance carries another label now: its user has taken it over."""
 
 
 def due(run_id: str, record: Record, listed: Sequence[InstanceStatus] | None, now: float) -> RecoveryPlan:
-    """Compare what a ledger says with what the market lists. Pure.
+    """Compare the ledger with the market's list. Pure.
 
-    The market is believed: an instance with a label of this run is the run's, also where the ledger (cut short) does
-    not know it or calls it gone. An instance that is kept is left until its time is over.
+    The market decides: an instance with a label of this run belongs to the run, even where the ledger was cut short and
+    does not know it, or calls it gone. A kept instance is left alone until its end.
 
-    :param listed: All instances of the account; None where the market cannot be asked: the ledger alone decides then.
+    :param listed: All instances of the account; None where the market does not answer, so that the ledger decides.
     :param now: Epoch seconds.
     """
     if record.embedded:
@@ -84,15 +84,15 @@ def due(run_id: str, record: Record, listed: Sequence[InstanceStatus] | None, no
 
 @dataclass
 class Recovery:
-    """What came of it."""
+    """Result of a recovery."""
 
     destroyed: list[int] = field(default_factory=list)
-    """Ids of instances that were there and are gone now."""
+    """Ids of the instances that the recovery has destroyed."""
     problems: list[str] = field(default_factory=list)
-    """What could not be destroyed, each with the command that does it."""
+    """One line for each instance that could not be destroyed, with the command that does it."""
 
     def told(self) -> str:
-        """What is gone, in a line."""
+        """The destroyed instances, in one line for people."""
         ids = ", ".join(map(str, self.destroyed))
         return f"left behind by earlier runs, and gone now: instance{'s' * (len(self.destroyed) > 1)} {ids}"
 
@@ -109,13 +109,12 @@ def recover(
 ) -> Recovery:
     """Destroy what a dead run has left, verified, and write that into its ledger.
 
-    It waits for creates that were never answered, up to :data:`LATE_CREATE_S` after they were asked for. Repeating it
-    is safe.
+    It waits for creates that were never answered, up to :data:`LATE_CREATE_S` after the request. Repeating it is safe.
 
-    :param directory: The run's; named by its id, and owned by the caller.
-    :param by: Who does it, for the ledger.
-    :param wait: Waits that many seconds; what it raises goes through.
-    :param within_s: How long what resists is tried; None: as long as one destroy.
+    :param directory: The run's directory, named by its id. The caller owns it.
+    :param by: Name of the caller, for the ledger.
+    :param wait: Waits for a number of seconds. Its exceptions pass through.
+    :param within_s: How long to try to destroy an instance that resists; None: as long as one destroy.
     :raises OSError: if the ledger cannot be read.
     :raises ConfigurationError: if it cannot be opened for writing.
     """
@@ -137,7 +136,7 @@ class _Recovering:
     timeouts: Timeouts
     clock: Clock
     destroyed: dict[int, None] = field(default_factory=dict)
-    looks: int = 0
+    rounds: int = 0
 
     def go(self, deadline: Deadline) -> Recovery:
         pauses = iter(self.timeouts.recovery_pauses_s)
@@ -150,7 +149,7 @@ class _Recovering:
             self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
 
     def _round(self) -> list[NotDestroyed] | None:
-        """What resists; None where nothing is left to do."""
+        """Do one round; returns what resists, or None where nothing is left to do."""
         listed: Sequence[InstanceStatus] | None = None
         problems: list[NotDestroyed] = []
         try:
@@ -165,11 +164,11 @@ class _Recovering:
             return problems
         for entry in found.disowned:
             self.ledger.write(entry.label, "disowned", by=self.by)
-        self.looks += 1
+        self.rounds += 1
         awaited = [
             entry
             for entry in found.look_for
-            if self.looks < LOOKS or abs(now - entry.intended_at) < LATE_CREATE_S  # the clock may have been set back
+            if self.rounds < LOOKS or abs(now - entry.intended_at) < LATE_CREATE_S  # the clock may have been set back
         ]
         for entry in found.look_for:
             if entry not in awaited:

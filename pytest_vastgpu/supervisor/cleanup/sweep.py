@@ -1,7 +1,8 @@
-"""Finding what runs that are over have left on the market: at the start of each run, and in ``vastgpu reap``.
+"""Finds and destroys what earlier runs have left on the market: at the start of each run, and in ``vastgpu reap``.
 
-Two proofs count. On this machine: nobody owns the run's directory any more. From anywhere: the end of life in an
-instance's label has passed. An instance without a label of ours, or of a run that may be alive, is never touched.
+A run counts as over in two cases: on this machine, no process owns its directory; or, from any machine, the end of life
+in an instance's label has passed. The sweep never touches an instance without one of our labels, or one of a run that
+may be alive.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import Provider
 
 CLOCKS_S = 60.0
-"""An end of life must be over by so much: the clock that it was written by may differ from ours."""
+"""An end of life counts as passed after this much longer: the clock that wrote it may differ from ours."""
 
 
 def overdue(listed: Sequence[InstanceStatus], now: float) -> list[InstanceStatus]:
-    """The instances whose label says that they should have ended, whoever rented them. Pure.
+    """The instances whose end of life, by their label, has passed; of any run on any machine. Pure.
 
     :param now: Epoch seconds.
     """
@@ -61,7 +62,7 @@ def overdue(listed: Sequence[InstanceStatus], now: float) -> list[InstanceStatus
 
 @dataclass(frozen=True)
 class Orphan:
-    """A run on this machine whose owner is dead and which is not done with."""
+    """A dead run of this machine that has left something behind."""
 
     directory: Path
     record: Record
@@ -69,14 +70,14 @@ class Orphan:
 
 
 def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[Orphan]:
-    """The runs on this market and account that nobody looks after any more.
+    """The dead runs on this market and account that have left something behind.
 
-    :param market: See :func:`pytest_vastgpu.providers.open.account_identity`. Runs elsewhere are left alone.
+    :param market: See :func:`pytest_vastgpu.providers.open.account_identity`. Other runs are left alone.
     """
     found = []
     for directory in filter(is_private, sorted(runs.iterdir()) if runs.is_dir() else []):
-        # One that has only just begun has no ledger yet, one that is over may be cleared away meanwhile, and what
-        # cannot be read or locked is not ours to recover.
+        # A new run has no ledger yet, another process may remove a finished one meanwhile, and a directory that cannot
+        # be read or locked is not ours to recover.
         with contextlib.suppress(OSError):
             record = read_ledger(directory / FILE)
             left = due(directory.name, record, listed, time.time())
@@ -86,7 +87,7 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
 
 
 def would(listed: Sequence[InstanceStatus], runs: Path, market: str) -> list[str]:
-    """What a sweep would destroy, and why, a line for each instance or attempt.
+    """What a sweep would destroy, and why: one line for each instance or attempt.
 
     :param listed: All instances of the account.
     :param market: See :func:`orphans`.
@@ -120,20 +121,20 @@ def sweep(
     wait: Callable[[float], None] = time.sleep,
     timeouts: Timeouts = DEFAULTS,
 ) -> Recovery:
-    """Destroy what runs that are over have left, verified. Any number may sweep at once.
+    """Destroy what earlier runs have left, verified. Several processes may sweep at once.
 
-    Where there is nothing to do it costs one call of the API.
+    Where there is nothing to do, it makes one call of the API.
 
-    :param by: Who does it, for the ledgers.
-    :param wait: Waits that many seconds; what it raises goes through.
-    :raises MarketError: if the market cannot be asked what there is.
+    :param by: Name of the caller, for the ledgers.
+    :param wait: Waits for a number of seconds. Its exceptions pass through.
+    :raises MarketError: if the market does not list its instances.
     """
     listed = client.list_instances()
     swept = Recovery()
     for orphan in orphans(runs, market, listed):
         try:
             with ownership(orphan.directory) as ours:
-                if ours:  # else somebody else is at it
+                if ours:  # else another process recovers this run
                     done = recover(orphan.directory, client, by=by, wait=wait, timeouts=timeouts)
                     swept.destroyed += done.destroyed
                     swept.problems += done.problems
@@ -154,7 +155,7 @@ def sweep(
 
 @contextmanager
 def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) -> Iterator[None]:
-    """Sweep in the background, for the time of a ``with`` block at most; say so only where there was something."""
+    """Sweep in the background, at most until the ``with`` block ends; write events only where there was something."""
     cancel = CancelToken()
 
     def work() -> None:

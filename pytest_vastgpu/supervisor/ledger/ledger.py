@@ -30,7 +30,7 @@ _log = logging.getLogger("pytest_vastgpu")
 
 
 def make_label(run_id: str, number: int, ends_at: float) -> str:
-    """The unique label of an attempt: whose it is and when it must be gone, for a sweep that knows nothing else.
+    """The unique label of an attempt. It holds the run and the end of life, for a sweep that knows nothing else.
 
     :param ends_at: Epoch seconds of the instance's hard end of life.
     """
@@ -39,7 +39,7 @@ def make_label(run_id: str, number: int, ends_at: float) -> str:
 
 @dataclass(frozen=True)
 class Label:
-    """What a label of ours says."""
+    """The parts of a label."""
 
     run_id: str
     number: int
@@ -59,48 +59,48 @@ class Label:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What the ledger knows of one attempt."""
+    """The ledger's state of one attempt."""
 
     label: str
     instance_id: int = 0
-    """0 while the market has not told it."""
+    """0 until the market has returned it."""
     gone: bool = False
-    """Verified to be gone, certain never to have been, or no longer ours."""
+    """Whether the instance is verified gone, was certainly never created, or is no longer ours."""
     intended_at: float = 0.0
-    """Epoch seconds of the intent."""
+    """Epoch seconds of the step ``intended``."""
     kept_until: float = 0.0
-    """Epoch seconds until which it is left for a look inside; 0 where it is not."""
+    """Epoch seconds until which it is kept for inspection; 0 where it is not kept."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a ledger says. The fields of the run are empty where its first line was cut short."""
+    """The content of a ledger. The fields of the run are empty where its first line was cut short."""
 
     market: str = ""
-    """Which account on which market; see :func:`pytest_vastgpu.providers.open.account_identity`."""
+    """Identity of account and market; see :func:`pytest_vastgpu.providers.open.account_identity`."""
     url: str = ""
     pid: int = 0
-    """Of the supervisor."""
+    """Process id of the supervisor."""
     started_by: int = 0
     """Process id of the pytest that started it."""
     embedded: bool = False
-    """The market was the run's own, and has ended with it."""
+    """Whether the market belonged to the run, and ended with it."""
     guard: int = 0
     """Process id of the last guard."""
     entries: Mapping[str, LedgerEntry] = field(default_factory=dict)
     """Every attempt, by label."""
 
     def left(self, now: float) -> list[LedgerEntry]:
-        """The attempts that may have left something behind that nobody keeps on purpose."""
+        """The attempts that may have left an instance behind; without those that are kept on purpose."""
         if self.embedded:
             return []
         return [entry for entry in self.entries.values() if not entry.gone and entry.kept_until <= now]
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory that a ledger is in, for this user only; it survives a crash.
+    """Make the directory of a ledger, for this user only; it survives a crash.
 
-    :raises ConfigurationError: if it cannot be made, or is somebody else's.
+    :raises ConfigurationError: if it cannot be made, or belongs to another user.
     """
     try:
         private_directory(directory)
@@ -110,7 +110,7 @@ def make_directory(directory: Path) -> None:
 
 
 class Ledger:
-    """An append-only file of JSON lines, each on disk (fsync) before the call returns. Any thread may write.
+    """An append-only file of JSON lines, each on disk (fsync) before the call returns. Thread-safe.
 
     :param directory: The run's own directory; made with mode 0700.
     :raises ConfigurationError: if the directory cannot be made or written.
@@ -123,14 +123,14 @@ class Ledger:
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             size = os.fstat(self._file).st_size
-            # What a crash has cut short must not swallow the next line.
+            # A line that a crash has cut short must not run into the next one.
             self._ragged = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
             sync_directory(directory)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
     def begin(self, run_id: str, market: str, url: str, *, embedded: bool) -> None:
-        """Write the first line: whose ledger this is. Called by the supervisor, a child of the pytest that uses it.
+        """Write the first line, which identifies the run. The supervisor, a child of the pytest process, calls this.
 
         :param market: See :attr:`Record.market`.
         :raises ConfigurationError: if it cannot be written.
@@ -142,15 +142,16 @@ class Ledger:
         """Append one line. Steps of an attempt: ``intended``, ``created`` (with ``instance_id``), any state, ``kept``
         (with ``until``), ``gone``, ``not_created``, ``disowned``; of the run: ``run``, ``guard`` (with ``pid``).
 
-        After the intent nothing depends on a line: the market knows the label. So a later line that cannot be written
-        is told and does not keep anything from being destroyed.
+        After ``intended`` no line is indispensable, since the market knows the label. A failure to write a later line
+        is only logged, and never prevents a destroy.
 
-        :raises ConfigurationError: if the first line or an intent cannot be written: nothing must be rented then.
+        :raises ConfigurationError: if ``run`` or ``intended`` cannot be written: nothing must be rented then.
         """
         row = {"time": round(time.time(), 3), **({"label": label} if label else {}), "step": step, **facts}
         with self._lock:
             try:
-                if step == "intended" and not os.fstat(self._file).st_nlink:  # a test removed it: nobody would find it
+                # A test has removed the file: no recovery would find it.
+                if step == "intended" and not os.fstat(self._file).st_nlink:
                     raise FileNotFoundError(errno.ENOENT, "it was removed")
                 self._append(json.dumps(foreign.clean(row)).encode() + b"\n")
             except OSError as error:
@@ -166,7 +167,7 @@ class Ledger:
         os.fsync(self._file)
 
     def record(self) -> Record:
-        """What it says, also where a test has removed the file.
+        """Read the ledger, also where a test has removed the file.
 
         :raises OSError: if it cannot be read.
         """
@@ -182,8 +183,8 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> Record:
-    """What a ledger says. A line that a crash cut short is passed over: what it was to say is looked up on the market,
-    by the label of the line before or by the run's id.
+    """Read a ledger. It skips a line that a crash has cut short: recovery finds that instance on the market, by the
+    label of an earlier line or by the run's id.
 
     :raises OSError: if it cannot be read.
     """

@@ -1,7 +1,7 @@
-"""Who answers for what a run has rented: whoever holds the lock in the run's directory.
+"""Ownership of a run: the process that holds the lock in its directory is responsible for what the run has rented.
 
-The run holds it as long as it lives, and the system releases it however it dies; whoever gets it then knows that the
-owner is dead, and takes over. Never two at once.
+The supervisor holds the lock while it lives, and the operating system releases it when the supervisor dies. A process
+that gets the lock then knows that the supervisor is dead, and takes over. Only one process holds it at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pytest_vastgpu.core.fork_safety import keep_private
 
 @contextmanager
 def ownership(directory: Path) -> Iterator[bool]:
-    """Try to be the owner of a run's directory for the time of a ``with`` block; whether that came about.
+    """Try to own a run's directory for the time of a ``with`` block; yields whether that succeeded.
 
-    :raises OSError: if the directory is not there or cannot be written.
+    :raises OSError: if the directory does not exist or cannot be written.
     """
     descriptor = keep_private(os.open(directory / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600))
     try:
@@ -35,6 +35,6 @@ def ownership(directory: Path) -> Iterator[bool]:
 
 
 def is_owned(directory: Path) -> bool:
-    """Whether somebody alive answers for a run's directory."""
+    """Whether a living process owns a run's directory."""
     with ownership(directory) as free:
         return not free

@@ -1,1 +1,1 @@
-"""What a run may cost, and what it has cost."""
+"""The budget of a run, the prices of its instances, and the cost of each test."""

@@ -1,9 +1,9 @@
-"""What a run may cost: the worst case is reserved before each rent, and replaced by the truth when it is over.
+"""The budget of a run: reserves each instance's worst case before it is rented, and settles the true cost at its end.
 
-What holds, and what nobody can promise: an instance's price is what its offer says until the market shows the
-instance, seconds after it was created, and after a raise the old one until that is seen; traffic is what the workload
-says of its image and model, since the market meters it in a unit that it does not document. Everything else is bounded
-before it is spent.
+Two amounts cannot be bounded in advance. The price is the offer's until the market lists the instance, seconds after
+its creation; after a raise it is the old price until the raise is seen. The traffic is what the workload states for its
+image and model, since the market meters traffic in a unit that it does not document. Everything else is bounded before
+it is spent.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.pricing import hourly_usd
 
 GOING_S = 60.0 + Timeouts.destroy_within_s
-"""How long an instance may go on costing money after its end has come: what runs on it just then is ended and evidence
-is kept (a minute at most), then it is destroyed and seen to be gone."""
+"""How long an instance may cost money after its end of life: the bring-up on it ends and evidence is collected (a
+minute at most), then it is destroyed and verified gone."""
 ROUNDING_USD_H = 0.001
-"""Prices that differ by no more are the same: it is the smallest step in which the market's prices are bid."""
+"""Prices that differ by no more count as equal: this is the smallest step of bids on the market."""
 
 
 class BudgetSpent(VastGpuError):
-    """Renting once more could cost more than the run may."""
+    """Renting one more instance could exceed the budget."""
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """What is set aside for one instance."""
+    """Money set aside for one instance."""
 
     usd_h: float
-    """Its price: the offer's, then the market's own."""
+    """Its price: the offer's, then the market's."""
     transfer_usd: float
     life_s: float
-    """Seconds until it is gone at the latest, by our own doing."""
+    """Seconds until we destroy it at the latest."""
     since: float
-    """When it was set aside: seconds on a clock that only goes forward. The instance is no older."""
+    """Time of the reservation, on a monotonic clock in seconds. The instance is no older."""
     priced_from: float
-    """Since when it has its price; from ``since`` on, unless it was raised."""
+    """Start of the present price: ``since``, unless the price was raised."""
     earlier_usd: float = 0.0
-    """What it cost before."""
+    """Its cost at earlier prices."""
 
     def held_usd(self, now: float) -> float:
-        """The worst case; more only where the instance outlives it, because it cannot be destroyed."""
+        """The worst case. It grows where the instance outlives its time because it cannot be destroyed."""
         seconds = max(self.left_s, now - self.priced_from)
         return self.earlier_usd + self.usd_h * seconds / 3600 + self.transfer_usd
 
     @property
     def left_s(self) -> float:
-        """How much of its life it has its price."""
+        """The part of its life at the present price, in seconds."""
         return self.life_s - (self.priced_from - self.since)
 
 
 class Budget:
-    """A run's money. Any thread may use it.
+    """A run's money. Thread-safe.
 
-    :param limit_usd: What the whole run may cost at worst.
-    :param life_s: Seconds after which an instance's end has come, whatever happens. :data:`GOING_S` is added.
-    :param clock: Seconds that only go forward.
+    :param limit_usd: Most that the whole run may cost.
+    :param life_s: Seconds to an instance's hard end of life. :data:`GOING_S` is added.
+    :param clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, limit_usd: float, life_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,7 +80,7 @@ class Budget:
     def reserve(self, label: str, usd_h: float, transfer_usd: float) -> None:
         """Set the worst case of one instance aside, before it is rented.
 
-        :raises BudgetSpent: if it does not fit; the text shows the sum. Nothing is set aside then.
+        :raises BudgetSpent: if it does not fit; the text shows the amounts. Nothing is set aside then.
         """
         with self._lock:
             now = self._clock()
@@ -89,10 +89,10 @@ class Budget:
             self._reserved[label] = wanted
 
     def reprice(self, label: str, usd_h: float, *, since: float | None = None, earlier_usd: float = 0.0) -> None:
-        """Take the price that the market shows for an instance in place of the one before.
+        """Replace an instance's price by the one that the market shows.
 
-        :param since: Since when it may have this price, on this budget's clock; None: from the start.
-        :param earlier_usd: What it cost until then.
+        :param since: Earliest start of this price, on this budget's clock; None: from the start.
+        :param earlier_usd: Its cost until then.
         :raises BudgetSpent: if its worst case no longer fits: it must be destroyed at once. What it may cost until
             then stays set aside, at its true price.
         """
@@ -108,15 +108,15 @@ class Budget:
                 self._reserved[label] = wanted
 
     def settle(self, label: str, cost_usd: float) -> None:
-        """Replace the reservation of an instance that is gone by what it cost. Told twice, it counts once."""
+        """Replace the reservation of an instance that is gone by its cost. A second call has no effect."""
         with self._lock:
             if self._reserved.pop(label, None) is not None:
                 self._spent += max(0.0, cost_usd)
 
     def lasts_s(self, label: str) -> float:
-        """For how long an instance may stay until it has to be told to go, so that the run's limit is not passed.
+        """Seconds until an instance must be given back so that the run does not exceed its limit.
 
-        What is reserved for others stays theirs. Not above 0 where it has to go now; infinite for one that is gone.
+        Reservations of other instances stay untouched. 0 or less: give it back now; infinite: it is gone.
         """
         with self._lock:
             mine = self._reserved.get(label)
@@ -129,7 +129,7 @@ class Budget:
 
     @property
     def committed_usd(self) -> float:
-        """What is spent, and what is set aside for instances that are not gone."""
+        """Money spent, and set aside for instances that are not gone."""
         with self._lock:
             return self._spent + self._held()
 
@@ -138,7 +138,10 @@ class Budget:
         return sum(reservation.held_usd(now) for reservation in self._reserved.values())
 
     def _fit(self, wanted: Reservation, what: str) -> None:
-        """The lock is held."""
+        """Check that an amount fits. The caller holds the lock.
+
+        :raises BudgetSpent: if it does not.
+        """
         worst, held = wanted.held_usd(self._clock()), self._held()
         believable = wanted.usd_h >= 0 and wanted.transfer_usd >= 0
         if believable and self._spent + held + worst <= self.limit_usd:
@@ -152,13 +155,13 @@ class Budget:
 
 
 def too_dear(offer: Offer, workload: Workload, usd_h: float, max_usd_h: float) -> Verdict | None:
-    """Judge the price that the market shows for an instance, as its offer's was judged.
+    """Judge an instance's price on the market by the same limit as its offer's.
 
-    Nobody can say whether the host or the market has changed it, so nobody is blamed.
+    It is unknown whether the host or the market has changed the price, so no machine is blamed.
 
-    :param usd_h: What the market shows, disk included.
+    :param usd_h: The market's price, disk included.
     :param max_usd_h: The limit on the price, see :func:`~pytest_vastgpu.selection.pricing.hourly_usd`.
-    :returns: None where it may stay.
+    :returns: None where the price is within the limit.
     """
     hourly = hourly_usd(replace(offer, price_usd_h=usd_h), workload)
     if hourly <= max_usd_h + ROUNDING_USD_H:
@@ -183,7 +186,7 @@ def beyond_budget(refused: BudgetSpent) -> Verdict:
 
 
 def incredible(wrong: str) -> Verdict:
-    """The verdict on an instance of which the market shows a price that cannot be true.
+    """The verdict on an instance with an impossible price on the market.
 
     :param wrong: What is wrong with it, in words.
     """

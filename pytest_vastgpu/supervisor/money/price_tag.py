@@ -1,4 +1,4 @@
-"""What one instance costs an hour, as the market has shown it by now, and whether that may be paid."""
+"""The hourly price of one instance as the market shows it, checked against the limits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pytest_vastgpu.supervisor.money.budget import too_dear
 
 
 class InstancePrice:
-    """The price of one instance. One thread looks at a time.
+    """The price of one instance. Not thread-safe: only one thread may call :meth:`look` at a time.
 
     :param label: Names the instance in the budget.
-    :param max_usd_h: Most that it may cost, all in.
-    :param clock: Seconds that only go forward.
+    :param max_usd_h: Limit of its hourly price, everything included.
+    :param clock: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class InstancePrice:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.earlier: tuple[EarlierPrice, ...] = ()
-        """The prices that it had before, the oldest first."""
+        """Its earlier prices, oldest first."""
         self.too_dear: Verdict | None = None
-        """Why nobody may get it any more, where its price has become more than may be paid."""
+        """Why no new test may use it, where its price is above the limits; None otherwise."""
         self._label = label
         self._offer = offer
         self._workload = workload
@@ -47,36 +47,36 @@ class InstancePrice:
         self._budget = budget
         self._clock = clock
         self._shown_usd_h = 0.0
-        self._looked_at = 0.0
+        self._shown_at = 0.0
         """When the market last showed a price."""
 
     @property
     def usd_h(self) -> float:
-        """What the market shows, and until it shows it, what the offer said."""
+        """The market's price, or the offer's until the market shows one."""
         return self._shown_usd_h or self._offer.price_usd_h
 
     def look(self, status: InstanceStatus, bill: Callable[[], CostRecord]) -> str:
-        """Take the price that the market shows now; of several, the dearest counts, from the look before on.
+        """Take the price that the market shows now. The highest price so far counts, from the previous look on.
 
-        :param bill: What the instance has cost by now, with this price.
-        :returns: What to tell of it; empty where nothing is new.
+        :param bill: Returns the instance's cost so far, with this price.
+        :returns: A text for people about a change; empty without one.
         """
-        looked_before = self._looked_at
+        shown_before = self._shown_at
         if status.price_usd_h > 0:
-            self._looked_at = self._clock()
+            self._shown_at = self._clock()
         if status.incredible:
             return self._condemn(incredible(status.incredible))
         usd_h, before = status.price_usd_h, self._shown_usd_h
         if usd_h <= before:
             return ""
         if before:
-            self.earlier += (EarlierPrice(before, looked_before),)
+            self.earlier += (EarlierPrice(before, shown_before),)
         self._shown_usd_h = usd_h
         verdict = too_dear(self._offer, self._workload, usd_h, self._max_usd_h)
         try:
             if before:
-                earlier = bill()._replace(until=looked_before, transfer_usd=0.0).cost_usd
-                self._budget.reprice(self._label, usd_h, since=looked_before, earlier_usd=earlier)
+                earlier = bill()._replace(until=shown_before, transfer_usd=0.0).cost_usd
+                self._budget.reprice(self._label, usd_h, since=shown_before, earlier_usd=earlier)
             else:
                 self._budget.reprice(self._label, usd_h)
         except BudgetSpent as refused:

@@ -1,8 +1,8 @@
-"""The price of an instance is looked at as long as it lives: a market, or a host, may raise it.
+"""Monitors the prices of running instances, which the market or a host may raise.
 
-The rule: what an instance may cost is what its offer was allowed to. Where it becomes dearer than ``--vast-max-price``,
-or than the budget can bear until its hard end of life, no new test gets it. Tests that have it may finish, as long as
-the money lasts; it is given back with the last of them, and at the latest in time for the budget not to be passed.
+The limits are the same as for offers. Where a price rises above ``--vast-max-price``, or so high that the budget does
+not last until the instance's hard end of life, no new test gets the instance. Tests that use it may finish. It is given
+back after the last of them, or earlier where the run would otherwise exceed its budget.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 _LEAST_S = 0.05
-"""Between two looks, however short the money lasts."""
+"""Shortest pause between two checks, even when the money runs out."""
 _log = logging.getLogger(__name__)
 _WATCHED = frozenset({State.REACHABLE, State.CHECKED, State.WARMING, State.READY})
-"""Before, whoever waits for the boot looks at the price himself."""
+"""States in which the monitor checks the price. Before that, bring-up does."""
 
 
 class PriceMonitor:
-    """Looks, in a thread of its own, until it is closed.
+    """Checks prices in the background until it is closed.
 
-    :param ask: The account's instances.
-    :param alive: What the run has rented and is not gone.
-    :param dearer: Told of an instance that no new test may get. May be told again.
-    :param end: Told of one that has to go now.
-    :param look_s: See :attr:`~pytest_vastgpu.core.timeouts.Timeouts.price_look_s`.
+    :param ask: Returns the account's instances.
+    :param alive: Returns the rentals of the run that are not gone.
+    :param dearer: Called for an instance that no new test may get; may be called again.
+    :param end: Called for an instance that must be given back now.
+    :param look_s: Pause between two checks; see :attr:`~pytest_vastgpu.core.timeouts.Timeouts.price_look_s`.
     """
 
     def __init__(
@@ -54,27 +54,27 @@ class PriceMonitor:
         self._task = clock.repeat("vastgpu-prices", self._step, max(look_s, _LEAST_S))
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._closed = True
         self._task.stop()
         self._task.join()
 
     def _step(self) -> float:
         try:
-            self._look()
+            self._check()
             left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
-        except Exception:  # noqa: BLE001 - whatever it is, prices are looked at again
-            if not self._closed:  # at the end of a run, its client may be closed by now
+        except Exception:  # noqa: BLE001 - logged; the monitor must go on
+            if not self._closed:  # at the end of a run, its client may be closed
                 _log.exception("the prices could not be looked at; the next look is in %g s", self._look_s)
             return self._look_s
         return max(min([self._look_s, *left_s]), _LEAST_S)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if rentals := self._rentals():
             try:
                 found = {status.label: status for status in self._ask()}
             except MarketError:
-                found = {}  # asked again at the next look; what is known already is acted on
+                found = {}  # the next check asks again; now act on what is known
             for rental in rentals:
                 if (status := found.get(rental.label)) is not None:
                     rental.look_at_price(status)

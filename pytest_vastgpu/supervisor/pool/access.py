@@ -1,4 +1,4 @@
-"""What a test may do with an instance that it was given, from whichever process."""
+"""The operations of a test on its instance: run commands, read the log, ask for the cost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 
 
 class InstanceAccess:
-    """Uses the instances of a registry, by their labels."""
+    """Operates on the instances of a registry, by their labels."""
 
     def __init__(self, registry: RentalRegistry) -> None:
         self._registry = registry
 
     def lease(self, label: str) -> Lease:
-        """What a test has to know of an instance in order to use it."""
+        """The lease of an instance: everything that a test needs in order to use it."""
         rental = self._registry[label]
         seconds = rental.attempt().seconds
         offer = replace(rental.offer, price_usd_h=rental.price_usd_h)

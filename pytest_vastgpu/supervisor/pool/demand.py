@@ -1,4 +1,4 @@
-"""Which tests will still need which workload."""
+"""Counts the tests that will still need each workload."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pytest_vastgpu.model import Workload
 
 
 class Demand:
-    """Tests that have not finished, each with what it needs. Not thread-safe: the broker's lock guards it."""
+    """The tests that have not finished, and the workload of each. Not thread-safe: the pool's lock guards it."""
 
     def __init__(self) -> None:
         self.certain: Counter[Workload] = Counter()
-        """Tests that are sure to ask for a workload, in the order in which they were collected."""
+        """Number of tests that are sure to ask for a workload, in the order of collection."""
         self.pending: Counter[Workload] = Counter()
-        """Tests that may ask for a workload."""
+        """Number of tests that may ask for a workload."""
         self.unknown = 0
-        """Tests whose need is not known yet."""
+        """Number of tests whose workload is not known yet."""
         self._tests: dict[str, Expected] = {}
 
     def expect(self, tests: Mapping[str, Expected]) -> None:
@@ -29,12 +29,12 @@ class Demand:
                 self._set(test, expected)
 
     def needs(self, test: str, workload: Workload) -> None:
-        """A running test turned out to need this."""
+        """A running test needs this workload."""
         runs = self._drop(test)
         self._set(test, Expected(workload, runs=max(1, runs)))
 
     def finished(self, test: str) -> None:
-        """Strike one run of a test off."""
+        """One run of a test is over."""
         if (expected := self._tests.get(test)) is not None:
             self._drop(test)
             if expected.runs > 1:

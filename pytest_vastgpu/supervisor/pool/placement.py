@@ -1,4 +1,4 @@
-"""Which instances to rent, to hand out and to give back. Pure: the broker acts on the answers."""
+"""Decides which instances to rent, to hand out and to give back. Pure: the pool acts on the decisions."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from enum import Enum
 from pytest_vastgpu.model import Workload
 
 LINGER_S = 1.0
-"""How long an instance stays unused before it makes room for another workload: whoever used it last may be on the way
-to the next test that needs it, and renting it again would take minutes."""
+"""How long an instance stays unused before it makes room for another workload. The process that used it last may be
+about to start the next test that needs it, and renting it again would take minutes."""
 
 
 class SlotPhase(Enum):
-    """How far an instance of the run is."""
+    """Phase of an instance in the pool."""
 
     COMING = "coming"
     READY = "ready"
     LEAVING = "leaving"
-    """Still used by the tests that have it; no other test gets it."""
+    """Tests that hold it go on using it; no other test gets it."""
     ENDING = "ending"
-    """Being given back: alive until the market says that it is gone."""
+    """The pool gives it back; it counts as alive until the market reports it gone."""
 
     @property
     def stays(self) -> bool:
-        """Whether tests can still count on it."""
+        """Whether new tests can still get it."""
         return self in (SlotPhase.COMING, SlotPhase.READY)
 
 
 @dataclass(frozen=True)
 class SlotView:
-    """An instance as these decisions see it: one of those that count against ``--vast-max-instances``."""
+    """An instance as these decisions see it. Each one counts against ``--vast-max-instances``."""
 
     number: int
-    """In the order of renting."""
+    """Its number in the order of renting."""
     workload: Workload
     phase: SlotPhase = SlotPhase.READY
     exclusive: bool = False
@@ -45,11 +45,11 @@ class SlotView:
     users: tuple[str, ...] = ()
     """Processes whose test uses it, or waits for it to be ready."""
     unused_s: float = 0.0
-    """For how long nobody has used it."""
+    """Seconds since its last use."""
 
 
 def to_hand_out(places: Sequence[SlotView], workload: Workload) -> SlotView | None:
-    """The ready instance of a workload that is least busy, of equally busy ones the oldest."""
+    """The ready instance of a workload with the fewest users; of several, the oldest."""
     ready = [place for place in _shared(places, workload) if place.phase is SlotPhase.READY]
     return min(ready, key=lambda place: (len(place.users), place.number), default=None)
 
@@ -62,16 +62,16 @@ def to_start(
     barred: Collection[Workload] = (),
     single: Collection[Workload] = (),
 ) -> list[Workload]:
-    """What to rent before anybody asks for it: each needed workload, then more of the busiest where there is room.
+    """What to rent before a test asks for it: each needed workload once, then more of the busiest where there is room.
 
-    Most-needed first. Where not all fit, those that come first in the run go first: another one would have to make room
-    for them at once.
+    The most needed workload comes first. Where not all fit, the run's order decides: any other instance would soon have
+    to make room for those that come first in the run.
 
     :param certain: How many tests are sure to ask for each workload, in the order of the run.
-    :param limit: How many may be alive at once; None: one of each workload.
+    :param limit: Most instances alive at once; None: one of each workload.
     :param workers: How many tests run at a time.
-    :param barred: Not to be rented in advance.
-    :param single: Not to be rented more than once.
+    :param barred: Workloads not to rent in advance.
+    :param single: Workloads not to rent more than once.
     """
     alive = Counter(place.workload for place in places if not place.exclusive and place.phase.stays)
     missing = [workload for workload, tests in certain.items() if tests and not alive[workload]]
@@ -98,12 +98,12 @@ def to_start(
 
 
 def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence[SlotView]) -> list[SlotView]:
-    """Those that no test will need any more: more of a workload than tests are left that may ask for it.
+    """The instances to give back: those of a workload beyond the number of tests that may still ask for it.
 
-    One that a test uses stays. Those that are not ready yet go first.
+    An instance that a test uses stays. Instances that are not ready yet go first.
 
     :param pending: How many tests may still ask for each workload.
-    :param unknown: How many tests may still ask for whatever it is.
+    :param unknown: How many tests may still ask for a workload that is not known yet.
     """
     found = [place for place in places if place.phase is SlotPhase.LEAVING and not (place.users or place.exclusive)]
     for workload in {place.workload for place in places}:
@@ -116,11 +116,11 @@ def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence
 
 
 def to_make_room(places: Sequence[SlotView], pending: Mapping[Workload, int], all_wait: bool) -> SlotView | None:
-    """The instance to give back so that another workload can be rented: unused, and its workload the least needed.
+    """The instance to give back so that another workload can be rented: unused, and of the least needed workload.
 
-    One of several with the same workload goes first and at once, since whoever is on the way to it can have another.
+    One of several instances of a workload goes first and at once, since a test about to ask for it can have another.
 
-    :param all_wait: Whether every process waits for room, so that nobody can be on the way to an unused instance.
+    :param all_wait: Whether every process waits for room, so that none can be about to ask for an unused instance.
     """
     shared = [place for place in places if place.phase.stays and not place.exclusive]
     alive = Counter(place.workload for place in shared)
@@ -137,7 +137,7 @@ def to_make_room(places: Sequence[SlotView], pending: Mapping[Workload, int], al
 
 
 def hopeless(places: Sequence[SlotView], waiting: Collection[str]) -> bool:
-    """Whether no room can come: every instance is used by a test that waits for room itself.
+    """Whether there can never be room: each instance is used by a test that waits for room itself.
 
     :param waiting: Processes whose test waits for room.
     """

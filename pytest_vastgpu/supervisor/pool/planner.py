@@ -1,6 +1,6 @@
-"""Who asks for an instance, which ones there are, and what follows from that. No thread, no lock, nothing that acts.
+"""Plans the pool: tracks the tests that ask and the instances there are. No threads, no locks, no side effects.
 
-The broker tells it what has happened, and does what :meth:`PoolPlanner.plan` says.
+The pool reports what has happened, and carries out what :meth:`PoolPlanner.plan` decides.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from pytest_vastgpu.supervisor.pool.placement import SlotView
 
 @dataclass(eq=False)
 class LeaseRequest:
-    """A test that asks for an instance and has none yet."""
+    """A test that waits for an instance."""
 
     process: str
-    """Who runs the test."""
+    """The process that runs the test."""
     test: str
     workload: Workload
     exclusive: bool
     slot: Slot | None = None
-    """The one that is on its way for it alone."""
+    """The slot of an exclusive instance that is being rented for this request."""
     error: BaseException | None = None
     lacks_room: bool = False
-    """Whether something has to be given back before what it needs can be rented."""
+    """Whether another instance must be given back before its own can be rented."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """A test has an instance in use."""
+    """A test uses an instance."""
 
     process: str
     test: str
@@ -50,19 +50,19 @@ class Hold:
 
 @dataclass(eq=False)
 class Slot:
-    """One instance that the run may have alive: on its way, ready, or going."""
+    """One of the instances that the run may have alive at once."""
 
     number: int
     workload: Workload
     owner: LeaseRequest | None
-    """For whom alone it is; None: for all."""
+    """The request that it is exclusive to; None: any test may use it."""
     returned_before: int
-    """How many had been given back when it was begun."""
+    """How many instances had been given back when renting this one began."""
     unused_since: float
     cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
     label: str = ""
-    """From ready on."""
+    """The rental's label, from *ready* on."""
     holds: list[Hold] = field(default_factory=list)
 
 
@@ -70,13 +70,13 @@ class Slot:
 class _Failure:
     error: BaseException
     told: str = ""
-    """The test that was told the whole story."""
+    """The test that got the full error."""
 
 
 class PoolPlanner:
-    """The instances of a run, and the tests that want one.
+    """The instances of a run, and the tests that wait for one.
 
-    :param limit: How many may be alive at once; None: one for each workload, and what tests have for themselves.
+    :param limit: Most instances alive at once; None: one for each workload, and all exclusive ones.
     :param clock: Seconds that only go forward.
     """
 
@@ -95,25 +95,25 @@ class PoolPlanner:
         self._refusals: dict[Workload | LeaseRequest, tuple[int, BaseException]] = {}
         self._single: set[Workload] = set()
         self._scarce = False
-        """Whether something was refused: from then on a test that waits has to compete with nothing in advance."""
+        """Whether renting has failed for lack of room. From then on nothing is rented in advance while a test waits."""
 
     # ------------------------------------------------------------------- tests
 
     def ask(self, ask: LeaseRequest) -> None:
-        """A test begins to wait."""
+        """A test begins to wait for an instance."""
         self.asks.append(ask)
         if not ask.exclusive:
             self.demand.needs(ask.test, ask.workload)
 
     def withdraw(self, ask: LeaseRequest) -> None:
-        """A test has got its answer, or waits no longer."""
+        """A test has got its instance or error, or has stopped waiting."""
         self.asks.remove(ask)
         self._refusals.pop(ask, None)
 
     def answer(self, ask: LeaseRequest) -> Slot | None:
-        """The instance for a test, which uses it from now on; None: not yet.
+        """The instance for a waiting test, which uses it from now on; None where there is none yet.
 
-        :raises VastGpuError: if it gets none.
+        :raises VastGpuError: if the test gets none.
         """
         if ask.error is not None:
             raise ask.error
@@ -133,7 +133,10 @@ class PoolPlanner:
         return None
 
     def done(self, process: str, test: str | None = None) -> None:
-        """A test no longer uses what it had; None: nothing that runs in that process does."""
+        """A test no longer uses its instances.
+
+        :param test: None: all tests of the process.
+        """
         for slot in self.slots.values():
             self._let_go(slot, [hold for hold in slot.holds if hold.process == process and test in (None, hold.test)])
 
@@ -145,9 +148,9 @@ class PoolPlanner:
     # --------------------------------------------------------------- instances
 
     def plan(self) -> tuple[list[Slot], list[Slot]]:
-        """What to rent and what to give back now; both are taken as begun.
+        """The slots to rent and to give back now. The planner takes both as begun.
 
-        Room goes to the tests that ask, in the order in which they asked, then to what will be needed.
+        Waiting tests come first, in the order in which they asked, then what later tests need.
         """
         ends = [self._end(place) for place in self._useless()]
         starts: list[Slot] = []
@@ -171,16 +174,16 @@ class PoolPlanner:
         return starts, ends
 
     def arrived(self, slot: Slot, label: str) -> None:
-        """An instance is ready."""
+        """The instance of a slot is ready."""
         slot.label = label
         slot.unused_since = self._clock()
         if slot.phase is SlotPhase.COMING:
             slot.phase = SlotPhase.READY
 
     def failed(self, slot: Slot, error: BaseException, scarce: bool) -> None:
-        """No instance became ready.
+        """Renting for a slot has failed.
 
-        :param scarce: Whether it may go better once another one has been given back.
+        :param scarce: Whether it may succeed once another instance has been given back.
         """
         del self.slots[slot.number]
         ask = slot.owner
@@ -202,18 +205,18 @@ class PoolPlanner:
         self._returned += 1
 
     def gone(self, slot: Slot) -> None:
-        """An instance has been given back."""
+        """The instance of a slot has been given back."""
         self._let_go(slot, list(slot.holds))
         del self.slots[slot.number]
         self._returned += 1
 
     def of(self, label: str) -> Slot | None:
-        """The slot of a ready instance that is not being given back."""
+        """The slot of a ready instance; None where the pool already gives it back."""
         here = (SlotPhase.READY, SlotPhase.LEAVING)
         return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
 
     def leave(self, slot: Slot) -> None:
-        """No other test gets it; the one that it was rented for alone, and has not taken it yet, gets another."""
+        """Let no other test get this instance. A waiting request that it is exclusive to gets another one."""
         slot.phase = SlotPhase.LEAVING
         if slot.owner in self.asks and slot.owner is not None:
             slot.owner.slot = None
@@ -261,7 +264,7 @@ class PoolPlanner:
         return placement.to_start(certain, self._places(), self._limit, self.workers, barred, self._single)
 
     def _refused(self) -> set[Workload | LeaseRequest]:
-        """For what there was no room, with nothing given back since."""
+        """What there was no room for, where nothing has been given back since."""
         return {key for key, (returned, _) in self._refusals.items() if returned == self._returned}
 
     def _begin(self, workload: Workload, owner: LeaseRequest | None) -> Slot:
@@ -294,7 +297,7 @@ class PoolPlanner:
         )
 
     def _shared(self, failure: _Failure, test: str) -> BaseException:
-        """The first test hears the whole story, the others one line."""
+        """The error for a test: the first test gets it in full, the others one line."""
         if not failure.told:
             failure.told = test
             return failure.error

@@ -1,7 +1,8 @@
-"""The pool of everything a run rents. It lives in the supervisor; test processes ask it for leases.
+"""The pool of all instances of a run. It lives in the supervisor; test processes ask it for leases.
 
-Because one process owns all instances, equal workloads are rented once whoever asks first, a worker that dies leaves
-nothing behind, and destroying needs no votes. What to rent and what to give back the :mod:`roster` knows.
+One process owns all instances. So tests in different workers share an instance, a worker that dies leaves nothing
+behind, and the workers need not agree before an instance is destroyed. The pool acts;
+:class:`~pytest_vastgpu.supervisor.pool.planner.PoolPlanner` decides what to rent and what to give back.
 """
 
 from __future__ import annotations
@@ -42,19 +43,19 @@ from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 CLOSE_WITHIN_S = 240.0
-"""How long the end of a run waits for everything to be destroyed and seen to be gone."""
+"""How long the end of a run waits until all instances are destroyed and verified gone."""
 TELL_AFTER_S = 1.0
-"""A test that waits for longer is told of."""
+"""A test that waits for longer than this is reported."""
 _PULSE_S = 0.05
-"""How late it is noticed that a test process which waits is gone."""
+"""Pause between two checks whether a waiting test process is still connected."""
 
 
 class InstancePool:
-    """Rents, shares, and gives everything back. Any thread may use it.
+    """Rents instances, shares them between tests, and gives them back. Thread-safe.
 
-    :param record_lost: Told of each instance that went away while it was in use.
-    :param fits: Whether an offer, one that we have taken, would do for a workload too.
-    :param tell: Writes a line down for everybody who listens.
+    :param record_lost: Called for each instance that was lost while in use.
+    :param fits: Whether an offer that the run has taken would also satisfy a workload.
+    :param tell: Writes a line for people.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class InstancePool:
         tell: Callable[[str], None],
     ) -> None:
         self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over)
-        """Everything that was rented."""
+        """All rentals of the run."""
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
         self._max_lifetime_s = settings.max_lifetime
@@ -74,23 +75,23 @@ class InstancePool:
         self._fits = fits
         self._tell = tell
         self._changed = threading.Condition()
-        """Its lock guards the roster, the threads and what was told; it is notified of every change."""
+        """Its lock guards the planner, the list of threads and what was told. Every change notifies it."""
         self._planner = PoolPlanner(settings.max_instances)
         self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
         self._closed = False
 
     def open(self, provisioner: Provisioner) -> None:
-        """Set to work."""
+        """Start renting, with this provisioner."""
         self._provisioner = provisioner
 
     # ---------------------------------------------------------------- leases
 
     def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> str:
-        """The label of an instance that a test may use from now on. See :meth:`Leases.acquire`.
+        """Wait for an instance for a test; returns its label. See :meth:`Leases.acquire`.
 
-        :param process: Who runs the test.
-        :param gone: Whether that has hung up, so that nobody waits for the answer.
+        :param process: The process that runs the test.
+        :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         """
         self._check([workload])
         ask = LeaseRequest(process, test, workload, exclusive)
@@ -148,13 +149,13 @@ class InstancePool:
             self._record_lost(attempt, rental.workload)
         return verdict
 
-    # --------------------------------------------------------------- the owner
+    # ---------------------------------------------------------------- the run
 
     def expect(self, tests: Mapping[str, Expected], workers: int = 1) -> None:
-        """Learn which tests will ask, and for what, and begin to rent it in the background.
+        """Take the tests that will ask for instances, and begin to rent in the background.
 
         :param workers: How many tests run at a time.
-        :raises ConfigurationError: if a workload names an adapter that there is not.
+        :raises ConfigurationError: if a workload names an unknown adapter.
         """
         self._check(expected.workload for expected in tests.values() if expected.workload is not None)
         with self._changed:
@@ -163,20 +164,20 @@ class InstancePool:
             self._act()
 
     def finished(self, test: str) -> None:
-        """A test is over: give back what no test will need any more."""
+        """A test has finished: give back what no test needs any more."""
         with self._changed:
             self._planner.demand.finished(test)
             self._act()
 
     def crashed(self, test: str) -> None:
-        """A test was the end of its process: it has failed, and is over."""
+        """A test has crashed its process: it has failed and finished."""
         for use in self.uses:
             if use.test == test:
                 self.registry[use.label].fails()
         self.finished(test)
 
     def hung_up(self, process: str) -> None:
-        """A process that ran tests has ended, in whichever way: nothing that it had is in use any more."""
+        """A test process has hung up or died: its tests no longer use any instance."""
         with self._changed:
             self._planner.done(process)
             self._act()
@@ -189,19 +190,19 @@ class InstancePool:
 
     @property
     def problems(self) -> list[str]:
-        """What could not be destroyed, each with the command that does it."""
+        """One line for each instance that could not be destroyed, with the command that does it."""
         return self.registry.problems
 
     def attempts(self) -> list[Attempt]:
-        """Every attempt of the run, in order, each with what it has cost by now."""
+        """Every attempt of the run, in order, each with its cost so far."""
         return self.registry.attempts()
 
     def books(self) -> list[InstanceCost]:
-        """What each instance of the run has cost by now, and which tests share in that."""
+        """The cost of each instance so far, and each test's share of it."""
         return accounts(self.attempts(), self.registry.bills(), self.uses)
 
     def call_off(self) -> None:
-        """Nobody gets an instance any more; what is on its way is given back."""
+        """Hand out no more instances, and cancel all bring-ups."""
         with self._changed:
             self._closed = True
             for slot in self._planner.slots.values():
@@ -209,7 +210,7 @@ class InstancePool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Give everything back and wait until it is gone. Idempotent; what is left is in :attr:`problems`."""
+        """Give all instances back and wait until they are gone. Idempotent; :attr:`problems` lists what is left."""
         self.call_off()
         with self._changed:
             threads = list(self._threads)
@@ -239,7 +240,7 @@ class InstancePool:
                 )
 
     def _next(self, ask: LeaseRequest) -> str | None:
-        """The label of an instance for a test; None when there is still none after a moment."""
+        """The label of an instance for a test; None where there is still none after a short wait."""
         with self._changed:
             if self._closed:
                 raise Cancelled
@@ -251,7 +252,7 @@ class InstancePool:
             return slot.label
 
     def _act(self) -> None:
-        """Rent and give back what the roster says. The lock is held."""
+        """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
         starts, ends = self._planner.plan()
@@ -264,10 +265,10 @@ class InstancePool:
         if slot.label:
             self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
         else:
-            slot.cancel.cancel()  # whoever brings it up gives it back
+            slot.cancel.cancel()  # the bring-up then gives it back
 
     def _retire(self, label: str) -> None:
-        """Nobody gets this instance any more. The lock is held."""
+        """Give an instance back, so that no test gets it any more. The caller holds the lock."""
         slot = self._planner.of(label)
         if slot is not None and not self._closed:
             slot.phase = SlotPhase.ENDING
@@ -275,7 +276,7 @@ class InstancePool:
             self._act()
 
     def too_dear(self, rental: Rental) -> None:
-        """No new test gets an instance; those that have it may finish, see :mod:`pricewatch`."""
+        """Let no new test get an instance; tests that use it may finish. See :mod:`price_watch`."""
         with self._changed:
             slot = self._planner.of(rental.label)
             if slot is not None and not self._closed:
@@ -283,29 +284,29 @@ class InstancePool:
                 self._act()
 
     def end(self, rental: Rental) -> None:
-        """Give an instance back now, whoever has it."""
+        """Give an instance back now, even if a test uses it."""
         with self._changed:
             self._retire(rental.label)
 
     def _lifetime_over(self, rental: Rental) -> None:
-        with self._changed:  # one that is still coming up sees to it itself
+        with self._changed:  # during bring-up, the bring-up checks the lifetime itself
             self._retire(rental.label)
 
     def _provision(self, slot: Slot) -> None:
-        assert self._provisioner is not None  # noqa: S101 - nothing begins before
+        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         error: BaseException | None = None
         rental: Rental | None = None
         try:
             rental = self._provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], slot.cancel)
         except Cancelled:
             pass
-        except BaseException as failed:  # noqa: BLE001 - handed to the tests that wait for it, never swallowed
+        except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it
             error = failed
         scarce = error is not None and self._scarce(slot.workload, error)
         with self._changed:
             if rental is not None:
                 self._planner.arrived(slot, rental.label)
-                if slot.phase is SlotPhase.ENDING:  # it was called off a moment too late
+                if slot.phase is SlotPhase.ENDING:  # cancelled after it became ready
                     self._end(slot)
             elif error is None or slot.phase is SlotPhase.ENDING:
                 self._planner.gone(slot)
@@ -315,14 +316,14 @@ class InstancePool:
             self._changed.notify_all()
 
     def _scarce(self, workload: Workload, error: BaseException) -> bool:
-        """Whether it is for want of what our other instances hold: money, or the only machines that would do."""
+        """Whether the error is for lack of what this run's other instances hold: budget, or the suitable machines."""
         if isinstance(error, BudgetSpent):
             return True
         if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
             return False
         try:
             return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self.registry.alive())
-        except VastGpuError:  # reputation cannot be read now: the first error is the one to tell
+        except VastGpuError:  # the reputation cannot be read now; report the first error
             return False
 
     def _give_back(self, slot: Slot) -> None:
@@ -333,7 +334,7 @@ class InstancePool:
             self._changed.notify_all()
 
     def _tell_waiting(self, ask: LeaseRequest) -> None:
-        """One line for all tests that wait for the same, again when there are more of them."""
+        """Report, in one line, all tests that wait for the same workload; again when their number grows."""
         with self._changed:
             same = [other for other in self._planner.asks if other.workload == ask.workload]
             if len(same) <= self._told.get(ask.workload, 0):

@@ -1,4 +1,4 @@
-"""From a workload to a ready instance: offer after offer, until one is ready or there is no point in going on."""
+"""Provisions a ready instance for a workload: tries offer after offer until one is ready or no other may help."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 STALE_OFFERS = 20
-"""So many offers may be gone when asked for before it is called hopeless."""
+"""After this many offers were taken by others, provisioning fails."""
 
 
 @dataclass
 class Provisioner:
-    """Finds machines for workloads and brings them up. Any thread may use it; it holds no lock while waiting."""
+    """Finds offers for workloads and brings instances up. Thread-safe; it holds no lock while it waits."""
 
     services: RentalServices
     find: Callable[[Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
-    """Offers for a workload, best first, without the machines that are named, nor the offers. Raises NoOffers."""
+    """Returns offers for a workload, best first, without these machines and these offers. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
-    """Keeps the outcome of an attempt."""
+    """Records the outcome of an attempt."""
     started: Callable[[Rental], None]
-    """Told of each rental before it is created, so that it can be given back whatever happens."""
+    """Called with each rental before its instance is created, so that it is given back in any case."""
     ended: Callable[[Rental, Attempt], None]
-    """Told of each failed attempt when its instance is gone."""
+    """Called with each failed attempt after its instance is given back."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _failed_machines: set[int] = field(default_factory=set)
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
 
     def provision(self, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
-        """A ready instance.
+        """Rent an instance and bring it to *ready*.
 
         :raises ProvisioningFailed: with all attempts, if none became ready.
-        :raises NoOffers: if nothing (more) is on the market.
-        :raises BudgetSpent: if the first one could cost more than the run may.
+        :raises NoOffers: if the market has no suitable offer.
+        :raises BudgetSpent: if the first offer could cost more than the budget has left.
         :raises MarketError: the market's or our own fault.
-        :raises Cancelled: the run is ending; whatever was rented is given back.
+        :raises Cancelled: the run is ending; everything rented is given back.
         """
         attempts: list[Attempt] = []
         tried: set[int] = set()
@@ -108,13 +108,14 @@ class Provisioner:
                     raise ProvisioningFailed(failure(workload, attempts), attempts) from None
 
     def avoid(self, machine_id: int) -> None:
-        """Do not rent this machine again in this run, for whatever workload: it failed by its own fault."""
+        """Do not rent this machine again in this run, for any workload: it failed by its own fault."""
         self._failed_machines.add(machine_id)
 
     def _take(self, workload: Workload, offers: Sequence[Offer]) -> Rental:
-        """A rental of the best offer that this run has not taken yet; where there is none, of the best one.
+        """A rental of the best offer that this run has not taken yet; where there is none, of the best offer.
 
-        Workloads share answers of the market: without this, all would ask for the same offer, and most be refused.
+        Workloads share search results: without this, all would ask for the same offer, and the market would refuse most
+        of them.
         """
         with self._taking:
             taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
@@ -142,9 +143,9 @@ class Provisioner:
         return rental
 
     def _give_back(self, rental: Rental) -> None:
-        """Destroy; what cannot be destroyed now stays with the broker, which tries again and tells at the end."""
+        """Destroy the instance. One that resists stays in the registry, which tries again at the end and reports it."""
         try:
-            rental.give_back()  # waits whatever was cancelled: also when the run is being called off
+            rental.give_back()  # ignores the cancel token: it also waits while the run is ending
         except NotDestroyed as error:
             self.services.events.write(Event(rental.label, rental.state, str(error), time=self.services.clock.time()))
 

@@ -1,4 +1,4 @@
-"""Everything that a run has rented, from the intention on, and how it goes back."""
+"""Registry of all rentals of a run, from the intention to rent until they are given back."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pytest_vastgpu.supervisor.rental.rental import Rental
 
 
 class RentalRegistry:
-    """The rentals of a run, by label. Any thread may use it.
+    """The rentals of a run, by label. Thread-safe.
 
-    :param max_lifetime_s: Seconds after which an instance has to go, whatever happens.
-    :param lifetime_over: Told of each one that has come to that age.
+    :param max_lifetime_s: Seconds after which each instance must be given back.
+    :param lifetime_over: Called with each rental that reaches this age.
     """
 
     def __init__(
@@ -39,24 +39,24 @@ class RentalRegistry:
         return self._rentals[label]
 
     def alive(self) -> list[Rental]:
-        """All that are not known to be gone."""
+        """All rentals whose instance is not verified gone."""
         with self._lock:
             return [rental for rental in self._rentals.values() if rental.state is not State.GONE]
 
     def started(self, rental: Rental) -> None:
-        """A rental is about to be created: from now on it has to be given back."""
+        """Add a rental, before its instance is created: from now on it must be given back."""
         with self._lock:
             self._rentals[rental.label] = rental
             name = f"vastgpu-lifetime-{rental.label}"
             self._ends.append(self._clock.repeat(name, lambda: self._lifetime_over(rental), self._max_lifetime_s))
 
     def ended(self, rental: Rental, attempt: Attempt) -> None:
-        """A failed attempt is over."""
+        """Note how a failed attempt ended."""
         with self._lock:
             self._ended[rental.label] = attempt
 
     def attempts(self) -> list[Attempt]:
-        """Every attempt of the run, in order, each with what it has cost by now."""
+        """Every attempt of the run, in order, each with its cost so far."""
         with self._lock:
             found = [
                 replace(self._ended.get(label) or rental.attempt(), cost_usd=rental.cost_usd)
@@ -66,17 +66,17 @@ class RentalRegistry:
         return sorted(found, key=lambda attempt: attempt.number)
 
     def bills(self) -> dict[str, CostRecord]:
-        """What each has cost by now, by label."""
+        """The cost of each rental so far, by label."""
         with self._lock:
             return {label: rental.bill for label, rental in self._rentals.items()}
 
     def give_back(self, rental: Rental) -> None:
-        """Destroy it, verified. What cannot be destroyed is tried again at the end of the run, and then told."""
+        """Destroy an instance, verified. The end of the run tries again what resists, and reports it."""
         try:
             rental.give_back()
         except NotDestroyed as error:
             self._resists(rental, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not pass for an instance that is gone
+        except Exception as error:  # noqa: BLE001 - with any error, the instance must not count as gone
             defect = f"{type(error).__name__}: {error}, a defect of pytest-vastgpu"
             self._resists(rental, str(NotDestroyed(rental.instance_id or rental.label, defect)))
         else:
@@ -85,17 +85,17 @@ class RentalRegistry:
 
     @property
     def problems(self) -> list[str]:
-        """What could not be destroyed, each with the command that does it."""
+        """One line for each instance that could not be destroyed, with the command that does it."""
         with self._lock:
             return list(self._problems.values())
 
     def left(self, label: str, problem: str) -> None:
-        """Something of an attempt may be left; what has been said of it before is more telling."""
+        """Note that an attempt may have left something behind. An earlier, more precise problem of it stays."""
         with self._lock:
             self._problems.setdefault(label, problem)
 
     def close(self) -> None:
-        """The run is ending."""
+        """Stop watching lifetimes: the run is ending."""
         with self._lock:
             ends, self._ends = self._ends, []
         for end in ends:

@@ -1,7 +1,7 @@
-"""Signs that a booting instance gets on, read from their meaning. Pure; times are seconds since create.
+"""Decides whether a booting instance makes progress. Pure; times are seconds since create.
 
-A status text may stand still for ten minutes on a healthy host, while layers are unpacked: then its disk or its log
-grows. The other way round, a text that changes is no sign where it says the same again, or an error.
+On a healthy host the status text may stay the same for ten minutes while image layers are unpacked; the disk or the log
+grows meanwhile. Conversely, a changed text is no progress where it repeats an earlier one or reports an error.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
 
 DISK_STEP_GB = 0.01
-"""Growth that is more than a log file's."""
+"""Least growth of the disk that counts as progress: a growing log file alone stays below it."""
 LOG_AFTER_S = 120.0
-"""Without a sign for so long, the container's log is asked for, and again after as long."""
+"""The container's log is read after each period of this length without progress."""
 
 
 @dataclass(frozen=True)
 class StatusSample:
-    """One answer of the market."""
+    """One answer of the market about an instance."""
 
     at_s: float
     status: InstanceStatus | None
-    """None: the market says that there is no such instance."""
+    """None: the market reports that the instance does not exist."""
     log: str = ""
-    """The end of the container's log where it was asked for."""
+    """The end of the container's log; empty where it was not read."""
 
 
-_GETS_ON = FailureClass.WARMUP
-"""The class of a status text that tells of progress."""
+_PROGRESS = FailureClass.WARMUP
+"""The class of a status text that reports progress."""
 
 
 class BootHistory:
-    """What a boot has shown so far, and when it last got on.
+    """All answers of the market during a boot, and the time of the last progress.
 
-    It gets on with a status text never seen before that tells of progress, a disk that is fuller than ever, a line of
-    the container's log that was never there before. Numbers in a line do not make it a new one: counters of the same
-    complaint are no news.
+    Progress is: a new status text that reports progress, a disk that is fuller than before, or a new line in the
+    container's log. Lines that differ only in their numbers count as the same line, so that a counter in a repeated
+    error message is no progress.
 
-    :param judge_status: Verdict on a status text. Asked once for each text.
+    :param judge_status: Returns the verdict on a status text. Called once for each distinct text.
     """
 
     def __init__(self, judge_status: Callable[[str], Verdict]) -> None:
         self.samples: list[StatusSample] = []
         """All answers so far, oldest first."""
         self.got_on = False
-        """Whether it ever got on."""
+        """Whether the boot has made any progress."""
         self.last_s = 0.0
-        """When it last got on; that of the first answer where it never did."""
+        """Time of the last progress; before any progress, time of the first answer."""
         self.judge = functools.cache(judge_status)
         self._told: set[str] = set()
         self._logged: set[str] = set()
@@ -60,33 +60,33 @@ class BootHistory:
         self._log_at_s = 0.0
 
     def add(self, sample: StatusSample) -> None:
-        """Take one more answer."""
+        """Add the newest answer."""
         if not self.samples:
             self.last_s = sample.at_s
         self.samples.append(sample)
-        if self._gets_on(sample):
+        if self._makes_progress(sample):
             self.last_s, self.got_on = sample.at_s, True
         if sample.log:
             self._log_at_s = sample.at_s
 
     def wants_log(self, now_s: float) -> bool:
-        """Whether it is time to ask for the container's log."""
+        """Whether it is time to read the container's log."""
         return bool(self.samples) and now_s - max(self._log_at_s, self.last_s) >= LOG_AFTER_S
 
-    def _gets_on(self, sample: StatusSample) -> bool:
-        news = set(_kinds(sample.log)) - self._logged
-        self._logged |= news
+    def _makes_progress(self, sample: StatusSample) -> bool:
+        new = set(_kinds(sample.log)) - self._logged
+        self._logged |= new
         if (status := sample.status) is None:
-            return bool(news)
+            return bool(new)
         texts = {text for text in _kinds(status.message) if text not in self._told}
         self._told |= texts
-        news |= {text for text in texts if self.judge(text).failure_class is _GETS_ON}
+        new |= {text for text in texts if self.judge(text).failure_class is _PROGRESS}
         if status.disk_usage_gb >= self._disk_gb + DISK_STEP_GB:
             self._disk_gb = status.disk_usage_gb
-            news.add("disk")
-        return bool(news)
+            new.add("disk")
+        return bool(new)
 
 
-@functools.lru_cache(maxsize=256)  # a status text stays the same for many answers
+@functools.lru_cache(maxsize=256)  # consecutive answers mostly carry the same status text
 def _kinds(text: str) -> tuple[str, ...]:
     return tuple(found for line in text.splitlines() if (found := kind(line)))

@@ -1,14 +1,14 @@
-"""The dead man's switch: what an instance runs to end itself when nobody is left to end it. Pure text in, values out.
+"""The dead man's switch: a process on the instance that destroys the instance when the supervisor is gone. Pure.
 
-Its start script leaves one small process behind, before anything else. That process ends the instance through the
-container's own key, which can do nothing else, as soon as one of two moments has come: the *lease*, which the owner
-moves on again and again over SSH, or the *end*, which nobody moves on but an owner who keeps the instance on purpose.
-Both are files of one line, epoch seconds on the instance's own clock. Only durations are ever told, so that nobody
-else's clock matters. The files are on the disk, so that a restart of the container arms the switch anew and prolongs
-nothing.
+The instance's start script starts this process before anything else. The process destroys the instance with the
+container's own API key, which permits nothing else, at the earlier of two times: the *lease*, which the supervisor
+extends repeatedly over SSH, and the *end*, which the supervisor extends only to keep the instance on purpose
+(``--vast-keep``). Both are files of one line, in epoch seconds on the instance's own clock. The supervisor sends
+durations only, so its own clock does not matter. The files are on disk: a restart of the container starts the process
+again, but extends neither time.
 
-It needs a POSIX shell, and curl, python3 or GNU wget. The key is never an argument of a process; only wget needs it in
-a file, which is removed before the call is made.
+The process needs a POSIX shell, and curl, python3 or GNU wget. The key is never an argument of a process; only wget
+needs it in a file, which is removed before wget is called.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pytest_vastgpu.providers.base import SelfDestruct
 from pytest_vastgpu.supervisor.rental.server_job import HOME
 
 NAME = "vastgpu-switch"
-"""What the process is called in the instance's process list."""
+"""The process's name in the instance's process list."""
 LONGEST_TICK_S = 5
-"""At least so often it looks at the clock."""
+"""Longest pause between two checks of the clock."""
 
 _ARM = f"""\
 S=
@@ -33,14 +33,16 @@ export VASTGPU_SWITCH
 $S sh -c 'eval "$VASTGPU_SWITCH"' {NAME} </dev/null >/dev/null 2>&1 &
 unset VASTGPU_SWITCH
 """
-"""Starts it in a session of its own. Its text is in the environment: it needs no disk, which may be full, and does not
-fill process lists, which are kept as evidence."""
+"""Starts the process in a session of its own. The script is passed in the environment: it needs no space on the disk,
+which may be full, and does not fill the process lists, which are kept as evidence."""
 
-# The market gives the container's key to its first process; what a start script does not inherit is read from there.
-# Of two switches the newer one stays: a start script may be run twice. The program that gets an answer is the one to
-# use: a curl without certificates gets none. An image may set HOME to something else than where root's SSH sessions
-# start, and the owner then writes there. After a destroy that did not work it waits for longer than the minimum
-# interval that Vast publishes for it (3 s).
+# - The market gives the container's key to the container's first process. What the start script does not inherit, it
+#   reads from that process's environment.
+# - A start script may be run twice; of two such processes, the newer one stays.
+# - The script uses the first program that gets an answer: a curl without certificates gets none.
+# - An image may set HOME to another directory than the one in which root's SSH sessions start. The supervisor then
+#   writes its files in the latter.
+# - After a failed destroy the script waits for longer than the minimum interval that Vast publishes for it (3 s).
 _SWITCH = r"""
 unset VASTGPU_SWITCH
 trap "" HUP
@@ -104,13 +106,13 @@ done
 
 
 def onstart(end: SelfDestruct, *, lease_s: float, boot_timeout_s: float, lifetime_s: float) -> str:
-    """The script that the container runs at each start: it arms the switch before anything else.
+    """The script that the container runs at each start; it arms the dead man's switch before anything else.
 
-    :param end: How the provider lets a container end its own instance.
-    :param lease_s: How long the instance outlives its owner.
-    :param boot_timeout_s: How long it may take until the owner is heard of for the first time.
-    :param lifetime_s: Its hard end, counted from the container's first start; the owner, who knows how long that took,
-        brings it forward as soon as SSH lets it in.
+    :param end: How the provider lets a container destroy its own instance.
+    :param lease_s: How long the instance lives after the last heartbeat.
+    :param boot_timeout_s: How long it may take until the first heartbeat.
+    :param lifetime_s: Its hard end of life, counted from the container's first start. The supervisor counts from
+        create, and so sets an earlier end as soon as it connects by SSH.
     """
     values = (
         f"A={shlex.quote(end.url)}",
@@ -126,13 +128,13 @@ def onstart(end: SelfDestruct, *, lease_s: float, boot_timeout_s: float, lifetim
 
 
 def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:
-    """Moves the lease on, and says how the switch is; for :func:`parse_heartbeat_reply`.
+    """The command that extends the lease and prints the state that :func:`parse_heartbeat_reply` reads.
 
-    Files are written in place, without emptying them first: the switch may be reading, and the disk may be full. A
-    login shell's start file may have gone to another directory than the home.
+    It writes files in place without emptying them first: the dead man's switch may be reading them, and the disk may be
+    full. It goes to the home directory first, because a login shell's start file may have left it.
 
-    :param lease_s: Seconds from now until which the instance may live without hearing more.
-    :param end_s: Seconds from now to its hard end, where that is to be set.
+    :param lease_s: Seconds from now for which the instance may live without another heartbeat.
+    :param end_s: Seconds from now to its hard end of life; None leaves that as it is.
     """
     end = "" if end_s is None else f"echo $((n+{math.ceil(end_s)})) 1<>end; "
     return (
@@ -146,23 +148,23 @@ def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:
 
 @dataclass(frozen=True)
 class DeadmanState:
-    """How the switch of an instance is."""
+    """State of an instance's dead man's switch."""
 
     armed: bool
     settled: bool
-    """Whether waiting a little could not change that."""
+    """Whether a short wait cannot change :attr:`armed`."""
     text: str
-    """For people: the program that it would use, or why there is none."""
+    """For people: the program that it uses, or why it is not armed."""
 
 
 @dataclass(frozen=True)
 class HeartbeatReply:
-    """What the instance said to a heartbeat."""
+    """What the instance answered to a heartbeat."""
 
     lease_s: int
-    """Seconds to the end of the lease, as it stands in the file."""
+    """Seconds to the end of the lease, as the file has it."""
     end_s: int
-    """Seconds to the hard end; 0 where none is set yet."""
+    """Seconds to the hard end of life; 0 where none is set yet."""
     switch: DeadmanState
 
 
@@ -170,7 +172,7 @@ _BEAT = re.compile(r"(\d{1,18}) (\d{1,18}) (\d{0,18}) (alive|gone) ?(?:(\S{1,40}
 
 
 def parse_heartbeat_reply(output: str) -> HeartbeatReply | None:
-    """What the output of :func:`heartbeat_command` says; None where it says nothing, as when the disk is full."""
+    """Parse the output of :func:`heartbeat_command`; None where it is invalid, as when the disk is full."""
     found = _BEAT.fullmatch(output)
     if found is None:
         return None
@@ -194,7 +196,7 @@ def _switch(alive: bool, program: str, status: int) -> DeadmanState:
     if not status:
         return DeadmanState(False, False, f"the market does not answer from inside ({program})")
     if status == 403:
-        # Vast calls it the key to start, stop and destroy the instance: that it may look too is not promised.
+        # Vast documents that this key may start, stop and destroy the instance; reading its state is not promised.
         return DeadmanState(
             True, True, f"{program}; the container's key is known, though it may not look at the instance"
         )

@@ -1,4 +1,4 @@
-"""What is kept of a failed or lost instance before it is destroyed. Nothing here may hold up the destroy."""
+"""Collects evidence of a failed or lost instance before it is destroyed. It must not delay the destroy for long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.supervisor.rental import server_job
 
 LIMIT_S = 6.0
-"""For everything together; whoever has not answered by then is noted as missing."""
+"""Time limit of the whole collection. A source that has not answered is listed as missing."""
 PROBE_LIMIT_S = 4.0
 CONTAINER_LOG_LINES = 2000
 
@@ -35,26 +35,26 @@ PROBES = tuple(
         ("free.txt", "free -m || head -n 5 /proc/meminfo"),
     )
 )
-"""By the name of the file that their output goes to."""
+"""Probes for evidence. A probe's name is the file that takes its output."""
 
 Source = Callable[[], Mapping[str, str]]
-"""Asks somebody, and gives files by name. May fail in whatever way, and may take for ever."""
+"""Returns files by name. It may raise any exception, and may never return."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is known here of a failed attempt, without asking anybody."""
+    """What the supervisor knows of a failed attempt without asking the instance or the market."""
 
     attempt: Attempt
     facts: HostFacts | None
-    """None where the host was not checked yet."""
+    """None where the host was not checked."""
     log: str
-    """What the server has printed, as far as it was read."""
+    """What was read of the server's log."""
     events: Path
     """The run's event log."""
 
     def files(self) -> dict[str, str]:
-        """What is known, as files by name."""
+        """These facts as files, by name."""
         attempt = self.attempt
         story = {
             "verdict": dataclasses.asdict(attempt.verdict) if attempt.verdict else None,
@@ -77,7 +77,7 @@ class Case:
 
 
 def probe_files(results: Mapping[str, ProbeResult]) -> dict[str, str]:
-    """What probes printed, as files by name; what they did not do is said in the file."""
+    """The probes' output as files, by name. The file of a failed probe says why it failed."""
     files = {}
     for name, result in results.items():
         ended = (
@@ -91,9 +91,10 @@ def probe_files(results: Mapping[str, ProbeResult]) -> dict[str, str]:
 
 
 def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
-    """Ask everybody at once; whoever fails or is late is named in the file ``missing.txt``.
+    """Ask all sources at once. The file ``missing.txt`` lists those that failed or took too long.
 
-    :param sources: By what they are called.
+    :param sources: By name.
+    :param limit_s: How long to wait for all of them.
     """
     found: dict[str, str] = {}
     problems: dict[str, str] = {}
@@ -105,7 +106,7 @@ def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
         try:
             files: Mapping[str, str] = source()
             problem = ""
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and the destroy comes next
+        except Exception as error:  # noqa: BLE001 - any failure is noted, and must not prevent the destroy
             files, problem = {}, f"{type(error).__name__}: {error}"
         with lock:
             found.update(files)
@@ -126,7 +127,7 @@ def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
 
 
 def keep(case: Case, sources: Mapping[str, Source], directory: Path) -> None:
-    """Collect everything and write it.
+    """Collect all evidence and write it into a directory.
 
     :raises OSError: if it cannot be written.
     """

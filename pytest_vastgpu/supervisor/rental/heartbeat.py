@@ -1,4 +1,4 @@
-"""The owner's sign of life to an instance: moves its lease on, and sees how its dead man's switch is."""
+"""The heartbeat of one instance: extends its lease over SSH, and reads the state of its dead man's switch."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from pytest_vastgpu.supervisor.rental.deadman import heartbeat_command
 from pytest_vastgpu.supervisor.rental.deadman import parse_heartbeat_reply
 
 BEATS_PER_LEASE = 4
-"""So many; all but one of them may be lost."""
+"""Heartbeats in the time of one lease. All but one of them may be lost."""
 ARM_WITHIN_S = 5.0
-"""The switch is started before SSH lets us in, or soon after. It is waited for so long before it counts as absent."""
+"""The dead man's switch starts before SSH answers, or soon after. After this time without it, it counts as absent."""
 _COARSE_S = 1.0
-"""The instance's clock tells whole seconds: its lease may be over so much earlier."""
+"""The instance's clock counts whole seconds, so that its lease may be over this much earlier."""
 _QUICK_S = 0.05
 _LIMIT_S = 10.0
 _UNKNOWN = DeadmanState(False, False, "nothing is known of it yet")
 
 
 def arming(switch: DeadmanState, age_s: float) -> bool:
-    """Whether the switch may only not be armed *yet*.
+    """Whether the dead man's switch may still become armed.
 
-    :param age_s: Seconds since it was first asked about.
+    :param age_s: Seconds since the heartbeat was created.
     """
     return not switch.settled and age_s < ARM_WITHIN_S
 
 
 class Heartbeat:
-    """Keeps one instance alive over its SSH connection, in a thread of its own, until it is stopped.
+    """Keeps one instance alive over its SSH connection, in the background, until it is stopped.
 
-    :param lease_s: How long the instance outlives us.
-    :param end: Its hard end of life, told to it once.
-    :param tell: Told in words what changes: the switch is armed or not, beats are lost or come through again.
-    :param nudge: Told when it is :attr:`known` how the switch is.
+    :param lease_s: How long the instance lives after the last heartbeat.
+    :param end: Its hard end of life, sent until the instance confirms it.
+    :param tell: Called with a text at each change: the dead man's switch is armed or not, heartbeats fail or succeed
+        again.
+    :param nudge: Called when the state of the dead man's switch becomes :attr:`known`.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Heartbeat:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.switch = _UNKNOWN
-        """How the instance's switch was, last it was heard of."""
+        """The dead man's switch as the instance last reported it."""
         self._connection = connection
         self._lease_s = lease_s
         self._end: Deadline | None = end
@@ -65,7 +66,7 @@ class Heartbeat:
         self._clock = clock
         self._stopped = False
         self.known = False
-        """Whether the question has been answered whether the switch is armed; it takes some seconds at most."""
+        """Whether it is settled if the dead man's switch is armed. That takes some seconds at most."""
         self._task: Repeated | None = None
         self._told: DeadmanState | None = None
         self._lost = False
@@ -73,11 +74,11 @@ class Heartbeat:
         self._heard = self._now()
 
     def start(self) -> None:
-        """Beat for the first time, now."""
+        """Send the first heartbeat now, and go on."""
         self._task = self._clock.repeat("vastgpu-heartbeat", self._step)
 
     def stop(self) -> None:
-        """Beat no more. A beat that is on its way is not waited for."""
+        """Send no more heartbeats. This does not wait for one that is under way."""
         self._stopped = True
         if self._task is not None:
             self._task.stop()
@@ -85,23 +86,23 @@ class Heartbeat:
 
     @property
     def missing(self) -> str:
-        """Why there is no switch; empty where there is one, or that is not known yet."""
+        """Why there is no dead man's switch; empty where there is one, or where that is not known yet."""
         return self._told.text if self._told is not None and not self._told.armed else ""
 
     @property
     def gave_up(self) -> bool:
-        """Whether it has heard of us for so long no more that it may have ended itself."""
+        """Whether the last heartbeat is so old that the instance may have destroyed itself."""
         return self.switch.armed and self.silent_s > self._lease_s - _COARSE_S
 
     @property
     def silent_s(self) -> float:
-        """Seconds since we last told the instance of us, the time in which this machine slept included."""
+        """Seconds since the last heartbeat that succeeded, including time in which this machine slept."""
         return max(now - heard for now, heard in zip(self._now(), self._heard, strict=True))
 
     def last_words(self, seconds: float) -> HeartbeatReply | None:
-        """Give the instance so long to live from now on, with nobody to look after it, and beat no more.
+        """Set lease and end of life to this time from now, and send no more heartbeats: the instance is kept.
 
-        :returns: what the instance then says of itself; None where it does not answer.
+        :returns: The instance's answer; None where it gives none.
         """
         self.stop()
         with self._beating:
@@ -141,7 +142,7 @@ class Heartbeat:
         else:
             beat, problem = parse_heartbeat_reply(result.stdout), result.stderr.strip() or result.failure.value
         if beat is not None and beat.lease_s < lease_s:
-            beat = None  # it could not be written
+            beat = None  # the instance could not write the file
         if beat is not None:
             self._heard = sent
         lost = beat is None
@@ -151,12 +152,12 @@ class Heartbeat:
         return beat
 
     def _now(self) -> tuple[float, float]:
-        """By both clocks: the first does not go on while this machine sleeps, the second may be set."""
+        """Both clocks: the first stops while this machine sleeps, the second may be set."""
         return self._clock.monotonic(), self._clock.time()
 
 
 def describe(switch: DeadmanState) -> str:
-    """How the switch is, for people."""
+    """The state of the dead man's switch, for people."""
     if switch.armed:
         return f"dead man's switch armed ({switch.text})"
     return f"NO dead man's switch: {switch.text}; if this machine dies, only the next run or `vastgpu reap` ends it"

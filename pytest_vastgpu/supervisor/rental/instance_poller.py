@@ -1,4 +1,4 @@
-"""The provider's list of instances, asked once for all in this run who wait for news of one."""
+"""Polls the provider's list of instances once for all rentals of the run that are booting."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pytest_vastgpu.supervisor.rental.polling import poll_pause_s
 
 @dataclass(frozen=True)
 class StatusUpdate:
-    """One answer of the provider, or that there was none."""
+    """One answer of the provider, or the error in its place."""
 
     status: InstanceStatus | None
-    """None: the provider says that there is no such instance, if there was no error."""
+    """None: the instance does not exist, unless :attr:`error` is set."""
     error: BaseException | None = None
-    """Why the provider could not be asked."""
+    """Why the provider gave no answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +43,10 @@ class _Subscription:
 
 
 class InstancePoller:
-    """Asks the provider for all who watch, in the background, and only while somebody does.
+    """Asks the provider for all subscribers, in the background, and only while there are any.
 
-    :param ask: The instances with a label, or with None all instances of the account. It keeps the interval between
-        two calls that the market asks for; :mod:`~pytest_vastgpu.supervisor.rental.polling` says how much longer the
-        pauses are.
+    :param ask: Returns the instances with a label; with None, all instances of the account. It keeps the minimum
+        interval between two calls; :mod:`~pytest_vastgpu.supervisor.rental.polling` decides on longer pauses.
     """
 
     def __init__(
@@ -62,21 +61,21 @@ class InstancePoller:
         self._lock = threading.Lock()
         self._subscriptions: list[_Subscription] = []
         self._task: Repeated | None = None
-        self._looked = 0.0
+        self._asked_at = 0.0
 
     @contextmanager
     def watching(self, label: str, notify: Callable[[], None]) -> Iterator[deque[StatusUpdate]]:
-        """News of the instance with this label, in the order in which they come.
+        """Subscribe to the instance with this label; yields the updates, oldest first.
 
-        An answer says "not there" only if it was asked for after this call.
+        An update reports a missing instance only if the provider was asked after this call.
 
-        :param notify: Told of each, from another thread.
+        :param notify: Called after each update, from another thread.
         """
         subscription = _Subscription(label, self._clock.monotonic(), notify)
         with self._lock:
             self._subscriptions.append(subscription)
             if self._task is None:
-                self._looked = self._clock.monotonic()
+                self._asked_at = self._clock.monotonic()
                 self._task = self._clock.repeat("vastgpu-poller", self._step, self._pause_s())
             else:
                 self._task.wake()
@@ -89,34 +88,34 @@ class InstancePoller:
                     self._task.wake()
 
     def _pause_s(self) -> float:
-        """The lock is held."""
-        pauses = (poll_pause_s(self._looked - each.since, self._timeouts) for each in self._subscriptions)
-        return self._looked + min(pauses) - self._clock.monotonic()
+        """Seconds to the next call. The caller holds the lock."""
+        pauses = (poll_pause_s(self._asked_at - each.since, self._timeouts) for each in self._subscriptions)
+        return self._asked_at + min(pauses) - self._clock.monotonic()
 
     def _step(self) -> float | None:
         with self._lock:
             if not self._subscriptions:
                 self._task = None
                 return None
-            if (pause_s := self._pause_s()) > 0:  # it was woken
+            if (pause_s := self._pause_s()) > 0:  # woken early
                 return pause_s
             asking = tuple(self._subscriptions)
-        self._look(asking)
+        self._poll(asking)
         with self._lock:
-            self._looked = self._clock.monotonic()
+            self._asked_at = self._clock.monotonic()
             return max(0.0, self._pause_s()) if self._subscriptions else 0.0
 
-    def _look(self, asking: Sequence[_Subscription]) -> None:
+    def _poll(self, asking: Sequence[_Subscription]) -> None:
         labels = {subscription.label for subscription in asking}
         try:
             found = {status.label: status for status in self._ask(labels.pop() if len(labels) == 1 else None)}
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by everybody who waits
+        except BaseException as error:  # noqa: BLE001 - each subscriber raises it
             for subscription in asking:
                 subscription.tell(StatusUpdate(None, error))
             return
         with self._lock:
             subscriptions = tuple(self._subscriptions)
         for subscription in subscriptions:
-            # Who came while the market was asked is told what it says of an instance, not that it says nothing.
+            # A subscriber that joined during the call is not told "missing": its instance may be newer than the answer.
             if subscription.label in found or subscription in asking:
                 subscription.tell(StatusUpdate(found.get(subscription.label)))

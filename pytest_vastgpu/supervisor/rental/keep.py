@@ -1,8 +1,8 @@
-"""Leaving an instance for a look inside when nobody needs it any more (``--vast-keep``).
+"""Keeps an instance for inspection after its last test (``--vast-keep``).
 
-Only one whose dead man's switch is armed is left: it is given the time that was asked for, as its lease and as its
-hard end of life, and says so before it is let go. A run that is interrupted keeps nothing from then on; what it has
-kept before stays.
+Only an instance whose dead man's switch is armed is kept. The keeper sets the instance's lease and hard end of life to
+the time that the user asked for, and the instance confirms both before the run lets it go. An interrupted run keeps no
+more instances; those that it kept before stay.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 
 KEY_FILE = "id"
-"""In the run's directory: the private key where it was made for the run."""
+"""File in the run's directory for the private key, where the key pair was made for the run."""
 
 
 class NotKept(Exception):
-    """Why an instance cannot be left."""
+    """An instance cannot be kept; the message says why."""
 
 
 def wanted(keep: Keep, state: State, *, went_wrong: bool) -> bool:
-    """Whether an instance that nobody needs any more is to be kept.
+    """Whether to keep an instance that no test needs any more.
 
-    :param state: One that is neither *ready* nor *failed* was called off on its way: nobody wants to see it.
-    :param went_wrong: Its bring-up failed, or a test that used it.
+    :param state: An instance neither *ready* nor *failed* was cancelled during bring-up and is never kept.
+    :param went_wrong: Whether its bring-up failed, or a test that used it.
     """
     if state not in (State.READY, State.FAILED):
         return False
@@ -46,7 +46,7 @@ def wanted(keep: Keep, state: State, *, went_wrong: bool) -> bool:
 
 
 def require_lasting_market(settings: Settings) -> None:
-    """See that the market outlives the run where something is to be kept.
+    """Check that the market outlives the run, where ``--vast-keep`` is set.
 
     :raises ConfigurationError: if it does not.
     """
@@ -58,9 +58,10 @@ def require_lasting_market(settings: Settings) -> None:
 
 
 class Keeper:
-    """Keeps instances of a run. Any thread may use it.
+    """Keeps instances of a run. Thread-safe.
 
-    :param directory: The run's.
+    :param directory: The run's directory.
+    :param key: The key pair that logs in to the instances.
     """
 
     def __init__(self, keep: Keep, directory: Path, key: KeyPair) -> None:
@@ -80,16 +81,16 @@ class Keeper:
         return not self._forbidden and wanted(self._keep, state, went_wrong=went_wrong)
 
     def note(self, kept: Kept) -> None:
-        """It was left."""
+        """Remember a kept instance for the report."""
         with self._lock:
             self.kept.append(kept)
 
     def leave(
         self, instance_id: int, connection: Connection | None, heartbeat: Heartbeat | None, price_usd_h: float
     ) -> Kept:
-        """Give an instance the time that was asked for.
+        """Set the instance's remaining life to the time that the user asked for.
 
-        :raises NotKept: why that cannot be done.
+        :raises NotKept: if the instance cannot be kept.
         """
         if heartbeat is None or connection is None:
             raise NotKept("it cannot be reached over SSH")

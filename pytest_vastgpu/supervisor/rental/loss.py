@@ -1,4 +1,4 @@
-"""Whether an instance that was ready has gone away, and whose fault that is."""
+"""Decides whether a ready instance was lost, and whose fault that is."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of an instance that may have gone away."""
+    """What is known of an instance that may be lost."""
 
     instance_id: int
     connection: ReconnectingConnection | None
     heartbeat: Heartbeat | None
     directory: Path
-    """Where evidence is kept."""
+    """Where its evidence is kept."""
     attribute_fault: Callable[[Verdict], Verdict]
-    """Looks at ourselves before the machine is blamed."""
+    """Checks our own side before the machine is blamed; see :mod:`~pytest_vastgpu.supervisor.rental.self_check`."""
 
 
 def confirm_lost(seen: Seen, provider: Provider) -> Verdict | None:
-    """Ask SSH, then the market, whether it went away. None where it is alive, or where nobody can say."""
+    """Ask SSH, then the market, whether the instance was lost. None: it is alive, or neither can tell."""
     if seen.connection is not None:
         try:
             if seen.connection.run("true", timeout_s=10).ok:
@@ -43,7 +43,7 @@ def confirm_lost(seen: Seen, provider: Provider) -> Verdict | None:
     try:
         status = provider.show(seen.instance_id)
     except MarketError:
-        return None  # neither answers: our own network may be down, and nobody is blamed for that
+        return None  # neither answers: our own network may be down, and no machine is blamed for that
     if status is None and seen.heartbeat is not None and seen.heartbeat.gave_up:
         return Verdict(
             FailureClass.OWN_FAULT,

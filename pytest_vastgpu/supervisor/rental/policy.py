@@ -1,4 +1,4 @@
-"""What to do next, from what was seen. Pure: no clock, no network, no process; times are seconds since create."""
+"""Decides the next step of a bring-up from what was observed. Pure; times are seconds since create."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
 VANISHED_LOOKS = 2
-"""How many answers in a row must say that an instance is not there: the list may lag behind create."""
+"""This many consecutive answers must report an instance missing: the list may lag behind create."""
 VANISHED_GRACE_S = 15.0
 STILL_S = 600.0
-"""A boot that got on once may show nothing for so long: a large layer is being unpacked."""
+"""A boot that has made progress may show nothing for this long: unpacking a large layer takes time."""
 NEVER_A_SIGN_S = 300.0
-"""One that never showed a sign of life is given up after that."""
+"""A boot without any progress is given up after this time."""
 BOOT_CAP = 1.5
-"""A boot that still gets on when its budget is over has that many budgets, and no more."""
+"""A boot that still makes progress at the end of its budget gets this many budgets in all."""
 GETTING_ON_SHARE = 0.1
-"""It still gets on if its last sign is no older than this share of the budget."""
+"""It still makes progress if the last progress is no older than this share of the budget."""
 BLACK_HOLE = "ssh_black_hole"
 WARMUP_CAP = 3.0
-"""However well it moves, a warm-up ends after this many windows."""
+"""A warm-up ends after this many windows, even if it makes progress."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.INTENDED: frozenset({State.CREATED, State.FAILED}),
@@ -45,7 +45,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.DESTROYING: frozenset({State.GONE}),
     State.GONE: frozenset(),
 }
-"""Which state may follow which. A run that is called off goes to *destroying* from wherever it is."""
+"""Which states may follow a state. A cancelled rental goes to *destroying* from any state."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class Wait:
 
 @dataclass(frozen=True)
 class Connect:
-    """The instance runs and has an address: try SSH."""
+    """The instance runs and has an address; connect by SSH."""
 
 
 @dataclass(frozen=True)
 class AttachKey:
-    """The key is refused: attach it once more, then go on waiting."""
+    """The instance refuses the key; attach it once more, then go on waiting."""
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """The attempt is over."""
+    """The attempt has failed."""
 
     verdict: Verdict
 
@@ -89,7 +89,7 @@ class ProgressSample:
 
 
 def boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAULTS) -> Wait | Connect | GiveUp:
-    """What the market's answers since create mean.
+    """Decide from the market's answers since create.
 
     :param history: At least one answer.
     :param budget_s: The infrastructure budget.
@@ -130,7 +130,7 @@ _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, Failu
 
 
 def _since(samples: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:
-    """When the present run of looks for which it holds began."""
+    """When the newest unbroken series of samples that satisfy ``holds`` began."""
     began = samples[-1].at_s
     for sample in reversed(samples):
         if not holds(sample):
@@ -152,7 +152,7 @@ def _absent(samples: Sequence[StatusSample]) -> Wait | GiveUp:
 
 
 def _undecided(history: BootHistory, budget_s: float) -> Wait | GiveUp:
-    """Whether an undecided boot is waited for: by what it has shown, not by the clock alone."""
+    """Decide by the boot's progress, not by the clock alone."""
     now_s = history.samples[-1].at_s
     still_s = now_s - history.last_s
     if still_s >= (STILL_S if history.got_on else NEVER_A_SIGN_S):
@@ -183,11 +183,11 @@ def reach(
     attached_again: bool,
     timeouts: Timeouts = DEFAULTS,
 ) -> Wait | AttachKey | GiveUp:
-    """What failed tries to get in by SSH mean.
+    """Decide from failed attempts to connect by SSH.
 
-    :param knocks: All tries so far, oldest first; the last one failed.
+    :param attempts: All attempts so far, oldest first; the last one failed.
     :param running_at_s: When the instance was first seen running.
-    :param attached_again: Whether the key was attached a second time already.
+    :param attached_again: Whether the key was attached a second time.
     """
     newest = attempts[-1]
     kinds = set(newest.failures)
@@ -212,7 +212,7 @@ def reach(
 
 
 def _failing_since(attempts: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> float:
-    """When the present run of tries that failed in one of these ways began."""
+    """When the newest unbroken series of attempts that failed in one of these ways began."""
     began = attempts[-1].at_s
     for attempt in reversed(attempts):
         if not set(attempt.failures) & set(kinds):
@@ -228,11 +228,12 @@ def _ssh_verdict(reason: str, attempt: ConnectAttempt) -> Verdict:
 
 
 def warm(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> Wait | GiveUp:
-    """Whether a warming server gets more time. Each move extends the window, up to a hard cap.
+    """Decide whether a warming server gets more time. New progress extends the window, up to a hard cap.
 
-    Where it has been before is no move: a server that starts over and over gets nowhere.
+    Progress seen before does not count again: a server that restarts over and over gets no more time.
 
     :param moves: Every change of progress, oldest first; the first is the launch.
+    :param window_s: The warm-up window, from the workload or its adapter.
     """
     started_s = moves[0].at_s
     firsts: dict[Progress, float] = {}

@@ -1,7 +1,6 @@
-"""How often to look and to knock while an instance boots. Pure; times are seconds.
+"""Pauses between polls of the market and between connection attempts during a boot. Pure; times are seconds.
 
-A pause is a share of what was waited already: it is short where a boot is quick, and where it is slow what it adds is
-as small beside it.
+A pause is a share of the time waited so far: short for a quick boot, and longer, but by the same share, for a slow one.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ KNOCK_SHARE = 0.01
 KNOCK_LEAST_S = 0.1
 KNOCK_MOST_S = 0.5
 EARLY_KNOCK_S = 1.0
-"""Between two tries before the market says that the instance runs."""
+"""Pause between two attempts before the market reports the instance running."""
 
 
 def poll_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
-    """From one look at the market to the next.
+    """Pause between two polls of the market.
 
-    :param awaited_s: For how long the youngest instance is waited for.
+    :param awaited_s: How long the youngest instance has been booting.
     """
     return min(max(LOOK_SHARE * awaited_s, timeouts.look_least_s), timeouts.look_most_s)
 
 
 def connect_pause_s(attempts: Sequence[ConnectAttempt], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:
-    """From a failed try to connect to the next.
+    """Pause between a failed attempt to connect and the next.
 
-    :param knocks: All tries so far, oldest first; at least one, and all failed.
-    :param running_at_s: When the instance was first seen running; ``inf`` where it was not yet.
+    :param attempts: All attempts so far, oldest first; at least one, and all failed.
+    :param running_at_s: When the instance was first seen running; ``inf`` before that.
     """
     refused = 0
     for attempt in reversed(attempts):

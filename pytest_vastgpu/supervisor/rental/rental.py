@@ -1,4 +1,4 @@
-"""One attempt: what is rented, in which state it is, and how it is given back."""
+"""One attempt: the rented instance, its state, its cost, and how it is given back."""
 
 from __future__ import annotations
 
@@ -47,15 +47,16 @@ from pytest_vastgpu.supervisor.rental.services import RentalServices
 _T = TypeVar("_T")
 LOG_TAIL_LINES = 15
 END_GRACE_S = 5.0
-"""An instance ends itself so long after its hard end of life: its owner, who can say why, comes first."""
+"""Delay of an instance's dead man's switch after its hard end of life, so that the supervisor, which can report the
+reason, destroys it first."""
 LOG_KEEP_CHARS = 4_000_000
-"""Most of a server's log that is kept for the verdict; the middle of a longer one is cut out."""
+"""Characters of a server's log kept for the verdict; the middle of a longer log is cut out."""
 
 
 class Rental:
-    """One attempt. Any thread may use it once it is ready.
+    """One attempt, from the intention to rent until the instance is gone. Thread-safe once it is ready.
 
-    :func:`~pytest_vastgpu.supervisor.rental.bringup.bring_up` brings it there.
+    :func:`~pytest_vastgpu.supervisor.rental.bringup.bring_up` makes it ready.
 
     :param number: 1 for the first attempt of this run, unique within the run.
     """
@@ -72,7 +73,7 @@ class Rental:
         self._clock = services.clock
         self.label = make_label(services.run_id, number, self._clock.time() + services.settings.longest_life)
         self.headers: Mapping[str, str] = {}
-        """HTTP headers a client of the endpoint must send; known from the launch on."""
+        """HTTP headers that a client of the endpoint must send; known from the launch on."""
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
@@ -83,14 +84,14 @@ class Rental:
         self._seconds: dict[str, float] = {}
         self.log = ""
         self.directory = services.artifacts / str(number)
-        """Where evidence is kept if it fails."""
+        """Where evidence is kept if the attempt fails."""
         self.facts: HostFacts | None = None
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
         KNOWN.add_workload(workload)
         self.unsettled = False
         self.went_wrong = False
-        """Its bring-up failed, or a test that used it."""
+        """Whether its bring-up failed, or a test that used it."""
         self._gone_at: float | None = None
         self._destroy_lock = threading.Lock()
 
@@ -108,14 +109,15 @@ class Rental:
 
     @property
     def cost_usd(self) -> float:
-        """What it has cost so far, at most."""
+        """Upper bound of its cost so far."""
         return self.bill.cost_usd
 
     @property
     def bill(self) -> CostRecord:
-        """What it has cost so far, at most: its price from create on, and the transfer of image and model.
+        """Upper bound of its cost so far: its price from create on, and the transfer of image and model.
 
-        Measured on our own clock, from before the create until it is seen to be gone: never less than the market's.
+        The time runs on our own clock from before the create until the instance is verified gone, and so is never
+        shorter than the market's.
         """
         until = self._clock.monotonic() if self._gone_at is None else self._gone_at
         if self._created is None or not (self.instance_id or self.unsettled):
@@ -126,26 +128,26 @@ class Rental:
 
     @property
     def price_usd_h(self) -> float:
-        """What it costs an hour: what the market shows, and until it shows it, what the offer said."""
+        """Its price per hour: the market's, or the offer's until the market shows one."""
         return self._price.usd_h
 
     def priced(self, status: InstanceStatus) -> None:
-        """The market shows what it costs, while it boots.
+        """Take the price that the market shows during the boot.
 
-        :raises AttemptFailed: if that is more than may be paid.
+        :raises AttemptFailed: if the price is above the limits.
         """
         self.look_at_price(status)
         if self.too_dear is not None:
             raise AttemptFailed(self.too_dear)
 
     def look_at_price(self, status: InstanceStatus) -> None:
-        """Take the price that the market shows now. Where it is more than may be paid, see :attr:`too_dear`."""
-        if news := self._price.look(status, lambda: self.bill):
-            self.tell(news)
+        """Take the price that the market shows now. A price above the limits sets :attr:`too_dear`."""
+        if text := self._price.look(status, lambda: self.bill):
+            self.tell(text)
 
     @property
     def too_dear(self) -> Verdict | None:
-        """Why nobody may get it any more, where its price has become more than may be paid."""
+        """Why no new test may use it, where its price is above the limits; None otherwise."""
         return self._price.too_dear
 
     @property
@@ -158,20 +160,20 @@ class Rental:
         return loss.confirm_lost(self._seen(), self._services.provider)
 
     def fails(self) -> None:
-        """A test that used it has failed."""
+        """Note that a test that used it has failed."""
         self.went_wrong = True
 
     # ---------------------------------------------------------------- the end
 
     def give_back(self) -> None:
-        """Destroy the instance, verified, or leave it for a look inside; idempotent, from any thread.
+        """Destroy the instance and verify that it is gone, or keep it for inspection. Idempotent and thread-safe.
 
         :raises NotDestroyed: if it may still be there.
         """
         with self._destroy_lock:
             self._keep_evidence()
             if self.state is not State.KEPT and self.too_dear is None:
-                self._keep_for_a_look()
+                self._keep_for_inspection()
             if self.heartbeat is not None:
                 self.heartbeat.stop()
             if self._forward is not None:
@@ -183,7 +185,7 @@ class Rental:
             if self.unsettled and not self.instance_id:
                 self._settle()
             if self.unsettled:
-                return  # the end of the run looks once more, and longer; its money stays set aside until then
+                return  # the end of the run checks once more, and for longer; the reservation stays until then
             if self.instance_id and self.state is not State.GONE:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
@@ -193,8 +195,8 @@ class Rental:
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
             self._services.budget.settle(self.label, self.cost_usd)
 
-    def _keep_for_a_look(self) -> None:
-        """Leave it where that is wanted and can be done; where it cannot be done, why not is told."""
+    def _keep_for_inspection(self) -> None:
+        """Keep the instance where the user wants that; where it cannot be kept, report the reason."""
         keeper = self._services.keeper
         if not keeper.wants(self.state, went_wrong=self.went_wrong):
             return
@@ -208,11 +210,11 @@ class Rental:
         keeper.note(kept)
 
     def _seen(self) -> loss.Seen:
-        """What the question whether it was lost is decided by."""
+        """The facts that decide whether it was lost."""
         return loss.Seen(self.instance_id, self.connection, self.heartbeat, self.directory, self.attribute_fault)
 
     def _keep_evidence(self) -> None:
-        """Once, of a failed attempt, while there is still somebody to ask."""
+        """Collect evidence of a failed attempt, once, while the instance still exists."""
         failed, self._failed = self._failed, None
         if failed is None:
             return
@@ -231,7 +233,7 @@ class Rental:
             self.tell(f"the evidence cannot be kept: {error}")
 
     def _settle(self) -> None:
-        """Look up whether the create whose answer was lost has rented after all. It may still do so later."""
+        """Ask the market whether a create whose answer was lost has rented an instance. It may still do so later."""
         try:
             found = self._services.provider.list_instances(self.label)
         except MarketError as error:
@@ -240,7 +242,7 @@ class Rental:
             self.created(found[0].id, "created after all:")
 
     def finish(self, verdict: Verdict | None) -> Attempt:
-        """The attempt as it ended."""
+        """End the bring-up, with a verdict if it failed; returns the attempt."""
         if verdict is None:
             return self.attempt()
         verdict = replace(verdict, evidence=shown(verdict.evidence))
@@ -257,7 +259,7 @@ class Rental:
         return self._failed
 
     def attempt(self, verdict: Verdict | None = None, failed_in: State | None = None) -> Attempt:
-        """The attempt as it stands."""
+        """The attempt as it is now."""
         seconds = dict(self._seconds)
         if self.state not in (State.GONE, State.DESTROYING):
             seconds[self.state.value] = self._clock.monotonic() - self._entered
@@ -275,41 +277,41 @@ class Rental:
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
         )
 
-    # ------------------------------------------------- what the steps of bring-up give
+    # ------------------------------------------------- results of bring-up's steps
 
     def begin(self) -> None:
-        """The offer is about to be rented: from now on it may cost money."""
+        """Bring-up is about to rent the offer: from now on it may cost money."""
         offer = self.offer
         self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
         self.tell(f"renting {offer_line(offer)}")
         self._entered = self._created = self._clock.monotonic()
-        self.unsettled = True  # until the provider has answered; whatever cuts that short, the label settles it
+        self.unsettled = True  # until the provider has answered; without an answer, the label finds the instance
 
     def not_created(self) -> None:
-        """Nothing was rented."""
+        """The provider has rented nothing."""
         self.unsettled = False
         self._services.ledger.write(self.label, "not_created")
 
     def created(self, instance_id: int, how: str = "created") -> None:
-        """It exists."""
+        """The provider has created the instance."""
         self.instance_id = instance_id
         self.unsettled = False
         self.enter(State.CREATED, f"{how} instance {instance_id}", instance_id=instance_id)
 
     def booting(self) -> None:
-        """It is waited for."""
+        """Bring-up waits for the instance to boot."""
         self.enter(State.BOOTING, "booting")
 
     def reached(self, connection: ReconnectingConnection) -> None:
-        """SSH lets us in."""
+        """The SSH connection is open."""
         self.connection = connection
         self._services.ssh_has_worked.set()
         self.enter(State.REACHABLE, f"SSH answers after {self.age_s:.1f} s")
 
     def begin_heartbeat(self, nudge: Callable[[], None]) -> None:
-        """From now on the instance lives only as long as it hears of us, and ends itself when its time has come.
+        """Start the heartbeat. From now on the instance destroys itself without one, and at its hard end of life.
 
-        :param nudge: Told when it is known how the switch is.
+        :param nudge: Called when the state of the dead man's switch is known.
         """
         settings = self._services.settings
         end = Deadline((self._created or 0.0) + settings.max_lifetime + END_GRACE_S, self._clock)
@@ -317,25 +319,25 @@ class Rental:
         self.heartbeat.start()
 
     def found(self, facts: HostFacts) -> None:
-        """The host has said what it is."""
+        """Bring-up has read the host's facts."""
         self.facts = facts
 
     def checked(self, switch: DeadmanState) -> None:
-        """What was sold is there."""
+        """The host has what the offer promised."""
         facts = {"sold": asdict(self.offer), "found": asdict(self.host_facts), "switch": asdict(switch)}
         self.enter(State.CHECKED, "host checked", **facts)
 
     def launched(self, headers: Mapping[str, str]) -> None:
-        """The server has been started."""
+        """Bring-up has started the server."""
         self.headers = headers
         self.enter(State.WARMING, "server launched")
 
     def printed(self, log: str) -> None:
-        """All that the server has printed by now."""
+        """Take the server's whole log so far."""
         self.log = log
 
     def ready(self, endpoint: str, forward: Forward | None) -> None:
-        """Tests may use it."""
+        """The server is ready; tests may use the endpoint."""
         self.endpoint, self._forward = endpoint, forward
         self.enter(State.READY, f"ready after {self.age_s:.1f} s", endpoint=endpoint)
 
@@ -353,7 +355,7 @@ class Rental:
 
     @property
     def host_facts(self) -> HostFacts:
-        """What the host has said of itself, from *reachable* on."""
+        """The host's facts, from *reachable* on."""
         return self._from(State.REACHABLE, self.facts)
 
     def _from(self, state: State, value: _T | None) -> _T:
@@ -367,7 +369,7 @@ class Rental:
         return self_check.attribute_fault(verdict, replace(seen, ssh_leaves=ssh_leaves))
 
     def enter(self, state: State, text: str, **facts: object) -> None:
-        """Go on to another state, and write that down."""
+        """Enter another state, and record that in the ledger and the events."""
         if state not in policy.TRANSITIONS[self.state]:
             raise RuntimeError(f"{self.label}: {self.state.value} cannot become {state.value}")
         now = self._clock.monotonic()
@@ -378,6 +380,6 @@ class Rental:
         self.tell(text, **facts)
 
     def tell(self, text: str, **facts: object) -> None:
-        """Write down what happens, for everybody who listens."""
+        """Write an event."""
         name = f"instance {self.instance_id}" if self.instance_id else f"attempt {self.number}"
         self._services.events.write(Event(self.label, self.state, f"{name}: {text}", dict(facts), self._clock.time()))

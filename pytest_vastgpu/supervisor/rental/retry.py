@@ -1,4 +1,4 @@
-"""What follows from failed attempts. Pure."""
+"""Decides after a failed attempt whether to try another offer. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.supervisor.rental.self_check import DARK_FROM_HERE
 
 _STOPS = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
-"""Every other host would fail the same."""
+"""Classes that every other host would fail with, too."""
 
 
 class NextStep(StrEnum):
-    """Where a failed attempt leads to."""
+    """What to do after a failed attempt."""
 
     NEXT_OFFER = "next offer"
     STOP = "stop"
@@ -24,9 +24,9 @@ class NextStep(StrEnum):
 def after_failure(attempts: Sequence[Attempt], limit: int) -> NextStep:
     """Whether to try another offer.
 
-    A workload's own fault stops at once, and so does ours. What one attempt leaves open is tried elsewhere, and settled
-    by the same on another machine: a server's end that nobody can explain is the workload's then, whatever its cause,
-    and silence of both a machine and the market's proxy is ours.
+    A fault of the workload stops at once, and so does our own. Two failures leave the fault open: the server ends for
+    an unknown reason, and neither the machine nor the market's SSH proxy answers. Each is tried on another machine. If
+    it happens there again, the first is the workload's fault and the second is our network's.
 
     :param attempts: All attempts of this workload in this run; the last one failed.
     """

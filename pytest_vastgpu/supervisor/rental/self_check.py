@@ -1,4 +1,4 @@
-"""A look at ourselves, before a machine is blamed for what was seen from here only."""
+"""Checks our own side (network, API key, credit) before a machine is blamed for a failure seen only from here."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What is known of our own side."""
+    """State of our own side."""
 
     market_answers: bool = True
-    """False: our network is down, or the API is; from here nobody can tell which."""
+    """False: our network or the market's API is down; the two look the same from here."""
     key_works: bool = True
     credit_usd: float | None = None
-    """None where it could not be asked."""
+    """None where the market did not say."""
     said: str = ""
-    """What went wrong with the question."""
+    """The error, where the market gave no account."""
     ssh_leaves: bool = False
-    """Something has answered at a port like those of SSH: nothing here keeps such connections from leaving."""
+    """Whether a host has answered on a port like those of SSH, so that our network lets such connections out."""
 
 
 def look(provider: Provider) -> SelfCheck:
-    """Ask the market about our own account. Of SSH that says nothing."""
+    """Ask the market about our account. This does not check SSH."""
     try:
         return SelfCheck(credit_usd=provider.account().credit_usd)
     except (MarketUnreachable, MarketAnswerInvalid) as error:
@@ -47,19 +47,19 @@ def look(provider: Provider) -> SelfCheck:
 
 
 def proxy_answers(connector: Connector, proxy: SshAddress | None) -> bool:
-    """Whether the market's SSH proxy answers us at all, be it with a refusal: no host can make it silent.
+    """Whether the market's SSH proxy answers at all, even with a refusal. A host cannot make the proxy silent.
 
-    Asked is the port after the instance's own, which stays the instance's: with other run types it is used for SSH.
-    Whether Vast's proxies answer there was not tried. Where they do not, a black hole is taken for ours, which blames
-    nobody.
+    This connects to the port after the instance's own port. That port belongs to the same instance: other run types use
+    it for SSH. It is not verified that Vast's proxies answer there. Where they do not, a black hole counts as our own
+    fault, and no machine is blamed.
 
-    :param proxy: Where the instance is reached by way of the proxy; None where it is not.
+    :param proxy: The instance's address at the proxy; None where it has none.
     """
     return proxy is not None and proxy.port < 65_535 and connector.answers(proxy.host, proxy.port + 1)
 
 
 def attribute_fault(verdict: Verdict, seen: SelfCheck) -> Verdict:
-    """The verdict, or ours where a machine would be blamed although our own side explains what was seen. Pure."""
+    """Return the verdict, or one of our own fault where that explains the failure better than the machine. Pure."""
     if verdict.failure_class not in _BLAMING:
         return verdict
     if not seen.market_answers:

@@ -1,4 +1,4 @@
-"""Starting a server on an instance: what is written there, and what runs it. Pure: values in, text out."""
+"""The files and commands that start a server on an instance. Pure: values in, text out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pytest_vastgpu.servers.base import Launch
 
 HOME = ".vastgpu"
-"""Where our files live on an instance, below the home directory, in which every SSH session starts."""
+"""Directory of our files on an instance, relative to the home directory, where every SSH session starts."""
 WORK = f"{HOME}/work"
 """The server's working directory."""
 KILLED_EXIT_CODE = 137
-"""What is reported for a server that ended without leaving an exit code: something killed it and its shell."""
+"""Exit code reported for a server that ended without leaving one: something killed it and its shell."""
 
 START = f"""\
 cd {WORK} || exit 1
@@ -41,7 +41,7 @@ echo $code > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new"
 def env_script(env: Mapping[str, str]) -> str:
     """Shell text that exports an environment, every value quoted.
 
-    :raises ConfigurationError: for a name that a shell could take for something else.
+    :raises ConfigurationError: for a name that is no valid shell variable.
     """
     for name in env:
         if not is_variable_name(name):
@@ -50,12 +50,12 @@ def env_script(env: Mapping[str, str]) -> str:
 
 
 def make_folders(folders: Iterable[str]) -> str:
-    """Makes our folders on the instance, readable by nobody else."""
+    """The command that makes our folders on the instance, readable only by their owner."""
     return "umask 077; mkdir -p " + " ".join(shlex.quote(folder) for folder in sorted({WORK, *folders}))
 
 
 def files_of(launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str]) -> dict[str, str]:
-    """Our files on the instance, by path below :data:`HOME`.
+    """The text of our files on the instance, by path below :data:`HOME`.
 
     :param host: Address on which the server should listen.
     """

@@ -1,4 +1,4 @@
-"""Watching a server: a small shell program on the instance tells what is new, over the one SSH connection."""
+"""Monitors a server: a small shell program on the instance sends every change over the SSH connection."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from pytest_vastgpu.supervisor.rental.server_state import ServerState
 from pytest_vastgpu.supervisor.rental.server_state import parse
 
 PROGRAM = f"{server_job.HOME}/watch.sh"
-"""Where the program lies on the instance."""
+"""Path of the program on the instance."""
 _TROUBLE_CHARS = 500
 AGAIN_S = 0.5
-"""One that ends is started again, but not more often than this."""
+"""Shortest time between two starts of the program, which is started again when it ends."""
 DEAF_PERIOD_S = 1.0
-"""Between two starts of a probe while nothing listens on the port that it depends on."""
+"""Pause between two starts of a probe while nothing listens on the port that it needs."""
 
 _PIECE_BYTES = 65536
 _PIECE = f"tail -c +{{}} {server_job.HOME}/server.log | head -c {_PIECE_BYTES} | od -An -v -tx1 | tr -d ' \\n'"
 _PIECE_S = 10.0
 _PIECES = 64
-"""So many are read at most: as much as is kept of a log."""
+"""Most pieces read in one go: as much as is kept of a log."""
 
 
 def program(probes: Sequence[Probe]) -> str:
-    """The program's text. It takes the offset in the log from which to tell as its argument."""
+    """The program's text. Its argument is the offset in the log from which it starts to send."""
     starts = []
     for number, probe in enumerate(probes, 1):
         period_s = probe.every_s or (DEAF_PERIOD_S if probe.port else 0)
@@ -48,11 +48,11 @@ def program(probes: Sequence[Probe]) -> str:
 
 
 class ServerMonitor:
-    """Keeps the program running on an instance, and what it has told at hand, until :meth:`close`.
+    """Keeps the program running on an instance and collects what it sends, until :meth:`close`.
 
     :param env: Environment of the probes; no process list shows it.
     :param log_limit: Characters of the server's log to keep.
-    :param cancel: Is nudged by news, and ends all waiting.
+    :param cancel: Each update nudges it; a cancelled one ends all waiting.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class ServerMonitor:
         self._stream: Stream | None = None
         self._started = -math.inf
         self._runs = False
-        self._news = False
+        self._changed = False
         self._urgent = False
         self.trouble = ""
-        """Why the program last ended before its time."""
+        """Why the program last ended unexpectedly."""
 
     def keep_up(self) -> None:
-        """See that the program runs. What it does not tell meanwhile it tells afterwards.
+        """Start the program again if it has ended. It then goes on from the same place in the log.
 
-        :raises ConnectFailed: the connection is broken and cannot be made anew.
+        :raises ConnectFailed: the connection is broken and cannot be opened again.
         :raises Cancelled: the run is ending.
         """
         if self._runs:
@@ -100,21 +100,21 @@ class ServerMonitor:
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
 
     def observe(self, age_s: float) -> Observation:
-        """All that is known now.
+        """Everything known of the server now.
 
         :param age_s: Seconds since the server was started.
         """
         with self._lock:
-            self._news = self._urgent = False
+            self._changed = self._urgent = False
             return self._state.observation(age_s, watched=self._runs)
 
     def catch_up(self) -> bool:
-        """Read what the log holds by now: of two things that happen at once, the program may tell either first.
+        """Read the log up to now: of two simultaneous changes, the program may send either first.
 
-        Of a log that grows faster than it is read, so much is enough.
+        It reads at most :data:`_PIECES` pieces, so that it ends even where the log grows faster than it reads.
 
-        :returns: Whether there was something that it had not told yet.
-        :raises ConnectFailed: the connection is broken and cannot be made anew.
+        :returns: Whether the log had anything that the program had not sent.
+        :raises ConnectFailed: the connection is broken and cannot be opened again.
         """
         found = False
         for _ in range(_PIECES):
@@ -122,7 +122,7 @@ class ServerMonitor:
             result = self._reconnecting.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
             try:
                 data = bytes.fromhex(result.stdout) if result.ok else b""
-            except ValueError:  # a host can answer what it likes
+            except ValueError:  # the host's answer is not trusted
                 break
             with self._lock:
                 self._state.take(LogPiece(offset, data))
@@ -132,27 +132,29 @@ class ServerMonitor:
         return found
 
     def wait(self, rest_s: float, seconds: float) -> None:
-        """Wait for news, but not longer than ``seconds``.
+        """Wait for an update.
 
-        :param rest_s: That long, nothing but an answer or the server's end counts: its log may grow all the time.
+        :param rest_s: Seconds in which only a probe's result or the server's end ends the wait: the log may grow all
+            the time.
+        :param seconds: Seconds to wait after that, for an update of any kind.
         :raises Cancelled: the run is ending.
         """
         self._cancel.wait(rest_s, lambda: self._urgent)
-        self._cancel.wait(seconds, lambda: self._news)
+        self._cancel.wait(seconds, lambda: self._changed)
 
     def close(self) -> None:
-        """Let the program end. Waits for nothing."""
+        """Let the program end, without waiting for that."""
         if self._stream is not None:
             self._stream.hang_up()
 
     def _on_line(self, line: str) -> None:
-        news = parse(line, self._probes)
-        if news is None:
+        update = parse(line, self._probes)
+        if update is None:
             return
         with self._lock:
-            self._state.take(news)
-            self._news = True
-            self._urgent = self._urgent or not isinstance(news, LogPiece)
+            self._state.take(update)
+            self._changed = True
+            self._urgent = self._urgent or not isinstance(update, LogPiece)
         self._cancel.nudge()
 
     def _on_end(self, exit_code: int | None) -> None:
@@ -162,5 +164,5 @@ class ServerMonitor:
             elif self._stream is not None and self._stream.problem:
                 self.trouble = self._stream.problem
             self._runs = False
-            self._news = self._urgent = True
+            self._changed = self._urgent = True
         self._cancel.nudge()

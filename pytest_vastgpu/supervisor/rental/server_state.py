@@ -1,4 +1,4 @@
-"""What the watcher on an instance tells, and what is known of a server from all of it. Pure: lines in, values out."""
+"""Parses the lines of the monitor program, and combines them into a server's state. Pure: lines in, values out."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.supervisor.rental import server_job
 
 _KINDS = 20_000
-"""Of so many kinds of lines it is remembered that they were seen; then it begins anew."""
+"""Most kinds of lines that are remembered as seen; beyond that the memory is cleared."""
 _LARGEST_FILE = 1 << 62
 
 
 @dataclass(frozen=True)
 class LogPiece:
-    """Something that the server has printed."""
+    """A piece of the server's log."""
 
     offset: int
-    """Where it stands in the log, in bytes."""
+    """Its offset in the log, in bytes."""
     data: bytes
 
 
 @dataclass(frozen=True)
 class ProcessState:
-    """What has become of the server's process."""
+    """State of the server's process."""
 
     exit_code: int | None
     """None while it lives."""
@@ -42,9 +42,9 @@ ServerUpdate = LogPiece | ProcessState | ProbeResult
 
 
 def parse(line: str, probes: Sequence[Probe]) -> ServerUpdate | None:
-    """What a line of the watcher says; None where it is no such line.
+    """Parse a line of the monitor program; None where the line is invalid.
 
-    :param probes: The probes that it runs; it knows them by their numbers, from 1 on.
+    :param probes: The probes that the program runs. It numbers them from 1.
     """
     kind, *words = line.split(" ")
     try:
@@ -62,12 +62,15 @@ def parse(line: str, probes: Sequence[Probe]) -> ServerUpdate | None:
             failure = {None: ProbeFailure.TIMEOUT, 0: ProbeFailure.NONE}.get(code, ProbeFailure.COMMAND)
             return ProbeResult(name, failure, code, stdout, stderr, int(hundredths) / 100)
     except (ValueError, IndexError):
-        pass  # cut short by a connection that broke
+        pass  # a broken connection has cut the line short
     return None
 
 
 def _place(offset: str) -> int:
-    """:raises ValueError: for what is no place in a file."""
+    """Parse an offset in a file.
+
+    :raises ValueError: if it is none.
+    """
     place = int(offset)
     if not 0 <= place <= _LARGEST_FILE:
         raise ValueError(offset)
@@ -75,7 +78,7 @@ def _place(offset: str) -> int:
 
 
 class ServerState:
-    """What is known of a server, put together from news as they come.
+    """State of a server, combined from its updates.
 
     :param log_limit: Characters of its log to keep; the middle of a longer one is cut out.
     """
@@ -94,29 +97,30 @@ class ServerState:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.log = ""
         self.offset = 0
-        """Byte of the log from which the watcher should go on."""
+        """Byte of the log from which the monitor program should go on."""
 
-    def take(self, news: ServerUpdate) -> None:
-        """Learn one more thing."""
-        if isinstance(news, ProbeResult):
-            self._results[news.name] = news
-            if news.name in self._answering:
-                self._compare(news.stdout)
-        elif isinstance(news, ProcessState):
-            self._exit_code = news.exit_code
+    def take(self, update: ServerUpdate) -> None:
+        """Add one update."""
+        if isinstance(update, ProbeResult):
+            self._results[update.name] = update
+            if update.name in self._answering:
+                self._compare(update.stdout)
+        elif isinstance(update, ProcessState):
+            self._exit_code = update.exit_code
         else:
-            data = news.data[max(0, self.offset - news.offset) :]  # the rest is known
-            gap = max(0, news.offset - self.offset)
+            data = update.data[max(0, self.offset - update.offset) :]  # the rest is known
+            gap = max(0, update.offset - self.offset)
             text = self._decoder.decode(data)
             self.log = bounded(self.log + left_out(gap, "bytes") + text, self._log_limit)
             self.offset += gap + len(data)
             self._compare(text)
 
     def observation(self, age_s: float, *, watched: bool = True) -> Observation:
-        """All of it, for an adapter.
+        """The state as an adapter gets it.
 
         :param age_s: Seconds since the server was started.
-        :param watched: Whether news would have been told: of a server that nobody watches, nothing is known.
+        :param watched: Whether the monitor program runs. Without it, silence does not mean that the server stands
+            still.
         """
         if self._is_new:
             self._new_s = age_s
@@ -127,7 +131,7 @@ class ServerState:
         return Observation(dict(self._results), self.log, self._exit_code, age_s, still_s)
 
     def _compare(self, text: str) -> None:
-        """Whether a text says anything that was not said before."""
+        """Note whether a text has a line of a kind not seen before."""
         kinds = set(map(kind, re.split(r"[\r\n]+", text))) - self._kinds
         if kinds:
             self._is_new = True

@@ -1,4 +1,4 @@
-"""What every rental of a run shares."""
+"""The services that all rentals of a run share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pytest_vastgpu.supervisor.rental.keep import Keeper
 
 
 class AttemptFailed(Exception):
-    """The attempt is over."""
+    """The attempt has failed."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.reason)
@@ -32,7 +32,7 @@ class AttemptFailed(Exception):
 
 
 class LedgerWriter(Protocol):
-    """Notes on disk what happens to what is rented, before it happens."""
+    """Records each step of a rental on disk before it happens."""
 
     def write(self, label: str, step: str, **facts: object) -> None:
         """See :meth:`pytest_vastgpu.supervisor.ledger.ledger.Ledger.write`."""
@@ -40,7 +40,7 @@ class LedgerWriter(Protocol):
 
 
 class EventWriter(Protocol):
-    """Tells what happens."""
+    """Writes events."""
 
     path: Path
     """The event log's file."""
@@ -52,7 +52,7 @@ class EventWriter(Protocol):
 
 @dataclass(frozen=True)
 class RentalServices:
-    """What every rental of a run shares."""
+    """The services that all rentals of a run share."""
 
     provider: Provider
     settings: Settings
@@ -61,7 +61,7 @@ class RentalServices:
     events: EventWriter
     run_id: str
     artifacts: Path
-    """Where evidence of failed attempts goes, a directory for each."""
+    """Directory for the evidence of failed attempts, with a subdirectory for each."""
     budget: Budget
     poller: InstancePoller
     keeper: Keeper
@@ -69,4 +69,4 @@ class RentalServices:
     timeouts: Timeouts = DEFAULTS
     clock: Clock = SYSTEM_CLOCK
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
-    """Set once a machine has let this run in."""
+    """Set once an SSH connection of this run has succeeded."""

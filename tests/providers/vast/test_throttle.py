@@ -125,7 +125,7 @@ def test_waiting_holds_nothing_and_can_be_called_off(tmp_path: Path) -> None:
         pass
 
     def call_off(_seconds: float) -> None:
-        clock.throttle(tmp_path).turn("list")  # somebody else's turn, while we wait
+        clock.throttle(tmp_path).turn("list")  # another call's turn, while we wait
         raise CalledOff
 
     clock = Clock()

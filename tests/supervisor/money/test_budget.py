@@ -172,7 +172,7 @@ def test_a_thousand_random_schedules_never_pass_the_budget(seed: int) -> None:
                     refusals += 1
                     steps.append((now + choose.uniform(1, 3600), "rent", -1))
                     continue
-                if choose.random() < 0.2:  # the offer was taken by somebody else
+                if choose.random() < 0.2:  # another user has taken the offer
                     budget.settle(label, 0.0)
                     steps.append((now + 1, "rent", -1))
                     instances.append(Instance(now, 0.0, 0.0))

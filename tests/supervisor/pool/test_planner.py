@@ -26,7 +26,7 @@ A, B, C = (Workload("command", command=name) for name in "abc")
 
 
 class Stage:
-    """A roster with its clock, and what it has asked for."""
+    """A planner with its clock, and what it has decided."""
 
     def __init__(self, limit: int | None = None, workers: int = 1, **tests: Workload | None) -> None:
         self.now = 0.0
@@ -146,7 +146,7 @@ def test_what_the_budget_refuses_waits_for_what_another_one_gives_back() -> None
     assert stage.rented == [A, B]  # not again and again
     ask = stage.ask("t1", A)
     assert ask.lacks_room
-    assert stage.going == [first]  # nobody else can ask for it: the only process waits
+    assert stage.going == [first]  # no other process can ask for it: the only one waits
     stage.gone()
     assert stage.rented == [A, B, A]
     assert stage.served(ask) is None
@@ -297,7 +297,7 @@ def test_who_used_what_and_for_how_long_is_known() -> None:
 
 @dataclass
 class Worker:
-    """Runs tests one after another, each of which asks for its instances one after another."""
+    """Runs tests one after another; each asks for its instances one after another."""
 
     name: str
     tests: list[tuple[str, Sequence[tuple[Workload, bool]]]]

@@ -29,7 +29,7 @@ LEASE_S = 5
 
 
 @pytest.fixture
-def link() -> Iterator[ReconnectingConnection]:
+def reconnecting() -> Iterator[ReconnectingConnection]:
     """To an instance that is armed."""
     key = load_key({}, Path("/nonexistent"))
     fleet = {"market": {"rate_limits": False}, "this_machine": True}
@@ -40,54 +40,56 @@ def link() -> Iterator[ReconnectingConnection]:
         row = api.becomes(instance_id, actual_status="running")
         with closing(
             ReconnectingConnection(SshConnector(key, 10.0), [SshAddress("127.0.0.1", row["ssh_port"], "proxy")])
-        ) as link:
-            yield link
+        ) as reconnecting:
+            yield reconnecting
 
 
-def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(link: ReconnectingConnection) -> None:
+def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(reconnecting: ReconnectingConnection) -> None:
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    heartbeat = Heartbeat(link, LEASE_S, Deadline.after(100), told.put)
+    heartbeat = Heartbeat(reconnecting, LEASE_S, Deadline.after(100), told.put)
     heartbeat.start()
     until(lambda: heartbeat.known, bool)
     assert told.get(timeout=PATIENCE_S) == "dead man's switch armed (curl)"
     assert heartbeat.switch.armed
     assert heartbeat.missing == ""
     assert not heartbeat.gave_up
-    end = int(link.run("cat .vastgpu/end", 10).stdout)
-    assert 90 < end - int(link.run("date +%s", 10).stdout) <= 100
+    end = int(reconnecting.run("cat .vastgpu/end", 10).stdout)
+    assert 90 < end - int(reconnecting.run("date +%s", 10).stdout) <= 100
 
-    # Whoever uses up the connection's sessions does not keep it from beating.
-    busy = [threading.Thread(target=link.run, args=("until [ -e .done ]; do sleep 0.1; done", 60)) for _ in range(8)]
+    # Commands that use up the connection's sessions do not stop the heartbeat.
+    busy = [
+        threading.Thread(target=reconnecting.run, args=("until [ -e .done ]; do sleep 0.1; done", 60)) for _ in range(8)
+    ]
     for thread in busy:
         thread.start()
     heard = heartbeat.silent_s
     until(lambda: heartbeat.silent_s, lambda silent: silent < heard)
     until(lambda: heartbeat.silent_s, lambda silent: silent > 0.5)
     until(lambda: heartbeat.silent_s, lambda silent: silent < 0.5)
-    link.connection().run("touch .done", timeout_s=PATIENCE_S, spare=True)
+    reconnecting.connection().run("touch .done", timeout_s=PATIENCE_S, spare=True)
     for thread in busy:
         thread.join()
 
-    link.run("mv .vastgpu aside; touch .vastgpu", 10)
+    reconnecting.run("mv .vastgpu aside; touch .vastgpu", 10)
     assert told.get(timeout=PATIENCE_S).startswith("does not hear of us: mkdir: ")
-    link.run("rm .vastgpu; mv aside .vastgpu", 10)
+    reconnecting.run("rm .vastgpu; mv aside .vastgpu", 10)
     assert told.get(timeout=PATIENCE_S) == "hears of us again"
 
     beat = heartbeat.last_words(77)
     assert beat is not None
     assert (beat.lease_s, beat.end_s, beat.switch.armed) == (77, 77, True)
-    link.close()
+    reconnecting.close()
     assert heartbeat.last_words(99) is None
     with pytest.raises(ConnectFailed, match="the connection was closed"):
-        link.connection()
+        reconnecting.connection()
     assert told.empty()
 
 
-def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(link: ReconnectingConnection) -> None:
-    heartbeat = Heartbeat(link, 2, Deadline.after(100), lambda _: None)
+def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(reconnecting: ReconnectingConnection) -> None:
+    heartbeat = Heartbeat(reconnecting, 2, Deadline.after(100), lambda _: None)
     heartbeat.start()
     until(lambda: heartbeat.known, bool)
     time.sleep((0.9 - time.time()) % 1)  # its clock tells whole seconds: the shortest lease
     assert heartbeat.last_words(2) is not None
-    until(lambda: link.connection_if_any(), lambda connection: connection is None)
+    until(lambda: reconnecting.connection_if_any(), lambda connection: connection is None)
     assert heartbeat.gave_up

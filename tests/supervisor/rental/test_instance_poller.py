@@ -63,7 +63,7 @@ def market() -> Market:
 @pytest.fixture
 def board(market: Market) -> Iterator[InstancePoller]:
     yield InstancePoller(market.ask, NO_PAUSES)
-    market.says()  # for a look that nobody waits for any more
+    market.says()  # for a poll without a subscriber
     for thread in lookouts():
         thread.join(LONG_S)
     assert not lookouts(), "it looks on although nobody watches"

@@ -21,9 +21,9 @@ def test_looks_grow_rarer_with_what_was_waited(awaited_s: float, pause_s: float)
 @pytest.mark.parametrize(
     ("young_s", "pause_s"), [(0, 0.1), (10, 0.1), (30, 0.3), (50, 0.5), (300, 0.5), (-math.inf, 1.0)]
 )
-def test_knocks_are_quick_while_it_is_young_and_slow_before_it_runs(young_s: float, pause_s: float) -> None:
-    knock = ConnectAttempt(100.0 + young_s if math.isfinite(young_s) else 100.0, REFUSED)
-    assert connect_pause_s([knock], 100.0 if math.isfinite(young_s) else math.inf) == pytest.approx(pause_s)
+def test_attempts_are_quick_while_it_is_young_and_slow_before_it_runs(young_s: float, pause_s: float) -> None:
+    attempt = ConnectAttempt(100.0 + young_s if math.isfinite(young_s) else 100.0, REFUSED)
+    assert connect_pause_s([attempt], 100.0 if math.isfinite(young_s) else math.inf) == pytest.approx(pause_s)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_a_refused_key_is_shown_ever_more_rarely(failures: list[tuple[ProbeFailu
 def test_no_server_shuts_us_out_for_its_default_penalties() -> None:
     """OpenSSH adds 5 s for each refused login, takes a second off each second, and shuts out from 15 s on."""
     now = penalty = 0.0
-    knocks: list[ConnectAttempt] = []
+    attempts: list[ConnectAttempt] = []
     for _ in range(100):
         assert penalty < 15, f"shut out at the try after {now:g} s"
-        knocks.append(ConnectAttempt(now, KEY))
-        pause = connect_pause_s(knocks, 0.0)
+        attempts.append(ConnectAttempt(now, KEY))
+        pause = connect_pause_s(attempts, 0.0)
         penalty = max(0.0, penalty + 5 - pause)
         now += pause

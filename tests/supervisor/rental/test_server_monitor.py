@@ -76,7 +76,7 @@ class Watcher:
         return found
 
     def log(self, size: int) -> bytes:
-        """So many bytes of the log, put together."""
+        """The first bytes of the log, joined."""
         log = b""
         while len(log) < size:
             piece = self.until(lambda news: isinstance(news, LogPiece))

@@ -1,4 +1,4 @@
-"""An offer taken and brought to *ready*, step by step. Each step is a module; :class:`Rental` keeps what they give."""
+"""Rents an offer and brings the instance to *ready*. Each step is a module; :class:`Rental` keeps the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bring_up(context: BringUpContext) -> None:
 
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
     :raises OfferGone: nothing was rented.
-    :raises MarketError: the market's or our own fault, nobody else's.
+    :raises MarketError: the market's or our own fault, not the host's.
     :raises Cancelled: the run is ending.
     """
     rental = context.rental
@@ -41,6 +41,6 @@ def bring_up(context: BringUpContext) -> None:
         warm_up(context)
         rental.ready(*open_endpoint(context, status))
     except ConnectFailed as lost:
-        # It had let us in before: the host went away while it was being prepared.
+        # SSH worked before: the host was lost while it was being prepared.
         verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
         raise AttemptFailed(rental.attribute_fault(verdict)) from lost

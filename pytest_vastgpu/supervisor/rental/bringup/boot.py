@@ -1,4 +1,4 @@
-"""From *created* to *running*: what the provider says of the instance."""
+"""From *created* to *running*: waits until the provider reports the instance running, or SSH answers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 1.0
-"""How late it is noticed that there is no more reason to wait."""
+"""Pause between two checks whether to go on waiting."""
 MARKET_SILENCE_S = 300.0
-"""The market may be unreachable that long without costing a healthy instance."""
+"""A market that is unreachable for this long does not yet end a boot."""
 BOOT_LOG_LINES = 100
 
 
 def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnection | None]:
-    """Wait until the provider says that it runs and where it is, or until SSH lets us in: the provider may lag.
+    """Wait until the provider reports a running instance with its address, or until SSH answers: the provider may lag.
 
-    :returns: What the provider said last, and the connection where SSH was quicker.
+    :returns: The provider's last status, and the connection where SSH was quicker.
     :raises AttemptFailed: with the verdict.
-    :raises MarketError: if the provider cannot be asked for too long.
+    :raises MarketError: if the provider gives no answer for too long.
     """
     rental, services = context.rental, context.services
     history = BootHistory(_judge_status)
@@ -75,9 +75,9 @@ def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnectio
 
 
 class _EarlyConnection:
-    """SSH of an instance that does not run yet by what the provider says. That it fails is held against nobody.
+    """Tries SSH before the provider reports the instance running. A failure here counts against no machine.
 
-    Whether an address is listed before the instance runs, and answers then, was not tried against live Vast.ai.
+    It is not verified against live Vast.ai whether an address is listed, and answers, before the instance runs.
     """
 
     def __init__(self, context: BringUpContext) -> None:
@@ -85,7 +85,7 @@ class _EarlyConnection:
         self._attempts: list[policy.ConnectAttempt] = []
 
     def attempt(self, status: InstanceStatus) -> ReconnectingConnection | None:
-        """Connect, where something answers that speaks SSH, and not too often."""
+        """Connect if an SSH server answers; None if not, or if the last attempt was too recent."""
         services, age_s = self._context.services, self._context.rental.age_s
         if self._attempts:
             pause_s = connect_pause_s(self._attempts, math.inf, services.timeouts)
@@ -108,7 +108,7 @@ def _container_log(context: BringUpContext) -> str:
     try:
         return context.services.provider.logs(context.rental.instance_id, BOOT_LOG_LINES)
     except MarketError:
-        return ""  # it may have none yet; others tell whether the market answers
+        return ""  # it may have no log yet; the poller notices whether the market answers
 
 
 def _judge_status(text: str) -> Verdict:

@@ -1,4 +1,4 @@
-"""From *reachable* to *checked*: what was sold is there, and the dead man's switch is armed or known to be absent."""
+"""From *reachable* to *checked*: compares the host with its offer, and waits for the dead man's switch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
-"""How late it is noticed that there is no more reason to wait."""
+"""Pause between two checks whether to go on waiting."""
 
 
 def read_host(context: BringUpContext) -> HostFacts:
-    """What the host says of itself.
+    """Read the host's facts.
 
     :raises ConnectFailed: if the instance can no longer be reached.
     """
@@ -21,7 +21,9 @@ def read_host(context: BringUpContext) -> HostFacts:
 
 
 def check_host(context: BringUpContext) -> DeadmanState:
-    """Compare that with what was sold, then wait until it is known how the switch is. Nothing is begun before.
+    """Compare the host with its offer, then wait until the dead man's switch is armed or known to be absent.
+
+    Bring-up launches no server before that.
 
     :raises AttemptFailed: with the verdict.
     """

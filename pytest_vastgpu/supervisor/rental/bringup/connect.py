@@ -1,4 +1,4 @@
-"""From *running* to *reachable*: SSH lets us in."""
+"""From *running* to *reachable*: connects by SSH."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 def connect(
     context: BringUpContext, status: InstanceStatus, early: ReconnectingConnection | None
 ) -> ReconnectingConnection:
-    """Wait until SSH lets us in; the connection.
+    """Try to connect until SSH answers; returns the connection.
 
-    :param early: One that was made before the instance was said to run.
+    :param early: A connection opened before the provider reported the instance running, if any.
     :raises AttemptFailed: with the verdict.
     """
     rental, services = context.rental, context.services

@@ -1,4 +1,4 @@
-"""What every step of bringing an instance up needs at hand."""
+"""What every step of bring-up needs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class BringUpContext:
     rental: Rental
     adapter: Adapter
     cancel: CancelToken
-    """Ends all waiting when the run is called off."""
+    """Ends all waiting when the bring-up is cancelled."""
 
     def go_on(self) -> None:
-        """See that there is still a reason to go on.
+        """Check that bring-up should go on.
 
         :raises Cancelled: the run is ending.
-        :raises AttemptFailed: its hard end of life has come, or it has become too dear.
+        :raises AttemptFailed: the instance has reached its hard end of life, or its price is above the limits.
         """
         self.cancel.check()
         if self.rental.too_dear is not None:

@@ -1,4 +1,4 @@
-"""From *intended* to *created*: the offer is rented, and our key attached."""
+"""From *intended* to *created*: rents the offer, and attaches the SSH key."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.rental import END_GRACE_S
 
 TRANSIENT = (MarketUnreachable, MarketAnswerInvalid, RateLimited)
-"""What passes by itself, and must not cost a healthy instance."""
+"""Errors that pass by themselves, and must not end a healthy instance."""
 
 
 def create(context: BringUpContext) -> int:
-    """Rent the offer; the id of the instance.
+    """Rent the offer; returns the instance's id.
 
     :raises OfferGone: nothing was rented.
     :raises MarketError: the market's or our own fault.
@@ -46,13 +46,13 @@ def create(context: BringUpContext) -> int:
 
 
 def _may_exist(error: MarketError) -> bool:
-    """Whether a create that ended so may have rented, or may do so late."""
+    """Whether a create that ended with this error may have rented an instance, or may still do so."""
     lost = isinstance(error, (CreateUnsettled, MarketUnreachable, MarketAnswerInvalid))
     return lost and not isinstance(error, NotSent)
 
 
 def attach_key(context: BringUpContext) -> None:
-    """What keeps it from being attached now may have passed when it is tried again, see :func:`policy.reach`."""
+    """Attach the SSH key. A transient error is only reported: :func:`policy.reach` has the key attached again."""
     rental, services = context.rental, context.services
     try:
         services.provider.attach_key(rental.instance_id, services.key.public_line)

@@ -1,4 +1,4 @@
-"""From *warming* to *ready*: where tests reach the server."""
+"""From *warming* to *ready*: opens the URL at which tests reach the server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
 def open_endpoint(context: BringUpContext, status: InstanceStatus) -> tuple[str, Forward | None]:
-    """The URL, and the forwarded port behind it; None where the provider publishes the server's own port.
+    """Open the endpoint: its URL, and the forwarded port; None where the provider publishes the port itself.
 
-    :raises AttemptFailed: if that was asked for and is not so.
+    :raises AttemptFailed: if the user asked for a published port (``--vast-expose``) and there is none.
     """
     rental, services = context.rental, context.services
     port = rental.workload.port

@@ -1,4 +1,4 @@
-"""From *checked* to *warming*: the server's files are written, and it is started."""
+"""From *checked* to *warming*: writes the server's files, and starts it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LIMIT_S = 30.0
-"""For making folders, and for starting what runs on its own."""
+"""Time limit of each command here: they make folders and start a process in the background."""
 
 
 def launch(context: BringUpContext) -> Mapping[str, str]:
-    """Start the server; the HTTP headers that its clients must send.
+    """Start the server; returns the HTTP headers that its clients must send.
 
     :raises AttemptFailed: if the host can neither write files nor start processes.
     :raises ConnectFailed: if the instance can no longer be reached.

@@ -1,4 +1,4 @@
-"""While *warming*: the server is watched until its adapter has decided."""
+"""While *warming*: monitors the server until its adapter calls it ready or failed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
-"""Without news, it is looked that often whether time has run out."""
+"""Without updates, pause between two checks whether time has run out."""
 JUDGING_SHARE = 0.2
-"""At most that share of the time goes into judging a log that grows and grows."""
+"""Largest share of the time that the adapter's judging of a steadily growing log may take."""
 
 
 def warm_up(context: BringUpContext) -> None:
@@ -42,13 +42,13 @@ def warm_up(context: BringUpContext) -> None:
             seen = monitor.observe(age)
             rental.printed(seen.log)
             found, judging_s = _assessed(context, seen)
-            # What it printed before it answered may say that it serves without the GPU that was rented.
+            # The log from before the first answer may say that the server runs without the rented GPU.
             if isinstance(found, Ready) and rental.workload.gpus and monitor.catch_up():
                 seen = monitor.observe(age)
                 rental.printed(seen.log)
                 found, again_s = _assessed(context, seen)
                 judging_s += again_s
-            started += judging_s  # how long an adapter takes to answer is not the server's affair
+            started += judging_s  # the adapter's own time does not count against the server
             if isinstance(found, Ready):
                 return
             if isinstance(found, Failed):
@@ -66,7 +66,7 @@ def warm_up(context: BringUpContext) -> None:
 
 
 def _assessed(context: BringUpContext, seen: Observation) -> tuple[Readiness, float]:
-    """What the adapter says, and for how many seconds that was waited for."""
+    """The adapter's answer, and the seconds that it took."""
     clock = context.services.clock
     asked = clock.monotonic()
     found = context.adapter.assess(context.rental.workload, seen)
