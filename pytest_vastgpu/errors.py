@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 
@@ -41,7 +41,7 @@ class VastGpuError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(foreign.block(message))
+        super().__init__(sanitize.block(message))
 
 
 class ConfigurationError(VastGpuError):

@@ -14,9 +14,9 @@ from pathlib import Path
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core import environment
-from pytest_vastgpu.core import foreign
-from pytest_vastgpu.core.durations import measured
-from pytest_vastgpu.core.durations import parse_duration
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.durations import measured
+from pytest_vastgpu.core.text.durations import parse_duration
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
@@ -78,7 +78,7 @@ def machine_table(known: Reputation, now: float) -> list[str]:
         ban = ban_in_force(known, record.machine_id, record.host_id, now)
         return ban is None, record.successes, record.machine_id
 
-    return foreign.table(
+    return sanitize.table(
         ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
         [
             (
@@ -97,7 +97,7 @@ def machine_table(known: Reputation, now: float) -> list[str]:
 
 def evidence_table(items: Iterable[Outcome]) -> list[str]:
     """A line for each piece of evidence, the newest first."""
-    return foreign.table(
+    return sanitize.table(
         ("time (UTC)", "machine", "GPU", "outcome", "reason", "seconds", "workload"),
         [
             (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import sanitize
 
 
 def say(text: str) -> None:
     """Print a line of the result."""
-    sys.stdout.write(f"{foreign.line(text)}\n")
+    sys.stdout.write(f"{sanitize.line(text)}\n")
 
 
 def tell(text: str) -> None:
     """Print a problem or a note on standard error."""
-    sys.stderr.write(f"vastgpu: {foreign.line(text)}\n")
+    sys.stderr.write(f"vastgpu: {sanitize.line(text)}\n")

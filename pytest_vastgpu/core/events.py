@@ -12,7 +12,7 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import State
 
 _log = logging.getLogger("pytest_vastgpu")
@@ -57,8 +57,8 @@ class EventLog:
 
         Market and hosts have a say in its text and facts: both are made safe here, for every reader.
         """
-        facts = {name: foreign.clean(value) for name, value in event.facts.items()}
-        event = replace(event, text=foreign.line(event.text), facts=facts)
+        facts = {name: sanitize.clean(value) for name, value in event.facts.items()}
+        event = replace(event, text=sanitize.line(event.text), facts=facts)
         row = {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
         with self._lock:
             try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import sanitize
 
 MAX_CHARS = 500
 
 
 def shown(line: str) -> str:
     """A line as evidence: bounded, safe to show, and without secrets."""
-    return foreign.line(line.strip(), MAX_CHARS)
+    return sanitize.line(line.strip(), MAX_CHARS)

@@ -1,4 +1,4 @@
-"""Whose fault: from what was printed to a verdict. The engine is in :mod:`reader`, what it knows in ``rules_*``."""
+"""Whose fault: from what was printed to a verdict. The engine is in :mod:`log_reader`, what it knows in ``rules/``."""
 
 from __future__ import annotations
 

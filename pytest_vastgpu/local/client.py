@@ -9,7 +9,7 @@ from typing import TextIO
 
 import httpx
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import LocalMarketError
 
 _TIMEOUT_S = 30.0
@@ -117,4 +117,4 @@ def _calls(each: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [f"  {line}" for line in foreign.table(header, rows)] if rows else []
+    return [f"  {line}" for line in sanitize.table(header, rows)] if rows else []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import KNOWN
 
 
 def hide_secrets(report: pytest.TestReport) -> None:

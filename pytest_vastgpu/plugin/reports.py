@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 
 from pytest_vastgpu.client.instance import VastInstance
-from pytest_vastgpu.core import foreign
-from pytest_vastgpu.core.redaction import KNOWN
-from pytest_vastgpu.core.redaction import looks_secret
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
@@ -32,7 +32,7 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
         if looks_secret(name):
             KNOWN.add("instance key", value.rpartition(" ")[2])  # of "Bearer …"
     item.stash.setdefault(_held, []).append(instance)
-    item.user_properties += [(name, foreign.clean(value)) for name, value in instance.properties()]
+    item.user_properties += [(name, sanitize.clean(value)) for name, value in instance.properties()]
 
 
 def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
@@ -101,14 +101,14 @@ def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> 
     story = ""
     for instance in held:
         instance.failed()
-        report.sections.append(("vastgpu instance", foreign.line(f"{instance!r}, {offer_line(instance.offer)}")))
+        report.sections.append(("vastgpu instance", sanitize.line(f"{instance!r}, {offer_line(instance.offer)}")))
         verdict = instance.lost()
         if verdict is None:
-            log = foreign.tail(instance.logs(), LOG_LINES)
+            log = sanitize.tail(instance.logs(), LOG_LINES)
             report.sections.append(("vastgpu server log (end)", log))
         else:
             report.sections.append(("vastgpu the test's own failure", str(report.longrepr)))
-            report.longrepr = foreign.block(
+            report.longrepr = sanitize.block(
                 f"the instance was lost while the test used it: {verdict_line(verdict)}\n"
                 f"  {offer_line(instance.offer)}: {shown(verdict.evidence)}\n"
                 f"  what to do: {verdict.remedy}"

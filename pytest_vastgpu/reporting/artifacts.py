@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_vastgpu.core import foreign
-from pytest_vastgpu.core.text import bounded
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.layout import bounded
 
 FOLDER = "vast-artifacts"
 """Below the directory in which pytest was started: ``vast-artifacts/<run id>/<attempt number>/``."""
@@ -33,6 +33,6 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         if not text:
             continue
-        kept = bounded(foreign.block(text), min(FILE_CHARS, left))
+        kept = bounded(sanitize.block(text), min(FILE_CHARS, left))
         left = max(0, left - len(kept))
         (directory / name).write_text(kept, encoding="utf-8", errors="replace")

@@ -45,7 +45,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vastgpu.core import foreign
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.costs import by_test
 from pytest_vastgpu.reporting.costs import money
@@ -129,7 +129,7 @@ class CostFile:
         draft = self.path.with_suffix(".new")
         with self._lock:
             known = document({**self._head, "written": round(time.time(), 3)}, self._books())
-            text = json.dumps(foreign.clean(known), indent=1)
+            text = json.dumps(sanitize.clean(known), indent=1)
             try:
                 draft.write_text(text + "\n", encoding="utf-8")
                 draft.replace(self.path)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import islice
 
-from pytest_vastgpu.core.durations import measured
-from pytest_vastgpu.core.text import columns
+from pytest_vastgpu.core.text.durations import measured
+from pytest_vastgpu.core.text.layout import columns
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.sentences import gpus

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from typing import TypeVar
 
-from pytest_vastgpu.core.durations import DAY_S
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 

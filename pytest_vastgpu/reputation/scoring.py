@@ -23,8 +23,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from pytest_vastgpu.core.durations import DAY_S
-from pytest_vastgpu.core.durations import HOUR_S
+from pytest_vastgpu.core.text.durations import DAY_S
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import HostRecord
 from pytest_vastgpu.model import MachineRecord

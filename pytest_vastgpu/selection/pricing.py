@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_vastgpu.core.durations import HOUR_S
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 

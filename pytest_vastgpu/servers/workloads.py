@@ -18,7 +18,7 @@ from typing import Any
 from typing import TypeVar
 from typing import get_type_hints
 
-from pytest_vastgpu.core.shell import is_variable_name
+from pytest_vastgpu.core.text.shell import is_variable_name
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields

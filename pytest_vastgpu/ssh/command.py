@@ -14,8 +14,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_vastgpu.core.shell import is_variable_name
-from pytest_vastgpu.core.text import left_out
+from pytest_vastgpu.core.text.layout import left_out
+from pytest_vastgpu.core.text.shell import is_variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import SshKeyError
 
 if TYPE_CHECKING:

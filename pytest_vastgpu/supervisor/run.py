@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -21,7 +19,6 @@ from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.events import Listener
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.model import Attempt
@@ -49,24 +46,20 @@ from pytest_vastgpu.supervisor.cleanup.guard import Guard
 from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.cleanup.sweep import sweeping
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
+from pytest_vastgpu.supervisor.ledger.run_directory import forget_old_runs
+from pytest_vastgpu.supervisor.ledger.run_directory import owned
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.price_watch import PriceMonitor
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.pool import InstancePool
+from pytest_vastgpu.supervisor.pool.price_monitor import PriceMonitor
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import RentalServices
-
-KEEP_RUNS = 20
-"""Number of finished runs whose records are kept."""
 
 
 class Plugins(Protocol):
@@ -122,9 +115,9 @@ class Run:
         require_lasting_market(settings)
         key = load_key(environ, Path.home(), started_in)
         with contextlib.ExitStack() as stack:
-            _forget_old_runs(directory.parent)
+            forget_old_runs(directory.parent)
             guarding = stack.enter_context(contextlib.ExitStack())  # the guard ends after the ownership
-            _own(directory, stack)
+            stack.enter_context(owned(directory))
             ledger = Ledger(directory)
             stack.callback(ledger.close)
             events = EventLog(directory)
@@ -248,16 +241,6 @@ class Run:
         ]
 
 
-def _own(directory: Path, stack: contextlib.ExitStack) -> None:
-    """Take the ownership of the run's directory. Other processes see it until this process ends."""
-    try:
-        stack.enter_context(ownership(directory))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{directory} cannot be locked ({error.strerror}): set XDG_STATE_HOME to a directory on a local disk"
-        ) from error
-
-
 def _market(
     settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
 ) -> tuple[str, Secret]:
@@ -291,15 +274,3 @@ def _need(
         failed_machines=failed,
         workload_key=workload_key(workload),
     )
-
-
-def _forget_old_runs(runs: Path) -> None:
-    """Remove the oldest records of runs that are over and have left nothing behind."""
-    try:
-        old = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEEP_RUNS:]
-    except OSError:
-        return
-    for directory in old:
-        with contextlib.suppress(OSError), ownership(directory) as over:  # another run may be doing the same
-            if over and not read_ledger(directory / FILE).left(math.inf):
-                shutil.rmtree(directory)

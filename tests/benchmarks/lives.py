@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import KNOWN
 from tests.benchmarks import report
 from tests.support.lives import Life
 from tests.support.lives import any_key

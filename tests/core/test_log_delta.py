@@ -14,7 +14,7 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.log_delta import LogDelta
 from pytest_vastgpu.core.log_delta import LogReceiver
 from pytest_vastgpu.core.log_delta import LogSender
-from pytest_vastgpu.core.text import bounded
+from pytest_vastgpu.core.text.layout import bounded
 
 OVERHEAD = 100
 """Characters of a message that are none of the log's, and of the line that says how much was cut out."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.reporting import artifacts
 
 

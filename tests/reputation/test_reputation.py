@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_vastgpu.core.durations import DAY_S
-from pytest_vastgpu.core.durations import HOUR_S
+from pytest_vastgpu.core.text.durations import DAY_S
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation

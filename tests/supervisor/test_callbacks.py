@@ -15,7 +15,7 @@ import pytest
 from pytest_vastgpu.client.calls import AdapterOffer
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.text import bounded
+from pytest_vastgpu.core.text.layout import bounded
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass

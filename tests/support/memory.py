@@ -17,7 +17,7 @@ from types import TracebackType
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RequestRejected
-from pytest_vastgpu.hostcheck import check
+from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
@@ -32,7 +32,7 @@ from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Connection
-from pytest_vastgpu.supervisor.rental import server_job
+from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.virtual import VirtualClock
 
 
@@ -222,9 +222,9 @@ class MemoryConnection:
     def _carry_out(self, instance: Instance, command: str) -> tuple[int, str]:
         if lease := re.search(r"echo \$\(\(n\+(\d+)\)\) 1<>lease", command):
             return 0, self._heartbeat(instance, int(lease[1]), command)
-        if command == check.SCRIPT:
+        if command == judge.SCRIPT:
             return 0, " end 0\n"
-        if command == server_job.START:
+        if command == job.START:
             instance.launched = self._clock.monotonic()
             return 0, ""
         match shlex.split(command):

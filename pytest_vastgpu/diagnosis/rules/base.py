@@ -1,4 +1,4 @@
-"""What a rule is. Rules are data: the modules ``rules_*`` list them, :mod:`verdicts` reads them.
+"""What a rule is. Rules are data: the modules beside this one list them, :mod:`verdicts` reads them.
 
 A rule is about a cause, told in one line by one family of programs. It has no code of its own, so what decides a
 verdict can be read, counted and tested.

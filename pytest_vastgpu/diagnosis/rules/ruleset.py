@@ -1,4 +1,4 @@
-"""All rules in their order, and which of them are about a line. What is known stands in ``rules_*``."""
+"""All rules in their order, and which of them are about a line. What is known stands in ``rules/``."""
 
 from __future__ import annotations
 

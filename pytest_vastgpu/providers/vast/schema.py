@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_vastgpu.core import foreign
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
@@ -50,7 +50,7 @@ _MAYBE_DONE = frozenset({408, 409, 425})
 def excerpt(text: str) -> str:
     """The beginning of a text on one line, without the secrets that answers of this API can hold."""
     # Remove secrets before cutting: a cut could leave half of one.
-    line = foreign.line(_SECRET.sub(r'\1"***"', KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
+    line = sanitize.line(_SECRET.sub(r'\1"***"', KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
     return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}…"
 
 
@@ -93,7 +93,7 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
     The error code decides where there is one, since the API's HTTP statuses are inconsistent: a wrong key can be a 404,
     an offer that is gone a 400, 404 or 410.
     """
-    code = foreign.line(body["error"], _EXCERPT_CHARS) if isinstance(body.get("error"), str) else ""
+    code = sanitize.line(body["error"], _EXCERPT_CHARS) if isinstance(body.get("error"), str) else ""
     said = _message(body) or excerpt(text) or "no explanation"
     what = f"{doing}: {said} (HTTP {status}{f', {code}' if code else ''})"
     if status == 429:
@@ -332,7 +332,7 @@ def _text(row: Mapping[str, Any], field: str) -> str:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         return ""
     text = str(value).strip()
-    return foreign.block(text[-_TEXT_CHARS:]) if field == "status_msg" else foreign.line(text, _NAME_CHARS)
+    return sanitize.block(text[-_TEXT_CHARS:]) if field == "status_msg" else sanitize.line(text, _NAME_CHARS)
 
 
 def _host(row: Mapping[str, Any], field: str) -> str:

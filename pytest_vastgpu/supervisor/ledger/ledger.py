@@ -16,8 +16,8 @@ from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.reputation.locked_files import sync_directory
 
@@ -153,7 +153,7 @@ class Ledger:
                 # A test has removed the file: no recovery would find it.
                 if step == "intended" and not os.fstat(self._file).st_nlink:
                     raise FileNotFoundError(errno.ENOENT, "it was removed")
-                self._append(json.dumps(foreign.clean(row)).encode() + b"\n")
+                self._append(json.dumps(sanitize.clean(row)).encode() + b"\n")
             except OSError as error:
                 if step in {"run", "intended"}:
                     raise _unwritable(self.path, error) from error

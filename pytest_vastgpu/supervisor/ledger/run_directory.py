@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_vastgpu.core.directories import state_directory
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
+from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.supervisor.ledger.ownership import ownership
+
+KEEP_RUNS = 20
+"""Number of finished runs whose records are kept."""
 
 
 def runs_dir() -> Path:
@@ -21,3 +32,31 @@ def make_run_directory(run_id: str) -> Path:
     for directory in (state_directory(), runs_dir(), runs_dir() / run_id):
         make_directory(directory)
     return directory
+
+
+@contextlib.contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Own a run's directory for the time of a ``with`` block: this process answers for what the run rents.
+
+    :raises pytest_vastgpu.errors.ConfigurationError: if the file system cannot lock.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(ownership(directory))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{directory} cannot be locked ({error.strerror}): set XDG_STATE_HOME to a directory on a local disk"
+            ) from error
+        yield
+
+
+def forget_old_runs(runs: Path) -> None:
+    """Remove the oldest records of runs that are over and have left nothing behind."""
+    try:
+        old = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEEP_RUNS:]
+    except OSError:
+        return
+    for directory in old:
+        with contextlib.suppress(OSError), ownership(directory) as over:  # another run may be doing the same
+            if over and not read_ledger(directory / FILE).left(math.inf):
+                shutil.rmtree(directory)

@@ -1,4 +1,4 @@
-"""Decides whether a booting instance makes progress. Pure; times are seconds since create.
+"""Detects that a boot makes progress, from status text, disk use and the container's log.
 
 On a healthy host the status text may stay the same for ten minutes while image layers are unpacked; the disk or the log
 grows meanwhile. Conversely, a changed text is no progress where it repeats an earlier one or reports an error.

@@ -19,7 +19,7 @@ import shlex
 from dataclasses import dataclass
 
 from pytest_vastgpu.providers.base import SelfDestruct
-from pytest_vastgpu.supervisor.rental.server_job import HOME
+from pytest_vastgpu.supervisor.rental.server.job import HOME
 
 NAME = "vastgpu-switch"
 """The process's name in the instance's process list."""

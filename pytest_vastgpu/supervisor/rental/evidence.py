@@ -15,7 +15,7 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.reporting import artifacts
-from pytest_vastgpu.supervisor.rental import server_job
+from pytest_vastgpu.supervisor.rental.server import job
 
 LIMIT_S = 6.0
 """Time limit of the whole collection. A source that has not answered is listed as missing."""
@@ -26,7 +26,7 @@ _SERVER_LOG = "server.log"
 PROBES = tuple(
     Probe(name, command, PROBE_LIMIT_S)
     for name, command in (
-        (_SERVER_LOG, f"tail -c {artifacts.FILE_CHARS} {server_job.HOME}/server.log"),
+        (_SERVER_LOG, f"tail -c {artifacts.FILE_CHARS} {job.HOME}/server.log"),
         ("nvidia-smi.txt", "nvidia-smi -q"),
         ("dmesg-xid.txt", "dmesg | grep -E 'NVRM|Xid' | tail -n 200"),
         ("ps.txt", "ps -eo pid,ppid,stat,etime,rss,args || ps"),

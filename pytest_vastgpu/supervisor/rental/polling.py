@@ -11,7 +11,7 @@ from pytest_vastgpu.core.backoff import backoff_s
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import ProbeFailure
-from pytest_vastgpu.supervisor.rental.policy import ConnectAttempt
+from pytest_vastgpu.supervisor.rental.give_up import ConnectAttempt
 
 LOOK_SHARE = 0.02
 KNOCK_SHARE = 0.01

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pytest_vastgpu.core import foreign
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.hostcheck.facts import HostFacts
@@ -32,17 +32,17 @@ from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
+from pytest_vastgpu.supervisor.money.instance_price import InstancePrice
 from pytest_vastgpu.supervisor.rental import evidence
 from pytest_vastgpu.supervisor.rental import loss
-from pytest_vastgpu.supervisor.rental import policy
 from pytest_vastgpu.supervisor.rental import self_check
-from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
+from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
+from pytest_vastgpu.supervisor.rental.states import TRANSITIONS
 
 _T = TypeVar("_T")
 LOG_TAIL_LINES = 15
@@ -99,7 +99,7 @@ class Rental:
 
     def read_log(self) -> str:
         """The server's log so far."""
-        result = self.connected.run(f"tail -c {LOG_KEEP_CHARS} {server_job.HOME}/server.log", timeout_s=30)
+        result = self.connected.run(f"tail -c {LOG_KEEP_CHARS} {job.HOME}/server.log", timeout_s=30)
         return result.stdout
 
     @property
@@ -273,7 +273,7 @@ class Rental:
             seconds=seconds,
             price_usd_h=self.price_usd_h,
             cost_usd=self.cost_usd,
-            log_tail=foreign.tail(self.log, LOG_TAIL_LINES) if verdict else "",
+            log_tail=sanitize.tail(self.log, LOG_TAIL_LINES) if verdict else "",
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
         )
 
@@ -370,7 +370,7 @@ class Rental:
 
     def enter(self, state: State, text: str, **facts: object) -> None:
         """Enter another state, and record that in the ledger and the events."""
-        if state not in policy.TRANSITIONS[self.state]:
+        if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"{self.label}: {self.state.value} cannot become {state.value}")
         now = self._clock.monotonic()
         self._seconds[self.state.value] = self._seconds.get(self.state.value, 0.0) + now - self._entered

@@ -1,4 +1,4 @@
-"""Checks our own side (network, API key, credit) before a machine is blamed for a failure seen only from here."""
+"""Checks our own side before a machine is blamed for what was seen from here only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import Connector
-from pytest_vastgpu.supervisor.rental.policy import BLACK_HOLE
+from pytest_vastgpu.supervisor.rental.give_up import BLACK_HOLE
 
 DARK_FROM_HERE = "ssh_dark_from_here"
 _BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})

@@ -9,7 +9,7 @@ import pytest
 from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 from tests.support.vast import make_status
@@ -35,10 +35,10 @@ def outcome(moment: Moment, running_at_s: int = 10_000) -> tuple[int, str]:
             status = make_status(actual_status="running", ssh_host="ssh5.vast.ai", ssh_port=12345)
         asked = history.wants_log(float(at_s))
         history.add(StatusSample(float(at_s), status, log if asked else ""))
-        step = policy.boot(history, BUDGET_S)
-        if isinstance(step, policy.Connect):
+        step = give_up.judge_boot(history, BUDGET_S)
+        if isinstance(step, give_up.Connect):
             return at_s, "running"
-        if isinstance(step, policy.GiveUp):
+        if isinstance(step, give_up.GiveUp):
             return at_s, step.verdict.reason
     raise AssertionError("it waits for ever")
 

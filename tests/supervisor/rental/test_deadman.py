@@ -28,7 +28,7 @@ from pytest_vastgpu.supervisor.rental.deadman import heartbeat_command
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.deadman import parse_heartbeat_reply
 from pytest_vastgpu.supervisor.rental.heartbeat import arming
-from pytest_vastgpu.supervisor.rental.server_job import HOME
+from pytest_vastgpu.supervisor.rental.server.job import HOME
 from tests.support.looks import PATIENCE_S
 from tests.support.looks import until
 

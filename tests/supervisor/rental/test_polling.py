@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pytest_vastgpu.model import ProbeFailure
-from pytest_vastgpu.supervisor.rental.policy import ConnectAttempt
+from pytest_vastgpu.supervisor.rental.give_up import ConnectAttempt
 from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.polling import poll_pause_s
 

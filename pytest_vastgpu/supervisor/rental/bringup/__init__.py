@@ -5,12 +5,12 @@ from __future__ import annotations
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.boot import boot
-from pytest_vastgpu.supervisor.rental.bringup.check import check_host
-from pytest_vastgpu.supervisor.rental.bringup.check import read_host
+from pytest_vastgpu.supervisor.rental.bringup.check_host import check_host
+from pytest_vastgpu.supervisor.rental.bringup.check_host import read_host
 from pytest_vastgpu.supervisor.rental.bringup.connect import connect
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.bringup.create import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.create import create
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch

@@ -1,4 +1,4 @@
-"""From *created* to *running*: waits until the provider reports the instance running, or SSH answers."""
+"""While *booting*: wait until the provider reports the instance running."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
+from pytest_vastgpu.supervisor.rental.bringup.attach_key import TRANSIENT
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.bringup.create import TRANSIENT
 from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
@@ -60,12 +60,12 @@ def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnectio
                 rental.priced(status)
             log = _container_log(context) if history.wants_log(rental.age_s) else ""
             history.add(StatusSample(rental.age_s, status, log))
-            step = policy.boot(history, services.settings.boot_timeout, services.timeouts)
-            if isinstance(step, policy.GiveUp):
+            step = give_up.judge_boot(history, services.settings.boot_timeout, services.timeouts)
+            if isinstance(step, give_up.GiveUp):
                 raise AttemptFailed(rental.attribute_fault(step.verdict))
             if status is None:
                 continue
-            if isinstance(step, policy.Connect):
+            if isinstance(step, give_up.Connect):
                 return status, None
             if (connection := early.attempt(status)) is not None:
                 return status, connection
@@ -82,7 +82,7 @@ class _EarlyConnection:
 
     def __init__(self, context: BringUpContext) -> None:
         self._context = context
-        self._attempts: list[policy.ConnectAttempt] = []
+        self._attempts: list[give_up.ConnectAttempt] = []
 
     def attempt(self, status: InstanceStatus) -> ReconnectingConnection | None:
         """Connect if an SSH server answers; None if not, or if the last attempt was too recent."""
@@ -100,7 +100,7 @@ class _EarlyConnection:
                 failures = tuple(failure.kind for failure in failed.failures)
             else:
                 return connection
-        self._attempts.append(policy.ConnectAttempt(age_s, failures))
+        self._attempts.append(give_up.ConnectAttempt(age_s, failures))
         return None
 
 

@@ -1,14 +1,14 @@
-"""From *running* to *reachable*: connects by SSH."""
+"""From *booting* to *reachable*: SSH lets us in."""
 
 from __future__ import annotations
 
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental import self_check
+from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.bringup.create import attach_key
 from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
@@ -23,7 +23,7 @@ def connect(
     """
     rental, services = context.rental, context.services
     running_at = rental.age_s
-    attempts: list[policy.ConnectAttempt] = []
+    attempts: list[give_up.ConnectAttempt] = []
     attached_again = False
     connection = early or ReconnectingConnection(services.connector, status.ssh)
     while True:
@@ -32,15 +32,17 @@ def connect(
             connection.connection()
         except ConnectFailed as failed:
             kinds = tuple(failure.kind for failure in failed.failures)
-            attempts.append(policy.ConnectAttempt(rental.age_s, kinds, str(failed)))
+            attempts.append(give_up.ConnectAttempt(rental.age_s, kinds, str(failed)))
         else:
             return connection
-        step = policy.reach(attempts, running_at, services.settings.boot_timeout, attached_again, services.timeouts)
-        if isinstance(step, policy.GiveUp):
+        step = give_up.judge_connect(
+            attempts, running_at, services.settings.boot_timeout, attached_again, services.timeouts
+        )
+        if isinstance(step, give_up.GiveUp):
             proxy = next((address for address in status.ssh if address.kind == "proxy"), None)
             leaves = services.ssh_has_worked.is_set() or self_check.proxy_answers(services.connector, proxy)
             raise AttemptFailed(rental.attribute_fault(step.verdict, ssh_leaves=leaves))
-        if isinstance(step, policy.AttachKey):
+        if isinstance(step, give_up.AttachKey):
             attached_again = True
             attach_key(context)
         if len(attempts) == 1:

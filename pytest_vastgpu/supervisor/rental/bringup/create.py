@@ -7,14 +7,10 @@ from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import NotSent
-from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.rental import END_GRACE_S
-
-TRANSIENT = (MarketUnreachable, MarketAnswerInvalid, RateLimited)
-"""Errors that pass by themselves, and must not end a healthy instance."""
 
 
 def create(context: BringUpContext) -> int:
@@ -49,12 +45,3 @@ def _may_exist(error: MarketError) -> bool:
     """Whether a create that ended with this error may have rented an instance, or may still do so."""
     lost = isinstance(error, (CreateUnsettled, MarketUnreachable, MarketAnswerInvalid))
     return lost and not isinstance(error, NotSent)
-
-
-def attach_key(context: BringUpContext) -> None:
-    """Attach the SSH key. A transient error is only reported: :func:`policy.reach` has the key attached again."""
-    rental, services = context.rental, context.services
-    try:
-        services.provider.attach_key(rental.instance_id, services.key.public_line)
-    except TRANSIENT as error:
-        rental.tell(f"the SSH key is not attached yet: {error}")

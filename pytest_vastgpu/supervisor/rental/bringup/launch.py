@@ -8,8 +8,8 @@ from pathlib import Path
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
-from pytest_vastgpu.supervisor.rental import server_job
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LIMIT_S = 30.0
@@ -27,17 +27,17 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
     start = adapter.launch(workload, rental.api_key)
     headers = adapter.headers(workload, rental.api_key)
     connection = rental.connected.connection()
-    folders = {str(Path(server_job.WORK, name).parent) for name, _ in workload.files}
-    made = connection.run(server_job.make_folders(folders), timeout_s=LIMIT_S)
+    folders = {str(Path(job.WORK, name).parent) for name, _ in workload.files}
+    made = connection.run(job.make_folders(folders), timeout_s=LIMIT_S)
     host = "0.0.0.0" if context.services.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose
     try:
-        for name, text in server_job.files_of(start, rental.api_key, host, dict(workload.env)).items():
-            connection.write_file(f"{server_job.HOME}/{name}", text.encode())
+        for name, text in job.files_of(start, rental.api_key, host, dict(workload.env)).items():
+            connection.write_file(f"{job.HOME}/{name}", text.encode())
         for name, path in workload.files:
-            connection.write_file(f"{server_job.WORK}/{name}", Path(path).read_bytes(), mode=0o700)
+            connection.write_file(f"{job.WORK}/{name}", Path(path).read_bytes(), mode=0o700)
     except TransferFailed as failed:
         raise _cannot_start(made.stderr or str(failed)) from failed
-    started = connection.run(server_job.START, timeout_s=LIMIT_S)
+    started = connection.run(job.START, timeout_s=LIMIT_S)
     if not started.ok:
         raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
     return headers

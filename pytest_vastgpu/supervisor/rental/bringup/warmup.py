@@ -9,10 +9,10 @@ from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
-from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import LOG_KEEP_CHARS
-from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
+from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
@@ -31,7 +31,7 @@ def warm_up(context: BringUpContext) -> None:
     window = rental.workload.warmup_s or context.adapter.warmup_s
     probes = context.adapter.probes(rental.workload)
     started = clock.monotonic()
-    samples = [policy.ProgressSample(0.0, Progress("launched"))]
+    samples = [give_up.ProgressSample(0.0, Progress("launched"))]
     env = {"VASTGPU_API_KEY": rental.api_key}
     told = ""
     with closing(ServerMonitor(rental.connected, probes, env, LOG_KEEP_CHARS, context.cancel, clock)) as monitor:
@@ -54,13 +54,13 @@ def warm_up(context: BringUpContext) -> None:
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
             if found.progress != samples[-1].progress:
-                samples.append(policy.ProgressSample(age, found.progress))
+                samples.append(give_up.ProgressSample(age, found.progress))
                 rental.tell(f"warming: {found.progress}")
             if monitor.trouble != told:
                 told = monitor.trouble
                 rental.tell(f"warming; watching the server is hard: {told}")
-            step = policy.warm(samples, age, window)
-            if isinstance(step, policy.GiveUp):
+            step = give_up.judge_warmup(samples, age, window)
+            if isinstance(step, give_up.GiveUp):
                 raise AttemptFailed(step.verdict)
             monitor.wait(judging_s / JUDGING_SHARE, LOOK_AGAIN_S)
 

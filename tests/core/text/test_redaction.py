@@ -8,7 +8,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from pytest_vastgpu.core.redaction import Redactor
+from pytest_vastgpu.core.text.redaction import Redactor
 from pytest_vastgpu.model import Workload
 
 VALUE = "s3cr3t/+&'value\\7"

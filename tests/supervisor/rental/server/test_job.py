@@ -8,7 +8,7 @@ import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Launch
-from pytest_vastgpu.supervisor.rental import server_job
+from pytest_vastgpu.supervisor.rental.server import job
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def put(home: Path, files: dict[str, str]) -> None:
 
 def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path) -> None:
     launch = Launch('echo "$GREETING, $WHO"; exit 3', {"GREETING": 'it\'s $HOME `x` "y"'})
-    put(home, server_job.files_of(launch, "s3cret", "127.0.0.1", {"WHO": "a\nb"}))
-    sh(home, server_job.START + "wait")
+    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {"WHO": "a\nb"}))
+    sh(home, job.START + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == 'it\'s $HOME `x` "y", a\nb\n'
     assert (home / ".vastgpu" / "exit_code").read_text() == "3\n"
 
@@ -37,4 +37,4 @@ def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path)
 @pytest.mark.parametrize("name", ["X=1; touch pwned; Y", "A B", "1A", "", "A\nB", "Ä"])
 def test_a_name_that_a_shell_could_take_for_more_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="is no name for an environment variable"):
-        server_job.env_script({name: "1"})
+        job.env_script({name: "1"})

@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_vastgpu.core.text import bounded
-from pytest_vastgpu.core.text import left_out
+from pytest_vastgpu.core.text.layout import bounded
+from pytest_vastgpu.core.text.layout import left_out
 from pytest_vastgpu.diagnosis.lines import kind
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
-from pytest_vastgpu.supervisor.rental import server_job
+from pytest_vastgpu.supervisor.rental.server import job
 
 _KINDS = 20_000
 """Most kinds of lines that are remembered as seen; beyond that the memory is cleared."""
@@ -53,7 +53,7 @@ def parse(line: str, probes: Sequence[Probe]) -> ServerUpdate | None:
             return LogPiece(_place(offset), bytes.fromhex(data))
         if kind == "server":
             (state,) = words
-            ends = {"alive": None, "killed": server_job.KILLED_EXIT_CODE}
+            ends = {"alive": None, "killed": job.KILLED_EXIT_CODE}
             return ProcessState(ends[state] if state in ends else int(state))
         if kind == "probe":
             number, end, hundredths, *texts = words

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from pytest_vastgpu.core.text import bounded
-from pytest_vastgpu.core.text import columns
-from pytest_vastgpu.core.text import cut_middle
-from pytest_vastgpu.core.text import left_out
+from pytest_vastgpu.core.text.layout import bounded
+from pytest_vastgpu.core.text.layout import columns
+from pytest_vastgpu.core.text.layout import cut_middle
+from pytest_vastgpu.core.text.layout import left_out
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:

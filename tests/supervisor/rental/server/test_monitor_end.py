@@ -23,7 +23,7 @@ from pytest_vastgpu.ssh.connection import SshConnection
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.supervisor.rental.server_monitor import ServerMonitor
+from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from tests.ssh.conftest import Server
 from tests.ssh.conftest import start_asyncssh
 

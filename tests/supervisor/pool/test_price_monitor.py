@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pytest_vastgpu.supervisor.money.price_watch import PriceMonitor
+from pytest_vastgpu.supervisor.pool.price_monitor import PriceMonitor
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 WITHIN_S = 30.0

@@ -1,7 +1,7 @@
 """The one place that takes secrets out of texts: those that this process knows, and what looks like one.
 
-Code that comes to know a secret adds it to :data:`KNOWN`; :mod:`pytest_vastgpu.core.foreign`, through which everything
-goes that is shown or stored, takes it out from then on.
+Code that comes to know a secret adds it to :data:`KNOWN`; :mod:`pytest_vastgpu.core.text.sanitize`, through which
+everything goes that is shown or stored, takes it out from then on.
 """
 
 from __future__ import annotations

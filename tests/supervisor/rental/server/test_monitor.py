@@ -18,12 +18,12 @@ import pytest
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
-from pytest_vastgpu.supervisor.rental.server_job import KILLED_EXIT_CODE
-from pytest_vastgpu.supervisor.rental.server_monitor import program
-from pytest_vastgpu.supervisor.rental.server_state import LogPiece
-from pytest_vastgpu.supervisor.rental.server_state import ProcessState
-from pytest_vastgpu.supervisor.rental.server_state import ServerUpdate
-from pytest_vastgpu.supervisor.rental.server_state import parse
+from pytest_vastgpu.supervisor.rental.server.job import KILLED_EXIT_CODE
+from pytest_vastgpu.supervisor.rental.server.monitor import program
+from pytest_vastgpu.supervisor.rental.server.state import LogPiece
+from pytest_vastgpu.supervisor.rental.server.state import ProcessState
+from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
+from pytest_vastgpu.supervisor.rental.server.state import parse
 from tests.ssh.conftest import free_port
 from tests.support.looks import until
 

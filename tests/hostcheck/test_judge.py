@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.diagnosis.stages import progress_of
-from pytest_vastgpu.hostcheck import check
+from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.hostcheck.facts import Gpu
 from pytest_vastgpu.hostcheck.facts import Holder
 from pytest_vastgpu.hostcheck.facts import HostFacts
@@ -45,11 +45,11 @@ def xid(number: str, at_s: float = 199_000.0, place: str = "0000:01:00") -> dict
 
 
 def test_a_host_as_sold() -> None:
-    assert check.judge(OFFER, WORKLOAD, FINE) is None
+    assert judge.judge(OFFER, WORKLOAD, FINE) is None
 
 
 def test_what_a_host_did_not_say_is_not_held_against_it() -> None:
-    assert check.judge(OFFER, WORKLOAD, HostFacts()) is None
+    assert judge.judge(OFFER, WORKLOAD, HostFacts()) is None
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_a_host_did_not_say_is_not_held_against_it() -> None:
 )
 def test_a_host_that_is_not(changes: dict[str, object], failure: FailureClass, reason: str, words: str) -> None:
     facts = dataclasses.replace(FINE, **changes)  # type: ignore[arg-type] # a table of changes
-    verdict = check.judge(OFFER, WORKLOAD, facts)
+    verdict = judge.judge(OFFER, WORKLOAD, facts)
     assert verdict is not None
     assert (verdict.failure_class, verdict.reason) == (failure, reason)
     assert words in verdict.evidence
@@ -161,21 +161,21 @@ def test_a_host_that_is_not(changes: dict[str, object], failure: FailureClass, r
 )
 def test_small_things_are_let_pass(changes: dict[str, object]) -> None:
     facts = dataclasses.replace(FINE, **changes)  # type: ignore[arg-type] # a table of changes
-    assert check.judge(OFFER, WORKLOAD, facts) is None
+    assert judge.judge(OFFER, WORKLOAD, facts) is None
 
 
 @pytest.mark.parametrize("changes", [{"simulated": True}, {"machine_share": 0.0, "cpu_cores": 0.0}])
 def test_cores_and_memory_that_nobody_sold(changes: dict[str, object]) -> None:
     offer = dataclasses.replace(OFFER, **changes)  # type: ignore[arg-type] # a table of changes
-    assert check.judge(offer, WORKLOAD, dataclasses.replace(FINE, cpu_cores=2.0, memory_mb=8_000)) is None
+    assert judge.judge(offer, WORKLOAD, dataclasses.replace(FINE, cpu_cores=2.0, memory_mb=8_000)) is None
 
 
 def test_who_needs_no_gpu_is_asked_about_none() -> None:
     workload = dataclasses.replace(WORKLOAD, gpus=0)
     ill = dataclasses.replace(CARD, ecc_errors=3)
     facts = HostFacts(complete=True, gpus=(ill,), libcuda=False, disk_free_gb=70, shm_mb=64)
-    assert check.judge(OFFER, workload, facts) is None
-    small = check.judge(OFFER, workload, dataclasses.replace(facts, disk_free_gb=1))
+    assert judge.judge(OFFER, workload, facts) is None
+    small = judge.judge(OFFER, workload, dataclasses.replace(facts, disk_free_gb=1))
     assert small is not None
     assert small.reason == "disk_less_than_rented"
 
@@ -183,7 +183,7 @@ def test_who_needs_no_gpu_is_asked_about_none() -> None:
 @pytest.mark.parametrize(("way", "blamed"), [("no_name", True), ("refused", True), ("slow", False), ("", False)])
 def test_a_way_out_is_needed_by_who_downloads(way: str, blamed: bool) -> None:
     workload = dataclasses.replace(WORKLOAD, model_gb=16.0)
-    verdict = check.judge(OFFER, workload, dataclasses.replace(FINE, way_out=way))
+    verdict = judge.judge(OFFER, workload, dataclasses.replace(FINE, way_out=way))
     assert (verdict is not None) == blamed
 
 
@@ -207,20 +207,20 @@ def test_a_way_out_is_needed_by_who_downloads(way: str, blamed: bool) -> None:
 )
 def test_kinds_are_spelt_in_many_ways(sold: str, found: str, same: bool) -> None:
     card = dataclasses.replace(CARD, name=found)
-    verdict = check.judge(
+    verdict = judge.judge(
         dataclasses.replace(OFFER, gpu_name=sold), WORKLOAD, dataclasses.replace(FINE, gpus=(card, card))
     )
     assert (verdict is None) == same
 
 
-def ask(folder: Path | None = None, script: str = check.SCRIPT) -> HostFacts:
+def ask(folder: Path | None = None, script: str = judge.SCRIPT) -> HostFacts:
     path = f"{folder}:{os.environ['PATH']}" if folder else os.environ["PATH"]
     env = {**os.environ, "PATH": path}
     shell = shutil.which("sh")
     assert shell is not None
     done = subprocess.run([shell, "-c", script], env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    return check.parse(done.stdout)
+    return judge.parse(done.stdout)
 
 
 def tool(folder: Path, name: str, text: str) -> None:
@@ -293,7 +293,7 @@ def test_a_driver_that_fails(tmp_path: Path) -> None:
     tool(folder, "nvidia-smi", "echo 'No devices were found'; exit 6")
     facts = ask(folder)
     assert (facts.smi_exit_code, facts.smi_text, facts.gpus) == (6, "No devices were found", ())
-    verdict = check.judge(OFFER, WORKLOAD, facts)
+    verdict = judge.judge(OFFER, WORKLOAD, facts)
     assert verdict is not None
     assert verdict.reason == "no_devices"
 
@@ -301,10 +301,10 @@ def test_a_driver_that_fails(tmp_path: Path) -> None:
 def test_a_driver_that_hangs(tmp_path: Path) -> None:
     folder = tmp_path / "bin"
     tool(folder, "nvidia-smi", "exec sleep 30")
-    limit = f"limited {check.SMI_LIMIT_S} nvidia-smi"
-    assert limit in check.SCRIPT
-    facts = ask(folder, check.SCRIPT.replace(limit, "limited 0.2 nvidia-smi"))
-    verdict = check.judge(OFFER, WORKLOAD, facts)
+    limit = f"limited {judge.SMI_LIMIT_S} nvidia-smi"
+    assert limit in judge.SCRIPT
+    facts = ask(folder, judge.SCRIPT.replace(limit, "limited 0.2 nvidia-smi"))
+    verdict = judge.judge(OFFER, WORKLOAD, facts)
     assert verdict is not None
     assert verdict.reason == "nvidia_smi_hangs"
 
@@ -323,15 +323,15 @@ def test_a_driver_that_hangs(tmp_path: Path) -> None:
 )
 def test_limits_of_both_versions_of_cgroups(limits: str, cores: float, memory_mb: float) -> None:
     memory = "MemTotal:       10000000 kB"
-    facts = check.parse(f"2\n\n cores 0\n{limits}\n limits 0\n{memory}\n memory 0\n end 0\n")
+    facts = judge.parse(f"2\n\n cores 0\n{limits}\n limits 0\n{memory}\n memory 0\n end 0\n")
     assert (facts.cpu_cores, facts.memory_mb) == (cores, memory_mb)
 
 
 @pytest.mark.parametrize("output", ["", "garbage", " gpus 0\n", "x, y\n gpus 0\n disk 0\n", "\0\n shm 0"])
 def test_garbled_answers(output: str) -> None:
-    facts = check.parse(output)
+    facts = judge.parse(output)
     assert facts.gpus == ()
-    assert check.judge(OFFER, WORKLOAD, facts) is None
+    assert judge.judge(OFFER, WORKLOAD, facts) is None
 
 
 NUMBERS = ("9" * 5000, "1e999", "nan", "-inf", "0", "-1", "9" * 25)
@@ -357,6 +357,6 @@ MemTotal: {number} kB
  uptime 0
  end 0
 """
-    check.judge(OFFER, WORKLOAD, check.parse(said))
+    judge.judge(OFFER, WORKLOAD, judge.parse(said))
     assert parse_heartbeat_reply(f"{number} {number} {number} alive curl {number}") is None or number in {"0", "-1"}
     progress_of(f"Download: [{number}/{number}]")

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from pytest_vastgpu.core.redaction import KNOWN
-from pytest_vastgpu.core.text import columns
-from pytest_vastgpu.core.text import cut_middle
+from pytest_vastgpu.core.text.layout import columns
+from pytest_vastgpu.core.text.layout import cut_middle
+from pytest_vastgpu.core.text.redaction import KNOWN
 
 LINE_CHARS = 2000
 """Most of a text that is shown as one line; a longer one loses its middle."""

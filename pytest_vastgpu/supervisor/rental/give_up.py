@@ -1,4 +1,7 @@
-"""Decides the next step of a bring-up from what was observed. Pure; times are seconds since create."""
+"""Whether an instance that boots, connects or warms up is waited for or given up.
+
+Pure: no clock, no network, no process. Times are seconds since create.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Progress
-from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
@@ -31,21 +33,6 @@ GETTING_ON_SHARE = 0.1
 BLACK_HOLE = "ssh_black_hole"
 WARMUP_CAP = 3.0
 """A warm-up ends after this many windows, even if it makes progress."""
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.INTENDED: frozenset({State.CREATED, State.FAILED}),
-    State.CREATED: frozenset({State.BOOTING, State.FAILED, State.DESTROYING}),
-    State.BOOTING: frozenset({State.REACHABLE, State.FAILED, State.DESTROYING}),
-    State.REACHABLE: frozenset({State.CHECKED, State.FAILED, State.DESTROYING}),
-    State.CHECKED: frozenset({State.WARMING, State.FAILED, State.DESTROYING}),
-    State.WARMING: frozenset({State.READY, State.FAILED, State.DESTROYING}),
-    State.READY: frozenset({State.FAILED, State.KEPT, State.DESTROYING}),
-    State.FAILED: frozenset({State.KEPT, State.DESTROYING, State.GONE}),
-    State.KEPT: frozenset({State.DESTROYING, State.GONE}),
-    State.DESTROYING: frozenset({State.GONE}),
-    State.GONE: frozenset(),
-}
-"""Which states may follow a state. A cancelled rental goes to *destroying* from any state."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ class ProgressSample:
     progress: Progress
 
 
-def boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAULTS) -> Wait | Connect | GiveUp:
+def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAULTS) -> Wait | Connect | GiveUp:
     """Decide from the market's answers since create.
 
     :param history: At least one answer.
@@ -176,7 +163,7 @@ def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
     )
 
 
-def reach(
+def judge_connect(
     attempts: Sequence[ConnectAttempt],
     running_at_s: float,
     budget_s: float,
@@ -227,7 +214,7 @@ def _ssh_verdict(reason: str, attempt: ConnectAttempt) -> Verdict:
     )
 
 
-def warm(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> Wait | GiveUp:
+def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> Wait | GiveUp:
     """Decide whether a warming server gets more time. New progress extends the window, up to a hard cap.
 
     Progress seen before does not count again: a server that restarts over and over gets no more time.

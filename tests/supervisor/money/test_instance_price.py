@@ -8,7 +8,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.price_tag import InstancePrice
+from pytest_vastgpu.supervisor.money.instance_price import InstancePrice
 from tests.support.factories import make_offer
 from tests.support.vast import make_status
 

@@ -17,12 +17,12 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.ssh.base import Stream
 from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
-from pytest_vastgpu.supervisor.rental import server_job
-from pytest_vastgpu.supervisor.rental.server_state import LogPiece
-from pytest_vastgpu.supervisor.rental.server_state import ServerState
-from pytest_vastgpu.supervisor.rental.server_state import parse
+from pytest_vastgpu.supervisor.rental.server import job
+from pytest_vastgpu.supervisor.rental.server.state import LogPiece
+from pytest_vastgpu.supervisor.rental.server.state import ServerState
+from pytest_vastgpu.supervisor.rental.server.state import parse
 
-PROGRAM = f"{server_job.HOME}/watch.sh"
+PROGRAM = f"{job.HOME}/watch.sh"
 """Path of the program on the instance."""
 _TROUBLE_CHARS = 500
 AGAIN_S = 0.5
@@ -31,7 +31,7 @@ DEAF_PERIOD_S = 1.0
 """Pause between two starts of a probe while nothing listens on the port that it needs."""
 
 _PIECE_BYTES = 65536
-_PIECE = f"tail -c +{{}} {server_job.HOME}/server.log | head -c {_PIECE_BYTES} | od -An -v -tx1 | tr -d ' \\n'"
+_PIECE = f"tail -c +{{}} {job.HOME}/server.log | head -c {_PIECE_BYTES} | od -An -v -tx1 | tr -d ' \\n'"
 _PIECE_S = 10.0
 _PIECES = 64
 """Most pieces read in one go: as much as is kept of a log."""

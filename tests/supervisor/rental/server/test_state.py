@@ -8,11 +8,11 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
-from pytest_vastgpu.supervisor.rental.server_state import LogPiece
-from pytest_vastgpu.supervisor.rental.server_state import ProcessState
-from pytest_vastgpu.supervisor.rental.server_state import ServerState
-from pytest_vastgpu.supervisor.rental.server_state import ServerUpdate
-from pytest_vastgpu.supervisor.rental.server_state import parse
+from pytest_vastgpu.supervisor.rental.server.state import LogPiece
+from pytest_vastgpu.supervisor.rental.server.state import ProcessState
+from pytest_vastgpu.supervisor.rental.server.state import ServerState
+from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
+from pytest_vastgpu.supervisor.rental.server.state import parse
 
 PROBES = (Probe("answers", "curl"), Probe("gpu", "nvidia-smi"))
 LIMIT = 1_000_000

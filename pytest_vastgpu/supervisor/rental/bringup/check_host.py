@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.hostcheck import check
+from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
@@ -17,7 +17,7 @@ def read_host(context: BringUpContext) -> HostFacts:
 
     :raises ConnectFailed: if the instance can no longer be reached.
     """
-    return check.parse(context.rental.connected.run(check.SCRIPT, timeout_s=check.TIMEOUT_S).stdout)
+    return judge.parse(context.rental.connected.run(judge.SCRIPT, timeout_s=judge.TIMEOUT_S).stdout)
 
 
 def check_host(context: BringUpContext) -> DeadmanState:
@@ -28,7 +28,7 @@ def check_host(context: BringUpContext) -> DeadmanState:
     :raises AttemptFailed: with the verdict.
     """
     rental = context.rental
-    verdict = check.judge(rental.offer, rental.workload, rental.host_facts)
+    verdict = judge.judge(rental.offer, rental.workload, rental.host_facts)
     if verdict is not None:
         raise AttemptFailed(verdict)
     heartbeat = rental.beating

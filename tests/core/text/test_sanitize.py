@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vastgpu.core import foreign
-from pytest_vastgpu.core.redaction import KNOWN
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.redaction import KNOWN
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 COMMAND = re.compile(r"^\s*::|##(vso|teamcity)?\[", re.MULTILINE | re.IGNORECASE)
 ANYTHING = st.text(st.characters(codec=None, exclude_categories=()) | st.sampled_from("\r\n\t #[:\x1b\ud800"))
 
 
-@pytest.mark.parametrize("make", [foreign.line, foreign.block, lambda text: foreign.tail(text, 10)])
+@pytest.mark.parametrize("make", [sanitize.line, sanitize.block, lambda text: sanitize.tail(text, 10)])
 @given(ANYTHING)
 def test_nothing_of_it_steers_a_terminal_or_a_ci_system(make: Callable[[str], str], text: str) -> None:
     shown = make(text)
@@ -28,14 +28,14 @@ def test_nothing_of_it_steers_a_terminal_or_a_ci_system(make: Callable[[str], st
 
 @given(ANYTHING)
 def test_a_line_is_one_line(text: str) -> None:
-    assert len(foreign.line(text).splitlines()) <= 1
+    assert len(sanitize.line(text).splitlines()) <= 1
 
 
 @given(
     st.recursive(ANYTHING | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANYTHING, inner))
 )
 def test_values_stay_json(value: object) -> None:
-    json.loads(json.dumps(foreign.clean(value), ensure_ascii=False).encode())
+    json.loads(json.dumps(sanitize.clean(value), ensure_ascii=False).encode())
 
 
 @pytest.mark.parametrize(
@@ -51,22 +51,22 @@ def test_values_stay_json(value: object) -> None:
     ],
 )
 def test_what_is_harmless_stays_as_it_is(text: str, shown: str) -> None:
-    assert foreign.block(text) == shown
+    assert sanitize.block(text) == shown
 
 
 def test_a_long_text_keeps_its_start_and_its_end_and_no_half_of_a_secret() -> None:
     KNOWN.add("key", "0123456789abcdef")
-    text = foreign.line("start" + "x" * 90 + "0123456789abcdef" + "x" * 90 + "end", 200)
+    text = sanitize.line("start" + "x" * 90 + "0123456789abcdef" + "x" * 90 + "end", 200)
     assert text.startswith("start")
     assert text.endswith("end")
     assert "<key>" in text
-    shown = foreign.line("x" * 95 + "0123456789abcdef" + "x" * 500, 200)
+    shown = sanitize.line("x" * 95 + "0123456789abcdef" + "x" * 500, 200)
     assert not re.search("[0-9]", shown)
 
 
 def test_a_tail_is_bounded_in_lines_and_in_characters() -> None:
-    assert foreign.tail("a\nb\nc\n", 2) == "b\nc"
-    assert len(foreign.tail("x" * 5_000_000, 40)) <= foreign.TAIL_LINE_CHARS + 10
-    shown = foreign.tail("\n".join("y" * 400 for _ in range(1000)), 40)
-    assert len(shown) <= foreign.TAIL_CHARS + 40
-    assert foreign.tail("", 5) == ""
+    assert sanitize.tail("a\nb\nc\n", 2) == "b\nc"
+    assert len(sanitize.tail("x" * 5_000_000, 40)) <= sanitize.TAIL_LINE_CHARS + 10
+    shown = sanitize.tail("\n".join("y" * 400 for _ in range(1000)), 40)
+    assert len(shown) <= sanitize.TAIL_CHARS + 40
+    assert sanitize.tail("", 5) == ""

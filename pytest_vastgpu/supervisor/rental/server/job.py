@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_vastgpu.core.shell import is_variable_name
+from pytest_vastgpu.core.text.shell import is_variable_name
 from pytest_vastgpu.errors import ConfigurationError
 
 if TYPE_CHECKING:

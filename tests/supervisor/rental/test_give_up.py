@@ -11,9 +11,10 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
-from pytest_vastgpu.supervisor.rental import policy
+from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
+from pytest_vastgpu.supervisor.rental.states import TRANSITIONS
 from tests.support.vast import make_status
 
 NOTHING_SAID = Verdict(FailureClass.UNKNOWN, "undecided")
@@ -32,7 +33,7 @@ def boot(samples: Sequence[StatusSample], judge: Callable[[str], Verdict] = quie
     history = BootHistory(judge)
     for sample in samples:
         history.add(sample)
-    return policy.boot(history, BUDGET_S)
+    return give_up.judge_boot(history, BUDGET_S)
 
 
 LOADING = make_status(actual_status="loading")
@@ -53,7 +54,7 @@ OFFLINE = make_status(actual_status="offline")
     ],
 )
 def test_a_healthy_boot_is_waited_for(seen: list[StatusSample]) -> None:
-    assert boot(seen) == policy.Wait()
+    assert boot(seen) == give_up.Wait()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_healthy_boot_is_waited_for(seen: list[StatusSample]) -> None:
     ],
 )
 def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> None:
-    assert boot(looks((12.0, status))) == policy.Connect()
+    assert boot(looks((12.0, status))) == give_up.Connect()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> No
 )
 def test_a_lost_boot_is_given_up(seen: list[StatusSample], failure_class: FailureClass, reason: str) -> None:
     step = boot(seen)
-    assert isinstance(step, policy.GiveUp)
+    assert isinstance(step, give_up.GiveUp)
     assert (step.verdict.failure_class, step.verdict.reason) == (failure_class, reason)
 
 
@@ -116,11 +117,11 @@ def test_a_decided_status_text_ends_the_boot_with_its_own_verdict(failure_class:
     verdict = Verdict(failure_class, "said_so", "the line")
     # Also where the service has given up already: the cause comes before its consequence.
     status = make_status(actual_status="loading", intended_status="stopped", status_msg="the line")
-    assert boot(looks((5.0, status)), lambda _text: verdict) == policy.GiveUp(verdict)
+    assert boot(looks((5.0, status)), lambda _text: verdict) == give_up.GiveUp(verdict)
 
 
-def knock(at_s: float, *failures: ProbeFailure) -> policy.ConnectAttempt:
-    return policy.ConnectAttempt(at_s, failures, "what ssh said")
+def knock(at_s: float, *failures: ProbeFailure) -> give_up.ConnectAttempt:
+    return give_up.ConnectAttempt(at_s, failures, "what ssh said")
 
 
 REFUSED, DARK, KEY = ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE, ProbeFailure.AUTHENTICATION
@@ -129,30 +130,33 @@ REFUSED, DARK, KEY = ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE, ProbeFailur
 @pytest.mark.parametrize(
     ("knocks", "attached_again", "expected"),
     [
-        pytest.param([knock(101, REFUSED), knock(390, REFUSED)], False, policy.Wait(), id="refused is waiting"),
+        pytest.param([knock(101, REFUSED), knock(390, REFUSED)], False, give_up.Wait(), id="refused is waiting"),
         pytest.param([knock(101, REFUSED), knock(401, REFUSED)], False, "ssh_never_up", id="refused for five minutes"),
-        pytest.param([knock(101, DARK), knock(155, DARK)], False, policy.Wait(), id="dark for less than a minute"),
+        pytest.param([knock(101, DARK), knock(155, DARK)], False, give_up.Wait(), id="dark for less than a minute"),
         pytest.param([knock(101, DARK), knock(162, DARK)], False, "ssh_black_hole", id="dark for a minute"),
         pytest.param(
-            [knock(101, DARK), knock(140, REFUSED), knock(165, DARK)], False, policy.Wait(), id="dark, not all the time"
+            [knock(101, DARK), knock(140, REFUSED), knock(165, DARK)],
+            False,
+            give_up.Wait(),
+            id="dark, not all the time",
         ),
         pytest.param(
             [knock(101, DARK, REFUSED), knock(165, DARK, REFUSED)],
             False,
-            policy.Wait(),
+            give_up.Wait(),
             id="one of two addresses answers",
         ),
-        pytest.param([knock(101, KEY), knock(110, KEY)], False, policy.Wait(), id="key refused while young"),
-        pytest.param([knock(101, KEY), knock(125, KEY)], False, policy.AttachKey(), id="key refused: attach again"),
-        pytest.param([knock(101, KEY), knock(200, KEY)], True, policy.Wait(), id="key refused: attached again"),
+        pytest.param([knock(101, KEY), knock(110, KEY)], False, give_up.Wait(), id="key refused while young"),
+        pytest.param([knock(101, KEY), knock(125, KEY)], False, give_up.AttachKey(), id="key refused: attach again"),
+        pytest.param([knock(101, KEY), knock(200, KEY)], True, give_up.Wait(), id="key refused: attached again"),
         pytest.param([knock(101, KEY), knock(341, KEY)], True, "ssh_key_refused", id="key refused for four minutes"),
         pytest.param([knock(101, ProbeFailure.HOST_KEY)], False, "ssh_host_key_changed", id="another host answers"),
-        pytest.param([knock(101, ProbeFailure.TRANSPORT)], False, policy.Wait(), id="one reset condemns nobody"),
+        pytest.param([knock(101, ProbeFailure.TRANSPORT)], False, give_up.Wait(), id="one reset condemns nobody"),
     ],
 )
-def test_what_failed_ssh_means(knocks: list[policy.ConnectAttempt], attached_again: bool, expected: object) -> None:
-    step = policy.reach(knocks, 100.0, BUDGET_S, attached_again)
-    if isinstance(step, policy.GiveUp):
+def test_what_failed_ssh_means(knocks: list[give_up.ConnectAttempt], attached_again: bool, expected: object) -> None:
+    step = give_up.judge_connect(knocks, 100.0, BUDGET_S, attached_again)
+    if isinstance(step, give_up.GiveUp):
         assert step.verdict.failure_class is FailureClass.INFRA_FATAL
         assert step.verdict.evidence == "what ssh said"
         assert step.verdict.reason == expected
@@ -161,14 +165,14 @@ def test_what_failed_ssh_means(knocks: list[policy.ConnectAttempt], attached_aga
 
 
 def test_ssh_waits_no_longer_than_the_infrastructure_budget() -> None:
-    step = policy.reach([knock(120, REFUSED)], 100.0, 120.0, attached_again=False)
-    assert isinstance(step, policy.GiveUp)
+    step = give_up.judge_connect([knock(120, REFUSED)], 100.0, 120.0, attached_again=False)
+    assert isinstance(step, give_up.GiveUp)
     assert step.verdict.reason == "boot_timeout"
     assert step.verdict.failure_class is FailureClass.UNKNOWN
 
 
-def moved(*rows: tuple[float, str]) -> list[policy.ProgressSample]:
-    return [policy.ProgressSample(at, Progress(stage)) for at, stage in rows]
+def moved(*rows: tuple[float, str]) -> list[give_up.ProgressSample]:
+    return [give_up.ProgressSample(at, Progress(stage)) for at, stage in rows]
 
 
 @pytest.mark.parametrize(
@@ -193,17 +197,17 @@ def moved(*rows: tuple[float, str]) -> list[policy.ProgressSample]:
     ],
 )
 def test_the_warm_up_window_is_extended_by_progress_up_to_a_cap(
-    moves: list[policy.ProgressSample], now_s: float, waits: bool
+    moves: list[give_up.ProgressSample], now_s: float, waits: bool
 ) -> None:
-    step = policy.warm(moves, now_s, 100.0)
-    assert isinstance(step, policy.Wait if waits else policy.GiveUp)
-    if isinstance(step, policy.GiveUp):
+    step = give_up.judge_warmup(moves, now_s, 100.0)
+    assert isinstance(step, give_up.Wait if waits else give_up.GiveUp)
+    if isinstance(step, give_up.GiveUp):
         assert step.verdict.failure_class is FailureClass.WARMUP
 
 
 def test_every_state_can_end_and_gone_is_the_end() -> None:
-    assert set(policy.TRANSITIONS) == set(State)
-    assert not policy.TRANSITIONS[State.GONE]
-    for state, after in policy.TRANSITIONS.items():
+    assert set(TRANSITIONS) == set(State)
+    assert not TRANSITIONS[State.GONE]
+    for state, after in TRANSITIONS.items():
         if state not in {State.INTENDED, State.DESTROYING, State.GONE}:
             assert State.DESTROYING in after

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.core.durations import DAY_S
-from pytest_vastgpu.core.durations import measured
-from pytest_vastgpu.core.durations import parse_duration
+from pytest_vastgpu.core.text.durations import DAY_S
+from pytest_vastgpu.core.text.durations import measured
+from pytest_vastgpu.core.text.durations import parse_duration
 
 
 @pytest.mark.parametrize(
