@@ -223,7 +223,7 @@ class MemoryConnection:
         if lease := re.search(r"echo \$\(\(n\+(\d+)\)\) 1<>lease", command):
             return 0, self._heartbeat(instance, int(lease[1]), command)
         if command == check.SCRIPT:
-            return 0, " end 0\n"
+            return 0, "@@ end 0\n"
         if command == server_job.START:
             instance.launched = self._clock.monotonic()
             return 0, ""
