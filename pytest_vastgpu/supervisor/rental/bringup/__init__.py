@@ -31,8 +31,9 @@ def bring_up(context: BringUpContext) -> None:
     rental.created(create(context))
     attach_key(context)
     rental.booting()
-    status, early = boot(context)
-    rental.reached(connect(context, status, early))
+    status = boot(context)
+    connect(context, status)
+    rental.reached()
     try:
         rental.begin_heartbeat(context.cancel.nudge)
         rental.found(read_host(context))

@@ -13,19 +13,17 @@ from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
-def connect(
-    context: BringUpContext, status: InstanceStatus, early: ReconnectingConnection | None
-) -> ReconnectingConnection:
-    """Wait until SSH lets us in; the connection.
+def connect(context: BringUpContext, status: InstanceStatus) -> None:
+    """Wait until SSH lets us in; the rental has the connection, which may have been made while it booted.
 
-    :param early: One that was made before the instance was said to run.
     :raises AttemptFailed: with the verdict.
     """
     rental, services = context.rental, context.services
     running_at = rental.age_s
     attempts: list[policy.ConnectAttempt] = []
     attached_again = False
-    connection = early or ReconnectingConnection(services.connector, status.ssh)
+    connection = rental.connection or ReconnectingConnection(services.connector, status.ssh)
+    rental.connects(connection)
     while True:
         context.go_on()
         try:
@@ -34,7 +32,7 @@ def connect(
             kinds = tuple(failure.kind for failure in failed.failures)
             attempts.append(policy.ConnectAttempt(rental.age_s, kinds, str(failed)))
         else:
-            return connection
+            return
         step = policy.reach(attempts, running_at, services.settings.boot_timeout, attached_again, services.timeouts)
         if isinstance(step, policy.GiveUp):
             proxy = next((address for address in status.ssh if address.kind == "proxy"), None)
