@@ -126,6 +126,17 @@ def test_a_life_that_is_called_off_gives_back_what_it_has(lives_on: LivesOn, aft
     assert_nothing_is_left(life)
 
 
+def test_what_cannot_be_asked_for_is_no_rent_that_may_have_happened(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lives_on(Script())
+    monkeypatch.delattr(type(life.provider), "self_destruct")
+    with pytest.raises(AttributeError):
+        life.bring_up()
+    (rental,) = life.rentals
+    assert (rental.unsettled, rental.cost_usd, life.ledger.steps) == (False, 0.0, {})
+
+
 def test_a_connection_that_is_made_while_the_life_is_called_off_is_closed(lives_on: LivesOn) -> None:
     life = lives_on(Script(boot_s=400, ssh_from_s=30))
     life.connector.on_connect = life.cancel.cancel

@@ -12,6 +12,7 @@ from pytest_vastgpu.supervisor.rental.bringup.connect import connect
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.create import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.create import create
+from pytest_vastgpu.supervisor.rental.bringup.create import create_request
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
@@ -27,8 +28,9 @@ def bring_up(context: BringUpContext) -> None:
     :raises Cancelled: the run is ending.
     """
     rental = context.rental
+    request = create_request(context)
     rental.begin()
-    rental.created(create(context))
+    rental.created(create(context, request))
     attach_key(context)
     rental.booting()
     status = boot(context)
