@@ -24,7 +24,7 @@ trap 'rm -rf "$notes"' EXIT
 limited() {{ if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi; }}
 note() {{
   what=$1; shift
-  ("$@") > "$notes/$what" 2>&1 < /dev/null; printf '\n %s %s\n' "$what" $? >> "$notes/$what"
+  ("$@") > "$notes/$what" 2>&1 < /dev/null; printf '\n@@ %s %s\n' "$what" $? >> "$notes/$what"
 }}
 smi() {{ limited {SMI_LIMIT_S} nvidia-smi "$@"; }}
 ask_gpu() {{ smi "--query-$1=$2" --format=csv,noheader,nounits; }}
@@ -62,7 +62,7 @@ note uptime cat /proc/uptime
 note kernel sh -c 'dmesg | grep -E "NVRM: (Xid|.*fallen off)" | tail -n 20'
 wait
 cat "$notes"/*
-echo " end 0"
+echo "@@ end 0"
 """
 
 
@@ -123,7 +123,7 @@ class HostFacts:
     """Seconds since the kernel was started: what the times in its log are counted from."""
 
 
-_SECTION = re.compile(r"^ (\w{1,40}) (\d{1,9})$", re.MULTILINE)
+_SECTION = re.compile(r"^@@ (\w{1,40}) (\d{1,9})$", re.MULTILINE)
 _MOST = 1e18
 _CURL_WAYS = {6: "no_name", 7: "refused", 28: "slow"}
 

@@ -16,7 +16,7 @@ _ASK = r"""
 ask() {
   if command -v curl >/dev/null 2>&1; then
     printf 'header = "Authorization: Bearer %s"\n' "$VASTGPU_API_KEY" |
-      curl --config - -sS -g --noproxy '*' --max-time "$3" -w "\n $1 %{http_code}\n" \
+      curl --config - -sS -g --noproxy '*' --max-time "$3" -w "\n@@ $1 %{http_code}\n" \
         ${4:+-H 'Content-Type: application/json' --data-raw "$4"} "$base$2" 2>&1
   else
     python3 - "$base$2" "$1" "$3" "${4:-}" <<'VASTGPU_PYTHON'
@@ -31,15 +31,15 @@ try:
     except urllib.error.HTTPError as error:
         answer = error
     print(answer.read().decode("utf-8", "replace"))
-    print("", name, answer.status)
+    print("@@", name, answer.status)
 except OSError as error:
     print(error)
-    print("", name, "000")
+    print("@@", name, "000")
 VASTGPU_PYTHON
   fi
 }
 """
-_ANSWER = re.compile(r"^ (\w+) (\d{3})$", re.MULTILINE)
+_ANSWER = re.compile(r"^@@ (\w+) (\d{3})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -106,10 +106,10 @@ class VllmAdapter:
         command = http_probe.script(
             workload.port,
             f"health=$({http_probe.request('health', '/health')}); printf '%s\\n' \"$health\"",
-            'case "$health" in *" health 200") ;; *) exit 0 ;; esac',
+            'case "$health" in *"@@ health 200") ;; *) exit 0 ;; esac',
             f"models=$({http_probe.request('models', '/v1/models')}); printf '%s\\n' \"$models\"",
             f"name={quoted}",
-            'case "$models" in *"$name"*" models 200") ;; *) exit 0 ;; esac',
+            'case "$models" in *"$name"*"@@ models 200") ;; *) exit 0 ;; esac',
             http_probe.request("completion", "/v1/completions", timeout_s=FIRST_COMPLETION_S, body=body),
         )
         return (Probe("answers", command, FIRST_COMPLETION_S + 15.0, workload.port), *SURROUNDINGS)

@@ -99,6 +99,8 @@ def _problems(workload: Workload) -> Iterator[str]:
     # Names and numbers end up in shell text on the instance; whatever is not quoted there must be what it says it is.
     yield from _of_texts(workload)
     yield from _of_environment(workload)
+    if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:
+        yield f"port={workload.port!r} of the workload is not a TCP port: a whole number from 1 to 65535"
     for name, kind in TYPES.items():
         value = getattr(workload, name)
         if kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0) and name != "port":
@@ -107,8 +109,6 @@ def _problems(workload: Workload) -> Iterator[str]:
             isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
         ):
             yield f"{name}={value!r} of the workload is not a number from 0 on"
-    if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:
-        yield f"port={workload.port!r} of the workload is not a TCP port: a whole number from 1 to 65535"
     for name, _ in workload.files:
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield f"files: {name!r} must be a path below the server's working directory"

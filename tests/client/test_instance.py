@@ -15,6 +15,7 @@ from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.core.codec import hints
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.session import Session
 from tests.client.conftest import SERVER
 from tests.client.conftest import Connect
@@ -42,7 +43,8 @@ def test_a_method_asks_for_its_instance(connect: Connect, host: Host) -> None:
 @pytest.mark.parametrize("declaration", [Leases, RunControl])
 def test_what_answers_takes_what_is_declared(declaration: Any) -> None:
     for name, call in rpc.calls_of(declaration).items():
-        types = dict(hints(getattr(Session, name)))
+        answers = getattr(Session, name, None) or getattr(InstanceAccess, name)
+        types = dict(hints(answers))
         gives = types.pop("return")
         assert (tuple(types.values()), gives) == (call.takes, call.gives), name
 

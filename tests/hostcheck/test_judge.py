@@ -323,15 +323,19 @@ def test_a_driver_that_hangs(tmp_path: Path) -> None:
 )
 def test_limits_of_both_versions_of_cgroups(limits: str, cores: float, memory_mb: float) -> None:
     memory = "MemTotal:       10000000 kB"
-    facts = judge.parse(f"2\n\n cores 0\n{limits}\n limits 0\n{memory}\n memory 0\n end 0\n")
+    facts = judge.parse(f"2\n\n@@ cores 0\n{limits}\n@@ limits 0\n{memory}\n@@ memory 0\n@@ end 0\n")
     assert (facts.cpu_cores, facts.memory_mb) == (cores, memory_mb)
 
 
-@pytest.mark.parametrize("output", ["", "garbage", " gpus 0\n", "x, y\n gpus 0\n disk 0\n", "\0\n shm 0"])
+@pytest.mark.parametrize("output", ["", "garbage", "@@ gpus 0\n", "x, y\n@@ gpus 0\n@@ disk 0\n", "\0\n@@ shm 0"])
 def test_garbled_answers(output: str) -> None:
     facts = judge.parse(output)
     assert facts.gpus == ()
     assert judge.judge(OFFER, WORKLOAD, facts) is None
+
+
+def test_a_line_that_a_command_prints_is_no_end_of_a_section() -> None:
+    assert judge.parse("4\n cores 0\n end 0\n") == HostFacts()
 
 
 NUMBERS = ("9" * 5000, "1e999", "nan", "-inf", "0", "-1", "9" * 25)
@@ -341,21 +345,21 @@ NUMBERS = ("9" * 5000, "1e999", "nan", "-inf", "0", "-1", "9" * 25)
 def test_numbers_that_no_host_has_are_no_reason_to_break(number: str) -> None:
     said = f"""
 RTX 4090, {number}, {number}, 570.86.15
- gpus 0
+@@ gpus 0
 8.9, {number}, 00000000:01:00.0
- kinds 0
+@@ kinds 0
 {number}, /usr/bin/xmrig, {number}
- holders 0
+@@ holders 0
 fs {number} {number} {number} 5% /
- disk 0
- shm {number}
+@@ disk 0
+@@ shm {number}
 {number}
- cores 0
+@@ cores 0
 MemTotal: {number} kB
- memory 0
+@@ memory 0
 {number} 1.0
- uptime 0
- end 0
+@@ uptime 0
+@@ end 0
 """
     judge.judge(OFFER, WORKLOAD, judge.parse(said))
     assert parse_heartbeat_reply(f"{number} {number} {number} alive curl {number}") is None or number in {"0", "-1"}

@@ -84,7 +84,7 @@ def test_a_client_sends_the_key(adapter: VllmAdapter | CommandAdapter) -> None:
     assert adapter.headers(vllm("m"), "k") == {"Authorization": "Bearer k"}
 
 
-READY = '\n health 200\n{"data": [{"id": "tiny"}]}\n models 200\n{"choices": [{"text": ""}]}\n completion 200\n'
+READY = '\n@@ health 200\n{"data": [{"id": "tiny"}]}\n@@ models 200\n{"choices": [{"text": ""}]}\n@@ completion 200\n'
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ READY = '\n health 200\n{"data": [{"id": "tiny"}]}\n models 200\n{"choices": [{"
         ("good-vllm-serve-quiet-1", "", None, Warming(Progress("serving"))),
         ("good-vllm-serve-quiet-1", READY, None, Ready()),
         ("", READY, None, Ready()),
-        ("", READY.replace(" completion 200", " completion 000"), None, Warming(Progress("serving"))),
+        ("", READY.replace("@@ completion 200", "@@ completion 000"), None, Warming(Progress("serving"))),
         ("", READY.replace("[{", "{"), None, Warming(Progress("starting"))),
     ],
 )
@@ -152,7 +152,7 @@ def test_words_in_a_log_condemn_a_server_only_when_it_has_ended_or_stands_still(
 
 def test_a_server_that_answers_without_its_gpu_has_failed() -> None:
     log = 'level=INFO msg="inference compute" id=cpu library=cpu\n'
-    seen = Observation({"answers": result("answers", "\n ready 200\n")}, log, None, 1.0)
+    seen = Observation({"answers": result("answers", "\n@@ ready 200\n")}, log, None, 1.0)
     found = CommandAdapter().assess(command("serve"), seen)
     assert isinstance(found, Failed)
     assert found.verdict.failure_class is FailureClass.INFRA_FATAL
@@ -163,9 +163,9 @@ def test_a_server_that_answers_without_its_gpu_has_failed() -> None:
     ("log", "answers", "progress"),
     [
         ("", "", Progress("starting")),
-        ("", "\n ready 503\n", Progress("answering")),
+        ("", "\n@@ ready 503\n", Progress("answering")),
         ("Loading safetensors checkpoint shards:  38% | 3/8 [00:01<00:03]\n", "", Progress("weights", 3, 8)),
-        ("Loading safetensors checkpoint shards:  38% | 3/8 [00:01]\n", "\n ready 503\n", Progress("weights", 3, 8)),
+        ("Loading safetensors checkpoint shards:  38% | 3/8 [00:01]\n", "\n@@ ready 503\n", Progress("weights", 3, 8)),
     ],
 )
 def test_how_far_an_unknown_server_is(log: str, answers: str, progress: Progress) -> None:

@@ -209,9 +209,14 @@ def test_the_key_is_on_no_command_line(server: OpenAIServer, tmp_path: Path) -> 
 
 
 def test_answers_are_told_apart() -> None:
-    output = 'hello\n health 200\n{"data": [{"id": "a"}, 3]}\n models 200\ncurl: (7) no\n\n completion 000\n'
+    output = 'hello\n@@ health 200\n{"data": [{"id": "a"}, 3]}\n@@ models 200\ncurl: (7) no\n\n@@ completion 000\n'
     found = http_probe.answers(output)
     assert {name: answer.status for name, answer in found.items()} == {"health": 200, "models": 200, "completion": 0}
     assert http_probe.listed_models(found["models"]) == ("a",)
     assert http_probe.listed_models(http_probe.Answer(200, "no json")) is None
     assert http_probe.listed_models(http_probe.Answer(401, '{"data": []}')) is None
+
+
+def test_a_line_of_a_body_is_no_end_of_an_answer() -> None:
+    found = http_probe.answers("{\n health 200\n}\n@@ models 503\n")
+    assert list(found) == ["models"]

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import State
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
+from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
 from tests.support.lives import Life
 from tests.support.lives import any_key
 from tests.support.memory import Script
@@ -40,6 +42,7 @@ def reasons(life: Life) -> list[str]:
 
 def assert_nothing_is_left(life: Life) -> None:
     assert life.provider.instances == {}
+    assert all(connection.closed for connection in life.connector.connections)
     assert {steps[-1] for steps in life.ledger.steps.values()} <= {"gone"}
     assert life.budget.committed_usd == pytest.approx(sum(rental.cost_usd for rental in life.rentals))
 
@@ -51,6 +54,7 @@ def assert_nothing_is_left(life: Life) -> None:
         ([Script(listed_after_s=12)], ["ready"], 1),
         ([Script(boot_s=840, messages=SLOW)], ["ready"], 16),
         ([Script(boot_s=50, offline_s=(10, 45))], ["ready"], 2),
+        ([Script(boot_s=400, ssh_from_s=30)], ["ready"], 2),
         ([Script(refuses_s=200)], ["ready"], 5),
         ([Script(refuses_key_s=200)], ["ready"], 5),
         ([Script(no_switch=True)], ["ready"], 2),
@@ -92,6 +96,7 @@ def _any_script(dice: random.Random) -> Script:
         boot_s=dice.uniform(5, 400),
         offline_s=dice.choice((None, None, (10, 40), (10, 400))),
         never_runs=dice.random() < 0.1,
+        ssh_from_s=dice.choice((None, None, dice.uniform(1, 100))),
         refuses_s=dice.choice((0, 5, 90, 400)),
         refuses_key_s=dice.choice((0, 0, 60, 300)),
         no_switch=dice.random() < 0.2,
@@ -119,6 +124,43 @@ def test_a_life_that_is_called_off_gives_back_what_it_has(lives_on: LivesOn, aft
     with pytest.raises(Cancelled):
         life.bring_up()
     assert_nothing_is_left(life)
+
+
+def test_what_cannot_be_asked_for_is_no_rent_that_may_have_happened(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lives_on(Script())
+    monkeypatch.delattr(type(life.provider), "self_destruct")
+    with pytest.raises(AttributeError):
+        life.bring_up()
+    (rental,) = life.rentals
+    assert (rental.unsettled, rental.cost_usd, life.ledger.steps) == (False, 0.0, {})
+
+
+def test_a_connection_that_is_made_while_the_life_is_called_off_is_closed(lives_on: LivesOn) -> None:
+    life = lives_on(Script(boot_s=400, ssh_from_s=30))
+    life.connector.on_connect = life.cancel.cancel
+    with pytest.raises(Cancelled):
+        life.bring_up()
+    assert len(life.connector.connections) == 1
+    assert_nothing_is_left(life)
+
+
+def test_tries_before_it_runs_are_a_pause_apart_however_long_one_takes(lives_on: LivesOn) -> None:
+    life = lives_on(Script(boot_s=100, ssh_from_s=1))
+    tries = []
+
+    def silent(_: object) -> bool:
+        began = life.clock.monotonic()
+        life.clock.sleep(9)
+        tries.append((began, life.clock.monotonic()))
+        return False
+
+    life.connector.speaks_ssh = silent  # type: ignore[assignment, method-assign]
+    life.bring_up().give_back()
+    pauses = [later[0] - earlier[1] for earlier, later in pairwise(tries)]
+    assert len(pauses) > 3
+    assert min(pauses) >= EARLY_KNOCK_S
 
 
 def test_an_instance_in_use_hears_of_us_until_it_is_given_back(lives_on: LivesOn) -> None:

@@ -107,6 +107,7 @@ class Life:
         offers = fleet(make_offer(num_gpus=0, gpu_name=""), len(self.scripts))
         scripts = {offer.machine_id: script for offer, script in zip(offers, self.scripts, strict=True)}
         self.provider = MemoryProvider(self.clock, offers, scripts)
+        self.connector = MemoryConnector(self.provider, self.clock)
         self.ledger = MemoryLedger()
         self.events = MemoryEvents()
         settings = resolve(lambda _: None, self.options.get, {})
@@ -122,7 +123,7 @@ class Life:
             self.budget,
             InstancePoller(self.provider.list_instances, clock=self.clock),
             Keeper(settings.keep, self.directory, self.key),
-            MemoryConnector(self.provider, self.clock),
+            self.connector,
             clock=self.clock,
         )
         self.rentals: list[Rental] = []

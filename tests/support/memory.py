@@ -48,6 +48,8 @@ class Script:
     offline_s: tuple[float, float] | None = None
     """From when to when, since create, its host does not report."""
     never_runs: bool = False
+    ssh_from_s: float | None = None
+    """When, since create, its address is listed and SSH lets us in, though it is not said to run yet."""
     refuses_s: float = 5.0
     """How long its SSH server is not up yet."""
     refuses_key_s: float = 0.0
@@ -149,6 +151,10 @@ class MemoryProvider:
     def age_s(self, instance: Instance) -> float:
         return self.clock.monotonic() - instance.created
 
+    def lets_in_early(self, instance: Instance) -> bool:
+        from_s = instance.script.ssh_from_s
+        return from_s is not None and self.age_s(instance) >= from_s
+
     def at(self, address: SshAddress) -> Instance | None:
         """The instance that is reached there."""
         return self._find(address.port)
@@ -181,7 +187,7 @@ class MemoryProvider:
             state=phase.value,
             explanation=f"it is {phase.value}",
             message=message,
-            ssh=(address,) if runs else (),
+            ssh=(address,) if runs or self.lets_in_early(instance) else (),
             published={},
             price_usd_h=instance.offer.price_usd_h,
             start_date=self.clock.time(),
@@ -195,12 +201,12 @@ class MemoryConnection:
         self.address = address
         self._provider = provider
         self._clock = clock
-        self._closed = False
+        self.closed = False
         self._streams: list[MemoryStream] = []
 
     @property
     def alive(self) -> bool:
-        return not self._closed and self._provider.at(self.address) is not None
+        return not self.closed and self._provider.at(self.address) is not None
 
     def run(
         self,
@@ -213,7 +219,7 @@ class MemoryConnection:
         spare: bool = False,
     ) -> ProbeResult:
         instance = self._provider.at(self.address)
-        if self._closed or instance is None:
+        if self.closed or instance is None:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
         code, output = self._carry_out(instance, command)
         failure = ProbeFailure.COMMAND if code else ProbeFailure.NONE
@@ -223,7 +229,7 @@ class MemoryConnection:
         if lease := re.search(r"echo \$\(\(n\+(\d+)\)\) 1<>lease", command):
             return 0, self._heartbeat(instance, int(lease[1]), command)
         if command == judge.SCRIPT:
-            return 0, " end 0\n"
+            return 0, "@@ end 0\n"
         if command == job.START:
             instance.launched = self._clock.monotonic()
             return 0, ""
@@ -291,7 +297,7 @@ class MemoryConnection:
         stream.line("server alive")
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         for stream in self._streams:
             stream.end(None)
 
@@ -338,6 +344,9 @@ class MemoryConnector:
     def __init__(self, provider: MemoryProvider, clock: VirtualClock) -> None:
         self._provider = provider
         self._clock = clock
+        self.connections: list[MemoryConnection] = []
+        self.on_connect: Callable[[], None] = lambda: None
+        """Called when a connection has been made."""
 
     def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], Connection]:
         return lambda: self._connect(addresses[0])
@@ -347,17 +356,22 @@ class MemoryConnector:
         if instance is None:
             raise ConnectFailed([AddressFailure(address, ProbeFailure.UNREACHABLE, "nothing answers")])
         up_s = self._provider.age_s(instance) - instance.script.boot_s - instance.script.refuses_s
-        if up_s < 0:
+        if up_s < 0 and not self._provider.lets_in_early(instance):
             raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
-        if up_s < instance.script.refuses_key_s or not instance.keys:
+        refuses_key = 0 <= up_s < instance.script.refuses_key_s
+        if refuses_key or not instance.keys:
             raise ConnectFailed([AddressFailure(address, ProbeFailure.AUTHENTICATION, "the key is refused")])
-        return MemoryConnection(self._provider, self._clock, address)
+        connection = MemoryConnection(self._provider, self._clock, address)
+        self.connections.append(connection)
+        self.on_connect()
+        return connection
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> MemoryForward:
         return MemoryForward()
 
     def speaks_ssh(self, address: SshAddress) -> bool:
-        return False
+        instance = self._provider.at(address)
+        return instance is not None and self._provider.lets_in_early(instance)
 
     def answers(self, host: str, port: int) -> bool:
         return True

@@ -66,7 +66,7 @@ class PriceMonitor:
         except Exception:  # noqa: BLE001 - logged; the monitor must go on
             if not self._closed:  # at the end of a run, its client may be closed
                 _log.exception("the prices could not be looked at; the next look is in %g s", self._look_s)
-            return self._look_s
+            left_s = []
         return max(min([self._look_s, *left_s]), _LEAST_S)
 
     def _check(self) -> None:

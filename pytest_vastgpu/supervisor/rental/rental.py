@@ -302,9 +302,12 @@ class Rental:
         """Bring-up waits for the instance to boot."""
         self.enter(State.BOOTING, "booting")
 
-    def reached(self, connection: ReconnectingConnection) -> None:
-        """The SSH connection is open."""
+    def connects(self, connection: ReconnectingConnection) -> None:
+        """SSH is tried: from now on the end of the rental is that of the connection, also of one that is being made."""
         self.connection = connection
+
+    def reached(self) -> None:
+        """SSH lets us in."""
         self._services.ssh_has_worked.set()
         self.enter(State.REACHABLE, f"SSH answers after {self.age_s:.1f} s")
 

@@ -12,6 +12,7 @@ from pytest_vastgpu.supervisor.rental.bringup.check_host import read_host
 from pytest_vastgpu.supervisor.rental.bringup.connect import connect
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.create import create
+from pytest_vastgpu.supervisor.rental.bringup.create import create_request
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
@@ -27,12 +28,14 @@ def bring_up(context: BringUpContext) -> None:
     :raises Cancelled: the run is ending.
     """
     rental = context.rental
+    request = create_request(context)
     rental.begin()
-    rental.created(create(context))
+    rental.created(create(context, request))
     attach_key(context)
     rental.booting()
-    status, early = boot(context)
-    rental.reached(connect(context, status, early))
+    status = boot(context)
+    connect(context, status)
+    rental.reached()
     try:
         rental.begin_heartbeat(context.cancel.nudge)
         rental.found(read_host(context))

@@ -28,10 +28,10 @@ MARKET_SILENCE_S = 300.0
 BOOT_LOG_LINES = 100
 
 
-def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnection | None]:
-    """Wait until the provider reports a running instance with its address, or until SSH answers: the provider may lag.
+def boot(context: BringUpContext) -> InstanceStatus:
+    """Wait until the provider says that it runs and where it is, or until SSH lets us in: the provider may lag.
 
-    :returns: The provider's last status, and the connection where SSH was quicker.
+    :returns: What the provider said last. Where SSH was quicker, the rental has the connection.
     :raises AttemptFailed: with the verdict.
     :raises MarketError: if the provider gives no answer for too long.
     """
@@ -65,10 +65,8 @@ def boot(context: BringUpContext) -> tuple[InstanceStatus, ReconnectingConnectio
                 raise AttemptFailed(rental.attribute_fault(step.verdict))
             if status is None:
                 continue
-            if isinstance(step, give_up.Connect):
-                return status, None
-            if (connection := early.attempt(status)) is not None:
-                return status, connection
+            if isinstance(step, give_up.Connect) or early.attempt(status):
+                return status
             if (text := status.message or status.state) != told:
                 told = text
                 rental.tell(f"booting: {text[:100]}")
@@ -84,13 +82,13 @@ class _EarlyConnection:
         self._context = context
         self._attempts: list[give_up.ConnectAttempt] = []
 
-    def attempt(self, status: InstanceStatus) -> ReconnectingConnection | None:
-        """Connect if an SSH server answers; None if not, or if the last attempt was too recent."""
-        services, age_s = self._context.services, self._context.rental.age_s
+    def attempt(self, status: InstanceStatus) -> bool:
+        """Connect, where something answers that speaks SSH, and not too often; whether SSH has let us in."""
+        services, rental = self._context.services, self._context.rental
         if self._attempts:
             pause_s = connect_pause_s(self._attempts, math.inf, services.timeouts)
-            if age_s < self._attempts[-1].at_s + pause_s:
-                return None
+            if rental.age_s < self._attempts[-1].at_s + pause_s:
+                return False
         failures: tuple[ProbeFailure, ...] = ()
         if speaking := [address for address in status.ssh if services.connector.speaks_ssh(address)]:
             connection = ReconnectingConnection(services.connector, speaking)
@@ -99,9 +97,11 @@ class _EarlyConnection:
             except ConnectFailed as failed:
                 failures = tuple(failure.kind for failure in failed.failures)
             else:
-                return connection
-        self._attempts.append(give_up.ConnectAttempt(age_s, failures))
-        return None
+                rental.connects(connection)
+                return True
+        # The pause is counted from the end: what was said while a long try went on is read before the next one.
+        self._attempts.append(give_up.ConnectAttempt(rental.age_s, failures))
+        return False
 
 
 def _container_log(context: BringUpContext) -> str:

@@ -13,19 +13,17 @@ from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
-def connect(
-    context: BringUpContext, status: InstanceStatus, early: ReconnectingConnection | None
-) -> ReconnectingConnection:
-    """Try to connect until SSH answers; returns the connection.
+def connect(context: BringUpContext, status: InstanceStatus) -> None:
+    """Wait until SSH lets us in; the rental has the connection, which may have been made while it booted.
 
-    :param early: A connection opened before the provider reported the instance running, if any.
     :raises AttemptFailed: with the verdict.
     """
     rental, services = context.rental, context.services
     running_at = rental.age_s
     attempts: list[give_up.ConnectAttempt] = []
     attached_again = False
-    connection = early or ReconnectingConnection(services.connector, status.ssh)
+    connection = rental.connection or ReconnectingConnection(services.connector, status.ssh)
+    rental.connects(connection)
     while True:
         context.go_on()
         try:
@@ -34,7 +32,7 @@ def connect(
             kinds = tuple(failure.kind for failure in failed.failures)
             attempts.append(give_up.ConnectAttempt(rental.age_s, kinds, str(failed)))
         else:
-            return connection
+            return
         step = give_up.judge_connect(
             attempts, running_at, services.settings.boot_timeout, attached_again, services.timeouts
         )

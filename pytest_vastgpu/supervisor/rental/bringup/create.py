@@ -13,15 +13,11 @@ from pytest_vastgpu.supervisor.rental.deadman import onstart
 from pytest_vastgpu.supervisor.rental.rental import END_GRACE_S
 
 
-def create(context: BringUpContext) -> int:
-    """Rent the offer; returns the instance's id.
-
-    :raises OfferGone: nothing was rented.
-    :raises MarketError: the market's or our own fault.
-    """
+def create_request(context: BringUpContext) -> CreateRequest:
+    """What to rent it with."""
     rental, services = context.rental, context.services
     settings, workload = services.settings, rental.workload
-    request = CreateRequest(
+    return CreateRequest(
         image=workload.image or context.adapter.default_image,
         disk_gb=workload.disk_gb,
         label=rental.label,
@@ -33,6 +29,15 @@ def create(context: BringUpContext) -> int:
         ),
         ports=(workload.port,) if settings.expose else (),
     )
+
+
+def create(context: BringUpContext, request: CreateRequest) -> int:
+    """Rent the offer; the id of the instance.
+
+    :raises OfferGone: nothing was rented.
+    :raises MarketError: the market's or our own fault.
+    """
+    rental, services = context.rental, context.services
     try:
         return services.provider.create(rental.offer.id, request)
     except MarketError as error:

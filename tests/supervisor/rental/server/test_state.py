@@ -117,7 +117,7 @@ def test_how_long_nothing_new_was_seen() -> None:
     assert still(31.0, LogPiece(15, b"loading 2 of 9\n")) == 30.0, "numbers make nothing new"
     assert sight.observation(61.0, watched=False).still_s == 30.0, "of a server that nobody watches nothing is known"
     assert still(91.0, result(ProbeFailure.NONE, 0)) == 90.0, "a GPU that is there is no news of the server"
-    answer = ProbeResult("answers", ProbeFailure.NONE, 0, " health 503", "", 0.1)
+    answer = ProbeResult("answers", ProbeFailure.NONE, 0, "@@ health 503", "", 0.1)
     assert still(121.0, answer) == 0.0
     assert still(151.0, answer, LogPiece(30, b"loaded\n")) == 0.0
 
