@@ -72,18 +72,6 @@ def _no_secrets_of_others() -> Iterator[None]:
 
 
 @pytest.fixture
-def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call of this process waits for its turn; for markets that have their rate limits off.
-
-    A supervisor is another process: see :func:`tests.behaviour.conftest.time_limits`.
-    """
-    from pytest_vastgpu.providers.vast import throttle
-
-    monkeypatch.setattr(throttle, "INTERVALS_S", dict.fromkeys(throttle.INTERVALS_S, 0.0))
-    monkeypatch.setattr(throttle, "MARGIN_S", 0.0)
-
-
-@pytest.fixture
 def home() -> Path:
     """The test's own home directory."""
     return Path(os.environ["HOME"])

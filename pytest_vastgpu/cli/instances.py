@@ -14,7 +14,7 @@ from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.secret import Secret
-from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
@@ -34,13 +34,13 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
 @contextmanager
-def _market() -> Iterator[tuple[Provider, str]]:
+def _market(timeouts: Timeouts) -> Iterator[tuple[Provider, str]]:
     """A client, and the identity of the account."""
     key = Secret(environment.api_key(os.environ))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
     url = environment.market_url(os.environ) or DEFAULT_URL
-    with open_provider(url, key, timeouts=DEFAULTS) as client:
+    with open_provider(url, key, timeouts=timeouts) as client:
         yield client, account_identity(url, key)
 
 
@@ -61,13 +61,13 @@ class Whose:
         return f"process {self.record.pid}, {'alive' if self.alive else 'dead'}"
 
 
-def list_ours(_arguments: argparse.Namespace) -> int:
+def list_ours(arguments: argparse.Namespace) -> int:
     """Print every instance that carries one of our labels: whose it is, since when, and what it costs.
 
     :returns: 0
     :raises VastGpuError: if the market cannot be asked.
     """
-    with _market() as (client, _):
+    with _market(arguments.timeouts) as (client, _):
         ours = [(label, status) for status in client.list_instances() if (label := Label.parse(status.label))]
     if not ours:
         say("no instance of pytest-vastgpu is alive")
@@ -128,7 +128,7 @@ def destroy_some(arguments: argparse.Namespace) -> int:
     if (wanted is None) == (run is None):
         sys.stderr.write("vastgpu destroy: say what: either an instance's ID, or --run ID\n")
         return 2
-    with _market() as (client, _):
+    with _market(arguments.timeouts) as (client, _):
         if run is not None:
             ids = [status.id for status in client.list_instances() if _run_of(status) == run]
             none = f"no instance of run {run} is alive"
@@ -141,7 +141,7 @@ def destroy_some(arguments: argparse.Namespace) -> int:
             raise ConfigurationError(f"{wanted!r} is neither an instance's id nor a label of pytest-vastgpu")
         if not ids:
             say(none)
-        return max([_destroy(client, instance_id) for instance_id in ids], default=0)
+        return max([_destroy(client, instance_id, arguments.timeouts) for instance_id in ids], default=0)
 
 
 def _run_of(status: InstanceStatus) -> str:
@@ -149,9 +149,9 @@ def _run_of(status: InstanceStatus) -> str:
     return label.run_id if label else ""
 
 
-def _destroy(client: Provider, instance_id: int) -> int:
+def _destroy(client: Provider, instance_id: int, timeouts: Timeouts) -> int:
     try:
-        destroy(client, instance_id, time.sleep, DEFAULTS)
+        destroy(client, instance_id, time.sleep, timeouts)
     except NotDestroyed as problem:
         tell(str(problem))
         return 1
@@ -168,7 +168,7 @@ def reap(arguments: argparse.Namespace) -> int:
     :returns: 0; 1 where something could not be destroyed.
     :raises VastGpuError: if the market cannot be asked.
     """
-    with _market() as (client, market):
+    with _market(arguments.timeouts) as (client, market):
         reasons = would(client.list_instances(), runs_dir(), market)
         for reason in reasons:
             say(f"would destroy {reason}" if arguments.dry_run else f"destroying {reason}")
@@ -177,7 +177,7 @@ def reap(arguments: argparse.Namespace) -> int:
         elif arguments.dry_run:
             say("nothing was done: `vastgpu reap --no-dry-run` does it")
         else:
-            swept = sweep(client, runs_dir(), market, by="reap", timeouts=DEFAULTS)
+            swept = sweep(client, runs_dir(), market, by="reap", timeouts=arguments.timeouts)
             for instance_id in swept.destroyed:
                 say(f"instance {instance_id} is gone")
             for problem in swept.problems:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import VastGpuError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> int:
     """Run the command.
 
     :param argv: Arguments without the program's name; None: the process's own.
+    :param timeouts: Time limits of what it does on a market.
     :returns: 0 for success, 1 for a failure that was told in one line, 2 for wrong usage.
     """
     parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_destroy(commands)
     _add_reap(commands)
     _add_local(commands)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(argv, argparse.Namespace(timeouts=timeouts))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as it is on standard error
     KNOWN.add(environment.API_KEY, environment.api_key(os.environ))

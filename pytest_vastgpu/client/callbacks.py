@@ -75,7 +75,14 @@ class HookServer:
     :param adapters: What answers questions to one of these names.
     """
 
-    def __init__(self, sock: socket.socket, hooks: HookCalls | None, adapters: Mapping[str, Adapter]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        hooks: HookCalls | None,
+        adapters: Mapping[str, Adapter],
+        largest: int = messages.LARGEST,
+    ) -> None:
+        self._largest = largest
         self._sock = sock
         self._hooks = hooks
         self._adapters = dict(adapters)
@@ -128,7 +135,7 @@ class HookServer:
     def _say(self, number: int, kind: str, data: Any) -> None:
         """:raises messages.TooLarge: for an answer that cannot be sent."""
         with self._sending, suppress(OSError):  # the supervisor no longer waits
-            messages.send(self._sock, {"number": number, kind: data})
+            messages.send(self._sock, {"number": number, kind: data}, self._largest)
 
 
 def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:

@@ -32,15 +32,16 @@ class TooLarge(ValueError):
     """A message is longer than any should be."""
 
 
-def send(sock: socket.socket, message: Any) -> None:
+def send(sock: socket.socket, message: Any, largest: int = LARGEST) -> None:
     """Send one message.
 
+    :param largest: Most bytes that it may have.
     :raises TooLarge: nothing was sent.
     :raises OSError: if the other side is gone.
     """
     data = _to_json(message).encode(*_ENCODING)
-    if len(data) > LARGEST:
-        raise TooLarge(f"a message of {len(data)} bytes; {LARGEST} are the most")
+    if len(data) > largest:
+        raise TooLarge(f"a message of {len(data)} bytes; {largest} are the most")
     _sendall(sock, _LENGTH.pack(len(data)) + data)
 
 

@@ -13,6 +13,14 @@ from dataclasses import dataclass
 class Timeouts:
     """Time limits of a run. Tests hand over shorter ones."""
 
+    vanished_grace_s: float = 15.0
+    """After create, the provider's list may not show the instance yet."""
+    boot_still_s: float = 600.0
+    """A boot that made progress may show nothing for so long: the host unpacks a large layer."""
+    boot_lifeless_s: float = 300.0
+    """A boot that never made progress is given up after that."""
+    market_silence_s: float = 300.0
+    """The market may be unreachable that long without costing a healthy instance."""
     offline_grace_s: float = 60.0
     """``offline`` and ``unknown`` may be a gap in the heartbeat."""
     refused_grace_s: float = 300.0
@@ -25,6 +33,12 @@ class Timeouts:
     """Refused that long, the key is attached once more."""
     connect_s: float = 10.0
     """For one try to connect by SSH."""
+    arm_within_s: float = 5.0
+    """The dead man's switch starts before SSH lets us in, or soon after. Later it counts as absent."""
+    evidence_s: float = 6.0
+    """For all evidence of a failed attempt together; what is later is noted as missing."""
+    close_within_s: float = 240.0
+    """How long the end of a run waits until everything is destroyed and seen to be gone."""
     look_least_s: float = 0.5
     """Between two looks at the market: no instance is there sooner. The interval that the market asks for is longer,
     and kept by the throttle."""

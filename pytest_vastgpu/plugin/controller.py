@@ -28,6 +28,7 @@ from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
 from pytest_vastgpu.plugin.terminal import ProgressReporter
@@ -81,7 +82,7 @@ class Controller:
             opening = Opening(
                 secret=listener.address.secret,
                 settings=settings,
-                timeouts=DEFAULTS,
+                timeouts=config.stash.get(TIMEOUTS, DEFAULTS),
                 directory=str(config.invocation_params.dir),
                 workers=workers,
                 in_each=in_each,

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from pytest_vastgpu.core.timeouts import Timeouts
+
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """Where a session keeps what it was told to do."""
+TIMEOUTS: pytest.StashKey[Timeouts] = pytest.StashKey()
+"""Where it keeps time limits that are not the defaults."""
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -65,10 +65,18 @@ class HostCache:
         Default: a warning of the logger ``pytest_vastgpu.hosts``.
     :param market: See :func:`pytest_vastgpu.providers.market_name.market_name`. What other markets did is
         neither seen nor changed.
+    :param compact_bytes: Records appended behind the document are moved into it when they are more.
     :raises HostCacheError: if no file can have that name.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None] = _LOG.warning, market: str = VAST) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tell: Callable[[str], None] = _LOG.warning,
+        market: str = VAST,
+        compact_bytes: int = COMPACT_BYTES,
+    ) -> None:
+        self._compact_bytes = compact_bytes
         try:
             self.path = path.expanduser().resolve()  # a rewrite must replace what a link points to, not the link
         except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no such user, a NUL
@@ -110,7 +118,7 @@ class HostCache:
                 self._tell(f"{self.path}: {note}; it is ignored, and kept under 'not_understood'")
             appended = len(data) - data.find(END)
             spoilt = parsed.damage or parsed.broken or parsed.old
-            if spoilt or (appended > COMPACT_BYTES and 2 * appended > len(data)):
+            if spoilt or (appended > self._compact_bytes and 2 * appended > len(data)):
                 return self._rewritten(lambda contents: contents)
             self._known = (data, parsed.contents) if data.endswith(END) else (b"", CacheContents())
             return parsed.contents

@@ -49,7 +49,8 @@ class HookClient:
     :param tell: Writes a line for people.
     """
 
-    def __init__(self, told_after_s: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, told_after_s: float, tell: Callable[[str], None], largest: int = messages.LARGEST) -> None:
+        self._largest = largest
         self._told_after_s = told_after_s
         self._tell = tell
         self._sending = threading.Lock()
@@ -108,7 +109,7 @@ class HookClient:
                 self._questions[number] = question
             sent = [encode(self._packed(each)) for each in arguments]
             try:
-                messages.send(sock, {"number": number, "who": who, "call": call.name, "arguments": sent})
+                messages.send(sock, {"number": number, "who": who, "call": call.name, "arguments": sent}, self._largest)
             except OSError:
                 raise Cancelled from None
             except messages.TooLarge as error:

@@ -79,9 +79,15 @@ class RpcServer:
     """
 
     def __init__(
-        self, listener: socket.socket, secret: str, host: RpcService, introduction_s: float = INTRODUCTION_S
+        self,
+        listener: socket.socket,
+        secret: str,
+        host: RpcService,
+        introduction_s: float = INTRODUCTION_S,
+        largest: int = messages.LARGEST,
     ) -> None:
         self._introduction_s = introduction_s
+        self._largest = largest
         self._listener = listener
         self._secret = secret.encode()
         self._host = host
@@ -166,7 +172,7 @@ class RpcServer:
             # The number lets the client show the events that led to the answer first.
             answer = {**self._answer(session, allowed, request), "events": self._host.events()}
             try:
-                messages.send(sock, answer)
+                messages.send(sock, answer, self._largest)
             except messages.TooLarge as error:
                 told = rpc.encode_error(VastGpuError(f"the answer is too large: {error}"))
                 messages.send(sock, {"error": told, "events": answer["events"]})

@@ -169,7 +169,9 @@ class Run:
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload)).kept)
 
-            pool = InstancePool(known, settings, record, fits, lambda text: events.write(Event("", None, text)))
+            pool = InstancePool(
+                known, settings, record, fits, lambda text: events.write(Event("", None, text)), timeouts
+            )
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
             costs = CostFile(directory, head, pool.books, lambda text: events.write(Event("", None, text)))
             events.listen(costs.listen)

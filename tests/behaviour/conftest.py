@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest_vastgpu.servers.vllm  # noqa: F401 - once for all runs in this pro
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import MachineRecord
-from pytest_vastgpu.plugin import controller
+from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import union
 from pytest_vastgpu.reputation.host_cache import HostCache
@@ -112,21 +113,28 @@ def record_of(home: Path, machine: int) -> MachineRecord:
 class TimeLimits:
     """Those of every run of this test that is in this process; the supervisor is handed them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._monkeypatch = monkeypatch
+    def __init__(self) -> None:
         self._value = Timeouts(rate_limits=False)
-        self.change()
 
     def change(self, **seconds: float) -> None:
         """Have other ones."""
         self._value = replace(self._value, **seconds)  # type: ignore[arg-type] # all that is changed is seconds
-        self._monkeypatch.setattr(controller, "DEFAULTS", self._value)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Hand them to a run of which this is a plugin."""
+        config.stash[TIMEOUTS] = self._value
 
 
 @pytest.fixture
-def time_limits(monkeypatch: pytest.MonkeyPatch) -> TimeLimits:
+def time_limits(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> TimeLimits:
     """The time limits of this test's runs; calls are not spaced."""
-    return TimeLimits(monkeypatch)
+    limits, inline_run = TimeLimits(), pytester.inline_run
+
+    def run_with_limits(*arguments: Any, plugins: Sequence[object] = (), **options: Any) -> pytest.HookRecorder:
+        return inline_run(*arguments, plugins=[*plugins, limits], **options)
+
+    monkeypatch.setattr(pytester, "inline_run", run_with_limits)
+    return limits
 
 
 @pytest.fixture

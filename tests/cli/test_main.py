@@ -19,6 +19,7 @@ from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.providers.vast.scripted import ScriptedServer
 from tests.providers.vast.scripted import scripted_server
+from tests.support.limits import UNSPACED
 from tests.support.vast import search_offers
 
 
@@ -28,31 +29,30 @@ def server() -> Iterator[ScriptedServer]:
         yield running
 
 
-@pytest.mark.usefixtures("unthrottled")
 def test_ls_and_destroy_look_after_what_is_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with LocalMarket({"market": {"rate_limits": False}, "machines": [{"count": 3}]}) as market:
         monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", market.api_key)
-        assert main(["ls"]) == 0
+        assert main(["ls"], UNSPACED) == 0
         assert capsys.readouterr().out == "no instance of pytest-vastgpu is alive\n"
         label = make_label("abcd1234", 1, time.time() + 3600)
-        with open_provider(market.url, market.api_key) as client:
+        with open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
             offers = search_offers(client, {"limit": 3})
             ours = client.create(offers[0].id, CreateRequest("image", 10, label))
             foreign = client.create(offers[1].id, CreateRequest("image", 10, "somebody-elses"))
-        assert main(["ls"]) == 0
+        assert main(["ls"], UNSPACED) == 0
         listed = capsys.readouterr().out
         assert re.match(
             rf"{ours}  \w+  machine \d+ .* \(0 min\)  .* USD/h, .* run abcd1234 .*  must be gone in 60 min\n$", listed
         )
-        assert main(["destroy", label]) == 0
+        assert main(["destroy", label], UNSPACED) == 0
         assert capsys.readouterr().out == f"instance {ours} is gone\n"
-        assert main(["destroy", str(ours)]) == 0, "idempotent"
-        assert main(["destroy", label]) == 0
+        assert main(["destroy", str(ours)], UNSPACED) == 0, "idempotent"
+        assert main(["destroy", label], UNSPACED) == 0
         assert "no instance carries the label" in capsys.readouterr().out
-        assert main(["destroy", "somebody-elses"]) == 1
+        assert main(["destroy", "somebody-elses"], UNSPACED) == 1
         assert "neither an instance's id nor a label" in capsys.readouterr().err
         assert [row["id"] for row in market.status()["alive"]] == [foreign]
 
@@ -105,7 +105,7 @@ def test_what_others_call_their_machines_is_one_line_of_ls(
     label = make_label("abcd1234", 1, time.time() + 3600)
     row = {"id": 7, "label": label, "gpu_name": "RTX\n::error::k3y-0f-the-account\x1b[0m\ud800", "dph_total": -1}
     server.will_answer({"success": True, "instances": [{**row, "start_date": 1e299}], "next_token": None})
-    assert main(["ls"]) == 0
+    assert main(["ls"], UNSPACED) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 1
     assert "RTX\\n: :error::<VAST_API_KEY>\\u001b[0m\\ud800" in out
@@ -118,7 +118,7 @@ def test_an_error_of_the_market_is_one_line_without_the_key(
     monkeypatch.setenv("VAST_URL", server.url)
     monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
     server.will_answer({"success": False, "error": "x", "msg": "no key k3y-0f-the-account\r::error::x"})
-    assert main(["ls"]) == 1
+    assert main(["ls"], UNSPACED) == 1
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "k3y-0f" not in err

@@ -25,6 +25,7 @@ from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
+from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
@@ -147,8 +148,14 @@ def introduction_s() -> float:
 
 
 @pytest.fixture
-def server(host: Host, listener: Listener, introduction_s: float) -> Iterator[RpcServer]:
-    server = RpcServer(listener.socket, listener.address.secret, host, introduction_s)
+def largest_answer() -> int:
+    """Bytes of the largest message that the server sends."""
+    return messages.LARGEST
+
+
+@pytest.fixture
+def server(host: Host, listener: Listener, introduction_s: float, largest_answer: int) -> Iterator[RpcServer]:
+    server = RpcServer(listener.socket, listener.address.secret, host, introduction_s, largest_answer)
     yield server
     host.go_on.set()
     host.introduce.set()

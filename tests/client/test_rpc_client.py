@@ -124,12 +124,10 @@ def test_an_answer_that_is_not_what_was_declared_is_told(connect: Connect) -> No
         leases(connect()).cost("no number")
 
 
+@pytest.mark.parametrize("largest_answer", [1000])
 @pytest.mark.parametrize("role", ["process", "control"])
-def test_an_answer_that_is_too_large_is_an_error_and_not_the_end(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, role: str
-) -> None:
+def test_an_answer_that_is_too_large_is_an_error_and_not_the_end(connect: Connect, role: str) -> None:
     line = connect(role)
-    monkeypatch.setattr(messages, "LARGEST", 1000)
     with pytest.raises(VastGpuError, match=r"the answer is too large: a message of \d+ bytes; 1000 are the most"):
         leases(line).logs("x" * 20)
     assert leases(line).cost("2") == 2.0

@@ -64,11 +64,10 @@ def test_messages_do_not_run_into_each_other(pair: Pair) -> None:
     assert [messages.receive(other) for _ in range(100)] == list(range(100))
 
 
-def test_what_is_too_large_is_not_sent(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_not_sent(pair: Pair) -> None:
     one, other = pair
-    monkeypatch.setattr(messages, "LARGEST", 10)
     with pytest.raises(messages.TooLarge, match="a message of 13 bytes; 10 are the most"):
-        messages.send(one, "x" * 11)
+        messages.send(one, "x" * 11, 10)
     messages.send(one, "short")
     assert messages.receive(other) == "short"
 

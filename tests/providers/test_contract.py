@@ -18,6 +18,7 @@ from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.selection.offer_query import OfferQuery
 from tests.support.factories import make_offer
+from tests.support.limits import UNSPACED
 from tests.support.memory import MemoryProvider
 from tests.support.memory import Script
 from tests.support.memory import fleet
@@ -41,7 +42,7 @@ class Case:
 
 
 @pytest.fixture(params=["vast", "memory"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, unthrottled: None) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     if request.param == "memory":
         clock = VirtualClock()
         offers = fleet(make_offer(), 3)
@@ -53,7 +54,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, unthrottled: None) -> I
     ]
     with (
         LocalMarket({"market": {"rate_limits": False}, "machines": machines}) as market,
-        open_provider(market.url, market.api_key, tmp_path) as provider,
+        open_provider(market.url, market.api_key, tmp_path, timeouts=UNSPACED) as provider,
     ):
         yield Case(provider, time.sleep)
         for status in provider.list_instances():

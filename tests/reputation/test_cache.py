@@ -14,7 +14,6 @@ import pytest
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.providers.market_name import VAST
-from pytest_vastgpu.reputation import host_cache as cache_module
 from pytest_vastgpu.reputation.cache_path import cache_path
 from pytest_vastgpu.reputation.cache_path import default_path
 from pytest_vastgpu.reputation.host_cache import HostCache
@@ -242,13 +241,10 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
             act()
 
 
-def test_many_appended_records_are_moved_up_when_the_file_is_read(
-    cache: HostCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_appended_records_are_moved_up_when_the_file_is_read(cache: HostCache) -> None:
     for number in range(10):
         cache.record(item(str(number), number + 1))
-    monkeypatch.setattr(cache_module, "COMPACT_BYTES", 1000)
-    cache.read()
+    HostCache(cache.path, compact_bytes=1000).read()
     assert cache.path.read_bytes().count(b"\n---\n") == 1
     assert len(names(cache)) == 10
 

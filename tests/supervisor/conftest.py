@@ -16,6 +16,7 @@ import pytest
 from pytest_vastgpu.client.callbacks import HookServer
 from pytest_vastgpu.client.callbacks import PytestHooks
 from pytest_vastgpu.client.calls import AdapterOffer
+from pytest_vastgpu.core import messages
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Probe
@@ -86,12 +87,13 @@ class Caller:
 class Ends:
     """Both ends of a connection."""
 
-    def __init__(self, told_after_s: float = WITHIN_S) -> None:
+    def __init__(self, told_after_s: float = WITHIN_S, largest: int = messages.LARGEST) -> None:
+        self.largest = largest
         self.adapter, self.caller = Mine(), Caller()
         self.told: list[str] = []
         self.told_now = threading.Event()
         self.theirs, self.ours = socket.socketpair()
-        self.client = HookClient(told_after_s, self._tell)
+        self.client = HookClient(told_after_s, self._tell, largest)
         offer = AdapterOffer("mine", "an/image", 60.0, "conftest.Mine")
         self.remote = RemoteHooks(self.client, ALL_HOOKS)
         self.mine = RemoteAdapter(offer, self.client)
@@ -104,7 +106,7 @@ class Ends:
 
     def attach(self) -> None:
         self.attached = self.pool.submit(self.client.attach, self.ours)
-        HookServer(self.theirs, PytestHooks(self.caller), {"mine": self.adapter}).start()
+        HookServer(self.theirs, PytestHooks(self.caller), {"mine": self.adapter}, self.largest).start()
 
     def close(self) -> None:
         self.adapter.slow.set()
@@ -118,8 +120,14 @@ class Ends:
 
 
 @pytest.fixture
-def ends() -> Iterator[Ends]:
-    ends = Ends()
+def largest() -> int:
+    """Bytes of the largest message."""
+    return messages.LARGEST
+
+
+@pytest.fixture
+def ends(largest: int) -> Iterator[Ends]:
+    ends = Ends(largest=largest)
     ends.attach()
     yield ends
     ends.close()

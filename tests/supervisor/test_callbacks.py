@@ -130,10 +130,10 @@ def test_logs_that_grow_arrive_whole_and_only_what_is_new_travels(ends: Ends, mo
     sent: list[int] = []
     send = messages.send
 
-    def counted(sock: socket.socket, message: Any) -> None:
+    def counted(sock: socket.socket, message: Any, largest: int) -> None:
         if sock is ends.ours:
             sent.append(len(str(message)))
-        send(sock, message)
+        send(sock, message, largest)
 
     monkeypatch.setattr(messages, "send", counted)
     logs = {name: f"server {name} starts\n" + f"{name} loads its weights\n" * 4000 for name in "ab"}
@@ -281,8 +281,8 @@ def test_offers_that_are_none_are_told(ends: Ends, left: object) -> None:
         ends.remote.offers([make_offer()], SERVER)
 
 
-def test_what_is_too_large_is_told_to_whoever_asked(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "LARGEST", 5000)
+@pytest.mark.parametrize("largest", [5000])
+def test_what_is_too_large_is_told_to_whoever_asked(ends: Ends) -> None:
     ends.adapter.result = Warming(Progress("x" * 6000))
     with pytest.raises(HookFailed, match=r"Mine\.assess gave an answer that is too large"):
         ends.pool.submit(ends.mine.assess, SERVER, observation()).result(WITHIN_S)

@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
+from pytest_vastgpu.servers.command import CommandAdapter
+from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
 from tests.support.lives import Life
@@ -175,4 +179,29 @@ def test_an_instance_in_use_hears_of_us_until_it_is_given_back(lives_on: LivesOn
     life.clock.sleep(601)
     assert life.provider.list_instances() == [], "nobody looked after it any more"
     rental.give_back()
+    assert_nothing_is_left(life)
+
+
+def test_silence_that_our_own_network_explains_is_held_against_no_machine(lives_on: LivesOn) -> None:
+    life = lives_on(Script(dark=True), Script(dark=True), Script(dark=True))
+    life.connector.proxy_answers = False  # as behind a firewall that drops it all
+    problem = life.live()
+    assert "lets connections to any TCP port out" in str(problem)
+    assert reasons(life) == ["ssh_dark_from_here"] * 2, "once may be the proxy's trouble, twice is ours"
+    assert {attempt.verdict and attempt.verdict.failure_class for attempt in life.records} == {FailureClass.OWN_FAULT}
+    assert_nothing_is_left(life)
+
+
+def test_a_host_that_is_dark_is_blamed_where_the_proxy_answers(lives_on: LivesOn) -> None:
+    life = lives_on(Script(dark=True), Script())
+    assert life.live() is None
+    assert reasons(life) == ["ssh_black_hole", "ready"]
+
+
+def test_a_server_that_stands_still_after_what_it_printed_has_failed(tmp_path: Path) -> None:
+    script = Script(start_s=1, log=("OSError: [Errno 98] Address already in use",))
+    life = Life(tmp_path, [script], KEY, adapter=CommandAdapter(), workload=command("serve", gpus=0, warmup_s=900))
+    life.live()
+    assert reasons(life) == ["address_in_use"]
+    assert STILL_S < life.clock.now < STILL_S + 60
     assert_nothing_is_left(life)

@@ -17,10 +17,8 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.diagnosis import log_reader
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HostCacheError
-from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
@@ -37,7 +35,6 @@ from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.registry import adapters
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
-from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.run import Run
 from tests.behaviour.conftest import BAD
 from tests.behaviour.conftest import SERVER
@@ -148,24 +145,6 @@ def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypat
     assert scene.rented() == [BAD]
 
 
-@pytest.mark.slow
-def test_silence_that_our_own_network_explains_is_held_against_no_machine(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(self_check, "proxy_answers", lambda *_: False)  # as behind a firewall that drops it all
-    dark = {"faults": [{"name": "ssh_black_hole"}]}
-    scene.start(
-        {"machines": [{"machine_id": number, "price_usd_h": number / 500, **dark} for number in (101, 102, 103)]}
-    )
-    run = scene.open()
-    with pytest.raises(ProvisioningFailed, match="own_fault: ssh_dark_from_here") as failed:
-        scene.rent(run)
-    assert "lets connections to any TCP port out" in str(failed.value)
-    run.close()
-    assert scene.rented() == [101, 102], "once may be the proxy's trouble, twice is ours"
-    assert known(run.directory / "hosts.yaml") == set()
-
-
 def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -220,13 +199,3 @@ def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> N
     assert states.count(State.GONE) == 1
     assert [account.attempt.instance_id for account in run.summary().books] == [lease.instance_id]
     assert run.summary().problems == []
-
-
-def test_a_server_that_stands_still_after_what_it_printed_has_failed(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_reader, "STILL_S", 0.5)
-    scene.start(HEALTHY)
-    scene.workload = command("echo 'OSError: [Errno 98] Address already in use'; exec sleep 999", gpus=0)
-    with pytest.raises(ProvisioningFailed, match="address_in_use"):
-        scene.rent(scene.open())

@@ -22,6 +22,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.selection.offer_query import OfferQuery
+from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation
@@ -101,6 +102,8 @@ class Life:
     key: KeyPair
     options: Mapping[str, str] = field(default_factory=dict)
     records: list[Attempt] = field(default_factory=list)
+    adapter: Adapter = field(default_factory=lambda: ScriptedAdapter())
+    workload: Workload = WORKLOAD
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
@@ -143,7 +146,7 @@ class Life:
             self.rentals.append,
             lambda _rental, _attempt: None,
         )
-        return provisioner.provision(WORKLOAD, ScriptedAdapter(), self.cancel)
+        return provisioner.provision(self.workload, self.adapter, self.cancel)
 
     def live(self, use_s: float = 60.0) -> VastGpuError | None:
         """Bring it up, use it for a while, give everything back; why it never became ready, if so."""

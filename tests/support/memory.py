@@ -52,6 +52,8 @@ class Script:
     """When, since create, its address is listed and SSH lets us in, though it is not said to run yet."""
     refuses_s: float = 5.0
     """How long its SSH server is not up yet."""
+    dark: bool = False
+    """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
     """How long it then refuses our key."""
     no_switch: bool = False
@@ -177,7 +179,7 @@ class MemoryProvider:
         phase = Phase.RUNNING if runs else Phase.STARTING
         if script.offline_s is not None and script.offline_s[0] <= age_s < script.offline_s[1]:
             phase = Phase.OFFLINE
-        address = SshAddress("memory.invalid", instance.id, "direct")
+        address = SshAddress("memory.invalid", instance.id, "proxy" if script.dark else "direct")
         return InstanceStatus(
             id=instance.id,
             label=instance.request.label,
@@ -342,6 +344,7 @@ class MemoryConnector:
     """Implements :class:`~pytest_vastgpu.ssh.base.Connector`."""
 
     def __init__(self, provider: MemoryProvider, clock: VirtualClock) -> None:
+        self.proxy_answers = True
         self._provider = provider
         self._clock = clock
         self.connections: list[MemoryConnection] = []
@@ -353,7 +356,7 @@ class MemoryConnector:
 
     def _connect(self, address: SshAddress) -> Connection:
         instance = self._provider.at(address)
-        if instance is None:
+        if instance is None or instance.script.dark:
             raise ConnectFailed([AddressFailure(address, ProbeFailure.UNREACHABLE, "nothing answers")])
         up_s = self._provider.age_s(instance) - instance.script.boot_s - instance.script.refuses_s
         if up_s < 0 and not self._provider.lets_in_early(instance):
@@ -374,7 +377,7 @@ class MemoryConnector:
         return instance is not None and self._provider.lets_in_early(instance)
 
     def answers(self, host: str, port: int) -> bool:
-        return True
+        return self.proxy_answers
 
 
 def fleet(template: Offer, count: int) -> list[Offer]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -42,8 +43,6 @@ from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
-CLOSE_WITHIN_S = 240.0
-"""How long the end of a run waits until all instances are destroyed and verified gone."""
 TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
 _PULSE_S = 0.05
@@ -65,7 +64,9 @@ class InstancePool:
         record_lost: Callable[[Attempt, Workload], None],
         fits: Callable[[Workload, Offer], bool],
         tell: Callable[[str], None],
+        timeouts: Timeouts,
     ) -> None:
+        self._close_within_s = timeouts.close_within_s
         self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over)
         """All rentals of the run."""
         self._provisioner: Provisioner | None = None
@@ -215,7 +216,7 @@ class InstancePool:
         with self._changed:
             threads = list(self._threads)
         self.registry.close()
-        ends = time.monotonic() + CLOSE_WITHIN_S
+        ends = time.monotonic() + self._close_within_s
         self._join(threads, ends)
         destroyers = [
             threading.Thread(

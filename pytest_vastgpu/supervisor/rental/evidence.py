@@ -17,8 +17,6 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.supervisor.rental.server import job
 
-LIMIT_S = 6.0
-"""Time limit of the whole collection. A source that has not answered is listed as missing."""
 PROBE_LIMIT_S = 4.0
 CONTAINER_LOG_LINES = 2000
 
@@ -126,13 +124,13 @@ def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
     return files
 
 
-def keep(case: Case, sources: Mapping[str, Source], directory: Path) -> None:
+def keep(case: Case, sources: Mapping[str, Source], directory: Path, limit_s: float) -> None:
     """Collect all evidence and write it into a directory.
 
     :raises OSError: if it cannot be written.
     """
     files = case.files()
-    files.update(gather(sources, LIMIT_S))
+    files.update(gather(sources, limit_s))
     artifacts.write_files(directory, files)
 
 

@@ -21,11 +21,6 @@ from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
 VANISHED_LOOKS = 2
 """This many consecutive answers must report an instance missing: the list may lag behind create."""
-VANISHED_GRACE_S = 15.0
-STILL_S = 600.0
-"""A boot that has made progress may show nothing for this long: unpacking a large layer takes time."""
-NEVER_A_SIGN_S = 300.0
-"""A boot without any progress is given up after this time."""
 BOOT_CAP = 1.5
 """A boot that still makes progress at the end of its budget gets this many budgets in all."""
 GETTING_ON_SHARE = 0.1
@@ -85,7 +80,7 @@ def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAU
     newest = samples[-1]
     status = newest.status
     if status is None:
-        return _absent(samples)
+        return _absent(samples, timeouts)
     if status.phase is Phase.RUNNING:
         return Connect() if status.ssh else _out_of_time(newest.at_s, budget_s)
     verdict = history.judge(status.message) if status.message else None
@@ -110,7 +105,7 @@ def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAU
         return GiveUp(
             Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
         )
-    return _undecided(history, budget_s)
+    return _undecided(history, budget_s, timeouts)
 
 
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
@@ -126,23 +121,23 @@ def _since(samples: Sequence[StatusSample], holds: Callable[[StatusSample], bool
     return began
 
 
-def _absent(samples: Sequence[StatusSample]) -> Wait | GiveUp:
+def _absent(samples: Sequence[StatusSample], timeouts: Timeouts) -> Wait | GiveUp:
     missed = 0
     for sample in reversed(samples):
         if sample.status is not None:
             break
         missed += 1
-    if missed < VANISHED_LOOKS or (missed == len(samples) and samples[-1].at_s < VANISHED_GRACE_S):
+    if missed < VANISHED_LOOKS or (missed == len(samples) and samples[-1].at_s < timeouts.vanished_grace_s):
         return Wait()
     text = "the market says that the instance does not exist"
     return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
 
 
-def _undecided(history: BootHistory, budget_s: float) -> Wait | GiveUp:
+def _undecided(history: BootHistory, budget_s: float, timeouts: Timeouts) -> Wait | GiveUp:
     """Decide by the boot's progress, not by the clock alone."""
     now_s = history.samples[-1].at_s
     still_s = now_s - history.last_s
-    if still_s >= (STILL_S if history.got_on else NEVER_A_SIGN_S):
+    if still_s >= (timeouts.boot_still_s if history.got_on else timeouts.boot_lifeless_s):
         text = f"no new status text, no line of log and no disk space more for {still_s:.0f} s"
         return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host is tried"))
     if history.got_on and still_s <= budget_s * GETTING_ON_SHARE:

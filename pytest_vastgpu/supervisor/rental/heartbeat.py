@@ -10,6 +10,7 @@ from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.clock import Repeated
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
@@ -19,8 +20,6 @@ from pytest_vastgpu.supervisor.rental.deadman import parse_heartbeat_reply
 
 BEATS_PER_LEASE = 4
 """Heartbeats in the time of one lease. All but one of them may be lost."""
-ARM_WITHIN_S = 5.0
-"""The dead man's switch starts before SSH answers, or soon after. After this time without it, it counts as absent."""
 _COARSE_S = 1.0
 """The instance's clock counts whole seconds, so that its lease may be over this much earlier."""
 _QUICK_S = 0.05
@@ -28,12 +27,13 @@ _LIMIT_S = 10.0
 _UNKNOWN = DeadmanState(False, False, "nothing is known of it yet")
 
 
-def arming(switch: DeadmanState, age_s: float) -> bool:
+def arming(switch: DeadmanState, age_s: float, within_s: float) -> bool:
     """Whether the dead man's switch may still become armed.
 
     :param age_s: Seconds since the heartbeat was created.
+    :param within_s: See :attr:`~pytest_vastgpu.core.timeouts.Timeouts.arm_within_s`.
     """
-    return not switch.settled and age_s < ARM_WITHIN_S
+    return not switch.settled and age_s < within_s
 
 
 class Heartbeat:
@@ -54,7 +54,9 @@ class Heartbeat:
         tell: Callable[[str], None],
         nudge: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
+        arm_within_s: float = DEFAULTS.arm_within_s,
     ) -> None:
+        self._arm_within_s = arm_within_s
         self.switch = _UNKNOWN
         """The dead man's switch as the instance last reported it."""
         self._connection = connection
@@ -118,7 +120,7 @@ class Heartbeat:
             self.switch = beat.switch
             if beat.end_s == end_s:
                 self._end = None
-        if arming(self.switch, self._clock.monotonic() - self._born):
+        if arming(self.switch, self._clock.monotonic() - self._born, self._arm_within_s):
             return _QUICK_S
         self._tell_switch()
         self._answered()

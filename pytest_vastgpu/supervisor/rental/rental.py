@@ -228,7 +228,7 @@ class Rental:
             sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
         case = evidence.Case(failed, self.facts, self.log, self._services.events.path)
         try:
-            evidence.keep(case, sources, Path(failed.artifacts))
+            evidence.keep(case, sources, Path(failed.artifacts), self._services.timeouts.evidence_s)
         except OSError as error:
             self.tell(f"the evidence cannot be kept: {error}")
 
@@ -318,7 +318,9 @@ class Rental:
         """
         settings = self._services.settings
         end = Deadline((self._created or 0.0) + settings.max_lifetime + END_GRACE_S, self._clock)
-        self.heartbeat = Heartbeat(self.connected, settings.lease, end, self.tell, nudge, self._clock)
+        self.heartbeat = Heartbeat(
+            self.connected, settings.lease, end, self.tell, nudge, self._clock, self._services.timeouts.arm_within_s
+        )
         self.heartbeat.start()
 
     def found(self, facts: HostFacts) -> None:

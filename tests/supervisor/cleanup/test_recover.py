@@ -88,12 +88,7 @@ def test_an_embedded_market_has_ended_with_its_run() -> None:
 # --- on a market ------------------------------------------------------------------------------------------------------
 
 
-QUICK = Timeouts(recovery_pauses_s=(0.02,))
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(unthrottled: None) -> None:
-    """The market counts no intervals."""
+QUICK = Timeouts(recovery_pauses_s=(0.02,), rate_limits=False)
 
 
 @pytest.fixture
@@ -110,7 +105,7 @@ def healthy() -> Iterator[LocalMarket]:
 
 @pytest.fixture
 def client(healthy: LocalMarket) -> Iterator[Provider]:
-    with open_provider(healthy.url, healthy.api_key) as client:
+    with open_provider(healthy.url, healthy.api_key, timeouts=QUICK) as client:
         yield client
 
 
@@ -224,7 +219,7 @@ MANNERS: tuple[tuple[dict[str, Any], ...], ...] = (
 )
 def test_no_manners_of_the_market_keep_it_from_its_end(directory: Path, faults: tuple[dict[str, Any], ...]) -> None:
     with LocalMarket({"market": {"rate_limits": False}, "machines": [{}], "faults": faults}) as market:
-        with open_provider(market.url, market.api_key) as client:
+        with open_provider(market.url, market.api_key, timeouts=QUICK) as client:
             ledger = Ledger(directory)
             ledger.write(label(1), "created", instance_id=rent(client, label(1)))
             ledger.close()
@@ -235,7 +230,7 @@ def test_no_manners_of_the_market_keep_it_from_its_end(directory: Path, faults: 
 def test_what_resists_is_told_with_the_command_that_does_it(directory: Path) -> None:
     quick = replace(QUICK, recovery_round_s=0.1)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 10_000}]}]}
-    with LocalMarket(fleet) as market, open_provider(market.url, market.api_key) as client:
+    with LocalMarket(fleet) as market, open_provider(market.url, market.api_key, timeouts=QUICK) as client:
         ledger = Ledger(directory)
         ledger.write(label(1), "created", instance_id=(left := rent(client, label(1))))
         ledger.close()
@@ -249,7 +244,7 @@ def test_a_wrong_key_is_told_at_once(directory: Path, healthy: LocalMarket) -> N
     ledger = Ledger(directory)
     ledger.write(label(1), "intended")
     ledger.close()
-    with open_provider(healthy.url, "wrong") as client:
+    with open_provider(healthy.url, "wrong", timeouts=QUICK) as client:
         (problem,) = recover(directory, client, by="test", timeouts=QUICK).problems
     assert problem.startswith(f"what run {RUN} has left could not be destroyed (")
     assert f"run `vastgpu destroy --run {RUN}`" in problem

@@ -37,6 +37,7 @@ from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.supervisor.cleanup.test_recover import rent
 from tests.supervisor.cleanup.test_recover import status
+from tests.support.limits import UNSPACED
 from tests.support.vast import search_offers
 
 
@@ -103,7 +104,7 @@ def test_a_ledger_that_others_may_have_written_says_nothing() -> None:
 
 
 @pytest.fixture
-def market(monkeypatch: pytest.MonkeyPatch, unthrottled: None) -> Iterator[LocalMarket]:
+def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalMarket]:
     with LocalMarket({"market": {"rate_limits": False}, "machines": [{"count": 5, "price_usd_h": 0.2}]}) as market:
         monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", market.api_key)
@@ -112,7 +113,7 @@ def market(monkeypatch: pytest.MonkeyPatch, unthrottled: None) -> Iterator[Local
 
 @pytest.fixture
 def client(market: LocalMarket) -> Iterator[Provider]:
-    with open_provider(market.url, market.api_key) as client:
+    with open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
         yield client
 
 
@@ -123,7 +124,7 @@ def alive(market: LocalMarket) -> list[int]:
 def test_reap_says_what_it_would_do_and_why_and_then_does_it(
     market: LocalMarket, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reap"]) == 0
+    assert main(["reap"], UNSPACED) == 0
     assert capsys.readouterr().out == "runs that are over have left nothing\n"
     account = account_identity(market.url, market.api_key)
     labels = [make_label(run, 1, time.time() + 3600) for run in ("dead", "alive", "elsewhere")]
@@ -135,7 +136,7 @@ def test_reap_says_what_it_would_do_and_why_and_then_does_it(
     pid = read_ledger(runs_dir() / "dead" / FILE).pid
     with ownership(runs_dir() / "alive"):
         before = (runs_dir() / "dead" / FILE).read_text()
-        assert main(["reap"]) == 0
+        assert main(["reap"], UNSPACED) == 0
         assert capsys.readouterr().out == (
             f"would destroy instance {dead} (0.201 USD/h): its run dead is over (process {pid} is dead)\n"
             f"would destroy instance {late} (0.201 USD/h): its end of life was 10 min ago\n"
@@ -143,24 +144,23 @@ def test_reap_says_what_it_would_do_and_why_and_then_does_it(
         )
         assert len(alive(market)) == 5
         assert (runs_dir() / "dead" / FILE).read_text() == before
-        assert main(["reap", "--no-dry-run"]) == 0
+        assert main(["reap", "--no-dry-run"], UNSPACED) == 0
         assert capsys.readouterr().out.splitlines()[2:] == [f"instance {dead} is gone", f"instance {late} is gone"]
         assert alive(market) == sorted([living, elsewhere, foreign])
 
 
 def test_reap_fails_where_something_is_left(
-    monkeypatch: pytest.MonkeyPatch, unthrottled: None, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = Timeouts(destroy_within_s=0.1, market_pause_s=0.01)
-    monkeypatch.setattr("pytest_vastgpu.cli.instances.DEFAULTS", quick)
+    quick = Timeouts(destroy_within_s=0.1, market_pause_s=0.01, rate_limits=False)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 999}]}]}
-    with LocalMarket(fleet) as market, open_provider(market.url, market.api_key) as client:
+    with LocalMarket(fleet) as market, open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
         monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", market.api_key)
         late = rent(client, make_label("elsewhere", 2, time.time() - 600))
-        assert main(["reap", "--no-dry-run"]) == 1
+        assert main(["reap", "--no-dry-run"], quick) == 1
         assert f"run `vastgpu destroy {late}`" in capsys.readouterr().err
-        assert main(["destroy", "--run", "elsewhere"]) == 1
+        assert main(["destroy", "--run", "elsewhere"], quick) == 1
         assert f"run `vastgpu destroy {late}`" in capsys.readouterr().err
 
 
@@ -169,16 +169,16 @@ def test_destroy_takes_all_of_a_run_and_nothing_else(
 ) -> None:
     ours = [rent(client, make_label("abcd", number, time.time() + 60)) for number in (1, 2)]
     others = [rent(client, label) for label in (make_label("abcde", 1, time.time() + 60), "abcd")]
-    assert main(["destroy", "--run", "abcd"]) == 0
+    assert main(["destroy", "--run", "abcd"], UNSPACED) == 0
     assert capsys.readouterr().out == "".join(f"instance {instance} is gone\n" for instance in ours)
     assert alive(market) == sorted(others)
-    assert main(["destroy", "--run", "abcd"]) == 0
+    assert main(["destroy", "--run", "abcd"], UNSPACED) == 0
     assert capsys.readouterr().out == "no instance of run abcd is alive\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["7", "--run", "abcd"]])
 def test_destroy_must_be_told_what(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["destroy", *arguments]) == 2
+    assert main(["destroy", *arguments], UNSPACED) == 2
     assert capsys.readouterr().err == "vastgpu destroy: say what: either an instance's ID, or --run ID\n"
 
 
@@ -194,7 +194,7 @@ def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: Provider) -
     )
     assert stopped.json()["success"] is True
     assert alive(market) == [instance]
-    assert main(["destroy", "--run", "abcd"]) == 0
+    assert main(["destroy", "--run", "abcd"], UNSPACED) == 0
     assert alive(market) == []
 
 

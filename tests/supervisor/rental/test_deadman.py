@@ -350,4 +350,4 @@ def test_what_a_heartbeat_hears(output: str, beat: HeartbeatReply | None) -> Non
     [(False, 0.0, True), (False, 5.0, False), (True, 0.0, False), (True, 9.0, False)],
 )
 def test_a_switch_is_waited_for_some_seconds_until_it_is_settled(settled: bool, age_s: float, waited_for: bool) -> None:
-    assert arming(DeadmanState(settled, settled, ""), age_s) is waited_for
+    assert arming(DeadmanState(settled, settled, ""), age_s, within_s=5.0) is waited_for

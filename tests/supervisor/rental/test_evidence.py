@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.supervisor.rental import evidence
@@ -46,4 +47,4 @@ def test_a_probe_that_failed_says_so_and_keeps_what_came() -> None:
 
 
 def test_every_probe_has_a_limit_below_that_of_the_whole() -> None:
-    assert all(0 < probe.timeout_s < evidence.LIMIT_S for probe in evidence.PROBES)
+    assert all(0 < probe.timeout_s < DEFAULTS.evidence_s for probe in evidence.PROBES)

@@ -176,13 +176,16 @@ def test_a_pause_ends_when_the_last_one_leaves(market: Market) -> None:
     assert market.asked.empty()
 
 
-def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path, unthrottled: None) -> None:
+def test_three_instances_boot_on_one_series_of_lists(tmp_path: Path) -> None:
     """Each waiter sees its own instance run, and the market counts the calls."""
     fleet = {
         "market": {"rate_limits": False},
         "machines": [{"machine_id": 1, "slots": 8, "stages": {"loading_s": 0.3}}],
     }
-    with LocalMarket(fleet) as market, MarketClient(market.url, market.api_key, Throttle(tmp_path, "x")) as client:
+    with (
+        LocalMarket(fleet) as market,
+        MarketClient(market.url, market.api_key, Throttle(tmp_path, "x", spaced=False)) as client,
+    ):
         board = InstancePoller(client.list_instances)
         (offer,) = search_offers(client, {})
         labels = ("one", "two", "three")

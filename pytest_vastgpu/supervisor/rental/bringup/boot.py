@@ -23,8 +23,6 @@ from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 1.0
 """Pause between two checks whether to go on waiting."""
-MARKET_SILENCE_S = 300.0
-"""A market that is unreachable for this long does not yet end a boot."""
 BOOT_LOG_LINES = 100
 
 
@@ -46,12 +44,12 @@ def boot(context: BringUpContext) -> InstanceStatus:
             context.cancel.wait(LOOK_AGAIN_S, lambda: bool(updates))
             silent_s = services.clock.monotonic() - heard
             if not updates:
-                if silent_s > MARKET_SILENCE_S:
+                if silent_s > services.timeouts.market_silence_s:
                     raise MarketUnreachable(f"the market has said nothing of the instances for {silent_s:.0f} s")
                 continue
             update = updates.popleft()
             if update.error is not None:
-                if not isinstance(update.error, TRANSIENT) or silent_s > MARKET_SILENCE_S:
+                if not isinstance(update.error, TRANSIENT) or silent_s > services.timeouts.market_silence_s:
                     raise update.error
                 continue
             heard = services.clock.monotonic()
