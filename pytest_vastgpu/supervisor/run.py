@@ -14,6 +14,8 @@ from typing import Protocol
 
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.events import Listener
@@ -101,6 +103,7 @@ class Run:
         known: Mapping[str, Adapter],
         plugins: Plugins,
         listener: Listener,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> Run:
         """Create everything that the run needs before it can rent.
 
@@ -138,9 +141,9 @@ class Run:
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
             evidence = started_in / FOLDER / run_id
-            keeper = Keeper(settings.keep, directory, key)
-            budget = Budget(settings.budget, settings.longest_life)
-            poller = InstancePoller(client.list_instances, timeouts)
+            keeper = Keeper(settings.keep, directory, key, clock)
+            budget = Budget(settings.budget, settings.longest_life, clock.monotonic)
+            poller = InstancePoller(client.list_instances, timeouts, clock)
             services = RentalServices(
                 client,
                 settings,
@@ -154,23 +157,24 @@ class Run:
                 keeper,
                 SshConnector(key, timeouts.connect_s),
                 timeouts,
+                clock,
             )
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 records.record(attempt, workload, run_id)
                 plugins.outcome(attempt, workload)
 
-            searches = SearchCache(client.search)
+            searches = SearchCache(client.search, clock.monotonic)
 
             def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
-                found = searches.find(_need(settings, records, workload, failed), gone)
+                found = searches.find(_need(settings, records, workload, clock.time(), failed), gone)
                 return plugins.offers([ranked.offer for ranked in found], workload)
 
             def fits(workload: Workload, offer: Offer) -> bool:
-                return bool(admit([offer], _need(settings, records, workload)).kept)
+                return bool(admit([offer], _need(settings, records, workload, clock.time())).kept)
 
             pool = InstancePool(
-                known, settings, record, fits, lambda text: events.write(Event("", None, text)), timeouts
+                known, settings, record, fits, lambda text: events.write(Event("", None, text)), timeouts, clock
             )
             head = {"run": run_id, "market": url, "budget_usd": settings.budget}
             costs = CostFile(directory, head, pool.books, lambda text: events.write(Event("", None, text)))
@@ -189,7 +193,7 @@ class Run:
                 pool.registry.started(rental)
 
             look_s = timeouts.price_look_s
-            prices = PriceMonitor(client.list_instances, pool.registry.alive, pool.too_dear, pool.end, look_s)
+            prices = PriceMonitor(client.list_instances, pool.registry.alive, pool.too_dear, pool.end, look_s, clock)
             stack.callback(prices.close)
             pool.open(Provisioner(services, find, record, started, pool.registry.ended))
             return cls(
@@ -264,7 +268,7 @@ def _market(
 
 
 def _need(
-    settings: Settings, records: Records, workload: Workload, failed: frozenset[int] = frozenset()
+    settings: Settings, records: Records, workload: Workload, now: float, failed: frozenset[int] = frozenset()
 ) -> OfferRequirements:
     return OfferRequirements(
         workload=workload,
@@ -272,7 +276,7 @@ def _need(
         max_price_usd_h=settings.max_price,
         excluded_countries=settings.exclude_countries,
         reputation=records.read(),
-        now=time.time(),
+        now=now,
         failed_machines=failed,
         workload_key=workload_key(workload),
     )

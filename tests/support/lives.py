@@ -125,7 +125,7 @@ class Life:
             self.directory / "artifacts",
             self.budget,
             InstancePoller(self.provider.list_instances, clock=self.clock),
-            Keeper(settings.keep, self.directory, self.key),
+            Keeper(settings.keep, self.directory, self.key, self.clock),
             self.connector,
             clock=self.clock,
         )

@@ -8,13 +8,14 @@ behind, and the workers need not agree before an instance is destroyed. The pool
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -65,9 +66,11 @@ class InstancePool:
         fits: Callable[[Workload, Offer], bool],
         tell: Callable[[str], None],
         timeouts: Timeouts,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._clock = clock
         self._close_within_s = timeouts.close_within_s
-        self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over)
+        self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over, clock)
         """All rentals of the run."""
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
@@ -77,7 +80,7 @@ class InstancePool:
         self._tell = tell
         self._changed = threading.Condition()
         """Its lock guards the planner, the list of threads and what was told. Every change notifies it."""
-        self._planner = PoolPlanner(settings.max_instances)
+        self._planner = PoolPlanner(settings.max_instances, clock.monotonic)
         self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -96,14 +99,14 @@ class InstancePool:
         """
         self._check([workload])
         ask = LeaseRequest(process, test, workload, exclusive)
-        tell_at = time.monotonic() + TELL_AFTER_S
+        tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             self._planner.ask(ask)
         try:
             while (label := self._next(ask)) is None:
                 if gone():
                     raise Cancelled
-                if time.monotonic() >= tell_at:
+                if self._clock.monotonic() >= tell_at:
                     self._tell_waiting(ask)
         finally:
             with self._changed:
@@ -216,7 +219,7 @@ class InstancePool:
         with self._changed:
             threads = list(self._threads)
         self.registry.close()
-        ends = time.monotonic() + self._close_within_s
+        ends = self._clock.monotonic() + self._close_within_s
         self._join(threads, ends)
         destroyers = [
             threading.Thread(
@@ -347,7 +350,7 @@ class InstancePool:
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:
-            thread.join(max(0.0, ends - time.monotonic()))
+            thread.join(max(0.0, ends - self._clock.monotonic()))
 
     def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
         thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import shlex
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.client.calls import Kept
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import State
 
@@ -64,7 +65,8 @@ class Keeper:
     :param key: The key pair that logs in to the instances.
     """
 
-    def __init__(self, keep: Keep, directory: Path, key: KeyPair) -> None:
+    def __init__(self, keep: Keep, directory: Path, key: KeyPair, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self.kept: list[Kept] = []
         self._keep = keep
         self._directory = directory
@@ -102,7 +104,7 @@ class Keeper:
             raise NotKept(f"nothing would end it, since it has no dead man's switch: {beat.switch.text}")
         if (beat.lease_s, beat.end_s) != (seconds, seconds):
             raise NotKept(f"it would end itself in {min(beat.lease_s, beat.end_s)} s, whatever it is told")
-        until = time.time() + seconds
+        until = self._clock.time() + seconds
         return Kept(instance_id, self._command(connection.address), price_usd_h, until, seconds)
 
     def _command(self, address: SshAddress) -> str:
