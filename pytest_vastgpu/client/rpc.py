@@ -46,7 +46,7 @@ class Call:
 
 @functools.cache
 def calls_of(declaration: Any) -> dict[str, Call]:
-    """Every public method of a protocol, inherited ones included; a protocol with leases also gets the instance calls."""
+    """Every public method of a protocol, also inherited ones; a protocol with leases also gets the instance calls."""
     found = _methods_of(declaration)
     if Leases in declaration.__mro__:
         of_instance = _methods_of(InstanceCalls)

@@ -74,7 +74,7 @@ class ReportHooks:
         return report
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """pytest calls this at once for a plugin that is registered late."""
+        """Set the configuration; for a plugin that is registered late pytest calls this at once."""
         self._config = config
 
     @pytest.hookimpl(trylast=True)

@@ -68,14 +68,14 @@ class ProgressReporter:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, object, object]:
-        """pytest writes the name of the test's file, or of the test."""
+        """Keep lines apart while pytest writes the name of the test's file, or of the test."""
         with self._printing:
             self._go_on(nodeid)
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """pytest writes a dot, or a line."""
+        """Keep lines apart while pytest writes a dot, or a line."""
         with self._printing:
             if report.when == "call" or not report.passed:
                 self._go_on(report.nodeid)
@@ -83,7 +83,7 @@ class ProgressReporter:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logfinish(self) -> Generator[None, object, object]:
-        """pytest may write the progress of the run."""
+        """Keep lines apart while pytest writes the progress of the run."""
         with self._printing:
             return (yield)
 
