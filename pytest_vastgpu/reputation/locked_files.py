@@ -84,7 +84,7 @@ def append(path: Path, data: bytes, head: re.Pattern[bytes]) -> bool:
     """Append to a file.
 
     After the return no crash of a process can lose the data. It is not flushed to the disk, which takes a thousand
-    times as long: after a power failure the records of the last seconds may be missing; readers skip one that is cut off.
+    times as long: a power failure can lose the records of the last seconds, and readers skip one that is cut off.
 
     :param head: Pattern that the file's beginning must match.
     :returns: False if it does not match; then nothing was written.
