@@ -16,12 +16,12 @@
     │   ├── RateLimited           429, still so after all waiting
     │   ├── SearchQuotaExceeded   429: no more searches today
     │   ├── OfferGone             another account was quicker
-    │   └── CreateUnsettled       a create after which an instance may exist that nobody has been given
+    │   └── CreateUnsettled       a create after which an instance may exist that no caller was given
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
     ├── HookFailed                a hook or an adapter of a conftest file or plugin raised an exception
-    ├── SupervisorGone            the process that owns what was rented has ended, or was never reached
+    ├── SupervisorGone            the process that owns the rented instances has ended, or was never reached
     └── LocalMarketError          the local market cannot do what it was asked
 """
 

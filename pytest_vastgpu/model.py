@@ -296,7 +296,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """This user's record of one machine. Times are epoch seconds; 0 means never."""
+    """The user's record of one machine. Times are epoch seconds; 0 means never."""
 
     machine_id: int
     host_id: int = 0

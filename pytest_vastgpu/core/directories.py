@@ -94,7 +94,7 @@ def socket_directory() -> Path:
     """
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent")
     places = [runtime] if runtime.is_absolute() and is_private(runtime) else []
-    places += [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 -- what is made there is fresh
+    places += [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 -- the directory made there is new
     for place in places:
         if len(os.fsencode(place)) + _MOST_IN_SOCKET_DIRECTORY <= LONGEST_SOCKET_PATH:
             with contextlib.suppress(OSError):

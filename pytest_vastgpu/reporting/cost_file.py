@@ -25,11 +25,11 @@ sizes of image and model. ::
           "gone": true,                               false: it may go on costing money
           "cost_usd": 0.0421,
           "transfer_usd": 0.01,                       part of the overhead
-          "overhead_usd": 0.0371,                     while no test had it in use
+          "overhead_usd": 0.0371,                     while no test used it
           "tests": [{"test": "test_it.py::test_it", "seconds": 50.0, "cost_usd": 0.005}]
         }
       ],
-      "tests": [{"test": "test_it.py::test_it", "cost_usd": 0.005}]    over all instances, the dearest first
+      "tests": [{"test": "test_it.py::test_it", "cost_usd": 0.005}]    over all instances, the most expensive first
     }
 """
 

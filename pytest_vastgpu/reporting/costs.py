@@ -32,7 +32,7 @@ class Use(NamedTuple):
     """The instance's label."""
     start: float
     end: float
-    """Infinite while the use goes on."""
+    """Infinite while the use continues."""
 
 
 class EarlierPrice(NamedTuple):

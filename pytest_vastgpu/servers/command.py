@@ -44,12 +44,12 @@ def command(
     """A workload that is any server.
 
     :param command: Shell text that runs the server in the foreground, listening on 127.0.0.1 and ``port``. The
-        instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can ask for one.
+        instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can require a key.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param ready_path: Path that answers 200 once the server is ready. Default: '/'.
     :param model: Also wait until ``/v1/models`` lists this model; empty: any server. Default: ''.
-    :param files: Local files to bring along, by their path in the server's working directory. Default: none.
-    :param env: Environment of the server. Goes over SSH, never on a command line. Default: none.
+    :param files: Local files to copy, by their path in the server's working directory. Default: none.
+    :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and a
         field that has a wrong value (one line: which field, its value, what is expected).

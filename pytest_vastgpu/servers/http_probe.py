@@ -51,7 +51,7 @@ class Answer:
     body: str
 
     def json(self) -> object:
-        """The body as parsed JSON; None where it is not JSON."""
+        """The body as parsed JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):

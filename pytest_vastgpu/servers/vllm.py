@@ -57,13 +57,13 @@ def vllm(
 ) -> Workload:
     """A workload that serves a model with vLLM.
 
-    With vLLM's official image ``cuda`` and ``compute_cap`` are what that image needs, unless they are given. With
-    another image say its ``cuda``. Splitting the model over several GPUs is up to ``args``; ``gpus=0`` is for vLLM's
+    With vLLM's official image ``cuda`` and ``compute_cap`` have that image's requirements, unless they are given. With
+    another image give its ``cuda``. ``args`` decides how the model is split over several GPUs; ``gpus=0`` is for vLLM's
     CPU build.
 
-    :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients ask for.
+    :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients use.
     :param args: Further arguments of ``vllm serve``, one string each, e.g. ``"--max-model-len=2048"``.
-    :param env: Environment of the server, e.g. ``HF_TOKEN``. Goes over SSH, never on a command line. Default: none.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
