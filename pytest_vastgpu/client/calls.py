@@ -1,4 +1,4 @@
-"""The calls from a test process to the supervisor, and the values they send. Both sides derive their code from it."""
+"""The calls from a test process to the supervisor, and the values in them. Both sides derive their code from this."""
 
 from __future__ import annotations
 

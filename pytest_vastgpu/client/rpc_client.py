@@ -1,4 +1,4 @@
-"""The client side of the connection to the supervisor: one socket for each thread that calls, and one for presence."""
+"""The client side of the connection to the supervisor: a socket for each calling thread, and one to show presence."""
 
 from __future__ import annotations
 

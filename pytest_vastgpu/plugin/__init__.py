@@ -1,4 +1,4 @@
-"""The pytest plugin: hooks, fixtures, options, markers and reports. Only this folder imports pytest.
+"""The pytest plugin: hooks, fixtures, options, markers and reports.
 
 :mod:`~pytest_vastgpu.plugin.hooks` is the module that pytest loads.
 """

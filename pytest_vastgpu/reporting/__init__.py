@@ -1,1 +1,1 @@
-"""Reports on a run, made from the event log: the table at the end, costs, files with evidence."""
+"""Reports on a run, for people and programs: the table at the end, costs, files with evidence."""
