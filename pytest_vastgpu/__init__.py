@@ -1,6 +1,6 @@
 """Rent a GPU host for the tests that need one.
 
-Public names are loaded when they are first used, so that a test run that rents nothing pays for none of them.
+Public names are loaded at their first use, so that a test run that rents nothing does not load them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ __all__ = [
 
 
 _EACH_RUN = ("option_values", "settings", "plugin", "plugin.options", "plugin.hookspecs", "plugin.hooks")
-"""The modules that pytest's entry point comes down to, each after those that it imports."""
+"""The modules that pytest's entry point loads, each after those that it imports."""
 
 
 def __getattr__(name: str) -> Any:
@@ -92,10 +92,10 @@ def __getattr__(name: str) -> Any:
 
 
 def _load(name: str) -> None:
-    """Load a module as any other is loaded.
+    """Load a module in the way Python loads any other.
 
-    With an import statement pytest would do it, since it rewrites the assertions in all modules of a plugin. There are
-    none in these, and it takes many times as long.
+    With an import statement pytest would load it: pytest rewrites the assertions in all modules of a plugin. These
+    modules have no assertions, and the rewriting takes many times as long.
     """
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec

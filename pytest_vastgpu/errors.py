@@ -1,4 +1,4 @@
-"""Every exception this package raises on purpose.
+"""Every exception that this package raises deliberately.
 
 ::
 
@@ -16,12 +16,12 @@
     │   ├── RateLimited           429, still so after all waiting
     │   ├── SearchQuotaExceeded   429: no more searches today
     │   ├── OfferGone             another account was quicker
-    │   └── CreateUnsettled       a create after which an instance may exist that nobody has been given
+    │   └── CreateUnsettled       a create after which an instance may exist that no caller was given
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
     ├── HookFailed                a hook or an adapter of a conftest file or plugin raised an exception
-    ├── SupervisorGone            the process that owns what was rented has ended, or was never reached
+    ├── SupervisorGone            the process that owns the rented instances has ended, or was never reached
     └── LocalMarketError          the local market cannot do what it was asked
 """
 
@@ -37,7 +37,7 @@ from pytest_vastgpu.model import FailureClass
 class VastGpuError(Exception):
     """Base of all; its text says what happened, with the value, and what to do now.
 
-    What others have said can be part of it, so it is made safe to show: without secrets and control characters.
+    The text can include text of others, so it is made safe to show: without secrets and control characters.
     """
 
     def __init__(self, message: str) -> None:
@@ -45,11 +45,11 @@ class VastGpuError(Exception):
 
 
 class ConfigurationError(VastGpuError):
-    """A value the user gave is wrong. One line; raised before anything is rented."""
+    """A value from the user is wrong. One line; raised before anything is rented."""
 
 
 class WorkloadInvalid(ConfigurationError):
-    """A field of a workload holds what cannot be carried out anywhere: a name, a number or a text."""
+    """A field of a workload has a value that no machine could run: a name, a number or a text."""
 
 
 class SshKeyError(ConfigurationError):
@@ -57,7 +57,7 @@ class SshKeyError(ConfigurationError):
 
 
 class MarketError(VastGpuError):
-    """The market did not do what it was asked. Nothing is ever recorded against a host for it.
+    """The market did not do what it was asked. No failure is ever recorded against a host for it.
 
     :param message: What happened and what to do.
     :param status: The HTTP status, or None when there was no answer.
@@ -78,7 +78,7 @@ class MarketUnreachable(MarketError):
 
 
 class NotSent(MarketUnreachable):
-    """No connection came about: the market cannot have seen the request."""
+    """The connection could not be made: the market cannot have seen the request."""
 
 
 class MarketAnswerInvalid(MarketError):
@@ -98,13 +98,13 @@ class NoCredit(MarketError):
 
 
 class RequestRejected(MarketError):
-    """The API refused the request as malformed: asking again would not help."""
+    """The API rejected the request as malformed: a repetition would not help."""
 
 
 class RateLimited(MarketError):
-    """Still 429 after all waiting.
+    """The API still answers 429 after all waiting.
 
-    :param retry_after_s: Seconds the API asked us to wait, or None where it did not say.
+    :param retry_after_s: Seconds that the API asked us to wait, or None if it did not say.
     """
 
     retry_after_s: float | None
@@ -119,15 +119,15 @@ class SearchQuotaExceeded(RateLimited):
 
 
 class OfferGone(MarketError):
-    """The offer was taken or withdrawn between search and create. No machine's fault: take the next one."""
+    """The offer was taken or withdrawn between search and create. No machine is at fault: take the next offer."""
 
 
 class CreateUnsettled(MarketError):
-    """A create after which an instance may exist that no caller has been given: its answer was lost and its label could
-    not be looked up, or it was refused with an instance left behind that could not be destroyed.
+    """A create after which an instance may exist that no caller was given. Either its answer was lost and its label
+    could not be looked up, or it was refused and left an instance behind that could not be destroyed.
 
     :param label: The unique label to look for.
-    :param instance_id: The id of what was left behind; None where it is not known.
+    :param instance_id: The id of the instance left behind; None if it is not known.
     """
 
     label: str
@@ -140,7 +140,7 @@ class CreateUnsettled(MarketError):
 
 
 class NoOffers(VastGpuError):
-    """Nothing on the market is admitted. The text says what removed how many and the nearest relaxation."""
+    """No offer is admitted. The text counts what each condition removed, and names the nearest relaxation."""
 
 
 class HostCacheError(VastGpuError):
@@ -150,7 +150,7 @@ class HostCacheError(VastGpuError):
 class ProvisioningFailed(VastGpuError):
     """No instance became ready.
 
-    :param attempts: What was tried, in order, each with its verdict.
+    :param attempts: All attempts in order, each with its verdict.
     """
 
     attempts: tuple[Attempt, ...]
@@ -161,7 +161,7 @@ class ProvisioningFailed(VastGpuError):
 
     @property
     def machines_failed(self) -> bool:
-        """Every machine that was tried failed by its own fault, so that nothing is said of workload or tests."""
+        """Whether every attempted machine failed by its own fault, which says nothing about workload or tests."""
         classes = {attempt.verdict.failure_class for attempt in self.attempts if attempt.verdict}
         return bool(self.attempts) and classes <= {FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST}
 
@@ -175,4 +175,4 @@ class HookFailed(VastGpuError):
 
 
 class SupervisorGone(VastGpuError):
-    """The process that owns what was rented has ended, or its connection has. The text has the end of its log."""
+    """The process that owns the rented instances has ended, or its connection has. The text has the end of its log."""

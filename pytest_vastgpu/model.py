@@ -1,4 +1,4 @@
-"""The nouns of the project: frozen values without behaviour, shared by every other part.
+"""The values that all parts of the package share: frozen, without behaviour.
 
 Units are in the names: ``_s`` seconds, ``_gb`` GB (10^9 bytes), ``_mb`` MB, ``_mbps`` megabits a second,
 ``_usd`` USD, ``_usd_h`` USD an hour. The market gives VRAM and RAM in MB.
@@ -17,28 +17,28 @@ _T = TypeVar("_T")
 
 
 class FailureClass(StrEnum):
-    """Whose fault, asked as "what would the next host do?"."""
+    """Whose fault a failure is, by the question "what would the next host do?"."""
 
     INFRA_FATAL = "infra_fatal"
-    """This machine is broken: an equal one would do. Counted against the machine; next offer."""
+    """This machine is broken; an equal one would work. The machine is blamed; the next offer is tried."""
     INCOMPATIBLE = "incompatible"
-    """Only another kind of machine would do. No machine is blamed; the pair is remembered; an offer that differs."""
+    """Only another kind of machine would work. No machine is blamed; the pair is remembered; another kind is tried."""
     WORKLOAD_FATAL = "workload_fatal"
-    """The same everywhere. No machine is blamed; stop."""
+    """Every machine would fail in the same way. No machine is blamed; the run stops trying."""
     RUNTIME_LOST = "runtime_lost"
-    """It was ready and went away, confirmed by the market or by SSH. The machine is blamed lightly."""
+    """The instance was ready and is lost, confirmed by the market or by SSH. The machine is blamed lightly."""
     OWN_FAULT = "own_fault"
-    """Our own side: network, API, key, credit, time limit. No machine is blamed, nothing is recorded; stop."""
+    """Our own side: network, API, key, credit, time limit. No machine is blamed, nothing is recorded; stop trying."""
     WARMUP = "warmup"
-    """Still under way, nothing wrong is seen. Wait within the budget."""
+    """Still starting, no failure is seen. Wait within the budget."""
     UNKNOWN = "unknown"
-    """Cannot be said. Wait within the budget; running out of it is weak evidence, never a ban."""
+    """Undecided. Wait within the budget; running out of it is weak evidence, never a ban."""
     READY = "ready"
-    """Not a failure: what was read says that the start is complete."""
+    """Not a failure: the text says that the start is complete."""
 
 
 class Channel(StrEnum):
-    """Where a text that is judged was read."""
+    """The source of a text that is judged."""
 
     SERVER_LOG = "server_log"
     STATUS_MSG = "status_msg"
@@ -49,21 +49,21 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A failure class, why, and the evidence that decided it. Carried to the end as it is; never re-read from text."""
+    """A failure class, its reason, and the evidence for it. It stays a value: no code parses it from text again."""
 
     failure_class: FailureClass
     reason: str
     """snake_case name of the cause, e.g. ``nvml_driver_library_mismatch``."""
     evidence: str = ""
-    """The line that decided it, as it was printed (secrets removed), or a sentence of our own observation."""
+    """The line that decided, as printed (secrets removed), or a sentence about an observation of ours."""
     remedy: str = ""
     """What the reader should do now, in words."""
 
 
 class WorkloadFields(TypedDict, total=False):
-    """What the builders of workloads and the marker ``vast`` take by name: the fields of :class:`Workload` about needs.
+    """The arguments that workload builders and the marker ``vast`` take by name: requirements from :class:`Workload`.
 
-    Their meaning and defaults are declared there. A field that is in both is a parameter of all of them.
+    :class:`Workload` declares their meaning and defaults. A field that is in both is a parameter of all of them.
     """
 
     image: str
@@ -80,22 +80,22 @@ class WorkloadFields(TypedDict, total=False):
 
 
 def _declared(default: _T, meaning: str, *, one_line: bool = False, shown: bool = True) -> _T:
-    """A field of a workload. Checks follow from its type: text, a whole number from 0 on, or a number from 0 on.
+    """A field of a workload. Its type decides the check: text, a whole number of at least 0, or a number of at least 0.
 
-    :param meaning: For people, with its unit; the documentation of the builders takes it from here.
-    :param one_line: A text without control characters.
+    :param meaning: For people, with its unit; the builders' documentation uses it.
+    :param one_line: Whether the text may contain no control characters.
     :param shown: Whether it is part of the ``repr``.
     """
-    # Type checkers take what is assigned for the default, as they do with field().
+    # Type checkers take the assigned value for the default, as they do with field().
     return field(default=default, repr=shown, metadata={"meaning": meaning, "one_line": one_line})
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What shall run, and what it needs. Equal workloads share an instance, so everything here is hashable."""
+    """The server to run, and its requirements. Equal workloads share an instance, so every field is hashable."""
 
     adapter: str
-    """Name of the readiness adapter that knows this kind of server, e.g. ``vllm``."""
+    """Name of the adapter for this kind of server, e.g. ``vllm``."""
     model: str = _declared("", "The model's name as the server is asked for it; empty where the server has none.")
     image: str = _declared("", "Docker image to rent with; empty: the adapter's default.", one_line=True)
     command: str = _declared(
@@ -142,7 +142,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Offer:
-    """One line of the marketplace, in this project's units. Its id is not stable; its machine's is."""
+    """One line of the marketplace, in this project's units. Its id is not stable; its machine's id is."""
 
     id: int
     machine_id: int
@@ -157,7 +157,7 @@ class Offer:
     """Newest CUDA version that the driver supports."""
     driver_version: str
     cpu_cores: float
-    """Cores that would be ours."""
+    """Cores of this offer."""
     cpu_ram_mb: float
     """RAM of the whole machine."""
     disk_space_gb: float
@@ -176,29 +176,29 @@ class Offer:
     duration_s: float
     """How long the offer lasts."""
     price_usd_h: float
-    """``dph_total``: GPU and the storage that was asked for in the search."""
+    """``dph_total``: GPU, and the storage size given in the search."""
     storage_usd_gb_month: float
     machine_share: float = 0.0
-    """Share of the machine's GPUs that is sold, and with it of its cores and RAM; 0 where the market does not say."""
+    """Share of the machine's GPUs in this offer, and so of its cores and RAM; 0 if the market does not say."""
     simulated: bool = False
-    """True for a machine of the local market that only pretends to be there."""
+    """True for a machine of the local market that is only simulated."""
     incredible: str = ""
-    """What its offer says of money and cannot be true, in words; such an amount is infinite here."""
+    """The impossible amount of money in the offer, in words; that amount is infinite here."""
 
 
 class ProbeFailure(StrEnum):
-    """Why a probe, or a connection, gave no answer."""
+    """Why a probe, or a connection, got no answer."""
 
     NONE = "none"
     COMMAND = "command"
     """The command ran and its exit code is not 0."""
     TIMEOUT = "timeout"
     REFUSED = "refused"
-    """The host answers, nothing listens yet."""
+    """The host answers, but nothing listens yet."""
     UNREACHABLE = "unreachable"
     """Nothing answers: a black hole, no route, or a name that does not resolve."""
     AUTHENTICATION = "authentication"
-    """The server refuses the key."""
+    """The server rejects the key."""
     HOST_KEY = "host_key"
     """The server's host key is not the one pinned for this instance."""
     TRANSPORT = "transport"
@@ -207,51 +207,51 @@ class ProbeFailure(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """One command to be run on the instance by ``sh``, with a time limit."""
+    """One command to run on the instance with ``sh``, with a time limit."""
 
     name: str
     command: str
     timeout_s: float = 10.0
     port: int = 0
-    """TCP port of the instance that the answer depends on: run as soon as something listens there, seldom before."""
+    """TCP port of the instance that the answer depends on: the probe runs once the port is open, seldom before."""
     every_s: float = 0.0
-    """Seconds from one start to the next, where a probe is run again and again; 0: as often as makes sense."""
+    """Seconds from one start to the next, for a probe that is repeated; 0: as often as makes sense."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What came of a probe. After a time-out ``stdout`` and ``stderr`` hold what had arrived."""
+    """The result of a probe. After a time-out ``stdout`` and ``stderr`` hold the output up to then."""
 
     name: str
     failure: ProbeFailure
     exit_code: int | None
-    """None where the command did not end, or did not run."""
+    """None if the command did not end, or did not run."""
     stdout: str
     stderr: str
     elapsed_s: float
 
     @property
     def ok(self) -> bool:
-        """The command ran and its exit code is 0."""
+        """Whether the command ran and its exit code is 0."""
         return self.failure is ProbeFailure.NONE
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a server that warms up stands, read from its own log: ``weights 3/8``."""
+    """The progress of a starting server, read from its own log: ``weights 3/8``."""
 
     stage: str
     """One of the adapter's stage names, e.g. ``downloading``, ``weights``, ``compiling``, ``graphs``, ``kv_cache``."""
     done: int = 0
     total: int = 0
-    """0 where the stage is not counted."""
+    """0 if the stage is not counted."""
 
     def __str__(self) -> str:
         return f"{self.stage} {self.done}/{self.total}" if self.total else self.stage
 
 
 class State(StrEnum):
-    """The life of an instance."""
+    """The states in the life of an instance."""
 
     INTENDED = "intended"
     CREATED = "created"
@@ -262,41 +262,41 @@ class State(StrEnum):
     READY = "ready"
     FAILED = "failed"
     KEPT = "kept"
-    """Left for a look inside; its dead man's switch ends it."""
+    """Kept so that a person can look inside; its dead man's switch ends it."""
     DESTROYING = "destroying"
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of one offer, when it is over: a failure, or an instance that became ready and was given back."""
+    """One attempt with one offer, after its end: a failure, or an instance that became ready and was given back."""
 
     number: int
     """1 for the first attempt of a workload in this run."""
     label: str
     offer: Offer
     instance_id: int
-    """0 where nothing was created."""
+    """0 if nothing was created."""
     verdict: Verdict | None
-    """None where it became ready."""
+    """None if the instance became ready."""
     failed_in: State | None = None
-    """The state in which it failed; None where it became ready."""
+    """The state in which it failed; None if it became ready."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds spent until each state was left, by the state's name."""
+    """Seconds spent in each state, by the state's name."""
     cost_usd: float = 0.0
     log_tail: str = ""
-    """The last lines that the server printed, secrets removed; empty where it never started."""
+    """The server's last lines, secrets removed; empty if it never started."""
     artifacts: str = ""
-    """Directory in which its evidence is kept; empty where there is none."""
+    """Directory of the evidence; empty if there is none."""
     price_usd_h: float = 0.0
-    """What the market billed an hour; the offer's price where it never showed it; 0 where nothing was rented."""
+    """The billed price per hour; the offer's price if the market never showed it; 0 if nothing was rented."""
     unguarded: str = ""
-    """Why the instance had no dead man's switch; empty where it had one, or ended before that could be seen."""
+    """Why the instance had no dead man's switch; empty if it had one, or ended before that was known."""
 
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """What this user's runs know of one machine. Times are epoch seconds; 0 means never."""
+    """The user's record of one machine. Times are epoch seconds; 0 means never."""
 
     machine_id: int
     host_id: int = 0
@@ -306,19 +306,19 @@ class MachineRecord:
     last_failure: float = 0.0
     last_reason: str = ""
     banned_until: float = 0.0
-    """Ban in force until then; ``inf`` for good."""
+    """End of the ban in force; ``inf`` for a ban without end."""
     ban_reason: str = ""
     allowed: bool = False
-    """On the user's allow-list: never banned, whatever it does."""
+    """Whether it is on the user's allow-list: it is never banned."""
     ready_s: float = 0.0
-    """Median seconds from create to ready over its successes; 0 where there are none."""
+    """Median seconds from create to ready over its successes; 0 if there are none."""
     incompatible: frozenset[str] = frozenset()
     """Workload keys that this machine cannot run."""
 
 
 @dataclass(frozen=True)
 class HostRecord:
-    """What is known of an operator: the second level, over all machines of one ``host_id``."""
+    """The record of an operator: the second level, over all machines of one ``host_id``."""
 
     host_id: int
     successes: float = 0.0
@@ -330,9 +330,9 @@ class HostRecord:
 
 @dataclass(frozen=True)
 class Reputation:
-    """Everything that is known of machines and their operators at one moment."""
+    """The records of all machines and operators at one moment."""
 
     machines: Mapping[int, MachineRecord] = field(default_factory=dict)
     hosts: Mapping[int, HostRecord] = field(default_factory=dict)
     incompatible_kinds: frozenset[tuple[str, str]] = frozenset()
-    """(GPU name, workload key) pairs that cannot work."""
+    """(GPU name, workload key) pairs that do not work."""

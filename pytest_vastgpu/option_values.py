@@ -1,4 +1,4 @@
-"""What is given for an option, turned into a value. Each parser raises ValueError with what was expected."""
+"""Parsers for the values of options. Each parser raises ValueError with the expected form."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEEP_S = 1800.0
-"""How long an instance is kept where nothing else is said."""
+"""Seconds that an instance is kept by default."""
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """A parser of one of these words."""
+    """A parser that accepts one of these words."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -25,7 +25,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def number(unit: str, *, least: float, inclusive: bool = True) -> Callable[[str], float]:
-    """A parser of a finite number that is not too small."""
+    """A parser for a finite number with a lower limit."""
 
     def parse(text: str) -> float:
         try:
@@ -40,14 +40,14 @@ def number(unit: str, *, least: float, inclusive: bool = True) -> Callable[[str]
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise ValueError("a whole number of at least 1")
     return int(text)
 
 
 def count_or_none(text: str) -> int | None:
-    """A whole number from 1 on, or the word none."""
+    """Parse a whole number of at least 1, or the word none."""
     if text.lower() == "none":
         return None
     try:
@@ -57,10 +57,10 @@ def count_or_none(text: str) -> int | None:
 
 
 class Keep:
-    """Which instances stay for a look inside when nobody needs them any more, and for how long.
+    """Which instances are kept after their last use so that a person can look inside, and for how long.
 
     :param when: ``no``, ``failed`` (its bring-up or a test that used it failed) or ``always``.
-    :param seconds: How long one stays.
+    :param seconds: How long an instance is kept.
     """
 
     when: str
@@ -78,7 +78,7 @@ _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def keep(text: str) -> Keep:
-    """``no``, ``failed`` or ``always``; the latter two may say for how long: ``failed:90s``, ``always:2h``."""
+    """Parse ``no``, ``failed`` or ``always``; the latter two may have a duration: ``failed:90s``, ``always:2h``."""
     if text == "no":
         return Keep(text)
     form = re.fullmatch(r"(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
@@ -89,7 +89,7 @@ def keep(text: str) -> Keep:
 
 
 def countries(text: str) -> frozenset[str]:
-    """Two-letter codes with commas or blanks between, or the word none."""
+    """Parse two-letter codes with commas or blanks between, or the word none."""
     codes = [code.strip().upper() for code in text.replace(" ", ",").split(",") if code.strip()]
     if codes == ["NONE"]:
         return frozenset()
@@ -99,7 +99,7 @@ def countries(text: str) -> frozenset[str]:
 
 
 def switch(text: str) -> bool:
-    """Yes or no, in the words that environment variables and ini files use."""
+    """Parse yes or no, in the words that environment variables and ini files use."""
     switches = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in switches:
         raise ValueError("yes or no")

@@ -1,7 +1,7 @@
-"""What a run is told to do: every option ``--vast-*``, declared once, and the values that it came to.
+"""The settings of a run: every option ``--vast-*``, declared once, and its value.
 
-Every run pays for what is in here, whether it rents or not: so this loads no pytest, and the classes are plain ones,
-since named tuples and dataclasses are made by compiling code.
+Every run loads this module, whether it rents or not. So it does not import pytest, and its classes are plain ones,
+because Python compiles code to create named tuples and dataclasses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 DEFAULT_URL = "https://console.vast.ai"
-"""Where Vast.ai's API lives, unless ``VAST_URL`` (the vendor's own variable) says otherwise."""
+"""Base URL of Vast.ai's API, unless ``VAST_URL`` (the vendor's own variable) has another one."""
 
 
 class Strictness(StrEnum):
@@ -33,9 +33,9 @@ class Strictness(StrEnum):
 class Option:
     """One option; its name is that of the attribute of :class:`Settings` that declares it.
 
-    :param parse: Makes a value of a text, or raises ValueError with what was expected.
-    :param default: What an absent option means.
-    :param unit: Of a number.
+    :param parse: Converts a text to a value, or raises ValueError with the expected form.
+    :param default: The value of an option that is not given.
+    :param unit: The unit of a number.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Option:
         parse: Callable[[str], Any],
         default: Any,
         metavar: str,
-        help: str,  # noqa: A002 - argparse's word
+        help: str,  # noqa: A002 - argparse's name
         unit: str = "",
     ) -> None:
         self.parse = parse
@@ -65,7 +65,7 @@ class Option:
         """The environment variable."""
 
     def show(self, value: Any) -> str:
-        """A value as people write it."""
+        """A value as users write it."""
         if value is None:
             return "none"
         if isinstance(value, bool):
@@ -81,15 +81,15 @@ def _option(
     parse: Callable[[str], Any],
     default: Any,
     metavar: str,
-    help: str,  # noqa: A002 - argparse's word
+    help: str,  # noqa: A002 - argparse's name
     unit: str = "",
 ) -> Any:
-    """An :class:`Option`, for type checkers a value of the attribute's type."""
+    """An :class:`Option`; type checkers see a value of the attribute's type."""
     return Option(parse, default, metavar, help, unit)
 
 
 class Settings:
-    """What a run was told to do. Made once, before anything is rented; the same in every worker."""
+    """The settings of a run. Made once, before anything is rented; the same in every worker."""
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
@@ -109,7 +109,7 @@ class Settings:
         "NAME",
         "Where instances come from: vast (Vast.ai), local (this machine) or auto (vast where VAST_API_KEY is set)",
     )
-    """``auto`` has been decided."""
+    """``vast`` or ``local``: ``auto`` is already replaced."""
     max_price: float = _option(
         option_values.number("USD/h", least=0, inclusive=False),
         1.0,
@@ -179,15 +179,15 @@ class Settings:
     )
 
     backend_reason: str
-    """Why this backend, in words."""
+    """Why this backend was chosen, in words."""
     url: str
     """Base URL of the market; empty for the embedded local market."""
     sources: Mapping[str, str]
-    """Where each value came from, by attribute."""
+    """The source of each value, by attribute."""
 
     @property
     def longest_life(self) -> float:
-        """Seconds after which no instance is left, not even one that was kept."""
+        """Seconds after which no instance is left, not even a kept one."""
         return self.max_lifetime + (0.0 if self.keep.when == "no" else self.keep.seconds)
 
     def header(self) -> list[str]:
@@ -204,4 +204,4 @@ class Settings:
 
 
 OPTIONS = tuple(option for option in vars(Settings).values() if isinstance(option, Option))
-"""Every option, in the order in which the header and the table in the README have them."""
+"""Every option, in the order of the header and of the README's table."""

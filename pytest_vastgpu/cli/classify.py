@@ -1,4 +1,4 @@
-"""What ``vastgpu classify`` does: a text on standard input, whose fault it tells of on standard output."""
+"""Implements ``vastgpu classify``: reads text from standard input and prints whose fault it reports."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def classify_stream(
     jsonl: bool = False,
     stderr: TextIO | None = None,
 ) -> int:
-    """Judge a text, or one text a line.
+    """Judge a whole text, or each line by itself.
 
-    :param server: Kind of server, e.g. ``vllm``; empty where it is not known.
-    :param channel: Where the text was read, one of the values of :class:`~pytest_vastgpu.model.Channel`.
-    :param context: What else is known of the moment, e.g. ``phase=booting``.
+    :param server: Kind of server, e.g. ``vllm``; empty if unknown.
+    :param channel: Source of the text, one of the values of :class:`~pytest_vastgpu.model.Channel`.
+    :param context: Further facts about the situation, e.g. ``phase=booting``.
     :param as_json: Print one JSON object instead of words.
-    :param jsonl: Each line read is a JSON object with ``text`` and, if wanted, ``server``, ``channel``, ``context``,
-        which count before the parameters of that name; for each one JSON object is printed, in order, also for one that
-        cannot be judged.
-    :param stderr: Where errors are told; None: the process's own.
+    :param jsonl: Each input line is a JSON object with ``text`` and optionally ``server``, ``channel``, ``context``;
+        these take precedence over the parameters of that name. For each line one JSON object is printed, in order, also
+        for a line that cannot be judged.
+    :param stderr: Where errors are printed; None: the process's own.
     :returns: 0, or 2 for an unknown channel or a line that is not such an object.
     """
     errors = stderr or sys.stderr
@@ -91,14 +91,14 @@ def _judge_lines(stdin: TextIO, stdout: TextIO, errors: TextIO, defaults: Mappin
 def _fields(line: str, defaults: Mapping[str, str]) -> dict[str, str]:
     """The named fields of one line.
 
-    :raises ValueError: where the line is not such an object.
+    :raises ValueError: if the line is not such an object.
     """
     try:
         given = json.loads(line.lstrip("\ufeff"))
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(given, dict):
-        raise ValueError(  # noqa: TRY004 - a wrong value of the user, like the others
+        raise ValueError(  # noqa: TRY004 - the user's wrong value is a ValueError, like the others
             f"must be a JSON object with a field 'text'; it is a {type(given).__name__}"
         )
     if not isinstance(given.get("text"), str):

@@ -1,4 +1,4 @@
-"""``vastgpu hosts``: look at what is remembered, and have a say in it."""
+"""Implements ``vastgpu hosts``: shows what the host cache knows of machines, and lets the user change it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_vastgpu.selection.bans import ban_in_force
 
 
 def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``hosts`` and its commands; each sets ``handler``, a function of the arguments that gives the exit code."""
+    """Add ``hosts`` and its commands; each sets ``handler``, which takes the arguments and returns the exit code."""
     hosts = commands.add_parser("hosts", help="what is remembered of machines: list, show, ban, allow, clear, merge")
     actions = hosts.add_subparsers(metavar="ACTION", required=True)
 
@@ -156,7 +156,7 @@ def _cache(arguments: argparse.Namespace) -> HostCache:
 
 
 def _on(cache: HostCache) -> str:
-    """The market, where it is not Vast.ai."""
+    """The market as a suffix, if it is not Vast.ai."""
     return "" if cache.market == VAST else f" on {cache.market}"
 
 

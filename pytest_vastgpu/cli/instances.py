@@ -1,4 +1,4 @@
-"""What is behind ``vastgpu ls``, ``vastgpu destroy`` and ``vastgpu reap``: looking after instances when no run does."""
+"""Implements ``vastgpu ls``, ``vastgpu destroy`` and ``vastgpu reap``: managing instances outside of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 @contextmanager
 def _market(timeouts: Timeouts) -> Iterator[tuple[Provider, str]]:
-    """A client, and the identity of the account."""
+    """A market client, and the identity of the account."""
     key = Secret(environment.api_key(os.environ))
     if not key:
         raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
@@ -49,10 +49,10 @@ def _market(timeouts: Timeouts) -> Iterator[tuple[Provider, str]]:
 
 @dataclass(frozen=True)
 class Whose:
-    """What this machine knows of an instance's run."""
+    """Facts that this machine has about an instance's run."""
 
     record: Record | None
-    """None where the run is another machine's, or its record is gone."""
+    """None if another machine made the run, or its record is gone."""
     alive: bool = False
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Whose:
 
 
 def list_ours(arguments: argparse.Namespace) -> int:
-    """Print every instance that carries one of our labels: whose it is, since when, and what it costs.
+    """Print every instance with one of this package's labels: its run, its age and its cost.
 
     :returns: 0
     :raises VastGpuError: if the market cannot be asked.
@@ -85,7 +85,7 @@ def _whose(label: Label) -> Whose:
 
 
 def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
-    """One instance in a line. Pure.
+    """One instance as one line. Pure.
 
     :param now: Epoch seconds.
     """
@@ -119,9 +119,9 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
 
 
 def destroy_some(arguments: argparse.Namespace) -> int:
-    """Destroy an instance by its id or label, or all of a run, and see that they are gone.
+    """Destroy an instance by its id or label, or all instances of a run, and check that they are gone.
 
-    :returns: 0; 1 where something is left, which is told; 2 for wrong usage.
+    :returns: 0; 1 if something is left, which this prints; 2 for wrong usage.
     :raises VastGpuError: if the market cannot be asked.
     """
     wanted, run = arguments.instance, arguments.run
@@ -163,9 +163,9 @@ def _destroy(client: Provider, instance_id: int, timeouts: Timeouts) -> int:
 
 
 def reap(arguments: argparse.Namespace) -> int:
-    """Destroy what runs that are over have left; or, as a dry run, say what that would be, and why.
+    """Destroy what ended runs have left; as a dry run, only print what that would be, and why.
 
-    :returns: 0; 1 where something could not be destroyed.
+    :returns: 0; 1 if something could not be destroyed.
     :raises VastGpuError: if the market cannot be asked.
     """
     with _market(arguments.timeouts) as (client, market):

@@ -1,4 +1,4 @@
-"""The command ``vastgpu``."""
+"""The entry point of the command ``vastgpu``: parses the arguments and calls the module of each subcommand."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> in
     """Run the command.
 
     :param argv: Arguments without the program's name; None: the process's own.
-    :param timeouts: Time limits of what it does on a market.
-    :returns: 0 for success, 1 for a failure that was told in one line, 2 for wrong usage.
+    :param timeouts: Time limits of calls to a market.
+    :returns: 0 for success, 1 for a failure that was reported in one line, 2 for wrong usage.
     """
     parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> in
     _add_local(commands)
     arguments = parser.parse_args(argv, argparse.Namespace(timeouts=timeouts))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as it is on standard error
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be undecodable; stderr already allows it
     KNOWN.add(environment.API_KEY, environment.api_key(os.environ))
     try:
         return int(arguments.handler(arguments))
@@ -64,7 +64,7 @@ def _classify(arguments: argparse.Namespace) -> int:
     from pytest_vastgpu.cli.classify import classify_stream
 
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a log may hold anything
+        sys.stdin.reconfigure(errors="replace")  # a log may contain any bytes
     return classify_stream(
         sys.stdin,
         sys.stdout,
@@ -143,7 +143,7 @@ def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_local_commands(local: argparse.ArgumentParser) -> None:
-    """They are optional: without one, the market is served."""
+    """Add the commands of ``local``. They are optional: without one, the market is served."""
     commands = local.add_subparsers(metavar="[status|faults]")
     faults = commands.add_parser("faults", help="what can go wrong on a local market, for the fleet file")
     faults.set_defaults(handler=_local_faults)

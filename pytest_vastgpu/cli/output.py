@@ -1,4 +1,4 @@
-"""How the commands speak to people: each text is one line, and safe to show."""
+"""Prints the commands' output: each text is one line, and safe to show."""
 
 from __future__ import annotations
 

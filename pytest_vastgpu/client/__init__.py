@@ -1,4 +1,4 @@
-"""What test processes have: calls to the supervisor, which owns everything rented, and hooks that it calls back.
+"""The test process's side of the connection to the supervisor, the process that owns everything rented.
 
-Standard library only, and everything that it needs is bound before the first test: a test may replace what it likes.
+It uses the standard library only, and binds every name before the first test, because a test may replace any function.
 """

@@ -1,6 +1,6 @@
-"""Hooks and adapters that are called from another process, and answer in the one that has them.
+"""Calls from the supervisor to hooks and adapters; they run in the process that has the hook or adapter.
 
-What is asked is declared in :class:`HookCalls` and :class:`~pytest_vastgpu.servers.base.Adapter`.
+:class:`HookCalls` and :class:`~pytest_vastgpu.servers.base.Adapter` declare the calls.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Observation
 
-_Thread = threading.Thread  # not what a test puts there later
+_Thread = threading.Thread  # bound now: a test may replace it later
 _start = threading.Thread.start
 HOOKS = "hooks"
-"""Who is asked, where it is no adapter."""
+"""The name that calls to hooks have, instead of an adapter's name."""
 LONGEST_TEXT = 10_000
-"""Characters of what an exception says."""
+"""Most characters of an exception's text."""
 
 
 class HookCalls(Protocol):
-    """The hooks of others, as plain calls."""
+    """The hooks of plugins and conftest files, as plain calls."""
 
     def modify_offers(self, offers: list[Offer], workload: Workload) -> list[int]:
-        """The ids of the offers that are left, in their new order."""
+        """The ids of the remaining offers, in their new order."""
         ...
 
     def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Look at an outcome."""
+        """Tell the hooks an outcome."""
         ...
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An observation whose log is told by what is new."""
+    """An observation whose log is sent as its new part only."""
 
     all_else: Observation
-    """Without its log."""
+    """The observation without its log."""
     log: LogDelta
 
 
 @functools.cache
 def adapter_calls() -> dict[str, rpc.Call]:
-    """The methods of an adapter as they travel."""
+    """The methods of an adapter, as they are sent."""
     return {
         name: rpc.Call(name, tuple(Seen if kind is Observation else kind for kind in call.takes), call.gives)
         for name, call in rpc.calls_of(Adapter).items()
@@ -69,10 +69,10 @@ def adapter_calls() -> dict[str, rpc.Call]:
 
 
 class HookServer:
-    """Answers until the other side hangs up, each question in a thread of its own: a slow one delays no other.
+    """Answers calls until the other side hangs up, each call in its own thread, so that a slow one delays no other.
 
-    :param hooks: What answers questions to :data:`HOOKS`.
-    :param adapters: What answers questions to one of these names.
+    :param hooks: Answers calls to :data:`HOOKS`.
+    :param adapters: Answers calls to adapters, by name.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class HookServer:
         _start(_Thread(target=self.serve, name="vastgpu-hooks", daemon=True))
 
     def serve(self) -> None:
-        """Answer, and return when it is over."""
+        """Answer calls, and return when the connection has ended."""
         try:
             with suppress(EOFError, OSError):
                 while True:
@@ -106,14 +106,14 @@ class HookServer:
                         continue
                     try:
                         _start(_Thread(target=self._answer, args=asked, name="vastgpu-hook", daemon=True))
-                    except RuntimeError:  # there can be no more threads just now
+                    except RuntimeError:  # no more threads can be started now
                         self._answer(*asked)
         finally:
             with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)  # whatever the end was, no answer of ours is awaited any more
+                self._sock.shutdown(socket.SHUT_RDWR)  # after any end, the other side awaits no more answers
 
     def _understood(self, question: Any) -> tuple[object, rpc.Call, list[Any]]:
-        """In the order in which they come: what an observation's log is told by is the one before."""
+        """Decode a call. Calls must be decoded in order: each observation's log builds on the one before."""
         if question["who"] == HOOKS:
             call = rpc.calls_of(HookCalls)[question["call"]]
             return self._hooks, call, call.arguments(question["arguments"])
@@ -127,9 +127,9 @@ class HookServer:
     def _answer(self, number: int, who: object, call: rpc.Call, arguments: list[Any]) -> None:
         try:
             result = encode(getattr(who, call.name)(*arguments))
-            decode(call.gives, result)  # what is wrong is told here, where it comes from
+            decode(call.gives, result)  # a wrong value is reported here, where it comes from
             self._say(number, "result", result)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
+        except BaseException as error:  # noqa: BLE001 - the other side must learn of any error
             self._say(number, "error", rpc.encode_error(_failed(who, call, error)))
 
     def _say(self, number: int, kind: str, data: Any) -> None:
@@ -145,7 +145,7 @@ def _failed(who: object, call: rpc.Call, error: BaseException) -> HookFailed:
     if isinstance(error, messages.TooLarge):
         return HookFailed(f"{name} gave an answer that is too large to be handed over: {error}")
     trace = ""
-    with suppress(Exception):  # it reads the source, and a test may have replaced what opens files
+    with suppress(Exception):  # this reads the source file, and a test may have replaced the function that opens files
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         trace = "".join(traceback.format_list(frames)).rstrip()
     told = _told(error)

@@ -1,4 +1,4 @@
-"""What a test process may ask of the supervisor, and the values that travel. Declared here once; both sides derive."""
+"""The calls from a test process to the supervisor, and the values in them. Both sides derive their code from this."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lease:
     """A test's right to use an instance, as plain values."""
 
     label: str
-    """Names the instance."""
+    """The instance's unique label."""
     instance_id: int
     offer: Offer
     endpoint: str
@@ -43,24 +43,24 @@ class Lease:
 
 @dataclass(frozen=True)
 class Hook:
-    """An implementation of one of our hooks."""
+    """An implementation of one of this package's hooks."""
 
     name: str
-    """``pytest_vastgpu_outcome`` or another."""
+    """For example ``pytest_vastgpu_outcome``."""
     origin: str
     """The file of the conftest module or plugin."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a selected test will ask for."""
+    """What a selected test will need."""
 
     workload: Workload | None
-    """None: only its run will show which."""
+    """None if only the test's run can tell."""
     certain: bool = True
-    """Whether it will run as far as can be said before; nothing is rented in advance for one that may be skipped."""
+    """False if the test may be skipped: nothing is rented in advance for it."""
     runs: int = 1
-    """How often it runs: once, or once in each worker."""
+    """How often the test runs: once, or once in each worker."""
 
 
 @dataclass
@@ -68,72 +68,72 @@ class Collected:
     """What the selected tests need."""
 
     tests: dict[str, Expected] = field(default_factory=dict)
-    """By node id: those that will ask for a shared instance."""
+    """By node id: the tests that will use a shared instance."""
     problems: list[str] = field(default_factory=list)
     """Usage errors in markers, one line each."""
     hooks: list[Hook] = field(default_factory=list)
-    """The implementations that this process sees."""
+    """The implementations that this process has loaded."""
 
 
 @dataclass(frozen=True)
 class AdapterOffer:
-    """An adapter that another process has; it stays there."""
+    """An adapter that another process has; the adapter itself is not sent."""
 
     name: str
     default_image: str
     warmup_s: float
     origin: str
-    """Where it comes from, for messages."""
+    """Where the adapter comes from, for messages."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a supervisor is told when it starts. Secrets are not in it, they follow it through the same pipe."""
+    """The first message to a supervisor. Secrets are not in it; they follow in the same pipe."""
 
     secret: str = field(repr=False)
-    """Each connection begins with it."""
+    """Each connection begins with this secret."""
     settings: Settings
     timeouts: Timeouts
     directory: str
-    """Where pytest was started: relative paths begin there."""
+    """The directory in which pytest was started: relative paths begin there."""
     workers: int
-    """How many tests run at a time."""
+    """How many tests run at the same time."""
     in_each: bool
     """Whether every worker runs every test."""
     adapters: tuple[AdapterOffer, ...]
     hooks: tuple[Hook, ...]
-    """Implementations in the process that starts it; only these are called."""
+    """Implementations in the process that starts the supervisor; only these are called."""
 
 
 @dataclass(frozen=True)
 class Supervisor:
-    """The process that owns what is rented."""
+    """What a process learns of the supervisor, the process that owns what is rented."""
 
     pid: int
     log: str
-    """Path of its log; empty where it has none yet."""
+    """Path of the supervisor's log; empty if it has none yet."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An instance that was left for a look inside."""
+    """An instance that was kept so that a person can look inside."""
 
     instance_id: int
     ssh: str
     """The command line that logs in."""
     price_usd_h: float
     until: float
-    """Epoch seconds at which it ends itself."""
+    """Epoch seconds at which the instance destroys itself."""
     seconds: float
-    """How long that was when it was left."""
+    """Seconds between the moment it was kept and that time."""
 
     @property
     def ends(self) -> str:
-        """When it ends itself, on our clock."""
+        """When the instance destroys itself, in local time."""
         return time.strftime("%H:%M:%S on %d %b", time.localtime(self.until))
 
     def lines(self) -> list[str]:
-        """What a person needs: until when, for how much, how to get in, how to end it."""
+        """What a person needs: until when, for how much, how to log in, how to end it."""
         usd = self.price_usd_h * self.seconds / 3600
         return [
             f"KEPT: instance {self.instance_id} until {self.ends}, at {self.price_usd_h:.3f} USD/h ({usd:.4f} USD)",
@@ -144,23 +144,23 @@ class Kept:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run has come to."""
+    """The result of a run."""
 
     books: list[InstanceCost]
     problems: list[str]
-    """What could not be destroyed, each with the command that does it."""
+    """What could not be destroyed, each with the command that destroys it."""
     kept: list[Kept]
     cost_file: str
 
 
 def _call(method: Callable[Concatenate[InstanceCalls, _P], _R]) -> Callable[Concatenate[InstanceCalls, _P], _R]:
-    """Make a declared method a call. What answers it has the same name, and takes the instance's label first."""
+    """Turn a declared method into a call. The method that answers has the same name, and takes the label first."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
     def ask(self: InstanceCalls, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         given = signature.bind(self, *args, **kwargs)
-        given.apply_defaults()  # calls travel with all of their arguments
+        given.apply_defaults()  # a call sends all of its arguments
         _, *arguments = given.args
         return cast(_R, getattr(self._leases, method.__name__)(self._lease.label, *arguments))
 
@@ -168,9 +168,9 @@ def _call(method: Callable[Concatenate[InstanceCalls, _P], _R]) -> Callable[Conc
 
 
 class InstanceCalls:
-    """What may be asked of an instance: the methods of a test's handle on it, each of which is a call.
+    """The calls to an instance: the methods of a test's handle.
 
-    They are declared here only. In the supervisor :class:`~pytest_vastgpu.supervisor.pool.access.InstanceAccess`
+    They are declared only here. In the supervisor :class:`~pytest_vastgpu.supervisor.pool.access.InstanceAccess`
     answers them.
     """
 
@@ -182,8 +182,8 @@ class InstanceCalls:
     def run(self, command: str, timeout_s: float = 60.0) -> ProbeResult:
         """Run a shell command on the instance, as root in its home directory.
 
-        :param timeout_s: Seconds after which it is ended; what it printed until then is in the result.
-        :returns: exit code, output and, where it did not run, why. A failing command does not raise.
+        :param timeout_s: Seconds after which the command is ended; its output up to then is in the result.
+        :returns: Exit code, output and, if the command did not run, the reason. A failing command does not raise.
         """
         raise NotImplementedError
 
@@ -194,36 +194,36 @@ class InstanceCalls:
 
     @_call
     def failed(self) -> None:
-        """Note that a test which used it has failed: with ``--vast-keep=failed`` it is left for a look inside."""
+        """Report that a test which used the instance has failed: with ``--vast-keep=failed`` the instance is kept."""
         raise NotImplementedError
 
     @_call
     def lost(self) -> Verdict | None:
-        """Ask SSH and the market whether the instance went away; None where it is alive or that cannot be said.
+        """Check with SSH and the market whether the instance is lost; None if it is alive or this cannot be determined.
 
-        If it did, no other test gets it.
+        A lost instance is given to no other test.
         """
         raise NotImplementedError
 
 
 class Leases(Protocol):
-    """What any test process may ask, besides the :class:`InstanceCalls` of each instance that it was given."""
+    """The calls that every test process may make, besides the :class:`InstanceCalls` of each of its instances."""
 
     def collected(self, found: Collected) -> None:
-        """What the selected tests need. All workers collect the same; what the first says is kept."""
+        """Report what the selected tests need. All workers collect the same; the first report is kept."""
         ...
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """Wait for a ready instance.
 
         :param test: The test's node id.
-        :param exclusive: A fresh one that no other test gets.
-        :raises pytest_vastgpu.errors.VastGpuError: if there is none; the text is for people.
+        :param exclusive: Whether to rent a fresh instance that no other test gets.
+        :raises pytest_vastgpu.errors.VastGpuError: if no instance is available; the text is for people.
         """
         ...
 
     def done(self, test: str) -> None:
-        """A test no longer uses what it was given."""
+        """Report that a test no longer uses its instances."""
         ...
 
     def release(self, label: str) -> None:
@@ -235,34 +235,34 @@ class Leases(Protocol):
         ...
 
     def spent(self, test: str) -> float:
-        """USD that a test has cost so far: its part of the instances that it had in use, while it had them."""
+        """USD that a test has cost so far: its share of its instances' cost while it used them."""
         ...
 
 
 class RunControl(Leases, Protocol):
-    """What only the process that started the supervisor may ask."""
+    """The calls that only the process which started the supervisor may make."""
 
     def opened(self) -> None:
-        """Wait until it is ready to rent.
+        """Wait until the supervisor is ready to rent.
 
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
         ...
 
     def finished(self, test: str) -> None:
-        """A test is over: give back what no test will need any more."""
+        """Report that a test has ended: give back the instances that no test will need any more."""
         ...
 
     def crashed(self, test: str) -> None:
-        """A test was the end of its process: it has failed, and is over."""
+        """Report that a test crashed its process: it has failed and ended."""
         ...
 
     def call_off(self) -> None:
-        """No test gets an instance any more; what is on its way is given back."""
+        """Give no test an instance any more; give back the instances that are being started."""
         ...
 
     def keep_nothing(self) -> None:
-        """The run was interrupted: no instance is left for a look inside from now on."""
+        """Report that the run was interrupted: from now on no instance is kept."""
         ...
 
     def close(self) -> Summary:

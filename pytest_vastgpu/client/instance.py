@@ -1,4 +1,4 @@
-"""What a test holds: a handle on an instance that is ready."""
+"""The handle that a test gets: an instance whose server is ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_vastgpu.reporting.sentences import gpus
 class VastInstance(InstanceCalls):
     """A rented instance on which the workload's server is ready.
 
-    Made by the fixtures ``vast_instance`` and ``vast_instance_factory``.
+    The fixtures ``vast_instance`` and ``vast_instance_factory`` make it.
     """
 
     def __repr__(self) -> str:
@@ -30,17 +30,17 @@ class VastInstance(InstanceCalls):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """HTTP headers that the server asks for, such as the instance's own bearer token; may be empty."""
+        """HTTP headers that the server requires, such as the instance's own bearer token; may be empty."""
         return self._lease.headers
 
     @property
     def offer(self) -> Offer:
-        """The offer that was taken: machine, GPU, location, and the price that is billed for it."""
+        """The rented offer: machine, GPU, location, and the price that is billed for it."""
         return self._lease.offer
 
     @property
     def gpu(self) -> str:
-        """What was rented, for people: ``RTX 4090``, ``2x H100 SXM`` or ``no GPU``."""
+        """The rented GPUs, for people: ``RTX 4090``, ``2x H100 SXM`` or ``no GPU``."""
         return gpus(self.offer.num_gpus, self.offer.gpu_name)
 
     @property
@@ -54,15 +54,15 @@ class VastInstance(InstanceCalls):
         return self._lease.seconds
 
     def close(self) -> None:
-        """Give it back now. Only for an instance of one's own, from ``vast_instance_factory``; idempotent."""
+        """Give the instance back now. Only for an instance from ``vast_instance_factory``; idempotent."""
         self._leases.release(self._lease.label)
 
     def spent_by(self, test: str) -> float:
-        """USD that a test has cost so far, by its node id: its part of whatever instances it had in use."""
+        """USD that a test has cost so far, by its node id: its share of the cost of all instances it has used."""
         return self._leases.spent(test)
 
     def properties(self) -> list[tuple[str, object]]:
-        """What a report says of it: instance, machine, price and times."""
+        """The properties for a test report: instance, machine, price and times."""
         return [
             ("vast_instance", self.id),
             ("vast_machine", self.offer.machine_id),

@@ -1,4 +1,4 @@
-"""Where a supervisor will listen. It is all that a run with workers that rents nothing pays for, so it loads little."""
+"""The socket on which a supervisor will listen. A run with workers that rents nothing loads only this small module."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytest_vastgpu.core.fork_safety import keep_private_socket
 
 
 class RpcAddress(NamedTuple):
-    """Where a supervisor listens, and the secret that it wants to hear."""
+    """The socket's path, and the secret with which a client must begin."""
 
     path: str
-    """With a leading NUL in Linux' abstract namespace, which has no files."""
+    """Begins with NUL in Linux' abstract namespace, which has no files."""
     secret: str
 
     def __repr__(self) -> str:
@@ -23,10 +23,10 @@ class RpcAddress(NamedTuple):
 
 
 class Listener:
-    """A socket that is bound before the supervisor is there: a process that connects waits until it is.
+    """A socket that is bound before the supervisor runs: a process that connects waits until the supervisor answers.
 
-    In Linux' abstract namespace nothing is left behind, however the processes die; elsewhere it lies in a directory of
-    our own that no other user can enter.
+    In Linux' abstract namespace nothing is left behind, however the processes end. Elsewhere the socket lies in a
+    directory of this package that no other user can enter.
     """
 
     def __init__(self, *, abstract: bool = sys.platform == "linux") -> None:
@@ -39,7 +39,7 @@ class Listener:
             path = f"{self._folder}/line"
         self.address = RpcAddress(path, os.urandom(16).hex())
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(None)  # whatever socket.setdefaulttimeout() says: the supervisor inherits it
+        self.socket.settimeout(None)  # despite socket.setdefaulttimeout(): the supervisor inherits the socket
         self.socket.bind(path)
         self.socket.listen(128)
         keep_private_socket(self.socket)
@@ -50,11 +50,11 @@ class Listener:
         return messages.readable(self.socket, 0)
 
     def close(self) -> None:
-        """Leave the socket to the supervisor."""
+        """Close this process's copy; the supervisor keeps the socket."""
         self.socket.close()
 
     def remove(self) -> None:
-        """Remove what is left in the file system."""
+        """Remove the socket's file and directory."""
         self.close()
         if self._folder:
             import shutil

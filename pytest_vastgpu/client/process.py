@@ -1,4 +1,4 @@
-"""Starting the supervisor, hearing from it, and its end."""
+"""Starts the supervisor process, receives its events, and ends it."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Adapter
 
 SECRET_VARIABLES = (API_KEY,)
-"""Environment variables that go through the pipe instead."""
+"""Environment variables that are sent through the pipe instead."""
 LEAVES_WITHIN_S = 10.0
-"""How long the end waits for a process that has given everything back."""
+"""Seconds that the end of the run waits for the process after it has given everything back."""
 EVENTS_WITHIN_S = 0.5
-"""How long an answer is held back for the events that came before it: they are shown first."""
+"""Seconds that an answer waits for the events sent before it, so that these are shown first."""
 _LOG_LINES = 5
-_getpid = os.getpid  # not what a test puts there later
+_getpid = os.getpid  # bound now: a test may replace it later
 
 
 class SupervisorProcess:
-    """A supervisor, seen from the process that started it.
+    """The supervisor, seen from the process that started it.
 
-    :param listener: Where it will listen; a process that has connected already waits for it.
-    :param collected: What this process has collected; None: a worker will say so.
-    :param hooks: Answers what it asks of hooks, in this process.
+    :param listener: The supervisor's socket; a process that has connected already waits for the supervisor.
+    :param collected: What this process has collected; None: a worker will report it.
+    :param hooks: Answers the supervisor's calls to hooks, in this process.
     :param adapters: Adapters of conftest files and plugins, by name.
-    :param listen: Told of every event, in a thread of its own.
-    :param idle: Called again and again while the thread that made this waits.
-    :raises VastGpuError: if it cannot be started, or cannot rent; one line, and nothing was rented.
+    :param listen: Called with every event, in a thread of its own.
+    :param idle: Called repeatedly while the thread that made this object waits.
+    :raises VastGpuError: if the supervisor cannot be started, or cannot rent; one line, and nothing was rented.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class SupervisorProcess:
         self._listener = listener
         self._pid = _getpid()
         try:
-            self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until it has a log
+            self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until the supervisor has a log
         except OSError as error:
             listener.remove()
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
-        # Before it starts: should this process die a moment later, the supervisor finds that the line has ended.
+        # Connect before it starts: if this process dies a moment later, the supervisor sees the connection end.
         self.line = RpcClient(listener.address, "control", idle)
         try:
             self._process = self._start(opening)
             listener.close()
             self.line.told_of_its_end(self._end)
-            self.calls = self.line.calls(RunControl)  # type: ignore[type-abstract] # a protocol, from which calls are made
+            self.calls = self.line.calls(RunControl)  # type: ignore[type-abstract] # derives calls from it
             self._arrived = threading.Condition()
             self._newest = 0
             self.line.await_events = self._await_events
@@ -95,7 +95,7 @@ class SupervisorProcess:
             raise
 
     def _start(self, opening: Opening) -> subprocess.Popen[bytes]:
-        # A copy: where processes are started by forking in Python (gevent), the child closes what is private of ours.
+        # A copy: where Python starts processes by forking (gevent), the child closes this process's private original.
         descriptor = os.dup(self._listener.socket.fileno())
         try:
             process = subprocess.Popen(
@@ -103,19 +103,19 @@ class SupervisorProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._complaints,
-                cwd="/",  # it must not keep a directory in use, nor import from one
+                cwd="/",  # the supervisor must not keep a directory in use, nor import from one
                 env=child.environment(without=SECRET_VARIABLES),
                 pass_fds=[descriptor],
-                start_new_session=True,  # Ctrl-C is for us
+                start_new_session=True,  # Ctrl-C must not reach it
             )
         except OSError as error:
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
         finally:
             os.close(descriptor)
-        assert process.stdin is not None  # noqa: S101 - it was asked for just above
-        with suppress(BrokenPipeError), process.stdin as pipe:  # it died: connecting to it says so
+        assert process.stdin is not None  # noqa: S101 - Popen was called with a pipe
+        with suppress(BrokenPipeError), process.stdin as pipe:  # if it died, connecting to it will report that
             pipe.write(json.dumps(encode(opening)).encode() + b"\n")
-            # In no variable: a traceback that shows variables must not show a key.
+            # Not in a variable: a traceback that shows variables must not show a key.
             pipe.write(json.dumps({n: os.environ[n] for n in SECRET_VARIABLES if n in os.environ}).encode())
         return process
 
@@ -129,7 +129,7 @@ class SupervisorProcess:
                         self._newest = message["number"]
                         self._arrived.notify_all()
         finally:
-            self.line.hang_up(sock)  # where a reader of events has failed, the end need not wait for it
+            self.line.hang_up(sock)  # if a reader of events has failed, the end must not wait for it
 
     def _await_events(self, number: int) -> None:
         with self._arrived:
@@ -137,13 +137,13 @@ class SupervisorProcess:
 
     @property
     def owned(self) -> bool:
-        """Whether this is the process that started it, and not a child that was forked off."""
+        """Whether this is the process that started the supervisor, and not a forked child."""
         return _getpid() == self._pid
 
     def close(self) -> Summary:
-        """Have everything given back, see the last events, and let it go.
+        """Make the supervisor give everything back, show its last events, and let it exit.
 
-        :raises SupervisorGone: if it has ended before that was done.
+        :raises SupervisorGone: if it ended before that was done.
         """
         summary = self.calls.close()
         self._events.join(LEAVES_WITHIN_S)
@@ -151,7 +151,7 @@ class SupervisorProcess:
         return summary
 
     def hang_up(self) -> None:
-        """The end of the run, as it sees it."""
+        """Close the connections, which tells the supervisor that the run has ended."""
         if not self.owned:
             return
         self.line.close()
@@ -161,9 +161,9 @@ class SupervisorProcess:
         self._complaints.close()
 
     def _end(self) -> str:
-        """How it ended, with the last lines of its log: in this process's words."""
+        """How the supervisor ended, with the last lines of its log, as text for people."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)  # its connections are closed a moment before
+            self._process.wait(1.0)  # its connections close a moment before it exits
         code = self._process.poll()
         if code is None:
             return ""

@@ -1,4 +1,4 @@
-"""Calls as messages: derived from the declarations in :mod:`~pytest_vastgpu.client.calls`, for both sides."""
+"""Messages for calls, derived from the declarations in :mod:`~pytest_vastgpu.client.calls`, for both sides."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Call:
     def arguments(self, data: Any) -> list[Any]:
         """The arguments that were sent.
 
-        :raises pytest_vastgpu.core.codec.NotDeclared: for any others.
+        :raises pytest_vastgpu.core.codec.NotDeclared: if they do not match the declaration.
         """
         if len(data) != len(self.takes):
             raise NotDeclared(f"{self.name} takes {len(self.takes)} arguments, not {len(data)}")
@@ -46,7 +46,7 @@ class Call:
 
 @functools.cache
 def calls_of(declaration: Any) -> dict[str, Call]:
-    """Every public method of a protocol, those that it inherits included; with leases come the calls of an instance."""
+    """Every public method of a protocol, also inherited ones; a protocol with leases also gets the instance calls."""
     found = _methods_of(declaration)
     if Leases in declaration.__mro__:
         of_instance = _methods_of(InstanceCalls)
@@ -65,9 +65,9 @@ def _methods_of(declaration: Any) -> dict[str, Call]:
 
 
 def remote(declaration: type[T], send: Callable[[str, list[Any]], Any]) -> T:
-    """An object with the methods of a protocol, each of which is a call to another process.
+    """An object with the methods of a protocol; each method is a call to another process.
 
-    :param send: Sends a name and arguments, and returns what came back; raises what was raised there.
+    :param send: Sends a name and arguments and returns the answer; raises what was raised in the other process.
     """
 
     def method(call: Call) -> Callable[..., Any]:
@@ -81,7 +81,7 @@ def remote(declaration: type[T], send: Callable[[str, list[Any]], Any]) -> T:
 
 
 def encode_error(error: BaseException) -> dict[str, Any]:
-    """An exception as it travels: the nearest class of :mod:`pytest_vastgpu.errors`, with its text and fields."""
+    """An exception as it is sent: the nearest class of :mod:`pytest_vastgpu.errors`, with its text and fields."""
     if isinstance(error, Cancelled):
         return {"error": _CANCELLED, "text": "", "fields": {}}
     kind = next(
@@ -95,7 +95,7 @@ def encode_error(error: BaseException) -> dict[str, Any]:
 
 
 def decode_error(data: Any) -> Exception:
-    """The exception that was raised there."""
+    """The exception that the other process raised."""
     if data["error"] == _CANCELLED:
         return Cancelled()
     kind = getattr(errors, data["error"])

@@ -1,4 +1,4 @@
-"""The line to the supervisor: one connection for each thread that asks, and one that says that this process lives."""
+"""The client side of the connection to the supervisor: a socket for each calling thread, and one to show presence."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pytest_vastgpu.errors import SupervisorGone
 
 T = TypeVar("T")
 IDLE_S = 0.05
-"""How often a thread that waits for an answer may show progress meanwhile."""
-_Socket = socket.socket  # not what a test puts there later
+"""Seconds between two displays of progress while a thread waits for an answer."""
+_Socket = socket.socket  # bound now: a test may replace it later
 _connect = socket.socket.connect
 _settimeout = socket.socket.settimeout
 _getpid = os.getpid
@@ -33,15 +33,15 @@ _get_ident = threading.get_ident
 
 
 class _Own:
-    """What a thread keeps of the line. When the thread has ended, its connection waits for the next one that asks.
+    """A thread's connection. When the thread has ended, its connection waits for the next thread that needs one.
 
-    :param unused: Where it waits.
+    :param unused: The queue in which connections wait.
     """
 
     def __init__(self, connection: socket.socket, owed: int, unused: deque[tuple[socket.socket, int]]) -> None:
         self.connection = connection
         self.owed = owed
-        """The number of answers that will come and were not waited for."""
+        """Number of answers that will still arrive and for which the thread does not wait."""
         self._unused = unused
 
     def __del__(self) -> None:
@@ -49,10 +49,11 @@ class _Own:
 
 
 class RpcClient:
-    """Calls to a supervisor. Any thread may use it, and a child that was forked off as well: it has a line of its own.
+    """Calls to a supervisor. Any thread may use it, and so may a forked child: it gets connections of its own.
 
-    :param role: ``control`` in the process that started it, whose end is the run's; ``process`` in any other.
-    :param idle: Called again and again while the thread that made the line waits for an answer.
+    :param role: ``control`` in the process that started the supervisor, and whose end ends the run; ``process`` in any
+        other.
+    :param idle: Called repeatedly while the thread that made this object waits for an answer.
     """
 
     def __init__(self, address: RpcAddress, role: str, idle: Callable[[], None] = lambda: None) -> None:
@@ -68,26 +69,26 @@ class RpcClient:
     def _begin(self) -> None:
         self._tell_end: Callable[[], str] = lambda: ""
         self.await_events: Callable[[int], None] = lambda _: None
-        """Waits a moment until that many events have come, where they come here."""
+        """Waits a moment until that many events have arrived, in the process that receives events."""
         self._asking = _Lock()
         self._open: set[socket.socket] = set()  # every connection of this process
         self._unused: deque[tuple[socket.socket, int]] = deque()
         self._name = f"{_getpid()}-{os.urandom(4).hex()}"
         self._local = threading.local()
         self._presence = self.connect(self._role)
-        self._pid = _getpid()  # last: other threads go by it
+        self._pid = _getpid()  # last: other threads check it first
 
     def told_of_its_end(self, tell: Callable[[], str]) -> None:
-        """How the supervisor ended, where this process can say."""
+        """Set the function that says how the supervisor ended, in a process that knows it."""
         self._tell_end = tell
 
     def connect(self, role: str) -> socket.socket:
-        """A new connection.
+        """Open a new connection.
 
         :raises SupervisorGone: if no process listens any more.
         """
         sock = _Socket(socket.AF_UNIX)
-        _settimeout(sock, None)  # whatever socket.setdefaulttimeout() says: answers take their time
+        _settimeout(sock, None)  # despite socket.setdefaulttimeout(): answers may take long
         try:
             _connect(sock, self._address.path)
             if messages.peer_uid(sock) not in (_getuid(), -1):
@@ -106,7 +107,7 @@ class RpcClient:
         return rpc.remote(declaration, self._ask)
 
     def ask_later(self, name: str, *arguments: Any) -> None:
-        """Send a call without waiting; an error of it is raised by the next call of this thread."""
+        """Send a call without waiting; this thread's next call raises its error."""
         own = self._own()
         messages.send(own.connection, {"call": name, "arguments": [encode(each) for each in arguments]})
         own.owed += 1
@@ -118,14 +119,14 @@ class RpcClient:
             for _ in range(own.owed):
                 self._result(self._answer(own.connection))
             answer = self._answer(own.connection)
-        except BaseException as error:  # also broken off in the middle: an answer that comes now belongs to no call
+        except BaseException as error:  # also when interrupted: an answer that arrives now belongs to no call
             self._discard()
             # A connection has no time limit: a TimeoutError comes from a signal handler of other code.
             if isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError):
                 raise self._gone() from error
             raise
         own.owed = 0
-        _ = self.supervisor  # while it can be asked
+        _ = self.supervisor  # read it while the supervisor can still answer
         return self._result(answer)
 
     def _answer(self, connection: socket.socket) -> Any:
@@ -155,10 +156,10 @@ class RpcClient:
         return found
 
     def _begin_in_child(self) -> None:
-        """Forked off: the parent's connections are the parent's."""
-        with self._beginning.setdefault(_getpid(), _Lock()):  # no lock that the parent may have held
-            if _getpid() != self._pid:  # no other thread was faster
-                self._role, self._idle = "process", lambda: None  # what shows progress has threads and locks
+        """Start anew in a forked child: the parent's connections belong to the parent."""
+        with self._beginning.setdefault(_getpid(), _Lock()):  # a new lock, because the parent may have held the old one
+            if _getpid() != self._pid:  # no other thread has done it
+                self._role, self._idle = "process", lambda: None  # showing progress needs threads and locks
                 self._begin()
 
     def _any_unused(self) -> tuple[socket.socket, int]:
@@ -176,9 +177,9 @@ class RpcClient:
 
     @property
     def supervisor(self) -> Supervisor | None:
-        """Who listens; None where it has not said so (yet)."""
-        with self._asking, suppress(EOFError, OSError, ValueError):  # it has gone, or was closed with a fork
-            if self._supervisor is None and messages.readable(self._presence, 0):  # it says so once
+        """The supervisor, as it introduced itself; None before that."""
+        with self._asking, suppress(EOFError, OSError, ValueError):  # it has gone, or a fork closed the connection
+            if self._supervisor is None and messages.readable(self._presence, 0):  # it introduces itself once
                 self._supervisor = decode(Supervisor, messages.receive(self._presence))
         return self._supervisor
 
@@ -195,8 +196,8 @@ class RpcClient:
         )
 
     def close(self) -> None:
-        """Hang up. In the process that started the supervisor this is the end of the run."""
-        closed, self._closed = self._closed, True  # first, so that threads that wait are told why
+        """Close all connections. In the process that started the supervisor this ends the run."""
+        closed, self._closed = self._closed, True  # first, so that waiting threads learn the reason
         if _getpid() == self._pid and not closed:
             for sock in list(self._open):
                 self.hang_up(sock)
@@ -204,7 +205,7 @@ class RpcClient:
     def hang_up(self, sock: socket.socket) -> None:
         """Close a connection."""
         self._open.discard(sock)
-        with suppress(OSError):  # its thread may be waiting for something, or a test has closed it
+        with suppress(OSError):  # its thread may be waiting on it, or a test has closed it
             sock.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
             sock.close()

@@ -1,4 +1,4 @@
-"""What every part may use: time limits, values as JSON, messages, child processes, secrets, text of others.
+"""Shared basics: clock and time limits, values as JSON, messages, child processes, secrets, safe text.
 
-Standard library only.
+They use only the standard library.
 """

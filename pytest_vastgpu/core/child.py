@@ -1,4 +1,4 @@
-"""Starting modules of this package as processes: of this very package, whatever lies in the working directory."""
+"""Starts modules of this package as processes, from this installation, whatever the working directory contains."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ package = sys.modules[spec.name] = module_from_spec(spec)
 spec.loader.exec_module(package)
 sys.exit(import_module(module).main())
 """
-"""Our own import path comes last, so that no module of a test directory takes the place of one of Python's own."""
+"""The package's own import path comes last, so that no module of a test directory replaces a standard one."""
 _OF_OTHERS = ("COVERAGE_", "COV_CORE_", "PYTEST_", "PYTHONWARNINGS")
 _SUBPROCESSES_MEASURED = "COVERAGE_PROCESS_CONFIG"
-"""What coverage's ``patch = subprocess`` sets where child processes are to be measured."""
+"""Set by coverage's ``patch = subprocess`` if child processes are to be measured."""
 
 
 def command(module: str, *arguments: str) -> list[str]:
     """The command line that runs a module's ``main()`` in a new interpreter.
 
-    :param module: Of this package.
-    :param arguments: What it finds in ``sys.argv[1:]``. Everybody on this machine can read them.
+    :param module: A module of this package.
+    :param arguments: The contents of ``sys.argv[1:]``. All users of this machine can read them.
     """
     paths = [str(Path(path).absolute()) for path in sys.path]
     boot = json.dumps([str(Path(__file__).absolute().parents[1]), module, paths])
@@ -37,7 +37,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment(environ: Mapping[str, str] = os.environ, *, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """An environment for such a process: nothing that pytest, coverage or a debugging session has set for its own.
+    """The environment for such a process, without the settings that pytest, coverage or a debugger made for itself.
 
     :param without: Further variables to leave out.
     """
@@ -49,7 +49,7 @@ def environment(environ: Mapping[str, str] = os.environ, *, without: tuple[str, 
 
 
 def close_input() -> None:
-    """Have nothing to read any more: the standard input of this process is at its end from now on."""
+    """Close the standard input of this process: from now on a read finds its end."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

@@ -1,7 +1,7 @@
-"""Time as a value: a clock that is passed in, deadlines on it, and waiting that can be cut short.
+"""Time as a value: a clock that is passed to the code, deadlines on it, and waits that can be cancelled.
 
-Nothing that rents reads the time, sleeps or starts a loop of its own but through a :class:`Clock`. So its whole life
-can run on a clock that a test moves on.
+Code that rents reads the time, sleeps and starts loops only through a :class:`Clock`. So a test can run the whole life
+of an instance on a clock of its own.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Protocol
 
 
 class Cancelled(Exception):
-    """The run is ending: code that waits gives up and cleans up."""
+    """The run is ending: code that waits stops waiting and cleans up."""
 
 
 class Repeated(Protocol):
-    """Something that is done again and again in the background."""
+    """A step that is repeated in the background."""
 
     def wake(self) -> None:
-        """Do it now, whatever the pause was to be."""
+        """Run the step now, without the rest of the pause."""
         ...
 
     def stop(self) -> None:
-        """Do it no more. Waits for nothing."""
+        """Run the step no more. Returns at once."""
         ...
 
     def join(self) -> None:
-        """Wait until it is done for the last time."""
+        """Wait until the last run of the step has ended."""
         ...
 
 
@@ -38,7 +38,7 @@ class Clock(Protocol):
     """Tells the time, and waits. Any thread may use it."""
 
     def monotonic(self) -> float:
-        """Seconds that only go forward."""
+        """Seconds that never go backwards."""
         ...
 
     def time(self) -> float:
@@ -46,24 +46,27 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long."""
+        """Wait that many seconds."""
         ...
 
     def wait(self, condition: threading.Condition, until: Callable[[], bool], seconds: float) -> bool:
-        """Wait until something has come, but not longer; whether it has. The condition is held, and notified of it."""
+        """Wait until ``until()`` holds, at most that many seconds; returns whether it does.
+
+        The caller holds the condition. Code that changes the result of ``until()`` must notify the condition.
+        """
         ...
 
     def repeat(self, name: str, step: Callable[[], float | None], first_s: float = 0.0) -> Repeated:
-        """Do something in the background, again and again.
+        """Repeat a step in the background.
 
-        :param step: Does it once. Gives the seconds until the next time; None: never again.
-        :param first_s: Seconds until the first time.
+        :param step: One run of the step. Returns the seconds until the next run; None: no further run.
+        :param first_s: Seconds until the first run.
         """
         ...
 
 
 class _Thread:
-    """A step that is repeated in a thread of its own."""
+    """A step that a thread of its own repeats."""
 
     def __init__(self, name: str, step: Callable[[], float | None], first_s: float) -> None:
         self._step = step
@@ -115,7 +118,7 @@ class SystemClock:
         return condition.wait_for(until, seconds)
 
     def repeat(self, name: str, step: Callable[[], float | None], first_s: float = 0.0) -> Repeated:
-        """See :class:`Clock`. Each has a thread of its own."""
+        """See :class:`Clock`. Each step has a thread of its own."""
         return _Thread(name, step, first_s)
 
 
@@ -126,7 +129,7 @@ SYSTEM_CLOCK = SystemClock()
 class Deadline:
     """A moment on a clock.
 
-    :param at: Seconds on its monotonic side.
+    :param at: Seconds of the clock's monotonic time.
     """
 
     at: float
@@ -139,17 +142,17 @@ class Deadline:
 
     @property
     def remaining_s(self) -> float:
-        """Seconds left; 0 when it has passed."""
+        """Seconds left; 0 after the moment has passed."""
         return max(0.0, self.at - self.clock.monotonic())
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the moment has passed."""
         return self.clock.monotonic() >= self.at
 
 
 class CancelToken:
-    """Cancels a piece of work, whatever it waits for."""
+    """Cancels a piece of work, whatever it is waiting for."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
@@ -157,13 +160,13 @@ class CancelToken:
         self._changed = threading.Condition()
 
     def cancel(self) -> None:
-        """End all waiting, now and from now on."""
+        """End all waits, those now and all later ones."""
         with self._changed:
             self._cancelled = True
             self._changed.notify_all()
 
     def nudge(self) -> None:
-        """Make all who wait for something look whether it has come."""
+        """Make every waiting thread check its condition again."""
         with self._changed:
             self._changed.notify_all()
 
@@ -173,15 +176,15 @@ class CancelToken:
         return self._cancelled
 
     def check(self) -> None:
-        """:raises Cancelled: if it was called off."""
+        """:raises Cancelled: after :meth:`cancel`."""
         if self.cancelled:
             raise Cancelled
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        """Wait that long, or until what is awaited has come; :meth:`nudge` says when to look.
+        """Wait that many seconds, or until a condition holds; :meth:`nudge` makes the waiting threads check it.
 
-        :param until: Whether it has come; must be quick.
-        :raises Cancelled: as soon as it is called off.
+        :param until: The condition; must be quick.
+        :raises Cancelled: as soon as the token is cancelled.
         """
         with self._changed:
             self._clock.wait(self._changed, lambda: self._cancelled or until(), seconds)

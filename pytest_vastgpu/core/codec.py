@@ -1,7 +1,7 @@
-"""Declared values as JSON and back: what travels between processes of one run.
+"""Converts declared values to JSON and back, for the messages between processes of one run.
 
-The declaration is the class: dataclasses and other classes whose annotations are their fields and whose constructor
-takes them by name. What arrives is checked against it, so that a wrong value is told where it arrives.
+The declaration is the class: a dataclass, or another class whose annotations are its fields and whose constructor
+takes them by name. Each received value is checked against it, so that a wrong value is reported where it arrives.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pathlib import Path
 from typing import Any
 
 _NAMES = {**vars(typing), **vars(collections.abc)}
-"""For annotations whose names a module imports for type checkers only."""
+"""For annotations with names that a module imports only for type checkers."""
 _KIND = ""
-"""The key under which a record names its class."""
+"""The key that holds the name of a record's class."""
 _Decode = Callable[[Any], Any]
 
 
 class NotDeclared(ValueError):
-    """A value is not what its declaration says. The text names the field, the value and what was expected."""
+    """A value does not match its declaration. The text names the field, the value and the expected type."""
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON knows it.
+    """A value in the types of JSON.
 
-    :raises NotDeclared: for a value of a kind that cannot travel.
+    :raises NotDeclared: for a value of a type that cannot be encoded.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value.value if isinstance(value, Enum) else value
@@ -53,28 +53,28 @@ def encode(value: Any) -> Any:
 def decode(declared: Any, data: Any) -> Any:
     """The value that was encoded.
 
-    :param declared: Its type as it is annotated.
-    :raises NotDeclared: if it is not what was declared.
+    :param declared: The value's type, as annotated.
+    :raises NotDeclared: if the value does not match the type.
     """
     return _decoder(declared)(data)
 
 
 @functools.cache
 def hints(declared: Any) -> dict[str, Any]:
-    """The annotations of a class or function, with every name looked up."""
+    """The annotations of a class or function, with every name resolved."""
     return typing.get_type_hints(declared, localns=_NAMES)
 
 
 @functools.cache
 def _fields(kind: Any) -> tuple[str, ...] | None:
-    """The names under which a class keeps what it is made of; None where it is no record."""
+    """The names of a class's fields; None if it is no record."""
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind) if field.init)
     if issubclass(kind, tuple):
         return getattr(kind, "_fields", None)
     try:
         return tuple(hints(kind)) or None
-    except (NameError, TypeError):  # a class of other code, whose annotations mean nothing
+    except (NameError, TypeError):  # a class of other code, with annotations that cannot be resolved
         return None
 
 
@@ -100,7 +100,7 @@ def _plain(declared: type, data: Any) -> Any:
     if type(data) is declared:
         return data
     if declared is float and type(data) is int:
-        return _converted(float, data)  # it may be too large for one
+        return _converted(float, data)  # an int may be too large for a float
     raise _wrong(declared, data)
 
 
@@ -140,7 +140,7 @@ def _items(data: Any) -> list[Any]:
 
 
 def _union(arguments: tuple[Any, ...]) -> _Decode:
-    """Records are told apart by their class, other values by what they can be."""
+    """A decoder for a union: it recognises records by their class and other values by their type."""
     kinds = {kind.__name__: _decoder(kind) for kind in arguments if isinstance(kind, type)}
     others = [_decoder(each) for each in arguments]
 
@@ -159,7 +159,7 @@ def _union(arguments: tuple[Any, ...]) -> _Decode:
 
 def _record(declared: type) -> _Decode:
     @functools.cache
-    def parts() -> dict[str, _Decode]:  # not sooner: a class may name itself
+    def parts() -> dict[str, _Decode]:  # computed late, because a class may refer to itself
         found = hints(declared)
         return {name: _decoder(found[name]) for name in _fields(declared) or ()}
 

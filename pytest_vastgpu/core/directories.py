@@ -1,7 +1,7 @@
-"""Directories for this user alone, also where others may write: each is made by us or checked, none is adopted.
+"""Directories for this user alone, safe also where other users may write: this module creates or checks each of them.
 
-A user who controls a directory controls what is started, read and trusted in it. So what is found is opened without
-following a link, and what was opened is asked for its kind, its owner and its mode.
+A user who controls a directory controls what is started, read and trusted in it. So this module opens an existing
+directory without following a link, and checks kind, owner and mode of what it opened.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LONGEST_SOCKET_PATH = 107
-"""Bytes; what Linux's ``sockaddr_un`` holds."""
+"""Bytes; the size limit of Linux's ``sockaddr_un``."""
 _PREFIX = "vastgpu-"
 _MOST_IN_SOCKET_DIRECTORY = len(f"/{_PREFIX}12345678/") + 20
-"""What comes after the directory that a socket's own is made in: the name of that one, and the socket's."""
+"""Longest path below the parent directory: the name of the socket's directory, and the socket's name."""
 
 
 def state_directory() -> Path:
-    """Where runs leave what outlives them: ``$XDG_STATE_HOME/pytest-vastgpu`` or its like."""
+    """The directory for files that outlive a run: ``$XDG_STATE_HOME/pytest-vastgpu`` or its equivalent."""
     import platformdirs
 
     return platformdirs.user_state_path("pytest-vastgpu")
 
 
 def private_directory(path: Path) -> Path:
-    """Make a directory that the user named, with mode 0700, or take over one that is the user's already.
+    """Create a directory that the user named, with mode 0700, or use it if it exists and belongs to the user.
 
-    What others could read of it is closed to them. A link of the user's own is followed.
+    An existing directory is closed to other users' reading. A link of the user's own is followed.
 
     :returns: The directory, without that link.
     :raises OSError: if it cannot be made, belongs to another user, or others may write to it; ``strerror`` says which.
@@ -55,7 +55,7 @@ def private_directory(path: Path) -> Path:
 
 
 def is_private(path: Path) -> bool:
-    """Whether it is a directory, no link, of this user, and closed to all others."""
+    """Whether the path is a directory, no link, that belongs to this user and is closed to all others."""
     try:
         with _opened(path) as directory:
             info = os.fstat(directory)
@@ -65,10 +65,10 @@ def is_private(path: Path) -> bool:
 
 
 def shared_by_own_processes() -> Path | None:
-    """``vastgpu-UID`` among the temporary files: one for all processes of this user.
+    """``vastgpu-UID`` in the directory for temporary files: one directory for all processes of this user.
 
-    :returns: None where it is not this user's alone, or cannot be made.
-    :raises FileNotFoundError: if there is no place for temporary files at all.
+    :returns: None if the directory is not this user's alone, or cannot be made.
+    :raises FileNotFoundError: if there is no directory for temporary files at all.
     """
     path = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.geteuid()}"
     with contextlib.suppress(OSError):
@@ -77,24 +77,24 @@ def shared_by_own_processes() -> Path | None:
 
 
 def fresh_directory(name: str, parent: Path | None = None) -> Path:
-    """A new directory with a name that cannot be foreseen.
+    """A new directory with an unpredictable name.
 
-    :param name: What its name begins with, after our own prefix where it lies among the temporary files of all users.
-    :param parent: Where to make it; None: among the temporary files.
+    :param name: Start of the name; in the temporary files of all users this package's prefix stands before it.
+    :param parent: Where to make it; None: in the directory for temporary files.
     """
     return Path(tempfile.mkdtemp(prefix=f"{name}-" if parent else f"{_PREFIX}{name}-", dir=parent))
 
 
 def socket_directory() -> Path:
-    """A fresh directory for sockets: its path is short, however long ``TMPDIR`` is.
+    """A new directory for sockets, with a short path even if ``TMPDIR`` is long.
 
-    It is made in ``XDG_RUNTIME_DIR`` where that is this user's alone, else where the temporary files of all users are.
+    It is made in ``XDG_RUNTIME_DIR`` if that is this user's alone, otherwise in a directory for temporary files.
 
     :raises OSError: if none of these can be used.
     """
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent")
     places = [runtime] if runtime.is_absolute() and is_private(runtime) else []
-    places += [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 -- what is made there is fresh
+    places += [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 -- the directory made there is new
     for place in places:
         if len(os.fsencode(place)) + _MOST_IN_SOCKET_DIRECTORY <= LONGEST_SOCKET_PATH:
             with contextlib.suppress(OSError):
@@ -105,7 +105,7 @@ def socket_directory() -> Path:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A directory itself, whatever its name leads to a moment later."""
+    """Open the directory itself, so that a later change of its name has no effect."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield directory

@@ -1,6 +1,6 @@
-"""Variables of the environment that say what account and market are the user's. An empty one counts as not set.
+"""Environment variables that select the user's account, market and host cache. An empty one counts as not set.
 
-Those of the options, ``VAST_STRICTNESS`` and so on, are read with the options.
+The options' variables, such as ``VAST_STRICTNESS``, are read with the options.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ API_KEY = "VAST_API_KEY"
 URL = "VAST_URL"
 """The vendor's own variable."""
 HOST_CACHE = "VAST_HOST_CACHE"
-"""An option's, too: the commands have no options of pytest."""
+"""Also the variable of an option; the commands, which have no pytest options, read it here."""
 
 
 def api_key(environ: Mapping[str, str]) -> str:
-    """The account's key; empty where none is set."""
+    """The account's key; empty if none is set."""
     return environ.get(API_KEY, "")
 
 
 def market_url(environ: Mapping[str, str]) -> str:
-    """Where the market is; empty where that is left to the default."""
+    """The market's URL; empty for the default."""
     return environ.get(URL, "")
 
 
 def host_cache(environ: Mapping[str, str]) -> str:
-    """The path of the host cache; empty where that is left to the default."""
+    """The path of the host cache; empty for the default."""
     return environ.get(HOST_CACHE, "")

@@ -1,4 +1,4 @@
-"""The event log: one line for each step of each instance. Everything that is shown later is read from here."""
+"""The event log: one line for each step of each instance. All reports are made from it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Event:
     """One step of one instance."""
 
     label: str
-    """Which attempt; empty for what concerns the whole run."""
+    """The attempt; empty for an event of the whole run."""
     state: State | None
-    """The state it is in now; None for what concerns the whole run."""
+    """The instance's new state; None for an event of the whole run."""
     text: str
     """What happened, for people; no secret."""
     facts: dict[str, object] = field(default_factory=dict)
-    """The same for programs."""
+    """The same facts for programs."""
     time: float = field(default_factory=time.time)
     """Epoch seconds."""
 
@@ -49,13 +49,13 @@ class EventLog:
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Have every later event handed over, too."""
+        """Call a listener with every later event."""
         self._listeners.append(listener)
 
     def write(self, event: Event) -> None:
-        """Append one event. It is told even where the file cannot be written: the disk may be full.
+        """Append one event. The listeners get it even if the file cannot be written, for example on a full disk.
 
-        Market and hosts have a say in its text and facts: both are made safe here, for every reader.
+        Market and hosts supply part of its text and facts, so this makes both safe for every reader.
         """
         facts = {name: sanitize.clean(value) for name, value in event.facts.items()}
         event = replace(event, text=sanitize.line(event.text), facts=facts)

@@ -1,4 +1,4 @@
-"""Files that people name: they may be anything, of any size."""
+"""Reads files that the user names: such a file may be of any kind and size."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _KINDS = (
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
-    """What a regular file holds. Nothing is waited for: not for the writer of a pipe, nor for the end of a device.
+    """The content of a regular file. It never waits, neither for the writer of a pipe nor for the end of a device.
 
-    :raises FileNotFoundError: if there is none.
-    :raises OSError: if it cannot be read, is no regular file or is larger; ``strerror`` says what is so.
+    :raises FileNotFoundError: if the file does not exist.
+    :raises OSError: if it cannot be read, is no regular file or is larger; ``strerror`` says which.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
-"""Descriptors whose closing means that this process is gone.
+"""Closes this process's own descriptors in forked children.
 
-A child that is forked without starting another program (multiprocessing, pytest-forked) inherits every descriptor, and
-would keep a lock held, or a connection open, after this process has died. So it closes them before anything else.
+A child that is forked without starting another program (multiprocessing, pytest-forked) inherits every descriptor. It
+would keep a lock held, or a connection open, after this process has died. So it closes these before anything else.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _close_socket = socket.socket.close
 
 
 def keep_private(descriptor: int) -> int:
-    """Have forked children close it; the descriptor itself."""
+    """Make forked children close this descriptor; returns it."""
     _descriptors.add(descriptor)
     return descriptor
 
 
 def keep_private_socket(sock: socket.socket) -> socket.socket:
-    """Have forked children close it; the socket itself."""
+    """Make forked children close this socket; returns it."""
     _sockets.add(sock)
     return sock
 
 
 def close_private(descriptor: int) -> None:
-    """Close it here; success also where other code has closed it already."""
+    """Close the descriptor in this process; other code may have closed it already."""
     _descriptors.discard(descriptor)
     with contextlib.suppress(OSError):
         os.close(descriptor)

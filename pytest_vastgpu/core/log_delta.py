@@ -1,4 +1,4 @@
-"""A log that grows, sent again and again: only what is new travels. Pure."""
+"""Sends a growing log repeatedly, each time only its new part. Pure."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import itertools
 from dataclasses import dataclass
 
 _KEPT = 16
-"""The number of logs that both sides remember; one that is not remembered is sent as a whole."""
+"""Number of logs that both sides remember; any other log is sent in full."""
 _LEAST = 64
-"""Characters that must be the same at the end before a part of the old text is taken for a part of the new one."""
+"""Characters at the end of a part that must match before the part counts as the same text."""
 _SURE = 4096
-"""The number that is looked for first: less may be a line that is printed again and again."""
+"""Characters that are searched for first, because a shorter text may be a line that is printed repeatedly."""
 
 
 @dataclass(frozen=True)
 class LogDelta:
-    """A text, told by what is known of an earlier one."""
+    """A text, described by its difference from an earlier one."""
 
     name: int
-    """Under which it is remembered."""
+    """The number under which both sides remember the text."""
     base: int
-    """The earlier one; 0: none."""
+    """The number of the earlier text; 0: none."""
     head: int = 0
-    """It begins with this many characters of the earlier one's start."""
+    """The text begins with this many characters of the earlier one's start."""
     middle: str = ""
     tail: int = 0
     """Then follow this many characters of the earlier one's end."""
     end: str = ""
     forget: int = 0
-    """Will not be asked for again; 0: none."""
+    """The number of a text that is not needed any more; 0: none."""
 
 
 class LogSender:
-    """The side that has the texts. Not thread-safe."""
+    """The sending side. Not thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[int, str] = {}
         self._names = itertools.count(1)
 
     def pack(self, text: str) -> LogDelta:
-        """A text as the receiver can put it together."""
+        """The difference from which the receiver can rebuild the text."""
         base = max(
             (name for name, old in self._known.items() if _continues(text, old)),
             key=lambda name: len(self._known[name]),
@@ -59,7 +59,7 @@ class LogSender:
 
 
 class LogReceiver:
-    """The side that puts the texts together, in the order in which they were packed."""
+    """The receiving side. It must unpack the texts in the order in which they were packed."""
 
     def __init__(self) -> None:
         self._known: dict[int, str] = {}
@@ -74,14 +74,14 @@ class LogReceiver:
 
 
 def _continues(text: str, old: str) -> bool:
-    """Whether a text is an earlier one that has grown, maybe with its middle cut out."""
+    """Whether a text is the continuation of an earlier one, perhaps with its middle cut out."""
     if text.startswith(old):
         return True
     return text[:_LEAST] == old[:_LEAST] and len(old) > _LEAST and _parts(text, old)[1] >= _LEAST
 
 
 def _parts(text: str, old: str) -> tuple[int, int, int]:
-    """How much of the old one's start and end a text has, and where in the text that end stops."""
+    """How much of the old text's start and end a text contains, and the position in the text where that end stops."""
     head = _same(text, old)
     for size in (_SURE, _LEAST):
         found = text.rfind(end := old[-size:], head)
@@ -92,7 +92,7 @@ def _parts(text: str, old: str) -> tuple[int, int, int]:
 
 
 def _same(one: str, other: str) -> int:
-    """How many characters at their starts are the same."""
+    """Number of equal characters at the starts of two texts."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,7 +1,7 @@
-"""Messages on a stream socket: JSON behind its length.
+"""Messages on a stream socket: JSON, with its length in front.
 
-What is called here is bound when the module is loaded, before any test runs: a test may replace what it likes in
-``socket``, and the messages of this process still arrive.
+Every function used here is bound when the module is loaded, before any test runs. So the messages of this process
+still arrive if a test replaces functions in ``socket``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 LARGEST = 64 * 1024 * 1024
-"""Bytes; a server's log of 4 MB is the largest thing that is meant to travel."""
+"""Bytes; the largest expected message is a server's log of 4 MB."""
 _LENGTH = struct.Struct("!I")
 _CREDENTIALS = struct.Struct("3i")
 _ENCODING = ("utf-8", "surrogatepass")
-"""Text that is no text (undecodable names of files) arrives as it was."""
+"""Names of files that cannot be decoded arrive unchanged."""
 _sendall = socket.socket.sendall
 _recv_into = socket.socket.recv_into
 _getsockopt = socket.socket.getsockopt
@@ -29,15 +29,15 @@ _monotonic = time.monotonic
 
 
 class TooLarge(ValueError):
-    """A message is longer than any should be."""
+    """A message is longer than the limit."""
 
 
 def send(sock: socket.socket, message: Any, largest: int = LARGEST) -> None:
     """Send one message.
 
-    :param largest: Most bytes that it may have.
-    :raises TooLarge: nothing was sent.
-    :raises OSError: if the other side is gone.
+    :param largest: Most bytes of a message.
+    :raises TooLarge: if the message is too long; nothing was sent.
+    :raises OSError: if the other side has closed the connection.
     """
     data = _to_json(message).encode(*_ENCODING)
     if len(data) > largest:
@@ -48,12 +48,12 @@ def send(sock: socket.socket, message: Any, largest: int = LARGEST) -> None:
 def receive(sock: socket.socket, largest: int = LARGEST, within_s: float | None = None) -> Any:
     """The next message.
 
-    :param largest: Bytes; of an untrusted sender nothing longer is read.
-    :param within_s: Seconds for all of it, in however many pieces it comes; None: as long as it takes.
-    :raises EOFError: the other side has hung up.
-    :raises OSError: the connection is broken, or the message was not there in time.
-    :raises TooLarge: by what it announces; the connection is of no use any more.
-    :raises ValueError: if it is no JSON.
+    :param largest: Most bytes; from an untrusted sender no longer message is read.
+    :param within_s: Seconds for the whole message; None: no limit.
+    :raises EOFError: if the other side has hung up.
+    :raises OSError: if the connection broke, or the message did not arrive in time.
+    :raises TooLarge: if the announced length is too large; the connection is then unusable.
+    :raises ValueError: if the message is not JSON.
     """
     ends = None if within_s is None else _monotonic() + within_s
     (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size, ends))
@@ -76,14 +76,14 @@ def _exactly(sock: socket.socket, size: int, ends: float | None) -> bytearray:
 
 
 def readable(sock: socket.socket, timeout_s: float) -> bool:
-    """Whether something can be read, be it the end, within that time."""
-    waiting = _poll()  # select() knows no descriptor beyond 1023
+    """Whether the socket has data, or has reached its end, within that time."""
+    waiting = _poll()  # select() cannot handle descriptors above 1023
     waiting.register(sock, select.POLLIN)
     return bool(waiting.poll(timeout_s * 1000))
 
 
 def peer_uid(sock: socket.socket) -> int:
-    """The user id of the process at the other end of a Unix socket; -1 where the system does not say."""
+    """The user id of the process at the other end of a Unix socket; -1 if the system does not provide it."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return -1

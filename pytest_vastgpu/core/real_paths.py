@@ -1,6 +1,6 @@
-"""The file system of this machine, also while a test has put another one in its place (pyfakefs).
+"""Access to the real file system, also while a test has replaced it (pyfakefs).
 
-Such tools replace functions in every module that has them by name: in a class they are not looked for.
+Such tools replace functions in every module that has them by name, but they do not look inside classes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class _Real:
 
 
 def absolute(path: PurePath) -> PurePath:
-    """A path, a relative one from the working directory on."""
+    """An absolute path; a relative one starts at the working directory."""
     return path if path.is_absolute() else PurePath(_Real.getcwd(), path)
 
 
 def is_file(path: PurePath) -> bool:
-    """Whether it is a regular file, or a link to one, that can be looked at."""
+    """Whether the path is a regular file, or a link to one, and can be examined."""
     try:
         return S_ISREG(_Real.stat(str(path)).st_mode)
     except (OSError, ValueError):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 class Secret:
     """A text that prints as ``<secret>``.
 
-    It is no ``str`` on purpose: whatever formats, joins or shows it by accident gets the placeholder.
+    It is deliberately no ``str``: code that formats, joins or shows it by accident gets the placeholder.
     """
 
     __slots__ = ("_value",)
@@ -19,11 +19,11 @@ class Secret:
 
     @classmethod
     def of(cls, value: str | Secret) -> Secret:
-        """The value as a secret, whichever it is."""
+        """The value as a secret, from a text or a secret."""
         return value if isinstance(value, Secret) else cls(value)
 
     def reveal(self) -> str:
-        """The text itself. Keep what this returns out of local variables: pass it on within the expression."""
+        """The text itself. Do not store the result in a local variable: pass it on within the expression."""
         return self._value
 
     def __repr__(self) -> str:
@@ -34,7 +34,7 @@ class Secret:
 
 
 class Environment(Mapping[str, str]):
-    """Environment variables that are not shown as a whole: keys and tokens are among them."""
+    """Environment variables whose ``repr`` hides them all, because keys and tokens are among them."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables

@@ -1,7 +1,7 @@
-"""How long is waited for what, in seconds, as one value that is passed to the code that waits.
+"""All time limits of a run, in seconds, as one value that is passed to the code that waits.
 
-The defaults are what others who rent these hosts found necessary: keys spread for up to four minutes, sshd comes up
-90 s after ``running``, heartbeats have gaps of a minute, and a healthy host's status text may stand still for ten.
+The defaults come from the experience of others who rent these hosts: keys take up to four minutes to spread, sshd is
+up 90 s after ``running``, heartbeats have gaps of a minute, and a healthy host's status text may not change for ten.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Time limits of a run. Tests hand over shorter ones."""
+    """Time limits of a run. Tests pass shorter ones."""
 
     vanished_grace_s: float = 15.0
     """After create, the provider's list may not show the instance yet."""
@@ -24,15 +24,15 @@ class Timeouts:
     offline_grace_s: float = 60.0
     """``offline`` and ``unknown`` may be a gap in the heartbeat."""
     refused_grace_s: float = 300.0
-    """Refused is a host that answers: its sshd is still being installed or started."""
+    """A refused connection means that the host answers but its sshd is still being installed or started."""
     black_hole_s: float = 60.0
-    """A host all of whose ports time out that long does not get better."""
+    """If all ports of a host time out for this long, the host does not recover."""
     key_grace_s: float = 240.0
-    """A key takes up to four minutes to reach every place it must be in."""
+    """A key takes up to four minutes to reach every place that needs it."""
     key_attach_again_s: float = 20.0
-    """Refused that long, the key is attached once more."""
+    """After this many seconds of refusals, the key is attached once more."""
     connect_s: float = 10.0
-    """For one try to connect by SSH."""
+    """For one attempt to connect by SSH."""
     arm_within_s: float = 5.0
     """The dead man's switch starts before SSH lets us in, or soon after. Later it counts as absent."""
     evidence_s: float = 6.0
@@ -40,33 +40,33 @@ class Timeouts:
     close_within_s: float = 240.0
     """How long the end of a run waits until everything is destroyed and seen to be gone."""
     look_least_s: float = 0.5
-    """Between two looks at the market: no instance is there sooner. The interval that the market asks for is longer,
-    and kept by the throttle."""
+    """Between two status queries to the market: no instance is ready sooner. The interval that the market requires is
+    longer, and the throttle keeps it."""
     look_most_s: float = 5.0
-    """Half of the 10 s between two looks that Vast's documentation proposes."""
+    """Half of the 10 s between two status queries that Vast's documentation proposes."""
     price_look_s: float = 60.0
-    """Between two looks at the prices of instances that are in use, one call for all of them. A raise counts from the
-    look before it on, so it costs at most this long at a price that was not seen."""
+    """Between two queries of the prices of instances in use; one call covers all of them. A higher price counts from
+    the query before it on, so this is the longest time for which an unseen price is billed."""
     refused_key_s: float = 0.5
-    """After a refused key, doubled with each: the key is on its way, and each try may be held against us."""
+    """After a refused key; each refusal doubles it: the key is still spreading, and the host may count each attempt."""
     refused_key_most_s: float = 5.0
-    """What OpenSSH (from 9.8 on) holds a refused login against its source for, by default: tried no more often than
-    that, we are never shut out for having tried too often."""
+    """By default OpenSSH (from 9.8 on) penalises a refused login's source for this long. With pauses of this length it
+    never locks us out for too many attempts."""
     destroy_within_s: float = 180.0
-    """How long a destroy is tried. Gone within 5 to 7 s is usual; outages and rate limits pass within minutes."""
+    """Limit for retrying a destroy. Usually it takes 5 to 7 s; outages and rate limits pass within minutes."""
     destroy_pause_s: float = 1.0
-    """Between two looks whether it is gone, and before the first repetition."""
+    """Between two checks whether the instance is gone, and before the first retry."""
     recovery_pauses_s: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
-    """Between two looks at what a dead run has left; the last one again and again."""
+    """Between two checks of what a dead run has left; the last value repeats."""
     recovery_round_s: float = 20.0
-    """How long one instance of a dead run is tried before the others have their turn."""
+    """Limit for one instance of a dead run before the others have their turn."""
     market_pause_s: float = 0.5
-    """Before the first repetition of a call that the market did not answer; doubled with each."""
+    """Before the first retry of a call that the market did not answer; each retry doubles it."""
     rate_limits: bool = True
-    """Whether calls are spaced as the market asks for; off only for a local market that enforces no intervals."""
+    """Whether calls keep the intervals that the market requires; off only for a local market that enforces none."""
     hook_told_s: float = 60.0
-    """A hook of a conftest file or an adapter that has not answered for that long is reported."""
+    """A conftest hook or an adapter that has not answered for this long is reported."""
 
 
 DEFAULTS = Timeouts()
-"""What every run has that is not told otherwise."""
+"""The limits of a run that sets no others."""

@@ -1,4 +1,4 @@
-"""Whose fault a failure is: from what a host, a market or a server printed to a verdict.
+"""Decides whose fault a failure is: turns the output of a host, a market or a server into a verdict.
 
-:mod:`~pytest_vastgpu.diagnosis.verdicts` is where to begin; what is known of causes stands in ``rules/``.
+Start reading at :mod:`~pytest_vastgpu.diagnosis.verdicts`; the folder ``rules/`` holds the known causes.
 """

@@ -1,4 +1,4 @@
-"""How a line of a log is shown to people."""
+"""Formats a log line as evidence for people."""
 
 from __future__ import annotations
 

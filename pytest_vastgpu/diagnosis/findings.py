@@ -1,4 +1,4 @@
-"""A line in which a rule was found: what it is worth, who printed it, and the verdict that it gives."""
+"""A log line that matches a rule, with its weight, the process that printed it, and its verdict."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _AGAINST_MACHINE = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBL
 
 
 class Finding(NamedTuple):
-    """A line and its rule."""
+    """A log line and the rule that it matches."""
 
     number: int
-    """Of the line."""
+    """Number of the line."""
     rule: Rule
     weight: Weight
-    """Of the rule, or less where the line does not say that anything failed."""
+    """The rule's weight, or a smaller one if the line does not say that anything failed."""
     printed: str
     container: str
     process: str
 
     @property
     def against_machine(self) -> bool:
-        """Whether another machine may do."""
+        """Whether another machine may work."""
         return self.rule.failure_class in _AGAINST_MACHINE
 
     def verdict(self) -> Verdict:
-        """What it says once it counts."""
+        """The verdict once the finding counts."""
         return Verdict(self.rule.failure_class, self.rule.reason, shown(self.printed), self.rule.remedy)
 
     def not_yet(self) -> Verdict:
-        """What is said while it does not count."""
+        """The verdict while the finding does not count."""
         return Verdict(
             FailureClass.WARMUP,
             "failure_told",

@@ -1,7 +1,7 @@
-"""Failures that a server's process outlives: it stays, and what was rented for never comes.
+"""Known hangs: failures after which a server's process goes on, but never serves what the instance was rented for.
 
-Everything else that a log says of a living server is believed only when its process has ended, or when it has shown
-nothing new for :data:`STILL_S`. Each entry of :data:`HANGS` is an exception, and names where it was reported.
+Any other failure in the log of a running server counts only when its process has ended, or when it has printed
+nothing new for :data:`STILL_S`. Each entry of :data:`HANGS` is an exception and names its source.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import re
 from dataclasses import dataclass
 
 STILL_S = 300.0
-"""A living server that shows nothing new for that long after a line that tells of a failure has failed.
+"""Seconds without new output after which a running server has failed, if a line has reported a failure.
 
-Healthy starts are silent for minutes while weights are read, kernels compiled and graphs captured. Two servers call a
-stall of that length a failure themselves: Ollama gives up a model that does not get on loading after 5 minutes
-(``OLLAMA_LOAD_TIMEOUT``), SGLang's watchdog ends a scheduler that stands still for 300 s (``--watchdog-timeout``).
+Healthy starts are silent for minutes while weights are read, kernels compiled and graphs captured. Two servers treat a
+stall of this length as a failure themselves: Ollama gives up a model that makes no progress in loading after 5 minutes
+(``OLLAMA_LOAD_TIMEOUT``), SGLang's watchdog ends a scheduler that makes none for 300 s (``--watchdog-timeout``).
 """
 
 
 @dataclass(frozen=True)
 class Hang:
-    """One way to live on after a failure."""
+    """One way in which a process goes on after a failure."""
 
     pattern: re.Pattern[str]
-    """Found in the line that tells of it."""
+    """Found in the line that reports the failure."""
     source: str
-    """Who reported it, or which source says so."""
+    """The report or the source code that shows this behaviour."""
     without_gpu: bool = False
-    """It serves, on the CPU: that it is ready is no answer for who rented a GPU."""
+    """The server works, but on the CPU: for a rented GPU that does not count as ready."""
     certain: bool = True
-    """Whether only the machine can be the reason. Else another line must say so."""
+    """Whether the machine is the only possible cause. Otherwise another line must blame it."""
     of_library: bool = False
-    """Said by a library that Ollama tries in several builds, before it gives its own word."""
+    """A library prints the line. Ollama tries several builds of that library before it prints its own result."""
 
 
 HANGS: tuple[Hang, ...] = (
@@ -80,7 +80,7 @@ _ANY = re.compile("|".join(f"(?:{hang.pattern.pattern})" for hang in HANGS))
 
 
 def hang_in(text: str) -> Hang | None:
-    """The known hang that a line tells of; None where it tells of none."""
-    if not _ANY.search(text):  # as nearly every line
+    """The known hang that a line reports; None if it reports none."""
+    if not _ANY.search(text):  # true for nearly every line
         return None
     return next((hang for hang in HANGS if hang.pattern.search(text)), None)

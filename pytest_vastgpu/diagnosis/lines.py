@@ -1,4 +1,4 @@
-"""Lines of a log as rules want them: without colours and logger prefixes, with the level their program gave them."""
+"""Prepares log lines for the rules: removes colours and logger prefixes, and finds the level that the program gave."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MAX_CHARS = 3000
-"""Longer lines are read up to here: causes are told in their beginning."""
+"""Longer lines are cut here, because causes are at their beginning."""
 MAX_CHATTER_CHARS = 300
-"""The same for information: a server prints its whole configuration in one line."""
+"""The same for information lines: a server prints its whole configuration in one line."""
 
 
 class Level(IntEnum):
-    """What the program that printed a line thinks of it."""
+    """How serious the program considers a line that it printed."""
 
     CHATTER = 0
     """Marked as debug or information."""
     WARNING = 1
     """Marked as a warning: the program goes on."""
     PLAIN = 2
-    """Not marked."""
+    """Without a mark."""
     ERROR = 3
     """Marked as an error, or worse."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line, ready to be matched."""
+    """One line, ready to be matched with the rules."""
 
     text: str
-    """Without colours and without what loggers and container tools put in front."""
+    """The text without colours and without the prefixes of loggers and container tools."""
     level: Level
     printed: str
-    """As it was printed, without colours and white space around it."""
+    """The line as printed, without colours and surrounding white space."""
     dull: bool
-    """A frame of a traceback (code names every error that could happen, not the one that did), a request, a command.
+    """Whether the line says nothing: a frame of a traceback (code names every possible error), a request, a command.
 
-    An assertion that something is supported is not dull: its error has no words of its own.
+    An assertion that something is supported does say something, because its error has no text of its own.
     """
     container: str = ""
-    """Which of several containers printed it; empty where only one prints."""
+    """The container that printed the line; empty if there is only one."""
     process: str = ""
-    """Which of the server's processes printed it, as far as it says so."""
+    """The server's process that printed the line, if the line names it."""
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -85,7 +85,7 @@ _CONTAINER_OF_STATUS = re.compile(
 _PROCESS = re.compile(r"\([\w.-]+(?: \w+=\d+)*\)|\[rank\d+\]|(?<= )(?:DP|PP|TP|EP)\d+(?: (?:DP|PP|TP|EP)\d+)*\]")
 _ERROR_OF_PYTHON = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception|Exit|Interrupt)\b(?::|$)")
 _LOGGED = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [A-Z]{2}\d+)*\] ")
-"""A logger that prints no levels, SGLang's: what it says is news; what ends the server is an exception after it."""
+"""SGLang's logger, which prints no levels: its lines are information; only an exception after them ends the server."""
 _GOES_ON = re.compile(
     r"""\b(?:
         disabling | fall(?:s|ing|en)?\ back | fallback | skipp(?:ing|ed) | ignor(?:ing|ed) | proceeding | continuing
@@ -94,7 +94,7 @@ _GOES_ON = re.compile(
     )\b""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Words of a program that says what it does instead: it has not failed."""
+"""Words with which a program says what it does instead: it has not failed."""
 _ECHO = re.compile(
     r"""(?:Args|Arguments|Config|Params|Options|Settings|Namespace)(?:\(\w+=|\ ?\{\s*['"\w])
       | \b(?:[Aa]rg(?:ument)?s|argv|[Cc]onfig(?:uration)?|[Oo]ptions|[Pp]aram(?:eter)?s|[Ss]ettings|env|cmd
@@ -102,15 +102,15 @@ _ECHO = re.compile(
     """,
     re.VERBOSE,
 )
-"""Where a program repeats what it was asked for. Words of an argument are no words about it."""
+"""A program repeats its arguments here. Words in an argument report nothing."""
 _WRONG = re.compile(r"error|fail|invalid|fatal|exception|cannot|unable", re.IGNORECASE)
-"""Before an echo: then the arguments belong to what went wrong."""
+"""If this stands before the repeated arguments, they belong to an error."""
 _PASSED_ON = re.compile(
     r"\d{4}-\d\d-\d\d \S+ - [\w.]+ - [A-Z]+ - (?=(?:[A-Z]+ \d\d-\d\d |\w*(?:Error|Exception): |\w+ error: ))"
 )
-"""What a program puts before the lines of another that it started: the inner one knows what its line is worth."""
+"""A program's prefix before a line of a program that it started: the level of the inner line counts."""
 _LEVEL_WITHIN = 160
-"""Levels stand in front."""
+"""Levels are at the start of a line."""
 _DULL = re.compile(
     r"""\s*(?:
         (?!.*"POST\ /v1/\S*\ HTTP/\S+\ 200).*"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS)\ /\S*\ HTTP/\S+\ \d{3} |
@@ -127,7 +127,7 @@ _DULL = re.compile(
 
 
 def read_line(raw: str) -> Line:
-    """A line as printed, made ready to be matched."""
+    """Prepare a printed line for matching."""
     printed = _COLOUR.sub("", raw[:MAX_CHARS]).rstrip()
     told = _PASSED_ON.sub("", printed)
     prefix = _PREFIX.match(told)
@@ -154,7 +154,7 @@ def read_line(raw: str) -> Line:
 
 
 def container_of_status(text: str) -> str:
-    """Which of several containers a line of a status text is about; empty where it does not say so."""
+    """The container that a status line is about; empty if the line does not name it."""
     found = _CONTAINER_OF_STATUS.match(text)
     return (found["event"] or found["pull"]) if found else ""
 
@@ -165,7 +165,7 @@ def is_error(text: str) -> bool:
 
 
 def kind(line: str) -> str:
-    """A line without its numbers: a counter that moves does not make it a new one."""
+    """A line without its numbers, so that a moving counter does not make it a new line."""
     return re.sub(r"[\d.:]+", "0", line).strip()
 
 
@@ -184,14 +184,14 @@ def _level(told: str, before: str, text: str) -> Level:
 
 
 class LineSplitter:
-    """Cuts a text that grows into lines; a carriage return ends a line too, so that progress bars are seen."""
+    """Splits a growing text into lines; a carriage return ends a line too, so that progress bars are seen."""
 
     def __init__(self) -> None:
         self.rest = ""
-        """What stands after the last end of line, as far as it will be read."""
+        """The text after the last end of line, cut to the length that is read."""
 
     def feed(self, text: str) -> list[str]:
-        """The lines that are complete now."""
+        """The lines that are now complete."""
         lines = re.split(r"[\r\n]+", self.rest + text)
         self.rest = lines.pop()[:MAX_CHARS]
         return lines

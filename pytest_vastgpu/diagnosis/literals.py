@@ -1,4 +1,4 @@
-"""What must stand in a line for a regular expression to be found there. Looking for that first is far quicker. Pure."""
+"""Finds texts that every match of a regular expression contains: searching for them first is far quicker. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 LEAST_CHARS = 3
-"""Shorter ones stand in every other line."""
+"""Shorter texts occur in too many lines."""
 
 _TOKEN = re.compile(
     r"""
@@ -21,13 +21,13 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _Texts = frozenset[str]
-"""Texts; at least one of them must be there."""
+"""Alternative texts; every match contains at least one of them."""
 
 
 def required_literals(pattern: str) -> frozenset[str] | None:
-    """Texts in lower case, one of which stands in everything that the expression matches, whatever its case.
+    """Texts in lower case; every match of the expression contains at least one of them, in any case.
 
-    :returns: None where there is a way to match without any text that is worth looking for.
+    :returns: None if a match need not contain any text that is worth searching for.
     """
     found = _read(_TOKEN.finditer(pattern))
     return found if _worth(found) >= LEAST_CHARS else None

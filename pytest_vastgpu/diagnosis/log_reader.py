@@ -1,15 +1,15 @@
-"""How a log is read, line by line, and what it means at any moment. What is known of causes are the rules.
+"""Reads a log line by line and gives its verdict at any moment. The rules describe the known causes.
 
-How it reads. A line is stripped of colours and of what loggers put in front. A line that its program marks as a
-warning is never a failure by itself, it can only explain one; code lines of tracebacks say nothing. The first line
-that names a cause decides: root causes are printed first, consequences last. Only what is said against the machine
-outranks an earlier line that seemed to be the workload's fault.
+How it reads: it removes colours and logger prefixes from a line. A line that its program marks as a warning is never a
+failure by itself, but it can explain one; code lines of tracebacks are ignored. The first line that names a cause
+decides, because programs print root causes first and consequences last. Only a line against the machine takes
+precedence over an earlier line that seemed to blame the workload.
 
-What it takes back. A line that tells of a failure is no failure of a server that gets on afterwards: progress of
-the process that printed it acquits it, and being ready acquits all of them. After that, one request's error is no news
-of the server; only its end is. No process acquits another container.
+What it withdraws: a line that reports a failure does not count if the server makes progress afterwards. Progress of a
+process cancels that process's earlier lines, and readiness cancels those of all processes. After that, the error of one
+request says nothing about the server; only its end does. No process cancels a line of another container.
 
-While the process lives, nothing above is final until it has shown nothing new for :data:`~.hangs.STILL_S`, except the
+While the process runs, no failure is final until it has printed nothing new for :data:`~.hangs.STILL_S`, except the
 known :data:`~.hangs.HANGS`.
 """
 
@@ -41,21 +41,21 @@ from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Verdict
 
 _CRASHES = frozenset({"crashed", "process_killed"})
-"""Reasons of lines that tell of a process's end, whatever ended it."""
+"""Reasons of lines that report the end of a process, whatever its cause."""
 _SAYS_WRONG = re.compile(r"\W*(?:docker: |Container \S+ +|[\w.-]+ )?(?:error|fatal|panic|failed)\b", re.I)
-"""How a status text's line begins that a pull or a start ended with."""
+"""The beginning of a status text with which a pull or a start ended."""
 _SOUNDS_WRONG = re.compile(
     r"error|fail|denied|cannot|can't|unable|invalid|unknown|not found|time(?:d )?out|refused|no such|fatal|panic", re.I
 )
-"""Words of a status text that is no news of a pull."""
+"""Words of failure in a status text that reports no progress of a pull."""
 
 
 class LogReader:
-    """Reads a text that grows, each line once, and says at any moment what it means so far.
+    """Reads a growing text, each line once, and gives its verdict so far at any moment.
 
-    :param channel: Where the text is read.
-    :param server: Kind of server, e.g. ``vllm``; empty where it is not known.
-    :param context: What else is known of the moment, e.g. ``phase=booting``.
+    :param channel: The source of the text.
+    :param server: Kind of server, e.g. ``vllm``; empty if unknown.
+    :param context: Further facts about the situation, e.g. ``phase=booting``.
     """
 
     def __init__(self, *, channel: Channel = Channel.SERVER_LOG, server: str = "", context: str = "") -> None:
@@ -67,7 +67,7 @@ class LogReader:
         self._splitter = LineSplitter()
         self._number = 0
         self._told: dict[tuple[str, str, Weight, bool], Finding] = {}
-        """What stands against the start: of each speaker the first line of each weight, for and against the machine."""
+        """Findings against the start: the first line of each process and weight, for and against the machine."""
         self._sign: Finding | None = None
         self._ready: Finding | None = None
         self._without_gpu: Finding | None = None
@@ -76,35 +76,35 @@ class LogReader:
         self._newest_error: dict[str, int] = {}
         self._newest_sign: dict[str, int] = {}
         self._stopped_short: set[str] = set()
-        """Containers whose newest word is an error that no rule knows."""
+        """Containers whose newest line is an error that no rule knows."""
         self._untold = ""
         self._tracebacks = Tracebacks()
         self._seen: set[Progress] = set()
         self._moved = 0
-        """The line of the newest progress."""
+        """The number of the line with the newest progress."""
         self.progress = Progress("starting")
-        """The newest stage that the text speaks of."""
+        """The newest stage in the text."""
 
     def feed(self, text: str) -> None:
-        """Read on. A line without its end is kept until the rest of it comes."""
+        """Read more text. A line without its end is kept until the rest arrives."""
         for line in self._splitter.feed(text):
             self._read(line)
 
     def finish(self) -> None:
-        """Nothing will follow: read also the line that has no end."""
+        """Read also the last line without an end, because no text will follow."""
         if self._splitter.rest:
             self._read(self._splitter.rest)
             self._splitter.rest = ""
 
-    # ------------------------------------------------------------------ what it means
+    # ------------------------------------------------------------------ verdicts
 
     def verdict(self, exit_code: int | None = None, *, complete: bool = False, still_s: float = 0.0) -> Verdict:
-        """What the text means so far.
+        """The verdict of the text so far.
 
-        :param exit_code: Of the program that prints it; None while it runs, or where that is not known.
-        :param complete: The text is all there is, and nothing is known of the program: what stands at its end was the
-            end. False where the program is known to live.
-        :param still_s: Seconds for which the living program has shown nothing new.
+        :param exit_code: Exit code of the program that prints the text; None while it runs, or if unknown.
+        :param complete: Whether the text is complete and the program's state unknown, so that the text's end counts as
+            the program's end. False if the program is known to run.
+        :param still_s: Seconds since the running program last printed something new.
         """
         if self._without_gpu:
             return self._without_gpu.verdict()
@@ -128,7 +128,7 @@ class LogReader:
         return sign.verdict() if sign else self._nothing()
 
     def _fails(self) -> bool:
-        """Whether the newest word of a container that is not ready is an error, so that its end was that."""
+        """Whether a container that is not ready printed an error last, so that this error was its end."""
         if self._ready is None and self._tracebacks.unfinished:
             return True
         return any(
@@ -137,26 +137,26 @@ class LogReader:
         )
 
     def _is_of_a_request(self, cause: Finding, ready: Finding) -> bool:
-        """Whether what a server met with after it was ready is no news of its start.
+        """Whether a failure after readiness concerns only a request and not the start of the server.
 
-        It is, where another container tells it, or where it has begun to load a model only after it listened.
+        It concerns the start if another container reports it, or if the server began to load a model after readiness.
         """
         return cause.container == ready.container and not ready.number < self._moved < cause.number
 
     def _first(self, weight: Weight) -> Finding | None:
-        """What decides among the lines of one weight."""
+        """The finding of one weight that decides."""
         found = [found for found in self._told.values() if found.weight is weight]
         return self._deciding(found) if found else None
 
     def _deciding(self, found: list[Finding]) -> Finding:
-        """The first, unless that seems to be the workload's fault and a later one speaks against the machine."""
+        """The first finding; but if it seems to blame the workload, a later one against the machine decides."""
         ordered = sorted(found, key=lambda one: one.number)
         if not self._is_log or ordered[0].rule.failure_class is not FailureClass.WORKLOAD_FATAL:
             return ordered[0]
         return next((one for one in ordered if one.against_machine), ordered[0])
 
     def _failed(self, exit_code: int | None, certain: bool) -> Verdict:
-        """A start that is over. While more lines may come, only a cause is worth believing."""
+        """The verdict of a start that has ended. While more lines may come, only a cause is reliable."""
         for weight in (Weight.HINT, Weight.SYMPTOM) if certain else ():
             if found := self._first(weight):
                 return found.verdict()
@@ -168,13 +168,13 @@ class LogReader:
         )
 
     def _served(self, ready: Finding, exit_code: int | None, settled: bool) -> Verdict:
-        """A server that was ready: serving still, whatever its requests met with, or ended."""
+        """The verdict of a server that was ready: it still serves, even if requests failed, or it has ended."""
         ends = [f for f in self._told.values() if f.weight is Weight.END or f.rule.reason in _CRASHES]
         if exit_code is None and not ends:
             return ready.verdict()
         causes = [found for found in self._told.values() if found.weight is Weight.CAUSE]
         cause = self._deciding(causes) if causes else None
-        if cause and settled and cause.rule in gpu.RULES:  # no request makes a GPU ill
+        if cause and settled and cause.rule in gpu.RULES:  # no request can damage a GPU
             return cause.verdict()
         first = min(ends, key=lambda found: found.number, default=None)
         if first and first.rule.reason == signs.STOPPED:
@@ -195,7 +195,7 @@ class LogReader:
         return self._tracebacks.unfinished if exit_code is None else f"the server ended with exit code {exit_code}"
 
     def _nothing(self) -> Verdict:
-        """No rule has matched a line."""
+        """The verdict if no rule has matched a line."""
         if self._untold:
             return Verdict(
                 FailureClass.UNKNOWN, "not_recognised", self._untold, "read the text yourself: no rule knows it"
@@ -239,7 +239,7 @@ class LogReader:
         if found.weight is not Weight.SIGN:
             blames_workload = found.rule.failure_class is FailureClass.WORKLOAD_FATAL
             if self._is_log and blames_workload and line.level < Level.PLAIN and not found.rule.chatty:
-                return  # programs warn of much that they were asked for, and start all the same
+                return  # programs warn of much that the user requested, and start nevertheless
             if found.weight in (Weight.HINT, Weight.SYMPTOM) and (line.level >= Level.PLAIN or not self._is_log):
                 self._newest_error[found.container] = self._number
             self._tell(found)
@@ -258,22 +258,22 @@ class LogReader:
         self._told.setdefault((found.container, found.process, found.weight, found.against_machine), found)
 
     def _note_progress(self, line: Line, found: Finding | None) -> None:
-        """Keep in mind how far the start is, and that the process that says so has got on."""
+        """Record the progress of the start, and that the process which reports it goes on."""
         progress = progress_of(line.text)
         if progress is None:
             return
         self.progress = progress
         fine = line.level is not Level.ERROR and (found is None or found.weight is Weight.SIGN)
-        begun = progress.done > 0 or progress.total == 0  # a bar is drawn anew when it is closed
+        begun = progress.done > 0 or progress.total == 0  # a bar is drawn again when it is closed
         if self._is_log and fine and begun and progress not in self._seen:
             self._moved = self._number
             self._acquit(line)
         self._seen.add(progress)
 
     def _acquit(self, line: Line) -> None:
-        """The process that printed this has got on, so what it told before has ended nothing.
+        """Cancel the failures that the process of this line reported before, because it has made progress.
 
-        Of the machine it stays a hint.
+        Findings against the machine become hints.
         """
         for key, found in list(self._told.items()):
             if found.container != line.container or found.process not in ("", line.process):
@@ -284,7 +284,7 @@ class LogReader:
                 self._tell(found._replace(weight=Weight.HINT))
 
     def _note_hang(self, hang: Hang, line: Line, found: Finding | None) -> None:
-        """Keep in mind what a living server does not get over."""
+        """Record a failure from which a running server does not recover."""
         if not hang.without_gpu:
             self._hangs = True
             self._tell(self._found(line, signs.HUNG))
@@ -294,7 +294,7 @@ class LogReader:
             self._without_gpu = min(told, key=lambda other: other.number, default=self._found(line, default))
 
     def _note_untold(self, line: Line) -> None:
-        """Keep in mind an error that no rule knows, until the server says something else."""
+        """Record an error that no rule knows, until the server prints something else."""
         if self._is_log:
             if line.level < Level.PLAIN:
                 self._untold = ""

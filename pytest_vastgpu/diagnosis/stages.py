@@ -1,4 +1,4 @@
-"""How far a server's start is, read from its own log: download, weights, compilation, KV cache, graphs, serving."""
+"""Reads the progress of a server's start from its log: download, weights, compilation, KV cache, graphs, serving."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_vastgpu.model import Progress
 
 
 class Stage(NamedTuple):
-    """One stage; its expression may name groups ``done`` and ``total``, or ``percent``."""
+    """One stage; its expression may have the groups ``done`` and ``total``, or ``percent``."""
 
     name: str
     pattern: re.Pattern[str]
@@ -46,11 +46,11 @@ STAGES: tuple[Stage, ...] = (
 )
 
 _MOST_CHARS = 2000
-"""Of a line; more digits than that are no number for Python."""
+"""Most characters of a line: Python does not convert numbers with more digits."""
 
 
 def progress_of(text: str) -> Progress | None:
-    """The stage that a line names; None where it names none.
+    """The stage that a line names; None if it names none.
 
     :param text: A line without logger prefixes.
     """

@@ -1,4 +1,4 @@
-"""Python's tracebacks in a log: whether one is still being read, and whether it is about a part of no need."""
+"""Follows Python tracebacks in a log, and recognises those of optional parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_vastgpu.diagnosis.lines import Line
 from pytest_vastgpu.diagnosis.lines import is_error
 
 _PLACES = re.compile(r"custom[_ ]nodes?\b|load_custom_node|load_plugins_by_group|[/\\]extensions[/\\]", re.IGNORECASE)
-"""Where parts are that a server does without, and who loads them."""
+"""Paths and loaders of parts that a server does not require."""
 _WORDS = re.compile(
     r"""telemetry | usage\ stat | \[ComfyUI-Manager\] | update\ check | check(?:ing)?\ for\ updates
       | (?:plugin|extension)s?\b.{0,80}\b(?:failed|error|not\ be\ (?:imported|loaded)|No\ module)
@@ -19,25 +19,25 @@ _WORDS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""What is said of such parts, and of what tells others of the server. The words of an error are about its cause."""
+"""Words about such parts, and about telemetry and updates. An error's own words are about its cause."""
 _INSIDE = re.compile(r"\s|$")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
 
 
 class Tracebacks:
-    """Follows a log, line by line."""
+    """Follows the tracebacks of a log, line by line."""
 
     def __init__(self) -> None:
         self.unfinished = ""
-        """The first line of one whose error is not read yet."""
+        """The first line of a traceback whose error has not been read yet."""
         self._open = False
         self._optional = False
-        """What is read is about a part that the server does without."""
+        """Whether the current text is about an optional part."""
         self._more = False
-        """A traceback that begins now is about the same."""
+        """Whether a traceback that begins now is about the same part."""
 
     def follow(self, line: Line) -> Line:
-        """The line as it should be read: what is said of a part that the server does without explains nothing."""
+        """The line as the rules should read it: a line about an optional part explains no failure."""
         begins = line.text.startswith("Traceback (most recent")
         inside = line.dull or _INSIDE.match(line.text) is not None
         about_part = (self._open or not line.dull) and (

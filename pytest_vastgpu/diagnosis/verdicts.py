@@ -1,4 +1,4 @@
-"""Whose fault: from what was printed to a verdict. The engine is in :mod:`log_reader`, what it knows in ``rules/``."""
+"""Gives the verdict of a text: whose fault it reports. :mod:`log_reader` is the engine, ``rules/`` has the causes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pytest_vastgpu.model import Verdict
 __all__ = ["FINAL", "Judgement", "LogReader", "classify", "judge_end", "judge_log"]
 
 FINAL = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
-"""Classes that end a start: waiting longer cannot help."""
+"""Classes that end a start, because waiting longer cannot help."""
 
 
 def ends_start(verdict: Verdict) -> bool:
-    """Whether a server that lives, and may even answer, is given up for this."""
+    """Whether this verdict ends the start of a server that still runs and may even answer."""
     return verdict.failure_class in FINAL or verdict.reason == BUILT_WITHOUT_GPU.reason
 
 
 def classify(
     text: str, *, channel: Channel, server: str = "", context: str = "", exit_code: int | None = None
 ) -> Verdict:
-    """Whose fault a text tells of.
+    """The verdict of a text: whose fault it reports.
 
-    :param text: What was read, all of it or its end.
-    :param channel: Where it was read.
-    :param server: Kind of server, e.g. ``vllm``; empty where it is not known.
-    :param context: What else is known of the moment: ``phase=booting``, ``phase=running_for_minutes``.
-    :param exit_code: Of the program that printed it; None while it runs, or where that is not known.
+    :param text: The text, all of it or its end.
+    :param channel: The source of the text.
+    :param server: Kind of server, e.g. ``vllm``; empty if unknown.
+    :param context: Further facts about the situation: ``phase=booting``, ``phase=running_for_minutes``.
+    :param exit_code: Exit code of the program that printed the text; None while it runs, or if unknown.
     """
     reader = LogReader(channel=channel, server=server, context=context)
     reader.feed(text)
@@ -43,7 +43,7 @@ def classify(
 
 
 class Judgement(NamedTuple):
-    """What a server's log says so far."""
+    """The result of a server's log so far."""
 
     verdict: Verdict
     progress: Progress
@@ -52,19 +52,19 @@ class Judgement(NamedTuple):
 _KEPT = 16
 _lock = threading.Lock()
 _readers: OrderedDict[tuple[str, str, str], LogReader] = OrderedDict()
-"""Readers by kind of server, context and what they have read: a growing log is asked about ten times a second."""
+"""Readers by kind of server, context and text read so far: a growing log is judged about ten times a second."""
 
 
 def judge_log(
     log: str, *, server: str = "", context: str = "", exit_code: int | None = None, still_s: float = 0.0
 ) -> Judgement:
-    """What a server's log says, each line of it read once however often it is asked about while it grows.
+    """Judge a server's log. Each line is read once, however often the growing log is judged.
 
-    :param log: All of it so far, from the first byte of this start.
-    :param server: Kind of server, e.g. ``vllm``; empty where it is not known.
-    :param context: What else is known, e.g. ``gpus=0``.
-    :param exit_code: The server's, or None while it runs.
-    :param still_s: Seconds for which the running server has shown nothing new.
+    :param log: The whole log so far, from the first byte of this start.
+    :param server: Kind of server, e.g. ``vllm``; empty if unknown.
+    :param context: Further facts, e.g. ``gpus=0``.
+    :param exit_code: The server's exit code, or None while it runs.
+    :param still_s: Seconds since the running server last printed something new.
     """
     with _lock:
         known = [key for key in _readers if key[:2] == (server, context) and log.startswith(key[2])]
@@ -81,7 +81,7 @@ def judge_log(
 
 
 def judge_end(log: str, *, exit_code: int, server: str = "", context: str = "") -> Verdict:
-    """What a server's log says of its end, where the instance still answers: then the machine did not go away."""
+    """The verdict of the log of a server that has ended while the instance still answers: the machine is not lost."""
     verdict = judge_log(log, server=server, context=context, exit_code=exit_code).verdict
     if verdict.failure_class is FailureClass.RUNTIME_LOST:
         return replace(verdict, failure_class=FailureClass.UNKNOWN)

@@ -1,1 +1,1 @@
-"""The host check: what was sold against what is there, before a byte of a model is pulled."""
+"""The host check: compares the machine with its offer before any byte of a model is downloaded."""

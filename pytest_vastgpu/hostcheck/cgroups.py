@@ -1,4 +1,4 @@
-"""What a container may use of its machine's cores and memory, in both versions of cgroups. Pure."""
+"""Reads a container's limits on cores and memory, in both versions of cgroups. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ for name in cpu.max memory.max cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us memory
   [ -r "$name" ] && echo "$name $(cat "$name")"
 done
 """
-"""POSIX shell text that prints the limits; nothing where none can be read."""
+"""POSIX shell text that prints the limits; it prints nothing if it can read none."""
 _NO_LIMIT = 1 << 60
-"""Version 1 says "no limit" with the largest number of whole pages."""
+"""Version 1 of cgroups represents no limit as the largest number of whole pages."""
 
 
 def cores(limits: str) -> float | None:

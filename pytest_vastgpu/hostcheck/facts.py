@@ -1,7 +1,7 @@
-"""What a machine says of itself: one shell script, one round trip, and what its output means.
+"""Collects facts about a machine: one shell script for one round trip, and a parser for its output.
 
-The script is POSIX shell and needs none of the tools it asks for. Everything slow runs side by side with a time limit,
-so that the whole answers within a second on a healthy machine.
+The script is POSIX shell and requires none of the tools that it calls. All slow commands run in parallel with a time
+limit, so that the script finishes within a second on a healthy machine.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pytest_vastgpu.hostcheck import cgroups
 
 TIMEOUT_S = 15.0
-"""For the round trip: a driver that hangs takes :data:`SMI_LIMIT_S`, a busy disk a while."""
+"""For the round trip: a hanging driver takes :data:`SMI_LIMIT_S`, and a busy disk takes some more."""
 SMI_LIMIT_S = 6
-"""``nvidia-smi`` answers within a second, or within three where the driver must first be loaded."""
+"""``nvidia-smi`` answers within a second, or within three if the driver must first be loaded."""
 
 SCRIPT = rf"""
 PATH="$PATH:/usr/sbin:/sbin"
@@ -68,18 +68,18 @@ echo "@@ end 0"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as the driver sees it."""
+    """One GPU as the driver reports it."""
 
     name: str
     total_mb: float
     used_mb: float
     driver: str
     compute_cap: float = 0.0
-    """0 where an old driver cannot say."""
+    """0 if an old driver does not report it."""
     ecc_errors: int = 0
-    """Uncorrected ones since the driver was loaded; 0 also for cards that do not count."""
+    """Uncorrected errors since the driver was loaded; 0 also for cards that do not count."""
     bus_id: str = ""
-    """e.g. ``00000000:01:00.0``; empty where the driver does not say."""
+    """For example ``00000000:01:00.0``; empty if the driver does not report it."""
 
 
 @dataclass(frozen=True)
@@ -93,34 +93,34 @@ class Holder:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was found on a machine. What it did not say is absent, not wrong."""
+    """The facts about a machine. What the script could not determine is absent, not wrong."""
 
     complete: bool = False
-    """The script ran to its end."""
+    """Whether the script ran to its end."""
     gpus: tuple[Gpu, ...] = ()
     smi_present: bool = False
     smi_exit_code: int | None = None
     smi_text: str = ""
-    """What ``nvidia-smi`` said where it failed."""
+    """The output of ``nvidia-smi`` if it failed."""
     device_nodes: int = 0
-    """GPUs that have a file in ``/dev``."""
+    """Number of GPUs that have a file in ``/dev``."""
     cuda: float = 0.0
-    """Newest CUDA version that the driver supports; 0 where it did not say."""
+    """Newest CUDA version that the driver supports; 0 if unknown."""
     libcuda: bool | None = None
-    """The driver's library is found by the loader; None where it could not be asked."""
+    """Whether the loader finds the driver's library; None if unknown."""
     holders: tuple[Holder, ...] = ()
     disk_free_gb: float | None = None
     shm_mb: float | None = None
     cpu_cores: float | None = None
-    """Cores of the machine, or of the container's quota where that is less."""
+    """Cores of the machine, or of the container's quota if that is less."""
     memory_mb: float | None = None
-    """RAM of the machine, or the container's limit where that is less."""
+    """RAM of the machine, or the container's limit if that is less."""
     way_out: str = ""
-    """``open``, ``no_name`` (names do not resolve), ``refused``, ``slow`` (no answer yet), or empty: not known."""
+    """``open``, ``no_name`` (names do not resolve), ``refused``, ``slow`` (no answer yet), or empty: unknown."""
     kernel_lines: tuple[str, ...] = ()
-    """The newest GPU errors in the kernel's log, also of GPUs that others use."""
+    """The newest GPU errors in the kernel's log, also those of GPUs that others use."""
     uptime_s: float | None = None
-    """Seconds since the kernel was started: what the times in its log are counted from."""
+    """Seconds since the kernel started: the zero of the times in its log."""
 
 
 _SECTION = re.compile(r"^@@ (\w{1,40}) (\d{1,9})$", re.MULTILINE)
@@ -129,7 +129,7 @@ _CURL_WAYS = {6: "no_name", 7: "refused", 28: "slow"}
 
 
 def parse(output: str) -> HostFacts:
-    """What the output of :data:`SCRIPT` says. Whatever part of it is missing or garbled is left out."""
+    """Parse the output of :data:`SCRIPT`. Missing or garbled parts are left out."""
     texts, codes = _sections(output)
     smi_code = codes.get("gpus")
     return HostFacts(
@@ -182,7 +182,7 @@ def _holders(text: str) -> tuple[Holder, ...]:
 
 
 def _df(text: str, column: int, factor: float) -> float | None:
-    """A column of ``df -Pk``: 2 is the size, 4 what is free."""
+    """A column of ``df -Pk``: 2 is the size, 4 the free space."""
     lines = text.splitlines()
     found = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%", lines[-1]) if lines else None
     return float(found.group(column - 1)) * factor if found else None
@@ -209,7 +209,7 @@ def _number(pattern: str, text: str) -> float | None:
 
 
 def _float(text: str) -> float:
-    """A number of ``nvidia-smi``; 0 for ``[N/A]`` and its like, and for what no device counts up to."""
+    """A number of ``nvidia-smi``; 0 for ``[N/A]`` and similar texts, and for values above any real count."""
     try:
         number = float(text)
     except ValueError:

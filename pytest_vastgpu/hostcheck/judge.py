@@ -1,4 +1,4 @@
-"""The host check: what was sold against what is there, before a byte of a model is pulled. Pure."""
+"""Judges a machine by its facts: compares them with the offer and with the workload's requirements. Pure."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from pytest_vastgpu.model import Workload
 __all__ = ["SCRIPT", "SMI_LIMIT_S", "TIMEOUT_S", "HostFacts", "judge", "parse"]
 
 LEAST_SHARE = 0.8
-"""A disk that is smaller than this share of what was rented was not rented out honestly; less is rounding."""
+"""A disk below this share of the rented size does not match the offer; a smaller difference is rounding."""
 LEAST_COMPUTE_SHARE = 0.5
-"""Cores and RAM of a machine are dealt out along with its GPUs; how exactly is published nowhere. Less than half of
-what was sold is no rounding, and no part kept back for the host."""
+"""A machine's cores and RAM are divided along with its GPUs; the exact rule is not published. Less than half of the
+offered amount is neither rounding nor a part reserved for the host."""
 LEAST_VRAM_SHARE = 0.9
 """Cards report some hundred MB less than their name says."""
 HELD_MB = 1024.0
-"""A desktop and the driver itself hold some hundred MB."""
+"""A desktop and the driver itself use some hundred MB."""
 HELD_SHARE = 0.05
 LEAST_SHM_MB = 256.0
-"""Processes of one server on several GPUs exchange data through it; Docker's default is 64 MB."""
+"""Processes of one server on several GPUs exchange data through shared memory; Docker's default is 64 MB."""
 FRESH_S = 86_400.0
-"""An error in the kernel's log is held against a GPU for a day: one that worked on for longer was mended."""
+"""An error in the kernel's log counts against a GPU for a day: a GPU that has worked for longer was repaired."""
 
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 
 
 def judge(offer: Offer, workload: Workload, facts: HostFacts) -> Verdict | None:
-    """The first thing that keeps a workload from running here; None where nothing does.
+    """The first fault that prevents the workload from running here; None if there is none.
 
-    Who needs no GPU is not asked about GPUs. What the machine did not say is not held against it.
+    Without a need for GPUs, GPUs are not checked. An unknown fact does not count against the machine.
     """
     checks = (
         _gpu_checks(offer, workload, facts) if workload.gpus else iter(()),
@@ -98,7 +98,7 @@ def _as_sold(offer: Offer, facts: HostFacts) -> Iterator[Verdict]:
 
 
 def _ill(facts: HostFacts) -> Iterator[Verdict]:
-    """GPUs that have gone wrong lately, by their own count and by the kernel's log."""
+    """GPUs with recent faults, by their own counters and by the kernel's log."""
     for gpu in facts.gpus:
         if gpu.ecc_errors:
             counted = f"{gpu.name} counts {gpu.ecc_errors} uncorrected memory errors since its driver was loaded"
@@ -108,14 +108,14 @@ def _ill(facts: HostFacts) -> Iterator[Verdict]:
         stamp = re.match(r"\[\s*(\d+\.\d+)\]", line)
         old = stamp and facts.uptime_s is not None and facts.uptime_s - float(stamp.group(1)) > FRESH_S
         if not old and _place(line) in ours:
-            # The rules know which of these errors are the card's; those that programs cause are not.
+            # The rules separate errors of the card from errors that programs cause.
             verdict = classify(line, channel=Channel.NVIDIA_SMI)
             if verdict.failure_class is FailureClass.INFRA_FATAL:
                 yield verdict
 
 
 def _place(text: str) -> tuple[int, ...] | None:
-    """Domain, bus and device of the first PCI address in a text: the driver and the kernel write it differently."""
+    """Domain, bus and device of the first PCI address in a text: the driver and the kernel format it differently."""
     found = re.search(r"\b([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\b", text, re.IGNORECASE)
     return tuple(int(part, 16) for part in found.groups()) if found else None
 
@@ -154,6 +154,6 @@ def _infra(reason: str, evidence: str) -> Verdict:
 
 
 def _same_kind(sold: str, found: str) -> bool:
-    """Whether the model number sold (``4090``, ``A100``) is in the name found: the rest is spelt in many ways."""
+    """Whether the found name contains the offered model number (``4090``, ``A100``): spellings of the rest vary."""
     number = re.search(r"[A-Z]{0,2}\d{2,4}", sold.upper())
     return number is None or number.group(0) in found.upper()

@@ -1,4 +1,4 @@
-"""Everything that imports pytest: hooks, fixtures, options, markers, reports.
+"""The pytest plugin: hooks, fixtures, options, markers and reports.
 
-:mod:`~pytest_vastgpu.plugin.hooks` is the plugin.
+:mod:`~pytest_vastgpu.plugin.hooks` is the module that pytest loads.
 """

@@ -1,4 +1,4 @@
-"""What the selected tests will need, as far as it can be known before they run."""
+"""Finds out what the selected tests will need, as far as this is known before they run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_vastgpu.plugin.marks import marked
 
 
 def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
-    """Look at all tests that ask for an instance.
+    """Look at all tests that use an instance.
 
     :param certain: Whether tests run at all.
     """
@@ -51,16 +51,16 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
 
 
 def with_whole_paths(workload: Workload, config: pytest.Config) -> Workload:
-    """The workload, with relative paths of its files taken from where pytest was started.
+    """The workload, with the relative paths of its files resolved against the directory in which pytest was started.
 
-    Pure, since a test may have put another file system in the place of this one.
+    It does not look at the disk, because a test may have replaced the file system.
     """
     files = tuple((name, str(PurePath(config.invocation_params.dir, path))) for name, path in workload.files)
     return dataclasses.replace(workload, files=files)
 
 
 def hooks_of(config: pytest.Config) -> list[Hook]:
-    """Every implementation of one of our hooks that this process has loaded."""
+    """Every implementation of this package's hooks that this process has loaded."""
     return [
         Hook(name, inspect.getsourcefile(implementation.function) or implementation.plugin_name)
         for name in vars(hookspecs)
@@ -70,9 +70,9 @@ def hooks_of(config: pytest.Config) -> list[Hook]:
 
 
 def will_skip(item: pytest.Item) -> bool | None:
-    """Whether its marks keep a test from running; None: only its run will show.
+    """Whether a test's marks skip it; None if only the run can tell.
 
-    A condition that is text is evaluated by pytest in a way that is not public, so it is left to the run.
+    pytest's evaluation of a condition given as text is not public, so such a condition is left to the run.
     """
     if next(item.iter_markers("skip"), None) is not None:
         return True
@@ -83,7 +83,7 @@ def will_skip(item: pytest.Item) -> bool | None:
 
 
 def _holds(mark: pytest.Mark) -> bool | None:
-    """Whether one of a mark's conditions is true; a mark without any always holds."""
+    """Whether one of a mark's conditions is true; a mark without conditions always holds."""
     conditions: Sequence[object] = [mark.kwargs["condition"]] if "condition" in mark.kwargs else mark.args
     verdicts = [_truth(condition) for condition in conditions]
     if not verdicts or True in verdicts:
@@ -96,18 +96,18 @@ def _truth(condition: object) -> bool | None:
         return None
     try:
         return bool(condition)
-    except Exception:  # noqa: BLE001 - whatever it is, the test's own run will tell
+    except Exception:  # noqa: BLE001 - any error of other code: the test's own run will show it
         return None
 
 
 class _Defaults:
-    """The values of the fixture ``vast_workload``, where they can be had without running a test."""
+    """The values of the fixture ``vast_workload``, where this class can get them without running a test."""
 
     def __init__(self) -> None:
         self._asked: dict[Any, Workload | None] = {}
 
     def of(self, item: pytest.Item) -> Workload | None:
-        """What ``vast_workload`` will be for a test; None where only its run will show."""
+        """The value that ``vast_workload`` will have for a test; None if only the run can tell."""
         callspec = getattr(item, "callspec", None)
         if callspec is not None and "vast_workload" in callspec.params:
             return None
@@ -120,10 +120,10 @@ class _Defaults:
 
 
 def _override(item: pytest.Item) -> Any:
-    """The function behind ``vast_workload`` where it is a plain one: without arguments, and not parametrized.
+    """The function behind ``vast_workload`` if it takes no arguments and is not parametrized.
 
-    pytest has no public way to ask which fixture a test will get; where this one is missing, or has changed, nothing
-    is rented in advance.
+    pytest has no public way to tell which fixture a test will get. If this private one is missing or has changed, the
+    plugin rents nothing in advance.
     """
     manager = getattr(item.session, "_fixturemanager", None)
     try:
@@ -136,7 +136,7 @@ def _override(item: pytest.Item) -> Any:
 
 
 def _special(function: Any) -> bool:
-    """Whether calling it gives something other than the fixture's value."""
+    """Whether calling the function gives something other than the fixture's value."""
     kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     return any(is_kind(function) for is_kind in kinds)
 
@@ -145,7 +145,7 @@ def _ask(function: Any) -> Workload | None:
     try:
         workload = function()
     except WorkloadInvalid:
-        raise  # the test's own run would find nothing else
+        raise  # the test's own run would be interrupted in the same way
     except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it
         return None
     return workload if isinstance(workload, Workload) else None

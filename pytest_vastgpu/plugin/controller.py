@@ -1,4 +1,4 @@
-"""The part of the plugin that has a supervisor rent for it. It exists only where a selected test needs an instance."""
+"""The controller plugin: it starts the supervisor and ends it. It exists only if a selected test needs an instance."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
     from pytest_vastgpu.settings import Settings
 
 GUARD_LOOKS = 300
-"""How often, ten times a second, the end of a run whose supervisor has died looks whether the guard has given
-back what is left."""
+"""If the supervisor has died, the end of the run checks this many times, ten times a second, whether the guard has
+destroyed what is left."""
 _log = logging.getLogger("pytest_vastgpu")
 
 
 class Controller:
-    """Plugin object of the controller, or of the only process: starts the supervisor, tells it what is over, ends it.
+    """Plugin object of the controller or of the only process: starts the supervisor, reports finished tests, ends it.
 
-    :param collected: What this process has collected; None: a worker will say so.
-    :param workers: How many tests run at a time.
+    :param collected: What this process has collected; None: a worker will report it.
+    :param workers: How many tests run at the same time.
     :param in_each: Whether every worker runs every test.
     """
 
@@ -102,22 +102,22 @@ class Controller:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self.calls = self.process.calls
         config.add_cleanup(self._last_words)
-        # A net below pytest_sessionfinish: runs also when a second Ctrl-C breaks that off.
+        # A safety net below pytest_sessionfinish: this also runs when a second Ctrl-C interrupts that hook.
         config.add_cleanup(self._give_back)
 
     def _listen(self, event: Event) -> None:
         self._progress.tell(event)
-        with suppress(BaseException):  # a test's own handler may raise, and it is not that thread's to fail
+        with suppress(BaseException):  # a test's own handler may raise, and must not end this thread
             _log.info("%s %s", event.label, event.text)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test is over, here or in a worker."""
+        """A test has ended, here or in a worker."""
         self._tell(self.calls.finished, nodeid)
         self._progress.pump()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """After ``--maxfail`` failures xdist ends the run, but waits for its workers first: they must not wait, too."""
+        """After ``--maxfail`` failures xdist ends the run but waits for its workers first: end their waiting, too."""
         if report.failed and self._failures_left:
             self._failures_left -= 1
             if not self._failures_left:
@@ -125,27 +125,27 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """A test was the end of its worker: it is over, too."""
+        """A test crashed its worker: the test has ended, too."""
         self._tell(self.calls.crashed, crashitem)
 
-    # Around all others: while pytest looks at the first Ctrl-C a second would end it with a traceback of its own.
+    # Outermost: a second Ctrl-C while pytest handles the first one would end pytest with a traceback.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_keyboard_interrupt(
         self, excinfo: pytest.ExceptionInfo[BaseException]
     ) -> Generator[None, object, object]:
-        """A person who interrupts a run wants it to be over. Under xdist, ``-x`` ends a run by the same hook.
+        """End the run at once when a person interrupts it. Under xdist, ``-x`` ends a run by the same hook.
 
-        Both pytest and xdist have an exception of that name, for ends that no person has asked for just then.
+        pytest and xdist each have an exception of that name for ends that no person requested at that moment.
         """
         with self._not_interrupted():
             if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
                 self._tell(self.calls.keep_nothing)
             return (yield)
 
-    # The innermost wrapper: after xdist and the fixtures are done, before the terminal writes its summary.
+    # The innermost wrapper: it runs after xdist and the fixtures have finished, before the terminal writes its summary.
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Give everything back when all workers and fixtures are done."""
+        """Give everything back when all workers and fixtures have finished."""
         try:
             return (yield)
         finally:
@@ -155,7 +155,7 @@ class Controller:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _tell(self, call: Callable[..., None], *arguments: str) -> None:
-        """What the supervisor need not hear when it is gone: the tests that need it have been told."""
+        """Call the supervisor, and ignore that it is gone: the tests that need it have already reported that."""
         if self.process.owned:
             with suppress(SupervisorGone, Cancelled):
                 call(*arguments)
@@ -176,7 +176,7 @@ class Controller:
                 )
 
     def _after_its_death(self, story: str) -> Summary:
-        """The supervisor has died: its guard gives back what is left, and its ledger says what that is."""
+        """The summary after the supervisor has died: its guard destroys what is left, its ledger says what that is."""
         from pytest_vastgpu.supervisor.ledger.ledger import FILE
         from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 
@@ -201,7 +201,7 @@ class Controller:
         return Summary([], left, [], str(directory / NAME))
 
     def _last_words(self) -> None:
-        """After an internal error, for one, pytest writes no summary: what is left is told all the same."""
+        """Print what is left also where pytest writes no summary, for example after an internal error."""
         for line in self._bad_news():
             if line not in self._told:
                 sys.stderr.write(f"{line}\n")
@@ -212,7 +212,7 @@ class Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table, what is kept, and what could not be destroyed."""
+        """Write the table, the kept instances, and what could not be destroyed."""
         if self._summary is not None:
             self._told = self._bad_news()
             summarise(terminalreporter, self._summary)
@@ -221,7 +221,7 @@ class Controller:
 
 
 def _adapters(config: pytest.Config) -> list[Adapter]:
-    """The adapters that hooks bring."""
+    """The adapters that hooks supply."""
     found = [adapter for each in config.hook.pytest_vastgpu_adapters() for adapter in each]
     return [checked(adapter, "a conftest file") for adapter in found]
 

@@ -1,7 +1,7 @@
-"""pytest's hooks and the fixtures.
+"""The pytest hooks and the fixtures: the module behind pytest's entry point.
 
-Every run pays for what is in here, whether it rents or not: so this only looks whether anything is asked for, and what
-happens then is in modules of its own.
+Every run loads this module, whether it rents or not. So the module only checks whether the run needs an instance; the
+code for that case is in other modules.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Declare the options, and the hooks of others."""
+    """Declare the options and this package's hooks."""
     add_options(parser)
     pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Decide every option, before anything else."""
+    """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
@@ -41,20 +41,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _marker_help(config: pytest.Config) -> str:
     if not config.getoption("markers", False):
-        return "vast(workload=None, **fields)"  # what --strict-markers needs: the fields would be loaded with the model
+        return "vast(workload=None, **fields)"  # enough for --strict-markers: the field names would load the model
     from pytest_vastgpu.plugin.marks import help_line
 
     return help_line()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """What was asked for, and who asked."""
+    """The options of this run, each with its source."""
     return config.stash[SETTINGS].header()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """See whether a selected test needs an instance; where none does, that is all this plugin ever does."""
+    """Check whether a selected test needs an instance. If no test does, the plugin does nothing more."""
     for item in session.items:
         if "vast_instance" in " ".join(getattr(item, "fixturenames", ())):
             from pytest_vastgpu.plugin.leases import open_leases
@@ -67,8 +67,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def vast_workload() -> Workload:
     """The workload of tests whose marker names none. Override it in a conftest file or a test module.
 
-    An override without arguments is also called when collection ends, so that renting can start before the first test
-    asks: keep it free of side effects. One that asks for other fixtures, yields or has parameters is left to the tests.
+    pytest also calls an override without arguments when collection ends, so that renting can start before the first
+    test runs: keep it free of side effects. An override that uses other fixtures, yields or has parameters runs only
+    with its tests.
     """
     pytest.fail(
         "this test needs an instance, but nothing says what shall run on it: mark it "
@@ -87,7 +88,7 @@ def vast_instance(request: pytest.FixtureRequest) -> VastInstance:
 
 @pytest.fixture
 def vast_instance_factory(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
-    """A function that rents an instance of one's own for a workload; given back when the test is over."""
+    """A function that rents an instance for this test alone; it is given back when the test is over."""
     from pytest_vastgpu.plugin.leases import owned
 
     return owned(request)

@@ -1,11 +1,11 @@
-"""What others can plug in. Implement these in a conftest file or a plugin.
+"""The hooks of this package. Implement them in a conftest file or a plugin.
 
 A conftest file that must also work where this plugin is switched off (``-p no:vastgpu``) marks its implementations
 with ``@pytest.hookimpl(optionalhook=True)``. With xdist the hooks are called in the controller, which reads only the
-conftest files of the directories named on the command line (and ``testpaths``), not those further down: one there is a
-usage error.
+conftest files of the directories named on the command line (and ``testpaths``). An implementation in a conftest file
+further down is a usage error.
 
-A hook is called in the process that has it, on a thread of its own, whatever a test does there just then.
+A hook is called in the process that has it, in a thread of its own, at the same time as tests may run.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def pytest_vastgpu_adapters() -> list[Adapter]:  # type: ignore[empty-body] # a 
 def pytest_vastgpu_modify_offers(offers: list[Offer], workload: Workload) -> None:
     """Called before each rent, possibly in a background thread: filter or re-order the offers in place.
 
-    :param offers: What strictness admits, best first.
-    :param workload: What shall run.
+    :param offers: The offers that the strictness admits, best first.
+    :param workload: The workload to run.
 
     Example::
 
@@ -52,8 +52,8 @@ def pytest_vastgpu_modify_offers(offers: list[Offer], workload: Workload) -> Non
 def pytest_vastgpu_outcome(attempt: Attempt, workload: Workload) -> None:
     """Called after each attempt, possibly in a background thread: when an instance is ready, failed or was lost.
 
-    :param attempt: What was tried and what came of it; ``attempt.verdict`` is None where it became ready.
-    :param workload: What was to run.
+    :param attempt: The attempt and its result; ``attempt.verdict`` is None where the instance became ready.
+    :param workload: The workload of the attempt.
 
     Example::
 

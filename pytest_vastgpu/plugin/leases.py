@@ -1,4 +1,4 @@
-"""Where the tests of this process ask for instances. Loaded once a selected test needs one."""
+"""Requests instances for the tests of this process. Loaded only if a selected test needs one."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from pytest_vastgpu.plugin.reports import hold
 
 _leases = pytest.StashKey[Leases]()
 _asked = pytest.StashKey[bool]()
-"""Whether a test has asked for an instance."""
+"""Whether a test has requested an instance."""
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
-"""pytest's options with which it sets nothing up."""
+"""The options with which pytest sets up no fixture."""
 
 
 def open_leases(session: pytest.Session) -> None:
-    """See what the selected tests need, and ask for it."""
+    """Find out what the selected tests need, and report it to the supervisor."""
     config = session.config
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
@@ -50,23 +50,23 @@ def open_leases(session: pytest.Session) -> None:
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
-    """Whether what was collected is going to be run, with all that it needs."""
+    """Whether pytest will run the collected tests with their fixtures."""
     option = session.config.getoption
     broken = session.testsfailed and not option("continue_on_collection_errors", False)
     return not broken and not option("setuponly", False)
 
 
 def _open(config: pytest.Config, collected: Collected) -> Leases:
-    """A line to the supervisor. The only process starts it; for a worker the controller does."""
+    """Connect to the supervisor. The only process also starts it; for a worker the controller does."""
     workerinput = getattr(config, "workerinput", None)
     if workerinput is not None:
         from pytest_vastgpu.plugin.xdist import LINE_KEY
 
         line = RpcClient(RpcAddress(*workerinput[LINE_KEY]), "process")
         config.add_cleanup(line.close)
-        # No answer comes before the controller knows that this worker has collected.
+        # Do not wait: the answer comes only when the controller knows that this worker has collected.
         line.ask_later("collected", collected)
-        return line.calls(Leases)  # type: ignore[type-abstract] # a protocol, from which calls are made
+        return line.calls(Leases)  # type: ignore[type-abstract] # derives calls from it
     from pytest_vastgpu.plugin.controller import Controller
 
     if collected.problems:
@@ -79,13 +79,13 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
 
 
 class _Done:
-    """Plugin object of a process in which tests may use instances: says when they no longer do."""
+    """Plugin object of a process whose tests may use instances: reports when a test no longer uses them."""
 
     def __init__(self, session: pytest.Session, leases: Leases) -> None:
         self._stash = session.config.stash
         self._leases = leases
 
-    @pytest.hookimpl(tryfirst=True)  # before other plugins hear that the test is over
+    @pytest.hookimpl(tryfirst=True)  # before other plugins learn that the test has ended
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         if self._stash.get(_asked, False):
             self._stash[_asked] = False
@@ -110,7 +110,7 @@ def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
-    KNOWN.add_workload(workload)  # what the test's own process shows is without its secrets, too
+    KNOWN.add_workload(workload)  # also hide its secrets in what the test's own process shows
     leases = item.config.stash.get(_leases, None)
     if leases is None:
         pytest.fail(
@@ -131,5 +131,5 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
         return instance
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
-    # Not within the handler: pytest would show the handled exception as well.
+    # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)

@@ -1,4 +1,4 @@
-"""The marker ``vast``: from a test's marks to the workload it needs."""
+"""The marker ``vast``: reads a test's marks and computes the workload it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_vastgpu.servers.workloads import require_known
 
 
 def vast(workload: Workload | None = None, **changes: Unpack[WorkloadFields]) -> tuple[Workload | None, dict[str, Any]]:
-    """The marker's signature: a workload (None: the fixture ``vast_workload``), and what to change in it."""
+    """The marker's signature: a workload (None: the fixture ``vast_workload``), and the fields to change in it."""
     if workload is not None and not isinstance(workload, Workload):
         raise TypeError(f"its first argument is a Workload, such as vllm('org/model') makes; not {workload!r}")
     require_known("vast", changes)
@@ -32,7 +32,7 @@ def vast(workload: Workload | None = None, **changes: Unpack[WorkloadFields]) ->
 
 
 def help_line() -> str:
-    """The marker as ``pytest --markers`` shows it."""
+    """The text that ``pytest --markers`` shows."""
     return (
         f"vast(workload=None, *, {', '.join(BY_NAME)}): what the test needs rented; without a workload it changes that "
         "of the fixture vast_workload"
@@ -40,7 +40,7 @@ def help_line() -> str:
 
 
 def marked(item: pytest.Item) -> tuple[Workload | None, dict[str, Any]]:
-    """What the closest marker asks for; what it leaves open comes from the markers around it.
+    """The closest marker's workload and changes; outer markers supply what the closest one does not set.
 
     :raises ConfigurationError: if a marker's arguments are wrong.
     """

@@ -1,8 +1,8 @@
-"""The options as pytest has them: command line over environment over ini over default, and which of them won.
+"""The options in pytest: command line over environment over ini over default, with the source of each value.
 
-What options there are is declared in :mod:`pytest_vastgpu.settings`. Every ``--vast-x-y`` is also the ini key
-``vast_x_y`` and the environment variable ``VAST_X_Y``. Secrets (``VAST_API_KEY``, ``VAST_SSH_KEY_PATH``) come from the
-environment only.
+:mod:`pytest_vastgpu.settings` declares the options. Every ``--vast-x-y`` is also the ini key
+``vast_x_y`` and the environment variable ``VAST_X_Y``. Secrets (``VAST_API_KEY``, ``VAST_SSH_KEY_PATH``) come only from
+the environment.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from pytest_vastgpu.core.timeouts import Timeouts
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
-"""Where a session keeps what it was told to do."""
+"""The session's settings."""
 TIMEOUTS: pytest.StashKey[Timeouts] = pytest.StashKey()
-"""Where it keeps time limits that are not the defaults."""
+"""The session's time limits, where they are not the defaults."""
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare every option and its ini key. Defaults stay None, so that "not given" can be told."""
+    """Declare every option and its ini key. Defaults stay None, so that an option that was not given is recognised."""
     group = parser.getgroup("vastgpu", "GPU workloads on rented Vast.ai hosts")
     for option in OPTIONS:
         text = option.help if "default" in option.help else f"{option.help} (default: {option.show(option.default)})"
@@ -45,8 +45,8 @@ def resolve(
 ) -> Settings:
     """Decide every value once.
 
-    :param given: What the command line says for an ini-style name, or None.
-    :param ini: What the ini file says for it, or None.
+    :param given: The value on the command line for an ini-style name, or None.
+    :param ini: The value in the ini file for that name, or None.
     :param environ: The environment; an empty variable counts as not set.
     :raises pytest.UsageError: one line that names the source, the value and what is expected.
     """
@@ -71,7 +71,7 @@ def resolve(
 
 
 def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:
-    """Decide the backend; why, in words, and the market's base URL."""
+    """Decide the backend; returns the reason, in words, and the market's base URL."""
     asked = values["backend"]
     key = environ.get("VAST_API_KEY")
     if asked == "local" or (asked == "auto" and not key):

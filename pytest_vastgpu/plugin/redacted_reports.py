@@ -1,4 +1,4 @@
-"""Taking secrets out of what pytest reports of a test: its traceback with all local variables, sections, properties."""
+"""Removes secrets from pytest's report of a test: its traceback with all local variables, sections, properties."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pytest_vastgpu.core.text.redaction import KNOWN
 
 
 def hide_secrets(report: pytest.TestReport) -> None:
-    """Take every known secret out of a report, whatever part of it a plugin shows, stores or sends on."""
+    """Remove every known secret from a report, in every part that a plugin may show, store or send."""
     report.longrepr = _without(report.longrepr, {})
     report.sections = [(name, KNOWN(text)) for name, text in report.sections]
     report.user_properties[:] = [(name, _without(value, {})) for name, value in report.user_properties]
 
 
 def hide_in(shown: object) -> None:
-    """Take secrets out of pytest's representation of an exception, in place."""
+    """Remove secrets from pytest's representation of an exception, in place."""
     _without(shown, {})
 
 
 def _without(value: Any, seen: dict[int, object]) -> Any:
-    """The value without secrets. Objects of pytest's, which hold the lines that it writes, are changed in place."""
+    """The value without secrets. pytest's own objects, which hold the lines of the output, are changed in place."""
     if isinstance(value, str):
         return KNOWN(value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What this package adds to pytest's report of a test that held an instance."""
+"""Additions to pytest's report of a test that used an instance: server log, JUnit properties, lost instances."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 LOG_LINES = 40
-"""This many lines of the server's log go into the report of a failed test."""
+"""Lines of the server's log in the report of a failed test."""
 
 _held = pytest.StashKey[list[VastInstance]]()
 
 
 def hold(item: pytest.Item, instance: VastInstance) -> None:
-    """Note that a test holds an instance, for its reports and its JUnit properties."""
+    """Note that a test uses an instance, for its reports and its JUnit properties."""
     for name, value in instance.headers.items():
         if looks_secret(name):
             KNOWN.add("instance key", value.rpartition(" ")[2])  # of "Bearer …"
@@ -36,7 +36,7 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
 
 
 def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
-    """Add to a test's JUnit properties what it has cost, and what its instances have cost by now.
+    """Add the cost of a test, and the cost so far of its instances, to the test's JUnit properties.
 
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
@@ -45,9 +45,9 @@ def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
 
 
 class ReportHooks:
-    """Plugin object of every process that runs tests which may hold instances.
+    """Plugin object of every process that runs tests which may use instances.
 
-    :param on_infra_failure: What becomes of a test whose instance was lost: ``error`` or ``skip``.
+    :param on_infra_failure: The result of a test whose instance was lost: ``error`` or ``skip``.
     """
 
     def __init__(self, on_infra_failure: str) -> None:
@@ -57,14 +57,14 @@ class ReportHooks:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Where a test failed, add what the server said; where its instance is gone, say so; at its end, its cost."""
+        """Add the server's log to a failed test's report, say if its instance is gone, and add the cost at the end."""
         held = item.stash.get(_held, None)
         if held and call.when == "teardown":
-            with suppress(VastGpuError):  # as below
+            with suppress(VastGpuError):  # see below
                 add_costs(item, held)
         report = yield
         if held and report.failed:
-            # The owner may be gone with everything it could tell; the test's own failure stands then.
+            # The supervisor may be gone and cannot answer; then the test's own failure stays as it is.
             with suppress(VastGpuError):
                 lost = explain_failure(report, held)
                 if lost and self._skip:
@@ -74,28 +74,28 @@ class ReportHooks:
         return report
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Called at once for a plugin that comes late."""
+        """Set the configuration; for a plugin that is registered late pytest calls this at once."""
         self._config = config
 
     @pytest.hookimpl(trylast=True)
     def pytest_keyboard_interrupt(self) -> None:
-        """With ``--full-trace`` the terminal shows what the interrupted frames were called with: it has it by now."""
+        """Hide secrets: with ``--full-trace`` the terminal, which already has the text, shows the frames' arguments."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         hide_in(getattr(reporter, "_keyboardinterrupt_memo", None))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self, excrepr: object) -> None:
-        """An error that no test is to blame for is shown with its frames, too."""
+        """Hide secrets in an internal error, which is also shown with its frames."""
         hide_in(excrepr)
 
 
 def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> str:
     """Add the instances and the end of their servers' logs to a failed report.
 
-    Where an instance turns out to have gone away, the failure becomes an error of infrastructure: pytest calls a
-    report an error, not a failure, when it is not of the phase ``call``.
+    If an instance turns out to be lost, the failure becomes an error of infrastructure: pytest calls a
+    report an error, not a failure, if its phase is not ``call``.
 
-    :returns: what a machine's own loss has done to the test, in words; empty where no machine is to blame.
+    :returns: How the loss of a machine changed the test's result, in words; empty where no machine is to blame.
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
     story = ""

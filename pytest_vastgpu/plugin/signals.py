@@ -1,4 +1,4 @@
-"""Signals that end a run: they must not keep it from giving back what it has rented.
+"""Handles signals that end a run, so that the run still gives back what it has rented.
 
 pytest handles Ctrl-C and nothing else. SIGTERM (a cancelled job, a stopped container) and SIGHUP (a closed terminal, a
 lost SSH session) would end the process on the spot.
@@ -17,9 +17,9 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def end_like_ctrl_c() -> Callable[[], None]:
-    """Have SIGTERM and SIGHUP end the run as Ctrl-C does, where no other code handles or ignores (``nohup``) them.
+    """Make SIGTERM and SIGHUP end the run as Ctrl-C does, unless other code handles or ignores (``nohup``) them.
 
-    :returns: what puts the old handlers back.
+    :returns: A function that restores the old handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
@@ -40,9 +40,9 @@ def end_like_ctrl_c() -> Callable[[], None]:
 
 @contextmanager
 def not_interrupted(answer: Callable[[], None]) -> Iterator[None]:
-    """Within this block an impatient Ctrl-C (or one of the others) is answered and changes nothing.
+    """Within this block another Ctrl-C (or SIGTERM, SIGHUP) calls ``answer`` and changes nothing else.
 
-    What is done in it must be bounded in time.
+    The block must end within a bounded time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Progress lines and the table at the end, on pytest's terminal."""
+"""Prints progress lines, and the table at the end, on pytest's terminal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class ProgressReporter:
-    """One line for each event, live, whatever captures output and between whatever pytest prints.
+    """Prints one line for each event while the run goes on, despite captured output and between pytest's own lines.
 
-    Events may come from any thread. They are printed by the main thread, when it waits for an instance and after each
-    test: only then is no output captured. In an xdist controller, whose main thread never waits for us and runs
-    no tests, a thread of its own prints; a lock keeps it and pytest's reports of tests apart.
+    Events may come from any thread. The main thread prints them when it waits for an instance and after each test,
+    because only then pytest captures no output. In an xdist controller the main thread never waits for this plugin and
+    runs no tests, so a separate thread prints; a lock separates its lines from pytest's reports of tests.
 
-    Plugin object: it has to be registered.
+    It is a plugin object and must be registered.
 
     :param own_thread: Whether this is an xdist controller.
-    :param terms: What the run may cost; said at once where there is no header that has said it.
+    :param terms: The run's cost limits; printed at once where no header has shown them.
     """
 
     def __init__(self, config: pytest.Config, *, own_thread: bool, terms: str) -> None:
@@ -46,12 +46,12 @@ class ProgressReporter:
             self.pump()
 
     def tell(self, event: Event) -> None:
-        """Take an event to be printed."""
+        """Add an event to those to be printed."""
         if not self._quiet:
             self._waiting.put(f"vastgpu {event.text}")
 
     def pump(self) -> None:
-        """Print what waits. Called by the main thread; does nothing where a thread of its own prints."""
+        """Print the waiting events. The main thread calls this; it does nothing if a separate thread prints."""
         if self._thread is None:
             while not self._waiting.empty():
                 line = self._waiting.get()
@@ -59,7 +59,7 @@ class ProgressReporter:
                     self._print(line)
 
     def close(self) -> None:
-        """Print what is left."""
+        """Print the remaining events."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join()
@@ -68,14 +68,14 @@ class ProgressReporter:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, object, object]:
-        """Pytest writes the name of the test's file, or of the test."""
+        """Keep lines apart while pytest writes the name of the test's file, or of the test."""
         with self._printing:
             self._go_on(nodeid)
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Pytest writes a dot, or a line."""
+        """Keep lines apart while pytest writes a dot, or a line."""
         with self._printing:
             if report.when == "call" or not report.passed:
                 self._go_on(report.nodeid)
@@ -83,7 +83,7 @@ class ProgressReporter:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logfinish(self) -> Generator[None, object, object]:
-        """Pytest may write how far it is."""
+        """Keep lines apart while pytest writes the progress of the run."""
         with self._printing:
             return (yield)
 
@@ -97,7 +97,7 @@ class ProgressReporter:
             return
         try:
             self._print_on(reporter, line)
-        except OSError:  # the terminal, or who read from us, is gone; that must not keep anything from being given back
+        except OSError:  # the terminal or the reader is gone; that must not prevent giving everything back
             self._broken = True
 
     def _print_on(self, reporter: pytest.TerminalReporter, line: str) -> None:
@@ -105,15 +105,15 @@ class ProgressReporter:
         with self._printing, capture.global_and_fixture_disabled() if capture else nullcontext():
             self._broke_off = self._broke_off or isinstance(reporter.currentfspath, Path)
             reporter.ensure_newline()
-            begun = self._config.get_terminal_writer().width_of_current_line  # such as the dots of xdist's workers
-            # At once: what pytest writes between tests, the lock does not keep apart.
+            begun = self._config.get_terminal_writer().width_of_current_line  # for example the dots of xdist's workers
+            # Flush at once: the lock does not cover what pytest writes between tests.
             reporter.write(f"\n{line}\n" if begun else f"{line}\n", flush=True)
 
     def _go_on(self, nodeid: str) -> None:
-        """Begin a new line of dots with the file's name where a progress line broke the last one off.
+        """Start a new line of dots with the file's name if a progress line interrupted the old one.
 
-        Pytest does so by itself before the next test, after an empty line; the dot of a test during which something
-        was printed would stand there alone.
+        pytest does this itself before the next test, after an empty line. But the dot of a test during which a progress
+        line was printed would stand alone on its line.
         """
         reporter = self._reporter()
         if self._broke_off and type(reporter) is pytest.TerminalReporter and reporter.currentfspath is None:
@@ -128,7 +128,7 @@ class ProgressReporter:
 
 
 def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
-    """Write the table of instances, where all costs are (with ``-v`` the dearest tests), and what is kept."""
+    """Write the table of instances, the path of all costs (with ``-v`` the dearest tests), and the kept instances."""
     from pytest_vastgpu.reporting.costs import by_test
     from pytest_vastgpu.reporting.summary import dearest
     from pytest_vastgpu.reporting.summary import table

@@ -1,4 +1,4 @@
-"""What only matters when xdist's workers share a run. Never imports xdist: its hooks are called by name."""
+"""Support for runs that xdist distributes. It never imports xdist: xdist calls its hooks by name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from pytest_vastgpu.plugin.controller import Controller
 
 LINE_KEY = "vastgpu_line"
-"""Under this a worker finds where to call."""
+"""Key under which a worker finds the supervisor's address."""
 
 
 class XdistController:
-    """Plugin object of a process that may distribute tests: workers that need something call the supervisor.
+    """Plugin object of a process that may distribute tests: workers that need an instance call the supervisor.
 
-    Until one does there is only a socket, on which no process listens yet.
+    Until a worker calls there is only a socket, on which no process listens yet.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -29,7 +29,7 @@ class XdistController:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker where to call."""
+        """Give a worker the supervisor's address."""
         self._workers += 1
         if self._listener is None:
             from pytest_vastgpu.client.listener import Listener
@@ -40,7 +40,7 @@ class XdistController:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
-        """A worker has connected before it said that it has collected, if it needs something."""
+        """Check for a connection: a worker that needs an instance has connected before it reports its collection."""
         if self._controller is None and self._listener is not None and self._listener.wanted:
             from pytest_vastgpu.plugin.controller import Controller
 

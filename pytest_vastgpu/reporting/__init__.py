@@ -1,1 +1,1 @@
-"""The event log and those who read it: progress lines, the table at the end, files."""
+"""Reports on a run, for people and programs: the table at the end, costs, files with evidence."""

@@ -1,4 +1,4 @@
-"""Evidence of a failed attempt as files: bounded in size, safe to show, without secrets, ready to be uploaded."""
+"""Writes the evidence of a failed attempt as files: limited in size, safe to show, without secrets."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pytest_vastgpu.core.text.layout import bounded
 FOLDER = "vast-artifacts"
 """Below the directory in which pytest was started: ``vast-artifacts/<run id>/<attempt number>/``."""
 FILE_CHARS = 1_000_000
-"""Most of one file; what is longer loses its middle."""
+"""Most characters of one file; a longer one loses its middle."""
 TOTAL_CHARS = 4_000_000
-"""Most of all files of one attempt together."""
+"""Most characters of all files of one attempt together."""
 
 
 def timeline(events: str, label: str) -> str:
-    """The lines of an event log that tell of one attempt."""
+    """The lines of an event log about one attempt."""
     return "".join(line for line in events.splitlines(keepends=True) if f'"label": {json.dumps(label)}' in line)
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> None:
-    """Write files into a directory, the important ones first: the last ones give way where it becomes too much.
+    """Write files into a directory, the most important first: if the total gets too large, the last ones are shortened.
 
-    Empty ones are left out.
+    Empty files are left out.
 
     :raises OSError: if they cannot be written.
     """

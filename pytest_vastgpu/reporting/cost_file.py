@@ -1,10 +1,10 @@
-"""``cost.json``: what a run has cost, for programs. It is in the run's directory, whose path the summary names.
+"""Writes ``cost.json``, the cost of a run for programs. It is in the run's directory; the summary names the path.
 
-It is written as a whole whenever an instance is gone, and at the run's end, so that a crash leaves the newest state.
-Amounts are USD, exact to nine digits: an instance's ``cost_usd`` is the sum of its ``overhead_usd`` and the
+The whole file is written again whenever an instance is gone, and at the run's end, so that a crash leaves the newest
+state. Amounts are USD, exact to nine digits: an instance's ``cost_usd`` is the sum of its ``overhead_usd`` and the
 ``cost_usd`` of its tests, and ``total_usd`` is the sum over all instances. They are upper bounds: an instance's price
-is counted from just before it was created until it was seen to be gone, and the transfer is what the workload says of
-its image and model. ::
+is counted from just before its create until it is seen to be gone, and the transfer is computed from the workload's
+sizes of image and model. ::
 
     {
       "version": 1,
@@ -25,11 +25,11 @@ its image and model. ::
           "gone": true,                               false: it may go on costing money
           "cost_usd": 0.0421,
           "transfer_usd": 0.01,                       part of the overhead
-          "overhead_usd": 0.0371,                     while no test had it in use
+          "overhead_usd": 0.0371,                     while no test used it
           "tests": [{"test": "test_it.py::test_it", "seconds": 50.0, "cost_usd": 0.005}]
         }
       ],
-      "tests": [{"test": "test_it.py::test_it", "cost_usd": 0.005}]    over all instances, the dearest first
+      "tests": [{"test": "test_it.py::test_it", "cost_usd": 0.005}]    over all instances, the most expensive first
     }
 """
 
@@ -61,9 +61,9 @@ NAME = "cost.json"
 
 
 def document(head: Mapping[str, object], accounts: Sequence[InstanceCost]) -> dict[str, object]:
-    """What the file says.
+    """The content of the file.
 
-    :param head: What is known of the run as a whole.
+    :param head: Facts about the run as a whole.
     """
     return {
         "version": VERSION,
@@ -101,9 +101,9 @@ def _instance(account: InstanceCost) -> dict[str, object]:
 class CostFile:
     """Keeps the file up to date. Any thread may use it.
 
-    :param head: What is known of the run as a whole.
-    :param books: The accounts of all instances by now.
-    :param warn: Told where the file cannot be written.
+    :param head: Facts about the run as a whole.
+    :param books: Returns the current accounts of all instances.
+    :param warn: Called if the file cannot be written.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class CostFile:
         self._lock = threading.Lock()
 
     def listen(self, event: Event) -> None:
-        """Write when an instance is gone."""
+        """Write the file when an instance is gone."""
         if event.state is State.GONE:
             self.write()
 
     def write(self) -> None:
-        """Write the newest state. Where it cannot be written, the run goes on."""
+        """Write the newest state. If the file cannot be written, the run continues."""
         draft = self.path.with_suffix(".new")
         with self._lock:
             known = document({**self._head, "written": round(time.time(), 3)}, self._books())

@@ -1,4 +1,4 @@
-"""Divides the cost of instances among tests: each second's price, shared by the tests that use the instance then. Pure.
+"""Divides instances' costs among tests: the tests that use an instance share the price of each second. Pure.
 
 Times are seconds on the monotonic clock. Money is exact, in decimal USD down to a billionth, so that the shares of the
 tests and the overhead of an instance add up to its cost to the last digit.
@@ -32,7 +32,7 @@ class Use(NamedTuple):
     """The instance's label."""
     start: float
     end: float
-    """Infinite while the use goes on."""
+    """Infinite while the use continues."""
 
 
 class EarlierPrice(NamedTuple):
@@ -52,7 +52,7 @@ class CostRecord(NamedTuple):
     until: float
     """When it was verified gone; before that, now."""
     gone: bool = False
-    """Whether it is verified gone, and costs no more."""
+    """Whether it is verified gone and no longer costs money."""
     earlier: tuple[EarlierPrice, ...] = ()
     """Its earlier prices, oldest first; ``usd_h`` is the price after the last of them."""
 
@@ -68,7 +68,7 @@ class CostRecord(NamedTuple):
 
     @property
     def cost_usd(self) -> float:
-        """USD in all."""
+        """Total USD."""
         return sum(usd_h * (end - start) for start, end, usd_h in self.stretches) / 3600 + self.transfer_usd
 
 
@@ -77,7 +77,7 @@ class Shares:
     """An instance's cost, divided among tests."""
 
     cost: Decimal
-    """USD in all: the tests' shares and the overhead."""
+    """Total USD: the tests' shares and the overhead."""
     tests: Mapping[str, Decimal] = field(default_factory=dict)
     """USD by node id."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -117,7 +117,7 @@ def _parts(uses: Iterable[Use], since: float, until: float, seconds: dict[str, f
         for moment, step in ((max(use.start, since), 1), (min(use.end, until), -1))
     )
     parts: dict[str, Fraction] = {}
-    active: Counter[str] = Counter()  # a test may use it twice at once
+    active: Counter[str] = Counter()  # a test may use the instance twice at the same time
     before = 0.0
     for moment, step, test in changes:
         for user in active:

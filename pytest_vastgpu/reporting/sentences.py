@@ -1,4 +1,4 @@
-"""Sentences about offers, attempts and failures. Pure."""
+"""Builds sentences about offers, attempts and failures. Pure."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def outcome(attempt: Attempt) -> str:
-    """What became of an attempt: ``ready``, ``called off``, or its verdict."""
+    """The result of an attempt: ``ready``, ``called off``, or its verdict."""
     if attempt.verdict is not None:
         return verdict_line(attempt.verdict)
     return "ready" if State.READY.value in attempt.seconds else "called off"
 
 
 def failure(workload: Workload, attempts: Sequence[Attempt]) -> str:
-    """Everything a person needs who meets a start that failed: step, fault, evidence, remedy."""
+    """All facts that explain a failed start to a person: step, fault, evidence, remedy."""
     count = "1 attempt" if len(attempts) == 1 else f"{len(attempts)} attempts"
     lines = [f"no instance became ready for {workload_line(workload)} ({count})"]
     for attempt in attempts:

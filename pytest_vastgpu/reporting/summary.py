@@ -1,4 +1,4 @@
-"""The table at the end of a run. Pure."""
+"""Builds the table at the end of a run. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_vastgpu.reporting.sentences import outcome
 
 
 def _step(*states: State) -> Callable[[Attempt], str]:
-    """What shows the seconds that an attempt spent in some states together."""
+    """A function that shows the seconds which an attempt spent in some states together."""
     return lambda attempt: measured(sum(attempt.seconds.get(state.value, 0.0) for state in states), 1)
 
 
@@ -32,24 +32,24 @@ COLUMNS: Mapping[str, Callable[[Attempt], str]] = {
     "cost USD": lambda attempt: f"{attempt.cost_usd:.4f}",
     "outcome": outcome,
 }
-"""The columns of the table, by their heads."""
+"""The columns of the table, by their headings."""
 
 
 def table(attempts: Sequence[Attempt]) -> list[str]:
-    """The table: a line for each attempt."""
+    """The table: one line for each attempt."""
     return columns(tuple(COLUMNS), [[cell(attempt) for cell in COLUMNS.values()] for attempt in attempts])
 
 
 def total(attempts: Sequence[Attempt]) -> str:
-    """The last line: how many instances and what they cost."""
+    """The last line: the number of instances and their total cost."""
     rented = [attempt for attempt in attempts if attempt.instance_id]
     cost = sum(attempt.cost_usd for attempt in rented)
     return f"{len(rented)} instance{'' if len(rented) == 1 else 's'}, {cost:.4f} USD"
 
 
 def dearest(tests: Mapping[str, Decimal], most: int = 5) -> list[str]:
-    """The tests that cost most, a line for each: ``0.000123 USD  test_it.py::test_it``.
+    """The most expensive tests, one line each: ``0.000123 USD  test_it.py::test_it``.
 
-    :param tests: USD by node id, the dearest first.
+    :param tests: USD by node id, the most expensive first.
     """
     return [f"{usd:.6f} USD  {test}" for test, usd in islice(tests.items(), most)]

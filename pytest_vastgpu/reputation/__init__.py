@@ -1,1 +1,1 @@
-"""What is remembered of machines and their operators, in one locked YAML file."""
+"""The reputation of machines and their operators, stored in one locked YAML file."""

@@ -1,4 +1,4 @@
-"""Which file the user's host cache is, and which market of it is meant."""
+"""Finds the user's host cache file, and the market whose part of it is used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_vastgpu.providers.market_name import market_name
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
-    """Where the cache is: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory.
+    """The path of the cache: ``VAST_HOST_CACHE``, else ``pytest-vastgpu/hosts.yaml`` in the user's cache directory.
 
-    :raises HostCacheError: if the latter is there and not the user's own.
+    :raises HostCacheError: if the latter exists and is not the user's own.
     """
     if named := environment.host_cache(environ):
         return Path(named)
@@ -35,9 +35,9 @@ def default_path(environ: Mapping[str, str]) -> Path:
 
 
 def market_at(url: str) -> str:
-    """The name of the market that ``VAST_URL`` leads to.
+    """The name of the market at the URL in ``VAST_URL``.
 
-    :raises ConfigurationError: if it is no URL.
+    :raises ConfigurationError: if the value is no URL.
     """
     try:
         return market_name(url)
@@ -46,10 +46,10 @@ def market_at(url: str) -> str:
 
 
 def cache_path(named: str, environ: Mapping[str, str], started_in: Path) -> Path:
-    """Where the user's host cache is.
+    """The path of the user's host cache.
 
-    :param named: What ``--vast-host-cache`` says; empty for nothing.
-    :param started_in: Where a relative path begins.
+    :param named: The value of ``--vast-host-cache``; empty if not given.
+    :param started_in: The directory in which a relative path starts.
     """
     path = Path(named) if named else default_path(environ)
     return path if str(path).startswith("~") else started_in / path

@@ -1,4 +1,4 @@
-"""Everything that a host cache says, as values, and how two of them become one. Pure."""
+"""The complete contents of a host cache as values, and how two of them are merged. Pure."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 
 KEPT_S = 180 * DAY_S
-"""Evidence older than that is dropped when the file is rewritten: machines change hands and hardware."""
+"""Older evidence is dropped when the file is rewritten, because machines change owners and hardware."""
 KEPT_PER_MACHINE = 50
-"""The newest pieces of evidence that are kept of a machine when the file is rewritten."""
+"""Newest outcomes kept for each machine when the file is rewritten."""
 KEPT_IN_ALL = 20_000
-"""The newest pieces of evidence that are kept at all: a cache stays quick to read."""
+"""Newest outcomes kept in total, so that a cache stays quick to read."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class MarketRecords:
-    """Everything that a host cache says of one market. Numbers of machines mean nothing beyond their market."""
+    """The contents of a host cache for one market. A machine's id has no meaning outside its market."""
 
     evidence: Mapping[str, Outcome] = field(default_factory=dict)
     """By id."""
@@ -39,7 +39,7 @@ class MarketRecords:
 
 @dataclass(frozen=True)
 class CacheContents:
-    """Everything that a host cache says."""
+    """The complete contents of a host cache."""
 
     markets: Mapping[str, MarketRecords] = field(default_factory=dict)
     """By :func:`~pytest_vastgpu.providers.market_name.market_name`."""
@@ -47,16 +47,16 @@ class CacheContents:
     """Top-level keys that this version does not know."""
 
     def of(self, market: str) -> MarketRecords:
-        """What is said of one market."""
+        """The contents for one market."""
         return self.markets.get(market, MarketRecords())
 
     def changed(self, market: str, change: Callable[[MarketRecords], MarketRecords]) -> CacheContents:
-        """The contents with another book for one market."""
+        """The contents with the records of one market changed."""
         return replace(self, markets={**self.markets, market: change(self.of(market))})
 
 
 def together(one: CacheContents, other: CacheContents) -> CacheContents:
-    """What both say together, as :func:`union`, of each market by itself."""
+    """Two contents merged, each market by itself as in :func:`union`."""
     return CacheContents(
         merged(one.markets, other.markets, union),
         merged(one.extra, other.extra, both_values),
@@ -64,9 +64,9 @@ def together(one: CacheContents, other: CacheContents) -> CacheContents:
 
 
 def union(one: MarketRecords, other: MarketRecords) -> MarketRecords:
-    """What both say together. The order does not matter, and what both say counts once.
+    """Two records of a market merged. The order does not matter, and an outcome that is in both counts once.
 
-    :returns: All evidence; a machine or host is allowed if either says so; of two bans the one that was set later.
+    :returns: All evidence; a machine or host is allowed if either allows it; of two bans the one that was set later.
     """
     return MarketRecords(
         merged(one.evidence, other.evidence, either),
@@ -77,7 +77,7 @@ def union(one: MarketRecords, other: MarketRecords) -> MarketRecords:
 
 
 def pruned(contents: CacheContents, now: float) -> CacheContents:
-    """The contents without the evidence that is too old to count or too much, and without bans that are over.
+    """The contents without evidence that is too old or exceeds the limits, and without bans that have ended.
 
     :param now: Epoch seconds.
     """
@@ -102,7 +102,7 @@ def _pruned_book(book: MarketRecords, oldest: float, now: float) -> MarketRecord
 
 
 def merged(one: Mapping[Any, _T], other: Mapping[Any, _T], join: Callable[[_T, _T], _T]) -> dict[Any, _T]:
-    """Two mappings as one; ``join`` says what a key has that is in both."""
+    """Two mappings merged; ``join`` computes the value of a key that is in both."""
     return {
         key: join(one[key], other[key]) if key in one and key in other else one[key] if key in one else other[key]
         for key in [*one, *(key for key in other if key not in one)]
@@ -110,19 +110,19 @@ def merged(one: Mapping[Any, _T], other: Mapping[Any, _T], join: Callable[[_T, _
 
 
 def either(one: _T, other: _T) -> _T:
-    """One of two values that should be equal; which one does not depend on the order."""
+    """One of two values that should be equal; the choice does not depend on the order."""
     return one if one == other else max(one, other, key=repr)
 
 
 def both_values(one: object, other: object) -> object:
-    """What two values of a key that we do not know say together: all items of two lists, else one of the two."""
+    """Two values of an unknown key merged: all items of two lists, otherwise one of the two values."""
     if isinstance(one, list) and isinstance(other, list):
         return sorted([*one, *(item for item in other if item not in one)], key=repr)
     return either(one, other)
 
 
 def both_entries(one: Override, other: Override) -> Override:
-    """What two entries for the same id say together."""
+    """Two entries for the same id merged."""
     bans = [entry.ban for entry in (one, other) if entry.ban is not None]
     return Override(
         one.allowed or other.allowed,

@@ -1,4 +1,4 @@
-"""Single values of a host cache, from what YAML gives and back: a person may have written each of them. Pure."""
+"""Converts single values of a host cache from YAML and back; a person may have written any of them. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from datetime import timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FOREVER = "forever"
-"""End of a ban that has none."""
+"""The end of a ban without end."""
 
 
 def machine_id(value: object) -> int:
-    """An id as a person may have written it: 123, "123" or 123.0.
+    """An id in the forms that people write: 123, "123" or 123.0.
 
-    :raises ValueError: if it is not a positive whole number.
+    :raises ValueError: if the value is not a positive whole number.
     """
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
@@ -28,24 +28,24 @@ def machine_id(value: object) -> int:
 
 
 def mapping(value: object) -> dict[str, object]:
-    """A mapping by name.
+    """A mapping with text keys.
 
-    :raises ValueError: if it is not one.
+    :raises ValueError: if the value is not a mapping.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"{str(value)[:60]!r} is not a mapping")  # noqa: TRY004 - callers handle what a person mistyped
+        raise ValueError(f"{str(value)[:60]!r} is not a mapping")  # noqa: TRY004 - a user's typing error is a ValueError
     return {str(key): item for key, item in value.items()}
 
 
 def text(value: object) -> str:
-    """A text; a number or a date that a person has not put in quotes is one as well."""
+    """A text; numbers and dates that a person wrote without quotes are converted."""
     return "" if value is None else str(value)
 
 
 def seconds(value: object) -> float:
-    """A duration.
+    """A duration in seconds.
 
-    :raises ValueError: if it is no finite number.
+    :raises ValueError: if the value is not a finite number.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
@@ -53,9 +53,9 @@ def seconds(value: object) -> float:
 
 
 def time_in(value: object) -> float:
-    """Epoch seconds of a time as a person may have written it; without a zone it is UTC, a date is its first moment.
+    """Epoch seconds of a time in the forms that people write; without a zone it is UTC, a date means its first moment.
 
-    :raises ValueError: if it is no time.
+    :raises ValueError: if the value is not a time.
     """
     if isinstance(value, str):
         try:
@@ -72,7 +72,7 @@ def time_in(value: object) -> float:
 
 
 def time_out(value: float) -> datetime:
-    """The time as YAML writes it.
+    """The time in the form that YAML writes.
 
     :param value: Epoch seconds.
     """

@@ -1,9 +1,9 @@
 """The host cache: one YAML file, shared by all processes of a user, with a part for each market.
 
-Recording appends one small document, so its cost does not grow with the file. Everything else rewrites the file: the
-new text is made beside it without any lock; only to compare, to take over what was appended meanwhile, and to put it in
-place the file is locked, for some milliseconds. So a rewrite never keeps a recording process waiting as long as YAML
-takes.
+Recording appends one small document, so its cost does not grow with the file. All other changes rewrite the file.
+The new text is made beside it without a lock. Only the comparison, the transfer of records that were appended
+meanwhile, and the replacement run under the lock, for some milliseconds. So a rewrite never blocks a recording
+process for as long as YAML takes.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ from pytest_vastgpu.reputation.writer import record_text
 from pytest_vastgpu.reputation.writer import snapshot_text
 
 OPTIMISTIC = 4
-"""Rewrites that are tried without holding the lock while the text is made, before one is made under the lock."""
+"""Attempts to rewrite with the text made outside the lock, before one makes the text under the lock."""
 RECORD_TRIES = 10
-"""A record finds no file of ours to append to only when it is the first one, or a person has just removed the file."""
+"""Attempts to append: they fail only if no cache file exists yet, or a person has just removed it."""
 COMPACT_BYTES = 256 * 1024
-"""Appended records are moved into the snapshot when they are that many bytes and half of a file that is read."""
+"""Appended records move into the snapshot when they are larger than this and more than half of the file."""
 
 _OURS = re.compile(rb"^%s:[ \t]*%d[ \t]*\r?$" % (FORMAT.encode(), VERSION), re.MULTILINE)
 _LOG = logging.getLogger("pytest_vastgpu.hosts")
 
 
 class HostCache:
-    """What the host cache at a path says of one market. Nothing is made before something is written.
+    """The part of the host cache at a path that belongs to one market. It creates no file before the first write.
 
-    :param path: The YAML file; a ``~`` is the user's home.
-    :param tell: Told, in a sentence each, what the user should know: what was damaged and where it was put.
+    :param path: The YAML file; ``~`` is the user's home.
+    :param tell: Called with each sentence that the user should read: what was damaged and where it was put.
         Default: a warning of the logger ``pytest_vastgpu.hosts``.
-    :param market: See :func:`pytest_vastgpu.providers.market_name.market_name`. What other markets did is
-        neither seen nor changed.
-    :param compact_bytes: Records appended behind the document are moved into it when they are more.
+    :param market: See :func:`pytest_vastgpu.providers.market_name.market_name`. Records of other markets are neither
+        read nor changed.
+    :param compact_bytes: When the records appended behind the document are longer, they are moved into it.
     :raises HostCacheError: if no file can have that name.
     """
 
@@ -78,8 +78,8 @@ class HostCache:
     ) -> None:
         self._compact_bytes = compact_bytes
         try:
-            self.path = path.expanduser().resolve()  # a rewrite must replace what a link points to, not the link
-        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no such user, a NUL
+            self.path = path.expanduser().resolve()  # a rewrite must replace a link's target, not the link
+        except (OSError, RuntimeError, ValueError) as error:  # a circle of links, an unknown user, a NUL
             raise HostCacheError(
                 f"the host cache cannot be at {str(path)!r} ({error}): name another file with --vast-host-cache"
             ) from error
@@ -88,7 +88,7 @@ class HostCache:
         self._known = (b"", CacheContents())
 
     def read(self, now: float | None = None) -> Reputation:
-        """What is known at a moment. A damaged file is set aside, what can be saved of it is kept, and that is told.
+        """The reputation at a moment. A damaged file is set aside, its readable part is kept, and the user is told.
 
         :param now: Epoch seconds; None: now.
         :raises HostCacheError: if the file cannot be read, or is damaged and cannot be set aside.
@@ -97,19 +97,19 @@ class HostCache:
         return reputation(book.evidence.values(), book.machines, book.hosts, time.time() if now is None else now)
 
     def book(self) -> MarketRecords:
-        """Everything that the file says of this market, as :meth:`read`."""
+        """The file's contents for this market; raises as :meth:`read`."""
         return self.contents().of(self.market)
 
     def contents(self) -> CacheContents:
-        """Everything that the file says, as :meth:`read`."""
+        """The file's complete contents; raises as :meth:`read`."""
         with self._explained("read"):
             data = self._bytes() or b""
-            if data and not data.endswith(END):  # a record may be on its way: with the lock held none is
+            if data and not data.endswith(END):  # a record may be half written; under the lock none is
                 with locked_files.exclusive(self.path):
                     data = self._bytes() or b""
             seen, known = self._known
             if seen and data.startswith(seen):
-                # The same file, grown: only what is new is parsed. Most reads of a run are this.
+                # The same file has grown: parse only the new part. Most reads of a run take this path.
                 parsed = self._parse(data[len(seen) :], continued=True)
                 parsed = replace(parsed, contents=together(known, parsed.contents))
             else:
@@ -124,9 +124,9 @@ class HostCache:
             return parsed.contents
 
     def require_writable(self) -> None:
-        """See that outcomes could be recorded, before there are any.
+        """Check that outcomes can be recorded, before there are any.
 
-        :raises HostCacheError: if not: why, and what to do.
+        :raises HostCacheError: if they cannot; the text says why, and what to do.
         """
         with self._explained("write"):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class HostCache:
                 pass
 
     def record(self, evidence: Outcome) -> None:
-        """Add one outcome. When this returns no crash of a process can lose it.
+        """Add one outcome. After the return no crash of a process can lose it.
 
         :raises HostCacheError: if it cannot be written.
         """
@@ -148,10 +148,10 @@ class HostCache:
         raise HostCacheError(f"{self.path} is being replaced by another program again and again: nothing was recorded")
 
     def ban(self, number: int, *, host: bool = False, until: float, reason: str = "", since: float) -> None:
-        """Ban a machine, or with ``host`` an operator. It is taken off the allow-list.
+        """Ban a machine, or with ``host`` an operator, and remove it from the allow-list.
 
-        :param until: Epoch seconds; ``inf`` for good.
-        :param since: Epoch seconds of now.
+        :param until: Epoch seconds; ``inf`` for a ban without end.
+        :param since: The current epoch seconds.
         """
         self._set(number, host, lambda entry: replace(entry, allowed=False, ban=Ban(until, reason, since)))
 
@@ -160,9 +160,9 @@ class HostCache:
         self._set(number, host, lambda entry: replace(entry, allowed=True, ban=None))
 
     def clear(self, number: int, *, host: bool = False) -> int:
-        """Forget all that is known of a machine, or with ``host`` of all machines of an operator.
+        """Remove all evidence and entries of a machine, or with ``host`` of all machines of an operator.
 
-        :returns: The number of pieces of evidence that are forgotten.
+        :returns: The number of removed outcomes.
         """
         forgotten = 0
 
@@ -182,9 +182,9 @@ class HostCache:
         return forgotten
 
     def clear_all(self) -> Path | None:
-        """Forget everything of this market.
+        """Remove everything about this market.
 
-        :returns: Where a copy of the whole file was put; None where there was none.
+        :returns: The path of a copy of the whole old file; None if there was no file.
         """
         with self._explained("write"):
             data = self._bytes()
@@ -195,10 +195,10 @@ class HostCache:
         return copy
 
     def merge(self, others: Sequence[Path]) -> int:
-        """Add what other caches say of this market; what was known already counts once.
+        """Add the contents of other caches for this market; an outcome that is already known counts once.
 
-        :returns: The number of pieces of evidence that are new.
-        :raises HostCacheError: if one of them cannot be read; nothing is changed then.
+        :returns: The number of new outcomes.
+        :raises HostCacheError: if one of them cannot be read; then nothing is changed.
         """
         added = MarketRecords()
         for other in others:
@@ -216,7 +216,7 @@ class HostCache:
     # ------------------------------------------------------------- appending
 
     def _append(self, text: bytes) -> bool:
-        """:returns: False where the file is not there or not one of ours."""
+        """:returns: False if the file does not exist or is not a cache of this format."""
         try:
             return locked_files.append(self.path, text, _OURS)
         except FileNotFoundError:
@@ -237,7 +237,7 @@ class HostCache:
             self._rewritten(lambda contents: contents.changed(self.market, change))
 
     def _rewritten(self, change: Callable[[CacheContents], CacheContents]) -> CacheContents:
-        """Replace the file by what ``change`` makes of it, and return that."""
+        """Replace the file with the result of ``change``, and return that result."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(OPTIMISTIC):
             seen = self._bytes()
@@ -248,7 +248,7 @@ class HostCache:
                 if current == seen:
                     return self._put(draft, seen, parsed, contents)
                 if seen and current and seen.endswith(END) and current.startswith(seen):
-                    # Only appended to meanwhile: take that over as it is.
+                    # Others have only appended: copy the new records unchanged.
                     with draft.open("ab") as file:
                         file.write(current[len(seen) :])
                         file.flush()
@@ -262,7 +262,7 @@ class HostCache:
                 return self._put(draft, seen, parsed, contents)
 
     def _put(self, draft: Path, seen: bytes | None, parsed: Parsed, contents: CacheContents) -> CacheContents:
-        """Put the new file in place; what it does not take over is set aside first. The lock is held."""
+        """Put the new file in place; set aside first what it does not contain. The caller holds the lock."""
         told = set_aside(self.path, seen or b"", parsed)
         if seen is not None:
             draft.chmod(stat.S_IMODE(self.path.stat().st_mode))

@@ -1,4 +1,4 @@
-"""One YAML document of a host cache: a person or any program may have written it. Pure."""
+"""Parses one YAML document of a host cache: a person or any program may have written it. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import yaml
 
 try:
     from yaml import CSafeLoader as _BaseLoader
-except ImportError:  # PyYAML was built without libyaml: the same, slower
-    from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment] # another class, used in the same way
+except ImportError:  # PyYAML was built without libyaml: the Python version is slower
+    from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment] # another class with the same interface
 
 _UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
-"""What PyYAML's safe loader raises for foreign text: the last ones for tags it knows on values that do not fit them."""
+"""Errors of PyYAML's safe loader for foreign text; the last ones come from known tags on unsuitable values."""
 _MERGE = "tag:yaml.org,2002:merge"
 MOST_DEPTH = 50
-"""Of values within values; ours have seven."""
+"""Deepest nesting of values; this package's own files have seven levels."""
 
 
 class Unreadable(ValueError):
-    """A document that is no YAML, or that no cache would hold.
+    """A document that is not YAML, or that no cache would contain.
 
-    :param error: What is wrong.
+    :param error: The error that was found.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -30,9 +30,9 @@ class Unreadable(ValueError):
         self.error = error
 
     def where(self, lines_before: int) -> str:
-        """What is wrong, and where.
+        """The error and its place.
 
-        :param lines_before: In the file, before this document.
+        :param lines_before: Lines of the file before this document.
         """
         error = self.error
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
@@ -43,9 +43,9 @@ class Unreadable(ValueError):
 
 
 def load(text: bytes) -> object:
-    """What a document says.
+    """The content of a document.
 
-    :raises Unreadable: if it cannot be read, or means more than it says.
+    :raises Unreadable: if it cannot be read, or if aliases make it larger than its text.
     """
     try:
         content = yaml.load(text.decode("utf-8-sig"), Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
@@ -56,9 +56,9 @@ def load(text: bytes) -> object:
 
 
 class _Loader(_BaseLoader):
-    """Joins the values of a key that stands twice, as when a person adds an entry for a machine that has one already.
+    """Joins the values of a repeated key, as when a person adds a second entry for a machine.
 
-    YAML forbids it and PyYAML keeps the last one: a rewrite would then lose what the first one said.
+    YAML forbids repeated keys and PyYAML keeps the last one: then a rewrite would lose the first entry.
     """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
@@ -67,7 +67,7 @@ class _Loader(_BaseLoader):
             name = _name(key)
             known = pairs.get(name)
             if known and type(known[1]) is type(value) and isinstance(value, yaml.CollectionNode):
-                if known[1] is not value:  # else an alias of it
+                if known[1] is not value:  # otherwise an alias of it
                     known[1].value.extend(value.value)
             else:
                 pairs[name] = (key, value)
@@ -75,7 +75,7 @@ class _Loader(_BaseLoader):
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node: Any) -> None:
-        """Merge keys (``<<``), each key once: merged again and again, they would grow without end."""
+        """Apply merge keys (``<<``), each key once: repeated merges would grow without end."""
         merging = any(key.tag == _MERGE for key, _ in node.value)
         super().flatten_mapping(node)
         if merging:
@@ -88,10 +88,10 @@ def _name(key: Any) -> object:
 
 
 def _require_bounded(content: object, size: int) -> None:
-    """See that a document is no more than its text: aliases can make it larger than any memory, or endless.
+    """Check that a document is not larger than its text: aliases can make it larger than any memory, or endless.
 
-    :param size: Of its text, in bytes.
-    :raises ValueError: if it is more, or nested too deeply to be written again.
+    :param size: Size of its text in bytes.
+    :raises ValueError: if it is larger, or nested too deeply to be written again.
     """
     most = max(size, 10_000)
     waiting: list[tuple[object, int]] = [(content, 0)]

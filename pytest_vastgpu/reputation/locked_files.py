@@ -1,8 +1,8 @@
-"""How files are locked, written and put in place, so that a crash at any moment leaves the old or the new one.
+"""Locks, writes and replaces files so that a crash at any moment leaves either the old or the new file.
 
-The lock is ``filelock``'s on ``<name>.lock``, taken by a process that rewrites. One that appends takes the same lock
-shared (``flock``, which is what filelock uses on POSIX systems): appenders never wait for each other, as the kernel
-appends each of their documents as a whole, so that none of them can starve another.
+The lock is ``filelock``'s on ``<name>.lock``, which a process takes to rewrite. A process that appends takes the same
+lock shared (``flock``, which is what filelock uses on POSIX systems). Appending processes never wait for each other and
+cannot starve each other, because the kernel appends each document as a whole.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.errors import HostCacheError
 
 LOCK_TIMEOUT_S = 30.0
-"""A lock is held for milliseconds; one that is held that long belongs to a process that was stopped."""
+"""A lock is held for milliseconds; a process that holds it this long has been stopped."""
 POLL_S = 0.002
 _HEAD_BYTES = 4096
 MOST_BYTES = 16 << 20
-"""Of a cache; what is kept (see :data:`pytest_vastgpu.reputation.contents.KEPT_IN_ALL`) takes a third of it."""
+"""Largest cache in bytes; what is kept (see :data:`pytest_vastgpu.reputation.contents.KEPT_IN_ALL`) takes a third."""
 MOST_LINES = 500_000
 
 
 def lock_path(path: Path) -> Path:
-    """The file whose lock guards the one at ``path``."""
+    """The lock file for the file at ``path``."""
     return path.with_name(f"{path.name}.lock")
 
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock alone: no process appends, none rewrites.
+    """Hold the lock alone: no other process appends or rewrites.
 
     :raises filelock.Timeout: if others held it for :data:`LOCK_TIMEOUT_S`.
     """
@@ -48,7 +48,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold the lock together with others that append: no process rewrites.
+    """Hold the lock together with other appending processes: no process rewrites.
 
     :raises filelock.Timeout: if another process held it alone for :data:`LOCK_TIMEOUT_S`.
     """
@@ -72,7 +72,7 @@ def read(path: Path) -> bytes:
     """The content of a cache.
 
     :raises FileNotFoundError: if there is none.
-    :raises OSError: if it cannot be read, is no regular file, or is longer than any cache.
+    :raises OSError: if it cannot be read, is no regular file, or is too large for a cache.
     """
     data = read_file(path, MOST_BYTES)
     if data.count(b"\n") > MOST_LINES:
@@ -81,15 +81,15 @@ def read(path: Path) -> bytes:
 
 
 def append(path: Path, data: bytes, head: re.Pattern[bytes]) -> bool:
-    """Add to the end of a file.
+    """Append to a file.
 
-    On return no crash of a process can lose it. It is not flushed to the disk, which takes a thousand times as long:
-    where the power fails, the records of the last seconds may be missing, and one that was cut off is passed over.
+    After the return no crash of a process can lose the data. It is not flushed to the disk, which takes a thousand
+    times as long: a power failure can lose the records of the last seconds, and readers skip one that is cut off.
 
-    :param head: What must be found at the file's beginning.
-    :returns: False where it is not found: nothing was written.
+    :param head: Pattern that the file's beginning must match.
+    :returns: False if it does not match; then nothing was written.
     :raises FileNotFoundError: if there is no such file.
-    :raises HostCacheError: if only a part of it could be written.
+    :raises HostCacheError: if only a part of the data could be written.
     """
     with shared(path):
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -106,7 +106,7 @@ def append(path: Path, data: bytes, head: re.Pattern[bytes]) -> bool:
 
 @contextlib.contextmanager
 def draft(path: Path, data: bytes) -> Iterator[Path]:
-    """A file beside ``path`` with that content, on disk; removed afterwards unless it was moved."""
+    """A file beside ``path`` with that content, flushed to disk; it is removed afterwards unless it was moved."""
     file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     made = Path(name)
     try:
@@ -120,7 +120,7 @@ def draft(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def set_aside(path: Path, data: bytes, why: str) -> Path:
-    """A new file ``<name>.<why>-<time>`` beside ``path`` with that content, on disk; no file is ever overwritten."""
+    """Write a new file ``<name>.<why>-<time>`` beside ``path``, flushed to disk; this overwrites no file."""
     name = f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     for number in range(1, 1000):
         aside = path.with_name(name if number == 1 else f"{name}-{number}")
@@ -138,7 +138,7 @@ def set_aside(path: Path, data: bytes, why: str) -> Path:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring to disk which files a directory has."""
+    """Flush a directory's list of files to disk."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

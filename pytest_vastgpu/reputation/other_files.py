@@ -1,4 +1,4 @@
-"""Other files than the cache itself: what is put aside of it, and what others have written."""
+"""Handles files beside the cache: it keeps copies of damaged or old contents, and reads the caches of others."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_vastgpu.reputation.reader import parse
 
 
 def set_aside(path: Path, data: bytes, parsed: Parsed) -> str:
-    """Put aside what a new file will not have.
+    """Keep a copy of everything that the new file will not contain.
 
     :param data: The old file.
-    :returns: What the user should know; empty where nothing was put aside.
+    :returns: A sentence for the user; empty if nothing had to be kept.
     """
     if parsed.damage:
         aside = locked_files.set_aside(path, data, "damaged")
@@ -39,9 +39,9 @@ def set_aside(path: Path, data: bytes, parsed: Parsed) -> str:
 
 
 def foreign(path: Path) -> CacheContents:
-    """What another cache says.
+    """The contents of another cache.
 
-    :raises HostCacheError: if it is not there, or is not a whole host cache.
+    :raises HostCacheError: if it does not exist, or is not a complete host cache.
     """
     try:
         parsed = parse(locked_files.read(path))

@@ -1,6 +1,6 @@
-"""What is recorded of an attempt, and what a person has said of a machine or an operator. Pure.
+"""The records of the host cache: an attempt's outcome, and a person's entry for a machine or an operator. Pure.
 
-The form of the file follows from these declarations, see :mod:`pytest_vastgpu.reputation.record_codec`.
+The format of the file follows from these declarations, see :mod:`pytest_vastgpu.reputation.record_codec`.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class Outcome:
     """One recorded outcome of one attempt."""
 
     id: Annotated[str, Key(last=True)]
-    """Unique to an attempt and its outcome, so that recording or merging it twice counts once.
+    """Unique to an attempt and its outcome, so that an outcome counts once even if it is recorded or merged twice.
 
     It is written last: a record without it was cut off.
     """
     time: Annotated[float, TIME, Key(first=True)]
-    """When the attempt was over: epoch seconds, in whole milliseconds."""
+    """When the attempt ended: epoch seconds, in whole milliseconds."""
     machine_id: Annotated[int, Key(elsewhere=True)]
     outcome: Annotated[FailureClass, Key(first=True)]
     host_id: Annotated[int, ID_OR_UNKNOWN, Key("host")] = 0
-    """The machine's operator; 0 where it is not known."""
+    """The machine's operator; 0 if unknown."""
     gpu_name: Annotated[str, Key("gpu")] = ""
     reason: Annotated[str, Key(first=True)] = ""
-    """The verdict's reason; empty where it became ready."""
+    """The verdict's reason; empty if the instance became ready."""
     workload: str = ""
-    """Key of the workload, see :func:`workload_key`."""
+    """The workload's key, see :func:`workload_key`."""
     seconds: Annotated[Mapping[str, float], SECONDS] = field(default_factory=dict)
     """Seconds spent in each state, by the state's name."""
     run_id: Annotated[str, Key("run")] = ""
     extra: Mapping[str, object] = field(default_factory=dict)
-    """What a person or a later version added; kept as it is."""
+    """Keys that a person or a later version added; kept unchanged."""
 
     @classmethod
     def of(cls, attempt: Attempt, workload: Workload, run_id: str, time: float) -> Outcome:
-        """What an attempt that is over says of its machine.
+        """The outcome of an attempt that has ended.
 
         :param time: Epoch seconds.
         """
@@ -89,15 +89,15 @@ class Ban:
     """A ban that a person has set."""
 
     until: Annotated[float, END, Key(always=True)] = math.inf
-    """Epoch seconds; ``inf`` for good."""
+    """Epoch seconds; ``inf`` for a ban without end."""
     reason: str = ""
     since: Annotated[float, TIME_OR_UNKNOWN] = 0.0
-    """Epoch seconds; 0 where it is not known. Of two bans the later one holds."""
+    """Epoch seconds; 0 if unknown. Of two bans the later one applies."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
 def _ban_in(value: object) -> Ban | None:
-    """A ban as a mapping, or as people write it for short: ``forever``, its end, true or false."""
+    """Read a ban from a mapping, or from the short forms that people write: ``forever``, its end, true or false."""
     if value is False or value is None:
         return None
     if value is True:
@@ -107,19 +107,19 @@ def _ban_in(value: object) -> Ban | None:
 
 @dataclass(frozen=True)
 class Override:
-    """What a person has said of one machine or of one operator."""
+    """A person's entry for one machine or one operator."""
 
     allowed: Annotated[bool, Key("allow")] = False
-    """Never banned, whatever happens; wins over a ban."""
+    """Whether it is never banned; takes precedence over a ban."""
     ban: Annotated[Ban | None, Form(_ban_in, write_record)] = None
     extra: Mapping[str, object] = field(default_factory=dict)
-    """Keys that this version does not know; kept as they are."""
+    """Keys that this version does not know; kept unchanged."""
 
 
 def workload_key(workload: Workload) -> str:
-    """What identifies a workload where it matters if a machine can run it: ``vllm org/model 3fa94c02``.
+    """Identifies a workload in the question whether a machine can run it: ``vllm org/model 3fa94c02``.
 
-    Values of its environment do not take part: they may be secret, and a short one could be guessed from its hash.
+    The key does not depend on values of its environment: they may be secret, and a hash can reveal a short one.
     """
     parts = (
         workload.adapter,

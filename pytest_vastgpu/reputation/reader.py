@@ -1,15 +1,15 @@
-"""The text of a host cache read into values. Pure.
+"""Reads the text of a host cache into values. Pure.
 
 The file is a stream of YAML documents. The first one is the snapshot, which people read and edit: machines and hosts by
-market. Each one after it is a record that was appended since. Both end with a line of three dots, so that a record
-which was cut off by a crash is told from a whole one, wherever the cut is. ``---`` and ``...`` at the start of a line
-are always marks between documents, in any YAML, so the stream is cut there and each document is read by itself: one
-that is broken does not take others along.
+market. Each later one is a record that was appended. All of them end with a line of three dots, which shows whether
+a crash has cut off a record, at any position. ``---`` and ``...`` at the start of a line always separate documents,
+in any YAML, so the reader splits the stream there and parses each document by itself: a broken document does not
+affect the others.
 
-Format 1 did not say on which market anything was seen. What it says is taken for Vast.ai's: that is what a person had
-in mind who banned or allowed a machine, and what records were paid for. Left behind are records of a machine whose
-operator has the machine's own number: a local market numbers operators like that unless it is told otherwise, and on
-Vast.ai both have numbers of their own. What is wrong all the same expires, as every record does.
+Format 1 did not name the market. The reader assigns its contents to Vast.ai: people banned and allowed Vast.ai's
+machines, and paid for its records. It leaves behind the records of a machine whose operator has the machine's own
+number: a local market numbers operators like that by default, and on Vast.ai the two numbers differ. Any record that
+is still wrong expires, as every record does.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ _MARKS = re.compile(rb"^(?:---(?=[ \t\r\n]|\Z)|\.\.\.[ \t]*(?:\r?\n|\Z))", re.MU
 
 @dataclass(frozen=True)
 class Parsed:
-    """What was read from a file."""
+    """The result of reading a file."""
 
     contents: CacheContents
     damage: str = ""
-    """Why the file as a whole is not one of ours, in words; the contents are then what could be saved from it."""
+    """Why the file as a whole is not a valid cache, in words; then the contents are the part that could be saved."""
     newer: bool = False
-    """It was written by a later version in a format that this one does not know."""
+    """Whether a later version wrote it in a format that this version does not know."""
     broken: tuple[bytes, ...] = ()
-    """Appended records that are cut off or unreadable, as they are."""
+    """Appended records that are cut off or unreadable, unchanged."""
     notes: tuple[str, ...] = ()
-    """Entries that were not understood, each in a sentence; they are kept under ``not_understood``."""
+    """Entries that were not understood, one sentence each; they are kept under ``not_understood``."""
     old: bool = False
-    """It was written in format 1."""
+    """Whether it was written in format 1."""
     left_behind: int = 0
-    """Records of format 1 that were made on a local market."""
+    """Number of records of format 1 that were made on a local market."""
 
 
 def parse(data: bytes, *, continued: bool = False) -> Parsed:
-    """Read a cache's text.
+    """Parse a cache's text.
 
-    :param continued: The text was appended to a snapshot that was read before.
+    :param continued: Whether the text was appended to a snapshot that was read before.
     """
     reader = _Reader()
     first = not continued
@@ -80,7 +80,7 @@ def parse(data: bytes, *, continued: bool = False) -> Parsed:
             else:
                 broken.append(chunk)
         else:
-            if content is None:  # only comments
+            if content is None:  # the document has only comments
                 continue
             if isinstance(content, dict) and FORMAT in content:
                 if content[FORMAT] not in range(1, VERSION + 1):
@@ -96,7 +96,7 @@ def parse(data: bytes, *, continued: bool = False) -> Parsed:
 
 
 def _documents(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
-    """Each document: where it begins, its text, and whether three dots end it."""
+    """Each document: its position, its text, and whether three dots end it."""
     start = 0
     for mark in [*_MARKS.finditer(data), None]:
         end = mark.start() if mark else len(data)
@@ -107,7 +107,7 @@ def _documents(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
 
 
 class _Market:
-    """Collects what documents say of one market."""
+    """Collects one market's contents from the documents."""
 
     def __init__(self) -> None:
         self.evidence: dict[str, Outcome] = {}
@@ -124,7 +124,7 @@ class _Market:
 
 
 class _Reader:
-    """Collects what documents say."""
+    """Collects the contents of all documents."""
 
     def __init__(self) -> None:
         self.markets: dict[str, _Market] = defaultdict(_Market)
@@ -141,9 +141,9 @@ class _Reader:
         return CacheContents({name: book for name, book in books.items() if book != MarketRecords()}, extra)
 
     def record(self, content: object) -> bool:
-        """Take in an appended record.
+        """Add an appended record.
 
-        :returns: False where it is not one.
+        :returns: False if the document is not a record.
         """
         try:
             fields = mapping(content)
@@ -158,7 +158,7 @@ class _Reader:
     def snapshot(self, content: Mapping[object, object]) -> None:
         fields = mapping(content)
         del fields[FORMAT]
-        self._sections(None, fields)  # of format 1, or written there by hand
+        self._sections(None, fields)  # written in format 1, or added there by hand
         for key, inner in self._entries("markets", fields, ()):
             try:
                 name = market_name(str(key))
@@ -171,9 +171,9 @@ class _Reader:
         self.extra = merged(self.extra, fields, both_values)
 
     def _sections(self, name: str | None, fields: dict[str, object]) -> None:
-        """What is said of machines and hosts of one market.
+        """Add the machines and hosts of one market.
 
-        :param name: The market's; None where none is named.
+        :param name: The market's name; None if the file names none.
         """
         market = self.markets[name or VAST]
         path = ("markets", name) if name else ()
@@ -228,7 +228,7 @@ class _Reader:
 
 
 def _nested(path: Sequence[object], value: object) -> object:
-    """The value as it stands in the file, below the keys that lead to it."""
+    """The value inside the keys that lead to it in the file."""
     for key in reversed(path):
         value = {key: value}
     return value

@@ -1,7 +1,7 @@
-"""Records of a host cache as mappings of YAML and back, derived from the dataclasses that declare them. Pure.
+"""Converts records of a host cache to YAML mappings and back, derived from the dataclasses that declare them. Pure.
 
-A field is declared once, in its dataclass: its key and its form follow from its name and type, and from what
-``Annotated`` adds. What has its default is not written, and keys that no field has are kept in ``extra``.
+A field is declared once, in its dataclass: its key and its form follow from its name and type, and from its
+``Annotated`` metadata. A field with its default value is not written, and unknown keys are kept in ``extra``.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import get_type_hints
 from pytest_vastgpu.reputation import fields
 
 _ALWAYS = object()
-"""No field has this value."""
+"""A marker that equals no field's value."""
 
 
 class _Record(Protocol):
-    """A dataclass of this kind."""
+    """A dataclass whose instances are records."""
 
     def __init__(self, *, extra: Mapping[str, object], **values: Any) -> None: ...
 
     @property
     def extra(self) -> Mapping[str, object]:
-        """What no field knows."""
+        """Keys that belong to no field."""
 
 
 _RecordT = TypeVar("_RecordT", bound=_Record)
@@ -40,27 +40,27 @@ _RecordT = TypeVar("_RecordT", bound=_Record)
 
 @dataclass(frozen=True)
 class Form:
-    """How the values of a field stand in the file."""
+    """How a field's values are represented in the file."""
 
     read: Callable[[Any], Any]
-    """From what YAML gives; raises ValueError with what is wrong, in words."""
+    """Converts a YAML value; raises ValueError with the error in words."""
     write: Callable[[Any], object] = lambda value: value
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a field's name and type do not say of its place in the file."""
+    """How a field is stored, beyond what its name and type say."""
 
     name: str = ""
-    """Its key; empty: the field's name."""
+    """The key; empty: the field's name."""
     first: bool = False
-    """It is written before the others."""
+    """Whether it is written before the others."""
     last: bool = False
-    """It is written after the others, those in ``extra`` included."""
+    """Whether it is written after the others, including those in ``extra``."""
     always: bool = False
-    """It is written also where it has its default."""
+    """Whether it is written even with its default value."""
     elsewhere: bool = False
-    """It is not in the mapping: the key under which that stands says it."""
+    """Whether it is not in the mapping, because the key of the mapping holds it."""
 
 
 class OnOneLine(dict[str, object]):
@@ -70,9 +70,9 @@ class OnOneLine(dict[str, object]):
 TIME = Form(fields.time_in, fields.time_out)
 """Epoch seconds."""
 TIME_OR_UNKNOWN = Form(lambda value: fields.time_in(value) if value else 0.0, fields.time_out)
-"""Epoch seconds; 0: not known."""
+"""Epoch seconds; 0: unknown."""
 ID_OR_UNKNOWN = Form(lambda value: fields.machine_id(value) if value else 0)
-"""An id; 0: not known."""
+"""An id; 0: unknown."""
 SECONDS = Form(
     lambda value: {key: fields.seconds(each) for key, each in fields.mapping(value).items()},
     OnOneLine,
@@ -87,13 +87,13 @@ class _Field(NamedTuple):
     write: Callable[[Any], object]
     required: bool
     default: object
-    """It is written where it has another value."""
+    """Only other values are written."""
     last: bool
 
 
 @functools.cache
 def _fields(declared: Any) -> tuple[_Field, ...]:
-    """The fields of a dataclass that stand in its mapping, in the order in which they are written."""
+    """The fields of a dataclass that its mapping contains, in the order in which they are written."""
     types = get_type_hints(declared, include_extras=True)
     found: list[tuple[bool, bool, int, _Field]] = []
     for each in dataclasses.fields(declared):
@@ -120,15 +120,15 @@ def _form(kind: Any, key: str) -> Form:
 
 def _flag(key: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{key} is true or false, not {value!r}")  # noqa: TRY004 - callers handle what a person mistyped
+        raise ValueError(f"{key} is true or false, not {value!r}")  # noqa: TRY004 - a user's typing error is a ValueError
     return value
 
 
 def read_record(declared: type[_RecordT], given: Mapping[str, object], **elsewhere: object) -> _RecordT:
-    """A record from its mapping; what no field of it knows is kept in its ``extra``.
+    """A record from its mapping; keys that belong to no field are kept in ``extra``.
 
-    :param elsewhere: Its fields that do not stand in the mapping.
-    :raises ValueError: with what is wrong, in words.
+    :param elsewhere: The fields that are not in the mapping.
+    :raises ValueError: with the error in words.
     """
     extra = dict(given)
     values = elsewhere

@@ -1,4 +1,4 @@
-"""What a run knows of machines, and where it notes how they did."""
+"""Reads the reputation of machines for a run, and records the outcomes of its attempts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.scoring import reputation
 
 OWN_FILE = "hosts.yaml"
-"""In the run's directory."""
+"""The cache file in the run's directory."""
 
 
 class Records:
-    """The records of the market that a run rents from. Any thread may use them.
+    """The records of the run's market. Any thread may use them.
 
-    Records of real machines are kept in the user's host cache. What is only played, a market that ends with the run and
-    machines that are simulated, has its records in the run's directory: no other run learns from it.
+    Records of real machines are kept in the user's host cache. A market that ends with the run, and simulated machines,
+    have their records in the run's directory, so that no other run learns from them.
 
-    :param url: The market's; empty for one that ends with the run.
-    :param cache: The user's host cache; not looked at for a market that ends with the run.
-    :param directory: The run's own.
-    :param tell: Told, in a sentence each, what the user should know.
+    :param url: The market's URL; empty for a market that ends with the run.
+    :param cache: The user's host cache; not read for a market that ends with the run.
+    :param directory: The run's directory.
+    :param tell: Called with each sentence that the user should read.
     :raises HostCacheError: if the user's cache is needed and cannot be read or written.
-    :raises ConfigurationError: if the URL is none.
+    :raises ConfigurationError: if the URL is invalid.
     """
 
     def __init__(self, url: str, cache: Path, directory: Path, tell: Callable[[str], None]) -> None:
@@ -45,7 +45,7 @@ class Records:
             self._users.require_writable()
 
     def read(self) -> Reputation:
-        """What is known now.
+        """The current reputation.
 
         :raises HostCacheError: if it cannot be read.
         """
@@ -55,7 +55,7 @@ class Records:
         return reputation(book.evidence.values(), book.machines, book.hosts, time.time())
 
     def record(self, attempt: Attempt, workload: Workload, run_id: str) -> None:
-        """Note how a machine did; our own faults say nothing of it. What cannot be written is told, and lost."""
+        """Record an attempt's outcome, unless the fault was ours. A record that cannot be written is reported."""
         if attempt.verdict is not None and attempt.verdict.failure_class is FailureClass.OWN_FAULT:
             return
         kept = self._own if self._users is None or attempt.offer.simulated else self._users

@@ -1,17 +1,17 @@
-"""What the evidence says of a machine and its operator. Pure.
+"""Computes the reputation of machines and operators from the evidence. Pure.
 
-How blame works, and why these numbers:
+How blame works, and the reasons for these numbers:
 
-- A machine that failed by its own fault (``infra_fatal``) is left alone for 1 hour, then 6 hours, 1 day, 7 days. The
-  first step is as long as the faults last that heal by themselves (a reboot, a full disk that is emptied); the last one
-  is the time after which operators have usually repaired or withdrawn a machine. Each step is at least four times the
-  one before, as exponential backoff has it, so that a bad machine costs a handful of attempts and not one a day.
-- A failure while the ban is in force is the same incident (other workers were on their way): the step stays.
-- A machine that was lost in use (``runtime_lost``) did work: four of those weigh as much as one failure.
-- Running out of time proves nothing (``warmup``, ``unknown``): it lowers the machine's record a little, it never bans.
-- A success ends the ban and halves what is held against the machine: it works, but one success does not outweigh many
-  failures. Without a further failure blame is forgotten after 30 days.
-- An operator is banned only when three of its machines are, and they are at least half of those we know.
+- A machine that failed by its own fault (``infra_fatal``) is not rented for 1 hour, then 6 hours, 1 day, 7 days. The
+  first step is as long as faults last that end by themselves (a reboot, a full disk that is emptied). The last one is
+  the time after which operators have usually repaired or withdrawn a machine. Each step is at least four times the
+  one before, as in exponential backoff, so that a bad machine costs a few attempts in all and not one a day.
+- A failure while the ban is in force is the same incident (other workers had already started): the step stays.
+- A machine that was lost in use (``runtime_lost``) did work: four such losses weigh as much as one failure.
+- A time-out proves nothing (``warmup``, ``unknown``): it lowers the machine's record a little, but never bans it.
+- A success ends the ban and halves the weight of the machine's failures: the machine works, but one success does not
+  outweigh many failures. Without a further failure the failures are forgotten after 30 days.
+- An operator is banned only if three of its machines are banned and these are at least half of its known machines.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.reputation.outcomes import Override
 
 BAN_STEPS_S = (HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)
-"""How long a machine is left alone after its first, second … failure."""
+"""How long a machine is not rented after its first, second … failure."""
 WEIGHT = {
     FailureClass.INFRA_FATAL: 1.0,
     FailureClass.RUNTIME_LOST: 0.25,
     FailureClass.UNKNOWN: 0.1,
     FailureClass.WARMUP: 0.1,
 }
-"""How much an outcome counts as a failure of the machine; those not named do not count."""
+"""How much an outcome counts as a failure of the machine; other outcomes do not count."""
 BLAMED = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
-"""Outcomes that are the machine's fault, and so can lead to a ban."""
+"""Outcomes that are the machine's fault and can lead to a ban."""
 FORGIVEN_S = 30 * DAY_S
-"""After that long without a further failure the next one counts as the first."""
+"""After this time without a failure the next one counts as the first."""
 HALF_LIFE_S = 14 * DAY_S
-"""A failure counts half as much in the record after that time."""
+"""After this time a failure counts half as much in the record."""
 INCOMPATIBLE_S = 30 * DAY_S
-"""How long a pair that does not go together is remembered: drivers get updated."""
+"""How long an incompatible pair is remembered: drivers get updated."""
 KIND_MACHINES = 2
-"""Machines of one GPU kind that could not run a workload, until the kind is said to be unable to."""
+"""Number of machines of a GPU kind that must be unable to run a workload before the whole kind counts as unable."""
 HOST_MACHINES = 3
-"""Banned machines of one operator, until the operator is banned."""
+"""Number of banned machines of an operator before the operator is banned."""
 
 _UNTIL_READY = (State.CREATED, State.BOOTING, State.REACHABLE, State.CHECKED, State.WARMING)
 
@@ -61,11 +61,11 @@ _UNTIL_READY = (State.CREATED, State.BOOTING, State.REACHABLE, State.CHECKED, St
 def reputation(
     evidence: Iterable[Outcome], machines: Mapping[int, Override], hosts: Mapping[int, Override], now: float
 ) -> Reputation:
-    """Everything that is known of machines and their operators at one moment.
+    """The reputation of all machines and operators at one moment.
 
-    :param evidence: What was recorded, in any order.
-    :param machines: What people have said of machines, by id.
-    :param hosts: What people have said of operators, by id.
+    :param evidence: The recorded outcomes, in any order.
+    :param machines: People's entries for machines, by id.
+    :param hosts: People's entries for operators, by id.
     :param now: Epoch seconds.
     """
     by_machine: dict[int, list[Outcome]] = defaultdict(list)
@@ -109,7 +109,7 @@ def _machine(
 
 
 def _failures(items: Iterable[Outcome], now: float) -> float:
-    """Failures, each by its weight and age. A clock that was ahead does not make one count more."""
+    """Sum of the failures, each by its weight and age. A clock that was ahead does not make a failure count more."""
     return math.fsum(
         WEIGHT[item.outcome] * 0.5 ** (max(0.0, now - item.time) / HALF_LIFE_S)
         for item in items
@@ -118,14 +118,14 @@ def _failures(items: Iterable[Outcome], now: float) -> float:
 
 
 def _ban_by_hand(entry: Override, now: float) -> tuple[float, str]:
-    """Until when, and why, a person has banned it; (0, "") where that is not so."""
+    """End and reason of a person's ban; (0, "") if there is none."""
     if entry.allowed or entry.ban is None or entry.ban.until <= now:
         return 0.0, ""
     return entry.ban.until, entry.ban.reason or "banned by hand"
 
 
 def _earned_ban(items: Sequence[Outcome], now: float) -> tuple[float, str]:
-    """Until when, and why, its own record bans it; (0, "") where that is not so.
+    """End and reason of the ban that the machine's own record gives; (0, "") if there is none.
 
     :param items: In the order of time.
     """
@@ -148,15 +148,15 @@ def _earned_ban(items: Sequence[Outcome], now: float) -> tuple[float, str]:
 
 
 def _ready_s(good: Sequence[Outcome]) -> float:
-    """Median seconds from create to ready; 0 where nothing was measured."""
+    """Median seconds from create to ready; 0 if none were measured."""
     times = [math.fsum(item.seconds.get(state.value, 0.0) for state in _UNTIL_READY) for item in good]
     return statistics.median(measured) if (measured := [time for time in times if time > 0]) else 0.0
 
 
 def _compatibility(items: Iterable[Outcome], now: float) -> list[Outcome]:
-    """The newest word on each workload of one machine, success or ``incompatible``, that has not expired.
+    """The newest outcome for each workload on one machine, success or ``incompatible``, that has not expired.
 
-    :param items: Of one machine, in the order of time.
+    :param items: Outcomes of one machine, in the order of time.
     """
     newest: dict[str, Outcome] = {}
     for item in items:
@@ -190,7 +190,7 @@ def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Override]
         until, why = _ban_by_hand(entry, now)
         bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
         if not (until or entry.allowed) and len(bad) >= HOST_MACHINES and 2 * len(bad) >= len(owned):
-            # It holds as long as that many of its machines are banned.
+            # The ban lasts as long as that many of its machines are banned.
             until, why = bad[HOST_MACHINES - 1], f"{len(bad)} of its {len(owned)} known machines are banned"
         found[host_id] = HostRecord(
             host_id=host_id,

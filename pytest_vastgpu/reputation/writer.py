@@ -1,4 +1,4 @@
-"""Values written as the text of a host cache; :mod:`pytest_vastgpu.reputation.reader` tells its form. Pure."""
+"""Writes values as the text of a host cache; :mod:`pytest_vastgpu.reputation.reader` describes the format. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pytest_vastgpu.reputation.record_codec import write_record
 
 try:
     from yaml import CSafeDumper as _BaseDumper
-except ImportError:  # PyYAML was built without libyaml: the same, slower
-    from yaml import SafeDumper as _BaseDumper  # type: ignore[assignment] # another class, used in the same way
+except ImportError:  # PyYAML was built without libyaml: the Python version is slower
+    from yaml import SafeDumper as _BaseDumper  # type: ignore[assignment] # another class with the same interface
 
 FORMAT = "pytest-vastgpu-hosts"
 """First key of the snapshot; its value is the version of the format."""
@@ -37,13 +37,13 @@ HEADER = """\
 
 
 def record_text(market: str, evidence: Outcome) -> bytes:
-    """A record as it is appended. It begins with a line break, so that it never continues a line that was cut off."""
+    """The text of a record to append. It begins with a line break, so that it never continues a line that is cut."""
     fields = {"market": market, "machine": evidence.machine_id, **write_record(evidence)}
     return b"\n---\n" + _dump(fields) + END
 
 
 def snapshot_text(contents: CacheContents) -> bytes:
-    """The contents as a whole file."""
+    """The text of a whole file with these contents."""
     markets = {market: _book_out(book) for market, book in sorted(contents.markets.items())}
     return HEADER.encode() + _dump({FORMAT: VERSION, "markets": markets, **contents.extra}) + END
 
@@ -63,7 +63,7 @@ def _book_out(book: MarketRecords) -> dict[str, object]:
 
 
 class _Dumper(_BaseDumper):
-    """Writes times as ``2030-01-31T18:00:00Z``, no anchors, and lone surrogates, which no file can hold, escaped."""
+    """Writes times as ``2030-01-31T18:00:00Z``, no anchors, and escapes lone surrogates, which no file can hold."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Which offer is rented: what a strictness level admits, and in which order.
+"""The choice of an offer: which offers a strictness level admits, and in which order they are tried.
 
-All of it is pure but the search itself.
+Everything here is pure except the search itself.
 """

@@ -1,4 +1,4 @@
-"""Which offers are admitted: the conditions, asked of the market and checked again here. Pure."""
+"""Decides which offers are admitted: the market applies the conditions, and this module checks them again. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 SEARCH_LIMIT = 64
-"""Rows asked for: more are not given at once, and the account's rows for a day are counted."""
+"""Most rows of one search: the market gives no more at once, and counts the account's rows of each day."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Dropped:
 
     offer: Offer
     failed: tuple[OfferCondition, ...]
-    """All conditions it fails, in the table's order; at least one."""
+    """All conditions that the offer fails, in the table's order; at least one."""
     need: OfferRequirements
 
     @property
     def condition(self) -> str:
-        """Name of the first condition it fails."""
+        """Name of the first condition that the offer fails."""
         return self.failed[0].name
 
     @property
     def detail(self) -> str:
-        """What it has and what is asked for, for each of them."""
+        """For each of them, the offer's value and the required one."""
         return "; ".join(
             f"{row.name}: {row.has(self.offer, self.need)}, wanted {row.wants(self.need)}" for row in self.failed
         )
@@ -39,7 +39,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Admission:
-    """Offers sorted into those that fit and those that do not."""
+    """Offers, divided into admitted and dropped ones."""
 
     kept: tuple[Offer, ...]
     dropped: tuple[Dropped, ...]
@@ -51,24 +51,24 @@ def _query(need: OfferRequirements, conditions: Iterable[OfferCondition]) -> Off
 
 
 def search_query(need: OfferRequirements) -> OfferQuery:
-    """The query for what is needed: every condition that a provider can check, cheapest first."""
+    """The query for these requirements: every condition that a provider can check, cheapest first."""
     return _query(need, CONDITIONS)
 
 
 def wide_query(need: OfferRequirements) -> OfferQuery:
-    """The query for machines that could run the workload, whatever the policy says of them."""
+    """The query for machines that could run the workload, regardless of the policy."""
     return _query(need, (condition for condition in CONDITIONS if condition.hardware))
 
 
 def widest_query(need: OfferRequirements) -> OfferQuery:
-    """The query for whatever the market has on demand."""
+    """The query for every offer that the market has on demand."""
     return _query(need, ())
 
 
 def admissible(offers: Iterable[Offer], need: OfferRequirements) -> list[Offer]:
-    """The offers that meet every condition: the market is known not to apply all of its filters always.
+    """The offers that meet every condition: the market is known not to apply all of its filters every time.
 
-    The same as :func:`admit` keeps, without the reasons, which are seldom asked for.
+    It keeps the same offers as :func:`admit`, but does not compute the reasons, which are seldom needed.
     """
     kept = list(offers)
     for condition in CONDITIONS:
@@ -78,7 +78,7 @@ def admissible(offers: Iterable[Offer], need: OfferRequirements) -> list[Offer]:
 
 
 def admit(offers: Iterable[Offer], need: OfferRequirements) -> Admission:
-    """Check every condition, and keep which of them an offer fails."""
+    """Check every condition, and record which ones an offer fails."""
     tests = [(condition, test) for condition in CONDITIONS if (test := condition.test(need))]
     kept: list[Offer] = []
     dropped: list[Dropped] = []

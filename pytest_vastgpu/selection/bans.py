@@ -1,4 +1,4 @@
-"""Which ban is in force: the one place that says what wins over what. Pure."""
+"""Decides which ban is in force: the one place that defines the precedence of bans. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ class BanInForce(NamedTuple):
     """Why a machine must not be rented now."""
 
     of: str
-    """What is banned: ``machine 4242`` or ``host 7``."""
+    """The banned machine or host: ``machine 4242`` or ``host 7``."""
     reason: str
     until: float
-    """Epoch seconds; ``inf`` for good."""
+    """Epoch seconds; ``inf`` for a ban without end."""
 
 
 def ban_in_force(reputation: Reputation, machine_id: int, host_id: int, now: float) -> BanInForce | None:
-    """The ban that keeps a machine from being rented; None where nothing forbids it.
+    """The ban that keeps a machine from being rented; None if there is none.
 
-    What is said of the machine decides before what is said of its operator, and the allow-list before a ban.
+    An entry for the machine takes precedence over one for its operator, and the allow-list over a ban.
 
     :param now: Epoch seconds.
     """

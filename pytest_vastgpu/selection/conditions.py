@@ -1,4 +1,4 @@
-"""The conditions on an offer, one row each. Pure."""
+"""The conditions on an offer, one table row each. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_vastgpu.selection.relaxation import without_country
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _DURATION_FACTOR = 2.0
-"""An offer must last this many times the expected use: an instance is stopped when its offer ends."""
+"""An offer must last this many times the expected use, because an instance is stopped when its offer ends."""
 
 Test = Callable[[Offer], bool]
 
@@ -33,22 +33,22 @@ class OfferCondition:
 
     name: str
     wants: Callable[[OfferRequirements], str]
-    """What is asked for, in words."""
+    """The required value, in words."""
     has: Callable[[Offer, OfferRequirements], str]
-    """What an offer has instead, in words."""
+    """The offer's value, in words."""
     test: Callable[[OfferRequirements], Test | None]
-    """What offers are tested with for a need, which is many thousand times; None where the need asks for nothing."""
+    """Builds the test once per search, to be run on many thousand offers; None if the condition does not apply."""
     filter: Callable[[OfferRequirements], OfferFilter | None] = lambda _: None
-    """The same for a provider's search; None where only we can check it, or the need asks for nothing."""
+    """The condition as a provider's filter; None if only this package can check it, or it does not apply."""
     relax: Callable[[Offer, OfferRequirements], Relaxation | None] = lambda _offer, _need: None
-    """What would admit the offer; None where nothing can."""
+    """What would admit the offer; None if nothing can."""
     hardware: bool = False
-    """Whether it is about what the workload cannot do without."""
+    """Whether the workload cannot run without it."""
     tells: bool = False
-    """Whether what the offers have is told where they are counted, because a reader could not guess it."""
+    """Whether the counts also list the offers' values, because a reader could not guess them."""
 
     def holds(self, offer: Offer, need: OfferRequirements) -> bool:
-        """Whether one offer meets it."""
+        """Whether one offer meets the condition."""
         test = self.test(need)
         return test is None or test(offer)
 
@@ -64,10 +64,10 @@ def _at_least(
     scale: float = 1.0,
     hardware: bool = False,
 ) -> OfferCondition:
-    """A condition that a number is not below another.
+    """A condition that a number is not below a limit.
 
-    :param field: The offer's field that has the number.
-    :param scale: What one of the condition's units is there.
+    :param field: The offer's field with the number.
+    :param scale: How many of the field's units make one of the condition's.
     """
 
     def test(need: OfferRequirements) -> Test | None:
@@ -98,7 +98,7 @@ def _hardware(
 
 
 def _gpu(wanted: Callable[[Workload], float]) -> Callable[[OfferRequirements], float]:
-    """A need of GPU hardware, which a workload that uses no GPU does not have."""
+    """A requirement on GPU hardware; it is 0 for a workload that uses no GPU."""
     return lambda need: wanted(need.workload) if need.workload.gpus else 0.0
 
 
@@ -120,12 +120,12 @@ def _affordable(need: OfferRequirements) -> Test:
 
 
 def _spelling(gpu_name: str) -> str:
-    """As the market spells it; the vendor's command line writes RTX_4090."""
+    """The GPU name as the market spells it; the vendor's command line writes RTX_4090."""
     return gpu_name.strip().replace("_", " ")
 
 
 def ban(offer: Offer, need: OfferRequirements) -> str:
-    """Why the machine is banned now; empty where it is not."""
+    """Why the machine is banned now; empty if it is not."""
     found = ban_in_force(need.reputation, offer.machine_id, offer.host_id, need.now)
     return f"{found.of} is banned ({found.reason or 'no reason given'})" if found else ""
 
@@ -163,7 +163,7 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         relax=lambda offer, _: Relaxation(4, f'gpu_name="{offer.gpu_name}" in the workload'),
         hardware=True,
     ),
-    # The market gives VRAM in MB, and a 24 GB card as about 24,500: a GB is a thousand of them.
+    # The market gives VRAM in MB, and a 24 GB card as about 24,500: so 1 GB counts as 1000 MB.
     _hardware(
         "gpu_ram_gb",
         " GB",

@@ -1,4 +1,4 @@
-"""Why nothing is admitted, and what would help. Pure."""
+"""Explains why no offer is admitted, and what would help. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pytest_vastgpu.selection.relaxation import Relaxation
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _TOLD = 3
-"""The most different values that are told of one condition."""
+"""Most different values that are listed for one condition."""
 
 
 def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:
-    """A first line that says what would help, then how many offers each condition removed.
+    """A first line with what would help, then how many offers each condition removed.
 
-    :param offers: All that were seen, also by wider searches; none of them may be admitted.
+    :param offers: All offers found, also by wider searches; none of them may be admitted.
     """
     if not offers:
         return "no offers: the market has nothing to rent now; try again later, or see whether VAST_URL is right"
@@ -48,11 +48,11 @@ def _nearest(dropped: Iterable[Dropped], need: OfferRequirements) -> str:
 
 
 def _way(one: Dropped, need: OfferRequirements) -> list[Relaxation]:
-    """All that would have to be given up for this offer; empty where that would not be enough."""
+    """Everything that must be relaxed to admit this offer; empty if that is impossible."""
     if one.offer.incredible:
-        return []  # nothing can be reckoned with it
+        return []  # an impossible amount is infinite, so there is nothing to compare
     steps = [condition.relax(one.offer, need) for condition in one.failed]
-    # One looser level can lift several conditions at once: it counts once.
+    # One looser level can remove several conditions: it counts once.
     return list(dict.fromkeys(step for step in steps if step)) if all(steps) else []
 
 

@@ -1,4 +1,4 @@
-"""A search for offers, in the fields and units of :class:`~pytest_vastgpu.model.Offer`. A provider translates it."""
+"""A search for offers, in the fields and units of :class:`~pytest_vastgpu.model.Offer`. Providers translate it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class OfferQuery:
 
     filters: tuple[OfferFilter, ...]
     disk_gb: float
-    """The prices include so much disk."""
+    """GB of disk that the prices include."""
     limit: int
     """Most offers in the answer."""

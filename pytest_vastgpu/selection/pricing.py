@@ -1,4 +1,4 @@
-"""What renting an offer costs a workload."""
+"""Computes what an offer costs for a workload."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 
 _LEAST_USE_S = 60.0
-"""A transfer is never spread over less: a use of no time would make any transfer infinitely dear."""
+"""Shortest use over which a transfer is spread: a use of 0 s would make any transfer infinitely expensive."""
 
 
 def transfer_usd(offer: Offer, workload: Workload) -> float:
-    """USD for pulling the image and the model once. Vast bills traffic by the byte, at each machine's own price."""
+    """USD for one transfer of image and model. Vast bills traffic by the byte, at each machine's own price."""
     return (workload.image_gb + workload.model_gb) * offer.inet_down_usd_gb
 
 
 def hourly_usd(offer: Offer, workload: Workload) -> float:
-    """USD an hour, all in: the offer's price, which holds GPU and disk, and the transfer spread over the expected use.
+    """USD an hour in total: the offer's price, which includes GPU and disk, and the transfer spread over the expected
+    use.
 
-    This is what the limit on the price applies to. The offer must come from a search that named the workload's disk.
+    The price limit applies to this amount. The offer must come from a search with the workload's disk size.
     """
     return hourly_price(workload)(offer)
 

@@ -1,4 +1,4 @@
-"""In which order admitted offers are tried. Pure."""
+"""Ranks the admitted offers in the order in which they are tried. Pure."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.selection.strictness import Policy
 
 _PRIOR_CHANCE = 0.8
-"""Share of starts that succeed on a machine of perfect reliability, without any other record. An assumption:
-reliability measures uptime, and a machine can be up with a driver or a network that is no good."""
+"""Share of starts that succeed on a machine of perfect reliability and without any other record. An assumption:
+reliability measures uptime, and a machine can be up with a broken driver or network."""
 _PRIOR_WEIGHT = 2.0
-"""How many starts of its own it takes to outweigh what is assumed of a machine."""
+"""Number of a machine's own starts that weigh as much as the assumption about it."""
 _HOST_WEIGHT = 1.0
-"""How many starts the operator's other machines count for, at the most and all together."""
+"""Most starts that the operator's other machines count for, all together."""
 _LEAST_RELIABILITY = 0.5
-"""Below it, reliability says nothing more."""
+"""A lower reliability is treated as this value."""
 
 _BOOT_S = 180.0
-"""From create to a container that runs, without the download: the middle of the 1 to 5 minutes that Vast documents."""
+"""Seconds from create to a running container, without the download: the middle of Vast's documented 1 to 5 minutes."""
 _SERVER_START_S = 90.0
-"""From weights on the disk to the first answer, about, for a small model."""
+"""Approximate seconds from weights on the disk to the first answer, for a small model."""
 _BITS_PER_GB = 8000.0  # in megabits
 _FASTEST = 0.5
-"""A machine's own times can halve what is expected of it, not more: a record must not shut out all newcomers."""
+"""A machine's own times can at most halve its expected time, so that its record does not shut out all newcomers."""
 
 
 class Ranked(NamedTuple):
-    """An offer in its place, with what put it there."""
+    """An offer with the numbers that decide its rank."""
 
     offer: Offer
     expected_cost_usd: float
-    """USD until an endpoint is ready, counting the starts that fail."""
+    """USD until an endpoint is ready, failed starts included."""
     chance: float
-    """That a start on this machine succeeds, 0 to 1."""
+    """Probability that a start on this machine succeeds, 0 to 1."""
     seconds: float
-    """Expected from create to ready."""
+    """Expected seconds from create to ready."""
     record: MachineRecord | None
 
     @property
     def why(self) -> str:
-        """The numbers behind the place, in words."""
+        """The numbers behind the rank, in words."""
         known = (
             f"{self.record.successes:g} successes and {self.record.infra_failures:g} infra failures on record"
             if self.record
@@ -63,9 +63,9 @@ class Ranked(NamedTuple):
 def rank(offers: Iterable[Offer], workload: Workload, policy: Policy, reputation: Reputation) -> list[Ranked]:
     """Offers in the order to try them.
 
-    By record: what an endpoint is expected to cost until it is ready, price and transfer over the chance. What is
-    known of a machine moves the chance and the time within bounds, so a machine that is unknown still gets its turn
-    when it is cheap enough, or when the known ones are gone. Otherwise by price alone, transfer included.
+    With ``by_record``: by the expected cost until an endpoint is ready, which is price and transfer divided by the
+    chance. A machine's record changes chance and time only within bounds, so an unknown machine gets its turn if it is
+    cheap enough or the known ones are gone. Otherwise by price alone, transfer included.
     """
     ranked = [_expect(offer, workload, reputation) for offer in offers]
     if policy.by_record:
@@ -76,10 +76,10 @@ def rank(offers: Iterable[Offer], workload: Workload, policy: Policy, reputation
 
 
 def chance(reliability: float, machine: MachineRecord | None, host: HostRecord | None) -> float:
-    """The chance that a start succeeds: the mean of a Beta distribution over what was seen.
+    """The probability that a start succeeds: the mean of a Beta distribution over the record.
 
-    The prior is the market's reliability, moved a little by how the operator's other machines did; the machine's own
-    record is added start by start.
+    The prior is the market's reliability, adjusted slightly by the record of the operator's other machines. Each start
+    of the machine itself is then added.
     """
     mean = _PRIOR_CHANCE * min(1.0, max(_LEAST_RELIABILITY, reliability))
     good, weight = mean * _PRIOR_WEIGHT, _PRIOR_WEIGHT
@@ -95,7 +95,7 @@ def chance(reliability: float, machine: MachineRecord | None, host: HostRecord |
 
 
 def seconds_to_ready(offer: Offer, workload: Workload, machine: MachineRecord | None) -> float:
-    """What a start is expected to take, in seconds: from the download's speed, and from the machine's own times."""
+    """Expected seconds from create to ready: from the download speed, and from the machine's own times."""
     download_s = (workload.image_gb + workload.model_gb) * _BITS_PER_GB / max(offer.inet_down_mbps, 1.0)
     estimate = _BOOT_S + _SERVER_START_S + download_s
     if machine is None or machine.successes <= 0 or machine.ready_s <= 0:

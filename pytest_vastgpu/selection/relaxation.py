@@ -1,4 +1,4 @@
-"""What would have to be given up for an offer, as something to type."""
+"""The ways to relax the requirements so that an offer is admitted, as text that the user can type."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pytest_vastgpu.selection.strictness import POLICIES
 
 
 class Relaxation(NamedTuple):
-    """What would have to be given up for an offer."""
+    """One requirement to relax for an offer."""
 
     distance: float
-    """How much is given up: its whole part is the kind of thing, its fraction how far it is from what was wanted."""
+    """How much is relaxed: the whole part is the kind of requirement, the fraction the distance from the limit."""
     text: str
-    """What to type."""
+    """The option or argument to type."""
 
 
 def in_workload(
     argument: str, wanted: Callable[[OfferRequirements], float], had: Callable[[Offer], float]
 ) -> Callable[[Offer, OfferRequirements], Relaxation | None]:
-    """Less of a number in the workload, but never none of it."""
+    """Lower a number of the workload, but never to 0."""
 
     def relax(offer: Offer, need: OfferRequirements) -> Relaxation | None:
         least = math.floor(had(offer) * 10) / 10
@@ -39,7 +39,7 @@ def in_workload(
 
 
 def looser(offer: Offer, need: OfferRequirements) -> Relaxation | None:
-    """The strictest level below this one that the offer meets."""
+    """The strictest level that is looser than this one and that the offer meets."""
     levels = list(POLICIES.values())
     below = [policy for policy in levels if policy.reliability < need.policy.reliability]
     for steps, policy in enumerate(below):
@@ -53,7 +53,7 @@ def looser(offer: Offer, need: OfferRequirements) -> Relaxation | None:
 
 
 def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
-    """A limit on the price that the offer meets."""
+    """A price limit that the offer meets."""
     price = math.ceil(hourly_usd(offer, need.workload) * 100) / 100
     return Relaxation(1 + (1 - need.max_price_usd_h / price), f"--vast-max-price={price:.2f}")
 

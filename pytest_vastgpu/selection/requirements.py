@@ -1,4 +1,4 @@
-"""What is needed of the market: the input of every decision about offers."""
+"""The requirements on an offer: the input of every decision about offers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class OfferRequirements:
     max_price_usd_h: float
     """Limit on :func:`~pytest_vastgpu.selection.pricing.hourly_usd`."""
     excluded_countries: frozenset[str]
-    """Two-letter codes. A machine that does not tell its country is admitted."""
+    """Two-letter codes. A machine whose country is unknown is admitted."""
     reputation: Reputation
     now: float
-    """Epoch seconds; decides which bans are over."""
+    """Epoch seconds; decides which bans have ended."""
     failed_machines: frozenset[int] = frozenset()
     """Machines that failed in this run."""
     workload_key: str = ""
-    """By which the reputation knows the workload."""
+    """The workload's key in the reputation."""

@@ -1,4 +1,4 @@
-"""From a need to offers in the order to try them."""
+"""Searches the market for offers and returns the admitted ones in the order to try them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from pytest_vastgpu.selection.requirements import OfferRequirements
 
 
 def admitted(offers: Iterable[Offer], need: OfferRequirements) -> list[Ranked]:
-    """Those of some offers that are admitted, best first."""
+    """The admitted offers among the given ones, best first."""
     return rank(admissible(offers, need), need.workload, need.policy, need.reputation)
 
 
 def find_offers(search: Callable[[OfferQuery], Sequence[Offer]], need: OfferRequirements) -> list[Ranked]:
     """Admitted offers, best first; at least one.
 
-    One search as a rule. Where it leaves nothing, wider ones follow until they show something: to tell what stood in
-    the way, and in case it was the market's own filter.
+    Usually one search is enough. If it gives no admitted offer, wider searches follow until one finds offers: they show
+    which condition removed the offers, and the market's own filter may have been wrong.
 
     :param search: As :meth:`pytest_vastgpu.providers.base.Provider.search`.
-    :raises NoOffers: if nothing is admitted, with what would help.
+    :raises NoOffers: if nothing is admitted; the text says what would help.
     :raises MarketError: if the market cannot be asked.
     """
     seen: dict[int, Offer] = {}

@@ -1,4 +1,4 @@
-"""The searches of one run: equal ones are made once, whichever threads ask for them and when."""
+"""Caches the searches of one run: all threads share the answer to equal queries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pytest_vastgpu.selection.search import admitted
 from pytest_vastgpu.selection.search import find_offers
 
 SHARED_S = 60.0
-"""How long an answer is used again. An offer that was taken meanwhile costs a refused create, and nothing is lost but
-its interval of 4.5 s; each new search costs 2 s and up to 64 of the account's 20,000 rows a day. Within a minute, the
-time of a failed boot, few offers change hands."""
+"""Seconds for which an answer is used again. If an offer was taken in that time, the create is refused, which costs
+only the interval of 4.5 s between creates. A new search costs 2 s and up to 64 of the account's 20,000 rows a day.
+Within a minute, the time of a failed boot, few offers change hands."""
 
 
 @dataclass
@@ -30,15 +30,15 @@ class _Answer:
     """The newest answer to one query."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the market is asked: who wants the same waits for the answer."""
+    """Held during the search: threads with an equal query wait for its answer."""
     asked_at: float = -math.inf
     offers: Sequence[Offer] = ()
 
 
 class SearchCache:
-    """Finds offers; answers are shared for :data:`SHARED_S`. Any thread may use it.
+    """Finds offers and shares each answer for :data:`SHARED_S`. Any thread may use it.
 
-    :param ask: A search, as :meth:`pytest_vastgpu.providers.base.Provider.search`.
+    :param ask: Runs a search, as :meth:`pytest_vastgpu.providers.base.Provider.search`.
     :param clock: Seconds that only go forward.
     """
 
@@ -51,12 +51,11 @@ class SearchCache:
         self._answers: dict[OfferQuery, _Answer] = {}
 
     def find(self, need: OfferRequirements, gone: Collection[int] = ()) -> list[Ranked]:
-        """Admitted offers, best first. Where a shared answer leaves none, the market is asked anew.
+        """Admitted offers, best first. If a shared answer has none left, this searches again.
 
-        :param gone: Ids of offers that were taken by others. If it is only they that are in the way, nothing is left
-            of the list.
-        :raises NoOffers: if nothing is admitted, with what would help.
-        :raises MarketError: if the market cannot be asked.
+        :param gone: Ids of offers that others have taken. If all admitted offers are among them, the list is empty.
+        :raises NoOffers: if nothing is admitted; the text says what would help.
+        :raises MarketError: if the search fails.
         """
         now = self._clock()
         shared = self._search(search_query(need), now - SHARED_S)

@@ -1,4 +1,4 @@
-"""What each level of strictness asks of an offer."""
+"""Defines what each strictness level requires of an offer."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pytest_vastgpu.settings import Strictness
 
 @dataclass(frozen=True)
 class Policy:
-    """The numbers of one level. All levels ask for verified machines that are free and rented on demand."""
+    """The numbers of one level. All levels require verified, free machines that are rented on demand."""
 
     strictness: Strictness
     reliability: float
-    """Least reliability as the market measures it, 0 to 1."""
+    """Lowest reliability, as the market measures it, 0 to 1."""
     direct_ports: int
-    """Fewest open ports: a machine that has many is set up with care."""
+    """Fewest open ports: a machine with many open ports is usually set up with care."""
     inet_down_mbps: float
     """Slowest download."""
     by_record: bool
-    """Rank by what is known of each machine; otherwise the cheapest comes first."""
+    """Whether offers are ranked by each machine's record; otherwise the cheapest comes first."""
 
 
 POLICIES: Mapping[Strictness, Policy] = {

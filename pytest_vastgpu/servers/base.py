@@ -1,7 +1,7 @@
-"""What an adapter is: everything this package must know about one kind of server.
+"""The declaration of an adapter: everything this package must know about one kind of server.
 
-An adapter has no state and does no I/O. It answers questions about a workload with values; what it is shown is an
-:class:`Observation`, and the same observation always gets the same answer.
+An adapter has no state and does no I/O. It answers questions about a workload with values. The state of a server
+reaches it as an :class:`Observation`, and equal observations always get equal answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_vastgpu.model import Workload
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen of a warming server at one moment."""
+    """The state of a starting server at one moment."""
 
     probes: Mapping[str, ProbeResult]
     """The newest result of each of the adapter's probes, by name."""
@@ -33,24 +33,24 @@ class Observation:
     age_s: float
     """Seconds since the server was started."""
     still_s: float = 0.0
-    """Seconds for which it has shown nothing new: no line unlike all before, numbers aside, and no new answer."""
+    """Seconds since the server last showed something new: a line unlike all before, numbers aside, or a new answer."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The server serves what the workload asks for."""
+    """The server serves what the workload requires."""
 
 
 @dataclass(frozen=True)
 class Warming:
-    """Not ready, and nothing that must fail."""
+    """The server is not ready, and shows no failure."""
 
     progress: Progress
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The start cannot succeed any more, and whose fault that is."""
+    """The start can no longer succeed; the verdict says whose fault that is."""
 
     verdict: Verdict
 
@@ -65,27 +65,27 @@ class Launch:
     script: str
     """POSIX shell text that becomes the server (its last command should be ``exec``). Every value in it is quoted.
 
-    The environment variable ``VASTGPU_HOST`` says on which address the server should listen: 127.0.0.1, or 0.0.0.0
-    where its port is to be public.
+    The environment variable ``VASTGPU_HOST`` holds the address on which the server should listen: 127.0.0.1, or 0.0.0.0
+    if its port is to be public.
     """
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Environment of the script. Goes over SSH in a file of mode 0600, never on a command line."""
+    """Environment of the script. It is sent over SSH in a file of mode 0600, never on a command line."""
 
 
 class Adapter(Protocol):
-    """Knows one kind of server: how to start it, how to see that it is ready, whose fault a failure is."""
+    """Knows one kind of server: how to start it, how to recognise that it is ready, and whose fault a failure is."""
 
     name: str
-    """What a workload's ``adapter`` says."""
+    """The value of a workload's ``adapter``."""
     default_image: str
     """Docker image for workloads that name none."""
     warmup_s: float
-    """How long a start may take from launch to ready when nothing is known to move."""
+    """Most seconds from launch to ready while the log shows no progress."""
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
         """How to start the server so that it listens on the address ``$VASTGPU_HOST``.
 
-        :param api_key: Random secret of this instance; servers that can ask their clients for a key should ask for it.
+        :param api_key: Random secret of this instance; servers that can require a key should require it.
         """
         ...
 
@@ -94,14 +94,14 @@ class Adapter(Protocol):
         ...
 
     def probes(self, workload: Workload) -> tuple[Probe, ...]:
-        """Commands to run on the instance, again and again while the server warms up.
+        """Commands to run on the instance, repeatedly while the server starts.
 
         The secret is in the environment variable ``VASTGPU_API_KEY`` of every probe: keep it out of command lines.
         """
         ...
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
-        """Whether the server is ready, on its way, or lost."""
+        """Whether the server is ready, still starting, or failed."""
         ...
 
 
@@ -109,9 +109,9 @@ _PARTS = ("launch", "headers", "probes", "assess")
 
 
 def checked(adapter: object, origin: str) -> Adapter:
-    """The same adapter.
+    """The same adapter, after a check of its parts.
 
-    :param origin: Who brought it, for the message.
+    :param origin: The adapter's source, for the message.
     :raises ConfigurationError: if it is not an adapter.
     """
     missing = [part for part in _PARTS if not callable(getattr(adapter, part, None))]
@@ -121,7 +121,7 @@ def checked(adapter: object, origin: str) -> Adapter:
         raise ConfigurationError(
             f"{origin} gave {kind_of(adapter)}, which is no adapter: it lacks {', '.join(missing)}"
         )
-    return adapter  # type: ignore[return-value] # its parts were just looked at
+    return adapter  # type: ignore[return-value] # the check above has looked at its parts
 
 
 def kind_of(value: object) -> str:
@@ -132,8 +132,8 @@ def kind_of(value: object) -> str:
 def by_name(found: Iterable[tuple[Adapter, str]]) -> dict[str, Adapter]:
     """Adapters by their names.
 
-    :param found: Each with where it comes from.
-    :raises ConfigurationError: for a name taken twice.
+    :param found: Each adapter with its source.
+    :raises ConfigurationError: if two adapters have the same name.
     """
     adapters: dict[str, Adapter] = {}
     origins: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The adapter ``command``: any server that a shell command starts and that answers HTTP."""
+"""The adapter ``command``: any HTTP server that a shell command starts."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def command(
     """A workload that is any server.
 
     :param command: Shell text that runs the server in the foreground, listening on 127.0.0.1 and ``port``. The
-        instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can ask for one.
+        instance's random key is in its environment as ``VASTGPU_API_KEY``, for servers that can require a key.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param ready_path: Path that answers 200 once the server is ready. Default: '/'.
     :param model: Also wait until ``/v1/models`` lists this model; empty: any server. Default: ''.
-    :param files: Local files to bring along, by their path in the server's working directory. Default: none.
-    :param env: Environment of the server. Goes over SSH, never on a command line. Default: none.
+    :param files: Local files to copy, by their path in the server's working directory. Default: none.
+    :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and a
         field that has a wrong value (one line: which field, its value, what is expected).
@@ -83,31 +83,31 @@ def _local(name: str, path: str | Path) -> str:
 
 
 class CommandAdapter:
-    """Any server: ready when its path answers 200, and lists the model if one is wanted."""
+    """Any server: ready when its path answers 200, and lists the workload's model if it names one."""
 
     name = "command"
     default_image = "python:3.12-slim"
     warmup_s = 300.0
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
-        """Run the command as it is."""
+        """Run the command unchanged."""
         return Launch(f"{workload.command}\n")
 
     def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
-        """The key; servers that ask for none ignore it."""
+        """The header with the key; servers that require none ignore it."""
         return {"Authorization": f"Bearer {api_key}"}
 
     def probes(self, workload: Workload) -> tuple[Probe, ...]:
-        """What it answers, in one round trip, and what goes on around it."""
+        """The server's answers, in one round trip, and the state of the system around it."""
         requests = [http_probe.request("ready", workload.ready_path)]
         if workload.model:
             requests.append(http_probe.request("models", "/v1/models"))
         return (Probe("answers", http_probe.script(workload.port, *requests), 15.0, workload.port), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
-        """Ready by its answers; lost by its end, by what its log says once it stands still, or by a GPU that went away.
+        """Ready by its answers; failed by its exit, by its log once it shows nothing new, or by the loss of a GPU.
 
-        A server that answers without the GPU that was rented for it is lost, too.
+        A server that answers without the rented GPU has failed, too.
         """
         context = f"gpus={workload.gpus}"
         if seen.exit_code is not None:

@@ -1,6 +1,6 @@
-"""Asking a server on the instance over HTTP, in one probe: the shell text, and what its output says.
+"""HTTP requests to a server on the instance, in one probe: builds the shell text and parses its output.
 
-``curl`` does it, or Python where the image has no curl. The secret travels from the environment to the client through
+The text uses ``curl``, or Python if the image has no curl. The secret goes from the environment to the client through
 a pipe, because ``ps`` shows command lines to every user of the machine.
 """
 
@@ -44,14 +44,14 @@ _ANSWER = re.compile(r"^@@ (\w+) (\d{3})$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said to one request."""
+    """The server's answer to one request."""
 
     status: int
     """HTTP status; 0: no answer."""
     body: str
 
     def json(self) -> object:
-        """The body as parsed JSON; None where it is not JSON."""
+        """The body as parsed JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -59,14 +59,14 @@ class Answer:
 
 
 def script(port: int, *lines: str) -> str:
-    """Shell text that runs the given lines; they may use the function ``ask`` (see :func:`request`)."""
+    """Shell text that runs the given lines; they may call the function ``ask`` (see :func:`request`)."""
     return "\n".join([_ASK.strip(), f"base=http://127.0.0.1:{port}", *lines])
 
 
 def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, object] | None = None) -> str:
     """One request, for :func:`script`.
 
-    :param body: Sent as JSON, with POST; None: GET.
+    :param body: Sent as JSON with POST; None: GET.
     """
     words = ["ask", name, shlex.quote(path), str(timeout_s)]
     if body is not None:
@@ -75,7 +75,7 @@ def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, obje
 
 
 def answers(output: str) -> dict[str, Answer]:
-    """What the output of a script says, by the requests' names."""
+    """The answers in a script's output, by the requests' names."""
     found: dict[str, Answer] = {}
     start = 0
     for match in _ANSWER.finditer(output):
@@ -85,7 +85,7 @@ def answers(output: str) -> dict[str, Answer]:
 
 
 def listed_models(answer: Answer) -> tuple[str, ...] | None:
-    """Names in the answer of ``/v1/models``; None where it is no such list."""
+    """Names in the answer of ``/v1/models``; None if the answer is no such list."""
     parsed = answer.json()
     if answer.status != 200 or not isinstance(parsed, dict) or not isinstance(parsed.get("data"), list):
         return None

@@ -1,4 +1,4 @@
-"""Which adapters there are: those of this package, and those that installed packages name as entry points."""
+"""Finds the adapters: this package's own, and those that installed packages declare as entry points."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.vllm import VllmAdapter
 
 ENTRY_POINT_GROUP = "pytest_vastgpu.adapters"
-"""A package names an adapter class, without arguments, or an adapter here."""
+"""Entry point group: a package declares an adapter here, or an adapter class whose constructor takes no arguments."""
 
 
 def adapters(points: Iterable[EntryPoint] | None = None) -> list[tuple[Adapter, str]]:
-    """The adapters of this package and of installed ones, each with where it comes from.
+    """The adapters of this package and of installed ones, each with its source.
 
     :param points: Entry points to load; None: those of the installed packages.
     :raises ConfigurationError: for an entry point that cannot be loaded.

@@ -1,4 +1,4 @@
-"""What goes on around a server while it starts: sockets, processes, GPUs. The same for every adapter."""
+"""Probes of the system around a starting server: sockets, processes, GPUs. They are the same for every adapter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 
 EVERY_S = 10.0
-"""``nvidia-smi`` alone may take a second."""
+"""Seconds between two runs: ``nvidia-smi`` alone may take a second."""
 
 SURROUNDINGS: tuple[Probe, ...] = (
     Probe(
@@ -22,11 +22,11 @@ SURROUNDINGS: tuple[Probe, ...] = (
     Probe("processes", "ps -eo pid,ppid,stat,etime,rss,args 2>/dev/null || ps", every_s=EVERY_S),
     Probe("gpu", "if command -v nvidia-smi >/dev/null 2>&1; then nvidia-smi 2>&1; fi", every_s=EVERY_S),
 )
-"""Evidence of a failed start; the last one is also judged."""
+"""Evidence for a failed start; :func:`gpu_trouble` also judges the last one."""
 
 
 def gpu_trouble(workload: Workload, probe: ProbeResult | None) -> Verdict | None:
-    """A GPU that was there when the host was checked, and went away while the server started."""
+    """The verdict if a GPU that passed the host check has disappeared while the server started."""
     if workload.gpus == 0 or probe is None or probe.ok:
         return None
     verdict = classify(probe.stdout, channel=Channel.NVIDIA_SMI)

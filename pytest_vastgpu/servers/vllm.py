@@ -1,4 +1,4 @@
-"""The adapter ``vllm``: how vLLM's OpenAI-compatible server is started, and how one sees where it stands."""
+"""The adapter ``vllm``: starts vLLM's OpenAI-compatible server and recognises the state of its start."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from pytest_vastgpu.servers.workloads import require_known
 IMAGE = "vllm/vllm-openai:v0.32.0"
 """vLLM's official image, in the release that this project's own tests run (from PyPI, on CPU)."""
 IMAGE_CUDA = 13.0
-"""CUDA version that image is built with, as vLLM's Dockerfile says: the driver must support it."""
+"""CUDA version that the image is built with, according to vLLM's Dockerfile: the driver must support it."""
 IMAGE_COMPUTE_CAP = 7.5
-"""Oldest GPU generation that its kernels are built for."""
+"""Oldest GPU generation that the image's kernels are built for."""
 FIRST_COMPLETION_S = 30
-"""The first completion may compile kernels."""
+"""Longer than other requests, because the first completion may compile kernels."""
 
 
 DEFAULTS: WorkloadFields = {"disk_gb": 60.0, "image_gb": 12.0}
@@ -57,13 +57,13 @@ def vllm(
 ) -> Workload:
     """A workload that serves a model with vLLM.
 
-    With vLLM's official image ``cuda`` and ``compute_cap`` are what that image needs, unless they are given. With
-    another image say its ``cuda``. Splitting the model over several GPUs is up to ``args``; ``gpus=0`` is for vLLM's
+    With vLLM's official image ``cuda`` and ``compute_cap`` have that image's requirements, unless they are given. With
+    another image give its ``cuda``. ``args`` decides how the model is split over several GPUs; ``gpus=0`` is for vLLM's
     CPU build.
 
-    :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients ask for.
+    :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients use.
     :param args: Further arguments of ``vllm serve``, one string each, e.g. ``"--max-model-len=2048"``.
-    :param env: Environment of the server, e.g. ``HF_TOKEN``. Goes over SSH, never on a command line. Default: none.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
@@ -78,14 +78,14 @@ def vllm(
 
 
 class VllmAdapter:
-    """vLLM: ready when it lists the wanted model and has completed one token."""
+    """vLLM: ready when it lists the workload's model and has completed one token."""
 
     name = "vllm"
     default_image = IMAGE
     warmup_s = 900.0
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
-        """Start ``vllm serve``, or the module of the same server where an image has no such command."""
+        """Start ``vllm serve``, or the module of the same server if the image has no such command."""
         model = shlex.quote(workload.model)
         served = ["--port", str(workload.port), "--served-model-name", workload.model, *workload.args]
         arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join(served)}'
@@ -96,11 +96,11 @@ class VllmAdapter:
         return Launch(script, {"VLLM_API_KEY": api_key})
 
     def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
-        """The key that the server was started with."""
+        """The header with the server's key."""
         return {"Authorization": f"Bearer {api_key}"}
 
     def probes(self, workload: Workload) -> tuple[Probe, ...]:
-        """What it answers, in one round trip, and what goes on around it."""
+        """The server's answers, in one round trip, and the state of the system around it."""
         body = {"model": workload.model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
         quoted = shlex.quote(json.dumps(workload.model, ensure_ascii=False))
         command = http_probe.script(
@@ -115,7 +115,7 @@ class VllmAdapter:
         return (Probe("answers", command, FIRST_COMPLETION_S + 15.0, workload.port), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
-        """Ready by its answers; lost by its end, by its log once it stands still, or by a GPU that went away."""
+        """Ready by its answers; failed by its exit, by its log once it shows nothing new, or by the loss of a GPU."""
         context = f"gpus={workload.gpus}"
         if seen.exit_code is not None:
             return Failed(judge_end(seen.log, server="vllm", context=context, exit_code=seen.exit_code))
@@ -131,7 +131,7 @@ class VllmAdapter:
 
 
 def _served(model: str, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
-    """What its answers alone say; None while they say nothing."""
+    """The result that the answers alone give; None if they give none."""
     if "models" not in answers:
         return None
     listed = http_probe.listed_models(answers["models"])

@@ -1,6 +1,6 @@
-"""Workloads: what their builders take, and whether one can be carried out as it is written. Pure.
+"""Builds and checks workloads: the arguments of the builders, and the rules for each field. Pure.
 
-All of it follows from the fields that :class:`~pytest_vastgpu.model.Workload` declares.
+Both follow from the fields that :class:`~pytest_vastgpu.model.Workload` declares.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
-    """Make a function that takes ``**fields`` show and document each of them: ``help()`` lists them all.
+    """Make a function with ``**fields`` list each field in its signature and docstring, so that ``help()`` shows it.
 
-    :param defaults: Defaults of the function that are not those of the workload.
+    :param defaults: The function's defaults that differ from the workload's.
     """
 
     def complete(function: _Builder) -> _Builder:
@@ -50,7 +50,7 @@ def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
             for name, value in shown.items()
         ]
         function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined] # inspect reads it
-        lines = (function.__doc__ or "").splitlines(keepends=True)  # none under python -OO
+        lines = (function.__doc__ or "").splitlines(keepends=True)  # None under python -OO
         function.__doc__ = "".join(
             "".join(_documented(shown)) if line.startswith(_IN_DOCSTRING) else line for line in lines
         )
@@ -65,10 +65,10 @@ def _documented(defaults: Mapping[str, object]) -> Iterator[str]:
 
 
 def require_known(function: str, names: Iterable[str]) -> None:
-    """See that fields which were given by name are such fields.
+    """Check that names are names of fields.
 
-    :param function: The function that they were given to.
-    :raises TypeError: for another one, as Python says it.
+    :param function: The function that was called with these names.
+    :raises TypeError: for any other name, in Python's own words.
     """
     for name in names:
         if name not in BY_NAME:
@@ -76,7 +76,7 @@ def require_known(function: str, names: Iterable[str]) -> None:
 
 
 def checked(workload: Workload) -> Workload:
-    """The workload, if it can be carried out.
+    """The workload, after a check that it can run.
 
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
@@ -86,9 +86,9 @@ def checked(workload: Workload) -> Workload:
 
 
 def mapping(name: str, value: Mapping[str, _T] | None, example: str) -> Mapping[str, _T]:
-    """What was given as ``name``, empty for None. The value is not shown: it can hold secrets.
+    """The value of the argument ``name``, empty for None. An error does not show the value: it can hold secrets.
 
-    :raises WorkloadInvalid: if it is something else, such as a list.
+    :raises WorkloadInvalid: if the value is no mapping but, for example, a list.
     """
     if value is not None and not isinstance(value, Mapping):
         raise WorkloadInvalid(f"{name} of the workload is a {type(value).__name__}; give a mapping, such as {example}")
@@ -96,7 +96,7 @@ def mapping(name: str, value: Mapping[str, _T] | None, example: str) -> Mapping[
 
 
 def _problems(workload: Workload) -> Iterator[str]:
-    # Names and numbers end up in shell text on the instance; whatever is not quoted there must be what it says it is.
+    # Names and numbers become part of shell text on the instance; those that are not quoted there must be checked here.
     yield from _of_texts(workload)
     yield from _of_environment(workload)
     if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:

@@ -1,1 +1,1 @@
-"""Text: made fit to be shown, without secrets, laid out, quoted for a shell."""
+"""Text tools: make text safe to show, remove secrets, lay out tables, quote for a shell."""

@@ -8,7 +8,7 @@ import re
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
-"""The letters that stand for units."""
+"""Seconds by the letter that stands for the unit."""
 _MOST_S = 100 * 365 * DAY_S
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 

@@ -1,4 +1,4 @@
-"""Text for people: tables, and texts that lose their middle. Pure."""
+"""Lays out text for people: tables, and texts with the middle cut out. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def bounded(text: str, limit: int) -> str:
-    """A text of several lines, of about that many characters; a longer one says what is missing from its middle."""
+    """A text of several lines, of about that many characters; a longer one says how much of its middle is missing."""
     return cut_middle(text, limit, left_out(len(text) - 2 * (limit // 2), "characters"))
 
 
 def cut_middle(text: str, limit: int, mark: str = " … ") -> str:
-    """A text of about that many characters: a longer one loses its middle, since causes stand at the start of a text
+    """A text of about that many characters. A longer one loses its middle, because causes are at the start of a text,
     and numbers and consequences at its end.
 
-    :param mark: What takes the place of the middle; see :func:`left_out`.
+    :param mark: Replaces the middle; see :func:`left_out`.
     """
     if len(text) <= limit:
         return text
@@ -31,8 +31,8 @@ def cut_middle(text: str, limit: int, mark: str = " … ") -> str:
 
 
 def left_out(count: int, unit: str) -> str:
-    """The line that stands where a part of a text of several lines is missing; empty where nothing is.
+    """The line that replaces a missing part of a text of several lines; empty if nothing is missing.
 
-    :param unit: What was counted: ``characters`` or ``bytes``.
+    :param unit: The unit of ``count``: ``characters`` or ``bytes``.
     """
     return f"\n[... {count} {unit} left out ...]\n" if count > 0 else ""

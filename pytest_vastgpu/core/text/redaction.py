@@ -1,7 +1,7 @@
-"""The one place that takes secrets out of texts: those that this process knows, and what looks like one.
+"""The one place that removes secrets from texts: the secrets that this process knows, and text that looks like one.
 
-Code that comes to know a secret adds it to :data:`KNOWN`; :mod:`pytest_vastgpu.core.text.sanitize`, through which
-everything goes that is shown or stored, takes it out from then on.
+Code that learns a secret adds it to :data:`KNOWN`. All text that is shown or stored passes through
+:mod:`pytest_vastgpu.core.text.sanitize`, which from then on removes the secret.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from html import escape
-from json import dumps  # by name: a test may replace what the module has
+from json import dumps  # bound now: a test may replace json.dumps
 from shlex import quote as shell_quote
 from shlex import split as split_words
 from typing import TYPE_CHECKING
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import Workload
 
 LONG_VALUE_CHARS = 8
-"""A value of the workload's environment is taken for a secret from that length on, whatever its name."""
+"""A value of the workload's environment of at least this length counts as a secret, whatever its name."""
 _LEAST_LINE = 16
-"""Characters of a line of a longer secret that is hidden by itself, as the lines of a private key are."""
+"""Characters; a line of a multi-line secret is also hidden by itself from this length on, as in a private key."""
 _LEAST_ENCODED = 6
-"""Encodings of shorter values are not looked for: they turn up in texts by chance."""
+"""Encoded forms of shorter values are not searched for, because they occur in texts by chance."""
 
 _SECRET_NAME = re.compile(r"key|token(?!s|iz)|secret|pass|auth|credential|login|cookie|dsn", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"[\w-]*(?:key|token|secret|passw(?:or)?d|credentials?)", re.IGNORECASE)
 _PUBLIC = re.compile(r"true|false|yes|no|on|off|none|null|auto|\d{1,2}", re.IGNORECASE)
-"""Values that say nothing, whatever their variable is called."""
+"""Values without information: they are not secret, whatever their variable is called."""
 _PLACE = re.compile(r"/[\w./@+-]*")
-"""A path, which is no secret unless its variable's name says so."""
+"""A path: it is not secret unless its variable's name says so."""
 _LOOKS_SECRET = re.compile(
     r"""
       \bhf_[A-Za-z0-9]{8,} | \bsk-[A-Za-z0-9_-]{8,} | \bgh[pousr]_[A-Za-z0-9]{8,} | \bgithub_pat_\w{8,}
@@ -50,21 +50,21 @@ _LOOKS_SECRET = re.compile(
     """,
     re.VERBOSE,
 )
-"""The last of these is the form of Vast's API keys. Digests (``sha256:…``) and paths that hold one are left."""
+"""The last expression has the form of Vast's API keys. It skips digests (``sha256:…``) and paths that contain one."""
 _API_KEY = re.compile("[0-9a-f]{64}")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _HINTS = (
     *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "bearer ", "basic ", "://"),
     *("key", "token", "password", "secret", "signature="),
 )
-"""A line that has none of these, in small letters, has nothing that looks like a secret."""
+"""A line in lower case without any of these contains nothing that looks like a secret."""
 
 
 def without_lookalikes(text: str) -> str:
-    """A text without what looks like a key, a token or a password."""
+    """A text without anything that looks like a key, a token or a password."""
     if "PRIVATE KEY-----" in text:
         text = _PRIVATE_KEY.sub("<removed>", text)
-    # Logs are long and few of their lines are of interest: to look at all of them closely would take seconds.
+    # Logs are long and few of their lines matter here: to search all lines closely would take seconds.
     lines = text.splitlines(keepends=True)
     return "".join(_LOOKS_SECRET.sub("<removed>", line) if _hints_at_secret(line) else line for line in lines)
 
@@ -75,14 +75,14 @@ def _hints_at_secret(line: str) -> bool:
 
 
 def secret_variables(variables: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of a workload's environment variables that must not be shown: what looks secret by its name, and whatever
-    is long.
+    """The variables of a workload's environment that must not be shown: those with a secret-looking name, and
+    those with a long value.
     """
     return [(name, value) for name, value in variables if isinstance(value, str) and _is_secret(str(name), value)]
 
 
 def _secret_options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """``--api-key VALUE``, ``--api-key=VALUE`` and ``HF_TOKEN=VALUE``, by name."""
+    """The secrets in ``--api-key VALUE``, ``--api-key=VALUE`` and ``HF_TOKEN=VALUE``, by name."""
     for word, following in zip(words, (*words, "")[1:], strict=True):
         name, equals, value = word.partition("=")
         if not _SECRET_OPTION.fullmatch(name):
@@ -94,7 +94,7 @@ def _secret_options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a variable or a header with this name holds a secret."""
+    """Whether the name of a variable or a header means that it holds a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
@@ -107,18 +107,18 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 class Redactor:
-    """Takes known secrets out of texts. Any thread may use it."""
+    """Removes known secrets from texts. Any thread may use it."""
 
     def __init__(self) -> None:
         self._variables: set[str] = set()
         self._lock = threading.Lock()
         self._forms: dict[str, str] = {}
-        """What is looked for, the longest first, and what takes its place: one secret may be part of another."""
+        """What replaces each form of a secret. The longest form is first, because one secret may be part of another."""
 
     def add(self, name: str, value: str) -> None:
-        """Know a secret from now on.
+        """Add a secret.
 
-        :param name: What is shown in its place, in angle brackets.
+        :param name: Shown in its place, in angle brackets.
         """
         if not value or value.isspace():
             return
@@ -131,25 +131,25 @@ class Redactor:
             self._forms = dict(sorted(merged.items(), key=lambda form: -len(form[0])))
 
     def add_variable(self, name: str) -> None:
-        """Know what an environment variable says whenever a text is looked at: it is kept nowhere else."""
+        """Add an environment variable. Its value is read whenever a text is searched, and stored nowhere else."""
         self._variables.add(name)
 
     def add_workload(self, workload: Workload) -> None:
-        """Know what is secret in a workload: in its environment, its arguments and its command."""
+        """Add the secrets of a workload: in its environment, its arguments and its command."""
         for name, value in secret_variables(workload.env):
             self.add(name, value)
         if not isinstance(workload.command, str):
-            return  # it is no workload, as it will be told
+            return  # it is no workload; another check reports that
         try:
             words = split_words(workload.command)
-        except ValueError:  # a quote that is not closed; the shell will say so
+        except ValueError:  # a quote is not closed; the shell will report that
             words = workload.command.split()
         arguments = [word for word in workload.args if isinstance(word, str)]
         for name, value in (*_secret_options(arguments), *_secret_options(words)):
             self.add(name, value)
 
     def forget(self) -> None:
-        """Know nothing any more."""
+        """Forget all secrets."""
         with self._lock:
             self._forms = {}
             self._variables = set()
@@ -166,7 +166,7 @@ class Redactor:
 
 
 def _forms(value: str) -> set[str]:
-    """A secret as it may be written: as it is, and as programs encode it on the way into a log."""
+    """The forms in which a secret may be written: unchanged, and as programs encode it on the way into a log."""
     forms = {value, value.strip()}
     if len(value) >= _LEAST_ENCODED:
         data = value.encode(errors="surrogatepass")
@@ -183,7 +183,7 @@ def _forms(value: str) -> set[str]:
             data.hex(),
         }
         forms |= {form.lower() for form in forms if "%" in form}
-        # Base64 depends on what stands before; these are the characters that the value alone decides.
+        # Base64 depends on the preceding bytes; these are the characters that the value alone determines.
         for before in range(3):
             encoded = b64encode(b"\0" * before + data).decode().rstrip("=")
             whole = len(encoded) - (1 if (before + len(data)) % 3 else 0)
@@ -194,4 +194,4 @@ def _forms(value: str) -> set[str]:
 
 
 KNOWN = Redactor()
-"""What this process knows."""
+"""The secrets that this process knows."""

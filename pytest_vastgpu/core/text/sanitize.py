@@ -1,8 +1,8 @@
-"""The one place that makes text of others fit to be shown or stored: market, hosts, servers, files.
+"""The one place that makes text from market, hosts, servers and files safe to show or store.
 
-Secrets are taken out. What would steer a terminal, or read as another text than it is, is escaped as in JSON, so that
-it stays legible and a JSON document stays one. No line of others can be taken for a command to a CI system: GitHub's
-(``::error::``, ``##[group]``), Azure's (``##vso[``) and TeamCity's (``##teamcity[``) are broken up.
+It removes secrets. It escapes, as in JSON, characters that control a terminal or change how a text reads, so that the
+text stays legible and a JSON document stays one. It breaks up commands to CI systems: GitHub's (``::error::``,
+``##[group]``), Azure's (``##vso[``) and TeamCity's (``##teamcity[``).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pytest_vastgpu.core.text.layout import cut_middle
 from pytest_vastgpu.core.text.redaction import KNOWN
 
 LINE_CHARS = 2000
-"""Most of a text that is shown as one line; a longer one loses its middle."""
+"""Most characters of a text that is shown as one line; a longer one loses its middle."""
 CELL_CHARS = 200
-"""Most of a cell of a table."""
+"""Most characters of a table's cell."""
 TEXT_CHARS = 20_000
-"""Most of one text in a document."""
+"""Most characters of one text in a document."""
 TAIL_CHARS = 8000
-"""Most of the end of a log that is shown."""
+"""Most characters of the end of a log."""
 TAIL_LINE_CHARS = 500
-"""Most of one of its lines."""
+"""Most characters of one line in that end."""
 
 _UNSAFE = re.compile(
     "["
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and newline
-    "\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # what changes the direction of text, or is invisible
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and newline
+    "\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # these change the direction of text, or are invisible
     "\u2028\u2029"  # line ends for some readers
     "\ufff9-\ufffb\U000e0000-\U000e007f"
-    "\ud800-\udfff"  # halves of characters, which cannot be written at all
+    "\ud800-\udfff"  # halves of characters, which cannot be encoded
     "]"
 )
 _SHORT = {"\n": "\\n", "\r": "\\r"}
@@ -42,22 +42,22 @@ _COMMAND_ANYWHERE = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
 
 
 def line(text: str, limit: int = LINE_CHARS) -> str:
-    """A text as one safe line. A long one is cut in the middle: causes stand at the start, numbers often at the end."""
-    # Secrets go first: a cut could leave one in halves. What is far too long is cut before it costs time.
+    """A text as one safe line. A long one loses its middle: causes stand at the start, numbers often at the end."""
+    # Remove secrets first: a cut could split one. Shorten an extremely long text before that, to save time.
     text = _harmless(cut_middle(KNOWN(cut_middle(text, 64 * limit)), limit))
     return text.replace("\n", "\\n")
 
 
 def block(text: str) -> str:
-    """A text of several lines, each of them safe. A carriage return ends a line, as it does for a CI system."""
+    """A text of several lines, each made safe. A carriage return ends a line, as it does in CI systems."""
     return _harmless(KNOWN(text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def tail(text: str, lines: int) -> str:
-    """The end of a log, safe to show: at most that many lines, none of them too long, nor all of them together."""
+    """The end of a log, safe to show: at most that many lines, with limits for each line and for all together."""
     end = text[-64 * TAIL_CHARS :]
     if len(end) < len(text):
-        end = end.partition("\n")[2] or end  # half a line could be half a secret
+        end = end.partition("\n")[2] or end  # a partial line could contain part of a secret
     last = [line(each, TAIL_LINE_CHARS) for each in block(end).splitlines()[-lines:]]
     while len(last) > 1 and sum(map(len, last)) > TAIL_CHARS:
         last = last[1:]
@@ -65,12 +65,12 @@ def tail(text: str, lines: int) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table whose cells are texts of others: each is made safe and bounded."""
+    """The lines of a table whose cells come from others: each cell is made safe and bounded."""
     return columns(header, [[line(cell, CELL_CHARS) for cell in row] for row in rows])
 
 
 def clean(value: object) -> object:
-    """A value as JSON knows them, with every text in it made safe and bounded. Texts keep their lines."""
+    """A JSON value with every text in it made safe and bounded. Texts keep their lines."""
     if isinstance(value, str):
         return _harmless(cut_middle(KNOWN(str(value)), TEXT_CHARS))
     if isinstance(value, Mapping):

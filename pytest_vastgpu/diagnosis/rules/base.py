@@ -1,7 +1,7 @@
-"""What a rule is. Rules are data: the modules beside this one list them, :mod:`verdicts` reads them.
+"""The declaration of a rule. Rules are data: the other modules of this folder list them, ``log_reader`` applies them.
 
-A rule is about a cause, told in one line by one family of programs. It has no code of its own, so what decides a
-verdict can be read, counted and tested.
+A rule describes one cause that one family of programs reports in one line. It has no code of its own, so a reader can
+see, count and test what decides a verdict.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 
 REACH = 250
-"""How far apart the words of one cause may stand. Without a bound, a long line of the same words takes seconds."""
+"""Most characters between the words of one cause. Without this bound a long line of the same words takes seconds."""
 
 
 class Weight(IntEnum):
-    """What a line that matches is worth. Among lines of equal weight the first one wins: causes come first."""
+    """How much a matching line counts. Among lines of equal weight the first one decides, because causes come first."""
 
     SIGN = 1
-    """Says how far the start is (warm-up, ready); decides only while nothing has failed."""
+    """Reports the progress of the start (warm-up, ready); decides only while nothing has failed."""
     END = 2
-    """Says that the start is over, and nothing of why."""
+    """Reports that the start has ended, without a reason."""
     SYMPTOM = 3
-    """Says that something failed, in general words: explains an end only if nothing better is there."""
+    """Reports a failure in general words: explains an end only if nothing better is known."""
     HINT = 4
-    """A cause that a living server may get over; decides once the start is over."""
+    """A cause that a running server may survive; decides once the start has ended."""
     CAUSE = 5
     """Decides by itself."""
 
@@ -37,35 +37,35 @@ class Weight(IntEnum):
 LOG = frozenset({Channel.SERVER_LOG})
 STATUS = frozenset({Channel.STATUS_MSG})
 CONTAINER = frozenset({Channel.STATUS_MSG, Channel.SERVER_LOG})
-"""Container runtimes speak in status texts, and in a log where somebody started the server with them."""
+"""Container runtimes report in status texts, and in a log if a person started the server with them."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One cause, or one sign, and how it is recognised."""
+    """One cause or one sign, and the patterns that recognise it."""
 
     reason: str
     failure_class: FailureClass
     patterns: tuple[str, ...]
-    """Regular expressions, searched in one line, whatever its case; ``.*`` in them reaches :data:`REACH` characters."""
+    """Regular expressions, searched in one line in any case; ``.*`` in them matches up to :data:`REACH` characters."""
     remedy: str
     """What the reader should do now."""
     source: str
-    """The program that prints it, or whose source says so."""
+    """The program that prints the line, or whose source code shows it."""
     weight: Weight = Weight.CAUSE
     channels: frozenset[Channel] = LOG
     servers: frozenset[str] = frozenset()
-    """Kinds of server that are meant; empty: any."""
+    """The kinds of server that print it; empty: any."""
     unless: str = ""
-    """Regular expression: a line in which it is found is not meant."""
+    """Regular expression: the rule does not apply to lines in which it is found."""
     context: str = ""
     """Regular expression that must be found in the context, e.g. ``phase=booting``; empty: any context."""
     chatty: bool = False
-    """Also read in lines that their program marks as information, or against the workload as a warning: there it is a
-    hint at most."""
+    """Also read in lines that their program marks as information, or, against the workload, as a warning. In such a
+    line the rule is a hint at most."""
     matches: re.Pattern[str] = field(init=False, repr=False, compare=False)
     required_literals: frozenset[str] | None = field(init=False, repr=False, compare=False)
-    """Of which one stands in every line that matches, once that is in lower case; None: not known."""
+    """Every matching line, in lower case, contains at least one of these texts; None: unknown."""
     excludes: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
     belongs: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 

@@ -1,4 +1,4 @@
-"""What Docker, containerd, runc and NVIDIA's container toolkit say when a container cannot be started."""
+"""Messages of Docker, containerd, runc and NVIDIA's container toolkit about a container that cannot start."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations

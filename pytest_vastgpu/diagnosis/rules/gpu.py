@@ -1,6 +1,6 @@
-"""GPUs that are ill or absent: what the driver, ``nvidia-smi``, the kernel, PyTorch, Triton and NCCL say of them.
+"""Faulty or missing GPUs: messages of the driver, ``nvidia-smi``, the kernel, PyTorch, Triton and NCCL.
 
-Of CUDA's error numbers: the card or its fabric is ill (46, 214, 220, 304, 802, 999), there is no card (100).
+CUDA's error numbers: the card or its fabric is faulty (46, 214, 220, 304, 802, 999), there is no card (100).
 """
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
@@ -18,7 +18,7 @@ _SMI = frozenset({Channel.NVIDIA_SMI})
 _GPU = LOG | _SMI | frozenset({Channel.STATUS_MSG})
 _ANOTHER = "another host is tried; nothing in the workload caused this"
 _GPU_RENTED = r"^(?!.*gpus=0\b)"
-"""Whoever rented no GPU finds none."""
+"""Without a rented GPU, a missing GPU is no fault."""
 _CUDA = "CUDA runtime"
 _NVML = "nvidia-smi and NVML"
 _KERNEL = "NVIDIA kernel module"
@@ -31,7 +31,7 @@ SERVES_WITHOUT_GPU = Rule(
     "the server runs, on the CPU: the host gave the container no GPU; " + _ANOTHER,
     "Ollama, llama.cpp, text-embeddings-inference",
 )
-"""Of a server that says so and not why, see :mod:`hangs`; no line is searched for it."""
+"""For a server that reports this without a reason, see :mod:`hangs`; no line is searched for it."""
 BUILT_WITHOUT_GPU = Rule(
     "serves_without_gpu",
     FailureClass.UNKNOWN,
@@ -39,16 +39,16 @@ BUILT_WITHOUT_GPU = Rule(
     "the server runs, on the CPU: its build has no GPU support, or the host gave the container no GPU",
     "llama.cpp",
 )
-"""Of one that leaves open which it is."""
+"""For a server whose message leaves the reason open."""
 
 
 def gpu_rented(context: str) -> bool:
-    """Whether a GPU was asked for, as far as that is known."""
+    """Whether the instance has a GPU, as far as the context says."""
     return re.search(_GPU_RENTED, context) is not None
 
 
 RULES: tuple[Rule, ...] = (
-    # ---------------------------------------------------- the driver and the card are not well
+    # ---------------------------------------------------- the driver or the card is faulty
     Rule(
         "nvml_driver_library_mismatch",
         FailureClass.INFRA_FATAL,
@@ -131,7 +131,7 @@ RULES: tuple[Rule, ...] = (
         _ANOTHER,
         _KERNEL,
         channels=_GPU,
-        unless=r"to 0x0 \(None\)",  # Xid 154 also tells that nothing is needed any more
+        unless=r"to 0x0 \(None\)",  # Xid 154 also reports that no action is needed any more
     ),
     Rule(
         "pcie_error",
@@ -228,7 +228,7 @@ RULES: tuple[Rule, ...] = (
         "the host's GPU drives a display and ends what takes long; " + _ANOTHER,
         _CUDA,
     ),
-    # ---------------------------------------------------- there is none
+    # ---------------------------------------------------- there is no GPU
     Rule(
         "torch_without_cuda",
         FailureClass.WORKLOAD_FATAL,
@@ -285,7 +285,7 @@ RULES: tuple[Rule, ...] = (
         _TORCH,
         context=_GPU_RENTED,
     ),
-    # ---------------------------------------------------- nvidia-smi that works
+    # ---------------------------------------------------- nvidia-smi works
     Rule(
         "gpu_healthy_idle",
         FailureClass.WARMUP,

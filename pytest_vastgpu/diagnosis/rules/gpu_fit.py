@@ -1,7 +1,7 @@
-"""GPUs that are well and do not fit: another generation, an older driver, too little memory, too few of them.
+"""Working GPUs that do not fit: another generation, an older driver, too little memory, too few of them.
 
-CUDA's error numbers come in families: the driver is older than what was built (35, 36, 222), the card is of another
-kind (209, 801, 804), there is not enough of it (2, 101). Those of ill cards are in :mod:`rules_gpu`.
+CUDA's error numbers come in groups: the driver is older than the build requires (35, 36, 222), the card is of another
+kind (209, 801, 804), there are too few cards or too little memory (2, 101). Those of faulty cards are in :mod:`.gpu`.
 """
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
@@ -18,12 +18,12 @@ _NEWER_DRIVER = "a host with a newer driver is tried; an image for an older CUDA
 _NEWER_CARD = "a GPU of a newer generation is tried: ask for it with compute_cap"
 _MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
 _WHY_NO_FORWARD_COMPATIBILITY = r"^\s*\[\[(?!.*\(error \d)"
-"""A banner of NVIDIA's images: where it gives no error, it says in another line whether the driver does without."""
+"""A banner of NVIDIA's images: without an error number, another line says whether the driver is sufficient."""
 _CUDA = "CUDA runtime"
 _TORCH = "PyTorch"
 
 RULES: tuple[Rule, ...] = (
-    # ---------------------------------------------------- another kind is needed
+    # ---------------------------------------------------- another kind of GPU is needed
     Rule(
         "cuda_803_driver_combination",
         FailureClass.INCOMPATIBLE,
@@ -134,7 +134,7 @@ RULES: tuple[Rule, ...] = (
         (r"out of resource: shared memory|OutOfResources\b|exceeds? .*shared memory per block",),
         "this kernel needs a GPU with more shared memory per block: another kind is tried",
         "Triton",
-        Weight.HINT,  # while kernels are tuned, those that do not fit are passed over
+        Weight.HINT,  # while kernels are tuned, those that do not fit are skipped
         unless=r"ignoring|skipping|No valid triton configs",
     ),
     Rule(
@@ -160,7 +160,7 @@ RULES: tuple[Rule, ...] = (
         _NEWER_CARD,
         "Ollama and FlashInfer",
     ),
-    # ---------------------------------------------------- not enough of it
+    # ---------------------------------------------------- too few GPUs, or too little memory
     Rule(
         "cuda_oom_loading_weights",
         FailureClass.INCOMPATIBLE,
@@ -200,7 +200,7 @@ RULES: tuple[Rule, ...] = (
         (r"cudaMalloc failed|failed to allocate (?:CUDA|compute|kv|buffer for (?:the )?kv)",),
         _MORE_VRAM,
         "llama.cpp",
-        Weight.HINT,  # it tries again with less
+        Weight.HINT,  # the program tries again with less memory
     ),
     Rule(
         "tp_exceeds_gpus",
@@ -217,7 +217,7 @@ RULES: tuple[Rule, ...] = (
         "a machine with more GPUs is tried: say how many with gpus",
         "vLLM",
     ),
-    # ---------------------------------------------------- they cannot work together
+    # ---------------------------------------------------- the GPUs cannot work together
     Rule(
         "shm_too_small",
         FailureClass.INCOMPATIBLE,

@@ -1,4 +1,4 @@
-"""The machine around the GPU, as programs in the container meet it: memory, disk, ports, names, processes."""
+"""Faults of the machine around the GPU, as programs in the container report them: memory, disk, ports, names, processes."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
@@ -86,7 +86,7 @@ RULES: tuple[Rule, ...] = (
         (r"Temporary failure in name resolution|\[Errno -3\]|\bEAI_AGAIN\b",),
         "names do not resolve on this host; " + _ANOTHER,
         _LIBC,
-        Weight.HINT,  # it may be telemetry, which a server does without
+        Weight.HINT,  # it may be telemetry, which a server does not require
         unless=r"thrown while requesting|retrying|Retry attempt|\bstats\b|telemetry|usage",
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""Getting a model: what the Hugging Face libraries, and others who download, say."""
+"""Failures to download a model: messages of the Hugging Face libraries and of other programs that download."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
@@ -14,7 +14,7 @@ _GOES_ON = (
     r"thrown while requesting|retrying|Retry attempt|will retry|trying to resume|Error while downloading from"
     r"|Error retrieving safetensors"
 )
-"""The program tries again, or can do without."""
+"""The program tries again, or does not require the download."""
 _PLACE = r"(?:huggingface\.co|\bhf\.co|hf-mirror\.com|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|github\.com|githubusercontent|pypi\.org|pythonhosted)"
 _DOWN = (
     r"(?:ConnectTimeout|Connect(?:ion)?Error|ConnectionRefused|NewConnectionError|Max retries exceeded|ReadTimeout|Read timed out|timed out"

@@ -1,4 +1,4 @@
-"""Errors in general words: Python's, Rust's, Go's and shells'. They explain an end only if nothing better is there."""
+"""General errors of Python, Rust, Go and shells. They explain an end only if nothing better is known."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pytest_vastgpu.diagnosis.rules.base import Weight
 from pytest_vastgpu.model import FailureClass
 
 _PYTHON = "Python"
-# A shell names itself, or the script that it runs: ours is start.sh.
+# A shell names itself, or the script that it runs: this package's script is start.sh.
 _SHELL = r"(?:(?:ba|da|z)?sh(?:: line \d+|: \d+)?|[\w.-]+\.sh: (?:line )?\d+): "
 
 RULES: tuple[Rule, ...] = (
@@ -55,7 +55,7 @@ RULES: tuple[Rule, ...] = (
         "the request names an address or an interface that is not there: see NCCL_SOCKET_IFNAME and RAY_ADDRESS",
         "NCCL and Ray",
         Weight.HINT,
-        chatty=True,  # NCCL warns of it, then fails without a word
+        chatty=True,  # NCCL prints it as a warning, then fails without a message
     ),
     Rule(
         "bad_engine_config",

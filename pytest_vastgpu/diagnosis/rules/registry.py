@@ -1,4 +1,4 @@
-"""What goes wrong between a host and the registry that its image is pulled from."""
+"""Failures between a host and the registry from which it pulls the image."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
@@ -12,7 +12,7 @@ _ANOTHER = "another host is tried; nothing in the workload caused this"
 _DOCKER = "Docker engine"
 _CONTAINERD = "containerd"
 PUBLIC = r"(?:docker\.(?:io|com)|ghcr\.io|githubusercontent|nvcr\.io|ngc\.nvidia|quay\.io|gcr\.io|pkg\.dev|mcr\.microsoft|public\.ecr|amazonaws|cloudfront|cloudflare|r2\.)"
-"""Registries that the whole world reaches: a host that does not has a fault of its own."""
+"""Registries that are reachable worldwide: a host that cannot reach them is at fault."""
 _PULL = r"(?:registry|pull|manifest|blobs?|layer|image|/v2/|fetch|failed to (?:copy|do request|resolve|authorize))"
 _LINE_DOWN = (
     r"(?:i/o timeout|TLS handshake timeout|connection (?:reset by peer|timed out|refused)|network is unreachable|no route to host"

@@ -1,4 +1,4 @@
-"""What Docker and runc refuse in a request: its options, its image's kind and content. No host is at fault."""
+"""Faults of a request that Docker and runc refuse: its options, its image's kind and content. No host is at fault."""
 
 from __future__ import annotations
 

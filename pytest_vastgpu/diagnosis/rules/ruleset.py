@@ -1,4 +1,4 @@
-"""All rules in their order, and which of them are about a line. What is known stands in ``rules/``."""
+"""Collects all rules in their order, and finds those that apply to a line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RULES: tuple[Rule, ...] = (
 
 
 class Rules:
-    """The rules that may be about a line, in their order."""
+    """The rules that may apply to a line, in their order."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
@@ -50,7 +50,7 @@ class Rules:
         self._always = [number for number, rule in enumerate(rules) if rule.required_literals is None]
 
     def match(self, text: str) -> Rule | None:
-        """The first rule that knows this line."""
+        """The first rule that matches this line."""
         lowered = text.lower()
         found = [numbers for needle, numbers in self._by_needle.items() if needle in lowered]
         for number in sorted({*self._always, *chain.from_iterable(found)}):
@@ -62,7 +62,7 @@ class Rules:
 
 @cache
 def rules_for(channel: Channel, server: str, context: str, chatter: bool) -> Rules:
-    """The rules for a channel; for lines marked as information only those that are read there."""
+    """The rules for a channel; for lines marked as information only those that apply to such lines."""
     return Rules(
         [
             rule

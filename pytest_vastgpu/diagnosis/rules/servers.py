@@ -1,4 +1,4 @@
-"""Other model servers: TGI and LoRAX, SGLang, Ollama, llama.cpp, Triton; and every server's command line."""
+"""Messages of other model servers: TGI and LoRAX, SGLang, Ollama, llama.cpp, Triton; and of any server's command line."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signs of a start: that it is under way, that it is complete, that it is over. No causes."""
+"""Signs of a start: it goes on, it is complete, or it has ended. These rules name no causes."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pytest_vastgpu.model import FailureClass
 _CURL = frozenset({Channel.CURL})
 
 STOPPED = "stopped_on_request"
-"""Reason of a server that was told to stop: what it prints from then on says nothing."""
+"""Reason for a server that was told to stop: its later output says nothing."""
 
 
 GPU_IN_USE = "gpu_in_use"
-"""Reason of a server that has found its GPU: that it missed one before counts no more."""
+"""Reason for a server that has found its GPU: an earlier message that it was missing no longer counts."""
 HUNG = Rule(
     "cause_not_shown",
     FailureClass.UNKNOWN,
@@ -27,7 +27,7 @@ HUNG = Rule(
     "see the known hangs",
     Weight.END,
 )
-"""Of a line that is known from :mod:`hangs`; no line is searched for it."""
+"""For a line known from :mod:`hangs`; no line is searched for it."""
 
 
 def _warm(reason: str, source: str, *patterns: str, channels: frozenset[Channel] = LOG) -> Rule:
@@ -139,7 +139,7 @@ RULES: tuple[Rule, ...] = (
         r"^Step \d+/\d+ |^#\d+ |^Building |^Fetched |^Need to get ",
         channels=STATUS,
     ),
-    # -------------------------------------------------------- it is complete
+    # -------------------------------------------------------- the start is complete
     Rule(
         "own_request_not_served_yet",
         FailureClass.WARMUP,
@@ -187,7 +187,7 @@ RULES: tuple[Rule, ...] = (
         r"Running on https?://\S+ \(CTRL|Server ready on https?://",
     ),
     _ready("server_listening", "Triton", r"Started (?:HTTPService|GRPCInferenceService) at"),
-    # --------------------------------------------------------- it is over
+    # --------------------------------------------------------- the start has ended
     Rule(
         STOPPED,
         FailureClass.UNKNOWN,
@@ -220,7 +220,7 @@ RULES: tuple[Rule, ...] = (
         "shells and supervisors",
         r"exited with (?:code|status):? [1-9-]|returned non-zero exit status|exit status [1-9]|^Aborted",
     ),
-    # ------------------------------------------------------ it is under way
+    # ------------------------------------------------------ the start goes on
     _warm(
         GPU_IN_USE,
         "Ollama and llama.cpp",

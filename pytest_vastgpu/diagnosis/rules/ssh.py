@@ -1,4 +1,4 @@
-"""What the SSH client says. The same line means different things while a host boots and once it has run for minutes."""
+"""Messages of the SSH client. Their meaning depends on whether the host is booting or has run for minutes."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What vLLM refuses before or while it loads a model. Its relatives (NIM, forks) print the same words."""
+"""Errors of vLLM before or while it loads a model. Its relatives (NIM, forks) print the same words."""
 
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
