@@ -15,10 +15,12 @@ import sys
 import time
 from pathlib import Path
 
+from pytest_vastgpu.core.text.durations import HOUR_S
+
 FAREWELL = b"end\n"
 """The supervisor sends this at its end, when it has given back all that it could."""
 READY = b"ready\n"
-PERSEVERE_S = 3600.0
+PERSEVERE_S = HOUR_S
 """How long it tries to destroy what is left: long enough to outlast most outages of the market."""
 _LOOK_S = 1.0
 """Longest pause between two checks whether the supervisor lives; the pipe's end is noticed at once."""
