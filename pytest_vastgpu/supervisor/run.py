@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.events import Listener
@@ -246,7 +247,7 @@ def _market(
 ) -> tuple[str, Secret]:
     """URL and key of the market. This starts the local market where the backend is ``local``."""
     if settings.backend == "vast":
-        return settings.url, Secret(environ["VAST_API_KEY"])
+        return settings.url, Secret(environment.api_key(environ))
     from pytest_vastgpu.local.embed import LocalMarket
 
     market = stack.enter_context(LocalMarket())

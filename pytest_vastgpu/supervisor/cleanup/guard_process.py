@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from pytest_vastgpu.core.environment import api_key
 from pytest_vastgpu.core.text.durations import HOUR_S
 
 FAREWELL = b"end\n"
@@ -81,7 +82,7 @@ def _recover(directory: Path, url: str) -> int:
     from pytest_vastgpu.supervisor.cleanup.recover import recover
 
     _log(f"the owner of run {directory.name} is gone, and has left something")
-    with open_provider(url, Secret(os.environ["VAST_API_KEY"])) as client:
+    with open_provider(url, Secret(api_key(os.environ))) as client:
         recovery = recover(directory, client, by="guard", within_s=PERSEVERE_S)
     for instance_id in recovery.destroyed:
         _log(f"instance {instance_id} is gone")
