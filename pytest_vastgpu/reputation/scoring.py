@@ -98,8 +98,6 @@ def _machine(
         host_id=host_id,
         successes=float(len(good)),
         infra_failures=_failures(items, now),
-        last_success=good[-1].time if good else 0.0,
-        last_failure=bad[-1].time if bad else 0.0,
         last_reason=bad[-1].reason if bad else "",
         banned_until=until,
         ban_reason=why,
