@@ -22,19 +22,6 @@ class Dropped:
     offer: Offer
     failed: tuple[OfferCondition, ...]
     """All conditions it fails, in the table's order; at least one."""
-    need: OfferRequirements
-
-    @property
-    def condition(self) -> str:
-        """Name of the first condition it fails."""
-        return self.failed[0].name
-
-    @property
-    def detail(self) -> str:
-        """What it has and what is asked for, for each of them."""
-        return "; ".join(
-            f"{row.name}: {row.has(self.offer, self.need)}, wanted {row.wants(self.need)}" for row in self.failed
-        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ def admit(offers: Iterable[Offer], need: OfferRequirements) -> Admission:
     dropped: list[Dropped] = []
     for offer in offers:
         if failed := [condition for condition, test in tests if not test(offer)]:
-            dropped.append(Dropped(offer, tuple(failed), need))
+            dropped.append(Dropped(offer, tuple(failed)))
         else:
             kept.append(offer)
     return Admission(tuple(kept), tuple(dropped))
