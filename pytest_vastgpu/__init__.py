@@ -75,7 +75,10 @@ __all__ = [
 ]
 
 
-_EACH_RUN = ("option_values", "settings", "plugin", "plugin.options", "plugin.hookspecs", "plugin.hooks")
+_EACH_RUN = (
+    *("core", "core.environment", "option_values", "settings"),
+    *("plugin", "plugin.options", "plugin.hookspecs", "plugin.hooks"),
+)
 """The modules that pytest's entry point loads, each after those that it imports."""
 
 

@@ -302,8 +302,6 @@ class MachineRecord:
     host_id: int = 0
     successes: float = 0.0
     infra_failures: float = 0.0
-    last_success: float = 0.0
-    last_failure: float = 0.0
     last_reason: str = ""
     banned_until: float = 0.0
     """End of the ban in force; ``inf`` for a ban without end."""

@@ -74,18 +74,17 @@ class Keep:
         return self.when if self.when == "no" else f"{self.when}:{self.seconds:g}s"
 
 
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def keep(text: str) -> Keep:
     """Parse ``no``, ``failed`` or ``always``; the latter two may have a duration: ``failed:90s``, ``always:2h``."""
     if text == "no":
         return Keep(text)
+    from pytest_vastgpu.core.text.durations import UNITS_S
+
     form = re.fullmatch(r"(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
     if form is None:
         raise ValueError("no, failed or always, the latter two with a duration if need be, such as failed:30m")
     when, amount, unit = form.groups()
-    return Keep(when, float(amount) * _UNITS_S[unit]) if amount else Keep(when)
+    return Keep(when, float(amount) * UNITS_S[unit or "s"]) if amount else Keep(when)
 
 
 def countries(text: str) -> frozenset[str]:

@@ -27,6 +27,7 @@ from pytest_vastgpu.reputation.fields import machine_id
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.selection.bans import ban_in_force
+from pytest_vastgpu.selection.bans import operator_ban
 
 
 def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -115,10 +116,9 @@ def evidence_table(items: Iterable[Outcome]) -> list[str]:
 
 
 def _standing(known: Reputation, record: MachineRecord, now: float) -> str:
-    if record.allowed:
-        return "allowed"
-    ban = ban_in_force(known, record.machine_id, record.host_id, now)
-    return f"banned {_until(ban.until)} ({ban.of}: {ban.reason})" if ban else "-"
+    if ban := ban_in_force(known, record.machine_id, record.host_id, now):
+        return f"banned {_until(ban.until)} ({ban.of}: {ban.reason})"
+    return "allowed" if record.allowed else "-"
 
 
 def _until(until: float) -> str:
@@ -180,9 +180,10 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     _print(machine_table(known, now))
     for host in known.hosts.values():
-        if host.allowed or host.banned_until > now:
-            standing = "allowed" if host.allowed else f"banned {_until(host.banned_until)} ({host.ban_reason})"
-            say(f"host {host.host_id}: {standing}")
+        if ban := operator_ban(known, host.host_id, now):
+            say(f"host {host.host_id}: banned {_until(ban.until)} ({ban.reason})")
+        elif host.allowed:
+            say(f"host {host.host_id}: allowed")
     for gpu, workload in sorted(known.incompatible_kinds):
         say(f"{gpu} cannot run {workload}")
     return 0

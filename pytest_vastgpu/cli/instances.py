@@ -14,6 +14,7 @@ from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.providers.base import InstanceStatus
@@ -92,6 +93,7 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
     age_s = max(0.0, now - status.start_date) if status.start_date else 0.0
     clock = time.strftime("%H:%M", time.localtime(status.start_date))
     since = f"since {clock} ({age_s / 60:.0f} min)" if status.start_date else "age unknown"
+    spent_usd = status.price_usd_h * age_s / HOUR_S
     left = (label.ends_at - now) / 60
     entry = whose.record.entries.get(status.label) if whose.record else None
     end = f"must be gone in {left:.0f} min" if left > 0 else f"OVERDUE by {-left:.0f} min"
@@ -108,7 +110,7 @@ def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
             since,
             f"price unknown: {status.incredible}"
             if status.incredible
-            else f"{status.price_usd_h:.3f} USD/h, {status.price_usd_h * age_s / 3600:.4f} USD so far without traffic",
+            else f"{status.price_usd_h:.3f} USD/h, {spent_usd:.4f} USD so far without traffic",
             f"run {label.run_id} ({whose})",
             end,
         )

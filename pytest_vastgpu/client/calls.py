@@ -15,6 +15,7 @@ from typing import Protocol
 from typing import TypeVar
 from typing import cast
 
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
@@ -134,7 +135,7 @@ class Kept:
 
     def lines(self) -> list[str]:
         """What a person needs: until when, for how much, how to log in, how to end it."""
-        usd = self.price_usd_h * self.seconds / 3600
+        usd = self.price_usd_h * self.seconds / HOUR_S
         return [
             f"KEPT: instance {self.instance_id} until {self.ends}, at {self.price_usd_h:.3f} USD/h ({usd:.4f} USD)",
             f"  look inside: {self.ssh}",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 API_KEY = "VAST_API_KEY"
 URL = "VAST_URL"
 """The vendor's own variable."""
+SSH_KEY_PATH = "VAST_SSH_KEY_PATH"
 HOST_CACHE = "VAST_HOST_CACHE"
 """Also the variable of an option; the commands, which have no pytest options, read it here."""
 
@@ -22,6 +23,11 @@ def api_key(environ: Mapping[str, str]) -> str:
 def market_url(environ: Mapping[str, str]) -> str:
     """The market's URL; empty for the default."""
     return environ.get(URL, "")
+
+
+def ssh_key_path(environ: Mapping[str, str]) -> str:
+    """The file of the user's private SSH key, as it was given; empty where none is named."""
+    return environ.get(SSH_KEY_PATH, "")
 
 
 def host_cache(environ: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.diagnosis.verdicts import FINAL
 from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.hostcheck.facts import SCRIPT
@@ -32,7 +33,7 @@ HELD_MB = 1024.0
 HELD_SHARE = 0.05
 LEAST_SHM_MB = 256.0
 """Processes of one server on several GPUs exchange data through shared memory; Docker's default is 64 MB."""
-FRESH_S = 86_400.0
+FRESH_S = DAY_S
 """An error in the kernel's log counts against a GPU for a day: a GPU that has worked for longer was repaired."""
 
 _ANOTHER = "another host is tried; nothing in the workload caused this"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vastgpu.core.environment import api_key
+from pytest_vastgpu.core.environment import market_url
 from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Settings
@@ -73,7 +75,7 @@ def resolve(
 def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:
     """Decide the backend; returns the reason, in words, and the market's base URL."""
     asked = values["backend"]
-    key = environ.get("VAST_API_KEY")
+    key = api_key(environ)
     if asked == "local" or (asked == "auto" and not key):
         values["backend"] = "local"
         why = "" if asked == "local" else ", since VAST_API_KEY is not set"
@@ -84,6 +86,6 @@ def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping
             "or use --vast-backend=local to rent this machine from the local market"
         )
     values["backend"] = "vast"
-    url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
+    url = (market_url(environ) or DEFAULT_URL).rstrip("/")
     place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
     return f"renting from {place}" + ("" if asked == "vast" else ", since VAST_API_KEY is set"), url

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_vastgpu.core.text.durations import DAY_S
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -27,7 +29,7 @@ FIGURES = (
     Figure("inet_up_cost", "USD/GB", 10.0),
     Figure("storage_cost", "USD/GB a month", 100.0),
     # A hundred years: longer than any machine lasts.
-    Figure("duration", "s", 100 * 365 * 86400.0),
+    Figure("duration", "s", 100 * 365 * DAY_S),
 )
 """The numbers that an offer must have so that its cost can be computed before it is rented."""
 CREDIT = Figure("credit", "USD", 1e9, least=-1e9)

@@ -17,6 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.model import Attempt
 
 _SMALLEST = Decimal("1e-9")
@@ -69,7 +70,7 @@ class CostRecord(NamedTuple):
     @property
     def cost_usd(self) -> float:
         """Total USD."""
-        return sum(usd_h * (end - start) for start, end, usd_h in self.stretches) / 3600 + self.transfer_usd
+        return sum(usd_h * (end - start) for start, end, usd_h in self.stretches) / HOUR_S + self.transfer_usd
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def shares(bill: CostRecord, uses: Iterable[Use]) -> Shares:
     usd: dict[str, Fraction] = {}
     seconds: dict[str, float] = {}
     for start, end, usd_h in bill.stretches:
-        usd_s = Fraction(str(usd_h)) / 3600
+        usd_s = Fraction(str(usd_h)) / Fraction(HOUR_S)
         for test, part in _parts(own, start, end, seconds).items():
             usd[test] = usd.get(test, Fraction(0)) + usd_s * part
     # Cut, never rounded up, so that the shares never add up to more than the cost.

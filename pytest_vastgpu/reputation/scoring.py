@@ -12,6 +12,10 @@ How blame works, and the reasons for these numbers:
 - A success ends the ban and halves the weight of the machine's failures: the machine works, but one success does not
   outweigh many failures. Without a further failure the failures are forgotten after 30 days.
 - An operator is banned only if three of its machines are banned and these are at least half of its known machines.
+
+This module makes one ban of all that is known of a machine, and one of all that is known of an operator: a person's
+word decides before the record, and machines of an operator on the allow-list earn no bans.
+:mod:`pytest_vastgpu.selection.bans` says which of these two bans is in force.
 """
 
 from __future__ import annotations
@@ -55,6 +59,7 @@ KIND_MACHINES = 2
 HOST_MACHINES = 3
 """Number of banned machines of an operator before the operator is banned."""
 
+_NO_BAN = (0.0, "")
 _UNTIL_READY = (State.CREATED, State.BOOTING, State.REACHABLE, State.CHECKED, State.WARMING)
 
 
@@ -87,16 +92,12 @@ def _machine(
 ) -> MachineRecord:
     good = [item for item in items if item.outcome is FailureClass.READY]
     bad = [item for item in items if item.outcome in BLAMED]
-    until, why = _ban_by_hand(entry, now)
-    if not (until or entry.allowed or trusted):
-        until, why = _earned_ban(items, now)
+    until, why = _ban(entry, _NO_BAN if trusted else _earned_ban(items, now), now)
     return MachineRecord(
         machine_id=machine_id,
         host_id=host_id,
         successes=float(len(good)),
         infra_failures=_failures(items, now),
-        last_success=good[-1].time if good else 0.0,
-        last_failure=bad[-1].time if bad else 0.0,
         last_reason=bad[-1].reason if bad else "",
         banned_until=until,
         ban_reason=why,
@@ -117,11 +118,18 @@ def _failures(items: Iterable[Outcome], now: float) -> float:
     )
 
 
-def _ban_by_hand(entry: Override, now: float) -> tuple[float, str]:
-    """End and reason of a person's ban; (0, "") if there is none."""
-    if entry.allowed or entry.ban is None or entry.ban.until <= now:
-        return 0.0, ""
-    return entry.ban.until, entry.ban.reason or "banned by hand"
+def _ban(entry: Override, earned: tuple[float, str], now: float) -> tuple[float, str]:
+    """Until when, and why, one machine or one operator is banned; (0, "") where it is not.
+
+    What a person has said decides before the record, and the allow-list before a ban by hand.
+
+    :param earned: The ban that the record asks for.
+    """
+    if entry.allowed:
+        return _NO_BAN
+    if entry.ban is not None and entry.ban.until > now:
+        return entry.ban.until, entry.ban.reason or "banned by hand"
+    return earned
 
 
 def _earned_ban(items: Sequence[Outcome], now: float) -> tuple[float, str]:
@@ -144,7 +152,7 @@ def _earned_ban(items: Sequence[Outcome], now: float) -> tuple[float, str]:
             if int(held) > int(before):
                 until = item.time + BAN_STEPS_S[min(int(held), len(BAN_STEPS_S)) - 1]
                 why = item.reason or item.outcome.value
-    return (until, why) if until > now else (0.0, "")
+    return (until, why) if until > now else _NO_BAN
 
 
 def _ready_s(good: Sequence[Outcome]) -> float:
@@ -187,11 +195,7 @@ def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Override]
     for host_id in sorted(by_host.keys() | entries.keys()):
         owned = by_host.get(host_id, [])
         entry = entries.get(host_id, Override())
-        until, why = _ban_by_hand(entry, now)
-        bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
-        if not (until or entry.allowed) and len(bad) >= HOST_MACHINES and 2 * len(bad) >= len(owned):
-            # The ban lasts as long as that many of its machines are banned.
-            until, why = bad[HOST_MACHINES - 1], f"{len(bad)} of its {len(owned)} known machines are banned"
+        until, why = _ban(entry, _ban_for_machines(owned, now), now)
         found[host_id] = HostRecord(
             host_id=host_id,
             successes=math.fsum(record.successes for record in owned),
@@ -201,3 +205,12 @@ def _hosts(records: Mapping[int, MachineRecord], entries: Mapping[int, Override]
             allowed=entry.allowed,
         )
     return found
+
+
+def _ban_for_machines(owned: Sequence[MachineRecord], now: float) -> tuple[float, str]:
+    """Until when, and why, the bans of its machines ban an operator; (0, "") where that is not so."""
+    bad = sorted((record.banned_until for record in owned if record.banned_until > now), reverse=True)
+    if len(bad) < HOST_MACHINES or 2 * len(bad) < len(owned):
+        return _NO_BAN
+    # It holds as long as that many of its machines are banned.
+    return bad[HOST_MACHINES - 1], f"{len(bad)} of its {len(owned)} known machines are banned"

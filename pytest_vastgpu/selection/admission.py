@@ -22,19 +22,6 @@ class Dropped:
     offer: Offer
     failed: tuple[OfferCondition, ...]
     """All conditions that the offer fails, in the table's order; at least one."""
-    need: OfferRequirements
-
-    @property
-    def condition(self) -> str:
-        """Name of the first condition that the offer fails."""
-        return self.failed[0].name
-
-    @property
-    def detail(self) -> str:
-        """For each of them, the offer's value and the required one."""
-        return "; ".join(
-            f"{row.name}: {row.has(self.offer, self.need)}, wanted {row.wants(self.need)}" for row in self.failed
-        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ def admit(offers: Iterable[Offer], need: OfferRequirements) -> Admission:
     dropped: list[Dropped] = []
     for offer in offers:
         if failed := [condition for condition, test in tests if not test(offer)]:
-            dropped.append(Dropped(offer, tuple(failed), need))
+            dropped.append(Dropped(offer, tuple(failed)))
         else:
             kept.append(offer)
     return Admission(tuple(kept), tuple(dropped))

@@ -1,4 +1,7 @@
-"""Decides which ban is in force: the one place that defines the precedence of bans. Pure."""
+"""Which ban is in force: the one place that decides between a machine's and its operator's. Pure.
+
+Either has one ban at most: :mod:`pytest_vastgpu.reputation.scoring` decides between a ban by hand and an earned one.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,16 @@ def ban_in_force(reputation: Reputation, machine_id: int, host_id: int, now: flo
         return None
     if machine and machine.banned_until > now:
         return BanInForce(f"machine {machine_id}", machine.ban_reason, machine.banned_until)
+    return operator_ban(reputation, host_id, now)
+
+
+def operator_ban(reputation: Reputation, host_id: int, now: float) -> BanInForce | None:
+    """The ban that keeps an operator's machines from being rented; None where none is in force.
+
+    The allow-list decides before a ban.
+
+    :param now: Epoch seconds.
+    """
     host = reputation.hosts.get(host_id)
     if host and host.banned_until > now and not host.allowed:
         return BanInForce(f"host {host_id}", host.ban_reason, host.banned_until)

@@ -18,7 +18,8 @@ from typing import Any
 from typing import TypeVar
 from typing import get_type_hints
 
-from pytest_vastgpu.core.text.shell import is_variable_name
+from pytest_vastgpu.core.text.shell import NAME_RULE
+from pytest_vastgpu.core.text.shell import wrong_name
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
@@ -142,9 +143,8 @@ def _of_text(what: str, value: str, *, one_line: bool = False) -> Iterator[str]:
 
 def _of_environment(workload: Workload) -> Iterator[str]:
     for name, value in workload.env:
-        if not is_variable_name(name):
-            shown = repr(name)[:80]
-            yield f"env of the workload: {shown} is no name for an environment variable: letters, digits and _ only"
+        if wrong := wrong_name(name, most_chars=80):
+            yield f"env of the workload: {wrong}: {NAME_RULE}"
         elif not isinstance(value, str):
             yield f"env of the workload: the value of {name} is a {type(value).__name__}, not text: put it in quotes"
         else:

@@ -15,7 +15,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.text.layout import left_out
-from pytest_vastgpu.core.text.shell import is_variable_name
+from pytest_vastgpu.core.text.shell import exports
+from pytest_vastgpu.core.text.shell import wrong_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,8 +48,8 @@ def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     :raises ValueError: a name in ``env`` is no valid shell variable, or a text holds a NUL.
     """
     for name, value in env.items():
-        if not is_variable_name(name):
-            raise ValueError(f"{name!r} is no name for an environment variable")
+        if wrong := wrong_name(name):
+            raise ValueError(wrong)
         if "\0" in value:
             raise ValueError(f"the value of environment variable {name} holds a NUL")
     if "\0" in command:
@@ -57,9 +58,9 @@ def shell_line(command: str, env: Mapping[str, str]) -> tuple[str, bytes]:
         command.encode()
     except UnicodeEncodeError:
         raise ValueError("the command holds half of a surrogate pair, which is no text") from None
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
-    script = (_READ_ENVIRONMENT.format(lines=exports.count("\n")) if exports else "") + _RUN
-    return f"sh -c {shlex.quote(script)} sh {shlex.quote(command)}", exports.encode()
+    lines = exports(env)
+    script = (_READ_ENVIRONMENT.format(lines=lines.count("\n")) if lines else "") + _RUN
+    return f"sh -c {shlex.quote(script)} sh {shlex.quote(command)}", lines.encode()
 
 
 def kill_line(pid: int) -> str:

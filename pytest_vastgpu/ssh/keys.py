@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from pytest_vastgpu.core.environment import SSH_KEY_PATH
+from pytest_vastgpu.core.environment import ssh_key_path
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import SshKeyError
 
@@ -24,11 +26,10 @@ if TYPE_CHECKING:
 
     _PrivateKey = RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKey
 
-KEY_VARIABLE = "VAST_SSH_KEY_PATH"
 DEFAULT_KEY = ".ssh/id_rsa_vastai"
 """Relative to the home directory."""
 _COMMENT = "pytest-vastgpu"
-_REMEDY = f"point {KEY_VARIABLE} at a private key without a passphrase, or unset it to get a key made for the run"
+_REMEDY = f"point {SSH_KEY_PATH} at a private key without a passphrase, or unset it to get a key made for the run"
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ def load_key(environ: Mapping[str, str], home: Path, directory: Path = Path()) -
     :param directory: Base of a relative path.
     :raises SshKeyError: if the named file, or an existing default file, cannot be used.
     """
-    named = environ.get(KEY_VARIABLE, "")
+    named = ssh_key_path(environ)
     if named:
         path = home / named[2:] if named.startswith("~/") else directory / named
-        return _from_file(path, KEY_VARIABLE)
+        return _from_file(path, SSH_KEY_PATH)
     default = home / DEFAULT_KEY
     if os.path.lexists(default):
         return _from_file(default, f"~/{DEFAULT_KEY}")
@@ -77,7 +78,7 @@ def load_key(environ: Mapping[str, str], home: Path, directory: Path = Path()) -
 
 
 def _from_file(path: Path, source: str) -> KeyPair:
-    where = f"SSH key {path}" + (f" (from {source})" if source == KEY_VARIABLE else "")
+    where = f"SSH key {path}" + (f" (from {source})" if source == SSH_KEY_PATH else "")
     try:
         data = path.read_bytes()
     except OSError as error:

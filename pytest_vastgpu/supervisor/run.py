@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
@@ -252,7 +253,7 @@ def _market(
 ) -> tuple[str, Secret]:
     """URL and key of the market. This starts the local market where the backend is ``local``."""
     if settings.backend == "vast":
-        return settings.url, Secret(environ["VAST_API_KEY"])
+        return settings.url, Secret(environment.api_key(environ))
     from pytest_vastgpu.local.embed import LocalMarket
 
     market = stack.enter_context(LocalMarket())

@@ -236,7 +236,7 @@ def test_a_start(
     result.assert_outcomes(passed=1)
     assert rented == [BAD, GOOD]
     assert record_of(host_cache, GOOD).successes == 1
-    assert (bad.banned_until > bad.last_failure > 0) is (failure_class == "infra_fatal")
+    assert (bad.banned_until > 0 and bad.last_reason != "") is (failure_class == "infra_fatal")
     assert (bad.infra_failures > 0.5) is (failure_class == "infra_fatal")
     assert (len(bad.incompatible) == 1) is (failure_class == "incompatible")
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 HEAVY = ("asyncssh", "cryptography", "filelock", "httpx", "paramiko", "platformdirs", "starlette", "uvicorn", "yaml")
-EACH_RUN = ("option_values", "plugin", "plugin.hooks", "plugin.hookspecs", "plugin.options", "settings")
+EACH_RUN = (
+    *("core", "core.environment", "option_values", "settings"),
+    *("plugin", "plugin.hooks", "plugin.hookspecs", "plugin.options"),
+)
 OURS = {"pytest_vastgpu", *(f"pytest_vastgpu.{name}" for name in EACH_RUN)}
 CONFTEST = """
 import sys

@@ -46,8 +46,10 @@ def test_an_offer_whose_figures_cannot_be_true_is_refused_with_the_reason(field:
     assert admissible([sound, wrong], wanted) == [sound]
     (dropped,) = admit([sound, wrong], wanted).dropped
     assert dropped.offer is wrong
-    assert f"money: {field} is " in dropped.detail
-    assert why in dropped.detail
+    [money] = [condition for condition in dropped.failed if condition.name == "money"]
+    told = money.has(wrong, wanted)
+    assert told.startswith(f"{field} is ")
+    assert why in told
     # Nor does it pass a limit where the caller ignores the reason.
     assert not hourly_usd(replace(wrong, incredible=""), wanted.workload) <= 1e9 or field not in (
         "dph_total",

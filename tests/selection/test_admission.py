@@ -74,12 +74,15 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("removed_by", "have", "want", "about"), CASES, ids=[case[3] for case in CASES])
 def test_conditions(removed_by: str, have: dict[str, Any], want: dict[str, Any], about: str) -> None:
-    admission = admit([offer(**have)], need(workload(**want)))
-    assert [dropped.condition for dropped in admission.dropped] == ([removed_by] if removed_by else [])
+    wanted = need(workload(**want))
+    admission = admit([offer(**have)], wanted)
+    assert [dropped.failed[0].name for dropped in admission.dropped] == ([removed_by] if removed_by else [])
     assert len(admission.kept) + len(admission.dropped) == 1
     for dropped in admission.dropped:
-        assert [condition.name for condition in dropped.failed] == [removed_by]
-        assert dropped.detail.startswith(f"{removed_by}: ")
+        [condition] = dropped.failed
+        assert condition.name == removed_by
+        assert condition.has(dropped.offer, wanted)
+        assert condition.wants(wanted)
 
 
 def test_every_level_has_a_policy_the_strictest_first() -> None:
@@ -100,7 +103,7 @@ def test_levels(level: Strictness, reliability: float, ports: int, download: flo
         ("inet_down_mbps", "download", 0.1),
     ):
         (dropped,) = admit([offer(**{**exact, field: exact[field] - less})], wanted).dropped
-        assert dropped.condition == name
+        assert dropped.failed[0].name == name
     assert POLICIES[level].by_record is (level is not Strictness.AGGRESSIVE)
 
 
@@ -133,12 +136,12 @@ def test_levels(level: Strictness, reliability: float, ports: int, download: flo
 )
 def test_bans(machine: dict[str, Any] | None, host: dict[str, Any] | None, banned: bool) -> None:
     admission = admit([offer()], need(reputation=reputation(machine, host)))
-    assert [dropped.condition for dropped in admission.dropped] == (["banned"] if banned else [])
+    assert [dropped.failed[0].name for dropped in admission.dropped] == (["banned"] if banned else [])
 
 
 def test_what_failed_in_this_run_and_what_cannot_work() -> None:
     def removed_by(**changes: Any) -> list[str]:
-        return [dropped.condition for dropped in admit([offer()], need(workload_key="w", **changes)).dropped]
+        return [dropped.failed[0].name for dropped in admit([offer()], need(workload_key="w", **changes)).dropped]
 
     assert removed_by(failed_machines=frozenset({100})) == ["failed_before"]
     assert removed_by(failed_machines=frozenset({101})) == []

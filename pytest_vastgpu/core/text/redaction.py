@@ -52,6 +52,7 @@ _LOOKS_SECRET = re.compile(
 )
 """The last expression has the form of Vast's API keys. It skips digests (``sha256:…``) and paths that contain one."""
 _API_KEY = re.compile("[0-9a-f]{64}")
+_JSON_SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _HINTS = (
     *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "bearer ", "basic ", "://"),
@@ -67,6 +68,11 @@ def without_lookalikes(text: str) -> str:
     # Logs are long and few of their lines matter here: to search all lines closely would take seconds.
     lines = text.splitlines(keepends=True)
     return "".join(_LOOKS_SECRET.sub("<removed>", line) if _hints_at_secret(line) else line for line in lines)
+
+
+def without_json_secrets(text: str) -> str:
+    """A text without the strings that JSON in it has under names such as ``api_key``; it may end within one."""
+    return _JSON_SECRET.sub(r'\1"***"', text)
 
 
 def _hints_at_secret(line: str) -> bool:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Mapping
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME_RULE = "letters, digits and _ only"
+"""What a name may have, for people."""
 
 
-def is_variable_name(name: object) -> bool:
-    """Whether a shell can export a variable of this name. Any other name could end the export and begin a command."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+def wrong_name(name: object, most_chars: int | None = None) -> str:
+    """What is wrong with the name of an environment variable; empty where a shell can export one of this name.
+
+    Anything else could end the export and begin a command.
+
+    :param most_chars: Characters of the name that are shown; None for all.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return ""
+    return f"{repr(name)[:most_chars]} is no name for an environment variable"
+
+
+def exports(env: Mapping[str, str]) -> str:
+    """Lines that export an environment, every value quoted. The names must have been checked."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from functools import lru_cache
 
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
 from pytest_vastgpu.local.faults.base import Layer
@@ -95,7 +96,7 @@ API_FAULTS: tuple[FaultKind, ...] = (
     _answers(
         "create_silent",
         "Create rents, and never answers",
-        Reply(afterwards=True, dropped=True, delay_s=86400.0),
+        Reply(afterwards=True, dropped=True, delay_s=DAY_S),
         "create",
         1,
     ),
@@ -179,7 +180,7 @@ API_FAULTS: tuple[FaultKind, ...] = (
     _answers(
         "never_answers",
         "The request is taken and never answered; nothing is done",
-        Reply(dropped=True, delay_s=86400.0),
+        Reply(dropped=True, delay_s=DAY_S),
         times=1,
     ),
     _answers(

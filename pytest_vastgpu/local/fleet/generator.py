@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.local.fleet.machine import Machine
 
 
@@ -91,5 +92,5 @@ def _machine(kind: _Kind, machine_id: int, rng: random.Random) -> Machine:
         price_usd_h=round(price, 4),
         min_bid_usd_h=round(price * rng.uniform(0.3, 0.8), 4),
         storage_usd_gb_month=round(rng.uniform(0.05, 0.3), 3),
-        duration_s=float(round(rng.expovariate(1 / (40 * 86400)))),
+        duration_s=float(round(rng.expovariate(1 / (40 * DAY_S)))),
     )

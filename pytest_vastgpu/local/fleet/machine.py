@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.hostcheck import cgroups
 from pytest_vastgpu.local.gpu import SimulatedGpu
 
@@ -61,7 +62,7 @@ class Machine:
     """USD per hour of all GPUs, without storage."""
     min_bid_usd_h: float = 0.15
     storage_usd_gb_month: float = 0.10
-    duration_s: float = 30 * 86400.0
+    duration_s: float = 30 * DAY_S
     """The time until the offer ends."""
     slots: int = 1
     """The number of instances that it can run at once; they share its devices."""
@@ -126,7 +127,7 @@ def this_machine(disk: Path) -> Machine:
         price_usd_h=_OWN_PRICE_USD_H,
         min_bid_usd_h=_OWN_PRICE_USD_H / 2,
         storage_usd_gb_month=0.0,
-        duration_s=365 * 86400.0,
+        duration_s=365 * DAY_S,
         slots=_OWN_SLOTS,
         network=True,
         simulated=False,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_vastgpu.core.text.durations import HOUR_S
+
 HOURS_PER_MONTH = 720
 """Vast's own conversion of a monthly storage price."""
 
@@ -68,11 +70,11 @@ def bill(rates: Rates, changes: Sequence[Change], until: float, down_gb: float =
         seconds = max(0.0, end - change.at)
         if change.state in _GPU_STATES:
             gpu_s += seconds
-            gpu_usd += seconds * change.gpu_usd_h / 3600
+            gpu_usd += seconds * change.gpu_usd_h / HOUR_S
         storage_s += 0.0 if change.state in _FREE_OF_STORAGE else seconds
     return Bill(
         gpu_usd=gpu_usd,
-        storage_usd=storage_s * rates.storage_usd_h / 3600,
+        storage_usd=storage_s * rates.storage_usd_h / HOUR_S,
         transfer_usd=down_gb * rates.inet_down_usd_gb + up_gb * rates.inet_up_usd_gb,
         gpu_seconds=gpu_s,
         storage_seconds=storage_s,

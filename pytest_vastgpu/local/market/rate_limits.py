@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pytest_vastgpu.core.text.durations import DAY_S
+
 INTERVALS_S: Mapping[str, float] = {
     "search": 2.0,
     "search_get": 0.8,
@@ -34,8 +36,6 @@ Vast's API specification."""
 
 TOLERANCE_S = 0.05
 """Subtracted from the intervals: a client measures when it sends, the market when the call arrives."""
-
-_DAY_S = 86400
 
 
 class Limiter:
@@ -73,8 +73,8 @@ class SearchQuota:
 
         :param now: Epoch seconds.
         """
-        if int(now // _DAY_S) != self._day:
-            self._day, self._used = int(now // _DAY_S), 0
+        if int(now // DAY_S) != self._day:
+            self._day, self._used = int(now // DAY_S), 0
         return max(0, self.rows - self._used)
 
     def use(self, rows: int) -> None:
@@ -87,4 +87,4 @@ def until_tomorrow_s(now: float) -> int:
 
     :param now: Epoch seconds.
     """
-    return math.ceil(_DAY_S - now % _DAY_S)
+    return math.ceil(DAY_S - now % DAY_S)

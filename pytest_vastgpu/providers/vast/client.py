@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -94,7 +95,7 @@ class MarketClient:
         observer: Callable[[ApiRequest], None] | None = None,
         first_pause_s: float = Timeouts.market_pause_s,
     ) -> None:
-        KNOWN.add("VAST_API_KEY", Secret.of(api_key).reveal().strip())
+        KNOWN.add(API_KEY, Secret.of(api_key).reveal().strip())
         self._transport = Transport(
             base_url,
             Secret.of(api_key),

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import without_json_secrets
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
@@ -42,7 +43,6 @@ _PHASES = {
 }
 """Phases by ``actual_status``. Its other values are null, created, loading, frozen, rebooting, or new."""
 _HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9._:-]{0,252}[A-Za-z0-9:])?")
-_SECRET = re.compile(r'("\w*(?:key|token|password|login|secret)\w*"\s*:\s*)"[^"]*"?', re.IGNORECASE)
 _MAYBE_DONE = frozenset({408, 409, 425})
 """HTTP statuses after which, as after a server error, the market may still have carried the request out."""
 
@@ -50,7 +50,7 @@ _MAYBE_DONE = frozenset({408, 409, 425})
 def excerpt(text: str) -> str:
     """The beginning of a text on one line, without the secrets that answers of this API can hold."""
     # Remove secrets before cutting: a cut could leave half of one.
-    line = sanitize.line(_SECRET.sub(r'\1"***"', KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
+    line = sanitize.line(without_json_secrets(KNOWN(" ".join(text[:_READ_CHARS].split()))), _READ_CHARS)
     return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}…"
 
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from pytest_vastgpu.core import child
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.fork_safety import close_private
 from pytest_vastgpu.core.fork_safety import keep_private
 from pytest_vastgpu.core.secret import Environment
@@ -35,7 +36,7 @@ class Guard:
 
     def __init__(self, directory: Path, api_key: Secret, ledger: Ledger) -> None:
         self._directory = directory.absolute()
-        self._environ = Environment({**child.environment(), "VAST_API_KEY": api_key.reveal()})
+        self._environ = Environment({**child.environment(), API_KEY: api_key.reveal()})
         self._ledger = ledger
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None

@@ -15,13 +15,19 @@ import sys
 import time
 from pathlib import Path
 
+from pytest_vastgpu.core.backoff import backoff_s
+from pytest_vastgpu.core.environment import api_key
+from pytest_vastgpu.core.text.durations import HOUR_S
+
 FAREWELL = b"end\n"
 """The supervisor sends this at its end, when it has given back all that it could."""
 READY = b"ready\n"
-PERSEVERE_S = 3600.0
+PERSEVERE_S = HOUR_S
 """How long it tries to destroy what is left: long enough to outlast most outages of the market."""
 _LOOK_S = 1.0
 """Longest pause between two checks whether the supervisor lives; the pipe's end is noticed at once."""
+_FIRST_LOOK_S = 0.01
+"""The first such pause after the pipe's end: as a rule, the supervisor is about to be gone."""
 _TAKE_OVER_S = 600.0
 """How long it waits while another process owns the same run."""
 
@@ -45,15 +51,16 @@ def _await_end(owner: int) -> None:
     The pipe shows that at once. But a test that closes all descriptors may close it, and a process forked by the
     supervisor may hold it open. The parent process id is reliable.
     """
-    pipe = [sys.stdin.fileno()]
-    pause = _LOOK_S
+    pipe = sys.stdin.fileno()
     while os.getppid() == owner:
-        if not select.select(pipe, [], [], pause)[0]:
-            pause = min(2 * pause, _LOOK_S)
-        elif os.read(pipe[0], len(FAREWELL)):
-            return
-        else:
-            pipe, pause = [], 0.01
+        if select.select([pipe], [], [], _LOOK_S)[0]:
+            if os.read(pipe, len(FAREWELL)):
+                return
+            break
+    looks = 0
+    while os.getppid() == owner:
+        looks += 1
+        time.sleep(backoff_s(_FIRST_LOOK_S, looks, _LOOK_S))
 
 
 def _take_over(directory: Path) -> int:
@@ -79,7 +86,7 @@ def _recover(directory: Path, url: str) -> int:
     from pytest_vastgpu.supervisor.cleanup.recover import recover
 
     _log(f"the owner of run {directory.name} is gone, and has left something")
-    with open_provider(url, Secret(os.environ["VAST_API_KEY"])) as client:
+    with open_provider(url, Secret(api_key(os.environ))) as client:
         recovery = recover(directory, client, by="guard", within_s=PERSEVERE_S)
     for instance_id in recovery.destroyed:
         _log(f"instance {instance_id} is gone")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace
 
+from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
@@ -53,7 +54,7 @@ class Reservation:
     def held_usd(self, now: float) -> float:
         """The worst case. It grows where the instance outlives its time because it cannot be destroyed."""
         seconds = max(self.left_s, now - self.priced_from)
-        return self.earlier_usd + self.usd_h * seconds / 3600 + self.transfer_usd
+        return self.earlier_usd + self.usd_h * seconds / HOUR_S + self.transfer_usd
 
     @property
     def left_s(self) -> float:
@@ -125,7 +126,7 @@ class Budget:
             now = self._clock()
             others = sum(each.held_usd(now) for name, each in self._reserved.items() if name != label)
             free_usd = self.limit_usd - self._spent - others - mine.transfer_usd - mine.earlier_usd
-            return mine.priced_from + free_usd / mine.usd_h * 3600 - GOING_S - now
+            return mine.priced_from + free_usd / mine.usd_h * HOUR_S - GOING_S - now
 
     @property
     def committed_usd(self) -> float:
@@ -147,7 +148,7 @@ class Budget:
         if believable and self._spent + held + worst <= self.limit_usd:
             return
         raise BudgetSpent(
-            f"{what} could cost {worst:.2f} USD ({wanted.usd_h:.4f} USD/h for {wanted.left_s / 3600:.2f} h and "
+            f"{what} could cost {worst:.2f} USD ({wanted.usd_h:.4f} USD/h for {wanted.left_s / HOUR_S:.2f} h and "
             f"{wanted.transfer_usd:.2f} USD of transfer); with {self._spent:.2f} USD spent and {held:.2f} USD reserved "
             f"for what is running that is more than --vast-budget {self.limit_usd:g} USD: raise the budget, or lower "
             "--vast-max-lifetime or --vast-max-price"

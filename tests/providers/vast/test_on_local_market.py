@@ -229,7 +229,7 @@ def test_the_market_s_filters_and_ours_agree(connect: Callable[[LocalMarket], Ma
         client = connect(market)
         assert {ranked.offer.machine_id for ranked in find_offers(client.search, wanted)} == {1, 2}
         everything = search_offers(client, {"allocated_storage": wanted.workload.disk_gb, "limit": 64, "verified": {}})
-        dropped = {one.offer.machine_id: one.condition for one in admit(everything, wanted).dropped}
+        dropped = {one.offer.machine_id: one.failed[0].name for one in admit(everything, wanted).dropped}
     assert dropped == {
         3: "reliability",
         4: "direct_ports",

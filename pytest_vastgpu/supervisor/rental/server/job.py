@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_vastgpu.core.text.shell import is_variable_name
+from pytest_vastgpu.core.text.shell import NAME_RULE
+from pytest_vastgpu.core.text.shell import exports
+from pytest_vastgpu.core.text.shell import wrong_name
 from pytest_vastgpu.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ def env_script(env: Mapping[str, str]) -> str:
     :raises ConfigurationError: for a name that is no valid shell variable.
     """
     for name in env:
-        if not is_variable_name(name):
-            raise ConfigurationError(f"{name!r} is no name for an environment variable: letters, digits and _ only")
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
+        if wrong := wrong_name(name):
+            raise ConfigurationError(f"{wrong}: {NAME_RULE}")
+    return exports(env)
 
 
 def make_folders(folders: Iterable[str]) -> str:
