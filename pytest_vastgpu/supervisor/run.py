@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +89,7 @@ class Run:
     costs: CostFile
     keeper: Keeper
     timeouts: Timeouts
+    clock: Clock
     ledger: Ledger
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -207,6 +207,7 @@ class Run:
                 costs,
                 keeper,
                 timeouts,
+                clock,
                 ledger,
                 stack.pop_all(),
             )
@@ -235,7 +236,14 @@ class Run:
         if any(not entry.instance_id for entry in self._left()):
             text = f"a create was never answered: seeing for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
             self.events.write(Event("", None, text))
-            recover(self.directory, self.client, by="owner", timeouts=self.timeouts)
+            recover(
+                self.directory,
+                self.client,
+                by="owner",
+                wait=self.clock.sleep,
+                timeouts=self.timeouts,
+                clock=self.clock,
+            )
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
             self.pool.registry.left(entry.label, str(problem))
@@ -243,9 +251,8 @@ class Run:
     def _left(self) -> list[LedgerEntry]:
         # The disk may have been too full to write that an instance is gone.
         gone = {label for label, bill in self.pool.registry.bills().items() if bill.gone}
-        return [
-            entry for entry in self.ledger.record().left(time.time()) if not (entry.instance_id and entry.label in gone)
-        ]
+        left = self.ledger.record().left(self.clock.time())
+        return [entry for entry in left if not (entry.instance_id and entry.label in gone)]
 
 
 def _market(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,7 +130,6 @@ class Life:
         )
         self.rentals: list[Rental] = []
         self.cancel = CancelToken(self.clock)
-        self.threads = threading.active_count()
 
     def find(self, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
         offers: Sequence[Offer] = self.provider.search(OfferQuery((), 10, 64))

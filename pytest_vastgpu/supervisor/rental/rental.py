@@ -241,10 +241,8 @@ class Rental:
         if found:
             self.created(found[0].id, "created after all:")
 
-    def finish(self, verdict: Verdict | None) -> Attempt:
-        """End the bring-up, with a verdict if it failed; returns the attempt."""
-        if verdict is None:
-            return self.attempt()
+    def finish(self, verdict: Verdict) -> Attempt:
+        """End a rental that has failed or was lost; returns the attempt."""
         verdict = replace(verdict, evidence=shown(verdict.evidence))
         failed_in = self.state
         self.went_wrong = True

@@ -1,4 +1,4 @@
-"""From *intended* to *created*: rents the offer, and attaches the SSH key."""
+"""From *intended* to *created*: rents the offer."""
 
 from __future__ import annotations
 
