@@ -224,7 +224,11 @@ class Leases(Protocol):
         ...
 
     def done(self, test: str) -> None:
-        """Report that a test no longer uses its instances."""
+        """Report that a test no longer uses its instances. It may be tried again, and then asks again."""
+        ...
+
+    def finished(self, test: str) -> None:
+        """Report that a test is over, with all its tries: give back the instances that no test will need any more."""
         ...
 
     def release(self, label: str) -> None:
@@ -250,12 +254,11 @@ class RunControl(Leases, Protocol):
         """
         ...
 
-    def finished(self, test: str) -> None:
-        """Report that a test has ended: give back the instances that no test will need any more."""
-        ...
+    def crashed(self, test: str, over: bool) -> None:
+        """Report that a test crashed its process, and has failed.
 
-    def crashed(self, test: str) -> None:
-        """Report that a test crashed its process: it has failed and ended."""
+        :param over: Whether the test is over; False if it will be tried again.
+        """
         ...
 
     def call_off(self) -> None:

@@ -50,7 +50,7 @@ _log = logging.getLogger("pytest_vastgpu")
 
 
 class Controller:
-    """Plugin object of the controller or of the only process: starts the supervisor, reports finished tests, ends it.
+    """Plugin object of the controller or of the only process: starts the supervisor and ends it.
 
     :param collected: What this process has collected; None: a worker will report it.
     :param workers: How many tests run at the same time.
@@ -111,9 +111,8 @@ class Controller:
             _log.info("%s %s", event.label, event.text)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test has ended, here or in a worker."""
-        self._tell(self.calls.finished, nodeid)
+    def pytest_runtest_logfinish(self) -> None:
+        """A test has ended, here or in a worker: show what has happened meanwhile."""
         self._progress.pump()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -123,10 +122,10 @@ class Controller:
             if not self._failures_left:
                 self._tell(self.calls.call_off)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """A test crashed its worker: the test has ended, too."""
-        self._tell(self.calls.crashed, crashitem)
+    @pytest.hookimpl(optionalhook=True, trylast=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """A test crashed its worker. It is over, unless a plugin has it tried again and so has changed its report."""
+        self._tell(self.calls.crashed, crashitem, report.failed)
 
     # Outermost: a second Ctrl-C while pytest handles the first one would end pytest with a traceback.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -154,7 +153,7 @@ class Controller:
             if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _tell(self, call: Callable[..., None], *arguments: str) -> None:
+    def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone: the tests that need it have already reported that."""
         if self.process.owned:
             with suppress(SupervisorGone, Cancelled):

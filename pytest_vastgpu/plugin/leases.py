@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
+from os import getpid
 
 import pytest
 
@@ -30,7 +32,7 @@ from pytest_vastgpu.plugin.reports import hold
 
 _leases = pytest.StashKey[Leases]()
 _asked = pytest.StashKey[bool]()
-"""Whether a test has requested an instance."""
+"""Whether this try of a test has requested an instance."""
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 """The options with which pytest sets up no fixture."""
@@ -46,7 +48,7 @@ def open_leases(session: pytest.Session) -> None:
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)
     config.pluginmanager.register(ReportHooks(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
-    config.pluginmanager.register(_Done(session, leases), "vastgpu-done")
+    config.pluginmanager.register(_TestEnds(leases), "vastgpu-test-ends")
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
@@ -78,19 +80,37 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
     return owner.calls
 
 
-class _Done:
-    """Plugin object of a process whose tests may use instances: reports when a test no longer uses them."""
+class _TestEnds:
+    """Plugin object of a process that runs tests: reports when a test lets go of its instances, and when it is over.
 
-    def __init__(self, session: pytest.Session, leases: Leases) -> None:
-        self._stash = session.config.stash
+    Plugins that try a test again (rerunfailures, flaky, retry and others) set it up and tear it down several times, and
+    some report a start and a finish for each try. What they all have in common is that the tries are within one call of
+    ``pytest_runtest_protocol``: a test is over when that call has returned.
+    """
+
+    def __init__(self, leases: Leases) -> None:
         self._leases = leases
+        self._pid = getpid()
 
-    @pytest.hookimpl(tryfirst=True)  # before other plugins learn that the test has ended
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        if self._stash.get(_asked, False):
-            self._stash[_asked] = False
-            with suppress(VastGpuError):  # the supervisor is gone, and its guard gives everything back
-                self._leases.done(nodeid)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost: other plugins and fixtures no longer use the instances
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            if item.stash.get(_asked, False):
+                item.stash[_asked] = False
+                self._tell(self._leases.done, item)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        result = yield
+        if getpid() == self._pid:  # not in a child that a test has forked and that goes on with its parent's tests
+            self._tell(self._leases.finished, item)
+        return result
+
+    def _tell(self, call: Callable[[str], None], item: pytest.Item) -> None:
+        with suppress(VastGpuError, Cancelled):  # the supervisor is gone, and its guard gives everything back
+            call(item.nodeid)
 
 
 def shared(request: pytest.FixtureRequest) -> VastInstance:
@@ -118,7 +138,7 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
             "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
             pytrace=False,
         )
-    item.config.stash[_asked] = True
+    item.stash[_asked] = True
     try:
         lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
     except VastGpuError as error:

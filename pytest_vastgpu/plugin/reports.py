@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -24,6 +25,9 @@ LOG_LINES = 40
 """Lines of the server's log in the report of a failed test."""
 
 _held = pytest.StashKey[list[VastInstance]]()
+"""The instances that this try of a test has used."""
+_added = pytest.StashKey[list[tuple[str, object]]]()
+"""What was added to the test's JUnit properties in this try."""
 
 
 def hold(item: pytest.Item, instance: VastInstance) -> None:
@@ -32,7 +36,21 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
         if looks_secret(name):
             KNOWN.add("instance key", value.rpartition(" ")[2])  # of "Bearer …"
     item.stash.setdefault(_held, []).append(instance)
-    item.user_properties += [(name, sanitize.clean(value)) for name, value in instance.properties()]
+    _add(item, ((name, sanitize.clean(value)) for name, value in instance.properties()))
+
+
+def forget(item: pytest.Item) -> None:
+    """Take back what an earlier try of a test has held: the test is tried again."""
+    item.stash.setdefault(_held, []).clear()
+    added = {id(each) for each in item.stash.get(_added, ())}
+    item.user_properties[:] = [each for each in item.user_properties if id(each) not in added]
+    item.stash[_added] = []
+
+
+def _add(item: pytest.Item, properties: Iterable[tuple[str, object]]) -> None:
+    given = list(properties)
+    item.stash.setdefault(_added, []).extend(given)
+    item.user_properties += given
 
 
 def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
@@ -40,8 +58,8 @@ def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
 
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
-    item.user_properties.append(("vast_cost_usd", round(held[0].spent_by(item.nodeid), 9)))
-    item.user_properties += [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held]
+    _add(item, [("vast_cost_usd", round(held[0].spent_by(item.nodeid), 9))])
+    _add(item, [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held])
 
 
 class ReportHooks:
@@ -52,6 +70,11 @@ class ReportHooks:
 
     def __init__(self, on_infra_failure: str) -> None:
         self._skip = on_infra_failure == "skip"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """A test begins, or is tried again."""
+        forget(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -72,6 +72,10 @@ class Session:
         """See :meth:`Leases.done`."""
         self._pool.done(test, self._caller.process)
 
+    def finished(self, test: str) -> None:
+        """See :meth:`Leases.finished`."""
+        self._pool.finished(test, self._caller.process)
+
     def release(self, label: str) -> None:
         """See :meth:`Leases.release`."""
         self._pool.release(label)
@@ -98,13 +102,9 @@ class Session:
         """See :meth:`RunControl.opened`."""
         self._control.opened()
 
-    def finished(self, test: str) -> None:
-        """See :meth:`RunControl.finished`."""
-        self._pool.finished(test)
-
-    def crashed(self, test: str) -> None:
+    def crashed(self, test: str, over: bool) -> None:
         """See :meth:`RunControl.crashed`."""
-        self._pool.crashed(test)
+        self._pool.crashed(test, over)
 
     def call_off(self) -> None:
         """See :meth:`RunControl.call_off`."""

@@ -89,7 +89,7 @@ def test_what_else_is_raised_there_is_raised_as_what_it_means(
     [
         ("explode", [], "KeyError: 'explode'"),
         ("__init__", [], "KeyError: '__init__'"),
-        ("finished", ["test"], "KeyError: 'finished'"),  # for the process that started it
+        ("crashed", ["test", True], "KeyError: 'crashed'"),  # for the process that started it
         ("close", [], "KeyError: 'close'"),
         ("cost", [], "cost takes 1 arguments, not 0"),
         ("cost", ["1", "2"], "cost takes 1 arguments, not 2"),

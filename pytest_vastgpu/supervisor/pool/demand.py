@@ -4,57 +4,87 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from dataclasses import field
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.model import Workload
 
 
+@dataclass
+class _Need:
+    """What one test will still need."""
+
+    workloads: list[Workload]
+    """Empty if only the test's run can tell."""
+    certain: bool
+    runs: int
+    """Runs of the test that are not over."""
+    asked: bool = False
+    had: set[tuple[str, Workload]] = field(default_factory=set)
+    """Which processes have had which workload in a run that is not over."""
+
+
 class Demand:
-    """The tests that have not finished, and the workload of each. Not thread-safe: the pool's lock guards it."""
+    """The tests that are not over, and the workloads of each. Not thread-safe: the pool's lock guards it."""
 
     def __init__(self) -> None:
         self.certain: Counter[Workload] = Counter()
-        """Number of tests that are sure to ask for a workload, in the order of collection."""
+        """Number of tests that are sure to ask for a workload and have not had it, in the order of collection."""
         self.pending: Counter[Workload] = Counter()
-        """Number of tests that may ask for a workload."""
+        """Number of tests that may ask for a workload, also again: a test is over when no further try can follow."""
         self.unknown = 0
         """Number of tests whose workload is not known yet."""
-        self._tests: dict[str, Expected] = {}
+        self._needs: dict[str, _Need] = {}
 
     def expect(self, tests: Mapping[str, Expected]) -> None:
         """Add the selected tests."""
         for test, expected in tests.items():
-            if test not in self._tests:
-                self._set(test, expected)
+            if test not in self._needs:
+                workloads = [] if expected.workload is None else [expected.workload]
+                self._add(test, _Need(workloads, expected.certain, expected.runs))
 
-    def needs(self, test: str, workload: Workload) -> None:
-        """A running test needs this workload."""
-        runs = self._drop(test)
-        self._set(test, Expected(workload, runs=max(1, runs)))
+    def asks(self, process: str, test: str, workload: Workload) -> None:
+        """A running test asks for a workload. What it asks for first replaces what was expected of it."""
+        need = self._drop(test) or _Need([], certain=True, runs=1)
+        if workload not in need.workloads:
+            need.workloads = [*need.workloads, workload] if need.asked else [workload]
+        need.certain = need.asked = True
+        need.had.discard((process, workload))
+        self._add(test, need)
 
-    def finished(self, test: str) -> None:
-        """One run of a test is over."""
-        if (expected := self._tests.get(test)) is not None:
-            self._drop(test)
-            if expected.runs > 1:
-                self._set(test, replace(expected, runs=expected.runs - 1))
+    def answered(self, process: str, test: str, workload: Workload) -> None:
+        """A test has got an instance or an error: nothing is rented in advance for it any more."""
+        if need := self._drop(test):
+            need.had.add((process, workload))
+            self._add(test, need)
 
-    def _set(self, test: str, expected: Expected) -> None:
-        self._tests[test] = expected
-        self._count(expected, expected.runs)
+    def finished(self, test: str, process: str = "") -> None:
+        """One run of a test is over.
 
-    def _drop(self, test: str) -> int:
-        expected = self._tests.pop(test, None)
-        if expected is None:
-            return 0
-        self._count(expected, -expected.runs)
-        return expected.runs
+        :param process: The process that ran it; empty if it is not known.
+        """
+        if need := self._drop(test):
+            need.runs -= 1
+            need.had = {(other, workload) for other, workload in need.had if other != process}
+            self._add(test, need)
 
-    def _count(self, expected: Expected, runs: int) -> None:
-        if expected.workload is None:
-            self.unknown += runs
-            return
-        self.pending[expected.workload] += runs
-        if expected.certain:
-            self.certain[expected.workload] += runs
+    def _add(self, test: str, need: _Need) -> None:
+        if need.runs > 0:
+            self._needs[test] = need
+            self._count(need, 1)
+
+    def _drop(self, test: str) -> _Need | None:
+        need = self._needs.pop(test, None)
+        if need is not None:
+            self._count(need, -1)
+        return need
+
+    def _count(self, need: _Need, sign: int) -> None:
+        if not need.workloads:
+            self.unknown += sign * need.runs
+        for workload in need.workloads:
+            self.pending[workload] += sign * need.runs
+            if need.certain:
+                had = sum(each == workload for _, each in need.had)
+                self.certain[workload] += sign * max(0, need.runs - had)

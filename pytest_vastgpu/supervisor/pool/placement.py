@@ -87,7 +87,7 @@ def to_start(
         busy = [
             workload
             for workload, tests in certain.items()
-            if workload not in single and alive[workload] < min(workers, tests)
+            if workload not in barred and workload not in single and alive[workload] < min(workers, tests)
         ]
         if not busy:
             break

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Slot:
     label: str = ""
     """The rental's label, from *ready* on."""
     holds: list[Hold] = field(default_factory=list)
+    users: set[tuple[str, str]] = field(default_factory=set)
+    """Process and test of each use so far."""
 
 
 @dataclass
@@ -94,6 +97,8 @@ class PoolPlanner:
         self._failures: dict[Workload, _Failure] = {}
         self._refusals: dict[Workload | LeaseRequest, tuple[int, BaseException]] = {}
         self._single: set[Workload] = set()
+        self._unused: set[Workload] = set()
+        """Workloads whose instance has reached its end before a test used it, and that no test has asked for since."""
         self._scarce = False
         """Whether renting has failed for lack of room. From then on nothing is rented in advance while a test waits."""
 
@@ -103,12 +108,15 @@ class PoolPlanner:
         """A test begins to wait for an instance."""
         self.asks.append(ask)
         if not ask.exclusive:
-            self.demand.needs(ask.test, ask.workload)
+            self._unused.discard(ask.workload)
+            self.demand.asks(ask.process, ask.test, ask.workload)
 
     def withdraw(self, ask: LeaseRequest) -> None:
         """A test has got its instance or error, or has stopped waiting."""
         self.asks.remove(ask)
         self._refusals.pop(ask, None)
+        if not ask.exclusive:
+            self.demand.answered(ask.process, ask.test, ask.workload)
 
     def answer(self, ask: LeaseRequest) -> Slot | None:
         """The instance for a waiting test, which uses it from now on; None where there is none yet.
@@ -121,9 +129,9 @@ class PoolPlanner:
             raise self._shared(self._failures[ask.workload], ask.test)
         slot = ask.slot
         if not ask.exclusive:
-            place = placement.to_hand_out(self._places(), ask.workload)
-            slot = self.slots[place.number] if place else None
+            slot = self._to_hand_out(ask)
         if slot is not None and slot.phase is SlotPhase.READY:
+            slot.users.add((ask.process, ask.test))
             slot.holds.append(Hold(ask.process, ask.test, self._clock()))
             return slot
         if ask.lacks_room and placement.hopeless(
@@ -133,7 +141,7 @@ class PoolPlanner:
         return None
 
     def done(self, process: str, test: str | None = None) -> None:
-        """A test no longer uses its instances.
+        """A test no longer uses its instances; it may be tried again.
 
         :param test: None: all tests of the process.
         """
@@ -165,7 +173,7 @@ class PoolPlanner:
         if lacking:
             all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.workers
             while sum(slot.phase is SlotPhase.ENDING for slot in self.slots.values()) < len(lacking):
-                place = placement.to_make_room(self._places(), self.demand.pending, all_wait)
+                place = placement.to_make_room(self._places(), self._pending, all_wait)
                 if place is None:
                     break
                 ends.append(self._end(place))
@@ -215,6 +223,16 @@ class PoolPlanner:
         here = (SlotPhase.READY, SlotPhase.LEAVING)
         return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
 
+    def retire(self, slot: Slot) -> None:
+        """Let no test get this instance any more, and take it as given back, even if a test uses it.
+
+        Tests to come get another one in advance, unless no test has used this one: then the next test that asks does.
+        """
+        if slot.owner is None and not slot.users:
+            self._unused.add(slot.workload)
+        self.leave(slot)
+        slot.phase = SlotPhase.ENDING
+
     def leave(self, slot: Slot) -> None:
         """Let no other test get this instance. A waiting request that it is exclusive to gets another one."""
         slot.phase = SlotPhase.LEAVING
@@ -230,6 +248,18 @@ class PoolPlanner:
             slot.unused_since = self._clock()
             self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since))
 
+    def _to_hand_out(self, ask: LeaseRequest) -> Slot | None:
+        """The shared instance for a request: the one that an earlier try of the test had, if it is still there."""
+        places = self._places()
+        known = [place for place in places if (ask.process, ask.test) in self.slots[place.number].users]
+        place = placement.to_hand_out(known, ask.workload) or placement.to_hand_out(places, ask.workload)
+        return self.slots[place.number] if place else None
+
+    @property
+    def _pending(self) -> Counter[Workload]:
+        """How many tests may still ask for each workload. A test that waits counts, whatever else was told of it."""
+        return self.demand.pending | Counter(ask.workload for ask in self.asks if not ask.exclusive)
+
     @property
     def _full(self) -> bool:
         return self._limit is not None and len(self.slots) >= self._limit
@@ -241,7 +271,7 @@ class PoolPlanner:
         users = [hold.process for hold in slot.holds]
         if slot.owner is not None and slot.owner in self.asks:
             users.append(slot.owner.process)
-        elif slot.owner is None and slot.phase is SlotPhase.COMING:
+        elif slot.owner is None and slot.phase.stays:
             users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
         unused_s = 0.0 if users else self._clock() - slot.unused_since
         return SlotView(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), unused_s)
@@ -249,7 +279,7 @@ class PoolPlanner:
     def _useless(self) -> list[SlotView]:
         places = self._places()
         own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
-        return own + placement.to_give_back(self.demand.pending, self.demand.unknown, places)
+        return own + placement.to_give_back(self._pending, self.demand.unknown, places)
 
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
@@ -260,7 +290,7 @@ class PoolPlanner:
 
     def _ahead(self) -> list[Workload]:
         certain = {workload: tests for workload, tests in self.demand.certain.items() if workload not in self._failures}
-        barred = {key for key in self._refused() if isinstance(key, Workload)}
+        barred = {key for key in self._refused() if isinstance(key, Workload)} | self._unused
         return placement.to_start(certain, self._places(), self._limit, self.workers, barred, self._single)
 
     def _refused(self) -> set[Workload | LeaseRequest]:
@@ -297,11 +327,9 @@ class PoolPlanner:
         )
 
     def _shared(self, failure: _Failure, test: str) -> BaseException:
-        """The error for a test: the first test gets it in full, the others one line."""
-        if not failure.told:
-            failure.told = test
-            return failure.error
-        if not isinstance(failure.error, VastGpuError):
+        """The error for a test: the first test gets it in full, in each of its tries; the others get one line."""
+        failure.told = failure.told or test
+        if failure.told == test or not isinstance(failure.error, VastGpuError):
             return failure.error
         first = str(failure.error).splitlines()[0]
         text = f"not rented again in this run: {first} (the whole story: {failure.told})"

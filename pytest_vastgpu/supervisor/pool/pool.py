@@ -167,18 +167,23 @@ class InstancePool:
             self._planner.demand.expect(tests)
             self._act()
 
-    def finished(self, test: str) -> None:
-        """A test has finished: give back what no test needs any more."""
+    def finished(self, test: str, process: str = "") -> None:
+        """A test is over, with all its tries: give back what no test needs any more.
+
+        :param process: The process that has run it; empty if it is gone.
+        """
         with self._changed:
-            self._planner.demand.finished(test)
+            self._planner.done(process, test)
+            self._planner.demand.finished(test, process)
             self._act()
 
-    def crashed(self, test: str) -> None:
-        """A test has crashed its process: it has failed and finished."""
+    def crashed(self, test: str, over: bool) -> None:
+        """See :meth:`RunControl.crashed`."""
         for use in self.uses:
             if use.test == test:
                 self.registry[use.label].fails()
-        self.finished(test)
+        if over:
+            self.finished(test)
 
     def hung_up(self, process: str) -> None:
         """A test process has hung up or died: its tests no longer use any instance."""
@@ -275,7 +280,7 @@ class InstancePool:
         """Give an instance back, so that no test gets it any more. The caller holds the lock."""
         slot = self._planner.of(label)
         if slot is not None and not self._closed:
-            slot.phase = SlotPhase.ENDING
+            self._planner.retire(slot)
             self._end(slot)
             self._act()
 

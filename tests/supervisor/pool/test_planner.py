@@ -67,9 +67,18 @@ class Stage:
         self.plan()
         return slot
 
+    def lets_go(self, test: str, process: str = "w1") -> None:
+        self.planner.done(process, test)
+        self.plan()
+
     def over(self, test: str, process: str = "w1") -> None:
         self.planner.done(process, test)
-        self.planner.demand.finished(test)
+        self.planner.demand.finished(test, process)
+        self.plan()
+
+    def lose(self, slot: Slot) -> None:
+        self.planner.retire(slot)
+        self.going.append(slot)
         self.plan()
 
     def gone(self) -> None:
@@ -407,3 +416,96 @@ def test_one_that_leaves_before_the_test_it_is_for_has_it_is_replaced() -> None:
     assert stage.served(ask) is None
     other = stage.arrive()
     assert stage.served(ask) is other is not slot
+
+
+def test_a_test_that_is_tried_again_has_the_same_instance_also_the_last_of_the_run() -> None:
+    stage = Stage(t1=A)
+    slots = set()
+    for _ in range(3):
+        ask = stage.ask("t1", A)
+        if stage.coming:
+            stage.arrive()
+        slots.add(stage.served(ask))
+        stage.lets_go("t1")
+    assert stage.going == []
+    stage.over("t1")
+    assert stage.rented == [A]
+    assert stage.going == list(slots)
+
+
+def test_of_several_instances_the_next_try_has_the_one_that_the_test_had() -> None:
+    stage = Stage(limit=2, workers=2, t1=A, t2=A, t3=A)
+    stage.plan()
+    stage.arrive()
+    second = stage.arrive()
+    first = stage.served(stage.ask("t2", A, "w2"))
+    assert stage.served(stage.ask("t1", A)) is second is not first
+    stage.over("t2", "w2")
+    stage.lets_go("t1")
+    assert stage.served(stage.ask("t1", A)) is second
+
+
+def test_one_that_comes_for_a_test_is_not_ended_where_the_test_is_said_to_be_over() -> None:
+    stage = Stage(workers=2, t1=A)
+    ask = stage.ask("t1", A, "w2")
+    stage.planner.demand.finished("t1")  # of another process, which has crashed while it ran it
+    for _ in range(3):
+        stage.plan()
+    assert stage.rented == [A]
+    assert stage.going == []
+    slot = stage.arrive()
+    assert stage.served(ask) is slot
+    stage.over("t1", "w2")
+    assert stage.going == [slot]
+
+
+def test_nothing_is_rented_in_advance_for_a_test_that_has_had_its_instance() -> None:
+    stage = Stage(t1=A)
+    ask = stage.ask("t1", A)
+    slot = stage.arrive()
+    assert stage.served(ask) is slot
+    stage.lose(slot)
+    stage.gone()
+    assert stage.rented == [A]
+    again = stage.ask("t1", A)
+    assert stage.rented == [A, A], "but for its next try"
+    other = stage.arrive()
+    assert stage.served(again) is other
+
+
+def test_after_a_loss_the_tests_to_come_get_another_one_in_advance() -> None:
+    stage = Stage(t1=A, t2=A)
+    stage.plan()
+    slot = stage.arrive()
+    stage.served(stage.ask("t1", A))
+    stage.lose(slot)
+    assert stage.rented == [A, A]
+
+
+def test_what_no_test_has_used_in_its_life_is_not_replaced_until_a_test_asks() -> None:
+    stage = Stage(t1=A, t2=A, t3=B)
+    stage.plan()
+    slot = stage.arrive()
+    stage.served(stage.ask("t1", A))  # and hangs
+    stage.lose(slot)
+    assert stage.rented == [A, B, A]
+    for unused in (stage.arrive(), stage.arrive()):
+        stage.lose(unused)
+    assert stage.rented == [A, B, A]
+    stage.over("t1")
+    ask = stage.ask("t2", A)
+    assert stage.rented == [A, B, A, A]
+    stage.lose(stage.arrive())
+    assert stage.rented == [A, B, A, A, A], "it waits for one"
+    assert stage.served(ask) is None
+
+
+def test_the_whole_story_is_told_in_each_try_of_the_test_that_was_told_it() -> None:
+    stage = Stage(t1=A, t2=A)
+    stage.plan()
+    stage.fail(ProvisioningFailed("the whole\nstory"))
+    for _ in range(2):
+        with pytest.raises(ProvisioningFailed, match="the whole\nstory"):
+            stage.served(stage.ask("t1", A))
+    with pytest.raises(ProvisioningFailed, match=r"the whole story: t1"):
+        stage.served(stage.ask("t2", A))
