@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_vastgpu.client.calls import InstanceCalls
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.reporting.sentences import gpus
 
@@ -52,6 +53,16 @@ class VastInstance(InstanceCalls):
     def seconds(self) -> Mapping[str, float]:
         """Seconds that the instance spent in each state on its way to ready."""
         return self._lease.seconds
+
+    @property
+    def mark(self) -> Mark:
+        """Where its server was when the test got it."""
+        return self._lease.mark
+
+    @property
+    def restarted(self) -> str:
+        """Why its server was started again, in a sentence; what it had in memory is lost. Empty if it was not."""
+        return self._lease.restarted
 
     def close(self) -> None:
         """Give the instance back now. Only for an instance from ``vast_instance_factory``; idempotent."""

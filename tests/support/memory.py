@@ -335,6 +335,7 @@ class MemoryForward:
     """Implements :class:`~pytest_vastgpu.ssh.base.Forward`, and leads nowhere."""
 
     url: str = "http://memory.invalid"
+    unanswered: int = 0
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -62,7 +62,7 @@ class Slot:
     cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
     label: str = ""
-    """The rental's label, from *ready* on."""
+    """The rental's label, from its first *ready* on."""
     holds: list[Hold] = field(default_factory=list)
 
 
@@ -180,6 +180,10 @@ class PoolPlanner:
         if slot.phase is SlotPhase.COMING:
             slot.phase = SlotPhase.READY
 
+    def doubt(self, slot: Slot) -> None:
+        """The server of a shared, ready instance may have ended: until :meth:`arrived`, the instance comes again."""
+        slot.phase = SlotPhase.COMING
+
     def failed(self, slot: Slot, error: BaseException, scarce: bool) -> None:
         """Renting for a slot has failed.
 
@@ -211,9 +215,9 @@ class PoolPlanner:
         self._returned += 1
 
     def of(self, label: str) -> Slot | None:
-        """The slot of a ready instance; None where the pool already gives it back."""
-        here = (SlotPhase.READY, SlotPhase.LEAVING)
-        return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
+        """The slot of an instance that has been ready; None where the pool already gives it back."""
+        ours = (slot for slot in self.slots.values() if slot.label == label)
+        return next((slot for slot in ours if slot.phase is not SlotPhase.ENDING), None)
 
     def leave(self, slot: Slot) -> None:
         """Let no other test get this instance. A waiting request that it is exclusive to gets another one."""
