@@ -25,6 +25,7 @@ from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
@@ -318,7 +319,7 @@ class InstancePool:
             if machines and self._provisioner is not None:
                 self._provisioner.avoid(rental.offer.machine_id)
             self._retire(rental.label)
-        if machines:
+        if machines or verdict.failure_class is FailureClass.OWN_FAULT:  # else its machine did what it should
             self._record_lost(attempt, rental.workload)
 
     def _then(self, rental: Rental) -> str:

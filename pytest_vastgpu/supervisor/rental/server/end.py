@@ -79,8 +79,8 @@ def judge(adapter: Adapter, workload: Workload, seen: Observation) -> Verdict:
     :param seen: With probes that ran after the end.
     """
     verdict = _asked(adapter, workload, seen)
-    if verdict.failure_class is FailureClass.UNKNOWN and workload.gpus:
-        # The log names no cause; the probes may: of a server that lives, the adapter judges them.
+    if workload.gpus and not verdict.failure_class.blames_machine:
+        # A GPU that has gone explains any end. Of a server that lives, the adapter judges the probes, too.
         around = _asked(adapter, workload, replace(seen, log="", exit_code=None))
         if around.failure_class.blames_machine:
             return around
