@@ -324,7 +324,8 @@ class InstancePool:
 
     def _then(self, rental: Rental) -> str:
         """What the next test gets after the server of an instance has ended."""
-        slot = self._planner.of(rental.label)
+        with self._changed:
+            slot = self._planner.of(rental.label)
         if slot is not None and slot.owner is not None:
             return "the instance is this test's own, and its server is not started again"
         if rental.cut_short is not None or rental.restarted:
@@ -332,6 +333,7 @@ class InstancePool:
         return "the next test that needs it gets the server started again, on the same instance"
 
     def _revive(self, slot: Slot) -> None:
+        """See whether the server of an instance serves, start it again, or end an instance that is of no use any more."""
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         rental = self.registry[slot.label]
         with suppress(Cancelled):

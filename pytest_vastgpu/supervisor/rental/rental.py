@@ -27,7 +27,6 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.sentences import offer_line
-from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -171,14 +170,10 @@ class Rental:
         :param mark: The server of a test, as it was then; None: the present one.
         """
         server = self.servers[-1 if mark is None else mark.start]
-        told = server.end
         try:
-            end = server.look(None if mark is None else mark.unanswered)
+            return server.look(None if mark is None else mark.unanswered)
         except NoAnswer:
             return loss.confirm_lost(self._seen(), self._services.provider)
-        if end is not None and told is None:
-            self.tell(f"the server {ended(end.exit_code)}: {verdict_line(end.verdict)}")
-        return end
 
     def mark(self) -> Mark:
         """Where its server is now, for a test that gets it."""

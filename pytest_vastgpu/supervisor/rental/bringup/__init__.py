@@ -85,5 +85,6 @@ def _watched(context: BringUpContext, monitor: ServerMonitor, forward: Forward |
         rental.workload,
         context.adapter,
         rental.api_key,
+        rental.tell,
         context.services.clock,
     )

@@ -91,7 +91,7 @@ class ServerMonitor:
         :raises ConnectFailed: the connection is broken and cannot be opened again.
         :raises Cancelled: the run is ending.
         """
-        if self._runs:
+        if self._runs or self._over:
             return
         self._cancel.wait(self._started + AGAIN_S - self._clock.monotonic())
         self._started = self._clock.monotonic()
@@ -105,6 +105,8 @@ class ServerMonitor:
         pace = " quiet" if self._quiet else ""
         command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}{pace}'
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
+        if self._over:  # closed meanwhile
+            self._stream.hang_up()
 
     def observe(self, age_s: float) -> Observation:
         """Everything known of the server now.
@@ -150,12 +152,15 @@ class ServerMonitor:
         self._cancel.wait(seconds, lambda: self._changed)
 
     def without_probes(self) -> ServerMonitor:
-        """The monitor that goes on from here while the server is in use. This one ends."""
-        with self._lock:
-            self._over = True
+        """The monitor that goes on from here while tests use the server. This one ends."""
         self.close()
         cancel = CancelToken(self._clock)
         return ServerMonitor(self._reconnecting, (), {}, self._log_limit, cancel, self._clock, self._state)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the program is known to run."""
+        return self._runs
 
     @property
     def ended(self) -> bool:
@@ -173,7 +178,9 @@ class ServerMonitor:
             self._state.take(update)
 
     def close(self) -> None:
-        """Let the program end, without waiting for that."""
+        """Let the program end, without waiting for that, and take no more updates."""
+        with self._lock:
+            self._over = True
         if self._stream is not None:
             self._stream.hang_up()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.ssh.base import ConnectFailed
@@ -20,13 +22,15 @@ from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
+from pytest_vastgpu.supervisor.rental.server.end import ended
 from pytest_vastgpu.supervisor.rental.server.end import judge
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.state import parse
 
 KEEP_UP_S = 1.0
 """Pause between two checks whether the monitor's program still runs."""
-_LOST_PAUSE_S = 5.0
+_AGAIN_S = 5.0
+"""The same, after it could not be started."""
 _LOOK_S = 10.0
 _ENV_KEY = "VASTGPU_API_KEY"
 
@@ -41,6 +45,7 @@ class WatchedServer:
     :param monitor: Tells of its end; it is kept up from now on.
     :param forward: The port at which tests reach it; None where the market publishes the port.
     :param api_key: The instance's key, for the adapter's probes.
+    :param tell: Called with a text once its end is explained.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class WatchedServer:
         workload: Workload,
         adapter: Adapter,
         api_key: str,
+        tell: Callable[[str], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._monitor = monitor
@@ -59,6 +65,7 @@ class WatchedServer:
         self._workload = workload
         self._adapter = adapter
         self._env = {_ENV_KEY: api_key}
+        self._tell = tell
         self._clock = clock
         self._looking = threading.Lock()
         self._since = clock.monotonic()
@@ -98,6 +105,7 @@ class WatchedServer:
                     self._task.stop()
                     self._monitor.close()
                     self.end = self._explained()
+                    self._tell(f"the server {ended(self.end.exit_code)}: {verdict_line(self.end.verdict)}")
                 self._unanswered = now
             return self.end
 
@@ -135,7 +143,7 @@ class WatchedServer:
         try:
             self._monitor.keep_up()
         except ConnectFailed:
-            return _LOST_PAUSE_S
+            return _AGAIN_S
         except Cancelled:
             return None
-        return KEEP_UP_S
+        return KEEP_UP_S if self._monitor.runs else _AGAIN_S
