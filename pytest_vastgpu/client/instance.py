@@ -74,10 +74,12 @@ class VastInstance(InstanceCalls):
 
     def properties(self) -> list[tuple[str, object]]:
         """The properties for a test report: instance, machine, price and times."""
+        restarted = [("vast_server_restarted", self.restarted)] if self.restarted else []
         return [
             ("vast_instance", self.id),
             ("vast_machine", self.offer.machine_id),
             ("vast_gpu", self.gpu),
             ("vast_usd_per_hour", round(self.offer.price_usd_h, 4)),
             ("vast_ready_s", round(sum(self.seconds.values()) - self.seconds.get("ready", 0.0), 3)),
+            *restarted,
         ]

@@ -90,6 +90,7 @@ def test_5_gets_another_instance(vast_instance):
         "*last words",
     ]
     result.stdout.fnmatch_lines(["*vastgpu what became of the server*", *story])
+    assert 'name="vast_server_restarted"' in pytester.path.joinpath("junit.xml").read_text()
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD, GOOD]
     assert record_of(host_cache, BAD).infra_failures == 0
 

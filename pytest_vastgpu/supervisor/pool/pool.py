@@ -27,7 +27,6 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import InstanceCost
@@ -142,7 +141,7 @@ class InstancePool:
         """See :meth:`InstanceCalls.fate`."""
         rental = self.registry[label]
         server = rental.servers[mark.start]
-        if server.end is None and rental.cut_short is None and rental.state is State.READY:
+        if server.end is None and self._in_use(rental):
             found = rental.look(mark)
             if isinstance(found, Verdict):
                 self._lose(rental, found)
@@ -303,15 +302,20 @@ class InstancePool:
 
     def _cut_short(self, rental: Rental, verdict: Verdict) -> None:
         with self._changed:
-            if self._planner.of(rental.label) is not None and not self._closed:  # a bring-up checks such things itself
+            if self._in_use(rental):  # a bring-up checks such things itself
                 rental.cuts_short(verdict)
                 self._retire(rental.label)
+
+    def _in_use(self, rental: Rental) -> bool:
+        """Whether tests may use an instance: it has been ready, and nothing has begun to give it back."""
+        with self._changed:
+            return self._planner.of(rental.label) is not None and not self._closed and rental.cut_short is None
 
     def _lose(self, rental: Rental, verdict: Verdict) -> None:
         """End an instance that was lost, or is of no use any more."""
         machines = verdict.failure_class.blames_machine
         with self._changed:
-            if rental.state not in (State.READY, State.WARMING) or rental.cut_short is not None:
+            if not self._in_use(rental):
                 return
             rental.cuts_short(verdict)
             attempt = rental.finish(verdict)
@@ -333,7 +337,7 @@ class InstancePool:
         return "the next test that needs it gets the server started again, on the same instance"
 
     def _revive(self, slot: Slot) -> None:
-        """See whether the server of an instance serves, start it again, or end an instance that is of no use any more."""
+        """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         rental = self.registry[slot.label]
         with suppress(Cancelled):

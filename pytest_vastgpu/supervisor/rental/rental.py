@@ -192,8 +192,8 @@ class Rental:
         return f"server started again, since the one before {ended(end.exit_code)}; what that had in memory is lost"
 
     def cuts_short(self, verdict: Verdict) -> None:
-        """Note why it is taken from the tests that use it; the first reason counts."""
-        self.cut_short = self.cut_short or verdict
+        """Note why it is taken from the tests that use it."""
+        self.cut_short = verdict
 
     def fails(self) -> None:
         """Note that a test that used it has failed."""

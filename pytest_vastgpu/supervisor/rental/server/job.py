@@ -34,7 +34,7 @@ setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
 LISTENING, ENDED, DEAF = "listening", "ended", "deaf"
 """The answers of :func:`look`; an exit code, or ``killed``, follows after ``ended``."""
 _LOOKS = 20
-_SETTLE_LOOKS = 10
+_LOOK_S = 0.1
 
 RUN_SCRIPT = """\
 echo $$ > "$HOME/.vastgpu/pid"
@@ -57,13 +57,13 @@ def env_script(env: Mapping[str, str]) -> str:
     return exports(env)
 
 
-def look(port: int, settle: bool) -> str:
+def look(port: int, settle_s: float = 0.0) -> str:
     """The command that says what has become of the server: :data:`LISTENING`, :data:`ENDED` or :data:`DEAF`.
 
     A process that lives and does not listen gets two seconds. Where the system does not list sockets, it counts as
     listening.
 
-    :param settle: Give a server that listens a second, too: it may be about to end.
+    :param settle_s: Seconds that a server that listens gets, too: it may be about to end.
     """
     return f"""\
 cd {HOME} || exit 1
@@ -72,9 +72,9 @@ n=0
 while :; do
   if read -r code < exit_code; then echo "{ENDED} $code"; exit; fi
   if read -r pid < pid && ! kill -0 "$pid" && [ ! -e exit_code ]; then echo "{ENDED} killed"; exit; fi
-  if [ "$n" -ge {_SETTLE_LOOKS if settle else 0} ] && listens; then echo {LISTENING}; exit; fi
+  if [ "$n" -ge {round(settle_s / _LOOK_S)} ] && listens; then echo {LISTENING}; exit; fi
   if [ "$n" -ge {_LOOKS} ]; then echo {DEAF}; exit; fi
-  sleep 0.1 || {{ sleep 1; n=$((n + 9)); }}
+  sleep {_LOOK_S} || {{ sleep 1; n=$((n + 9)); }}
   n=$((n + 1))
 done 2>/dev/null
 """

@@ -32,6 +32,10 @@ KEEP_UP_S = 1.0
 _AGAIN_S = 5.0
 """The same, after it could not be started."""
 _LOOK_S = 10.0
+SETTLE_S = 0.3
+"""After a request without an answer, how long a server may take to end before it is handed out again."""
+SETTLE_FAILED_S = 1.0
+"""The same, before it is said not to have ended while a test that failed used it."""
 _ENV_KEY = "VASTGPU_API_KEY"
 
 
@@ -100,8 +104,11 @@ class WatchedServer:
         with self._looking:
             if self.end is None:
                 now = self.unanswered
-                settle = now != (self._unanswered if unanswered is None else unanswered)
-                if self._ended(settle):
+                if unanswered is None:
+                    settle_s = SETTLE_S if now != self._unanswered else 0.0
+                else:
+                    settle_s = SETTLE_FAILED_S if now != unanswered else 0.0
+                if self._ended(settle_s):
                     self._task.stop()
                     self._monitor.close()
                     self.end = self._explained()
@@ -114,12 +121,12 @@ class WatchedServer:
         self._task.stop()
         self._monitor.close()
 
-    def _ended(self, settle: bool) -> bool:
+    def _ended(self, settle_s: float) -> bool:
         """Whether its process has ended, or no longer listens."""
         if self._monitor.ended:
             return True
         try:
-            found = self._connection.run(job.look(self._workload.port, settle), timeout_s=_LOOK_S)
+            found = self._connection.run(job.look(self._workload.port, settle_s), timeout_s=_LOOK_S)
         except ConnectFailed as failed:
             raise NoAnswer from failed
         if found.exit_code is None:

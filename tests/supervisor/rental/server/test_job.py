@@ -49,8 +49,8 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
     return words
 
 
-def look(home: Path, shell: list[str], port: int, *, settle: bool = False) -> str:
-    command = [*shell, "-c", job.look(port, settle)]
+def look(home: Path, shell: list[str], port: int, settle_s: float = 0.0) -> str:
+    command = [*shell, "-c", job.look(port, settle_s)]
     return subprocess.run(command, cwd=home, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -81,7 +81,7 @@ def test_one_that_lives_and_no_longer_listens(home: Path, shell: list[str]) -> N
 def test_one_that_goes_on_listening_although_a_request_got_no_answer_lives(home: Path, shell: list[str]) -> None:
     put(home, {"pid": f"{os.getpid()}\n"})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert look(home, shell, listener.getsockname()[1], settle=True) == job.LISTENING
+        assert look(home, shell, listener.getsockname()[1], settle_s=0.3) == job.LISTENING
 
 
 def test_one_that_is_about_to_end_is_given_time_for_it(home: Path, shell: list[str]) -> None:
@@ -89,7 +89,7 @@ def test_one_that_is_about_to_end_is_given_time_for_it(home: Path, shell: list[s
         reaper = threading.Thread(target=server.wait)
         reaper.start()
         put(home, {"pid": f"{server.pid}\n"})
-        assert look(home, shell, listener.getsockname()[1], settle=True) == f"{job.ENDED} killed"
+        assert look(home, shell, listener.getsockname()[1], settle_s=1.0) == f"{job.ENDED} killed"
         reaper.join()
 
 
