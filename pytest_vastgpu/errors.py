@@ -31,7 +31,6 @@ from collections.abc import Sequence
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import FailureClass
 
 
 class VastGpuError(Exception):
@@ -163,7 +162,7 @@ class ProvisioningFailed(VastGpuError):
     def machines_failed(self) -> bool:
         """Whether every attempted machine failed by its own fault, which says nothing about workload or tests."""
         classes = {attempt.verdict.failure_class for attempt in self.attempts if attempt.verdict}
-        return bool(self.attempts) and classes <= {FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST}
+        return bool(self.attempts) and all(each.blames_machine for each in classes)
 
 
 class LocalMarketError(VastGpuError):

@@ -36,6 +36,11 @@ class FailureClass(StrEnum):
     READY = "ready"
     """Not a failure: the text says that the start is complete."""
 
+    @property
+    def blames_machine(self) -> bool:
+        """Whether the machine is at fault, which says nothing about workload or tests."""
+        return self in (FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST)
+
 
 class Channel(StrEnum):
     """The source of a text that is judged."""

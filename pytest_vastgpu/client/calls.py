@@ -29,6 +29,35 @@ _R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Where an instance's server was when a test got it."""
+
+    start: int
+    """The number of the server's start on this instance; 0 for the first."""
+    log: int
+    """Characters that it had printed."""
+    unanswered: int
+    """Requests that had got no answer."""
+    at: float
+    """Epoch seconds, on the supervisor's clock."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of an instance, or of its server, while a test used it. It did not go on as it should."""
+
+    what: str
+    """What happened and when, in a sentence."""
+    verdict: Verdict
+    excuses: bool
+    """Whether the test's failure says nothing about the test: the instance was lost, or the machine is at fault."""
+    then: str
+    """What the next test gets, in a sentence."""
+    log: str = ""
+    """What the server printed since the test got it."""
+
+
+@dataclass(frozen=True)
 class Lease:
     """A test's right to use an instance, as plain values."""
 
@@ -40,6 +69,9 @@ class Lease:
     headers: Mapping[str, str] = field(repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent in each state until it was ready."""
+    mark: Mark = Mark(0, 0, 0, 0.0)
+    restarted: str = ""
+    """Why its server was started again, in a sentence: what that had in memory is lost. Empty if it was not."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +231,13 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
-    def lost(self) -> Verdict | None:
-        """Check with SSH and the market whether the instance is lost; None if it is alive or this cannot be determined.
+    def fate(self, mark: Mark) -> Fate | None:
+        """Check with SSH and the market what became of the instance and its server; None if both live, or where the
+        test itself gave the instance back.
 
-        A lost instance is given to no other test.
+        What is lost or dead is given to no other test.
+
+        :param mark: Where its server was when the test got it.
         """
         raise NotImplementedError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_vastgpu.client.calls import InstanceCalls
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.reporting.sentences import gpus
 
@@ -53,6 +54,16 @@ class VastInstance(InstanceCalls):
         """Seconds that the instance spent in each state on its way to ready."""
         return self._lease.seconds
 
+    @property
+    def mark(self) -> Mark:
+        """Where its server was when the test got it."""
+        return self._lease.mark
+
+    @property
+    def restarted(self) -> str:
+        """Why its server was started again, in a sentence; what it had in memory is lost. Empty if it was not."""
+        return self._lease.restarted
+
     def close(self) -> None:
         """Give the instance back now. Only for an instance from ``vast_instance_factory``; idempotent."""
         self._leases.release(self._lease.label)
@@ -63,10 +74,12 @@ class VastInstance(InstanceCalls):
 
     def properties(self) -> list[tuple[str, object]]:
         """The properties for a test report: instance, machine, price and times."""
+        restarted = [("vast_server_restarted", self.restarted)] if self.restarted else []
         return [
             ("vast_instance", self.id),
             ("vast_machine", self.offer.machine_id),
             ("vast_gpu", self.gpu),
             ("vast_usd_per_hour", round(self.offer.price_usd_h, 4)),
             ("vast_ready_s", round(sum(self.seconds.values()) - self.seconds.get("ready", 0.0), 3)),
+            *restarted,
         ]

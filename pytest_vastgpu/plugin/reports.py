@@ -1,4 +1,4 @@
-"""Additions to pytest's report of a test that used an instance: server log, JUnit properties, lost instances."""
+"""Additions to pytest's report of a test that used an instance: server log, JUnit properties, what became of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 
+from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.plugin.redacted_reports import hide_in
 from pytest_vastgpu.plugin.redacted_reports import hide_secrets
 from pytest_vastgpu.reporting.sentences import offer_line
@@ -80,21 +82,42 @@ class ReportHooks:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add the server's log to a failed test's report, say if its instance is gone, and add the cost at the end."""
+        """Say what became of the instances of a test that has not passed, and add the cost at the end."""
         held = item.stash.get(_held, None)
         if held and call.when == "teardown":
             with suppress(VastGpuError):  # see below
                 add_costs(item, held)
         report = yield
-        if held and report.failed:
-            # The supervisor may be gone and cannot answer; then the test's own failure stays as it is.
-            with suppress(VastGpuError):
-                lost = explain_failure(report, held)
-                if lost and self._skip:
-                    report.outcome = "skipped"
-                    report.longrepr = (str(item.path), item.location[1] or 0, lost)
+        if held:
+            self._explain(item, call, report, held)
         hide_secrets(report)
         return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Tell the reports of subtests, which are made meanwhile, from that of the test."""
+        item.stash[_subtests] = _Subtests()
+        try:
+            return (yield)
+        finally:
+            item.stash[_subtests].over = True
+
+    def _explain(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, held: Sequence[VastInstance]
+    ) -> None:
+        subtests = item.stash.get(_subtests, _Subtests())
+        excuse: Excuse | None = None
+        if report.failed or hasattr(report, "wasxfail"):
+            # The supervisor may be gone and cannot answer; then the test's own result stays as it is.
+            with suppress(VastGpuError, Cancelled):
+                excuse = explain(report, held)
+        elif call.when == "call" and subtests.over and not subtests.failed:
+            excuse = subtests.excuse  # pytest fails a test whose subtest is an error
+        if excuse is not None:
+            excuse.apply(report, item, skip=self._skip)
+        if not subtests.over:
+            subtests.excuse = subtests.excuse or excuse
+            subtests.failed = subtests.failed or (report.failed and excuse is None)
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Set the configuration; for a plugin that is registered late pytest calls this at once."""
@@ -112,32 +135,75 @@ class ReportHooks:
         hide_in(excrepr)
 
 
-def explain_failure(report: pytest.TestReport, held: Sequence[VastInstance]) -> str:
-    """Add the instances and the end of their servers' logs to a failed report.
+@dataclass
+class _Subtests:
+    """What the subtests of a test have come to so far."""
 
-    If an instance turns out to be lost, the failure becomes an error of infrastructure: pytest calls a
-    report an error, not a failure, if its phase is not ``call``.
+    excuse: Excuse | None = None
+    failed: bool = False
+    """Whether one has failed without an excuse."""
+    over: bool = False
 
-    :returns: How the loss of a machine changed the test's result, in words; empty where no machine is to blame.
+
+_subtests = pytest.StashKey[_Subtests]()
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """Why a test's result says nothing about the test: an error of infrastructure takes its place."""
+
+    story: str
+    machines: bool
+    """Whether a machine is to blame: ``--vast-on-infra-failure`` decides."""
+
+    def apply(self, report: pytest.TestReport, item: pytest.Item, *, skip: bool) -> None:
+        """Make a report an error, or a skip. pytest calls a failure an error if its phase is not ``call``."""
+        if report.longrepr:
+            report.sections.append(("vastgpu the test's own failure", str(report.longrepr)))
+        if hasattr(report, "wasxfail"):
+            del report.wasxfail
+        if skip and self.machines:
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.location[1] or 0, self.story)
+            return
+        report.outcome = "failed"
+        report.longrepr = self.story
+        if report.when == "call":
+            report.when = "setup"
+
+
+def explain(report: pytest.TestReport, held: Sequence[VastInstance]) -> Excuse | None:
+    """Add to a report what became of the test's instances, and what their servers have printed.
+
+    :returns: What takes the place of the test's own result; None: that stays.
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
-    story = ""
+    stories: list[tuple[str, bool]] = []
     for instance in held:
-        instance.failed()
-        report.sections.append(("vastgpu instance", sanitize.line(f"{instance!r}, {offer_line(instance.offer)}")))
-        verdict = instance.lost()
-        if verdict is None:
-            log = sanitize.tail(instance.logs(), LOG_LINES)
-            report.sections.append(("vastgpu server log (end)", log))
-        else:
-            report.sections.append(("vastgpu the test's own failure", str(report.longrepr)))
-            report.longrepr = sanitize.block(
-                f"the instance was lost while the test used it: {verdict_line(verdict)}\n"
-                f"  {offer_line(instance.offer)}: {shown(verdict.evidence)}\n"
-                f"  what to do: {verdict.remedy}"
-            )
-            if report.when == "call":
-                report.when = "setup"
-            if verdict.failure_class is FailureClass.RUNTIME_LOST:
-                story = report.longrepr
-    return story
+        fate = instance.fate(instance.mark)
+        if report.failed or (fate is not None and fate.excuses):
+            instance.failed()
+        about = [f"{instance!r}, {offer_line(instance.offer)}", instance.restarted]
+        report.sections.append(("vastgpu instance", sanitize.block("\n".join(filter(None, about)))))
+        if fate is not None and fate.excuses:
+            stories.append((_story(fate, instance), fate.verdict.failure_class.blames_machine))
+        elif fate is not None:
+            report.sections.append(("vastgpu what became of the server", _story(fate, instance)))
+        if fate is None and report.failed:
+            with suppress(VastGpuError):  # the test has given it back
+                report.sections.append(("vastgpu server log (end)", sanitize.tail(instance.logs(), LOG_LINES)))
+        elif fate is not None and fate.log:
+            log = sanitize.block(fate.log)
+            report.sections.append(("vastgpu server log (since the test got the instance)", log))
+    if not stories:
+        return None
+    return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories))
+
+
+def _story(fate: Fate, instance: VastInstance) -> str:
+    return sanitize.block(
+        f"{fate.what}: {verdict_line(fate.verdict)}\n"
+        f"  {offer_line(instance.offer)}: {shown(fate.verdict.evidence)}\n"
+        f"  what to do: {fate.verdict.remedy}\n"
+        f"  {fate.then}"
+    )

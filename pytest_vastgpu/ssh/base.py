@@ -142,6 +142,10 @@ class Connection(Protocol):
 class Forward(Protocol):
     """A port on this machine's loopback that is forwarded to a port on the instance's loopback."""
 
+    unanswered: int
+    """How often a client got no answer so far, because nothing listened at the other end, or because the server ended
+    the connection instead."""
+
     @property
     def url(self) -> str:
         """URL of an HTTP server at the other end, from this machine."""

@@ -49,6 +49,8 @@ class Tunnel:
         self._remote_port = remote_port
         self._lock = threading.Lock()
         self._relays: set[_Relay] = set()
+        self.unanswered = 0
+        """See :class:`~pytest_vastgpu.ssh.base.Forward`."""
         self._closed = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self._listener.setblocking(False)
@@ -85,7 +87,7 @@ class Tunnel:
         client.setblocking(True)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TICK)
-        relay = _Relay(client, self._open, self._forget)
+        relay = _Relay(client, self._open, self._no_answer, self._forget)
         with self._lock:
             self._relays.add(relay)
         relay.thread.start()
@@ -99,6 +101,10 @@ class Tunnel:
         except BROKEN as error:
             _log.debug("tunnel on port %d: port %d: %s", self.local_port, self._remote_port, error)
             return None
+
+    def _no_answer(self) -> None:
+        with self._lock:
+            self.unanswered += 1
 
     def _forget(self, relay: _Relay) -> None:
         with self._lock:
@@ -129,16 +135,20 @@ class _Relay:
         self,
         client: socket.socket,
         open_channel: Callable[[], paramiko.Channel | None],
+        on_no_answer: Callable[[], None],
         on_end: Callable[[_Relay], None],
     ) -> None:
         self._client = client
         self._open_channel = open_channel
+        self._on_no_answer = on_no_answer
         self._on_end = on_end
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
         self._whole = False
         """Whether both sides have ended their direction regularly."""
         self._cut = False
+        self._asked = False
+        """Whether the client waits for an answer: it was the last to send something."""
         self.thread = threading.Thread(target=self._work, name="vastgpu-tunnel-client", daemon=True)
 
     def _work(self) -> None:
@@ -146,7 +156,9 @@ class _Relay:
         try:
             with self._lock:
                 self._channel = channel
-            if channel is not None and not self._cut:
+            if channel is None:
+                self._on_no_answer()
+            elif not self._cut:
                 self._converse(channel)
         finally:
             if channel is not None:
@@ -161,7 +173,10 @@ class _Relay:
         upward.start()
         try:
             while data := channel.recv(_CHUNK):
+                self._asked = False
                 self._answer(data)
+            if self._asked and not self._cut:
+                self._on_no_answer()  # before the client learns of it
             # A regular end by the server, not a broken or cut connection.
             self._whole = bool(channel.eof_received) and not self._cut
             if self._whole:
@@ -185,7 +200,9 @@ class _Relay:
         """Copy from client to server, until the client ends its direction."""
         try:
             while data := self._client.recv(_CHUNK):
+                self._asked = True
                 channel.sendall(data)
+            self._asked = False  # it no longer waits
             channel.shutdown_write()
         except BROKEN:
             self._hang_up(channel)

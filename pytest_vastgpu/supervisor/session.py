@@ -8,10 +8,11 @@ from typing import Protocol
 
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.client.calls import Summary
-from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rpc_server import Caller
 
@@ -94,9 +95,9 @@ class Session:
         """See :meth:`Leases.spent`."""
         return self._pool.spent(test)
 
-    def lost(self, label: str) -> Verdict | None:
-        """See :meth:`Leases.lost`."""
-        return self._pool.lost(label)
+    def fate(self, label: str, mark: Mark) -> Fate | None:
+        """See :meth:`InstanceCalls.fate`."""
+        return self._pool.fate(label, mark)
 
     def opened(self) -> None:
         """See :meth:`RunControl.opened`."""

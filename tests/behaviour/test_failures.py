@@ -236,7 +236,8 @@ def test_a_workload_that_fails_is_never_skipped(pytester: pytest.Pytester, rent_
     pytester.runpytest_inprocess("--vast-on-infra-failure=skip", AGGRESSIVE).assert_outcomes(errors=1)
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
 def test_an_instance_lost_in_use_can_skip_its_test_but_not_hide_a_failure(
     pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
 ) -> None:
@@ -273,9 +274,21 @@ def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
 
 def test_a_test_that_fails_by_itself_stays_a_failure(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(fleet())
-    pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): assert 1 == 2")
-    result = pytester.runpytest_inprocess(AGGRESSIVE)
-    result.assert_outcomes(failed=1)
+    pytester.makepyfile(
+        WORKLOAD
+        + """
+def test_1(vast_instance):
+    assert 1 == 2
+
+def test_2_closes_its_own(vast_instance_factory, vast_workload):
+    vast_instance_factory(vast_workload).close()
+    assert 3 == 4
+"""
+    )
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-p", "no:randomly")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*assert 3 == 4"])
+    assert "lifetime_over" not in result.stdout.str()
     result.stdout.fnmatch_lines(["*assert 1 == 2", "*vastgpu instance*", "*vastgpu server log (end)*", "serving"])
 
 

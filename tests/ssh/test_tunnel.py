@@ -124,6 +124,26 @@ def test_http_with_a_connection_that_is_kept(connection: SshConnection) -> None:
             thread.join()
 
 
+def test_it_counts_the_clients_that_got_no_answer(connection: SshConnection) -> None:
+    def talk(client: socket.socket) -> None:
+        if client.recv(100) == b"ask":
+            client.sendall(b"answer")
+
+    with serving(talk) as port, tunnel_to(port, connection) as tunnel:
+        for question, answer, unanswered in ((b"ask", b"answer", 0), (b"drop", b"", 1), (b"ask", b"answer", 1)):
+            with dial(tunnel) as client:
+                client.sendall(question)
+                assert read_all(client) == answer
+                assert tunnel.unanswered == unanswered, "it is known before the client knows"
+        with dial(tunnel) as client:
+            client.shutdown(socket.SHUT_WR)  # asks nothing
+            read_all(client)
+        assert tunnel.unanswered == 1
+    with tunnel_to(free_port(), connection) as tunnel:
+        assert_turned_away(tunnel)
+        assert tunnel.unanswered == 1
+
+
 def test_a_client_that_has_ended_still_gets_its_answer(connection: SshConnection) -> None:
     with serving(_shout_back) as port, tunnel_to(port, connection) as tunnel, dial(tunnel) as client:
         client.sendall(b"quiet")

@@ -130,6 +130,13 @@ class Life:
         )
         self.rentals: list[Rental] = []
         self.cancel = CancelToken(self.clock)
+        self.provisioner = Provisioner(
+            self.services,
+            self.find,
+            lambda attempt, _: self.records.append(attempt),
+            self.rentals.append,
+            lambda _rental, _attempt: None,
+        )
 
     def find(self, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
         offers: Sequence[Offer] = self.provider.search(OfferQuery((), 10, 64))
@@ -137,14 +144,11 @@ class Life:
 
     def bring_up(self) -> Rental:
         """:raises VastGpuError: if no instance became ready."""
-        provisioner = Provisioner(
-            self.services,
-            self.find,
-            lambda attempt, _: self.records.append(attempt),
-            self.rentals.append,
-            lambda _rental, _attempt: None,
-        )
-        return provisioner.provision(self.workload, self.adapter, self.cancel)
+        return self.provisioner.provision(self.workload, self.adapter, self.cancel)
+
+    def revive(self, rental: Rental) -> Verdict | None:
+        """See whether its server serves, and start it again where that is due."""
+        return self.provisioner.revive(rental, self.adapter, self.cancel)
 
     def live(self, use_s: float = 60.0) -> VastGpuError | None:
         """Bring it up, use it for a while, give everything back; why it never became ready, if so."""

@@ -37,6 +37,16 @@ from tests.support.virtual import VirtualClock
 
 
 @dataclass(frozen=True)
+class End:
+    """How a start of a server ends, after it was ready."""
+
+    after_s: float = 60.0
+    exit_code: int | None = 1
+    """None: its process lives on, and no longer listens."""
+    says: str = ""
+
+
+@dataclass(frozen=True)
 class Script:
     """How a machine behaves. Times are seconds, each from the end of the one before."""
 
@@ -62,6 +72,10 @@ class Script:
     log: tuple[str, ...] = ("loading", "ready")
     exit_code: int | None = None
     """How the server ends instead of being ready; None: it does not."""
+    ends: tuple[End, ...] = ()
+    """How the first start of the server ends that was ready, the second, and so on; later ones live."""
+    ready_starts: int = 1_000_000
+    """Starts beyond this many end instead of being ready."""
     vanishes_after_s: float = float("inf")
     """When the provider takes it away, since create."""
 
@@ -78,7 +92,16 @@ class Instance:
     keys: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     launched: float | None = None
+    starts: int = 0
     lease_ends: float = float("inf")
+
+    @property
+    def end(self) -> tuple[End | None, float]:
+        """How the present start of the server ends, and when."""
+        ends = self.script.ends[self.starts - 1 : self.starts]
+        if self.launched is None or not ends:
+            return None, float("inf")
+        return ends[0], self.launched + self.script.start_s + ends[0].after_s
 
 
 class MemoryProvider:
@@ -234,7 +257,10 @@ class MemoryConnection:
             return 0, "@@ end 0\n"
         if command == job.START:
             instance.launched = self._clock.monotonic()
+            instance.starts += 1
             return 0, ""
+        if command.startswith(f"cd {job.HOME} || exit 1\nlistens()"):
+            return 0, self._look(instance)
         match shlex.split(command):
             case ["cat", path]:
                 found = instance.files.get(path)
@@ -244,6 +270,12 @@ class MemoryConnection:
             case ["true"] | ["umask", *_] | ["tail", *_]:
                 return 0, ""
         return 127, ""
+
+    def _look(self, instance: Instance) -> str:
+        end, at = instance.end
+        if end is None or self._clock.monotonic() < at:
+            return f"{job.LISTENING}\n"
+        return f"{job.DEAF}\n" if end.exit_code is None else f"{job.ENDED} {end.exit_code}\n"
 
     def _heartbeat(self, instance: Instance, lease_s: int, command: str) -> str:
         now = int(self._clock.time())
@@ -293,9 +325,18 @@ class MemoryConnection:
             offset += len(data)
             at = began + script.start_s * number / len(script.log)
             self._clock.at(at - self._clock.monotonic(), lambda line=line: stream.line(line))  # type: ignore[misc]
-        if script.exit_code is not None:
-            ended = began + script.start_s - self._clock.monotonic()
-            self._clock.at(ended, lambda: stream.line(f"server {script.exit_code}"))
+        code, took_s = script.exit_code, script.start_s
+        if instance.starts > script.ready_starts:
+            code, took_s = 1, script.start_s / 4
+        if code is not None:
+            self._clock.at(began + took_s - self._clock.monotonic(), lambda: stream.line(f"server {code}"))
+        end, at = instance.end
+        if end is not None and code is None:
+            if end.says:
+                last = f"log {offset} {end.says.encode().hex()}"
+                self._clock.at(at - self._clock.monotonic(), lambda: stream.line(last))
+            if end.exit_code is not None:
+                self._clock.at(at - self._clock.monotonic(), lambda: stream.line(f"server {end.exit_code}"))
         stream.line("server alive")
 
     def close(self) -> None:
@@ -335,6 +376,7 @@ class MemoryForward:
     """Implements :class:`~pytest_vastgpu.ssh.base.Forward`, and leads nowhere."""
 
     url: str = "http://memory.invalid"
+    unanswered: int = 0
 
     def close(self) -> None:
         """There is nothing to close."""

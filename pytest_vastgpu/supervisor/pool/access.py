@@ -24,7 +24,8 @@ class InstanceAccess:
         rental = self._registry[label]
         seconds = rental.attempt().seconds
         offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
-        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
+        headers, mark, again = dict(rental.headers), rental.mark(), rental.restarted
+        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, headers, seconds, mark, again)
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""

@@ -63,7 +63,7 @@ class Slot:
     cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
     label: str = ""
-    """The rental's label, from *ready* on."""
+    """The rental's label, from its first *ready* on."""
     holds: list[Hold] = field(default_factory=list)
     users: set[tuple[str, str]] = field(default_factory=set)
     """Process and test of each use so far."""
@@ -188,6 +188,10 @@ class PoolPlanner:
         if slot.phase is SlotPhase.COMING:
             slot.phase = SlotPhase.READY
 
+    def doubt(self, slot: Slot) -> None:
+        """The server of a shared, ready instance may have ended: until :meth:`arrived`, the instance comes again."""
+        slot.phase = SlotPhase.COMING
+
     def failed(self, slot: Slot, error: BaseException, scarce: bool) -> None:
         """Renting for a slot has failed.
 
@@ -219,9 +223,9 @@ class PoolPlanner:
         self._returned += 1
 
     def of(self, label: str) -> Slot | None:
-        """The slot of a ready instance; None where the pool already gives it back."""
-        here = (SlotPhase.READY, SlotPhase.LEAVING)
-        return next((slot for slot in self.slots.values() if slot.label == label and slot.phase in here), None)
+        """The slot of an instance that has been ready; None where the pool already gives it back."""
+        ours = (slot for slot in self.slots.values() if slot.label == label)
+        return next((slot for slot in ours if slot.phase is not SlotPhase.ENDING), None)
 
     def retire(self, slot: Slot) -> None:
         """Let no test get this instance any more, and take it as given back, even if a test uses it.

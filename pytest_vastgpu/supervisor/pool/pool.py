@@ -11,8 +11,11 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
@@ -24,7 +27,6 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
-from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import InstanceCost
@@ -42,10 +44,12 @@ from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.planner import Slot
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
+from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
+ANOTHER = "the next test that needs it gets another instance"
 _PULSE_S = 0.05
 """Pause between two checks whether a waiting test process is still connected."""
 
@@ -83,6 +87,8 @@ class InstancePool:
         self._planner = PoolPlanner(settings.max_instances, clock.monotonic)
         self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
+        self._reviving: set[int] = set()
+        """The slots whose server a thread looks at, or starts again."""
         self._closed = False
 
     def open(self, provisioner: Provisioner) -> None:
@@ -131,27 +137,20 @@ class InstancePool:
         """See :meth:`Leases.spent`."""
         return float(spent(test, self.registry.bills(), self.uses))
 
-    def lost(self, label: str) -> Verdict | None:
-        """See :meth:`Leases.lost`."""
+    def fate(self, label: str, mark: Mark) -> Fate | None:
+        """See :meth:`InstanceCalls.fate`."""
         rental = self.registry[label]
-        if rental.state in (State.DESTROYING, State.GONE) and (dear := rental.too_dear) is not None:
-            text = f"it was given back while the test used it, before the budget was passed: {dear.evidence}"
-            return Verdict(FailureClass.OWN_FAULT, dear.reason, text, "raise --vast-budget and --vast-max-price")
-        if rental.state in (State.KEPT, State.DESTROYING, State.GONE):
-            text = f"it was given back after {self._max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
-            return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
-        verdict = rental.confirm_lost()
-        if verdict is not None:
-            with self._changed:
-                if rental.state is not State.READY:
-                    return verdict
-                attempt = rental.finish(verdict)
-                self.registry.ended(rental, attempt)
-                if self._provisioner is not None:
-                    self._provisioner.avoid(rental.offer.machine_id)
-                self._retire(label)
-            self._record_lost(attempt, rental.workload)
-        return verdict
+        server = rental.servers[mark.start]
+        if server.end is None and self._in_use(rental):
+            found = rental.look(mark)
+            if isinstance(found, Verdict):
+                self._lose(rental, found)
+            elif found is not None and found.verdict.failure_class.blames_machine:
+                self._lose(rental, found.verdict)
+        if server.end is not None:
+            return server.end.fate(mark, self._then(rental))
+        lost = rental.cut_short
+        return Fate("the instance was lost while the test used it", lost, True, ANOTHER) if lost else None
 
     # ---------------------------------------------------------------- the run
 
@@ -264,6 +263,13 @@ class InstancePool:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
+        wanted = {ask.workload for ask in self._planner.asks if not ask.exclusive}
+        for slot in self._planner.slots.values():
+            shared = slot.phase is SlotPhase.READY and slot.owner is None
+            if shared and slot.workload in wanted and self.registry[slot.label].doubtful:
+                self._planner.doubt(slot)
+                self._reviving.add(slot.number)
+                self._background(self._revive, slot, f"vastgpu-revive-{slot.label}")
         starts, ends = self._planner.plan()
         for slot in starts:
             self._background(self._provision, slot, f"vastgpu-rent-{slot.number}")
@@ -271,10 +277,10 @@ class InstancePool:
             self._end(slot)
 
     def _end(self, slot: Slot) -> None:
-        if slot.label:
+        if slot.label and slot.number not in self._reviving:
             self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
         else:
-            slot.cancel.cancel()  # the bring-up then gives it back
+            slot.cancel.cancel()  # the thread that brings it up, or revives it, then gives it back
 
     def _retire(self, label: str) -> None:
         """Give an instance back, so that no test gets it any more. The caller holds the lock."""
@@ -293,13 +299,64 @@ class InstancePool:
                 self._act()
 
     def end(self, rental: Rental) -> None:
-        """Give an instance back now, even if a test uses it."""
-        with self._changed:
-            self._retire(rental.label)
+        """Give an instance back now that has become too dear, even if a test uses it."""
+        self._cut_short(rental, loss.became_too_dear(rental.too_dear))
 
     def _lifetime_over(self, rental: Rental) -> None:
-        with self._changed:  # during bring-up, the bring-up checks the lifetime itself
+        self._cut_short(rental, loss.lifetime_over(self._max_lifetime_s))
+
+    def _cut_short(self, rental: Rental, verdict: Verdict) -> None:
+        with self._changed:
+            if self._in_use(rental):  # a bring-up checks such things itself
+                rental.cuts_short(verdict)
+                self._retire(rental.label)
+
+    def _in_use(self, rental: Rental) -> bool:
+        """Whether tests may use an instance: it has been ready, and nothing has begun to give it back."""
+        with self._changed:
+            return self._planner.of(rental.label) is not None and not self._closed and rental.cut_short is None
+
+    def _lose(self, rental: Rental, verdict: Verdict) -> None:
+        """End an instance that was lost, or is of no use any more."""
+        machines = verdict.failure_class.blames_machine
+        with self._changed:
+            if not self._in_use(rental):
+                return
+            rental.cuts_short(verdict)
+            attempt = rental.finish(verdict)
+            self.registry.ended(rental, attempt)
+            if machines and self._provisioner is not None:
+                self._provisioner.avoid(rental.offer.machine_id)
             self._retire(rental.label)
+        if machines or verdict.failure_class is FailureClass.OWN_FAULT:  # else its machine did what it should
+            self._record_lost(attempt, rental.workload)
+
+    def _then(self, rental: Rental) -> str:
+        """What the next test gets after the server of an instance has ended."""
+        with self._changed:
+            slot = self._planner.of(rental.label)
+        if slot is not None and slot.owner is not None:
+            return "the instance is this test's own, and its server is not started again"
+        if rental.cut_short is not None or rental.restarted:
+            return ANOTHER
+        return "the next test that needs it gets the server started again, on the same instance"
+
+    def _revive(self, slot: Slot) -> None:
+        """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
+        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
+        rental = self.registry[slot.label]
+        with suppress(Cancelled):
+            useless = self._provisioner.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
+            if useless is not None:
+                self._lose(rental, useless)
+        with self._changed:
+            self._reviving.discard(slot.number)
+            if slot.phase is SlotPhase.ENDING:
+                self._end(slot)
+            else:
+                self._planner.arrived(slot, slot.label)
+            self._act()
+            self._changed.notify_all()
 
     def _provision(self, slot: Slot) -> None:
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import NoOffers
@@ -19,6 +20,7 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.selection.pricing import transfer_usd
@@ -26,10 +28,12 @@ from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
+from pytest_vastgpu.supervisor.rental.bringup import restart
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.retry import NextStep
 from pytest_vastgpu.supervisor.rental.retry import after_failure
+from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 
@@ -106,6 +110,29 @@ class Provisioner:
                     self.avoid(offer.machine_id)
                 if after_failure(attempts, self.services.settings.attempts) is NextStep.STOP:
                     raise ProvisioningFailed(failure(workload, attempts), attempts) from None
+
+    def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
+        """See whether the server of a ready instance serves. Start one that has ended again, once in its instance.
+
+        :returns: Why the instance is of no use any more; None: its server serves.
+        :raises Cancelled: the instance is given back.
+        """
+        found = rental.look()
+        if not isinstance(found, ServerEnd):
+            return found
+        if found.verdict.failure_class.blames_machine or rental.restarted:
+            return found.verdict
+        rental.tell("starting the server again; what it had in memory is lost")
+        try:
+            restart(BringUpContext(self.services, rental, adapter, cancel))
+        except AttemptFailed as failed:
+            return failed.verdict
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
+            text = f"{type(error).__name__}: {error}"
+            return Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host is tried")
+        return None
 
     def avoid(self, machine_id: int) -> None:
         """Do not rent this machine again in this run, for any workload: it failed by its own fault."""

@@ -61,3 +61,19 @@ def confirm_lost(seen: Seen, provider: Provider) -> Verdict | None:
             f"{seen.directory}",
         )
     )
+
+
+def lifetime_over(max_lifetime_s: float) -> Verdict:
+    """The verdict on an instance that was given back at the end of its life."""
+    text = f"it was given back after {max_lifetime_s:g} s (--vast-max-lifetime), while the test used it"
+    return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
+
+
+def became_too_dear(price: Verdict | None) -> Verdict:
+    """The verdict on an instance that was given back before the budget was passed.
+
+    :param price: The verdict on its price.
+    """
+    reason, evidence = (price.reason, price.evidence) if price is not None else ("price_above_limit", "")
+    text = f"it was given back while the test used it, before the budget was passed: {evidence}"
+    return Verdict(FailureClass.OWN_FAULT, reason, text, "raise --vast-budget and --vast-max-price")

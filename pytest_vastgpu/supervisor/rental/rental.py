@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.text import sanitize
@@ -40,6 +41,10 @@ from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
+from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
+from pytest_vastgpu.supervisor.rental.server.end import ended
+from pytest_vastgpu.supervisor.rental.server.watched import NoAnswer
+from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 from pytest_vastgpu.supervisor.rental.states import TRANSITIONS
@@ -77,6 +82,10 @@ class Rental:
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
+        self.servers: list[WatchedServer] = []
+        """Its server, once for each start."""
+        self.cut_short: Verdict | None = None
+        """Why it was taken from the tests that used it; None where it was not."""
         settings, budget = services.settings, services.budget
         self._price = InstancePrice(self.label, offer, workload, settings.max_price, budget, self._clock.monotonic)
         self._created: float | None = None
@@ -155,9 +164,36 @@ class Rental:
         """See :meth:`~pytest_vastgpu.supervisor.money.budget.Budget.lasts_s`."""
         return self._services.budget.lasts_s(self.label)
 
-    def confirm_lost(self) -> Verdict | None:
-        """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
-        return loss.confirm_lost(self._seen(), self._services.provider)
+    def look(self, mark: Mark | None = None) -> ServerEnd | Verdict | None:
+        """What has become of its server, or why the instance counts as lost; None: it serves, or nothing can tell.
+
+        :param mark: The server of a test, as it was then; None: the present one.
+        """
+        server = self.servers[-1 if mark is None else mark.start]
+        try:
+            return server.look(None if mark is None else mark.unanswered)
+        except NoAnswer:
+            return loss.confirm_lost(self._seen(), self._services.provider)
+
+    def mark(self) -> Mark:
+        """Where its server is now, for a test that gets it."""
+        return self.servers[-1].mark(len(self.servers) - 1)
+
+    @property
+    def doubtful(self) -> bool:
+        """See :attr:`WatchedServer.doubtful`."""
+        return self.servers[-1].doubtful
+
+    @property
+    def restarted(self) -> str:
+        """Why its server was started again, in a sentence; empty if it was not."""
+        if len(self.servers) < 2 or (end := self.servers[-2].end) is None:
+            return ""
+        return f"server started again, since the one before {ended(end.exit_code)}; what that had in memory is lost"
+
+    def cuts_short(self, verdict: Verdict) -> None:
+        """Note why it is taken from the tests that use it."""
+        self.cut_short = verdict
 
     def fails(self) -> None:
         """Note that a test that used it has failed."""
@@ -176,6 +212,8 @@ class Rental:
                 self._keep_for_inspection()
             if self.heartbeat is not None:
                 self.heartbeat.stop()
+            for server in self.servers:
+                server.close()
             if self._forward is not None:
                 self._forward.close()
             if self.connection is not None:
@@ -339,10 +377,16 @@ class Rental:
         """Take the server's whole log so far."""
         self.log = log
 
-    def ready(self, endpoint: str, forward: Forward | None) -> None:
+    def ready(self, endpoint: str, forward: Forward | None, server: WatchedServer) -> None:
         """The server is ready; tests may use the endpoint."""
         self.endpoint, self._forward = endpoint, forward
+        self.servers.append(server)
         self.enter(State.READY, f"ready after {self.age_s:.1f} s", endpoint=endpoint)
+
+    def ready_again(self, server: WatchedServer) -> None:
+        """The server, started again, is ready; the endpoint stays the same."""
+        self.servers.append(server)
+        self.enter(State.READY, self.restarted, endpoint=self.endpoint)
 
     # --------------------------------------------------------------- plumbing
 
@@ -350,6 +394,11 @@ class Rental:
     def connected(self) -> ReconnectingConnection:
         """The connection, from *reachable* on."""
         return self._from(State.REACHABLE, self.connection)
+
+    @property
+    def forward(self) -> Forward | None:
+        """The port at which tests reach the server; None where the market publishes the port."""
+        return self._forward
 
     @property
     def beating(self) -> Heartbeat:

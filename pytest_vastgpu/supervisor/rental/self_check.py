@@ -16,7 +16,6 @@ from pytest_vastgpu.ssh.base import Connector
 from pytest_vastgpu.supervisor.rental.give_up import BLACK_HOLE
 
 DARK_FROM_HERE = "ssh_dark_from_here"
-_BLAMING = frozenset({FailureClass.INFRA_FATAL, FailureClass.RUNTIME_LOST})
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def proxy_answers(connector: Connector, proxy: SshAddress | None) -> bool:
 
 def attribute_fault(verdict: Verdict, seen: SelfCheck) -> Verdict:
     """Return the verdict, or one of our own fault where that explains the failure better than the machine. Pure."""
-    if verdict.failure_class not in _BLAMING:
+    if not verdict.failure_class.blames_machine:
         return verdict
     if not seen.market_answers:
         return _ours(

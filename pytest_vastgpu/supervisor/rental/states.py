@@ -11,7 +11,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.REACHABLE: frozenset({State.CHECKED, State.FAILED, State.DESTROYING}),
     State.CHECKED: frozenset({State.WARMING, State.FAILED, State.DESTROYING}),
     State.WARMING: frozenset({State.READY, State.FAILED, State.DESTROYING}),
-    State.READY: frozenset({State.FAILED, State.KEPT, State.DESTROYING}),
+    State.READY: frozenset({State.WARMING, State.FAILED, State.KEPT, State.DESTROYING}),
     State.FAILED: frozenset({State.KEPT, State.DESTROYING, State.GONE}),
     State.KEPT: frozenset({State.DESTROYING, State.GONE}),
     State.DESTROYING: frozenset({State.GONE}),

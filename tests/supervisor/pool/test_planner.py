@@ -406,6 +406,21 @@ def test_one_that_leaves_goes_when_its_tests_are_over_and_another_takes_its_plac
     assert stage.served(second) is other
 
 
+def test_one_whose_server_is_in_doubt_comes_again_and_no_other_is_rented_meanwhile() -> None:
+    stage = Stage(workers=2, t1=A, t2=A, t3=A)
+    first = stage.ask("t1", A)
+    slot = stage.arrive()
+    assert stage.served(first) is slot
+    stage.planner.doubt(slot)
+    second = stage.ask("t2", A, process="w2")
+    assert stage.served(second) is None
+    stage.over("t1")
+    assert (stage.rented, stage.going) == ([A], [])
+    assert stage.planner.of(slot.label) is slot, "it can end meanwhile"
+    stage.planner.arrived(slot, slot.label)
+    assert stage.served(second) is slot
+
+
 def test_one_that_leaves_before_the_test_it_is_for_has_it_is_replaced() -> None:
     stage = Stage()
     ask = stage.ask("t1", A, exclusive=True)

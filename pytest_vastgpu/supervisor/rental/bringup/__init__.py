@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.boot import boot
 from pytest_vastgpu.supervisor.rental.bringup.check_host import check_host
@@ -16,6 +20,9 @@ from pytest_vastgpu.supervisor.rental.bringup.create import create_request
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
+from pytest_vastgpu.supervisor.rental.rental import Rental
+from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
+from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 
@@ -36,14 +43,48 @@ def bring_up(context: BringUpContext) -> None:
     status = boot(context)
     connect(context, status)
     rental.reached()
-    try:
+    with _lost_host(rental):
         rental.begin_heartbeat(context.cancel.nudge)
         rental.found(read_host(context))
         rental.checked(check_host(context))
         rental.launched(launch(context))
-        warm_up(context)
-        rental.ready(*open_endpoint(context, status))
+        monitor = warm_up(context)
+        endpoint, forward = open_endpoint(context, status)
+        rental.ready(endpoint, forward, _watched(context, monitor, forward))
+
+
+def restart(context: BringUpContext) -> None:
+    """Start the server of a ready instance again, after it has ended. The endpoint stays the same.
+
+    :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
+    :raises Cancelled: the instance is given back.
+    """
+    rental = context.rental
+    with _lost_host(rental):
+        rental.launched(launch(context))
+        monitor = warm_up(context)
+        rental.ready_again(_watched(context, monitor, rental.forward))
+
+
+@contextmanager
+def _lost_host(rental: Rental) -> Iterator[None]:
+    """SSH worked before: if it does not any more, the host was lost while it was being prepared."""
+    try:
+        yield
     except ConnectFailed as lost:
-        # SSH worked before: the host was lost while it was being prepared.
         verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
         raise AttemptFailed(rental.attribute_fault(verdict)) from lost
+
+
+def _watched(context: BringUpContext, monitor: ServerMonitor, forward: Forward | None) -> WatchedServer:
+    rental = context.rental
+    return WatchedServer(
+        monitor,
+        rental.connected,
+        forward,
+        rental.workload,
+        context.adapter,
+        rental.api_key,
+        rental.tell,
+        context.services.clock,
+    )

@@ -21,8 +21,8 @@ JUDGING_SHARE = 0.2
 """Largest share of the time that the adapter's judging of a steadily growing log may take."""
 
 
-def warm_up(context: BringUpContext) -> None:
-    """Wait until the launched server is ready.
+def warm_up(context: BringUpContext) -> ServerMonitor:
+    """Wait until the launched server is ready; returns the monitor for the time in which it is in use.
 
     :raises AttemptFailed: with the verdict.
     :raises ConnectFailed: if the instance can no longer be reached.
@@ -50,7 +50,7 @@ def warm_up(context: BringUpContext) -> None:
                 judging_s += again_s
             started += judging_s  # the adapter's own time does not count against the server
             if isinstance(found, Ready):
-                return
+                return monitor.without_probes()
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
             if found.progress != samples[-1].progress:

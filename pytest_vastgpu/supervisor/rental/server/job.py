@@ -24,11 +24,17 @@ KILLED_EXIT_CODE = 137
 
 START = f"""\
 cd {WORK} || exit 1
+if read -r pid < ../pid; then kill -9 "-$pid"; fi 2>/dev/null
 rm -f ../exit_code ../pid ../server.log
 : > ../server.log
 setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
 """
-"""Starts ``run.sh`` so that it outlives the SSH session."""
+"""Starts ``run.sh`` so that it outlives the SSH session. What is left of an earlier start is ended."""
+
+LISTENING, ENDED, DEAF = "listening", "ended", "deaf"
+"""The answers of :func:`look`; an exit code, or ``killed``, follows after ``ended``."""
+_LOOKS = 20
+_LOOK_S = 0.1
 
 RUN_SCRIPT = """\
 echo $$ > "$HOME/.vastgpu/pid"
@@ -49,6 +55,29 @@ def env_script(env: Mapping[str, str]) -> str:
         if wrong := wrong_name(name):
             raise ConfigurationError(f"{wrong}: {NAME_RULE}")
     return exports(env)
+
+
+def look(port: int, settle_s: float = 0.0) -> str:
+    """The command that says what has become of the server: :data:`LISTENING`, :data:`ENDED` or :data:`DEAF`.
+
+    A process that lives and does not listen gets two seconds. Where the system does not list sockets, it counts as
+    listening.
+
+    :param settle_s: Seconds that a server that listens gets, too: it may be about to end.
+    """
+    return f"""\
+cd {HOME} || exit 1
+listens() {{ [ ! -r /proc/net/tcp ] || grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6; }}
+n=0
+while :; do
+  if read -r code < exit_code; then echo "{ENDED} $code"; exit; fi
+  if read -r pid < pid && ! kill -0 "$pid" && [ ! -e exit_code ]; then echo "{ENDED} killed"; exit; fi
+  if [ "$n" -ge {round(settle_s / _LOOK_S)} ] && listens; then echo {LISTENING}; exit; fi
+  if [ "$n" -ge {_LOOKS} ]; then echo {DEAF}; exit; fi
+  sleep {_LOOK_S} || {{ sleep 1; n=$((n + 9)); }}
+  n=$((n + 1))
+done 2>/dev/null
+"""
 
 
 def make_folders(folders: Iterable[str]) -> str:

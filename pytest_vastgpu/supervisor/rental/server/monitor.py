@@ -20,6 +20,7 @@ from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.state import LogPiece
 from pytest_vastgpu.supervisor.rental.server.state import ServerState
+from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
 from pytest_vastgpu.supervisor.rental.server.state import parse
 
 PROGRAM = f"{job.HOME}/watch.sh"
@@ -53,6 +54,7 @@ class ServerMonitor:
     :param env: Environment of the probes; no process list shows it.
     :param log_limit: Characters of the server's log to keep.
     :param cancel: Each update nudges it; a cancelled one ends all waiting.
+    :param state: What another monitor already knows of the server, which tests use now: they shall not feel this one.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ServerMonitor:
         log_limit: int,
         cancel: CancelToken,
         clock: Clock = SYSTEM_CLOCK,
+        state: ServerState | None = None,
     ) -> None:
         self._reconnecting = connection
         self._clock = clock
@@ -70,7 +73,10 @@ class ServerMonitor:
         self._env = env
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._state = ServerState(probes, log_limit)
+        self._log_limit = log_limit
+        self._state = state or ServerState(probes, log_limit)
+        self._quiet = state is not None
+        self._over = False
         self._stream: Stream | None = None
         self._started = -math.inf
         self._runs = False
@@ -85,7 +91,7 @@ class ServerMonitor:
         :raises ConnectFailed: the connection is broken and cannot be opened again.
         :raises Cancelled: the run is ending.
         """
-        if self._runs:
+        if self._runs or self._over:
             return
         self._cancel.wait(self._started + AGAIN_S - self._clock.monotonic())
         self._started = self._clock.monotonic()
@@ -96,8 +102,11 @@ class ServerMonitor:
             self.trouble = str(failed)
             return
         self._runs = True
-        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}'
+        pace = " quiet" if self._quiet else ""
+        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}{pace}'
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
+        if self._over:  # closed meanwhile
+            self._stream.hang_up()
 
     def observe(self, age_s: float) -> Observation:
         """Everything known of the server now.
@@ -142,8 +151,36 @@ class ServerMonitor:
         self._cancel.wait(rest_s, lambda: self._urgent)
         self._cancel.wait(seconds, lambda: self._changed)
 
+    def without_probes(self) -> ServerMonitor:
+        """The monitor that goes on from here while tests use the server. This one ends."""
+        self.close()
+        cancel = CancelToken(self._clock)
+        return ServerMonitor(self._reconnecting, (), {}, self._log_limit, cancel, self._clock, self._state)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the program is known to run."""
+        return self._runs
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server's process is known to have ended."""
+        return self._state.exit_code is not None
+
+    @property
+    def printed(self) -> int:
+        """Characters of the server's log so far."""
+        return self._state.printed
+
+    def take(self, update: ServerUpdate) -> None:
+        """Add an update that came by another way."""
+        with self._lock:
+            self._state.take(update)
+
     def close(self) -> None:
-        """Let the program end, without waiting for that."""
+        """Let the program end, without waiting for that, and take no more updates."""
+        with self._lock:
+            self._over = True
         if self._stream is not None:
             self._stream.hang_up()
 
@@ -152,6 +189,8 @@ class ServerMonitor:
         if update is None:
             return
         with self._lock:
+            if self._over:
+                return
             self._state.take(update)
             self._changed = True
             self._urgent = self._urgent or not isinstance(update, LogPiece)

@@ -88,7 +88,8 @@ class ServerState:
             probe.name: ProbeResult(probe.name, ProbeFailure.TRANSPORT, None, "", "[not run yet]\n", 0.0)
             for probe in probes
         }
-        self._exit_code: int | None = None
+        self.exit_code: int | None = None
+        """None while its process lives."""
         self._log_limit = log_limit
         self._answering = frozenset(probe.name for probe in probes if probe.port)
         self._kinds: set[str] = set()
@@ -96,6 +97,8 @@ class ServerState:
         self._new_s = self._heard_s = 0.0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.log = ""
+        self.printed = 0
+        """Characters of the log so far, those that were cut out included."""
         self.offset = 0
         """Byte of the log from which the monitor program should go on."""
 
@@ -106,12 +109,14 @@ class ServerState:
             if update.name in self._answering:
                 self._compare(update.stdout)
         elif isinstance(update, ProcessState):
-            self._exit_code = update.exit_code
+            self.exit_code = update.exit_code
         else:
             data = update.data[max(0, self.offset - update.offset) :]  # the rest is known
             gap = max(0, update.offset - self.offset)
             text = self._decoder.decode(data)
-            self.log = bounded(self.log + left_out(gap, "bytes") + text, self._log_limit)
+            more = left_out(gap, "bytes") + text
+            self.log = bounded(self.log + more, self._log_limit)
+            self.printed += len(more)
             self.offset += gap + len(data)
             self._compare(text)
 
@@ -128,7 +133,7 @@ class ServerState:
             self._heard_s = age_s
         self._is_new = False
         still_s = max(0.0, self._heard_s - self._new_s)
-        return Observation(dict(self._results), self.log, self._exit_code, age_s, still_s)
+        return Observation(dict(self._results), self.log, self.exit_code, age_s, still_s)
 
     def _compare(self, text: str) -> None:
         """Note whether a text has a line of a kind not seen before."""

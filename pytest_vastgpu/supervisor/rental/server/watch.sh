@@ -7,7 +7,8 @@
 # Needs only what dash and busybox have; bash does it without starting a program at every turn, which the server would
 # feel. $1: offset in the log from which to tell. Everything here runs at the same time: each probe in a loop of its
 # own, so that one that hangs holds up nobody else. Whoever tells takes the only line out of a pipe and puts it back
-# afterwards, since long lines would run into each other.
+# afterwards, since long lines would run into each other. Where $2 is "quiet", the server is in use: its end is told as
+# soon as before, and its log less often.
 
 umask 077
 home=$HOME/.vastgpu
@@ -27,6 +28,12 @@ if [ -n "${BASH_VERSION:-}" ]; then
 else
   sleep "$nap" 2>/dev/null || nap=1 tick=1 idle=1
   rest() { sleep "$1"; }
+fi
+calm=1         # ticks between two looks at the log's size, which start a program
+early=0        # ticks left of them when a look at its time, which starts none, may hasten the next one
+if [ "${2:-}" = quiet ]; then
+  calm=5
+  [ -z "${BASH_VERSION:-}" ] || tick=0.05 calm=10 early=8
 fi
 own=
 command -v setsid >/dev/null 2>&1 && own=setsid
@@ -119,22 +126,37 @@ skip() { # bytes of the log
   dd bs=1 skip="$1" count=0 <&5
 } >/dev/null 2>&1
 
-look() { # sets found and size
+look() { # sets found
   found=alive
   if read -r code < "$home/exit_code"; then
     found=$code
   elif read -r pid < "$home/pid" && ! kill -0 "$pid" && [ ! -e "$home/exit_code" ]; then
     found=killed
   fi
+} 2>/dev/null
+
+measure() { # sets size
   # shellcheck disable=SC2046,SC2012 # its fifth word is the size, and no reading of the whole file tells it quicker
   set -- $(ls -ln "$home/server.log")
   size=${5:-0}
 } 2>/dev/null
 
+grown() { # whether the log was written to since its size was looked at
+  # shellcheck disable=SC3013 # dash and busybox have it
+  [ "$home/server.log" -nt "$notes/seen" ]
+} 2>/dev/null
+
 watch() {
   state=
+  turn=0
   while :; do
     look
+    turn=$((turn - 1))
+    if [ "$turn" -le 0 ] || [ "$found" != "$state" ] || { [ "$turn" -le "$early" ] && grown; }; then
+      : > "$notes/seen"
+      measure
+      turn=$calm
+    fi
     if [ $((size - offset)) -gt "$keep" ]; then
       skip $((size - keep / 2 - offset))
       offset=$((size - keep / 2))
@@ -148,7 +170,7 @@ watch() {
       tell server "$found"
       state=$found
     fi
-    end_late
+    [ -z "$lanes" ] || end_late
     rest "$tick"
   done
 }

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,10 @@ import pytest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.supervisor.rental.server import job
+from tests.support.looks import is_running
+from tests.support.looks import until
+
+SHELLS = ("dash", "bash", "busybox sh")
 
 
 @pytest.fixture
@@ -32,6 +39,69 @@ def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path)
     sh(home, job.START + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == 'it\'s $HOME `x` "y", a\nb\n'
     assert (home / ".vastgpu" / "exit_code").read_text() == "3\n"
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> list[str]:
+    words: list[str] = request.param.split()
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"no {words[0]} on this machine")
+    return words
+
+
+def look(home: Path, shell: list[str], port: int, settle_s: float = 0.0) -> str:
+    command = [*shell, "-c", job.look(port, settle_s)]
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_has_become_of_a_server(home: Path, shell: list[str]) -> None:
+    put(home, {"pid": f"{os.getpid()}\n"})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert look(home, shell, port) == job.LISTENING
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    put(home, {"pid": f"{dead.pid}\n"})
+    assert look(home, shell, port) == f"{job.ENDED} killed"
+    put(home, {"exit_code": "3\n"})
+    assert look(home, shell, port) == f"{job.ENDED} 3"
+
+
+@pytest.mark.parametrize(
+    "shell", ["dash", *(pytest.param(each, marks=pytest.mark.slow) for each in SHELLS[1:])], indirect=True
+)
+def test_one_that_lives_and_no_longer_listens(home: Path, shell: list[str]) -> None:
+    put(home, {"pid": f"{os.getpid()}\n"})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert look(home, shell, port) == job.DEAF
+
+
+@pytest.mark.slow
+def test_one_that_goes_on_listening_although_a_request_got_no_answer_lives(home: Path, shell: list[str]) -> None:
+    put(home, {"pid": f"{os.getpid()}\n"})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert look(home, shell, listener.getsockname()[1], settle_s=0.3) == job.LISTENING
+
+
+def test_one_that_is_about_to_end_is_given_time_for_it(home: Path, shell: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, subprocess.Popen(["sleep", "0.3"]) as server:
+        reaper = threading.Thread(target=server.wait)
+        reaper.start()
+        put(home, {"pid": f"{server.pid}\n"})
+        assert look(home, shell, listener.getsockname()[1], settle_s=1.0) == f"{job.ENDED} killed"
+        reaper.join()
+
+
+def test_a_start_ends_what_is_left_of_the_one_before(home: Path) -> None:
+    launch = Launch("sleep 1000 & echo $! > ../left; exit 3")
+    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {}))
+    sh(home, job.START + "wait")
+    left = int((home / ".vastgpu" / "left").read_text())
+    assert is_running(left)
+    put(home, job.files_of(Launch("exit 0"), "s3cret", "127.0.0.1", {}))
+    sh(home, job.START + "wait")
+    until(lambda: is_running(left), lambda runs: not runs)
 
 
 @pytest.mark.parametrize("name", ["X=1; touch pwned; Y", "A B", "1A", "", "A\nB", "Ä"])

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,13 @@ SHELLS = {
 class Watcher:
     """The program at work on a home directory."""
 
-    def __init__(self, home: Path, shell: str, path: str, probes: list[Probe], offset: int) -> None:
+    def __init__(self, home: Path, shell: str, path: str, probes: list[Probe], offset: int, *more: str) -> None:
         script = home / ".vastgpu" / "watch.sh"
         script.write_text(program(probes))
         self._probes = probes
         self.news: queue.Queue[ServerUpdate] = queue.Queue()
         self.process = subprocess.Popen(
-            [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset)],
+            [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset), *more],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=home,
@@ -117,8 +118,8 @@ def watch(home: Path, shell: str, tmp_path: Path) -> Iterator[Watch]:
         path = str(tmp_path)
     started: list[Watcher] = []
 
-    def start(*probes: Probe, offset: int = 0) -> Watcher:
-        started.append(Watcher(home, shell, path, list(probes), offset))
+    def start(*probes: Probe, offset: int = 0, more: Sequence[str] = ()) -> Watcher:
+        started.append(Watcher(home, shell, path, list(probes), offset, *more))
         return started[-1]
 
     yield start
@@ -178,6 +179,17 @@ def test_of_a_huge_log_the_end_is_told(watch: Watch, home: Path) -> None:
     assert first.offset == size - (1 << 21)
     watcher = watch(offset=size - 3)
     assert watcher.next() == LogPiece(size - 3, b"ast")
+
+
+def test_while_tests_use_the_server_its_log_and_its_end_are_told_all_the_same(watch: Watch, home: Path) -> None:
+    put(home, "server.log", b"one\n")
+    watcher = watch(more=["quiet"])
+    assert [watcher.next(), watcher.next()] == [LogPiece(0, b"one\n"), ProcessState(None)]
+    put(home, "server.log", b"two\n")
+    assert watcher.next() == LogPiece(4, b"two\n")
+    put(home, "server.log", b"last\n")
+    put(home, "exit_code", b"3\n")
+    assert [watcher.next(), watcher.next()] == [LogPiece(8, b"last\n"), ProcessState(3)]
 
 
 def test_a_server_that_is_killed(watch: Watch, home: Path) -> None:

@@ -1,0 +1,156 @@
+"""The server of a ready instance: watched from then on, so that its end is known, and explained while it can be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
+
+from pytest_vastgpu.client.calls import Mark
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import verdict_line
+from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.base import Forward
+from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
+from pytest_vastgpu.supervisor.rental.server import job
+from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
+from pytest_vastgpu.supervisor.rental.server.end import ended
+from pytest_vastgpu.supervisor.rental.server.end import judge
+from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
+from pytest_vastgpu.supervisor.rental.server.state import parse
+
+KEEP_UP_S = 1.0
+"""Pause between two checks whether the monitor's program still runs."""
+_AGAIN_S = 5.0
+"""The same, after it could not be started."""
+_LOOK_S = 10.0
+SETTLE_S = 0.3
+"""After a request without an answer, how long a server may take to end before it is handed out again."""
+SETTLE_FAILED_S = 1.0
+"""The same, before it is said not to have ended while a test that failed used it."""
+_ENV_KEY = "VASTGPU_API_KEY"
+
+
+class NoAnswer(Exception):
+    """The instance cannot be asked: it may be lost."""
+
+
+class WatchedServer:
+    """One start of a server, from *ready* on. Thread-safe.
+
+    :param monitor: Tells of its end; it is kept up from now on.
+    :param forward: The port at which tests reach it; None where the market publishes the port.
+    :param api_key: The instance's key, for the adapter's probes.
+    :param tell: Called with a text once its end is explained.
+    """
+
+    def __init__(
+        self,
+        monitor: ServerMonitor,
+        connection: ReconnectingConnection,
+        forward: Forward | None,
+        workload: Workload,
+        adapter: Adapter,
+        api_key: str,
+        tell: Callable[[str], None],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._monitor = monitor
+        self._connection = connection
+        self._forward = forward
+        self._workload = workload
+        self._adapter = adapter
+        self._env = {_ENV_KEY: api_key}
+        self._tell = tell
+        self._clock = clock
+        self._looking = threading.Lock()
+        self._since = clock.monotonic()
+        self._unanswered = self.unanswered
+        self.end: ServerEnd | None = None
+        """How it ended, once that has been looked at."""
+        self._task = clock.repeat("vastgpu-server", self._step)
+
+    @property
+    def unanswered(self) -> int:
+        """See :class:`~pytest_vastgpu.ssh.base.Forward`."""
+        return self._forward.unanswered if self._forward is not None else 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it has ended, as far as is known without asking the instance, or may have: :meth:`look` tells."""
+        return self.end is not None or self._monitor.ended or self.unanswered != self._unanswered
+
+    def mark(self, start: int) -> Mark:
+        """Where it is now, for a test that gets it.
+
+        :param start: The number of this start.
+        """
+        return Mark(start, self._monitor.printed, self.unanswered, self._clock.time())
+
+    def look(self, unanswered: int | None = None) -> ServerEnd | None:
+        """Ask the instance what has become of it; None: it serves.
+
+        :param unanswered: How many requests had got no answer before; None: before the last look.
+        :raises NoAnswer: if the instance does not answer.
+        """
+        with self._looking:
+            if self.end is None:
+                now = self.unanswered
+                if unanswered is None:
+                    settle_s = SETTLE_S if now != self._unanswered else 0.0
+                else:
+                    settle_s = SETTLE_FAILED_S if now != unanswered else 0.0
+                if self._ended(settle_s):
+                    self._task.stop()
+                    self._monitor.close()
+                    self.end = self._explained()
+                    self._tell(f"the server {ended(self.end.exit_code)}: {verdict_line(self.end.verdict)}")
+                self._unanswered = now
+            return self.end
+
+    def close(self) -> None:
+        """Watch it no more."""
+        self._task.stop()
+        self._monitor.close()
+
+    def _ended(self, settle_s: float) -> bool:
+        """Whether its process has ended, or no longer listens."""
+        if self._monitor.ended:
+            return True
+        try:
+            found = self._connection.run(job.look(self._workload.port, settle_s), timeout_s=_LOOK_S)
+        except ConnectFailed as failed:
+            raise NoAnswer from failed
+        if found.exit_code is None:
+            raise NoAnswer
+        answer = found.stdout.strip()
+        if answer.startswith(job.ENDED) and (update := parse(answer.replace(job.ENDED, "server", 1), ())):
+            self._monitor.take(update)
+        return self._monitor.ended or answer == job.DEAF
+
+    def _explained(self) -> ServerEnd:
+        at = self._clock.time()
+        probes: Mapping[str, ProbeResult] = {}
+        with suppress(ConnectFailed, Cancelled, HookFailed):  # it is judged by what is known
+            self._monitor.catch_up()
+            probes = self._connection.connection().probe_all(self._adapter.probes(self._workload), self._env)
+        seen = self._monitor.observe(self._clock.monotonic() - self._since)
+        verdict = judge(self._adapter, self._workload, Observation(probes, seen.log, seen.exit_code, seen.age_s))
+        return ServerEnd(at, seen.exit_code, verdict, seen.log, self._monitor.printed)
+
+    def _step(self) -> float | None:
+        try:
+            self._monitor.keep_up()
+        except ConnectFailed:
+            return _AGAIN_S
+        except Cancelled:
+            return None
+        return KEEP_UP_S if self._monitor.runs else _AGAIN_S
