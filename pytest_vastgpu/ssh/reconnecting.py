@@ -18,12 +18,12 @@ from pytest_vastgpu.ssh.base import Connector
 class ReconnectingConnection:
     """Keeps one connection to an instance open. Thread-safe.
 
-    :param addresses: Addresses of its SSH server, the best first.
+    :param addresses: Addresses of its SSH server, at least one, the best first.
     """
 
     def __init__(self, connector: Connector, addresses: Sequence[SshAddress]) -> None:
         self._addresses = tuple(addresses)
-        self._dial: Callable[[], Connection] = connector.dialler(self._addresses)
+        self._dial: Callable[[Sequence[SshAddress]], Connection] = connector.dialler()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._closed = False
@@ -39,11 +39,15 @@ class ReconnectingConnection:
             if self._connection is None or not self._connection.alive:
                 if self._connection is not None:
                     self._connection.close()
-                self._connection = self._dial()
+                self._connection = self._dial(self._addresses)
                 if self._closed:  # closed during the dial
                     self._connection.close()
                     raise self._over()
             return self._connection
+
+    def knows(self, addresses: Sequence[SshAddress]) -> None:
+        """Connect at these addresses from now on. An open connection stays."""
+        self._addresses = tuple(addresses)
 
     def connection_if_any(self) -> Connection | None:
         """The open connection; connects where there is none, and returns None where that fails."""

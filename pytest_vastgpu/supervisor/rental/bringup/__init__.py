@@ -15,6 +15,7 @@ from pytest_vastgpu.supervisor.rental.bringup.create import create
 from pytest_vastgpu.supervisor.rental.bringup.create import create_request
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
+from pytest_vastgpu.supervisor.rental.bringup.market_reports import MarketReports
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
@@ -33,8 +34,10 @@ def bring_up(context: BringUpContext) -> None:
     rental.created(create(context, request))
     attach_key(context)
     rental.booting()
-    status = boot(context)
-    connect(context, status)
+    reports = MarketReports(context)
+    with reports.followed():
+        boot(context, reports)
+        connect(context, reports)
     rental.reached()
     try:
         rental.begin_heartbeat(context.cancel.nudge)
@@ -42,7 +45,7 @@ def bring_up(context: BringUpContext) -> None:
         rental.checked(check_host(context))
         rental.launched(launch(context))
         warm_up(context)
-        rental.ready(*open_endpoint(context, status))
+        rental.ready(*open_endpoint(context, reports))
     except ConnectFailed as lost:
         # SSH worked before: the host was lost while it was being prepared.
         verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
