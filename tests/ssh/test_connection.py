@@ -207,6 +207,16 @@ def test_a_login_shell_that_runs_something_else_is_found_out(tmp_path: Path, key
     assert "the command was not run; the login shell said: no sessions" in result.stderr
 
 
+def test_a_command_that_the_login_shell_has_not_started_is_sent_again(tmp_path: Path, key: KeyPair) -> None:
+    server = start_asyncssh(tmp_path, key, "tmux-once")
+    try:
+        with contextlib.closing(log_in(server, key)) as connection:
+            connection.write_file("written", b"whole")
+            assert connection.run("cat written", timeout_s=LONG_S).stdout == "whole"
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("who", ["we close", "the server dies"])
 def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, hold: Path, who: str) -> None:
     server = start_asyncssh(tmp_path, key)

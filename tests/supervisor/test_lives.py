@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +15,17 @@ import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.diagnosis.hangs import STILL_S
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.errors import MarketAnswerInvalid
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
+from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
@@ -62,11 +72,19 @@ def assert_nothing_is_left(life: Life) -> None:
         ([Script(refuses_s=200)], ["ready"], 5),
         ([Script(refuses_key_s=200)], ["ready"], 5),
         ([Script(no_switch=True)], ["ready"], 2),
+        ([Script(listed_after_s=300)], ["ready"], 2),
+        ([Script(ports_late_s=40)], ["ready"], 3),
+        ([Script(onstart_ignored=True)], ["ready"], 2),
+        ([Script(attach_ignored=True)], ["ready"], 2),
+        ([Script(hijacked_s=20)], ["ready"], 2),
+        ([Script(hijacked_s=9000), Script()], ["boot_timeout", "ready"], 18),
+        ([Script(ports_late_s=9000), Script()], ["ssh_never_up", "ready"], 8),
         ([Script(boot_s=900, offline_s=(10, 900)), Script()], ["host_offline", "ready"], 3),
         ([Script(never_runs=True, messages=("created",)), Script()], ["boot_stalled", "ready"], 12),
         ([Script(refuses_s=9000), Script()], ["ssh_never_up", "ready"], 8),
         ([Script(refuses_key_s=9000), Script()], ["ssh_key_refused", "ready"], 8),
         ([Script(vanishes_after_s=15), Script()], ["instance_vanished", "ready"], 3),
+        ([Script(vanishes_after_s=60, refuses_s=250), Script()], ["instance_vanished", "ready"], 3),
         ([Script(exit_code=1, log=("loading",)), Script()], ["server_ended"], 2),
         ([Script(start_s=9000), Script()], ["warmup_timeout", "ready"], 10),
     ],
@@ -79,6 +97,127 @@ def test_a_life(lives_on: LivesOn, scripts: Sequence[Script], expected: list[str
     assert (problem is None) == (expected[-1] == "ready")
     assert life.clock.now < minutes * 60
     assert_nothing_is_left(life)
+
+
+def ended(status: InstanceStatus) -> InstanceStatus:
+    return replace(status, phase=Phase.ENDED)
+
+
+GAPS: Mapping[str, Callable[[InstanceStatus], InstanceStatus | None]] = {
+    "not there": lambda _: None,
+    "exited": ended,
+    "stopped": lambda status: replace(status, phase=Phase.NOT_STARTED),
+    "offline": lambda status: replace(status, phase=Phase.OFFLINE),
+    "an error": lambda status: replace(status, phase=Phase.STARTING, message="GPU error, unable to start instance."),
+    "another machine": lambda status: replace(status, machine_id=77, ssh=()),
+    "another instance": lambda status: replace(status, id=77, phase=Phase.ENDED),
+    "no price": lambda status: replace(status, price_usd_h=0.0),
+    "no price in this world": lambda status: replace(status, price_usd_h=0.0, incredible="dph_total is -1"),
+    "no address": lambda status: replace(status, ssh=()),
+}
+"""What a look may show instead of the truth."""
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_a_gap_in_any_one_report_costs_nothing(lives_on: LivesOn, gap: str) -> None:
+    def reports(look: int, status: InstanceStatus) -> InstanceStatus | None:
+        return GAPS[gap](status) if look % 3 == 0 else status
+
+    life = lives_on(Script(boot_s=60, refuses_s=30, reports=reports))
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert_nothing_is_left(life)
+
+
+@pytest.mark.parametrize(
+    ("seen", "since_s", "reason"),
+    [
+        ("not there", 0, "instance_vanished"),
+        ("exited", 0, "container_ended"),
+        ("stopped", 0, "never_started"),
+        ("an error", 0, "gpu_error_reported_by_market"),
+        ("another machine", 0, "other_machine"),
+        ("no price in this world", 0, "price_incredible"),
+        ("not there", 70, "instance_vanished"),
+        ("exited", 70, "container_ended"),
+        ("stopped", 70, "never_started"),
+    ],
+)
+def test_what_the_market_says_twice_is_believed_while_it_boots_and_while_ssh_is_tried(
+    lives_on: LivesOn, seen: str, since_s: float, reason: str
+) -> None:
+    began = []
+
+    def reports(_: int, status: InstanceStatus) -> InstanceStatus | None:
+        began.append(life.clock.now)
+        return GAPS[seen](status) if life.clock.now >= began[0] + since_s else status
+
+    life = lives_on(Script(boot_s=60, refuses_s=250, reports=reports), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == [reason, "ready"]
+    assert life.clock.now < since_s + 120, "it is not waited for any longer"
+
+
+def test_an_instance_that_no_list_shows_is_asked_for_by_its_id(lives_on: LivesOn) -> None:
+    life = lives_on(Script(listed_after_s=9000))
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert "show" in life.provider.calls
+
+
+@pytest.mark.parametrize("late_s", [0.0, 50.0, 9000.0])
+def test_a_published_port_is_waited_for(lives_on: LivesOn, late_s: float) -> None:
+    life = lives_on(Script(start_s=2, published_late_s=late_s), Script(), vast_expose="yes")
+    assert life.live(use_s=0) is None
+    assert reasons(life) == (["port_not_published", "ready"] if late_s > 100 else ["ready"])
+    assert life.rentals[-1].endpoint == f"http://memory.invalid:{life.workload.port}"
+    assert life.clock.now < 300
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RequestRejected("no_such_instance", status=404, code="no_such_instance"),
+        RequestRejected("not for teams", status=400, code="team_ssh_keys_not_supported"),
+        RequestRejected("already associated", status=400),
+        RequestRejected("a rule of tomorrow", status=422, code="key_odd"),
+        NotAuthorized("not for teams", status=403, code="team_ssh_keys_not_supported"),
+        MarketAnswerInvalid("Not Found", status=404),
+        MarketUnreachable("timed out"),
+    ],
+    ids=str,
+)
+def test_a_key_that_is_not_attached_is_told_in_one_line_and_let_in_all_the_same(
+    lives_on: LivesOn, refusal: MarketError
+) -> None:
+    life = lives_on(Script(attach_refusal=refusal))
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    (told,) = (event.text for event in life.events.events if "SSH key is not attached" in event.text)
+    assert str(refusal) in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [BadApiKey("expired", status=401, code="auth_error"), NotAuthorized("no scope", status=403, code="not_authorized")],
+    ids=str,
+)
+def test_an_api_key_that_is_not_good_enough_to_attach_a_key_ends_it(lives_on: LivesOn, refusal: MarketError) -> None:
+    life = lives_on(Script(attach_refusal=refusal), Script())
+    assert life.live() is refusal
+    assert len(life.rentals) == 1
+    assert_nothing_is_left(life)
+
+
+def test_a_session_that_runs_something_else_is_told_and_later_steps_wait_as_well(lives_on: LivesOn) -> None:
+    life = lives_on(Script(hijacked_s=9000), Script())
+    assert life.live(use_s=0) is None
+    first = life.records[0].verdict
+    assert first is not None
+    assert first.failure_class is FailureClass.UNKNOWN
+    assert "SSH lets us in, and runs no command: [the command was not run: no sessions]" in first.evidence
+    assert any("waiting for SSH (SSH lets us in, and runs no command" in event.text for event in life.events.events)
 
 
 def test_random_lives_leave_nothing(tmp_path: Path) -> None:
@@ -99,6 +238,10 @@ def _any_script(dice: random.Random) -> Script:
         listed_after_s=dice.choice((0, 0, 3)),
         boot_s=dice.uniform(5, 400),
         offline_s=dice.choice((None, None, (10, 40), (10, 400))),
+        ports_late_s=dice.choice((0, 0, 0, 20, 9000)),
+        hijacked_s=dice.choice((0, 0, 0, 20, 9000)),
+        onstart_ignored=dice.random() < 0.2,
+        attach_ignored=dice.random() < 0.2,
         never_runs=dice.random() < 0.1,
         ssh_from_s=dice.choice((None, None, dice.uniform(1, 100))),
         refuses_s=dice.choice((0, 5, 90, 400)),
