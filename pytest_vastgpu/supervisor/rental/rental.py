@@ -157,7 +157,9 @@ class Rental:
 
     def confirm_lost(self) -> Verdict | None:
         """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
-        return loss.confirm_lost(self._seen(), self._services.provider)
+        services = self._services
+        pause_s = services.timeouts.look_least_s
+        return loss.confirm_lost(self._seen(), services.provider, lambda: services.clock.sleep(pause_s))
 
     def fails(self) -> None:
         """Note that a test that used it has failed."""
