@@ -22,6 +22,7 @@ from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import RequestRejected
+from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.providers.base import InstanceStatus
@@ -30,6 +31,7 @@ from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
+from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.lives import Life
 from tests.support.lives import any_key
 from tests.support.memory import Script
@@ -218,6 +220,44 @@ def test_a_session_that_runs_something_else_is_told_and_later_steps_wait_as_well
     assert first.failure_class is FailureClass.UNKNOWN
     assert "SSH lets us in, and runs no command: [the command was not run: no sessions]" in first.evidence
     assert any("waiting for SSH (SSH lets us in, and runs no command" in event.text for event in life.events.events)
+
+
+def test_an_ssh_server_that_is_away_for_a_moment_costs_no_attempt(lives_on: LivesOn) -> None:
+    life = lives_on(Script(ssh_gap_s=(45, 49)), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert any("SSH let us in no more, and does again: " in event.text for event in life.events.events)
+    assert_nothing_is_left(life)
+
+
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.make_folders([]), job.START], ids=["check", "files", "start"])
+def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attempt(
+    lives_on: LivesOn, command: str
+) -> None:
+    life = lives_on(Script(breaks_at=command), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert len(life.connector.connections) == 2
+    assert_nothing_is_left(life)
+
+
+def test_an_ssh_server_that_stays_away_while_the_instance_is_prepared_is_held_against_the_machine(
+    lives_on: LivesOn,
+) -> None:
+    life = lives_on(Script(ssh_gap_s=(45, 9000)), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ssh_lost", "ready"]
+    assert_nothing_is_left(life)
+
+
+def test_a_direct_port_that_appears_later_is_used_instead_of_the_proxy(lives_on: LivesOn) -> None:
+    life = lives_on(Script(ports_late_s=20, proxy_works=True))
+    rental = life.bring_up()
+    proxy, direct = life.connector.connections
+    assert (proxy.address.kind, direct.address.kind) == ("proxy", "direct")
+    assert rental.connected.connection() is direct
+    rental.give_back()
+    assert_nothing_is_left(life)
 
 
 def test_random_lives_leave_nothing(tmp_path: Path) -> None:

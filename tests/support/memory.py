@@ -67,6 +67,12 @@ class Script:
     """How long after it runs the ports that were asked for are not shown."""
     hijacked_s: float = 0.0
     """How long its sessions then run something else than what they were asked to."""
+    proxy_works: bool = False
+    """Whether its proxy lets us in while its direct port is not shown."""
+    ssh_gap_s: tuple[float, float] | None = None
+    """From when to when, since create, its SSH server is away: connections break, and new ones are refused."""
+    breaks_at: str = ""
+    """The command at which a connection breaks, the first time."""
     dark: bool = False
     """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
@@ -95,6 +101,7 @@ class Instance:
     launched: float | None = None
     lease_ends: float = float("inf")
     looks: int = 0
+    broke: bool = False
 
 
 class MemoryProvider:
@@ -260,6 +267,10 @@ class MemoryConnection:
         instance = self._provider.at(self.address)
         if self.closed or instance is None:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
+        if command == instance.script.breaks_at and not instance.broke:
+            instance.broke = True
+            self.close()
+            return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
         if self._provider.hijacked(instance):
             self._clock.sleep(min(1.0, timeout_s))
             return ProbeResult(name, ProbeFailure.NOT_RUN, None, "", "[the command was not run: no sessions]\n", 0.0)
@@ -412,13 +423,19 @@ class MemoryConnector:
         up_s = self._provider.age_s(instance) - instance.script.boot_s - instance.script.refuses_s
         if up_s < 0 and not self._provider.lets_in_early(instance):
             raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
-        if address.kind == "proxy" and instance.script.ports_late_s:
+        gap = instance.script.ssh_gap_s
+        age_s = self._provider.age_s(instance)
+        if gap is not None and gap[0] <= age_s < gap[1]:
+            raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
+        if address.kind == "proxy" and instance.script.ports_late_s and not instance.script.proxy_works:
             raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
         refuses_key = 0 <= up_s < instance.script.refuses_key_s
         if refuses_key or not self._provider.admits(instance):
             raise ConnectFailed([AddressFailure(address, ProbeFailure.AUTHENTICATION, "the key is refused")])
         connection = MemoryConnection(self._provider, self._clock, address)
         self.connections.append(connection)
+        if gap is not None and age_s < gap[0]:
+            self._clock.at(gap[0] - age_s, connection.close)
         self.on_connect()
         return connection
 

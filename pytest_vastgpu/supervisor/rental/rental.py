@@ -158,7 +158,7 @@ class Rental:
     def confirm_lost(self) -> Verdict | None:
         """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
         services = self._services
-        pause_s = services.timeouts.look_least_s
+        pause_s = services.timeouts.look_most_s
         return loss.confirm_lost(self._seen(), services.provider, lambda: services.clock.sleep(pause_s))
 
     def fails(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
@@ -39,14 +40,42 @@ def bring_up(context: BringUpContext) -> None:
         boot(context, reports)
         connect(context, reports)
     rental.reached()
-    try:
-        rental.begin_heartbeat(context.cancel.nudge)
+    rental.begin_heartbeat(context.cancel.nudge)
+    while True:
+        try:
+            _prepare(context, reports)
+        except ConnectFailed as failed:
+            _check_lost(context, failed)
+        else:
+            return
+
+
+def _prepare(context: BringUpContext, reports: MarketReports) -> None:
+    """Take the instance from where it is now, *reachable* or later, to *ready*.
+
+    :raises ConnectFailed: if SSH does not let us in.
+    """
+    rental = context.rental
+    context.go_on()
+    if rental.state is State.REACHABLE:
         rental.found(read_host(context))
         rental.checked(check_host(context))
+    if rental.state is State.CHECKED:
         rental.launched(launch(context))
-        warm_up(context)
-        rental.ready(*open_endpoint(context, reports))
-    except ConnectFailed as lost:
-        # SSH worked before: the host was lost while it was being prepared.
-        verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
-        raise AttemptFailed(rental.attribute_fault(verdict)) from lost
+    warm_up(context)
+    rental.ready(*open_endpoint(context, reports))
+
+
+def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
+    """Look whether an instance that SSH let us into before is lost; one login that fails may be a gap.
+
+    :raises AttemptFailed: it is.
+    """
+    rental = context.rental
+    lost = rental.confirm_lost()
+    if lost is None:
+        rental.tell(f"SSH let us in no more, and does again: {failed}")
+    elif lost.failure_class is FailureClass.RUNTIME_LOST:
+        raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "ssh_lost", lost.evidence, "another host is tried"))
+    else:
+        raise AttemptFailed(lost)

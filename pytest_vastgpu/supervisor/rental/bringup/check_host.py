@@ -19,7 +19,8 @@ def read_host(context: BringUpContext) -> HostFacts:
     :raises ConnectFailed: if the instance can no longer be reached.
     :raises AttemptFailed: if it runs no command.
     """
-    return judge.parse(check_ran(context.rental.connected.run(judge.SCRIPT, timeout_s=judge.TIMEOUT_S)).stdout)
+    connection = context.rental.connected.connection()
+    return judge.parse(check_ran(connection.run(judge.SCRIPT, timeout_s=judge.TIMEOUT_S), connection).stdout)
 
 
 def check_host(context: BringUpContext) -> DeadmanState:

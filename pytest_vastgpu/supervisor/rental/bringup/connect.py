@@ -7,7 +7,9 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental import self_check
@@ -65,11 +67,14 @@ def connect(context: BringUpContext, reports: MarketReports) -> None:
             reports.wait(pause.remaining_s)
 
 
-def check_ran(result: ProbeResult) -> ProbeResult:
-    """Return the result of a command, whether it succeeded or not.
+def check_ran(result: ProbeResult, connection: Connection) -> ProbeResult:
+    """Return the result of a command that came to its end, or to its time limit, whether it succeeded or not.
 
+    :raises ConnectFailed: if the connection broke.
     :raises AttemptFailed: if the login shell has not started it: the host is not to blame for what its image does.
     """
+    if result.failure is ProbeFailure.TRANSPORT:
+        raise ConnectFailed([AddressFailure(connection.address, result.failure, result.stderr.strip())])
     if result.failure is ProbeFailure.NOT_RUN:
         raise AttemptFailed(
             Verdict(

@@ -22,6 +22,10 @@ def open_endpoint(context: BringUpContext, reports: MarketReports) -> tuple[str,
     port = rental.workload.port
     if services.settings.expose:
         return f"http://{_published(context, reports, port)}", None
+    if all(address.kind != "direct" for address in reports.history.ssh):
+        with reports.followed():
+            reports.wait(LOOK_AGAIN_S)
+    rental.connected.knows(reports.history.ssh)
     forward = services.connector.forward(rental.connected.connection_if_any, port)
     return forward.url, forward
 
