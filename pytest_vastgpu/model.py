@@ -208,6 +208,8 @@ class ProbeFailure(StrEnum):
     """The server's host key is not the one pinned for this instance."""
     TRANSPORT = "transport"
     """The connection broke or never spoke SSH."""
+    NOT_RUN = "not_run"
+    """The session ended, and its login shell had not started the command."""
 
 
 @dataclass(frozen=True)

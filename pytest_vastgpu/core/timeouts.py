@@ -21,6 +21,8 @@ class Timeouts:
     """A boot that never made progress is given up after that."""
     market_silence_s: float = 300.0
     """The market may be unreachable that long without costing a healthy instance."""
+    ports_grace_s: float = 60.0
+    """A running instance's ports may be published that much later."""
     offline_grace_s: float = 60.0
     """``offline`` and ``unknown`` may be a gap in the heartbeat."""
     refused_grace_s: float = 300.0

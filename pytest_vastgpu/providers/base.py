@@ -150,7 +150,10 @@ class Provider(Protocol):
         ...
 
     def show(self, instance_id: int) -> InstanceStatus | None:
-        """The state of an instance now; None where it is gone."""
+        """The state of an instance now; None where it is gone.
+
+        One such answer may be a gap: callers ask twice, or look into the list as well.
+        """
         ...
 
     def list_instances(self, label: str | None = None) -> Sequence[InstanceStatus]:

@@ -159,10 +159,10 @@ class Forward(Protocol):
 class Connector(Protocol):
     """Connects a run to its instances."""
 
-    def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], Connection]:
+    def dialler(self) -> Callable[[Sequence[SshAddress]], Connection]:
         """A function that connects to one instance at each call, and keeps the instance's host key in between.
 
-        The function raises :class:`ConnectFailed` if every address fails.
+        It takes the addresses, at least one, and raises :class:`ConnectFailed` if every address fails.
         """
         ...
 

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -46,6 +47,8 @@ _SESSIONS = 8
 _OPEN_LIMIT_S = 10.0
 """A server that neither opens nor refuses a session is asked again after this time."""
 _RETRY_S = 0.02
+_NOT_RUN_PAUSE_S = 0.5
+"""Before a command is sent again that the login shell has not started."""
 _KILL_LIMIT_S = 2.0
 _LAST_WORDS_S = 0.1
 """A connection that breaks ends its channels first, and reports that it is broken a moment later."""
@@ -100,7 +103,9 @@ class SshConnection:
         """Run a command and wait for its end. The result holds any failure; none is raised.
 
         A command killed by a signal has exit code 128 + its number. One that exceeds ``timeout_s`` is killed with all
-        its children; the result holds what it had printed.
+        its children; the result holds what it had printed. A session that ends without having started the command
+        does no harm, and is followed by another one until ``timeout_s`` is over: while an image sets itself up, its
+        login may run something else.
 
         :param env: Environment of the command; sent through stdin, so that no process list shows it.
         :param spare: Use the session that is reserved for the heartbeat, which cannot wait for other commands.
@@ -109,6 +114,14 @@ class SshConnection:
         line, preface = shell_line(command, env or {})
         began = time.monotonic()
         deadline = began + timeout_s
+        while True:
+            result = self._run_once(line, preface + stdin, deadline, spare=spare)
+            again = result.failure is ProbeFailure.NOT_RUN and time.monotonic() + _NOT_RUN_PAUSE_S < deadline
+            if not again:
+                return replace(result, name=name, elapsed_s=time.monotonic() - began)
+            time.sleep(_NOT_RUN_PAUSE_S)
+
+    def _run_once(self, line: str, stdin: bytes, deadline: float, *, spare: bool) -> ProbeResult:
         marked, out, err = MarkedOutput(), BoundedText(OUTPUT_LIMIT), BoundedText(OUTPUT_LIMIT)
 
         def on_stdout(data: bytes) -> None:
@@ -118,7 +131,7 @@ class SshConnection:
         try:
             with self._open_session(deadline) if spare else self.session(deadline) as channel:
                 execution.start(channel, line, max(0.001, deadline - time.monotonic()))
-                end = execution.pump(channel, on_stdout, err.feed, stdin=preface + stdin, deadline=deadline)
+                end = execution.pump(channel, on_stdout, err.feed, stdin=stdin, deadline=deadline)
                 if end.timed_out:
                     self.kill(marked.pid)
         except BROKEN as error:
@@ -130,8 +143,10 @@ class SshConnection:
         stderr = err.text()
         if failure is ProbeFailure.TRANSPORT:
             stderr += self._explain(marked, why)
+            if not (marked.pid or why) and self.alive:
+                failure = ProbeFailure.NOT_RUN
         exit_code = end.exit_code if marked.pid else None
-        return ProbeResult(name, failure, exit_code, out.text(), stderr, time.monotonic() - began)
+        return ProbeResult("", failure, exit_code, out.text(), stderr, 0.0)
 
     def _explain(self, marked: MarkedOutput, why: str) -> str:
         self._transport.join(_LAST_WORDS_S)

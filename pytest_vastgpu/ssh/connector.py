@@ -32,10 +32,10 @@ class SshConnector:
         self._connect_s = connect_s
         self._answer_s = answer_s
 
-    def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], SshConnection]:
+    def dialler(self) -> Callable[[Sequence[SshAddress]], SshConnection]:
         """See :class:`~pytest_vastgpu.ssh.base.Connector`. The first login pins the host key."""
         pin = HostKeyPin()
-        return lambda: connect(addresses, self._key, pin, timeout_s=self._connect_s)
+        return lambda addresses: connect(addresses, self._key, pin, timeout_s=self._connect_s)
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> Forward:
         """See :class:`~pytest_vastgpu.ssh.base.Connector`."""

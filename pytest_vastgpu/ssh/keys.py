@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_KEY = ".ssh/id_rsa_vastai"
 """Relative to the home directory."""
 _COMMENT = "pytest-vastgpu"
+LONGEST_LINE = 1500
+"""Characters of a public key that an instance's start script has room for: those of RSA with 8192 bits."""
 _REMEDY = f"point {SSH_KEY_PATH} at a private key without a passphrase, or unset it to get a key made for the run"
 
 
@@ -87,7 +89,10 @@ def _from_file(path: Path, source: str) -> KeyPair:
         private = _parse(data)
     except _Unusable as error:
         raise SshKeyError(f"{where} {error}; {_REMEDY}") from error
-    return _key_pair(private, source, path.absolute())
+    pair = _key_pair(private, source, path.absolute())
+    if (length := len(pair.public_line)) > LONGEST_LINE:
+        raise SshKeyError(f"{where} is too large: its public key has {length} characters, of {LONGEST_LINE}; {_REMEDY}")
+    return pair
 
 
 class _Unusable(Exception):

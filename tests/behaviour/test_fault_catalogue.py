@@ -65,6 +65,15 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("ssh_address_early", {}, READY),
     ("ssh_key_refused", {}, "infra_fatal: ssh_key_refused"),
     ("ssh_key_refused", {"for_s": 0.5}, READY),
+    ("key_needs_onstart", {}, READY),
+    ("key_needs_attach", {}, READY),
+    ("attach_refused", {}, READY),
+    ("attach_refused", {"status": 404, "code": "no_such_instance"}, READY),
+    ("login_hijacked", {"for_s": 1.0}, READY),
+    ("login_hijacked", {"for_s": 600.0}, "unknown: boot_timeout"),
+    ("ports_late", {}, READY),
+    ("report_gap", {}, READY),
+    ("report_gap", {"field": "machine_id", "says": "77", "looks": 99}, "unknown: other_machine"),
     ("ssh_address_missing", {}, "unknown: boot_timeout"),
     ("ports_missing", {}, READY),
     ("driver_too_old", {}, "incompatible: driver_too_old"),
@@ -98,6 +107,7 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("destroy_lost", {}, READY),
     ("list_lags", {}, READY),
     ("show_null", {}, READY),
+    ("gone_404", {}, READY),
     ("offer_says", {}, "never rented"),
     ("instance_says", {}, "unknown: price_incredible"),
     ("gzip_bomb", {"endpoint": "search"}, "ours"),
@@ -118,7 +128,7 @@ PASSING: tuple[tuple[tuple[str, dict[str, Any]], ...], ...] = (
     (
         ("rate_limited", {"endpoint": "list", "retry_after_s": 0.2}),
         ("server_error", {"endpoint": "search"}),
-        ("bad_gateway", {"endpoint": "attach_key"}),
+        ("bad_gateway", {"endpoint": "instance_keys"}),
         ("empty_answer", {"endpoint": "show"}),
         ("connection_dropped", {"endpoint": "destroy"}),
         ("unavailable", {"endpoint": "account"}),
@@ -128,7 +138,7 @@ PASSING: tuple[tuple[tuple[str, dict[str, Any]], ...], ...] = (
         ("rate_limited_detail", {"endpoint": "search", "times": 1}),
         ("bad_json", {"endpoint": "list"}),
         ("truncated", {"endpoint": "show"}),
-        ("slow_answer", {"endpoint": "attach_key", "delay_s": 0.5}),
+        ("slow_answer", {"endpoint": "instance_keys", "delay_s": 0.5}),
     ),
 )
 ELSEWHERE = {
@@ -150,6 +160,7 @@ MARKET_WIDE = {
     "search_quota",
     "list_lags",
     "show_null",
+    "gone_404",
     "gzip_bomb",
     "endless_answer",
 }
@@ -239,6 +250,27 @@ def test_a_start(
     assert (bad.banned_until > 0 and bad.last_reason != "") is (failure_class == "infra_fatal")
     assert (bad.infra_failures > 0.5) is (failure_class == "infra_fatal")
     assert (len(bad.incompatible) == 1) is (failure_class == "incompatible")
+
+
+def test_a_host_that_does_everything_late_and_one_way_only_is_not_blamed(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    """As live rentals do: ports after some looks, a proxy that is down, a key that counts only if it is written …"""
+    faults = (
+        {"name": "report_gap", "after": 1},
+        {"name": "ports_late", "looks": 3},
+        "ssh_proxy_broken",
+        {"name": "attach_refused", "status": 404, "code": "no_such_instance"},
+        "key_needs_onstart",
+        {"name": "login_hijacked", "for_s": 1.0},
+    )
+    market = rent_from({"faults": [{"name": "list_lags", "times": 1e9}], **fleet(*faults, stages={"loading_s": 0.5})})
+    pytester.makepyfile(WORKLOAD + TEST)
+    result = pytester.runpytest_inprocess(AGGRESSIVE)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*the SSH key is not attached: * (HTTP 404, no_such_instance); the start script *"])
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD]
+    assert (record_of(host_cache, BAD).successes, record_of(host_cache, BAD).infra_failures) == (1, 0)
 
 
 @slow

@@ -1,7 +1,8 @@
 """An SSH server for the tests, in a process of its own: ``python -m tests.ssh.server HOST_KEY AUTHORIZED_KEYS [MODE]``.
 
 Prints its port, and ends when its stdin does. MODE says what stands for the login shell: ``plain``; ``noisy`` prints
-before each command; ``tmux`` prints its complaint and runs nothing. ``drop``: the connection is cut during the login.
+before each command; ``tmux`` prints its complaint and runs nothing, ``tmux-once`` in
+its first session only. ``drop``: the connection is cut during the login.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import sys
 
 import asyncssh
 
-_PREFIX = {"plain": "", "drop": "", "noisy": "echo Welcome; printf 'no end of line'; ", "tmux": "echo no sessions; : "}
+_PREFIX = {
+    "plain": "",
+    "drop": "",
+    "noisy": "echo Welcome; printf 'no end of line'; ",
+    "tmux": "echo no sessions; : ",
+    "tmux-once": "mkdir settled-$PPID 2>/dev/null && { echo no sessions; exit 0; }; ",
+}
 
 
 class _Server(asyncssh.SSHServer):

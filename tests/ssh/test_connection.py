@@ -200,11 +200,21 @@ def test_a_login_shell_that_runs_something_else_is_found_out(tmp_path: Path, key
     server = start_asyncssh(tmp_path, key, "tmux")
     try:
         with contextlib.closing(log_in(server, key)) as connection:
-            result = connection.run("true", timeout_s=LONG_S)
+            result = connection.run("true", timeout_s=1.0)
     finally:
         server.stop()
-    assert (result.failure, result.exit_code, result.stdout) == (ProbeFailure.TRANSPORT, None, "")
+    assert (result.failure, result.exit_code, result.stdout) == (ProbeFailure.NOT_RUN, None, "")
     assert "the command was not run; the login shell said: no sessions" in result.stderr
+
+
+def test_a_command_that_the_login_shell_has_not_started_is_sent_again(tmp_path: Path, key: KeyPair) -> None:
+    server = start_asyncssh(tmp_path, key, "tmux-once")
+    try:
+        with contextlib.closing(log_in(server, key)) as connection:
+            connection.write_file("written", b"whole")
+            assert connection.run("cat written", timeout_s=LONG_S).stdout == "whole"
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("who", ["we close", "the server dies"])

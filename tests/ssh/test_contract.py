@@ -40,7 +40,7 @@ class Case:
     wait: Callable[[threading.Event], None]
 
     def connect(self) -> Connection:
-        return self.connector.dialler([self.address])()
+        return self.connector.dialler()([self.address])
 
 
 @pytest.fixture(params=["ssh", "memory"])
@@ -111,5 +111,5 @@ def test_a_connection_that_was_closed_is_of_no_use(case: Case) -> None:
 
 def test_where_nothing_is_nobody_lets_us_in(case: Case) -> None:
     with pytest.raises(ConnectFailed) as refused:
-        case.connector.dialler([case.elsewhere])()
+        case.connector.dialler()([case.elsewhere])
     assert refused.value.kind in {ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE}

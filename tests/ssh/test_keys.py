@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pytest_vastgpu.errors import SshKeyError
+from pytest_vastgpu.ssh import keys
 from pytest_vastgpu.ssh.keys import load_key
 
 if TYPE_CHECKING:
@@ -138,6 +139,15 @@ def test_what_cannot_be_used_gets_one_line_with_path_and_remedy(
     assert words in message
     assert "point VAST_SSH_KEY_PATH at" in message
     assert "\n" not in message
+
+
+def test_a_key_that_no_start_script_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(text("rsa", OPENSSH))
+    length = len(load_key({"VAST_SSH_KEY_PATH": str(path)}, tmp_path).public_line)
+    monkeypatch.setattr(keys, "LONGEST_LINE", length - 1)  # making one that is too large takes a minute
+    with pytest.raises(SshKeyError, match=f"too large: its public key has {length} characters.* point VAST_SSH_KEY"):
+        load_key({"VAST_SSH_KEY_PATH": str(path)}, tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "words"), [("missing", "No such file"), ("folder", "Is a directory")])

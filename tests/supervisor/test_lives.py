@@ -22,6 +22,8 @@ from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
 from tests.support.lives import Life
 from tests.support.lives import any_key
+from tests.support.lives import assert_nothing_is_left
+from tests.support.lives import reasons
 from tests.support.memory import Script
 
 KEY = any_key()
@@ -40,17 +42,6 @@ def lives_on(tmp_path: Path) -> LivesOn:
     return lambda *scripts, **options: Life(tmp_path, scripts, KEY, options)
 
 
-def reasons(life: Life) -> list[str]:
-    return [attempt.verdict.reason if attempt.verdict else "ready" for attempt in life.records]
-
-
-def assert_nothing_is_left(life: Life) -> None:
-    assert life.provider.instances == {}
-    assert all(connection.closed for connection in life.connector.connections)
-    assert {steps[-1] for steps in life.ledger.steps.values()} <= {"gone"}
-    assert life.budget.committed_usd == pytest.approx(sum(rental.cost_usd for rental in life.rentals))
-
-
 @pytest.mark.parametrize(
     ("scripts", "expected", "minutes"),
     [
@@ -62,11 +53,19 @@ def assert_nothing_is_left(life: Life) -> None:
         ([Script(refuses_s=200)], ["ready"], 5),
         ([Script(refuses_key_s=200)], ["ready"], 5),
         ([Script(no_switch=True)], ["ready"], 2),
+        ([Script(listed_after_s=300)], ["ready"], 2),
+        ([Script(ports_late_s=40)], ["ready"], 3),
+        ([Script(onstart_ignored=True)], ["ready"], 2),
+        ([Script(attach_ignored=True)], ["ready"], 2),
+        ([Script(hijacked_s=20)], ["ready"], 2),
+        ([Script(hijacked_s=9000), Script()], ["boot_timeout", "ready"], 18),
+        ([Script(ports_late_s=9000), Script()], ["ssh_never_up", "ready"], 8),
         ([Script(boot_s=900, offline_s=(10, 900)), Script()], ["host_offline", "ready"], 3),
         ([Script(never_runs=True, messages=("created",)), Script()], ["boot_stalled", "ready"], 12),
         ([Script(refuses_s=9000), Script()], ["ssh_never_up", "ready"], 8),
         ([Script(refuses_key_s=9000), Script()], ["ssh_key_refused", "ready"], 8),
         ([Script(vanishes_after_s=15), Script()], ["instance_vanished", "ready"], 3),
+        ([Script(vanishes_after_s=60, refuses_s=250), Script()], ["instance_vanished", "ready"], 3),
         ([Script(exit_code=1, log=("loading",)), Script()], ["server_ended"], 2),
         ([Script(start_s=9000), Script()], ["warmup_timeout", "ready"], 10),
     ],
@@ -99,6 +98,10 @@ def _any_script(dice: random.Random) -> Script:
         listed_after_s=dice.choice((0, 0, 3)),
         boot_s=dice.uniform(5, 400),
         offline_s=dice.choice((None, None, (10, 40), (10, 400))),
+        ports_late_s=dice.choice((0, 0, 0, 20, 9000)),
+        hijacked_s=dice.choice((0, 0, 0, 20, 9000)),
+        onstart_ignored=dice.random() < 0.2,
+        attach_ignored=dice.random() < 0.2,
         never_runs=dice.random() < 0.1,
         ssh_from_s=dice.choice((None, None, dice.uniform(1, 100))),
         refuses_s=dice.choice((0, 5, 90, 400)),

@@ -19,9 +19,9 @@ from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.server.end import DEAF
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from tests.supervisor.test_lives import KEY
-from tests.supervisor.test_lives import assert_nothing_is_left
-from tests.supervisor.test_lives import reasons
 from tests.support.lives import Life
+from tests.support.lives import assert_nothing_is_left
+from tests.support.lives import reasons
 from tests.support.memory import End
 from tests.support.memory import Script
 

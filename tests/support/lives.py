@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 
+import pytest
+
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import VastGpuError
@@ -164,3 +166,16 @@ class Life:
 def any_key() -> KeyPair:
     """One for all: making a key takes longer than a life."""
     return load_key({}, Path("/nonexistent"))
+
+
+def reasons(life: Life) -> list[str]:
+    """How each attempt ended."""
+    return [attempt.verdict.reason if attempt.verdict else "ready" for attempt in life.records]
+
+
+def assert_nothing_is_left(life: Life) -> None:
+    """See that all was given back, closed and paid."""
+    assert life.provider.instances == {}
+    assert all(connection.closed for connection in life.connector.connections)
+    assert {steps[-1] for steps in life.ledger.steps.values()} <= {"gone"}
+    assert life.budget.committed_usd == pytest.approx(sum(rental.cost_usd for rental in life.rentals))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.hostcheck import judge
@@ -52,6 +53,14 @@ class Script:
 
     listed_after_s: float = 0.0
     """The list lags behind create for so long."""
+    reports: Callable[[int, InstanceStatus], InstanceStatus | None] = lambda _, status: status
+    """What the provider says instead of the truth, from the number of the look, the first is 1; None: nothing."""
+    attach_refusal: MarketError | None = None
+    """What the provider says to an attached key, which it does not attach."""
+    onstart_ignored: bool = False
+    """Its image honours attached keys only."""
+    attach_ignored: bool = False
+    """Its image honours only keys that its start script writes."""
     boot_s: float = 20.0
     messages: tuple[str, ...] = ("pulling image", "success, running image/ssh")
     """Status texts while it boots, spread over that time."""
@@ -62,6 +71,18 @@ class Script:
     """When, since create, its address is listed and SSH lets us in, though it is not said to run yet."""
     refuses_s: float = 5.0
     """How long its SSH server is not up yet."""
+    ports_late_s: float = 0.0
+    """How long after it runs its direct port is not shown: only its proxy is, which refuses connections."""
+    published_late_s: float = 0.0
+    """How long after it runs the ports that were asked for are not shown."""
+    hijacked_s: float = 0.0
+    """How long its sessions then run something else than what they were asked to."""
+    proxy_works: bool = False
+    """Whether its proxy lets us in while its direct port is not shown."""
+    ssh_gap_s: tuple[float, float] | None = None
+    """From when to when, since create, its SSH server is away: connections break, and new ones are refused."""
+    breaks_at: str = ""
+    """The command at which a connection breaks, the first time."""
     dark: bool = False
     """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
@@ -94,6 +115,8 @@ class Instance:
     launched: float | None = None
     starts: int = 0
     lease_ends: float = float("inf")
+    looks: int = 0
+    broke: bool = False
 
     @property
     def end(self) -> tuple[End | None, float]:
@@ -149,15 +172,17 @@ class MemoryProvider:
         return instance.id
 
     def show(self, instance_id: int) -> InstanceStatus | None:
+        self.calls.append("show")
         instance = self._find(instance_id)
-        return self._status(instance) if instance is not None else None
+        return self._reported(instance) if instance is not None else None
 
     def list_instances(self, label: str | None = None) -> Sequence[InstanceStatus]:
-        return [
-            self._status(instance)
+        listed = (
+            self._reported(instance)
             for instance in self._alive()
             if self.age_s(instance) >= instance.script.listed_after_s and label in (None, instance.request.label)
-        ]
+        )
+        return [status for status in listed if status is not None]
 
     def destroy(self, instance_id: int) -> None:
         self.instances.pop(instance_id, None)
@@ -166,6 +191,8 @@ class MemoryProvider:
         instance = self._find(instance_id)
         if instance is None:
             raise RequestRejected(f"no instance {instance_id}", status=404)
+        if instance.script.attach_refusal is not None:
+            raise instance.script.attach_refusal
         instance.keys.append(public_key)
 
     def logs(self, instance_id: int, tail: int) -> str:
@@ -179,6 +206,11 @@ class MemoryProvider:
     def lets_in_early(self, instance: Instance) -> bool:
         from_s = instance.script.ssh_from_s
         return from_s is not None and self.age_s(instance) >= from_s
+
+    def hijacked(self, instance: Instance) -> bool:
+        script = instance.script
+        since_s = self.age_s(instance) - script.boot_s - script.refuses_s - script.refuses_key_s
+        return since_s < script.hijacked_s and script.hijacked_s > 0
 
     def at(self, address: SshAddress) -> Instance | None:
         """The instance that is reached there."""
@@ -194,6 +226,16 @@ class MemoryProvider:
                 del self.instances[instance.id]
         return list(self.instances.values())
 
+    def _reported(self, instance: Instance) -> InstanceStatus | None:
+        instance.looks += 1
+        return instance.script.reports(instance.looks, self._status(instance))
+
+    def admits(self, instance: Instance) -> bool:
+        """Whether some key of ours is in a place that its image looks at."""
+        script = instance.script
+        attached = bool(instance.keys) and not script.attach_ignored
+        return attached or ("authorized_keys" in instance.request.onstart and not script.onstart_ignored)
+
     def _status(self, instance: Instance) -> InstanceStatus:
         script, age_s = instance.script, self.age_s(instance)
         runs = age_s >= script.boot_s and not script.never_runs
@@ -202,7 +244,9 @@ class MemoryProvider:
         phase = Phase.RUNNING if runs else Phase.STARTING
         if script.offline_s is not None and script.offline_s[0] <= age_s < script.offline_s[1]:
             phase = Phase.OFFLINE
-        address = SshAddress("memory.invalid", instance.id, "proxy" if script.dark else "direct")
+        late = age_s < script.boot_s + script.ports_late_s
+        address = SshAddress("memory.invalid", instance.id, "proxy" if script.dark or late else "direct")
+        shown = runs and age_s >= script.boot_s + script.published_late_s
         return InstanceStatus(
             id=instance.id,
             label=instance.request.label,
@@ -213,7 +257,7 @@ class MemoryProvider:
             explanation=f"it is {phase.value}",
             message=message,
             ssh=(address,) if runs or self.lets_in_early(instance) else (),
-            published={},
+            published={port: f"memory.invalid:{port}" for port in instance.request.ports} if shown else {},
             price_usd_h=instance.offer.price_usd_h,
             start_date=self.clock.time(),
         )
@@ -246,6 +290,13 @@ class MemoryConnection:
         instance = self._provider.at(self.address)
         if self.closed or instance is None:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
+        if command == instance.script.breaks_at and not instance.broke:
+            instance.broke = True
+            self.close()
+            return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
+        if self._provider.hijacked(instance):
+            self._clock.sleep(min(1.0, timeout_s))
+            return ProbeResult(name, ProbeFailure.NOT_RUN, None, "", "[the command was not run: no sessions]\n", 0.0)
         code, output = self._carry_out(instance, command)
         failure = ProbeFailure.COMMAND if code else ProbeFailure.NONE
         return ProbeResult(name, failure, code, output, "", 0.0)
@@ -265,6 +316,8 @@ class MemoryConnection:
             case ["cat", path]:
                 found = instance.files.get(path)
                 return (0, found.decode()) if found is not None else (1, "")
+            case ["echo", word]:
+                return 0, f"{word}\n"
             case ["exit", code]:
                 return int(code), ""
             case ["true"] | ["umask", *_] | ["tail", *_]:
@@ -393,8 +446,17 @@ class MemoryConnector:
         self.on_connect: Callable[[], None] = lambda: None
         """Called when a connection has been made."""
 
-    def dialler(self, addresses: Sequence[SshAddress]) -> Callable[[], Connection]:
-        return lambda: self._connect(addresses[0])
+    def dialler(self) -> Callable[[Sequence[SshAddress]], Connection]:
+        return self._connect_at
+
+    def _connect_at(self, addresses: Sequence[SshAddress]) -> Connection:
+        failures: list[AddressFailure] = []
+        for address in addresses:
+            try:
+                return self._connect(address)
+            except ConnectFailed as failed:
+                failures += failed.failures
+        raise ConnectFailed(failures)
 
     def _connect(self, address: SshAddress) -> Connection:
         instance = self._provider.at(address)
@@ -403,11 +465,19 @@ class MemoryConnector:
         up_s = self._provider.age_s(instance) - instance.script.boot_s - instance.script.refuses_s
         if up_s < 0 and not self._provider.lets_in_early(instance):
             raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
+        gap = instance.script.ssh_gap_s
+        age_s = self._provider.age_s(instance)
+        if gap is not None and gap[0] <= age_s < gap[1]:
+            raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
+        if address.kind == "proxy" and instance.script.ports_late_s and not instance.script.proxy_works:
+            raise ConnectFailed([AddressFailure(address, ProbeFailure.REFUSED, "refused")])
         refuses_key = 0 <= up_s < instance.script.refuses_key_s
-        if refuses_key or not instance.keys:
+        if refuses_key or not self._provider.admits(instance):
             raise ConnectFailed([AddressFailure(address, ProbeFailure.AUTHENTICATION, "the key is refused")])
         connection = MemoryConnection(self._provider, self._clock, address)
         self.connections.append(connection)
+        if gap is not None and age_s < gap[0]:
+            self._clock.at(gap[0] - age_s, connection.close)
         self.on_connect()
         return connection
 

@@ -287,4 +287,6 @@ def _init(spec: ContainerSpec) -> list[str]:
         start = [script]
     else:
         start = [shutil.which("bash") or "/bin/sh", script]
+    if spec.faults.login_hijacked_s and start:
+        start = ["/bin/sh", "-c", 'sleep "$0"; exec "$@"', str(spec.faults.login_hijacked_s), *start]
     return ["/bin/sh", "-c", INIT, "init", *start]

@@ -100,7 +100,9 @@ class ContainerInit:
         )
         self._first_process = self._start_first_process(self._system_variables | self._config.environment)
         self._exited = exited = children.watch(self._first_process)
-        ssh_server = SshServer(context, self._host_key, self._directory / "authorized_keys", self._config.faults)
+        faults = self._config.faults
+        keys = (self._home / ".ssh" if faults.attached_keys_ignored else self._directory) / "authorized_keys"
+        ssh_server = SshServer(context, self._host_key, keys, faults)
         serving = [asyncio.ensure_future(ssh_server.serve(listener)) for listener in self._ssh_listeners]
         self._control.setblocking(False)
         await self._say({"ready": os.getpid()})

@@ -33,6 +33,12 @@ class ContainerFaults:
     """The proxy's port refuses connections, and the container's log says why; a direct port works."""
     key_refused_s: float = 0.0
     """The time for which no key is accepted, as before a key has reached the host."""
+    attached_keys_ignored: bool = False
+    """Only keys in its home's ``authorized_keys`` are accepted, where the market writes none."""
+    written_keys_ignored: bool = False
+    """Only keys from the market are accepted."""
+    login_hijacked_s: float = 0.0
+    """The start script is run this much later; until ``~/.no_auto_tmux`` exists, no command is carried out."""
     host_key_changes_after_s: float | None = None
     """The time after which the SSH server shows another host key."""
     tunnels_die_after_s: float | None = None

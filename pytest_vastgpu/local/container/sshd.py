@@ -110,6 +110,13 @@ class SshServer:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
+    async def _run_command(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        if self.faults.login_hijacked_s and not (self._context.home / ".no_auto_tmux").exists():
+            process.stderr.write(b"no sessions\n")
+            process.exit(1)
+            return
+        await run_command(process, self._context)
+
     async def _talk(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.sleep(self.faults.ssh_slow_s)
@@ -120,7 +127,7 @@ class SshServer:
                 connection,
                 server_factory=lambda: _Login(self),
                 server_host_keys=[self._host_keys(other_key)],
-                process_factory=lambda process: run_command(process, self._context),
+                process_factory=self._run_command,
                 sftp_factory=_Files,
                 allow_scp=shutil.which("scp") is None,  # a real scp runs in the shell, as on a host
                 encoding=None,

@@ -106,6 +106,14 @@ API_FAULTS: tuple[FaultKind, ...] = (
         Layer.API,
         Leftover(),
     ),
+    _answers(
+        "attach_refused",
+        "An SSH key cannot be attached to the instance, by default since the account is a team's",
+        lambda given: _refused(int(given["status"]), given["code"], "This SSH key cannot be attached."),
+        "instance_keys",
+        status=400,
+        code="team_ssh_keys_not_supported",
+    ),
     FaultKind(
         "price_higher",
         "On demand, an instance costs more an hour than its offer said: so many times the price",
@@ -220,6 +228,14 @@ API_FAULTS: tuple[FaultKind, ...] = (
         ),
         "list",
         2,
+    ),
+    _answers(
+        "gone_404",
+        "An instance that exists is answered with 404, and with another code than one that does not",
+        lambda given: _refused(404, given["code"], "Instance not found."),
+        "show",
+        1,
+        code="instance_not_found",
     ),
     _answers("show_null", "An instance that exists is shown as absent", Reply(200, {"instances": None}), "show", 1),
 )

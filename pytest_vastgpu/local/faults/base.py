@@ -53,7 +53,7 @@ class Fault:
     kind: FaultKind
     parameters: Mapping[str, Any]
     seen: int = 0
-    """The number of calls so far that it concerned."""
+    """The number of calls, or of looks at the instance, so far that it may concern."""
 
     @property
     def effect(self) -> Effect:
@@ -65,6 +65,13 @@ class Fault:
             return None
         if self.parameters["endpoint"] not in {endpoint, "any"} or self.parameters["caller"] not in {caller, "any"}:
             return None
+        return self.kind.effect.reply(self.parameters) if self._counts("times") else None
+
+    def concerns_look(self) -> bool:
+        """Count one more look at the instance; whether the fault concerns it."""
+        return self._counts("looks")
+
+    def _counts(self, most: str) -> bool:
         self.seen += 1
-        nth = self.seen - self.parameters["after"]
-        return self.kind.effect.reply(self.parameters) if 0 < nth <= self.parameters["times"] else None
+        nth = self.seen - self.parameters.get("after", 0)
+        return bool(0 < nth <= self.parameters.get(most, FOR_EVER))

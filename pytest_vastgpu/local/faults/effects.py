@@ -86,7 +86,9 @@ class Vanishes:
 
 @dataclass(frozen=True)
 class Reports:
-    """The API shows other values for some fields of the instance."""
+    """The API shows other values for some fields of the instance, in the first ``looks`` where there is such a
+    parameter: in so many answers to "show" and "list".
+    """
 
     fields: Mapping[str, object]
     missing: tuple[str, ...] = ()
@@ -127,7 +129,10 @@ class Charges:
 
 @dataclass(frozen=True)
 class Says:
-    """The API shows parameter ``says`` for parameter ``field`` of an ``offer``, an ``instance`` or the ``account``."""
+    """The API shows parameter ``says`` for parameter ``field`` of an ``offer``, an ``instance`` or the ``account``.
+
+    Of a ``look`` at an instance, it does so in parameter ``looks`` of them.
+    """
 
     of: str
 

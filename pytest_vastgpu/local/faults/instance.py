@@ -48,6 +48,26 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
     _within("ssh_proxy_broken", "The proxy has lost the host; a direct address works", Layer.SSH, "proxy_broken"),
     _within("ssh_key_refused", "No SSH key is accepted for a time", Layer.SSH, "key_refused_s", "for_s", FOR_EVER),
     _within(
+        "key_needs_onstart",
+        "The image ignores attached SSH keys: only one that the start script writes is accepted",
+        Layer.SSH,
+        "attached_keys_ignored",
+    ),
+    _within(
+        "key_needs_attach",
+        "The image ignores SSH keys that the start script writes: only an attached one is accepted",
+        Layer.SSH,
+        "written_keys_ignored",
+    ),
+    _within(
+        "login_hijacked",
+        "SSH answers so long before the start script is run; until ~/.no_auto_tmux exists, no command is carried out",
+        Layer.SSH,
+        "login_hijacked_s",
+        "for_s",
+        20.0,
+    ),
+    _within(
         "host_key_changed",
         "The SSH server shows another host key after a time",
         Layer.SSH,
@@ -74,6 +94,13 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         "An SSH address is shown while the instance still loads, and nobody is there",
         Layer.SSH,
         Reports({"ssh_host": "127.0.0.1", "ssh_port": 9}, while_running=False),
+    ),
+    FaultKind(
+        "ports_late",
+        "The instance runs, but for some looks its address and its ports are not published yet",
+        Layer.SSH,
+        Reports({"public_ipaddr": None, "ports": None}),
+        {"looks": 3},
     ),
     FaultKind(
         "ports_missing",

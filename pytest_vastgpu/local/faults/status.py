@@ -6,6 +6,7 @@ from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
 from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import NeverBoots
+from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.faults.effects import SlowBoot
 
 _DAEMON = "Error response from daemon: "
@@ -154,6 +155,13 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         Layer.STATUS,
         SlowBoot("unknown", ""),
         {"for_s": 20.0},
+    ),
+    FaultKind(
+        "report_gap",
+        "Some looks at the instance show something else in one field, in JSON's words or as a text",
+        Layer.STATUS,
+        Says("look"),
+        {"field": "intended_status", "says": "stopped", "looks": 1, "after": 0},
     ),
     FaultKind(
         "queued",

@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_vastgpu.local.container.container import Container
 from pytest_vastgpu.local.faults.effects import Reports
+from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.fleet.fleet import Host
 from pytest_vastgpu.local.market.billing import Bill
 from pytest_vastgpu.local.market.billing import Change
@@ -210,7 +211,9 @@ def instance_row(instance: Instance, now: float) -> Row:
 
 def _misreported(row: Row, instance: Instance, *, runs: bool) -> dict[str, Any]:
     for fault in instance.host.faults:
-        if isinstance(fault.effect, Reports) and fault.effect.while_running == runs:
+        if isinstance(fault.effect, Says) and fault.effect.of == "look" and fault.concerns_look():
+            row = overlaid(row, {fault.parameters["field"]: fault.parameters["says"]})
+        if isinstance(fault.effect, Reports) and fault.effect.while_running == runs and fault.concerns_look():
             row.update(fault.effect.fields)
             for name in fault.effect.missing:
                 row.pop(name, None)

@@ -159,13 +159,16 @@ class MarketClient:
         return instance_id
 
     def show(self, instance_id: int) -> InstanceStatus | None:
-        """The state of an instance now; None where it is gone."""
+        """The state of an instance now; None where it is gone.
+
+        One such answer may be a gap: callers ask twice, or look into the list as well.
+        """
         doing = f"show of instance {instance_id}"
         try:
             body = self._transport.call("GET", "show", f"/api/v0/instances/{instance_id}/", doing=doing)
             schema.require_success(body, doing=doing)
-        except RequestRejected as refused:
-            if refused.code == schema.GONE:
+        except MarketError as refused:
+            if schema.says_gone(refused):
                 return None
             raise
         return schema.one_instance(body)
@@ -198,8 +201,8 @@ class MarketClient:
         try:
             body = self._transport.call("DELETE", "destroy", f"/api/v0/instances/{instance_id}/", doing=doing, body={})
             schema.require_success(body, doing=doing)
-        except RequestRejected as refused:
-            if refused.code != schema.GONE:
+        except MarketError as refused:
+            if not schema.says_gone(refused):
                 raise
 
     def attach_key(self, instance_id: int, public_key: str) -> None:

@@ -121,6 +121,14 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
     return MarketAnswerInvalid(what, status=status, code=code)
 
 
+def says_gone(refused: MarketError) -> bool:
+    """Whether the refusal of a call about one instance says that it does not exist (any more).
+
+    The code for that is documented; any other 404 means it as well, unless it is about the API key.
+    """
+    return refused.code == GONE or (refused.status == 404 and not isinstance(refused, (BadApiKey, NotAuthorized)))
+
+
 def _message(body: Mapping[str, Any]) -> str:
     for field in ("msg", "message", "detail", "error", "text"):
         value = body.get(field)

@@ -1,4 +1,4 @@
-"""Detects that a boot makes progress, from status text, disk use and the container's log.
+"""Keeps what the market reports of a boot, and detects progress in status text, disk use and the container's log.
 
 On a healthy host the status text may stay the same for ten minutes while image layers are unpacked; the disk or the log
 grows meanwhile. Conversely, a changed text is no progress where it repeats an earlier one or reports an error.
@@ -14,6 +14,7 @@ from pytest_vastgpu.diagnosis.lines import kind
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.ssh.address import SshAddress
 
 DISK_STEP_GB = 0.01
 """Least growth of the disk that counts as progress: a growing log file alone stays below it."""
@@ -44,9 +45,16 @@ class BootHistory:
     error message is no progress.
 
     :param judge_status: Returns the verdict on a status text. Called once for each distinct text.
+    :param machine_id: The machine that was rented; 0: any.
     """
 
-    def __init__(self, judge_status: Callable[[str], Verdict]) -> None:
+    def __init__(self, judge_status: Callable[[str], Verdict], machine_id: int = 0) -> None:
+        self.machine_id = machine_id
+        self.seen = False
+        """Whether the market has ever reported the instance."""
+        self._addresses: dict[str, SshAddress] = {}
+        self.published: dict[int, str] = {}
+        """``host:port`` by the container's TCP port, as last reported: a report may lack what an earlier one had."""
         self.samples: list[StatusSample] = []
         """All answers so far, oldest first."""
         self.got_on = False
@@ -64,10 +72,24 @@ class BootHistory:
         if not self.samples:
             self.last_s = sample.at_s
         self.samples.append(sample)
+        if sample.status is not None:
+            self.seen = True
+            if self.concerns(sample.status):
+                self._addresses |= {address.kind: address for address in sample.status.ssh}
+                self.published |= sample.status.published
         if self._makes_progress(sample):
             self.last_s, self.got_on = sample.at_s, True
         if sample.log:
             self._log_at_s = sample.at_s
+
+    @property
+    def ssh(self) -> tuple[SshAddress, ...]:
+        """Addresses of its SSH server, the best first; of each kind the one that was reported last."""
+        return tuple(self._addresses[kind] for kind in ("direct", "proxy") if kind in self._addresses)
+
+    def concerns(self, status: InstanceStatus) -> bool:
+        """Whether a report is one on the machine that was rented."""
+        return not (self.machine_id and status.machine_id) or status.machine_id == self.machine_id
 
     def wants_log(self, now_s: float) -> bool:
         """Whether it is time to read the container's log."""

@@ -105,14 +105,26 @@ done
 """
 
 
-def onstart(end: SelfDestruct, *, lease_s: float, boot_timeout_s: float, lifetime_s: float) -> str:
+# A key that is attached through the API is not honoured by every image, nor is one that is only written here.
+_AUTHORIZE = r"""
+grep -qsF "$VASTGPU_KEY" ~/.ssh/authorized_keys || printf "\n%s\n" "$VASTGPU_KEY" >>~/.ssh/authorized_keys
+unset VASTGPU_KEY
+"""
+
+
+def onstart(
+    end: SelfDestruct, *, lease_s: float, boot_timeout_s: float, lifetime_s: float, public_key: str = ""
+) -> str:
     """The script that the container runs at each start; it arms the dead man's switch before anything else.
+
+    Then it prepares the image for SSH, and lets a key log in.
 
     :param end: How the provider lets a container destroy its own instance.
     :param lease_s: How long the instance lives after the last heartbeat.
     :param boot_timeout_s: How long it may take until the first heartbeat.
     :param lifetime_s: Its hard end of life, counted from the container's first start. The supervisor counts from
         create, and so sets an earlier end as soon as it connects by SSH.
+    :param public_key: One line as in ``authorized_keys``; empty: none.
     """
     values = (
         f"A={shlex.quote(end.url)}",
@@ -124,7 +136,8 @@ def onstart(end: SelfDestruct, *, lease_s: float, boot_timeout_s: float, lifetim
     )
     switch = _SWITCH.replace("@KEY", end.key_variable).replace("@ID", end.id_variable)
     script = "\n".join(values) + switch
-    return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{end.prepare}"
+    authorize = f"VASTGPU_KEY={shlex.quote(public_key)}{_AUTHORIZE}" if public_key else ""
+    return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{end.prepare}{authorize}"
 
 
 def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -19,8 +20,8 @@ from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
-VANISHED_LOOKS = 2
-"""This many consecutive answers must report an instance missing: the list may lag behind create."""
+LOOKS = 2
+"""So many reports of the market in a row must say the same against a machine: a single one may be a gap in its data."""
 BOOT_CAP = 1.5
 """A boot that still makes progress at the end of its budget gets this many budgets in all."""
 GETTING_ON_SHARE = 0.1
@@ -71,66 +72,102 @@ class ProgressSample:
 
 
 def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAULTS) -> Wait | Connect | GiveUp:
-    """Decide from the market's answers since create.
+    """Decide from the market's reports since create.
 
-    :param history: At least one answer.
+    :param history: At least one report.
     :param budget_s: The infrastructure budget.
     """
-    samples = history.samples
-    newest = samples[-1]
-    status = newest.status
-    if status is None:
-        return _absent(samples, timeouts)
-    if status.phase is Phase.RUNNING:
-        return Connect() if status.ssh else _out_of_time(newest.at_s, budget_s)
-    verdict = history.judge(status.message) if status.message else None
-    if verdict and verdict.failure_class in _DECIDED:
-        return GiveUp(verdict)
-    if status.phase is Phase.NOT_STARTED:
-        return GiveUp(
-            Verdict(
-                FailureClass.INFRA_FATAL,
-                "never_started",
-                status.explanation,
-                "another host is tried; nothing in the workload caused this",
-            )
-        )
-    if status.phase is Phase.OFFLINE:
-        since = _since(samples, lambda each: each.status is not None and each.status.phase is Phase.OFFLINE)
-        if newest.at_s - since >= timeouts.offline_grace_s:
-            text = f"{status.explanation} for {newest.at_s - since:.0f} s"
-            return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
-    if status.phase is Phase.ENDED:
-        text = f"{status.explanation}; status text: {status.message or 'none'}"
-        return GiveUp(
-            Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
-        )
+    against = judge_reports(history, timeouts)
+    if against is not None:
+        return against
+    newest = history.samples[-1]
+    if newest.status is not None and newest.status.phase is Phase.RUNNING:
+        return Connect() if history.ssh else _out_of_time(newest.at_s, budget_s)
     return _undecided(history, budget_s, timeouts)
 
 
-_DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
+def judge_reports(history: BootHistory, timeouts: Timeouts = DEFAULTS) -> Wait | GiveUp | None:
+    """What the market's reports hold against the instance, while it boots and while SSH is tried.
+
+    :param history: At least one report.
+    :returns: None: nothing. Wait: the newest report does, and it takes more of them to be believed.
+    """
+    return _believed(history.samples, lambda sample: _against(history, sample, timeouts))
 
 
-def _since(samples: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:
-    """When the newest unbroken series of samples that satisfy ``holds`` began."""
-    began = samples[-1].at_s
+def judge_published(history: BootHistory, port: int, timeouts: Timeouts = DEFAULTS) -> Wait | GiveUp | None:
+    """Decide about a running instance whose port the market has not published; None if the newest report is no such.
+
+    :param history: At least one report.
+    """
+
+    def missing(sample: StatusSample) -> _Sign | None:
+        status = sample.status
+        if status is None or status.phase is not Phase.RUNNING or port in status.published:
+            return None
+        evidence = f"the market published {dict(status.published)}, not {port}"
+        verdict = Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
+        return _Sign(verdict, timeouts.ports_grace_s)
+
+    return _believed(history.samples, missing)
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """What one report of the market holds against the instance."""
+
+    verdict: Verdict
+    for_s: float = 0.0
+    """How long all reports must have said so."""
+
+
+def _believed(samples: Sequence[StatusSample], sign_of: Callable[[StatusSample], _Sign | None]) -> Wait | GiveUp | None:
+    """Believe a sign once :data:`LOOKS` reports in a row have it, and for as long as it takes."""
+    newest = sign_of(samples[-1])
+    if newest is None:
+        return None
+    looks, since_s = 0, samples[-1].at_s
     for sample in reversed(samples):
-        if not holds(sample):
+        sign = sign_of(sample)
+        if sign is None or sign.verdict.reason != newest.verdict.reason:
             break
-        began = sample.at_s
-    return began
-
-
-def _absent(samples: Sequence[StatusSample], timeouts: Timeouts) -> Wait | GiveUp:
-    missed = 0
-    for sample in reversed(samples):
-        if sample.status is not None:
-            break
-        missed += 1
-    if missed < VANISHED_LOOKS or (missed == len(samples) and samples[-1].at_s < timeouts.vanished_grace_s):
+        looks, since_s = looks + 1, sample.at_s
+    lasted_s = samples[-1].at_s - since_s
+    if looks < LOOKS or lasted_s < newest.for_s:
         return Wait()
-    text = "the market says that the instance does not exist"
-    return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
+    if not newest.for_s:
+        return GiveUp(newest.verdict)
+    return GiveUp(replace(newest.verdict, evidence=f"{newest.verdict.evidence} for {lasted_s:.0f} s"))
+
+
+def _against(history: BootHistory, sample: StatusSample, timeouts: Timeouts) -> _Sign | None:
+    status = sample.status
+    if status is None:
+        text = "the market says that the instance does not exist"
+        vanished = Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried")
+        return _Sign(vanished, 0.0 if history.seen else timeouts.vanished_grace_s)
+    if not history.concerns(status):
+        text = f"the market reports it on machine {status.machine_id}, machine {history.machine_id} was rented"
+        return _Sign(Verdict(FailureClass.UNKNOWN, "other_machine", text, "another host is tried"))
+    if status.phase is Phase.RUNNING:
+        return None
+    verdict = history.judge(status.message) if status.message else None
+    if verdict and verdict.failure_class in _DECIDED:
+        return _Sign(verdict)
+    if status.phase is Phase.NOT_STARTED:
+        remedy = "another host is tried; nothing in the workload caused this"
+        return _Sign(Verdict(FailureClass.INFRA_FATAL, "never_started", status.explanation, remedy))
+    if status.phase is Phase.OFFLINE:
+        offline = Verdict(FailureClass.INFRA_FATAL, "host_offline", status.explanation, "another host is tried")
+        return _Sign(offline, timeouts.offline_grace_s)
+    if status.phase is Phase.ENDED:
+        text = f"{status.explanation}; status text: {status.message or 'none'}"
+        remedy = "read the container log; the image may not stay up"
+        return _Sign(Verdict(FailureClass.UNKNOWN, "container_ended", text, remedy))
+    return None
+
+
+_DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
 
 
 def _undecided(history: BootHistory, budget_s: float, timeouts: Timeouts) -> Wait | GiveUp:
@@ -145,14 +182,15 @@ def _undecided(history: BootHistory, budget_s: float, timeouts: Timeouts) -> Wai
     return _out_of_time(now_s, budget_s)
 
 
-def _out_of_time(at_s: float, budget_s: float) -> Wait | GiveUp:
+def _out_of_time(at_s: float, budget_s: float, said: str = "") -> Wait | GiveUp:
     if at_s < budget_s:
         return Wait()
     return GiveUp(
         Verdict(
             FailureClass.UNKNOWN,
             "boot_timeout",
-            f"not reachable {at_s:.0f} s after create; the infrastructure budget is {budget_s:.0f} s",
+            f"not reachable {at_s:.0f} s after create; the infrastructure budget is {budget_s:.0f} s"
+            + (f"; {said}" if said else ""),
             "raise --vast-boot-timeout for large images, or ask for faster hosts with --vast-strictness=strict",
         )
     )
@@ -168,15 +206,18 @@ def judge_connect(
     """Decide from failed attempts to connect by SSH.
 
     :param attempts: All attempts so far, oldest first; the last one failed.
-    :param running_at_s: When the instance was first seen running.
+    :param running_at_s: When the instance was first seen running, or when a better address appeared.
     :param attached_again: Whether the key was attached a second time.
     """
     newest = attempts[-1]
     kinds = set(newest.failures)
     young_s = newest.at_s - running_at_s
     if ProbeFailure.HOST_KEY in kinds:
-        return GiveUp(_ssh_verdict("ssh_host_key_changed", newest))
-    if ProbeFailure.AUTHENTICATION in kinds:
+        if len(attempts) >= LOOKS and all(ProbeFailure.HOST_KEY in each.failures for each in attempts[-LOOKS:]):
+            return GiveUp(_ssh_verdict("ssh_host_key_changed", newest))
+    elif ProbeFailure.NOT_RUN in kinds:
+        pass  # we are logged in, and the image still prepares its login: that is no fault of the host
+    elif ProbeFailure.AUTHENTICATION in kinds:
         refused_s = newest.at_s - _failing_since(attempts, ProbeFailure.AUTHENTICATION)
         if young_s >= timeouts.key_grace_s:
             return GiveUp(_ssh_verdict("ssh_key_refused", newest))
@@ -190,7 +231,7 @@ def judge_connect(
             return GiveUp(_ssh_verdict(BLACK_HOLE, newest))
     elif young_s >= timeouts.refused_grace_s:
         return GiveUp(_ssh_verdict("ssh_never_up", newest))
-    return _out_of_time(newest.at_s, budget_s)
+    return _out_of_time(newest.at_s, budget_s, newest.text)
 
 
 def _failing_since(attempts: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> float:

@@ -12,6 +12,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
+from pytest_vastgpu.supervisor.rental.give_up import LOOKS
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 
 
@@ -28,22 +29,23 @@ class Seen:
     """Checks our own side before the machine is blamed; see :mod:`~pytest_vastgpu.supervisor.rental.self_check`."""
 
 
-def confirm_lost(seen: Seen, provider: Provider) -> Verdict | None:
-    """Ask SSH, then the market, whether the instance was lost. None: it is alive, or neither can tell."""
-    if seen.connection is not None:
+def confirm_lost(seen: Seen, provider: Provider, wait: Callable[[], None]) -> Verdict | None:
+    """Ask SSH, then the market, whether the instance was lost. None: it is alive, or neither can tell.
+
+    Both are asked twice: one answer alone may be a gap.
+
+    :param wait: Waits between the two looks.
+    """
+    for look in range(LOOKS):
+        if look:
+            wait()
+        ssh = _why_silent(seen.connection)
+        if not ssh:
+            return None
         try:
-            if seen.connection.run("true", timeout_s=10).ok:
-                return None
-        except ConnectFailed as failed:
-            ssh = str(failed)
-        else:
-            ssh = "commands over SSH get no answer"
-    else:
-        ssh = "no SSH connection"
-    try:
-        status = provider.show(seen.instance_id)
-    except MarketError:
-        return None  # neither answers: our own network may be down, and no machine is blamed for that
+            status = provider.show(seen.instance_id)
+        except MarketError:
+            return None  # neither answers: our own network may be down, and no machine is blamed for that
     if status is None and seen.heartbeat is not None and seen.heartbeat.gave_up:
         return Verdict(
             FailureClass.OWN_FAULT,
@@ -77,3 +79,13 @@ def became_too_dear(price: Verdict | None) -> Verdict:
     reason, evidence = (price.reason, price.evidence) if price is not None else ("price_above_limit", "")
     text = f"it was given back while the test used it, before the budget was passed: {evidence}"
     return Verdict(FailureClass.OWN_FAULT, reason, text, "raise --vast-budget and --vast-max-price")
+
+
+def _why_silent(connection: ReconnectingConnection | None) -> str:
+    """Why SSH gives no answer; empty where it does."""
+    if connection is None:
+        return "no SSH connection"
+    try:
+        return "" if connection.run("true", timeout_s=10).ok else "commands over SSH get no answer"
+    except ConnectFailed as failed:
+        return str(failed)

@@ -173,7 +173,7 @@ class Rental:
         try:
             return server.look(None if mark is None else mark.unanswered)
         except NoAnswer:
-            return loss.confirm_lost(self._seen(), self._services.provider)
+            return self.confirm_lost()
 
     def mark(self) -> Mark:
         """Where its server is now, for a test that gets it."""
@@ -194,6 +194,12 @@ class Rental:
     def cuts_short(self, verdict: Verdict) -> None:
         """Note why it is taken from the tests that use it."""
         self.cut_short = verdict
+
+    def confirm_lost(self) -> Verdict | None:
+        """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
+        services = self._services
+        pause_s = services.timeouts.look_most_s
+        return loss.confirm_lost(self._seen(), services.provider, lambda: services.clock.sleep(pause_s))
 
     def fails(self) -> None:
         """Note that a test that used it has failed."""

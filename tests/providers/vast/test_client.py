@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import CreateUnsettled
@@ -24,10 +25,13 @@ from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import RATE_LIMIT_PATIENCE_S
 from pytest_vastgpu.providers.vast.transport import TRIES
 from pytest_vastgpu.providers.vast.transport import ApiRequest
+from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from tests.providers.conftest import KEY
 from tests.providers.vast.scripted import Answer
 from tests.providers.vast.scripted import ScriptedServer
 from tests.support.vast import search_offers
+from tests.support.virtual import VirtualClock
 
 REQUEST = CreateRequest(
     image="vllm/vllm-openai:v0.12.0",
@@ -151,10 +155,18 @@ def test_every_exchange_is_reported(server: ScriptedServer, tmp_path: Path) -> N
 # --- what is gone -----------------------------------------------------------------------------------------------------
 
 
+OTHER_404S = [
+    refusal(404, "no_such_instance"),
+    refusal(404, "invalid_instance_id"),
+    refusal(404, "no_such_ask"),
+    Answer(404, {"detail": "Not Found"}),
+    Answer(404, ""),
+    Answer(404, "<html>no such page"),
+]
+
+
 @pytest.mark.parametrize(
-    "answer",
-    [Answer(body={"instances": None}), Answer(body={"instances": []}), refusal(404, "no_such_instance")],
-    ids=["null", "empty list", "404"],
+    "answer", [Answer(body={"instances": None}), Answer(body={"instances": []}), *OTHER_404S], ids=str
 )
 def test_show_of_an_instance_that_is_gone_is_none(client: MarketClient, server: ScriptedServer, answer: Answer) -> None:
     server.will_answer(answer)
@@ -162,7 +174,7 @@ def test_show_of_an_instance_that_is_gone_is_none(client: MarketClient, server: 
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(body={"success": True}), refusal(404, "no_such_instance"), refusal(200, "no_such_instance")]
+    "answer", [Answer(body={"success": True}), refusal(200, "no_such_instance"), *OTHER_404S], ids=str
 )
 def test_destroy_succeeds_also_when_it_is_gone(client: MarketClient, server: ScriptedServer, answer: Answer) -> None:
     server.will_answer(answer)
@@ -174,14 +186,14 @@ def test_destroy_succeeds_also_when_it_is_gone(client: MarketClient, server: Scr
     ("answer", "error"),
     [
         (refusal(404, "auth_error", "Invalid user key"), BadApiKey),
-        (Answer(404, "<html>no such page"), MarketAnswerInvalid),
-        (refusal(404, "something_else"), RequestRejected),
+        (refusal(404, "not_authorized"), NotAuthorized),
+        (refusal(400, "something_else"), RequestRejected),
         (refusal(200, "busy"), RequestRejected),
         (Answer(301, "", {"Location": "https://elsewhere.example/"}), MarketAnswerInvalid),
     ],
-    ids=["wrong key", "wrong server", "other code", "refused in a 200", "redirect"],
+    ids=["wrong key", "no right", "no 404", "refused in a 200", "redirect"],
 )
-def test_no_other_404_is_taken_for_gone(
+def test_nothing_else_is_taken_for_gone(
     client: MarketClient, server: ScriptedServer, answer: Answer, error: type[MarketError]
 ) -> None:
     server.will_answer(answer, answer)
@@ -189,6 +201,29 @@ def test_no_other_404_is_taken_for_gone(
         client.destroy(5)
     with pytest.raises(error):
         client.show(5)
+
+
+@pytest.mark.parametrize("code", ["no_such_instance", "invalid_instance_id", ""])
+def test_an_instance_that_every_call_answers_with_404_is_destroyed(
+    client: MarketClient, server: ScriptedServer, code: str
+) -> None:
+    gone = refusal(404, code)
+    server.will_answer(gone, gone, EMPTY_LIST)
+    destroy(client, 5, lambda _: None)
+    assert server.calls == ["DELETE /api/v0/instances/5/", "GET /api/v0/instances/5/", "GET /api/v1/instances/"]
+
+
+@pytest.mark.parametrize(
+    "there", [Answer(404, "<html>no such page"), LISTED], ids=["a server that knows no instances", "still listed"]
+)
+def test_404s_alone_do_not_make_an_instance_destroyed(
+    client: MarketClient, server: ScriptedServer, there: Answer | object
+) -> None:
+    gone = refusal(404, "invalid_instance_id")
+    server.will_answer(*[gone, gone, there] * 10)
+    clock = VirtualClock()
+    with pytest.raises(NotDestroyed, match="vastgpu destroy 77"):
+        destroy(client, 77, clock.sleep, Timeouts(destroy_within_s=5.0), clock)
 
 
 def test_attaching_a_key_twice_is_fine(client: MarketClient, server: ScriptedServer) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.providers.vast.client import self_destruct
+from pytest_vastgpu.ssh.keys import LONGEST_LINE
 from pytest_vastgpu.supervisor.rental.deadman import NAME
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
@@ -318,6 +319,28 @@ def test_the_start_script_is_short_and_keeps_what_it_did(tmp_path: Path, market:
         assert (box.home / ".ssh").stat().st_mode & 0o777 == 0o700
         assert (box.home / ".ssh" / "authorized_keys").stat().st_mode & 0o777 == 0o600
         box.settled()
+
+
+def test_the_start_script_lets_our_key_log_in_once_and_keeps_the_keys_of_others(tmp_path: Path, market: Market) -> None:
+    key = "ssh-ed25519 AAAA+it's/$HOME== pytest-vastgpu"
+    text = onstart(self_destruct(market.url), lease_s=5, boot_timeout_s=60, lifetime_s=60, public_key=key)
+    box = Box(tmp_path, "dash", ["curl"])
+    keys = box.home / ".ssh" / "authorized_keys"
+    keys.parent.mkdir()
+    keys.write_text("ssh-rsa BBBB somebody")  # without a line end, as some images leave it
+    keys.chmod(0o664)
+    for _ in range(2):  # as at each start of the container
+        box.run(text)
+        with killed(box):
+            box.settled()
+    assert [line for line in keys.read_text().splitlines() if line] == ["ssh-rsa BBBB somebody", key]
+    assert keys.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_start_script_with_the_largest_key_is_below_the_markets_limit() -> None:
+    url = "https://" + "market." * 10 + "example"
+    longest = {"lease_s": 1e6, "boot_timeout_s": 1e6, "lifetime_s": 1e6}
+    assert len(onstart(self_destruct(url), **longest, public_key="x" * LONGEST_LINE)) < 4048
 
 
 def test_a_url_is_quoted(tmp_path: Path, market: Market) -> None:

@@ -30,12 +30,15 @@ def looks(*rows: tuple[float, InstanceStatus | None]) -> list[StatusSample]:
 
 
 def boot(samples: Sequence[StatusSample], judge: Callable[[str], Verdict] = quiet) -> object:
-    history = BootHistory(judge)
+    history = BootHistory(judge, machine_id=LOADING.machine_id)
     for sample in samples:
         history.add(sample)
     return give_up.judge_boot(history, BUDGET_S)
 
 
+STOPPED = make_status(actual_status="loading", intended_status="stopped")
+EXITED = make_status(actual_status="exited")
+ELSEWHERE = make_status(actual_status="running", machine_id=43, ssh_host="ssh5.vast.ai", ssh_port=12345)
 LOADING = make_status(actual_status="loading")
 RUNNING = make_status(actual_status="running", ports={"22/tcp": 40022}, public_ipaddr="203.0.113.7")
 OFFLINE = make_status(actual_status="offline")
@@ -82,7 +85,7 @@ def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> No
     ("seen", "failure_class", "reason"),
     [
         pytest.param(
-            looks((5.0, make_status(actual_status="loading", intended_status="stopped"))),
+            looks((5.0, STOPPED), (6.0, STOPPED)),
             FailureClass.INFRA_FATAL,
             "never_started",
             id="intended to be stopped while loading",
@@ -99,8 +102,16 @@ def test_an_address_of_a_running_instance_is_tried(status: InstanceStatus) -> No
             "instance_vanished",
             id="gone twice",
         ),
+        pytest.param(looks((5.0, EXITED), (6.0, EXITED)), FailureClass.UNKNOWN, "container_ended", id="exited"),
         pytest.param(
-            looks((5.0, make_status(actual_status="exited"))), FailureClass.UNKNOWN, "container_ended", id="exited"
+            looks((5.0, STOPPED), (6.0, EXITED), (7.0, EXITED)),
+            FailureClass.UNKNOWN,
+            "container_ended",
+            id="first one sign, then twice another",
+        ),
+        pytest.param(looks((0.0, None), (16.0, None)), FailureClass.INFRA_FATAL, "instance_vanished", id="never seen"),
+        pytest.param(
+            looks((5.0, ELSEWHERE), (6.0, ELSEWHERE)), FailureClass.UNKNOWN, "other_machine", id="another machine"
         ),
     ],
 )
@@ -117,7 +128,58 @@ def test_a_decided_status_text_ends_the_boot_with_its_own_verdict(failure_class:
     verdict = Verdict(failure_class, "said_so", "the line")
     # Also where the service has given up already: the cause comes before its consequence.
     status = make_status(actual_status="loading", intended_status="stopped", status_msg="the line")
-    assert boot(looks((5.0, status)), lambda _text: verdict) == give_up.GiveUp(verdict)
+    assert boot(looks((5.0, status), (6.0, status)), lambda _text: verdict) == give_up.GiveUp(verdict)
+
+
+@pytest.mark.parametrize("then", [LOADING, RUNNING], ids=["loading", "running"])
+@pytest.mark.parametrize(
+    "gap",
+    [
+        pytest.param(None, id="not listed"),
+        pytest.param(STOPPED, id="intended to be stopped"),
+        pytest.param(EXITED, id="exited"),
+        pytest.param(OFFLINE, id="offline"),
+        pytest.param(make_status(actual_status="unknown"), id="unknown"),
+        pytest.param(make_status(actual_status="a word of tomorrow"), id="a word nobody knows"),
+        pytest.param(ELSEWHERE, id="another machine"),
+        pytest.param(make_status(actual_status="loading", status_msg="Error response from daemon"), id="an error text"),
+    ],
+)
+def test_what_one_report_says_alone_is_held_against_no_machine(
+    gap: InstanceStatus | None, then: InstanceStatus
+) -> None:
+    def judge(text: str) -> Verdict:
+        return Verdict(FailureClass.INFRA_FATAL, "broken") if text.startswith("Error") else NOTHING_SAID
+
+    one = [(5.0, LOADING), (6.0, gap)]
+    assert boot(looks(*one), judge) == give_up.Wait()
+    assert boot(looks(*one, (7.0, then)), judge) == (give_up.Connect() if then is RUNNING else give_up.Wait())
+    again = [(7.0, LOADING), (8.0, gap), (9.0, LOADING), (10.0, gap)]
+    assert boot(looks(*one, *again), judge) == give_up.Wait(), "twice, and not in a row"
+
+
+def test_addresses_and_ports_that_vanish_again_are_kept() -> None:
+    history = BootHistory(quiet, LOADING.machine_id)
+    for status in (
+        make_status(actual_status="running", ssh_host="ssh5.vast.ai", ssh_port=12345),
+        make_status(actual_status="running", ports={"22/tcp": 40022, "80/tcp": 40080}, public_ipaddr="203.0.113.7"),
+        make_status(actual_status="running"),
+        ELSEWHERE,
+        None,
+    ):
+        history.add(StatusSample(1.0, status))
+    assert [str(address) for address in history.ssh] == ["203.0.113.7:40022 (direct)", "ssh5.vast.ai:12345 (proxy)"]
+    assert history.published == {22: "203.0.113.7:40022", 80: "203.0.113.7:40080"}
+
+
+def test_a_port_that_is_not_published_is_waited_for_and_then_held_against_the_machine() -> None:
+    history = BootHistory(quiet)
+    for at_s, expected in ((10.0, give_up.Wait), (69.0, give_up.Wait), (70.0, give_up.GiveUp)):
+        history.add(StatusSample(at_s, RUNNING))
+        assert isinstance(give_up.judge_published(history, 8000), expected)
+    assert give_up.judge_published(history, 22) is None
+    history.add(StatusSample(71.0, LOADING))
+    assert give_up.judge_published(history, 8000) is None
 
 
 def knock(at_s: float, *failures: ProbeFailure) -> give_up.ConnectAttempt:
@@ -150,7 +212,19 @@ REFUSED, DARK, KEY = ProbeFailure.REFUSED, ProbeFailure.UNREACHABLE, ProbeFailur
         pytest.param([knock(101, KEY), knock(125, KEY)], False, give_up.AttachKey(), id="key refused: attach again"),
         pytest.param([knock(101, KEY), knock(200, KEY)], True, give_up.Wait(), id="key refused: attached again"),
         pytest.param([knock(101, KEY), knock(341, KEY)], True, "ssh_key_refused", id="key refused for four minutes"),
-        pytest.param([knock(101, ProbeFailure.HOST_KEY)], False, "ssh_host_key_changed", id="another host answers"),
+        pytest.param([knock(101, ProbeFailure.HOST_KEY)], False, give_up.Wait(), id="another host answers once"),
+        pytest.param(
+            [knock(101, ProbeFailure.HOST_KEY), knock(102, ProbeFailure.HOST_KEY)],
+            False,
+            "ssh_host_key_changed",
+            id="another host answers",
+        ),
+        pytest.param(
+            [knock(101, ProbeFailure.NOT_RUN), knock(800, ProbeFailure.NOT_RUN)],
+            False,
+            give_up.Wait(),
+            id="its sessions run something else",
+        ),
         pytest.param([knock(101, ProbeFailure.TRANSPORT)], False, give_up.Wait(), id="one reset condemns nobody"),
     ],
 )
@@ -164,10 +238,12 @@ def test_what_failed_ssh_means(knocks: list[give_up.ConnectAttempt], attached_ag
         assert step == expected
 
 
-def test_ssh_waits_no_longer_than_the_infrastructure_budget() -> None:
-    step = give_up.judge_connect([knock(120, REFUSED)], 100.0, 120.0, attached_again=False)
+@pytest.mark.parametrize("failure", [REFUSED, KEY, ProbeFailure.NOT_RUN, ProbeFailure.HOST_KEY])
+def test_ssh_waits_no_longer_than_the_infrastructure_budget(failure: ProbeFailure) -> None:
+    step = give_up.judge_connect([knock(120, failure)], 100.0, 120.0, attached_again=False)
     assert isinstance(step, give_up.GiveUp)
     assert step.verdict.reason == "boot_timeout"
+    assert "what ssh said" in step.verdict.evidence
     assert step.verdict.failure_class is FailureClass.UNKNOWN
 
 

@@ -149,6 +149,7 @@ for _name, _status, _good in (
 ):
     check(_name, endpoint="show")(spoils_show(_status, _good))
 for _name, _status, _code in (
+    ("gone_404", 404, "instance_not_found"),
     ("search_quota", 429, "search_quota_exceeded"),
     ("auth_404", 404, "auth_error"),
     ("auth_401", 401, "auth_error"),
@@ -189,6 +190,14 @@ def _(scene: Scene) -> None:
     assert scene.api.show(instance_id) is not None
 
 
+@check("attach_refused", times=2)
+def _(scene: Scene) -> None:
+    path = f"/api/v0/instances/{scene.instance()}/ssh/"
+    answers = [scene.api.http.post(path, json={"ssh_key": "ssh-ed25519 AAAA"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [400, 400, 200]
+    assert answers[0].json()["error"] == "team_ssh_keys_not_supported"
+
+
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +232,13 @@ def _(scene: Scene) -> None:
     scene.api.becomes(instance_id, actual_status="running")
     states = scene.states(instance_id)
     assert states[states.index("unknown") :] == ["unknown", "loading", "running"]
+
+
+@check("report_gap", after=1, looks=2)
+def _(scene: Scene) -> None:
+    instance_id = scene.api.rent(scene.machine_id, runtype="ssh_direct")
+    rows = [scene.api.show(instance_id) for _ in range(4)]
+    assert [row and row["intended_status"] for row in rows] == ["running", "stopped", "stopped", "running"]
 
 
 @check("queued")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 
@@ -73,6 +74,43 @@ def _(scene: Scene) -> None:
     until(lambda: scene.ssh(row, "true").returncode, lambda code: code == 0)
 
 
+WRITE_KEY = 'mkdir -p ~/.ssh; echo "{key}" >> ~/.ssh/authorized_keys'
+
+
+@check("key_needs_onstart")
+def _(scene: Scene) -> None:
+    row = scene.running()
+    assert "Permission denied" in scene.ssh(row, "true").stderr
+    scene.api.destroy(row["id"])
+    row = scene.running(onstart=WRITE_KEY.format(key=scene.key.with_suffix(".pub").read_text().strip()))
+    until(lambda: scene.ssh(row, "true").returncode, lambda code: code == 0)
+
+
+@check("key_needs_attach")
+def _(scene: Scene) -> None:
+    public = scene.key.with_suffix(".pub").read_text().strip()
+    instance_id = scene.booting(onstart=f"{WRITE_KEY.format(key=public)}; echo written")
+    row = scene.api.becomes(instance_id, actual_status="running")
+    scene.api.log(instance_id, lambda text: "written" in text)
+    path = f"/api/v0/instances/{instance_id}/ssh/"
+    for known in json.loads(scene.api.http.get(path).json()["ssh_keys"]):  # the account may have it
+        scene.api.http.delete(f"{path}{known['id']}/")
+    assert "Permission denied" in scene.ssh(row, "true").stderr
+    scene.api.http.post(path, json={"ssh_key": public})
+    assert scene.ssh(row, "true").returncode == 0
+
+
+@check("login_hijacked", for_s=0.5)
+def _(scene: Scene) -> None:
+    row = scene.running(onstart="echo up")
+    scene.api.log(row["id"], lambda text: "up" in text)
+    done = scene.ssh(row, "echo not yet")
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (1, "", "no sessions")
+    scene.api.destroy(row["id"])
+    row = scene.running(onstart="touch ~/.no_auto_tmux")
+    until(lambda: scene.ssh(row, "echo after all").stdout, lambda said: said == "after all\n")
+
+
 @check("host_key_changed", after_s=5.0)
 def _(scene: Scene) -> None:
     row = scene.running()
@@ -93,6 +131,15 @@ def _(scene: Scene) -> None:
     row = scene.running()
     assert row["ssh_host"] is row["ssh_port"] is None
     assert "ports" not in row
+
+
+@check("ports_late", looks=2)
+def _(scene: Scene) -> None:
+    row = scene.running()
+    assert (row["public_ipaddr"], row["ports"]) == (None, None)
+    shown = until(lambda: scene.api.show(row["id"]), lambda row: bool(row and row["ports"]))
+    assert shown is not None
+    assert shown["public_ipaddr"] == "127.0.0.1"
 
 
 @check("ports_missing")

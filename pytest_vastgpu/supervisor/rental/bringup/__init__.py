@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
@@ -19,8 +19,8 @@ from pytest_vastgpu.supervisor.rental.bringup.create import create
 from pytest_vastgpu.supervisor.rental.bringup.create import create_request
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
+from pytest_vastgpu.supervisor.rental.bringup.market_reports import MarketReports
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
-from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -40,17 +40,13 @@ def bring_up(context: BringUpContext) -> None:
     rental.created(create(context, request))
     attach_key(context)
     rental.booting()
-    status = boot(context)
-    connect(context, status)
+    reports = MarketReports(context)
+    with reports.followed():
+        boot(context, reports)
+        connect(context, reports)
     rental.reached()
-    with _lost_host(rental):
-        rental.begin_heartbeat(context.cancel.nudge)
-        rental.found(read_host(context))
-        rental.checked(check_host(context))
-        rental.launched(launch(context))
-        monitor = warm_up(context)
-        endpoint, forward = open_endpoint(context, status)
-        rental.ready(endpoint, forward, _watched(context, monitor, forward))
+    rental.begin_heartbeat(context.cancel.nudge)
+    _through_gaps(context, lambda: _prepare(context, reports))
 
 
 def restart(context: BringUpContext) -> None:
@@ -59,21 +55,48 @@ def restart(context: BringUpContext) -> None:
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
     :raises Cancelled: the instance is given back.
     """
+    _through_gaps(context, lambda: _prepare_again(context))
+
+
+def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
+    """Take a step, and take it again where SSH fails on an instance that is not lost."""
+    while True:
+        try:
+            step()
+        except ConnectFailed as failed:
+            _check_lost(context, failed)
+        else:
+            return
+
+
+def _prepare(context: BringUpContext, reports: MarketReports) -> None:
+    """Take the instance from where it is now, *reachable* or later, to *ready*.
+
+    :raises ConnectFailed: if SSH does not let us in.
+    """
     rental = context.rental
-    with _lost_host(rental):
+    context.go_on()
+    if rental.state is State.REACHABLE:
+        rental.found(read_host(context))
+        rental.checked(check_host(context))
+    if rental.state is State.CHECKED:
         rental.launched(launch(context))
-        monitor = warm_up(context)
-        rental.ready_again(_watched(context, monitor, rental.forward))
+    monitor = warm_up(context)
+    endpoint, forward = open_endpoint(context, reports)
+    rental.ready(endpoint, forward, _watched(context, monitor, forward))
 
 
-@contextmanager
-def _lost_host(rental: Rental) -> Iterator[None]:
-    """SSH worked before: if it does not any more, the host was lost while it was being prepared."""
-    try:
-        yield
-    except ConnectFailed as lost:
-        verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
-        raise AttemptFailed(rental.attribute_fault(verdict)) from lost
+def _prepare_again(context: BringUpContext) -> None:
+    """Take a ready instance whose server has ended to *ready* again.
+
+    :raises ConnectFailed: if SSH does not let us in.
+    """
+    rental = context.rental
+    context.go_on()
+    if rental.state is State.READY:
+        rental.launched(launch(context))
+    monitor = warm_up(context)
+    rental.ready_again(_watched(context, monitor, rental.forward))
 
 
 def _watched(context: BringUpContext, monitor: ServerMonitor, forward: Forward | None) -> WatchedServer:
@@ -88,3 +111,18 @@ def _watched(context: BringUpContext, monitor: ServerMonitor, forward: Forward |
         rental.tell,
         context.services.clock,
     )
+
+
+def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
+    """Look whether an instance that SSH let us into before is lost; one login that fails may be a gap.
+
+    :raises AttemptFailed: it is.
+    """
+    rental = context.rental
+    lost = rental.confirm_lost()
+    if lost is None:
+        rental.tell(f"SSH let us in no more, and does again: {failed}")
+    elif lost.failure_class is FailureClass.RUNTIME_LOST:
+        raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "ssh_lost", lost.evidence, "another host is tried"))
+    else:
+        raise AttemptFailed(lost)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.hostcheck.facts import HostFacts
+from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -16,8 +17,10 @@ def read_host(context: BringUpContext) -> HostFacts:
     """Read the host's facts.
 
     :raises ConnectFailed: if the instance can no longer be reached.
+    :raises AttemptFailed: if it runs no command.
     """
-    return judge.parse(context.rental.connected.run(judge.SCRIPT, timeout_s=judge.TIMEOUT_S).stdout)
+    connection = context.rental.connected.connection()
+    return judge.parse(check_ran(connection.run(judge.SCRIPT, timeout_s=judge.TIMEOUT_S), connection).stdout)
 
 
 def check_host(context: BringUpContext) -> DeadmanState:

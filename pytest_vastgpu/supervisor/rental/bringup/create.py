@@ -26,6 +26,7 @@ def create_request(context: BringUpContext) -> CreateRequest:
             lease_s=settings.lease,
             boot_timeout_s=settings.boot_timeout,
             lifetime_s=settings.max_lifetime + END_GRACE_S,
+            public_key=services.key.public_line,
         ),
         ports=(workload.port,) if settings.expose else (),
     )

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.ssh.base import Forward
+from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.bringup.market_reports import MarketReports
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
+LOOK_AGAIN_S = 1.0
+"""Pause between two checks whether to go on waiting."""
 
-def open_endpoint(context: BringUpContext, status: InstanceStatus) -> tuple[str, Forward | None]:
+
+def open_endpoint(context: BringUpContext, reports: MarketReports) -> tuple[str, Forward | None]:
     """Open the endpoint: its URL, and the forwarded port; None where the provider publishes the port itself.
 
-    :raises AttemptFailed: if the user asked for a published port (``--vast-expose``) and there is none.
+    :raises AttemptFailed: if the user asked for a published port (``--vast-expose``) and there is none in time.
+    :raises MarketError: if the provider gives no answer for too long.
     """
     rental, services = context.rental, context.services
     port = rental.workload.port
     if services.settings.expose:
-        public = status.published.get(port)
-        if public is None:
-            evidence = f"the market published {dict(status.published)}, not {port}"
-            raise AttemptFailed(
-                Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
-            )
-        return f"http://{public}", None
+        return f"http://{_published(context, reports, port)}", None
+    if all(address.kind != "direct" for address in reports.history.ssh):
+        with reports.followed():
+            reports.wait(LOOK_AGAIN_S)
+    rental.connected.knows(reports.history.ssh)
     forward = services.connector.forward(rental.connected.connection_if_any, port)
     return forward.url, forward
+
+
+def _published(context: BringUpContext, reports: MarketReports, port: int) -> str:
+    """``host:port`` at which the provider publishes a port, which may be later than the instance runs."""
+    rental, history, timeouts = context.rental, reports.history, context.services.timeouts
+    if port in history.published:
+        return history.published[port]
+    with reports.followed():
+        while True:
+            if not reports.wait(LOOK_AGAIN_S):
+                reports.check_heard()
+                continue
+            if port in history.published:
+                return history.published[port]
+            for step in (give_up.judge_reports(history, timeouts), give_up.judge_published(history, port, timeouts)):
+                if isinstance(step, give_up.GiveUp):
+                    raise AttemptFailed(rental.attribute_fault(step.verdict))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
+from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -19,7 +21,7 @@ LIMIT_S = 30.0
 def launch(context: BringUpContext) -> Mapping[str, str]:
     """Start the server; returns the HTTP headers that its clients must send.
 
-    :raises AttemptFailed: if the host can neither write files nor start processes.
+    :raises AttemptFailed: if the host can neither write files nor start processes, or its login runs no command.
     :raises ConnectFailed: if the instance can no longer be reached.
     """
     rental, adapter = context.rental, context.adapter
@@ -28,7 +30,7 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
     headers = adapter.headers(workload, rental.api_key)
     connection = rental.connected.connection()
     folders = {str(Path(job.WORK, name).parent) for name, _ in workload.files}
-    made = connection.run(job.make_folders(folders), timeout_s=LIMIT_S)
+    made = check_ran(connection.run(job.make_folders(folders), timeout_s=LIMIT_S), connection)
     host = "0.0.0.0" if context.services.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose
     try:
         for name, text in job.files_of(start, rental.api_key, host, dict(workload.env)).items():
@@ -36,10 +38,13 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
         for name, path in workload.files:
             connection.write_file(f"{job.WORK}/{name}", Path(path).read_bytes(), mode=0o700)
     except TransferFailed as failed:
+        check_ran(failed.result, connection)
         raise _cannot_start(made.stderr or str(failed)) from failed
     started = connection.run(job.START, timeout_s=LIMIT_S)
-    if not started.ok:
-        raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
+    if started.failure is not ProbeFailure.TRANSPORT:  # else it may have been started, and the warm-up sees it
+        check_ran(started, connection)
+        if not started.ok:
+            raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
     return headers
 
 
