@@ -205,3 +205,46 @@ def test_a_server_that_stands_still_after_what_it_printed_has_failed(tmp_path: P
     assert reasons(life) == ["address_in_use"]
     assert STILL_S < life.clock.now < STILL_S + 60
     assert_nothing_is_left(life)
+
+
+def told(number: int, text: str) -> str:
+    """What the watcher tells of a probe of the adapter ``command``: 1 its answers, 2 where it listens."""
+    return f"probe {number} 0 5 {text.encode().hex()} "
+
+
+@pytest.mark.parametrize(
+    ("updates", "elsewhere", "names", "seconds"),
+    [
+        (
+            (told(1, "\n@> http://127.0.0.1:8000/up \n@@ ready 404\n"), told(2, "0100007F:1F40\n")),
+            "",
+            ("ready_path='/up'", "404"),
+            30,
+        ),
+        (
+            (told(1, "\n@> http://127.0.0.1:8000/up \n@@ ready 000\n"), told(2, "00000000:2328\n")),
+            "\n@> http://127.0.0.1:9000/up \n@@ at0 200\n",
+            ("port=8000", "port=9000"),
+            30,
+        ),
+        (
+            (told(1, "\n@> http://127.0.0.1:8000/up \n@@ ready 401\n"), told(2, "0100007F:1F40\n")),
+            "",
+            ("ready_path='/up'", "401", "VASTGPU_API_KEY"),
+            120,
+        ),
+    ],
+)
+def test_a_server_asked_wrongly_costs_one_machine_and_the_remedy_names_both_values(
+    tmp_path: Path, updates: Sequence[str], elsewhere: str, names: Sequence[str], seconds: int
+) -> None:
+    script = Script(start_s=1, log=("serving",), updates=tuple((3.0, line) for line in updates), elsewhere=elsewhere)
+    workload = command("serve", gpus=0, ready_path="/up")
+    life = Life(tmp_path, [script] * 5, KEY, adapter=CommandAdapter(), workload=workload)
+    life.live()
+    (attempt,) = life.records
+    assert attempt.verdict is not None
+    assert attempt.verdict.failure_class is FailureClass.WORKLOAD_FATAL
+    assert [name for name in names if name not in attempt.verdict.remedy] == []
+    assert seconds <= attempt.seconds["warming"] < seconds + 10
+    assert_nothing_is_left(life)

@@ -60,6 +60,10 @@ class Script:
     start_s: float = 30.0
     """How long the server takes to be ready."""
     log: tuple[str, ...] = ("loading", "ready")
+    updates: tuple[tuple[float, str], ...] = ()
+    """What the watcher tells besides, and when since the launch."""
+    elsewhere: str = ""
+    """What a request to another place than the server's prints."""
     exit_code: int | None = None
     """How the server ends instead of being ready; None: it does not."""
     vanishes_after_s: float = float("inf")
@@ -235,6 +239,8 @@ class MemoryConnection:
         if command == job.START:
             instance.launched = self._clock.monotonic()
             return 0, ""
+        if "\nbase=\n" in command:
+            return 0, instance.script.elsewhere
         match shlex.split(command):
             case ["cat", path]:
                 found = instance.files.get(path)
@@ -293,6 +299,8 @@ class MemoryConnection:
             offset += len(data)
             at = began + script.start_s * number / len(script.log)
             self._clock.at(at - self._clock.monotonic(), lambda line=line: stream.line(line))  # type: ignore[misc]
+        for at, line in script.updates:
+            self._clock.at(began + at - self._clock.monotonic(), lambda line=line: stream.line(line))  # type: ignore[misc]
         if script.exit_code is not None:
             ended = began + script.start_s - self._clock.monotonic()
             self._clock.at(ended, lambda: stream.line(f"server {script.exit_code}"))
