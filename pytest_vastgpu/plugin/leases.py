@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
@@ -17,6 +18,7 @@ from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
@@ -27,7 +29,9 @@ from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
+from pytest_vastgpu.servers.workloads import require_workload
 
+_T = TypeVar("_T")
 _leases = pytest.StashKey[Leases]()
 _asked = pytest.StashKey[bool]()
 """Whether a test has requested an instance."""
@@ -95,18 +99,29 @@ class _Done:
 
 def shared(request: pytest.FixtureRequest) -> VastInstance:
     """The value of the fixture ``vast_instance``."""
-    workload, changes = marked(request.node)
-    workload = replace(workload or request.getfixturevalue("vast_workload"), **changes)
-    return _acquire(request.node, workload, exclusive=False)
+    workload, changes = _usable(lambda: marked(request.node))
+    asked: object = workload or request.getfixturevalue("vast_workload")
+    workload = _usable(lambda: require_workload(asked, "the value of the fixture vast_workload"))
+    return _acquire(request.node, replace(workload, **changes), exclusive=False)
 
 
 def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
     """The value of the fixture ``vast_instance_factory``."""
 
     def rent(workload: Workload) -> VastInstance:
-        return _acquire(request.node, workload, exclusive=True)
+        usable = _usable(lambda: require_workload(workload, "the argument of vast_instance_factory"))
+        return _acquire(request.node, usable, exclusive=True)
 
     return rent
+
+
+def _usable(value: Callable[[], _T]) -> _T:
+    """A value; what is wrong with it is the test's one-line failure."""
+    try:
+        return value()
+    except ConfigurationError as error:
+        problem = str(error)
+    pytest.fail(problem, pytrace=False)
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:

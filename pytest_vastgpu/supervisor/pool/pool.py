@@ -16,6 +16,7 @@ from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -237,7 +238,7 @@ class InstancePool:
         for workload in workloads:
             checked(workload)
             if workload.adapter not in self._adapters:
-                known = ", ".join(sorted(self._adapters))
+                known = ", ".join(nearest_first(workload.adapter, sorted(self._adapters)))
                 raise ConfigurationError(
                     f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one "
                     "must be in a directory named on the command line, or in the root directory)"
