@@ -55,6 +55,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Check whether a selected test needs an instance. If no test does, the plugin does nothing more."""
+    if any("vast" in item.keywords for item in session.items):
+        from pytest_vastgpu.plugin.unasked import watch_marks
+
+        watch_marks(session)
     for item in session.items:
         if "vast_instance" in " ".join(getattr(item, "fixturenames", ())):
             from pytest_vastgpu.plugin.leases import open_leases

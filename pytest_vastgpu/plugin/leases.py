@@ -29,12 +29,11 @@ from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
+from pytest_vastgpu.plugin.unasked import ASKED
 from pytest_vastgpu.servers.workloads import require_workload
 
 _T = TypeVar("_T")
 _leases = pytest.StashKey[Leases]()
-_asked = pytest.StashKey[bool]()
-"""Whether a test has requested an instance."""
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 """The options with which pytest sets up no fixture."""
@@ -91,8 +90,8 @@ class _Done:
 
     @pytest.hookimpl(tryfirst=True)  # before other plugins learn that the test has ended
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        if self._stash.get(_asked, False):
-            self._stash[_asked] = False
+        if self._stash.get(ASKED, False):
+            self._stash[ASKED] = False
             with suppress(VastGpuError):  # the supervisor is gone, and its guard gives everything back
                 self._leases.done(nodeid)
 
@@ -133,7 +132,7 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
             "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
             pytrace=False,
         )
-    item.config.stash[_asked] = True
+    item.config.stash[ASKED] = True
     try:
         lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
     except VastGpuError as error:
