@@ -16,8 +16,8 @@ HOST_CACHE = "VAST_HOST_CACHE"
 
 
 def api_key(environ: Mapping[str, str]) -> str:
-    """The account's key; empty if none is set."""
-    return environ.get(API_KEY, "")
+    """The account's key; empty if none is set, or if it is blank."""
+    return environ.get(API_KEY, "").strip()
 
 
 def market_url(environ: Mapping[str, str]) -> str:

@@ -133,6 +133,29 @@ def test_auto_means_vast_where_there_is_a_key_and_says_why() -> None:
     assert settle({"vast_backend": "local"}, {"VAST_API_KEY": "k"}).backend == "local"
 
 
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"VAST_API_KEY": ""}, "since VAST_API_KEY is empty (a secret that this job is not given?) (backend"),
+        ({"VAST_API_KEY": " \n"}, "since VAST_API_KEY is empty (a secret"),
+        (
+            {"VAST_URL": "http://127.0.0.1:8099"},
+            "since VAST_API_KEY is not set; VAST_URL=http://127.0.0.1:8099 is not used without it (backend",
+        ),
+        ({"VAST_URL": "http://h", "VAST_API_KEY": ""}, "not given?); VAST_URL=http://h is not used without it"),
+    ],
+)
+def test_a_key_that_is_empty_and_a_market_without_a_key_are_told_in_one_line(
+    environ: dict[str, str], words: str
+) -> None:
+    settings = settle(environ=environ)
+    assert settings.backend == "local"
+    assert words in settings.header()[0]
+    with pytest.raises(pytest.UsageError, match="asks for backend vast, but VAST_API_KEY is "):
+        settle({"vast_backend": "vast"}, environ)
+    assert settle({"vast_backend": "local"}, environ).header()[0].endswith("(play money) (backend: command line)")
+
+
 def test_the_vendors_own_variable_moves_the_market() -> None:
     settings = settle(environ={"VAST_API_KEY": "k", "VAST_URL": "http://127.0.0.1:8099/"})
     assert settings.url == "http://127.0.0.1:8099"
