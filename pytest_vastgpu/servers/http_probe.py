@@ -89,10 +89,22 @@ def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, obje
     return " ".join(words)
 
 
-def elsewhere(urls: Sequence[str]) -> str:
-    """Shell text that asks whole URLs with GET. Of a certificate it wants nothing."""
-    asked = [request(f"at{number}", url, timeout_s=ELSEWHERE_S) for number, url in enumerate(urls)]
-    return "\n".join([_ASK.strip(), "base=", *asked])
+def elsewhere(places: Sequence[tuple[str, str]], path: str) -> str:
+    """Shell text that asks for a path at other places with GET, by HTTP, and by HTTPS where that gets no answer.
+
+    :param places: Pairs of a scheme, which is tried first, and an authority such as ``127.0.0.1:9000``.
+    """
+    lines = [_ASK.strip(), "base="]
+    for number, (scheme, place) in enumerate(places):
+        plain, secure = (
+            request(f"at{number}", f"{each}://{place}{path}", timeout_s=ELSEWHERE_S) for each in ("http", "https")
+        )
+        if scheme == "https":
+            lines.append(secure)
+        else:
+            lines.append(f"answer=$({plain}); printf '%s\\n' \"$answer\"")
+            lines.append(f'case "$answer" in *"@@ at{number} 000") {secure} ;; esac')
+    return "\n".join(lines)
 
 
 def answers(output: str) -> dict[str, Answer]:

@@ -30,8 +30,11 @@ _PASSING = frozenset({408, 425, 429, *range(500, 600)})
 _GPU_MEMORY = re.compile(r"\d+MiB\s*/\s*\d+MiB")
 _COUNT = re.compile(r"\b\d{1,3}(?:\.\d+)?%|\b\d[\d.]*\s?[kKMGT]i?B\b")
 """What a progress bar counts, on lines that otherwise stay the same."""
+_TAG = re.compile(r"<[^<>]*>")
 _COUNT_CHARS = 4096
 _MOST_ASKED = 8
+_ECHO_S = 5.0
+"""What the server prints so soon after it was asked elsewhere is because of that, and no sign that it goes on."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -43,9 +46,10 @@ class Listener:
     port: int
 
     @property
-    def near(self) -> str:
-        """The address at which a client on the same machine reaches it."""
-        return {"0.0.0.0": _LOOPBACK, "::": "::1"}.get(self.host, self.host)  # noqa: S104 - it is compared
+    def authority(self) -> str:
+        """Address and port at which a client on the same machine reaches it, as in a URL."""
+        near = {"0.0.0.0": _LOOPBACK, "::": "::1"}.get(self.host, self.host)  # noqa: S104 - it is compared
+        return str(Listener(near, self.port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -80,7 +84,8 @@ class StandingStill:
         self._still_s = 0.0
         self._answers: dict[str, http_probe.Answer] = {}
         self._listeners: tuple[Listener, ...] = ()
-        self._asked = False
+        self._age_s = self._news_s = 0.0
+        self._asked_s: float | None = None
         self._elsewhere: tuple[http_probe.Answer, ...] = ()
 
     def take(self, seen: Observation, progress: Progress) -> None:
@@ -102,24 +107,23 @@ class StandingStill:
         )
         if shown != self._shown:
             self._shown, self._since_s = shown, seen.age_s
-            self._asked, self._elsewhere = False, ()
-        self._still_s = min(seen.still_s, seen.age_s - self._since_s)
+            self._asked_s, self._elsewhere = None, ()
+        self._age_s, news_s = seen.age_s, seen.age_s - seen.still_s
+        if self._asked_s is None or news_s > self._asked_s + _ECHO_S:
+            self._news_s = news_s
+        self._still_s = seen.age_s - max(self._news_s, self._since_s)
 
-    def to_ask(self) -> tuple[str, ...]:
-        """The URLs to ask now: where the server listens, if it does not answer where it should.
+    def to_ask(self) -> str:
+        """The shell text that asks now where the server listens, if it does not answer where it should; else empty.
 
         It is asked once, halfway to the verdict: should it become ready meanwhile, there will be none.
         """
-        if self._asked or self._still_s < self._timeouts.settled_s / 2 or not self._misplaced:
-            return ()
-        self._asked = True
-        urls = (
-            f"{scheme}://{f'[{place.near}]' if ':' in place.near else place.near}:{place.port}{self._path}"
-            for place in self._listeners[:_MOST_ASKED]
-            for scheme in ("http", "https")
-        )
-        here = f"http://{_LOOPBACK}:{self._workload.port}{self._path}"
-        return tuple(url for url in urls if url != here)
+        if self._asked_s is not None or self._still_s < self._timeouts.settled_s / 2 or not self._misplaced:
+            return ""
+        self._asked_s = self._age_s
+        here = f"{_LOOPBACK}:{self._workload.port}"
+        places = [place.authority for place in self._listeners[:_MOST_ASKED]]
+        return http_probe.elsewhere([("https" if place == here else "http", place) for place in places], self._path)
 
     def answered(self, output: str) -> None:
         """Take the answers from there: the output of :func:`~pytest_vastgpu.servers.http_probe.elsewhere`."""
@@ -197,7 +201,7 @@ class StandingStill:
         port, status, path = self._workload.port, answer.status, _path(answer.url) or self._workload.ready_path
         asked = f"ready_path={path!r}" if path == self._workload.ready_path else path
         evidence = f"{path} on port {port} answers {status}"
-        if body := " ".join(answer.body.split()):
+        if body := " ".join(_TAG.sub(" ", answer.body).split()):
             evidence += f": {body[:200]}"
         if status in _REFUSALS:
             return self._fatal(

@@ -220,14 +220,20 @@ def test_a_server_with_a_certificate_answers_where_it_is_asked_by_https(path: st
         server.handle_error = lambda *_: None  # type: ignore[method-assign] # it is asked by HTTP, too
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        place = f"127.0.0.1:{server.port}/health"
+        place = f"127.0.0.1:{server.port}"
         try:
-            probe = Probe("elsewhere", http_probe.elsewhere([f"http://{place}", f"https://{place}"]))
+            probe = Probe("elsewhere", http_probe.elsewhere([("http", place), ("https", place)], "/health"))
             found = http_probe.answers(run(probe, path, tmp_path).stdout)
         finally:
             server.shutdown()
             thread.join()
-    assert {answer.url: answer.status for answer in found.values()} == {f"http://{place}": 0, f"https://{place}": 200}
+    assert [(answer.url, answer.status) for answer in found.values()] == [(f"https://{place}/health", 200)] * 2
+
+
+def test_a_place_that_answers_by_http_is_not_asked_by_https(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    probe = Probe("elsewhere", http_probe.elsewhere([("http", f"127.0.0.1:{server.port}")], "/health"))
+    (answer,) = http_probe.answers(run(probe, path, tmp_path).stdout).values()
+    assert (answer.status, server.asked) == (200, ["/health"])
 
 
 @pytest.mark.parametrize("shell", [["dash"], ["busybox", "sh"]])

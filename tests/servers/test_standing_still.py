@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -49,9 +50,10 @@ def after(
     verdict = None
     for each in observations:
         standing.take(each, progress)
-        if urls := standing.to_ask():
-            lines = (f"\n@> {url} \n@@ at{n} {(elsewhere or {}).get(url, 0):03}\n" for n, url in enumerate(urls))
-            standing.answered("".join(lines))
+        asked = re.findall(r"ask (\w+) '?([^\s']+)'? ", standing.to_ask())
+        if asked:
+            there = [(name, url, (elsewhere or {}).get(url, 0)) for name, url in asked]
+            standing.answered("".join(f"\n@> {url} \n@@ {name} {status}\n" for name, url, status in there if status))
         verdict = standing.verdict()
         if verdict:
             return verdict
@@ -64,7 +66,7 @@ def every_5_s(seconds: float, **outputs: str) -> list[Observation]:
 
 def test_a_path_that_answers_404_for_30_s_is_the_workloads_fault_and_the_remedy_names_path_and_status() -> None:
     assert after(*every_5_s(25)) is None
-    verdict = after(*every_5_s(30, answers=answered(404, body='{"detail": "Not Found"}')))
+    verdict = after(*every_5_s(30, answers=answered(404, body='<b>{"detail": "Not Found"}</b>')))
     assert verdict is not None
     assert (verdict.failure_class, verdict.reason) == (FailureClass.WORKLOAD_FATAL, "wrong_path")
     assert verdict.remedy.startswith("ready_path='/up' answers 404 on port 8000: give the path that answers 200")
@@ -186,6 +188,16 @@ def test_a_server_that_becomes_ready_while_it_is_asked_elsewhere_is_not_misplace
     looks = every_5_s(25, answers=answered(0), listeners=f"{ON_9000}\n{OURS}")
     late = [seen(float(age), {"answers": answered(503), "listeners": f"{ON_9000}\n{OURS}"}) for age in (28, 33, 60, 90)]
     assert after(*looks, *late, elsewhere={"http://127.0.0.1:9000/up": 200}) is None
+
+
+def test_what_the_server_prints_because_it_was_asked_elsewhere_is_no_news() -> None:
+    shows = {"answers": answered(0), "listeners": ON_9000}
+    elsewhere = {"http://127.0.0.1:9000/up": 200}
+    before = [seen(0.0, shows), seen(15.0, shows)]
+    assert after(*before, seen(16.0, shows, still_s=0.5), seen(30.0, shows, still_s=14.5), elsewhere=elsewhere)
+    later = [seen(25.0, shows, still_s=0.5), seen(30.0, shows, still_s=5.5), seen(54.0, shows, still_s=29.5)]
+    assert after(*before, *later, elsewhere=elsewhere) is None
+    assert after(*before, *later, seen(54.5, shows, still_s=30.0), elsewhere=elsewhere)
 
 
 def test_a_model_that_is_never_listed() -> None:

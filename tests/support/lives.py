@@ -130,21 +130,21 @@ class Life:
         )
         self.rentals: list[Rental] = []
         self.cancel = CancelToken(self.clock)
+        self.provisioner = Provisioner(
+            self.services,
+            lambda workload, failed, gone: self.find(workload, failed, gone),
+            lambda attempt, _: self.records.append(attempt),
+            self.rentals.append,
+            lambda _rental, _attempt: None,
+        )
 
     def find(self, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
         offers: Sequence[Offer] = self.provider.search(OfferQuery((), 10, 64))
         return [offer for offer in offers if offer.machine_id not in failed and offer.id not in gone]
 
-    def bring_up(self) -> Rental:
+    def bring_up(self, workload: Workload | None = None) -> Rental:
         """:raises VastGpuError: if no instance became ready."""
-        provisioner = Provisioner(
-            self.services,
-            self.find,
-            lambda attempt, _: self.records.append(attempt),
-            self.rentals.append,
-            lambda _rental, _attempt: None,
-        )
-        return provisioner.provision(self.workload, self.adapter, self.cancel)
+        return self.provisioner.provision(workload or self.workload, self.adapter, self.cancel)
 
     def live(self, use_s: float = 60.0) -> VastGpuError | None:
         """Bring it up, use it for a while, give everything back; why it never became ready, if so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import failure
+from pytest_vastgpu.reporting.sentences import together
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -51,6 +54,8 @@ class Provisioner:
     ended: Callable[[Rental, Attempt], None]
     """Called with each failed attempt after its instance is given back."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _attempts: Counter[Workload] = field(default_factory=Counter)
+    """How many there were, by workload."""
     _failed_machines: set[int] = field(default_factory=set)
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
@@ -75,9 +80,7 @@ class Provisioner:
                 if not attempts:
                     raise
                 why = str(none_left).removeprefix("no offers: ").replace("\n", "\n    ")
-                raise ProvisioningFailed(
-                    f"{failure(workload, attempts)}\n  no other offer to try: {why}", attempts
-                ) from None
+                raise self._failed(workload, attempts, f"there is none: {why}") from None
             if not offers:
                 by_others = f"all {len(gone)} offers were taken by others; try again"
                 by_hook = (
@@ -92,9 +95,7 @@ class Provisioner:
             except BudgetSpent as refused:
                 if not attempts:
                     raise
-                raise ProvisioningFailed(
-                    f"{failure(workload, attempts)}\n  no other offer is tried: {refused}", attempts
-                ) from None
+                raise self._failed(workload, attempts, str(refused)) from None
             except OfferGone:
                 gone.add(offer.id)
                 if len(gone) >= STALE_OFFERS:
@@ -104,8 +105,17 @@ class Provisioner:
                 tried.add(offer.machine_id)
                 if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
                     self.avoid(offer.machine_id)
-                if after_failure(attempts, self.services.settings.attempts) is NextStep.STOP:
-                    raise ProvisioningFailed(failure(workload, attempts), attempts) from None
+                most = self.services.settings.attempts
+                if after_failure(attempts, most) is NextStep.STOP:
+                    ended = f"--vast-attempts {most} allows no more" if len(attempts) >= most else ""
+                    raise self._failed(workload, attempts, ended) from None
+
+    def _failed(self, workload: Workload, attempts: Sequence[Attempt], ended: str) -> ProvisioningFailed:
+        """The error for a workload whose attempts have all failed; the run's events tell it, too."""
+        if len(attempts) > 1:
+            text = f"giving up {workload_line(workload)}: {together(attempts)}"
+            self.services.events.write(Event("", None, text, time=self.services.clock.time()))
+        return ProvisioningFailed(failure(workload, attempts, ended), attempts)
 
     def avoid(self, machine_id: int) -> None:
         """Do not rent this machine again in this run, for any workload: it failed by its own fault."""
@@ -120,7 +130,8 @@ class Provisioner:
         with self._taking:
             taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
             offer = min(offers, key=lambda offer: offer.id in taken)
-            rental = Rental(self.services, workload, offer, next(self._numbers))
+            self._attempts[workload] += 1
+            rental = Rental(self.services, workload, offer, next(self._numbers), self._attempts[workload])
             self._rentals.append(rental)
         return rental
 

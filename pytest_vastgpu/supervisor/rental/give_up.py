@@ -92,14 +92,14 @@ def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAU
                 FailureClass.INFRA_FATAL,
                 "never_started",
                 status.explanation,
-                "another host is tried; nothing in the workload caused this",
+                "another host would do; nothing in the workload caused this",
             )
         )
     if status.phase is Phase.OFFLINE:
         since = _since(samples, lambda each: each.status is not None and each.status.phase is Phase.OFFLINE)
         if newest.at_s - since >= timeouts.offline_grace_s:
             text = f"{status.explanation} for {newest.at_s - since:.0f} s"
-            return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host is tried"))
+            return GiveUp(Verdict(FailureClass.INFRA_FATAL, "host_offline", text, "another host would do"))
     if status.phase is Phase.ENDED:
         text = f"{status.explanation}; status text: {status.message or 'none'}"
         return GiveUp(
@@ -130,7 +130,7 @@ def _absent(samples: Sequence[StatusSample], timeouts: Timeouts) -> Wait | GiveU
     if missed < VANISHED_LOOKS or (missed == len(samples) and samples[-1].at_s < timeouts.vanished_grace_s):
         return Wait()
     text = "the market says that the instance does not exist"
-    return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried"))
+    return GiveUp(Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host would do"))
 
 
 def _undecided(history: BootHistory, budget_s: float, timeouts: Timeouts) -> Wait | GiveUp:
@@ -139,7 +139,7 @@ def _undecided(history: BootHistory, budget_s: float, timeouts: Timeouts) -> Wai
     still_s = now_s - history.last_s
     if still_s >= (timeouts.boot_still_s if history.got_on else timeouts.boot_lifeless_s):
         text = f"no new status text, no line of log and no disk space more for {still_s:.0f} s"
-        return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host is tried"))
+        return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host would do"))
     if history.got_on and still_s <= budget_s * GETTING_ON_SHARE:
         return _out_of_time(now_s, budget_s * BOOT_CAP)
     return _out_of_time(now_s, budget_s)
@@ -205,7 +205,7 @@ def _failing_since(attempts: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> 
 
 def _ssh_verdict(reason: str, attempt: ConnectAttempt) -> Verdict:
     return Verdict(
-        FailureClass.INFRA_FATAL, reason, attempt.text, "another host is tried; nothing in the workload caused this"
+        FailureClass.INFRA_FATAL, reason, attempt.text, "another host would do; nothing in the workload caused this"
     )
 
 

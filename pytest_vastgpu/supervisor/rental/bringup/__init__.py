@@ -45,5 +45,5 @@ def bring_up(context: BringUpContext) -> None:
         rental.ready(*open_endpoint(context, status))
     except ConnectFailed as lost:
         # SSH worked before: the host was lost while it was being prepared.
-        verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host is tried")
+        verdict = Verdict(FailureClass.INFRA_FATAL, "ssh_lost", str(lost), "another host would do")
         raise AttemptFailed(rental.attribute_fault(verdict)) from lost

@@ -22,7 +22,7 @@ def open_endpoint(context: BringUpContext, status: InstanceStatus) -> tuple[str,
         if public is None:
             evidence = f"the market published {dict(status.published)}, not {port}"
             raise AttemptFailed(
-                Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
+                Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host would do")
             )
         return f"http://{public}", None
     forward = services.connector.forward(rental.connected.connection_if_any, port)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 
 from pytest_vastgpu.model import Progress
-from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
@@ -20,8 +19,8 @@ from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
 """Without updates, pause between two checks whether time has run out."""
-LOOK_AROUND_S = 10.0
-"""Time limit of asking the server where it was not expected, besides that of each request."""
+LOOK_AROUND_S = 60.0
+"""Time limit of asking the server where it was not expected."""
 JUDGING_SHARE = 0.2
 """Largest share of the time that the adapter's judging of a steadily growing log may take."""
 
@@ -62,10 +61,8 @@ def warm_up(context: BringUpContext) -> None:
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
             standing.take(seen, found.progress)
-            if urls := standing.to_ask():
-                limit_s = len(urls) * http_probe.ELSEWHERE_S + LOOK_AROUND_S
-                answers = rental.connected.run(http_probe.elsewhere(urls), limit_s, env=env)
-                standing.answered(answers.stdout)
+            if question := standing.to_ask():
+                standing.answered(rental.connected.run(question, LOOK_AROUND_S, env=env).stdout)
             if settled := standing.verdict():
                 raise AttemptFailed(settled)
             if found.progress != samples[-1].progress:
