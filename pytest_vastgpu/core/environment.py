@@ -20,6 +20,11 @@ def api_key(environ: Mapping[str, str]) -> str:
     return environ.get(API_KEY, "").strip()
 
 
+def missing_key(environ: Mapping[str, str]) -> str:
+    """Why :func:`api_key` is empty, in words."""
+    return f"{API_KEY} is empty" if API_KEY in environ else f"{API_KEY} is not set"
+
+
 def market_url(environ: Mapping[str, str]) -> str:
     """The market's URL; empty for the default."""
     return environ.get(URL, "")

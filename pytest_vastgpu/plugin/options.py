@@ -14,6 +14,7 @@ import pytest
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.environment import api_key
 from pytest_vastgpu.core.environment import market_url
+from pytest_vastgpu.core.environment import missing_key
 from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Settings
@@ -94,7 +95,9 @@ def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping
 
 def _missing_key(environ: Mapping[str, str]) -> str:
     """Why there is no key, in words, with what is odd about that."""
-    odd = [f"VAST_URL={url} is not used without it"] if (url := market_url(environ)) else []
+    why = missing_key(environ)
     if API_KEY in environ:
-        return "; ".join([f"{API_KEY} is empty (a secret that this job is not given?)", *odd])
-    return "; ".join([f"{API_KEY} is not set", *odd])
+        why += " (a secret that this job is not given?)"
+    if url := market_url(environ):
+        why += f"; VAST_URL={url} is not used without it"
+    return why
