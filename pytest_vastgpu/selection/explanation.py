@@ -34,7 +34,9 @@ def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:
             "set gpus=0 in the workload if it can do without, or VAST_API_KEY to rent from Vast.ai"
         )
     dropped = admit(offers, need).dropped
-    return "\n".join([f"no offers: {_misspelt(offers, need)}{_nearest(dropped, need)}", *_counts(dropped, need)])
+    told = [_misspelt(offers, need), _nearest(dropped, need)]
+    first = "; ".join(filter(None, told)) or "none fits, and no option would change that"
+    return "\n".join([f"no offers: {first}", *_counts(dropped, need)])
 
 
 def _misspelt(offers: Sequence[Offer], need: OfferRequirements) -> str:
@@ -43,13 +45,13 @@ def _misspelt(offers: Sequence[Offer], need: OfferRequirements) -> str:
     if not need.workload.gpus or not wanted or wanted.lower() in map(str.lower, seen):
         return ""
     unlike = "" if wanted in KNOWN else f", and none that we know; the nearest are {', '.join(nearest(wanted, seen))}"
-    return f"no GPU on offer is called {wanted!r}{unlike}; "
+    return f"no GPU on offer is called {wanted!r}{unlike}"
 
 
 def _nearest(dropped: Iterable[Dropped], need: OfferRequirements) -> str:
     ways = [(way, one.offer) for one in dropped if (way := _way(one, need))]
     if not ways:
-        return "none fits, and no option would change that"
+        return ""
     way, offer = min(
         ways, key=lambda pair: (sum(step.distance for step in pair[0]), hourly_usd(pair[1], need.workload))
     )

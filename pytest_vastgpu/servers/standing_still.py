@@ -133,6 +133,15 @@ class StandingStill:
         """The verdict, once the server has settled; None while it may still become ready."""
         return next(self._verdicts(), None)
 
+    def __str__(self) -> str:
+        """What the server showed last, besides its log."""
+        told = [
+            f"{_path(each.url)} answers {each.status}" for each in self._answers.values() if each.status and each.url
+        ]
+        if self._listeners:
+            told.append(f"the server listens on {', '.join(map(str, self._listeners))}")
+        return "; ".join(told)
+
     def _verdicts(self) -> Iterator[Verdict]:
         if self._misplaced and self._elsewhere:
             best = min(self._elsewhere, key=lambda answer: answer.status != 200)
@@ -221,8 +230,10 @@ class StandingStill:
             )
         if name == "models":
             remedy = f"{path} answers {status}, so no model can be found: leave model out of the workload"
-        else:
+        elif path == self._workload.ready_path:
             remedy = f"{asked} answers {status} on port {port}: give the path that answers 200 once the server is ready"
+        else:
+            remedy = f"{path} answers {status} on port {port}, not 200: see what serves there, and below which path"
         return self._fatal("wrong_path", evidence, remedy)
 
     def _fatal(self, reason: str, evidence: str, remedy: str) -> Verdict:

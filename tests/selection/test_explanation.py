@@ -96,6 +96,11 @@ def test_a_gpu_name_that_is_right_is_not_doubted() -> None:
     assert "is called" not in explain_no_offers(also, need(workload(gpu_name="rtx_4090")))
 
 
+def test_a_name_that_is_misspelt_is_not_called_beyond_help() -> None:
+    first = explain_no_offers([offer(verified=False)], need(workload(gpu_name="RTX4090"))).splitlines()[0]
+    assert first.endswith("the nearest are RTX 4090, RTX 4090D, RTX 3090")
+
+
 def test_one_offer_is_not_several() -> None:
     assert explain_no_offers([offer(price_usd_h=2)], need()).splitlines()[1] == "the only offer:"
 

@@ -18,6 +18,7 @@ from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.standing_still import Listener
 from pytest_vastgpu.servers.standing_still import StandingStill
 from pytest_vastgpu.servers.standing_still import listeners
+from pytest_vastgpu.servers.vllm import vllm
 
 ANSWERING = Progress("answering")
 OURS = "0100007F:1F40"
@@ -224,3 +225,16 @@ def test_addresses_as_the_kernel_writes_them() -> None:
         Listener("::1", 80),
         Listener("127.0.0.1", 8080),
     )
+
+
+def test_what_a_server_shows_is_told_where_its_time_runs_out() -> None:
+    standing = StandingStill(command("serve", ready_path="/up", gpus=0))
+    assert str(standing) == ""
+    standing.take(seen(0.0, {"answers": answered(503), "listeners": f"{OURS}\n{ON_9000}"}), ANSWERING)
+    assert str(standing) == "/up answers 503; the server listens on 127.0.0.1:8000, 127.0.0.1:9000"
+
+
+def test_a_path_that_the_workload_did_not_name_is_no_mistake_in_it() -> None:
+    verdict = after(*every_5_s(30, answers=answered(404, "/health", name="health")), workload=vllm("m", gpus=0))
+    assert verdict is not None
+    assert verdict.remedy == "/health answers 404 on port 8000, not 200: see what serves there, and below which path"

@@ -15,11 +15,13 @@ import pytest
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
@@ -297,3 +299,18 @@ def test_all_attempts_are_summed_up_in_the_error_and_in_the_events(lives_on: Liv
 def test_the_last_attempt_that_is_allowed_says_so(lives_on: LivesOn) -> None:
     life = lives_on(*[Script(refuses_s=9000)] * 3, vast_attempts="2")
     assert "\n  no other offer is tried: --vast-attempts 2 allows no more" in str(life.live())
+
+
+def test_attempts_are_told_also_where_others_took_the_last_offer(lives_on: LivesOn) -> None:
+    life = lives_on(Script(refuses_s=9000), Script())
+    create = life.provider.create
+
+    def create_first_only(offer_id: int, request: CreateRequest) -> int:
+        if offer_id != min(life.provider.offers):
+            raise OfferGone(f"offer {offer_id} is gone")
+        return create(offer_id, request)
+
+    life.provider.create = create_first_only  # type: ignore[method-assign] # as a market on which others rent, too
+    text = str(life.live())
+    assert "infra_fatal: ssh_never_up" in text
+    assert "\n  no other offer is tried: 1 offer taken by others, and no other is left; try again" in text

@@ -21,6 +21,7 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import together
 from pytest_vastgpu.reporting.sentences import workload_line
@@ -82,12 +83,12 @@ class Provisioner:
                 why = str(none_left).removeprefix("no offers: ").replace("\n", "\n    ")
                 raise self._failed(workload, attempts, f"there is none: {why}") from None
             if not offers:
-                by_others = f"all {len(gone)} offers were taken by others; try again"
+                by_others = f"{count(len(gone), 'offer')} taken by others, and no other is left; try again"
                 by_hook = (
                     "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left none of the offers "
                     "that could be rented; have it leave some, or change what is asked for so that others come in"
                 )
-                raise ProvisioningFailed(by_others if gone else by_hook, attempts)
+                raise self._failed(workload, attempts, by_others if gone else by_hook)
             rental = self._take(workload, offers)
             offer = rental.offer
             try:
@@ -99,7 +100,8 @@ class Provisioner:
             except OfferGone:
                 gone.add(offer.id)
                 if len(gone) >= STALE_OFFERS:
-                    raise ProvisioningFailed(f"{len(gone)} offers in a row were taken by others; try again") from None
+                    text = f"{len(gone)} offers in a row were taken by others; try again"
+                    raise self._failed(workload, attempts, text) from None
             except _Over as over:
                 attempts.append(over.attempt)
                 tried.add(offer.machine_id)
@@ -111,7 +113,9 @@ class Provisioner:
                     raise self._failed(workload, attempts, ended) from None
 
     def _failed(self, workload: Workload, attempts: Sequence[Attempt], ended: str) -> ProvisioningFailed:
-        """The error for a workload whose attempts have all failed; the run's events tell it, too."""
+        """The error for a workload whose attempts, if any, have all failed; the run's events tell it, too."""
+        if not attempts:
+            return ProvisioningFailed(ended)
         if len(attempts) > 1:
             text = f"giving up {workload_line(workload)}: {together(attempts)}"
             self.services.events.write(Event("", None, text, time=self.services.clock.time()))

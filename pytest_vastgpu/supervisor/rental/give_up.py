@@ -209,13 +209,14 @@ def _ssh_verdict(reason: str, attempt: ConnectAttempt) -> Verdict:
     )
 
 
-def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> Wait | GiveUp:
+def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float, shown: str = "") -> Wait | GiveUp:
     """Decide whether a warming server gets more time. New progress extends the window, up to a hard cap.
 
     Progress seen before does not count again: a server that restarts over and over gets no more time.
 
     :param moves: Every change of progress, oldest first; the first is the launch.
     :param window_s: The warm-up window, from the workload or its adapter.
+    :param shown: What the server shows now, for the evidence.
     """
     started_s = moves[0].at_s
     firsts: dict[Progress, float] = {}
@@ -229,7 +230,7 @@ def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float)
             FailureClass.WARMUP,
             "warmup_timeout",
             f"not ready {now_s - started_s:.0f} s after launch, the last {still_s:.0f} s of them at "
-            f"'{moves[-1].progress}'; the warm-up window is {window_s:.0f} s",
+            f"'{moves[-1].progress}'; the warm-up window is {window_s:.0f} s{'; ' * bool(shown)}{shown}",
             "give the workload a longer warmup_s, or a machine with a faster network and disk",
         )
     )

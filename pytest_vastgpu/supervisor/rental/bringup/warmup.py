@@ -71,7 +71,7 @@ def warm_up(context: BringUpContext) -> None:
             if monitor.trouble != told:
                 told = monitor.trouble
                 rental.tell(f"warming; watching the server is hard: {told}")
-            step = give_up.judge_warmup(samples, age, window)
+            step = give_up.judge_warmup(samples, age, window, str(standing))
             if isinstance(step, give_up.GiveUp):
                 raise AttemptFailed(step.verdict)
             monitor.wait(judging_s / JUDGING_SHARE, LOOK_AGAIN_S)
