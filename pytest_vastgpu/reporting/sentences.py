@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Sequence
 
@@ -39,6 +41,41 @@ def workload_line(workload: Workload) -> str:
     """``vllm 'org/model'``."""
     what = workload.model or " ".join(workload.command.split()) or workload.image
     return f"{workload.adapter} {what[:80]!r}" if what else workload.adapter
+
+
+class WorkloadNames:
+    """Names of the workloads of a run, in words: ``vllm 'org/model'``. No two are the same. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._names: dict[Workload, str] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, workload: Workload) -> str:
+        with self._lock:
+            if workload not in self._names:
+                self._names[workload] = self._new(workload)
+            return self._names[workload]
+
+    def _new(self, workload: Workload) -> str:
+        line = workload_line(workload)
+        alike = [other for other in self._names if workload_line(other) == line]
+        if not alike:
+            return line
+        name = f"{line} ({_apart(workload, alike[0])})"
+        return f"{name} no. {len(alike) + 1}" if name in self._names.values() else name
+
+
+def _apart(workload: Workload, other: Workload) -> str:
+    """In what a workload differs from another: ``gpus=0, other env``. Environment and paths of files are not shown."""
+    values = {
+        each.name: getattr(workload, each.name)
+        for each in dataclasses.fields(Workload)
+        if getattr(workload, each.name) != getattr(other, each.name)
+    }
+    return ", ".join(
+        f"other {name}" if isinstance(value, tuple) or name == "command" else f"{name}={value!r}"
+        for name, value in values.items()
+    )
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -87,12 +124,13 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def failure(workload: Workload, attempts: Sequence[Attempt], ended: str = "") -> str:
+def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
     """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
 
+    :param workload: Its name.
     :param ended: Why no other offer is tried, where the last verdict is not the reason.
     """
-    lines = [f"no instance became ready for {workload_line(workload)} ({count(len(attempts), 'attempt')})"]
+    lines = [f"no instance became ready for {workload} ({count(len(attempts), 'attempt')})"]
     for attempt in attempts:
         if attempt.verdict is None:
             continue

@@ -12,9 +12,11 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import gpus
 from pytest_vastgpu.reporting.sentences import together
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.reporting.summary import dearest
 from pytest_vastgpu.reporting.summary import failed_starts
 from pytest_vastgpu.reporting.summary import table
@@ -57,7 +59,7 @@ GOOD = Attempt(
 
 
 def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_words() -> None:
-    assert failure(WORKLOAD, [BROKEN, BAD_FLAG]).splitlines() == [
+    assert failure(workload_line(WORKLOAD), [BROKEN, BAD_FLAG]).splitlines() == [
         "no instance became ready for vllm 'org/model' (2 attempts)",
         "  1. machine 11 (RTX 4090, 0.30 USD/h): failed while booting: infra_fatal: cdi_broken",
         "     evidence: OCI runtime create failed: CDI",
@@ -105,7 +107,7 @@ def test_several_attempts_are_counted_and_the_most_frequent_cause_gives_the_reme
     attempts = [failed(1, "slow"), failed(2, "dark"), failed(3, "slow"), failed(4, "old", FailureClass.WARMUP)]
     told = "4 attempts: 2 infra_fatal: slow (machines 1, 3), 1 infra_fatal: dark (machine 2), 1 warmup: old (machine 4)"
     assert together(attempts) == told
-    text = failure(WORKLOAD, attempts, "--vast-attempts 4 allows no more").splitlines()
+    text = failure(workload_line(WORKLOAD), attempts, "--vast-attempts 4 allows no more").splitlines()
     assert text[-4:] == [
         f"  together: {told}",
         "  whose fault: the machine's; it is remembered and not rented again for a while",
@@ -122,7 +124,7 @@ def test_what_is_common_to_all_attempts_is_said() -> None:
 
 def test_a_fault_of_the_workload_stands_for_all_attempts() -> None:
     attempts = [failed(1, "slow"), failed(2, "slow"), BAD_FLAG]
-    assert "  what to do: mend the argument" in failure(WORKLOAD, attempts).splitlines()
+    assert "  what to do: mend the argument" in failure(workload_line(WORKLOAD), attempts).splitlines()
 
 
 def test_only_a_workload_that_never_became_ready_has_a_line_of_its_own() -> None:
@@ -139,3 +141,17 @@ def test_no_remedy_promises_what_may_not_follow() -> None:
     package = Path(pytest_vastgpu.__file__).parent
     promises = re.compile("another (?:host|offer|machine) is tried")
     assert [path for path in package.rglob("*.py") if promises.search(path.read_text())] == []
+
+
+def test_no_two_workloads_have_the_same_name_and_no_secret_is_in_one() -> None:
+    names = WorkloadNames()
+    one = Workload("command", command="serve\n  --all", env=(("KEY", "s3cret"),))
+    two, three = replace(one, gpus=0), replace(one, env=(("KEY", "0ther"),))
+    assert [names[each] for each in (one, two, three, replace(three, env=(("KEY", "x"),)), one, WORKLOAD)] == [
+        "command 'serve --all'",
+        "command 'serve --all' (gpus=0)",
+        "command 'serve --all' (other env)",
+        "command 'serve --all' (other env) no. 4",
+        "command 'serve --all'",
+        "vllm 'org/model'",
+    ]

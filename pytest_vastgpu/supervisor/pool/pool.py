@@ -347,7 +347,10 @@ class InstancePool:
             self._told[ask.workload] = len(same)
         who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
         room = ", and for another instance to be given back before" if ask.lacks_room else ""
-        self._tell(f"{who} for {workload_line(ask.workload)}{room}")
+        self._tell(f"{who} for {self._name(ask.workload)}{room}")
+
+    def _name(self, workload: Workload) -> str:
+        return self._provisioner.names[workload] if self._provisioner is not None else workload_line(workload)
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:

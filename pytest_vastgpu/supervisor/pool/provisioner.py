@@ -21,10 +21,10 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import together
-from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -54,6 +54,7 @@ class Provisioner:
     """Called with each rental before its instance is created, so that it is given back in any case."""
     ended: Callable[[Rental, Attempt], None]
     """Called with each failed attempt after its instance is given back."""
+    names: WorkloadNames = field(default_factory=WorkloadNames)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _attempts: Counter[Workload] = field(default_factory=Counter)
     """How many there were, by workload."""
@@ -116,10 +117,11 @@ class Provisioner:
         """The error for a workload whose attempts, if any, have all failed; the run's events tell it, too."""
         if not attempts:
             return ProvisioningFailed(ended)
+        name = self.names[workload]
         if len(attempts) > 1:
-            text = f"giving up {workload_line(workload)}: {together(attempts)}"
+            text = f"giving up {name}: {together(attempts)}"
             self.services.events.write(Event("", None, text, time=self.services.clock.time()))
-        return ProvisioningFailed(failure(workload, attempts, ended), attempts)
+        return ProvisioningFailed(failure(name, attempts, ended), attempts)
 
     def avoid(self, machine_id: int) -> None:
         """Do not rent this machine again in this run, for any workload: it failed by its own fault."""
@@ -135,7 +137,8 @@ class Provisioner:
             taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
             offer = min(offers, key=lambda offer: offer.id in taken)
             self._attempts[workload] += 1
-            rental = Rental(self.services, workload, offer, next(self._numbers), self._attempts[workload])
+            number, nth = next(self._numbers), self._attempts[workload]
+            rental = Rental(self.services, workload, offer, number, nth, self.names[workload])
             self._rentals.append(rental)
         return rental
 

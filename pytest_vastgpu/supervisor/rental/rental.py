@@ -27,7 +27,6 @@ from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
-from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -62,9 +61,12 @@ class Rental:
 
     :param number: 1 for the first attempt of this run, unique within the run.
     :param nth: 1 for the first attempt of the workload.
+    :param name: The workload's name.
     """
 
-    def __init__(self, services: RentalServices, workload: Workload, offer: Offer, number: int, nth: int) -> None:
+    def __init__(
+        self, services: RentalServices, workload: Workload, offer: Offer, number: int, nth: int, name: str
+    ) -> None:
         self.workload = workload
         self.offer = offer
         self.number = number
@@ -93,7 +95,7 @@ class Rental:
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
         KNOWN.add_workload(workload)
-        self.purpose = sanitize.line(workload_line(workload))
+        self.purpose = sanitize.line(name)
         """The workload in words."""
         self.unsettled = False
         self.went_wrong = False
