@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import Progress
     from pytest_vastgpu.model import Verdict
     from pytest_vastgpu.model import Workload
+    from pytest_vastgpu.plugin.unasked import VastMarkUnusedWarning
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.servers.base import Failed
     from pytest_vastgpu.servers.base import Launch
@@ -45,6 +46,7 @@ _HOMES = {
     "Readiness": "servers.base",
     "Ready": "servers.base",
     "VastInstance": "client.instance",
+    "VastMarkUnusedWarning": "plugin.unasked",
     "Verdict": "model",
     "Warming": "servers.base",
     "Workload": "model",
@@ -67,6 +69,7 @@ __all__ = [
     "Readiness",
     "Ready",
     "VastInstance",
+    "VastMarkUnusedWarning",
     "Verdict",
     "Warming",
     "Workload",

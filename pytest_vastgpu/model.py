@@ -279,7 +279,7 @@ class Attempt:
     """One attempt with one offer, after its end: a failure, or an instance that became ready and was given back."""
 
     number: int
-    """1 for the first attempt of a workload in this run."""
+    """1 for the first attempt of its workload in this run."""
     label: str
     offer: Offer
     instance_id: int
@@ -299,6 +299,8 @@ class Attempt:
     """The billed price per hour; the offer's price if the market never showed it; 0 if nothing was rented."""
     unguarded: str = ""
     """Why the instance had no dead man's switch; empty if it had one, or ended before that was known."""
+    workload: str = ""
+    """The workload in words, e.g. ``vllm 'org/model'``; secrets removed."""
 
 
 @dataclass(frozen=True)

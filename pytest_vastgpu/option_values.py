@@ -18,7 +18,9 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
+            from pytest_vastgpu.core.text.nearest import did_you_mean
+
+            raise ValueError(f"one of {', '.join(choices)}{did_you_mean(text, choices)}")
         return text
 
     return parse
@@ -71,7 +73,11 @@ class Keep:
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return self.when if self.when == "no" else f"{self.when}:{self.seconds:g}s"
+        if self.when == "no":
+            return self.when
+        from pytest_vastgpu.core.text.durations import shown
+
+        return f"{self.when}:{shown(self.seconds)}"
 
 
 def keep(text: str) -> Keep:
@@ -82,7 +88,10 @@ def keep(text: str) -> Keep:
 
     form = re.fullmatch(r"(failed|always)(?::(\d+(?:\.\d+)?)([smh]?))?", text)
     if form is None:
-        raise ValueError("no, failed or always, the latter two with a duration if need be, such as failed:30m")
+        from pytest_vastgpu.core.text.nearest import did_you_mean
+
+        meant = did_you_mean(text.partition(":")[0], ("no", "failed", "always"))
+        raise ValueError(f"no, failed or always, the latter two with a duration if need be, such as failed:30m{meant}")
     when, amount, unit = form.groups()
     return Keep(when, float(amount) * UNITS_S[unit or "s"]) if amount else Keep(when)
 
@@ -92,8 +101,13 @@ def countries(text: str) -> frozenset[str]:
     codes = [code.strip().upper() for code in text.replace(" ", ",").split(",") if code.strip()]
     if codes == ["NONE"]:
         return frozenset()
-    if wrong := [code for code in codes if not (len(code) == 2 and code.isascii() and code.isalpha())]:
-        raise ValueError(f"two-letter country codes with commas between, or none; {wrong[0]} is not one")
+    from pytest_vastgpu.core.text.countries import NAMES
+    from pytest_vastgpu.core.text.countries import meant
+
+    if wrong := [code for code in codes if code not in NAMES]:
+        raise ValueError(
+            f"two-letter country codes with commas between, or none; {wrong[0]} is not one{meant(wrong[0])}"
+        )
     return frozenset(codes)
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.diagnosis.verdicts import LogReader
-from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 
 USAGE_EXIT_CODE = 2
+EXIT_CODES = {
+    FailureClass.INFRA_FATAL: 10,
+    FailureClass.INCOMPATIBLE: 11,
+    FailureClass.WORKLOAD_FATAL: 12,
+    FailureClass.RUNTIME_LOST: 13,
+    FailureClass.OWN_FAULT: 14,
+    FailureClass.UNKNOWN: 15,
+    FailureClass.WARMUP: 0,
+    FailureClass.READY: 0,
+}
+"""Exit codes by class, on request."""
+_NO_TEXT = Verdict(FailureClass.UNKNOWN, "no_text", "", "there is no text to judge: give the log on standard input")
 _CHUNK_CHARS = 1 << 16
 _MEANING = {
     FailureClass.INFRA_FATAL: "this machine is at fault; an equal one would do",
@@ -36,6 +49,7 @@ def classify_stream(
     context: str = "",
     as_json: bool = False,
     jsonl: bool = False,
+    exit_code: bool = False,
     stderr: TextIO | None = None,
 ) -> int:
     """Judge a whole text, or each line by itself.
@@ -47,6 +61,7 @@ def classify_stream(
     :param jsonl: Each input line is a JSON object with ``text`` and optionally ``server``, ``channel``, ``context``;
         these take precedence over the parameters of that name. For each line one JSON object is printed, in order, also
         for a line that cannot be judged.
+    :param exit_code: Return the verdict's number in :data:`EXIT_CODES`; not with ``jsonl``.
     :param stderr: Where errors are printed; None: the process's own.
     :returns: 0, or 2 for an unknown channel or a line that is not such an object.
     """
@@ -59,15 +74,17 @@ def classify_stream(
     except ValueError as error:
         errors.write(f"vastgpu classify: {error}\n")
         return USAGE_EXIT_CODE
-    return 0
+    return EXIT_CODES[verdict.failure_class] if exit_code else 0
 
 
 def _judge_text(stdin: TextIO, server: str, channel: Channel, context: str) -> Verdict:
     reader = LogReader(channel=channel, server=server, context=context)
+    blank = True
     while chunk := stdin.read(_CHUNK_CHARS):
+        blank = blank and not chunk.strip()
         reader.feed(chunk)
     reader.finish()
-    return reader.verdict(complete=True)
+    return _NO_TEXT if blank else reader.verdict(complete=True)
 
 
 def _judge_lines(stdin: TextIO, stdout: TextIO, errors: TextIO, defaults: Mapping[str, str]) -> int:
@@ -83,7 +100,7 @@ def _judge_lines(stdin: TextIO, stdout: TextIO, errors: TextIO, defaults: Mappin
             verdict = Verdict(FailureClass.UNKNOWN, "not_judged", str(error), "mend this line of the input")
             code = USAGE_EXIT_CODE
         else:
-            verdict = classify(fields["text"], channel=channel, server=fields["server"], context=fields["context"])
+            verdict = _judge_text(io.StringIO(fields["text"]), fields["server"], channel, fields["context"])
         stdout.write(json.dumps(_as_dict(verdict)) + "\n")
     return code
 
@@ -116,7 +133,7 @@ def _channel(name: str) -> Channel:
     try:
         return Channel(name)
     except ValueError:
-        known = ", ".join(channel.value for channel in Channel)
+        known = ", ".join(nearest_first(name, [channel.value for channel in Channel]))
         raise ValueError(f"unknown channel {name!r}; known are {known}") from None
 
 

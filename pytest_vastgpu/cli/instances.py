@@ -39,7 +39,7 @@ def _market(timeouts: Timeouts) -> Iterator[tuple[Provider, str]]:
     """A market client, and the identity of the account."""
     key = Secret(environment.api_key(os.environ))
     if not key:
-        raise ConfigurationError("VAST_API_KEY is not set: set it to the key of the account to look at")
+        raise ConfigurationError(f"{environment.missing_key(os.environ)}: set it to the key of the account to look at")
     url = environment.market_url(os.environ) or DEFAULT_URL
     with open_provider(url, key, timeouts=timeouts) as client:
         yield client, account_identity(url, key)

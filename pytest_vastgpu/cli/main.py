@@ -57,12 +57,21 @@ def _add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON object")
     form.add_argument("--jsonl", action="store_true", help="read and print one JSON object a line")
+    parser.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="exit with 0 for ready and warmup, 10 for infra_fatal, 11 for incompatible, 12 for workload_fatal, 13 for "
+        "runtime_lost, 14 for own_fault, 15 for unknown (not with --jsonl)",
+    )
     parser.set_defaults(handler=_classify)
 
 
 def _classify(arguments: argparse.Namespace) -> int:
     from pytest_vastgpu.cli.classify import classify_stream
 
+    if arguments.exit_code and arguments.jsonl:
+        print("vastgpu classify: --exit-code is for one text: it cannot be used with --jsonl", file=sys.stderr)
+        return 2
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a log may contain any bytes
     return classify_stream(
@@ -73,6 +82,7 @@ def _classify(arguments: argparse.Namespace) -> int:
         context=arguments.context,
         as_json=arguments.json,
         jsonl=arguments.jsonl,
+        exit_code=arguments.exit_code,
     )
 
 

@@ -16,8 +16,13 @@ HOST_CACHE = "VAST_HOST_CACHE"
 
 
 def api_key(environ: Mapping[str, str]) -> str:
-    """The account's key; empty if none is set."""
-    return environ.get(API_KEY, "")
+    """The account's key; empty if none is set, or if it is blank."""
+    return environ.get(API_KEY, "").strip()
+
+
+def missing_key(environ: Mapping[str, str]) -> str:
+    """Why :func:`api_key` is empty, in words."""
+    return f"{API_KEY} is empty" if API_KEY in environ else f"{API_KEY} is not set"
 
 
 def market_url(environ: Mapping[str, str]) -> str:

@@ -35,6 +35,10 @@ class Timeouts:
     """After this many seconds of refusals, the key is attached once more."""
     connect_s: float = 10.0
     """For one attempt to connect by SSH."""
+    settled_s: float = 30.0
+    """A server that shows nothing new for this long, and gives an answer that no start gives, has settled."""
+    doubtful_s: float = 120.0
+    """The same for an answer that a starting server may give."""
     arm_within_s: float = 5.0
     """The dead man's switch starts before SSH lets us in, or soon after. Later it counts as absent."""
     evidence_s: float = 6.0

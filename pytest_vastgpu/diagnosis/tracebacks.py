@@ -20,6 +20,7 @@ _WORDS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """Words about such parts, and about telemetry and updates. An error's own words are about its cause."""
+_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:: |:?$)")
 _INSIDE = re.compile(r"\s|$")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
 
@@ -49,6 +50,8 @@ class Tracebacks:
         elif inside:
             self._optional = self._optional or about_part
         else:
+            if self._open and line.level is Level.PLAIN and _EXCEPTION.match(line.text):
+                line = replace(line, level=Level.ERROR)  # it ends a traceback, whatever its exception is called
             chained = _CHAINED.match(line.text) is not None
             self._more = about_part or (chained and self._optional)
             self._optional = about_part or (self._optional and (chained or self._open))

@@ -36,7 +36,7 @@ LEAST_SHM_MB = 256.0
 FRESH_S = DAY_S
 """An error in the kernel's log counts against a GPU for a day: a GPU that has worked for longer was repaired."""
 
-_ANOTHER = "another host is tried; nothing in the workload caused this"
+_ANOTHER = "another host would do; nothing in the workload caused this"
 
 
 def judge(offer: Offer, workload: Workload, facts: HostFacts) -> Verdict | None:
@@ -61,7 +61,7 @@ def _gpu_checks(offer: Offer, workload: Workload, facts: HostFacts) -> Iterator[
             FailureClass.INCOMPATIBLE,
             "driver_too_old_for_image",
             f"the driver supports CUDA {facts.cuda}, the image needs {workload.cuda}",
-            "a machine with a newer driver is tried; an image for an older CUDA would run on more machines",
+            "a machine with a newer driver would do; an image for an older CUDA would run on more machines",
         )
     if facts.libcuda is False:
         yield _infra("libcuda_missing", "the driver's library libcuda.so is not in the container")
@@ -71,7 +71,7 @@ def _gpu_checks(offer: Offer, workload: Workload, facts: HostFacts) -> Iterator[
             FailureClass.INCOMPATIBLE,
             "shm_too_small",
             f"{facts.shm_mb:.0f} MB of shared memory; {workload.gpus} GPUs need {LEAST_SHM_MB:.0f}",
-            "a machine that gives more shared memory is tried",
+            "a machine that gives more shared memory would do",
         )
 
 

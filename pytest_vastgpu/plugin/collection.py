@@ -19,6 +19,7 @@ from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.servers.workloads import require_workload
 
 
 def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
@@ -40,10 +41,12 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
                 continue
             workload = workload or defaults.of(item)
             if workload is not None:
-                workload = with_whole_paths(dataclasses.replace(workload, **changes), item.config)
+                workload = require_workload(dataclasses.replace(workload, **changes), f"{item.nodeid}: its workload")
+                workload = with_whole_paths(workload, item.config)
                 workload = equal.setdefault(workload, workload)
         except ConfigurationError as error:
-            found.problems.append(str(error))
+            if str(error) not in found.problems:  # tests share a fixture
+                found.problems.append(str(error))
             continue
         runs = found.tests[item.nodeid].runs + 1 if item.nodeid in found.tests else 1
         found.tests[item.nodeid] = Expected(workload, certain and skipped is False, runs)
@@ -148,4 +151,4 @@ def _ask(function: Any) -> Workload | None:
         raise  # the test's own run would be interrupted in the same way
     except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it
         return None
-    return workload if isinstance(workload, Workload) else None
+    return require_workload(workload, "what the fixture vast_workload returns")

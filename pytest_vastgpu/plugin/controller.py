@@ -69,6 +69,8 @@ class Controller:
         settings: Settings = config.stash[SETTINGS]
         distributed = collected is None
         terms = f"this run may cost {settings.budget:g} USD at most (--vast-budget, {settings.sources['budget']})"
+        if settings.backend == "local":
+            terms += f"; {settings.backend_reason}"
         self._progress = ProgressReporter(config, own_thread=distributed, terms=terms)
         config.pluginmanager.register(self._progress, "vastgpu-progress")
         config.add_cleanup(self._progress.close)

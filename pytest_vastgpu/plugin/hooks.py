@@ -55,12 +55,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Check whether a selected test needs an instance. If no test does, the plugin does nothing more."""
+    if _is_marked(session):
+        from pytest_vastgpu.plugin.unasked import watch_marks
+
+        watch_marks(session)
     for item in session.items:
         if "vast_instance" in " ".join(getattr(item, "fixturenames", ())):
             from pytest_vastgpu.plugin.leases import open_leases
 
             open_leases(session)
             return
+
+
+def _is_marked(session: pytest.Session) -> bool:
+    """Whether a selected test, or its class or module, has the mark. Each class and module is looked at once."""
+    nodes = {item.parent for item in session.items if item.parent is not None}
+    return any("vast" in node.keywords for node in nodes) or any(
+        mark.name == "vast" for item in session.items for mark in item.own_markers
+    )
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 from os import getpid
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +20,7 @@ from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
@@ -29,10 +31,11 @@ from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
+from pytest_vastgpu.plugin.unasked import ASKED
+from pytest_vastgpu.servers.workloads import require_workload
 
+_T = TypeVar("_T")
 _leases = pytest.StashKey[Leases]()
-_asked = pytest.StashKey[bool]()
-"""Whether this try of a test has requested an instance."""
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 """The options with which pytest sets up no fixture."""
@@ -97,8 +100,8 @@ class _TestEnds:
         try:
             return (yield)
         finally:
-            if item.stash.get(_asked, False):
-                item.stash[_asked] = False
+            if item.stash.get(ASKED, False):
+                item.stash[ASKED] = False
                 self._tell(self._leases.done, item)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -115,18 +118,29 @@ class _TestEnds:
 
 def shared(request: pytest.FixtureRequest) -> VastInstance:
     """The value of the fixture ``vast_instance``."""
-    workload, changes = marked(request.node)
-    workload = replace(workload or request.getfixturevalue("vast_workload"), **changes)
-    return _acquire(request.node, workload, exclusive=False)
+    workload, changes = _usable(lambda: marked(request.node))
+    asked: object = workload or request.getfixturevalue("vast_workload")
+    workload = _usable(lambda: require_workload(asked, "the value of the fixture vast_workload"))
+    return _acquire(request.node, replace(workload, **changes), exclusive=False)
 
 
 def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
     """The value of the fixture ``vast_instance_factory``."""
 
     def rent(workload: Workload) -> VastInstance:
-        return _acquire(request.node, workload, exclusive=True)
+        usable = _usable(lambda: require_workload(workload, "the argument of vast_instance_factory"))
+        return _acquire(request.node, usable, exclusive=True)
 
     return rent
+
+
+def _usable(value: Callable[[], _T]) -> _T:
+    """A value; what is wrong with it is the test's one-line failure."""
+    try:
+        return value()
+    except ConfigurationError as error:
+        problem = str(error)
+    pytest.fail(problem, pytrace=False)
 
 
 def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
@@ -138,7 +152,7 @@ def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastI
             "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
             pytrace=False,
         )
-    item.stash[_asked] = True
+    item.stash[ASKED] = True
     try:
         lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
     except VastGpuError as error:

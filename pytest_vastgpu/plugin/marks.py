@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 from typing import Unpack
 
@@ -20,7 +19,7 @@ def vast(workload: Workload | None = None, **changes: Unpack[WorkloadFields]) ->
     """The marker's signature: a workload (None: the fixture ``vast_workload``), and the fields to change in it."""
     if workload is not None and not isinstance(workload, Workload):
         raise TypeError(f"its first argument is a Workload, such as vllm('org/model') makes; not {workload!r}")
-    require_known("vast", changes)
+    require_known("vast", changes, ("workload",))
     given = {name: value for name, value in changes.items() if value is not None}
     for name, value in given.items():
         kind = str if TYPES[name] is str else (int, float)
@@ -51,11 +50,6 @@ def marked(item: pytest.Item) -> tuple[Workload | None, dict[str, Any]]:
             outer, more = vast(*mark.args, **mark.kwargs)
         except TypeError as wrong:
             text = str(wrong).replace("vast() ", "", 1)
-            raise ConfigurationError(f"{item.nodeid}: marker vast: {text}{_known(mark.kwargs)}") from None
+            raise ConfigurationError(f"{item.nodeid}: marker vast: {text}") from None
         workload, changes = (outer, more) if outer is not None else (workload, {**changes, **more})
     return workload, changes
-
-
-def _known(keywords: Iterable[str]) -> str:
-    names = ("workload", *BY_NAME)
-    return "" if set(keywords) <= set(names) else f"; the marker has {', '.join(names)}"

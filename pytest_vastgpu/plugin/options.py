@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.environment import api_key
 from pytest_vastgpu.core.environment import market_url
+from pytest_vastgpu.core.environment import missing_key
 from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Settings
@@ -78,14 +80,24 @@ def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping
     key = api_key(environ)
     if asked == "local" or (asked == "auto" and not key):
         values["backend"] = "local"
-        why = "" if asked == "local" else ", since VAST_API_KEY is not set"
+        why = "" if asked == "local" else f", since {_missing_key(environ)}"
         return f"renting this machine from the local market (play money){why}", ""
     if not key:
         raise pytest.UsageError(
-            f"{sources['backend']} asks for backend vast, but VAST_API_KEY is not set: set it to your Vast.ai API key, "
+            f"{sources['backend']} asks for backend vast, but {_missing_key(environ)}: set it to your Vast.ai API key, "
             "or use --vast-backend=local to rent this machine from the local market"
         )
     values["backend"] = "vast"
     url = (market_url(environ) or DEFAULT_URL).rstrip("/")
     place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
     return f"renting from {place}" + ("" if asked == "vast" else ", since VAST_API_KEY is set"), url
+
+
+def _missing_key(environ: Mapping[str, str]) -> str:
+    """Why there is no key, in words, with what is odd about that."""
+    why = missing_key(environ)
+    if API_KEY in environ:
+        why += " (a secret that this job is not given?)"
+    if url := market_url(environ):
+        why += f"; VAST_URL={url} is not used without it"
+    return why

@@ -131,6 +131,7 @@ def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
     """Write the table of instances, the path of all costs (with ``-v`` the dearest tests), and the kept instances."""
     from pytest_vastgpu.reporting.costs import by_test
     from pytest_vastgpu.reporting.summary import dearest
+    from pytest_vastgpu.reporting.summary import failed_starts
     from pytest_vastgpu.reporting.summary import table
     from pytest_vastgpu.reporting.summary import total
 
@@ -139,6 +140,8 @@ def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
         reporter.write_sep("-", f"vastgpu: {total(attempts)}")
         for line in table(attempts):
             reporter.write_line(line)
+        for line in failed_starts(attempts):
+            reporter.write_line(f"vastgpu: no instance became ready for {line}", red=True)
         if reporter.verbosity > 0:
             for line in dearest(by_test(account.shares for account in summary.books)):
                 reporter.write_line(line)

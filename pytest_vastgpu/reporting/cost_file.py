@@ -17,6 +17,8 @@ sizes of image and model. ::
         {
           "label": "vastgpu-3f9c21ab-1-6ab13b80",
           "id": 12345678,
+          "workload": "vllm 'org/model'",
+          "attempt": 1,                               of this workload
           "machine": 4242,
           "gpu": "RTX 4090",
           "usd_h": 0.36,                              the market's own price, once it has shown it
@@ -82,6 +84,8 @@ def _instance(account: InstanceCost) -> dict[str, object]:
     return {
         "label": attempt.label,
         "id": attempt.instance_id,
+        "workload": attempt.workload,
+        "attempt": attempt.number,
         "machine": attempt.offer.machine_id,
         "gpu": gpus(attempt.offer.num_gpus, attempt.offer.gpu_name),
         "usd_h": bill.usd_h,

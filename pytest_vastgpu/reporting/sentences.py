@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from collections import Counter
 from collections.abc import Sequence
 
 from pytest_vastgpu.model import Attempt
@@ -36,8 +39,43 @@ def offer_line(offer: Offer) -> str:
 
 def workload_line(workload: Workload) -> str:
     """``vllm 'org/model'``."""
-    what = workload.model or workload.command or workload.image
+    what = workload.model or " ".join(workload.command.split()) or workload.image
     return f"{workload.adapter} {what[:80]!r}" if what else workload.adapter
+
+
+class WorkloadNames:
+    """Names of the workloads of a run, in words: ``vllm 'org/model'``. No two are the same. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._names: dict[Workload, str] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, workload: Workload) -> str:
+        with self._lock:
+            if workload not in self._names:
+                self._names[workload] = self._new(workload)
+            return self._names[workload]
+
+    def _new(self, workload: Workload) -> str:
+        line = workload_line(workload)
+        alike = [other for other in self._names if workload_line(other) == line]
+        if not alike:
+            return line
+        name = f"{line} ({_apart(workload, alike[0])})"
+        return f"{name} no. {len(alike) + 1}" if name in self._names.values() else name
+
+
+def _apart(workload: Workload, other: Workload) -> str:
+    """In what a workload differs from another: ``gpus=0, other env``. Environment and paths of files are not shown."""
+    values = {
+        each.name: getattr(workload, each.name)
+        for each in dataclasses.fields(Workload)
+        if getattr(workload, each.name) != getattr(other, each.name)
+    }
+    return ", ".join(
+        f"other {name}" if isinstance(value, tuple) or name == "command" else f"{name}={value!r}"
+        for name, value in values.items()
+    )
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -52,10 +90,47 @@ def outcome(attempt: Attempt) -> str:
     return "ready" if State.READY.value in attempt.seconds else "called off"
 
 
-def failure(workload: Workload, attempts: Sequence[Attempt]) -> str:
-    """All facts that explain a failed start to a person: step, fault, evidence, remedy."""
-    count = "1 attempt" if len(attempts) == 1 else f"{len(attempts)} attempts"
-    lines = [f"no instance became ready for {workload_line(workload)} ({count})"]
+def decisive(attempts: Sequence[Attempt]) -> Verdict:
+    """The verdict that stands for all failed attempts: one that ended the tries, else the most frequent one.
+
+    :param attempts: At least one has failed.
+    """
+    verdicts = [attempt.verdict for attempt in attempts if attempt.verdict]
+    if verdicts[-1].failure_class in _ENDS_ALL:
+        return verdicts[-1]
+    reasons = Counter(map(verdict_line, verdicts))
+    return max(reversed(verdicts), key=lambda verdict: reasons[verdict_line(verdict)])
+
+
+_ENDS_ALL = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
+
+
+def together(attempts: Sequence[Attempt]) -> str:
+    """What became of several attempts: ``3 attempts: 2 infra_fatal: ssh_never_up (machines 11, 12), 1 …``."""
+    machines: dict[str, list[int]] = {}
+    for attempt in attempts:
+        if attempt.verdict:
+            machines.setdefault(verdict_line(attempt.verdict), []).append(attempt.offer.machine_id)
+    parts = [
+        f"{'all' if len(machines) == 1 and len(ids) > 1 else len(ids)} {verdict} "
+        f"(machine{'s' * (len(set(ids)) > 1)} {', '.join(map(str, dict.fromkeys(ids)))})"
+        for verdict, ids in sorted(machines.items(), key=lambda item: -len(item[1]))
+    ]
+    return f"{count(len(attempts), 'attempt')}: {', '.join(parts)}"
+
+
+def count(number: int, thing: str) -> str:
+    """``1 attempt``, ``2 attempts``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
+    """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
+
+    :param workload: Its name.
+    :param ended: Why no other offer is tried, where the last verdict is not the reason.
+    """
+    lines = [f"no instance became ready for {workload} ({count(len(attempts), 'attempt')})"]
     for attempt in attempts:
         if attempt.verdict is None:
             continue
@@ -67,12 +142,17 @@ def failure(workload: Workload, attempts: Sequence[Attempt]) -> str:
             lines.append(f"     evidence: {attempt.verdict.evidence.strip()[:600]}")
         if attempt.artifacts:
             lines.append(f"     kept in: {attempt.artifacts}")
-    last = attempts[-1] if attempts else None
-    if last is not None and last.verdict is not None:
-        lines.append(f"  whose fault: {BLAME.get(last.verdict.failure_class, 'unknown')}")
-        if last.verdict.remedy:
-            lines.append(f"  what to do: {last.verdict.remedy}")
-        if last.log_tail.strip():
-            lines.append("  the server's last lines:")
-            lines.extend(f"    | {line}" for line in last.log_tail.strip().splitlines())
+    if any(attempt.verdict for attempt in attempts):
+        if len(attempts) > 1:
+            lines.append(f"  together: {together(attempts)}")
+        verdict = decisive(attempts)
+        lines.append(f"  whose fault: {BLAME.get(verdict.failure_class, 'unknown')}")
+        if verdict.remedy:
+            lines.append(f"  what to do: {verdict.remedy}")
+    if ended:
+        lines.append(f"  no other offer is tried: {ended}")
+    last = attempts[-1].log_tail.strip() if attempts else ""
+    if last:
+        lines.append("  the server's last lines:")
+        lines.extend(f"    | {line}" for line in last.splitlines())
     return "\n".join(lines)

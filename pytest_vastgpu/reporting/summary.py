@@ -10,10 +10,13 @@ from itertools import islice
 
 from pytest_vastgpu.core.text.durations import measured
 from pytest_vastgpu.core.text.layout import columns
+from pytest_vastgpu.core.text.layout import cut_middle
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
+from pytest_vastgpu.reporting.sentences import decisive
 from pytest_vastgpu.reporting.sentences import gpus
 from pytest_vastgpu.reporting.sentences import outcome
+from pytest_vastgpu.reporting.sentences import together
 
 
 def _step(*states: State) -> Callable[[Attempt], str]:
@@ -21,6 +24,8 @@ def _step(*states: State) -> Callable[[Attempt], str]:
     return lambda attempt: measured(sum(attempt.seconds.get(state.value, 0.0) for state in states), 1)
 
 
+WORKLOAD_CHARS = 40
+"""Most characters of a workload in the table."""
 COLUMNS: Mapping[str, Callable[[Attempt], str]] = {
     "machine": lambda attempt: str(attempt.offer.machine_id),
     "GPU": lambda attempt: gpus(attempt.offer.num_gpus, attempt.offer.gpu_name),
@@ -30,6 +35,7 @@ COLUMNS: Mapping[str, Callable[[Attempt], str]] = {
     "warm-up": _step(State.CHECKED, State.WARMING),
     "ready": _step(State.READY),
     "cost USD": lambda attempt: f"{attempt.cost_usd:.4f}",
+    "workload": lambda attempt: cut_middle(attempt.workload, WORKLOAD_CHARS, "…"),
     "outcome": outcome,
 }
 """The columns of the table, by their headings."""
@@ -38,6 +44,18 @@ COLUMNS: Mapping[str, Callable[[Attempt], str]] = {
 def table(attempts: Sequence[Attempt]) -> list[str]:
     """The table: one line for each attempt."""
     return columns(tuple(COLUMNS), [[cell(attempt) for cell in COLUMNS.values()] for attempt in attempts])
+
+
+def failed_starts(attempts: Sequence[Attempt]) -> list[str]:
+    """A line for each workload that several attempts did not bring to *ready*: what happened, and what to do."""
+    by_workload: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        by_workload.setdefault(attempt.workload, []).append(attempt)
+    return [
+        f"{workload}: {together(tried)}; {decisive(tried).remedy}"
+        for workload, tried in by_workload.items()
+        if len(tried) > 1 and all(attempt.verdict and State.READY.value not in attempt.seconds for attempt in tried)
+    ]
 
 
 def total(attempts: Sequence[Attempt]) -> str:

@@ -11,6 +11,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.bans import ban_in_force
 from pytest_vastgpu.selection.country import country
+from pytest_vastgpu.selection.gpu_names import spelling
 from pytest_vastgpu.selection.offer_query import OfferFilter
 from pytest_vastgpu.selection.pricing import hourly_price
 from pytest_vastgpu.selection.pricing import hourly_usd
@@ -18,6 +19,7 @@ from pytest_vastgpu.selection.relaxation import Relaxation
 from pytest_vastgpu.selection.relaxation import dearer
 from pytest_vastgpu.selection.relaxation import in_workload
 from pytest_vastgpu.selection.relaxation import looser
+from pytest_vastgpu.selection.relaxation import other_gpu
 from pytest_vastgpu.selection.relaxation import without_country
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
@@ -105,8 +107,8 @@ def _gpu(wanted: Callable[[Workload], float]) -> Callable[[OfferRequirements], f
 def _same_gpu(need: OfferRequirements) -> Test | None:
     if not (need.workload.gpus and need.workload.gpu_name):
         return None
-    wanted = _spelling(need.workload.gpu_name).lower()
-    return lambda offer: _spelling(offer.gpu_name).lower() == wanted
+    wanted = spelling(need.workload.gpu_name).lower()
+    return lambda offer: spelling(offer.gpu_name).lower() == wanted
 
 
 def _elsewhere(need: OfferRequirements) -> Test | None:
@@ -117,11 +119,6 @@ def _elsewhere(need: OfferRequirements) -> Test | None:
 def _affordable(need: OfferRequirements) -> Test:
     price, limit = hourly_price(need.workload), need.max_price_usd_h
     return lambda offer: price(offer) <= limit
-
-
-def _spelling(gpu_name: str) -> str:
-    """The GPU name as the market spells it; the vendor's command line writes RTX_4090."""
-    return gpu_name.strip().replace("_", " ")
 
 
 def ban(offer: Offer, need: OfferRequirements) -> str:
@@ -152,15 +149,15 @@ CONDITIONS: tuple[OfferCondition, ...] = (
     ),
     OfferCondition(
         "gpu_name",
-        wants=lambda need: _spelling(need.workload.gpu_name),
+        wants=lambda need: spelling(need.workload.gpu_name),
         has=lambda offer, _: offer.gpu_name or "no GPU",
         test=_same_gpu,
         filter=lambda need: (
-            OfferFilter("gpu_name", "==", _spelling(need.workload.gpu_name))
+            OfferFilter("gpu_name", "==", spelling(need.workload.gpu_name))
             if need.workload.gpus and need.workload.gpu_name
             else None
         ),
-        relax=lambda offer, _: Relaxation(4, f'gpu_name="{offer.gpu_name}" in the workload'),
+        relax=other_gpu,
         hardware=True,
     ),
     # The market gives VRAM in MB, and a 24 GB card as about 24,500: so 1 GB counts as 1000 MB.

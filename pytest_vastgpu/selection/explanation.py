@@ -10,6 +10,9 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import Dropped
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.conditions import CONDITIONS
+from pytest_vastgpu.selection.gpu_names import KNOWN
+from pytest_vastgpu.selection.gpu_names import nearest
+from pytest_vastgpu.selection.gpu_names import spelling
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.relaxation import Relaxation
 from pytest_vastgpu.selection.requirements import OfferRequirements
@@ -31,13 +34,24 @@ def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:
             "set gpus=0 in the workload if it can do without, or VAST_API_KEY to rent from Vast.ai"
         )
     dropped = admit(offers, need).dropped
-    return "\n".join([f"no offers: {_nearest(dropped, need)}", *_counts(dropped, need)])
+    told = [_misspelt(offers, need), _nearest(dropped, need)]
+    first = "; ".join(filter(None, told)) or "none fits, and no option would change that"
+    return "\n".join([f"no offers: {first}", *_counts(dropped, need)])
+
+
+def _misspelt(offers: Sequence[Offer], need: OfferRequirements) -> str:
+    """The nearest GPU names, if no offer has the one that is wanted."""
+    wanted, seen = spelling(need.workload.gpu_name), {offer.gpu_name for offer in offers}
+    if not need.workload.gpus or not wanted or wanted.lower() in map(str.lower, seen):
+        return ""
+    unlike = "" if wanted in KNOWN else f", and none that we know; the nearest are {', '.join(nearest(wanted, seen))}"
+    return f"no GPU on offer is called {wanted!r}{unlike}"
 
 
 def _nearest(dropped: Iterable[Dropped], need: OfferRequirements) -> str:
     ways = [(way, one.offer) for one in dropped if (way := _way(one, need))]
     if not ways:
-        return "none fits, and no option would change that"
+        return ""
     way, offer = min(
         ways, key=lambda pair: (sum(step.distance for step in pair[0]), hourly_usd(pair[1], need.workload))
     )
@@ -58,7 +72,7 @@ def _way(one: Dropped, need: OfferRequirements) -> list[Relaxation]:
 
 def _counts(dropped: Sequence[Dropped], need: OfferRequirements) -> Iterable[str]:
     counts = Counter(condition.name for one in dropped for condition in one.failed)
-    yield f"of {len(dropped)} offers (one can fail several conditions):"
+    yield f"of {len(dropped)} offers (one can fail several conditions):" if len(dropped) > 1 else "the only offer:"
     for condition in CONDITIONS:
         if count := counts[condition.name]:
             has = "; ".join(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pytest_vastgpu.core.text.nearest import likeness
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.country import country
 from pytest_vastgpu.selection.pricing import hourly_usd
@@ -56,6 +57,12 @@ def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
     """A price limit that the offer meets."""
     price = math.ceil(hourly_usd(offer, need.workload) * 100) / 100
     return Relaxation(1 + (1 - need.max_price_usd_h / price), f"--vast-max-price={price:.2f}")
+
+
+def other_gpu(offer: Offer, need: OfferRequirements) -> Relaxation:
+    """The GPU kind of this offer; one whose name is like the name that is wanted is near."""
+    unlike = 1 - likeness(need.workload.gpu_name, offer.gpu_name)
+    return Relaxation(4 + min(unlike, 0.99), f'gpu_name="{offer.gpu_name}" in the workload')
 
 
 def without_country(offer: Offer, need: OfferRequirements) -> Relaxation:

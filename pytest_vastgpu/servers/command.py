@@ -11,6 +11,7 @@ from pytest_vastgpu.diagnosis.verdicts import ends_start
 from pytest_vastgpu.diagnosis.verdicts import judge_end
 from pytest_vastgpu.diagnosis.verdicts import judge_log
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
@@ -28,6 +29,7 @@ from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
+from pytest_vastgpu.servers.workloads import text
 
 
 @builder()
@@ -51,21 +53,18 @@ def command(
     :param files: Local files to copy, by their path in the server's working directory. Default: none.
     :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
-    :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and a
-        field that has a wrong value (one line: which field, its value, what is expected).
+    :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
+        that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("command", fields)
-    if not command.strip():
-        raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
-    if not ready_path.startswith("/"):
-        raise ConfigurationError(f"ready_path must start with '/'; it is {ready_path!r}")
+    require_known("command", fields, _OWN)
+    text("command", command, "'python3 server.py --port 8000'")
     brought = mapping("files", files, "{'server.py': 'path/to/server.py'}")
     workload = Workload(
         adapter="command",
         model=model,
         command=command,
         env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
-        files=tuple(sorted((name, _local(name, path)) for name, path in brought.items())),
+        files=tuple(sorted((str(name), _local(name, path)) for name, path in brought.items())),
         port=port,
         ready_path=ready_path,
         **fields,
@@ -73,7 +72,13 @@ def command(
     return checked(workload)
 
 
+_OWN = ("command", "port", "ready_path", "model", "files", "env")
+
+
 def _local(name: str, path: str | Path) -> str:
+    for each in (name, path):
+        if not isinstance(each, (str, Path)):
+            raise WorkloadInvalid(f"files: {each!r} is of type {type(each).__name__}, not a path")
     if Path(name).is_absolute() or ".." in Path(name).parts or not name:
         raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
     local = real_paths.absolute(Path(path).expanduser())

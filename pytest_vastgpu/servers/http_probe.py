@@ -10,36 +10,47 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+ELSEWHERE_S = 3
+"""Time limit of a request to a place where the server was not expected, in seconds."""
 _ASK = r"""
 ask() {
   if command -v curl >/dev/null 2>&1; then
     printf 'header = "Authorization: Bearer %s"\n' "$VASTGPU_API_KEY" |
-      curl --config - -sS -g --noproxy '*' --max-time "$3" -w "\n@@ $1 %{http_code}\n" \
+      curl --config - -sSk -g --noproxy '*' --max-time "$3" \
+        -w "\n@> %{url_effective} %{redirect_url}\n@@ $1 %{http_code}\n" \
         ${4:+-H 'Content-Type: application/json' --data-raw "$4"} "$base$2" 2>&1
   else
     python3 - "$base$2" "$1" "$3" "${4:-}" <<'VASTGPU_PYTHON'
-import os, sys, urllib.error, urllib.request
+import http.client, os, ssl, sys, urllib.error, urllib.parse, urllib.request
 url, name, seconds, body = sys.argv[1:]
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
 head = {"Authorization": "Bearer " + os.environ.get("VASTGPU_API_KEY", ""), "Content-Type": "application/json"}
 try:
     request = urllib.request.Request(url, body.encode() or None, head)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    any_certificate = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay, any_certificate)
     try:
         answer = opener.open(request, timeout=float(seconds))
     except urllib.error.HTTPError as error:
         answer = error
     print(answer.read().decode("utf-8", "replace"))
+    to = answer.headers.get("Location", "") if 300 <= answer.status < 400 else ""
+    print("@>", url, urllib.parse.urljoin(url, to) if to else "")
     print("@@", name, answer.status)
-except OSError as error:
+except (OSError, http.client.HTTPException) as error:
     print(error)
+    print("@>", url, "")
     print("@@", name, "000")
 VASTGPU_PYTHON
   fi
 }
 """
-_ANSWER = re.compile(r"^@@ (\w+) (\d{3})$", re.MULTILINE)
+_ANSWER = re.compile(r"(?:^@> (\S+) ?(\S*)\n)?^@@ (\w+) (\d{3})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,10 @@ class Answer:
     status: int
     """HTTP status; 0: no answer."""
     body: str
+    url: str = ""
+    """The URL that was asked."""
+    redirect: str = ""
+    """The URL to which the answer redirects; no redirect is followed."""
 
     def json(self) -> object:
         """The body as parsed JSON; None if it is not JSON."""
@@ -74,12 +89,31 @@ def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, obje
     return " ".join(words)
 
 
+def elsewhere(places: Sequence[tuple[str, str]], path: str) -> str:
+    """Shell text that asks for a path at other places with GET, by HTTP, and by HTTPS where that gets no answer.
+
+    :param places: Pairs of a scheme, which is tried first, and an authority such as ``127.0.0.1:9000``.
+    """
+    lines = [_ASK.strip(), "base="]
+    for number, (scheme, place) in enumerate(places):
+        plain, secure = (
+            request(f"at{number}", f"{each}://{place}{path}", timeout_s=ELSEWHERE_S) for each in ("http", "https")
+        )
+        if scheme == "https":
+            lines.append(secure)
+        else:
+            lines.append(f"answer=$({plain}); printf '%s\\n' \"$answer\"")
+            lines.append(f'case "$answer" in *"@@ at{number} 000") {secure} ;; esac')
+    return "\n".join(lines)
+
+
 def answers(output: str) -> dict[str, Answer]:
     """The answers in a script's output, by the requests' names."""
     found: dict[str, Answer] = {}
     start = 0
     for match in _ANSWER.finditer(output):
-        found[match.group(1)] = Answer(int(match.group(2)), output[start : match.start()].strip())
+        url, redirect, name, status = match.groups(default="")
+        found[name] = Answer(int(status), output[start : match.start()].strip(), url, redirect)
         start = match.end()
     return found
 

@@ -13,12 +13,28 @@ from pytest_vastgpu.model import Workload
 EVERY_S = 10.0
 """Seconds between two runs: ``nvidia-smi`` alone may take a second."""
 
+LISTENERS = Probe(
+    "listeners",
+    r"""
+sockets=' '
+for environ in $(printf 'VASTGPU_API_KEY=%s\n' "$VASTGPU_API_KEY" | grep -slFf - /proc/[0-9]*/environ); do
+  for socket in $(ls -l "${environ%environ}fd" 2>/dev/null | sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p'); do
+    sockets="$sockets$socket "
+  done
+done
+cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ' 0A ' | while read -r _ local _ _ _ _ _ _ _ socket _; do
+  case $sockets in *" $socket "*) echo "$local" ;; esac
+done | sort -u
+""".strip(),
+    every_s=EVERY_S,
+)
+"""The TCP addresses on which the server's processes listen, as the kernel writes them: ``0100007F:1F40``.
+
+Its processes are those that have its key in their environment, however they were started. Not every image has ``ss``.
+"""
+
 SURROUNDINGS: tuple[Probe, ...] = (
-    Probe(
-        "sockets",
-        "if command -v ss >/dev/null 2>&1; then ss -lntp; else cat /proc/net/tcp /proc/net/tcp6; fi",
-        every_s=EVERY_S,
-    ),
+    LISTENERS,
     Probe("processes", "ps -eo pid,ppid,stat,etime,rss,args 2>/dev/null || ps", every_s=EVERY_S),
     Probe("gpu", "if command -v nvidia-smi >/dev/null 2>&1; then nvidia-smi 2>&1; fi", every_s=EVERY_S),
 )

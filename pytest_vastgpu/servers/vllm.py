@@ -32,6 +32,7 @@ from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
+from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
 """vLLM's official image, in the release that this project's own tests run (from PyPI, on CPU)."""
@@ -68,7 +69,8 @@ def vllm(
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
-    require_known("vllm", fields)
+    require_known("vllm", fields, ("model", "env", "port"))
+    text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     pairs = tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str))
     workload = checked(Workload(adapter="vllm", model=model, args=args, env=pairs, port=port, **needs))

@@ -18,6 +18,7 @@ from typing import Any
 from typing import TypeVar
 from typing import get_type_hints
 
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.shell import NAME_RULE
 from pytest_vastgpu.core.text.shell import wrong_name
 from pytest_vastgpu.errors import WorkloadInvalid
@@ -33,6 +34,8 @@ BY_NAME = tuple(WorkloadFields.__annotations__)
 """The fields that builders and the marker take by name."""
 _IN_DOCSTRING = "    :param fields:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PATH = re.compile(r"/[!-~]*")
+"""The path of a request: what a URL may hold without being encoded."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -65,15 +68,47 @@ def _documented(defaults: Mapping[str, object]) -> Iterator[str]:
         yield f"    :param {name}: {_FIELDS[name].metadata['meaning']} Default: {default!r}.\n"
 
 
-def require_known(function: str, names: Iterable[str]) -> None:
+class UnknownKeyword(WorkloadInvalid, TypeError):
+    """A builder or the marker was given a keyword that it does not have; Python calls that a TypeError."""
+
+
+def require_known(function: str, names: Iterable[str], own: Iterable[str] = ()) -> None:
     """Check that names are names of fields.
 
     :param function: The function that was called with these names.
-    :raises TypeError: for any other name, in Python's own words.
+    :param own: The parameters that only this function has; the message lists them, too.
+    :raises UnknownKeyword: for any other name, with all that there are, the nearest first.
     """
     for name in names:
         if name not in BY_NAME:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+            known = ", ".join(nearest_first(name, (*own, *BY_NAME)))
+            raise UnknownKeyword(f"{function}() got an unexpected keyword argument {name!r}; it has {known}")
+
+
+def require_workload(value: object, source: str) -> Workload:
+    """The value, if it is a workload that can run.
+
+    :param source: Where it comes from, for the message.
+    :raises WorkloadInvalid: one line.
+    """
+    if isinstance(value, Workload):
+        return checked(value)
+    shown = f"{value!r:.60}, " if isinstance(value, str) else ""
+    raise WorkloadInvalid(
+        f"{source} is {shown}of type {_type(value)} and no workload; vllm('org/model') and command('…') make one"
+    )
+
+
+def text(name: str, value: object, example: str) -> str:
+    """The value of the argument ``name``.
+
+    :raises WorkloadInvalid: if it is not text, or is empty.
+    """
+    if not isinstance(value, str):
+        raise WorkloadInvalid(f"{name} of the workload is of type {_type(value)}; give text, such as {example}")
+    if not value.strip():
+        raise WorkloadInvalid(f"{name} of the workload is empty; give text, such as {example}")
+    return value
 
 
 def checked(workload: Workload) -> Workload:
@@ -92,41 +127,65 @@ def mapping(name: str, value: Mapping[str, _T] | None, example: str) -> Mapping[
     :raises WorkloadInvalid: if the value is no mapping but, for example, a list.
     """
     if value is not None and not isinstance(value, Mapping):
-        raise WorkloadInvalid(f"{name} of the workload is a {type(value).__name__}; give a mapping, such as {example}")
+        raise WorkloadInvalid(f"{name} of the workload is a {_type(value)}; give a mapping, such as {example}")
     return value or {}
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
 
 
 def _problems(workload: Workload) -> Iterator[str]:
     # Names and numbers become part of shell text on the instance; those that are not quoted there must be checked here.
-    yield from _of_texts(workload)
-    yield from _of_environment(workload)
-    if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:
-        yield f"port={workload.port!r} of the workload is not a TCP port: a whole number from 1 to 65535"
     for name, kind in TYPES.items():
         value = getattr(workload, name)
-        if kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0) and name != "port":
+        if kind is str and not isinstance(value, str):
+            yield f"{name}={value!r} of the workload is not text"
+        elif kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0) and name != "port":
             yield f"{name}={value!r} of the workload is not a whole number from 0 on"
-        if kind is float and (
+        elif kind is float and (
             isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
         ):
             yield f"{name}={value!r} of the workload is not a number from 0 on"
+    if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:
+        yield f"port={workload.port!r} of the workload is not a TCP port: a whole number from 1 to 65535"
+    yield from _of_tuples(workload)
+    yield from _of_texts(workload)
+    yield from _of_environment(workload)
     for name, _ in workload.files:
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield f"files: {name!r} must be a path below the server's working directory"
+    if not _PATH.fullmatch(workload.ready_path):
+        yield (
+            f"ready_path of the workload must start with '/' and be part of a URL, without blanks; "
+            f"it is {workload.ready_path!r}"
+        )
+
+
+def _of_tuples(workload: Workload) -> Iterator[str]:
+    """Wrong forms of the fields that hold several values; the builders make them right."""
+    if not isinstance(workload.args, tuple):
+        yield f"args of the workload is of type {_type(workload.args)}; give a tuple of texts, one for each argument"
+    for name in ("env", "files"):
+        pairs = getattr(workload, name)
+        if not isinstance(pairs, tuple):
+            yield f"{name} of the workload is of type {_type(pairs)}; give a tuple of pairs"
+        elif not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+            yield f"{name} of the workload is not a tuple of pairs"  # its values may be secret
+    for pair in workload.files:
+        for path in pair:
+            if not isinstance(path, str):
+                yield f"files of the workload: {path!r} is of type {_type(path)}, not a path as text"
 
 
 def _of_texts(workload: Workload) -> Iterator[str]:
     for name, declared in _FIELDS.items():
-        value = getattr(workload, name)
-        if TYPES[name] is not str:
-            continue
-        if not isinstance(value, str):
-            yield f"{name}={value!r} of the workload is not text"
-        else:
-            yield from _of_text(f"{name} of the workload", value, one_line=declared.metadata.get("one_line", False))
+        if TYPES[name] is str:
+            one_line = declared.metadata.get("one_line", False)
+            yield from _of_text(f"{name} of the workload", getattr(workload, name), one_line=one_line)
     for argument in workload.args:
         if not isinstance(argument, str):
-            yield f"args of the workload hold {argument!r}, which is not text"
+            yield f"args of the workload hold {argument!r}, which is not text: give each argument as a text of its own"
         else:
             yield from _of_text("an argument of the workload", argument)
     for pair in workload.files:
@@ -146,6 +205,6 @@ def _of_environment(workload: Workload) -> Iterator[str]:
         if wrong := wrong_name(name, most_chars=80):
             yield f"env of the workload: {wrong}: {NAME_RULE}"
         elif not isinstance(value, str):
-            yield f"env of the workload: the value of {name} is a {type(value).__name__}, not text: put it in quotes"
+            yield f"env of the workload: the value of {name} is of type {_type(value)}, not text: put it in quotes"
         else:
             yield from _of_text(f"env of the workload: the value of {name}", value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_vastgpu.model import ProbeFailure
@@ -75,9 +76,11 @@ class ReconnectingConnection:
         connection = self._connection
         return connection if connection is not None and connection.alive else None
 
-    def run(self, command: str, timeout_s: float, *, spare: bool = False) -> ProbeResult:
+    def run(
+        self, command: str, timeout_s: float, *, env: Mapping[str, str] | None = None, spare: bool = False
+    ) -> ProbeResult:
         """Run a command on the instance. See :meth:`Connection.run`."""
-        return self.connection().run(command, timeout_s=timeout_s, spare=spare)
+        return self.connection().run(command, timeout_s=timeout_s, env=env, spare=spare)
 
     def close(self) -> None:
         """Close the connection for good, without waiting: a thread that is connecting closes its own connection."""

@@ -23,7 +23,7 @@ from tests.behaviour.conftest import loses_one
 from tests.behaviour.conftest import record_of
 
 slow = pytest.mark.slow
-TELLING = {"oci_runtime_failed", "driver_too_old", "offer_taken", "create_lost", "destroy_lies"}
+TELLING = {"server_answers", "oci_runtime_failed", "driver_too_old", "offer_taken", "create_lost", "destroy_lies"}
 """One start for each class and for the market's worst manners; the others are the slow suite."""
 OUR_SERVER = {"program": "python3", "argument": "server.py"}
 READY = ""
@@ -91,6 +91,9 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("stale_status", {}, READY),
     ("server_crash", OUR_SERVER, "incompatible: "),  # it says that the GPU has too little memory
     ("server_hangs", OUR_SERVER, "warmup: warmup_timeout"),
+    ("server_answers", OUR_SERVER, "workload_fatal: wrong_path"),
+    ("server_answers", {**OUR_SERVER, "status": 401}, "workload_fatal: key_refused"),
+    ("server_other_port", OUR_SERVER, "workload_fatal: wrong_port"),
     ("offer_taken", {}, "gone"),
     ("create_lost", {}, READY),
     ("create_dropped", {}, READY),
@@ -187,6 +190,8 @@ def _short_waits(time_limits: TimeLimits) -> None:
         refused_key_most_s=0.1,
         destroy_pause_s=0.1,
         market_pause_s=0.05,
+        settled_s=1.0,
+        doubtful_s=2.0,
     )
 
 
@@ -200,8 +205,8 @@ def with_fault(fault: str, parameters: dict[str, Any]) -> dict[str, Any]:
     [
         pytest.param(
             *start,
-            id=start[0] + ("-for-a-while" if "for_s" in start[1] else ""),
-            marks=() if start[0] in TELLING else slow,
+            id=start[0] + ("-for-a-while" if "for_s" in start[1] else f"-{start[1].get('status', '')}".rstrip("-")),
+            marks=() if start[0] in TELLING and "status" not in start[1] else slow,
         )
         for start in STARTS
     ],

@@ -5,7 +5,10 @@ import json
 
 import pytest
 
+from pytest_vastgpu.cli.classify import EXIT_CODES
+from pytest_vastgpu.cli.classify import USAGE_EXIT_CODE
 from pytest_vastgpu.cli.classify import classify_stream
+from pytest_vastgpu.model import FailureClass
 from tests.diagnosis.samples import logs
 from tests.diagnosis.samples import samples
 
@@ -82,3 +85,36 @@ def test_an_unknown_channel() -> None:
     code, out, err = run("x", channel="smoke")
     assert (code, out) == (2, "")
     assert "unknown channel 'smoke'" in err
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_no_text_is_told(text: str) -> None:
+    _, out, _ = run(text)
+    assert out.startswith("class:  unknown (cannot be said from this text)\nreason: no_text\n")
+    _, out, _ = run(json.dumps({"text": text}), jsonl=True)
+    assert json.loads(out)["reason"] == "no_text"
+
+
+@pytest.mark.parametrize("error", ["mylib.errors.Oops", "OddThing: hmm", "my.module.OddThing: hmm", "Stop:"])
+def test_a_traceback_counts_whatever_its_exception_is_called(error: str) -> None:
+    frames = 'Traceback (most recent call last):\n  File "x.py", line 3, in <module>\n    run()\n'
+    _, out, _ = run(f"loading\n{frames}{error}\n", as_json=True)
+    assert (json.loads(out)["class"], json.loads(out)["evidence"]) == ("unknown", error)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("hello\n", 0), ("", 15), ("OSError: [Errno 98] Address already in use\n", 12), ("Odd: x\n", 0)],
+)
+def test_the_exit_code_can_tell_the_class(text: str, code: int) -> None:
+    assert run(text, exit_code=True)[0] == code
+    assert run(text)[0] == 0
+
+
+def test_every_class_has_an_exit_code_and_only_faults_have_one_that_is_not_0() -> None:
+    assert set(EXIT_CODES) == set(FailureClass)
+    assert {each for each, code in EXIT_CODES.items() if not code} == {FailureClass.READY, FailureClass.WARMUP}
+    faults = [code for code in EXIT_CODES.values() if code]
+    assert len(set(faults)) == len(faults)
+    assert 1 not in faults
+    assert USAGE_EXIT_CODE not in faults

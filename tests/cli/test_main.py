@@ -65,6 +65,17 @@ def test_without_a_key_it_is_one_line(arguments: list[str], capsys: pytest.Captu
     )
 
 
+def test_an_empty_key_is_not_called_unset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "")
+    assert main(["ls"]) == 1
+    assert capsys.readouterr().err.startswith("vastgpu: VAST_API_KEY is empty: set it")
+
+
+def test_an_exit_code_cannot_stand_for_many_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--exit-code", "--jsonl"]) == 2
+    assert capsys.readouterr().err == "vastgpu classify: --exit-code is for one text: it cannot be used with --jsonl\n"
+
+
 def test_classify_reads_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("vllm: error: unrecognized arguments: --foo\n"))
     assert main(["classify", "--server", "vllm", "--json"]) == 0

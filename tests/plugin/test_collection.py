@@ -54,7 +54,6 @@ def known(expected: Expected) -> tuple[str | None, bool]:
         ("@pytest.fixture(params=[1])\ndef vast_workload(request): return command('x')\n" + TEST, (None, True)),
         ("@pytest.fixture\ndef vast_workload(): raise OSError\n" + TEST, (None, True)),
         ("@pytest.fixture\ndef vast_workload(): pytest.skip('no GPU today')\n" + TEST, (None, True)),
-        ("@pytest.fixture\ndef vast_workload(): return 'org/model'\n" + TEST, (None, True)),
         (
             "@pytest.mark.parametrize('vast_workload', [command('x')])\ndef test_it(vast_workload, vast_instance): 0",
             (None, True),
@@ -83,6 +82,28 @@ def test_a_marker_without_a_workload_changes_that_of_the_fixture(pytester: pytes
     (test,) = found.tests.values()
     assert test.workload is not None
     assert (test.workload.command, test.workload.gpus, test.workload.disk_gb) == ("default", 2, 30)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            "'org/model'",
+            "what the fixture vast_workload returns is 'org/model', of type str and no workload; vllm(",
+        ),
+        ("['vllm']", "what the fixture vast_workload returns is of type list and no workload"),
+        ("None", "what the fixture vast_workload returns is of type NoneType and no workload"),
+        ("Workload('command', command=['a'])", "command=['a'] of the workload is not text"),
+        ("command('a', comand='b')", "command() got an unexpected keyword argument 'comand'; it has command, "),
+    ],
+)
+def test_what_is_no_workload_is_one_problem_however_many_tests_use_it(
+    pytester: pytest.Pytester, value: str, words: str
+) -> None:
+    fixture = f"from pytest_vastgpu import Workload\n@pytest.fixture\ndef vast_workload(): return {value}\n"
+    (problem,) = collected(pytester, fixture + TEST + TEST.replace("test_it", "test_other")).problems
+    assert words in problem
+    assert "\n" not in problem
 
 
 def test_each_module_has_its_own_override_and_conftest_files_count(pytester: pytest.Pytester) -> None:

@@ -33,7 +33,10 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"vast_strictness": "blanced"}, "--vast-strictness: 'blanced' is not one of strict, balanced, aggressive"),
+        (
+            {"vast_strictness": "blanced"},
+            "--vast-strictness: 'blanced' is not one of strict, balanced, aggressive; did you mean balanced?",
+        ),
         ({"vast_backend": "azure"}, "--vast-backend: 'azure' is not one of auto, vast, local"),
         ({"vast_max_price": "-1"}, "--vast-max-price: '-1' is not a number of USD/h above 0"),
         ({"vast_max_price": "cheap"}, "--vast-max-price: 'cheap' is not a number of USD/h above 0"),
@@ -42,9 +45,16 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ({"vast_attempts": "0"}, "--vast-attempts: '0' is not a whole number of at least 1"),
         (
             {"vast_exclude_countries": "CN,Sweden"},
-            "--vast-exclude-countries: 'CN,Sweden' is not two-letter country codes",
+            "--vast-exclude-countries: 'CN,Sweden' is not two-letter country codes with commas between, or none; "
+            "SWEDEN is not one; did you mean SE?",
         ),
+        ({"vast_exclude_countries": "CN,UK"}, "--vast-exclude-countries: 'CN,UK' is not two-letter country codes"),
         ({"vast_keep": "sometimes"}, "--vast-keep: 'sometimes' is not no, failed or always"),
+        (
+            {"vast_keep": "faild:2h"},
+            "--vast-keep: 'faild:2h' is not no, failed or always, the latter two with a duration if need be, such as "
+            "failed:30m; did you mean failed?",
+        ),
         ({"vast_keep": "failed:2d"}, "--vast-keep: 'failed:2d' is not no, failed or always"),
         ({"vast_max_instances": "0"}, "--vast-max-instances: '0' is not a whole number of at least 1, or none"),
         ({"vast_lease": "1"}, "--vast-lease: '1' is not a number of seconds of at least 5"),
@@ -73,6 +83,14 @@ def test_a_bad_value_is_one_line_that_names_option_value_and_what_is_expected(
 def test_what_is_kept_and_for_how_long(text: str, kept: tuple[str, float]) -> None:
     keep = settle({"vast_keep": text}).keep
     assert (keep.when, keep.seconds) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("no", "no"), ("failed", "failed:30m"), ("failed:90", "failed:90s"), ("always:120m", "always:2h")],
+)
+def test_a_duration_is_shown_as_people_write_it(text: str, shown: str) -> None:
+    assert f"keep {shown} (command line)" in "\n".join(settle({"vast_keep": text}).header())
 
 
 def test_instances_are_bounded_only_on_request() -> None:
@@ -113,6 +131,29 @@ def test_auto_means_vast_where_there_is_a_key_and_says_why() -> None:
     assert (vast.backend, vast.url) == ("vast", DEFAULT_URL)
     assert "since VAST_API_KEY is set" in vast.header()[0]
     assert settle({"vast_backend": "local"}, {"VAST_API_KEY": "k"}).backend == "local"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"VAST_API_KEY": ""}, "since VAST_API_KEY is empty (a secret that this job is not given?) (backend"),
+        ({"VAST_API_KEY": " \n"}, "since VAST_API_KEY is empty (a secret"),
+        (
+            {"VAST_URL": "http://127.0.0.1:8099"},
+            "since VAST_API_KEY is not set; VAST_URL=http://127.0.0.1:8099 is not used without it (backend",
+        ),
+        ({"VAST_URL": "http://h", "VAST_API_KEY": ""}, "not given?); VAST_URL=http://h is not used without it"),
+    ],
+)
+def test_a_key_that_is_empty_and_a_market_without_a_key_are_told_in_one_line(
+    environ: dict[str, str], words: str
+) -> None:
+    settings = settle(environ=environ)
+    assert settings.backend == "local"
+    assert words in settings.header()[0]
+    with pytest.raises(pytest.UsageError, match="asks for backend vast, but VAST_API_KEY is "):
+        settle({"vast_backend": "vast"}, environ)
+    assert settle({"vast_backend": "local"}, environ).header()[0].endswith("(play money) (backend: command line)")
 
 
 def test_the_vendors_own_variable_moves_the_market() -> None:

@@ -21,8 +21,13 @@ from pytest_vastgpu.reporting.costs import accounts
 from tests.support.factories import make_offer
 
 VERDICT = Verdict(FailureClass.UNKNOWN, "price_above_limit")
-FAILED = Attempt(1, "one", make_offer(machine_id=11), 101, VERDICT, State.BOOTING, {"booting": 2.0})
-READY = Attempt(2, "two", make_offer(machine_id=12), 102, None, None, {"booting": 10.0, "ready": 20.0})
+FAILED = Attempt(
+    1, "one", make_offer(machine_id=11), 101, VERDICT, State.BOOTING, {"booting": 2.0}, workload="vllm 'm'"
+)
+READY = Attempt(
+    2, "two", make_offer(machine_id=12), 102, None, None, {"booting": 10.0, "ready": 20.0}, workload="vllm 'm'"
+)
+FAILED, READY = (replace(attempt, workload="vllm 'm'") for attempt in (FAILED, READY))
 BILLS = {
     "one": CostRecord("one", 7.2, 0.0, 0.0, 3.0, gone=True),
     "two": CostRecord("two", 0.72, 0.001, 10.0, 60.0, gone=True),
@@ -42,6 +47,8 @@ def test_what_the_file_says() -> None:
             {
                 "label": "one",
                 "id": 101,
+                "workload": "vllm 'm'",
+                "attempt": 1,
                 "machine": 11,
                 "gpu": "RTX 4090",
                 "usd_h": 7.2,
@@ -56,6 +63,8 @@ def test_what_the_file_says() -> None:
             {
                 "label": "two",
                 "id": 102,
+                "workload": "vllm 'm'",
+                "attempt": 2,
                 "machine": 12,
                 "gpu": "RTX 4090",
                 "usd_h": 0.72,
@@ -73,6 +82,8 @@ def test_what_the_file_says() -> None:
             {
                 "label": "three",
                 "id": 103,
+                "workload": "vllm 'm'",
+                "attempt": 3,
                 "machine": 12,
                 "gpu": "RTX 4090",
                 "usd_h": 0.36,

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
+import pytest_vastgpu
+from pytest_vastgpu.diagnosis.rules.ruleset import RULES
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import gpus
+from pytest_vastgpu.reporting.sentences import together
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.reporting.summary import dearest
+from pytest_vastgpu.reporting.summary import failed_starts
 from pytest_vastgpu.reporting.summary import table
 from pytest_vastgpu.reporting.summary import total
 from tests.support.factories import make_offer
@@ -21,12 +29,11 @@ BROKEN = Attempt(
     "label-1",
     make_offer(machine_id=11, price_usd_h=0.3),
     101,
-    Verdict(
-        FailureClass.INFRA_FATAL, "cdi_device_unresolvable", "OCI runtime create failed: CDI", "another host is tried"
-    ),
+    Verdict(FailureClass.INFRA_FATAL, "cdi_broken", "OCI runtime create failed: CDI", "another host would do"),
     State.BOOTING,
     {"created": 0.5, "booting": 11.0},
     0.0012,
+    workload="vllm 'a'",
 )
 BAD_FLAG = Attempt(
     2,
@@ -35,7 +42,7 @@ BAD_FLAG = Attempt(
     102,
     Verdict(
         FailureClass.WORKLOAD_FATAL,
-        "bad_cli_argument",
+        "bad_argument",
         "vllm: error: unrecognized arguments: --foo",
         "mend the argument",
     ),
@@ -44,18 +51,22 @@ BAD_FLAG = Attempt(
     0.0056,
     log_tail="usage: vllm\nvllm: error: unrecognized arguments: --foo",
     artifacts="/home/me/vast-artifacts/ab12/2",
+    workload="vllm 'a'",
 )
-GOOD = Attempt(3, "label-3", make_offer(machine_id=13), 103, None, None, {"warming": 7.0, "ready": 60.0}, 0.01)
+GOOD = Attempt(
+    3, "label-3", make_offer(machine_id=13), 103, None, None, {"warming": 7.0, "ready": 60.0}, 0.01, workload="vllm 'b'"
+)
 
 
 def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_words() -> None:
-    assert failure(WORKLOAD, [BROKEN, BAD_FLAG]).splitlines() == [
+    assert failure(workload_line(WORKLOAD), [BROKEN, BAD_FLAG]).splitlines() == [
         "no instance became ready for vllm 'org/model' (2 attempts)",
-        "  1. machine 11 (RTX 4090, 0.30 USD/h): failed while booting: infra_fatal: cdi_device_unresolvable",
+        "  1. machine 11 (RTX 4090, 0.30 USD/h): failed while booting: infra_fatal: cdi_broken",
         "     evidence: OCI runtime create failed: CDI",
-        "  2. machine 12 (2x RTX 4090, 0.40 USD/h): failed while warming: workload_fatal: bad_cli_argument",
+        "  2. machine 12 (2x RTX 4090, 0.40 USD/h): failed while warming: workload_fatal: bad_argument",
         "     evidence: vllm: error: unrecognized arguments: --foo",
         "     kept in: /home/me/vast-artifacts/ab12/2",
+        "  together: 2 attempts: 1 infra_fatal: cdi_broken (machine 11), 1 workload_fatal: bad_argument (machine 12)",
         "  whose fault: the workload's: the next host would fail the same, so no other was tried",
         "  what to do: mend the argument",
         "  the server's last lines:",
@@ -66,10 +77,10 @@ def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_wor
 
 def test_the_table_has_a_line_for_each_instance() -> None:
     assert table([BROKEN, BAD_FLAG, GOOD]) == [
-        "machine  GPU          USD/h  boot    check  warm-up  ready   cost USD  outcome",
-        "11       RTX 4090     0.300  11.5 s  -      -        -       0.0012    infra_fatal: cdi_device_unresolvable",
-        "12       2x RTX 4090  0.400  20.5 s  0.3 s  12.2 s   -       0.0056    workload_fatal: bad_cli_argument",
-        "13       RTX 4090     0.360  -       -      7.0 s    60.0 s  0.0100    ready",
+        "machine  GPU          USD/h  boot    check  warm-up  ready   cost USD  workload  outcome",
+        "11       RTX 4090     0.300  11.5 s  -      -        -       0.0012    vllm 'a'  infra_fatal: cdi_broken",
+        "12       2x RTX 4090  0.400  20.5 s  0.3 s  12.2 s   -       0.0056    vllm 'a'  workload_fatal: bad_argument",
+        "13       RTX 4090     0.360  -       -      7.0 s    60.0 s  0.0100    vllm 'b'  ready",
     ]
     assert total([BROKEN, BAD_FLAG, GOOD]) == "3 instances, 0.0168 USD"
 
@@ -85,3 +96,62 @@ def test_the_dearest_tests() -> None:
 
 def test_gpus_for_people() -> None:
     assert [gpus(0, ""), gpus(1, "H100 SXM"), gpus(8, "H100 SXM")] == ["no GPU", "H100 SXM", "8x H100 SXM"]
+
+
+def failed(machine: int, reason: str, failure_class: FailureClass = FailureClass.INFRA_FATAL) -> Attempt:
+    verdict = Verdict(failure_class, reason, "", f"the remedy of {reason}")
+    return replace(BROKEN, number=machine, offer=make_offer(machine_id=machine), verdict=verdict)
+
+
+def test_several_attempts_are_counted_and_the_most_frequent_cause_gives_the_remedy() -> None:
+    attempts = [failed(1, "slow"), failed(2, "dark"), failed(3, "slow"), failed(4, "old", FailureClass.WARMUP)]
+    told = "4 attempts: 2 infra_fatal: slow (machines 1, 3), 1 infra_fatal: dark (machine 2), 1 warmup: old (machine 4)"
+    assert together(attempts) == told
+    text = failure(workload_line(WORKLOAD), attempts, "--vast-attempts 4 allows no more").splitlines()
+    assert text[-4:] == [
+        f"  together: {told}",
+        "  whose fault: the machine's; it is remembered and not rented again for a while",
+        "  what to do: the remedy of slow",
+        "  no other offer is tried: --vast-attempts 4 allows no more",
+    ]
+    assert failed_starts(attempts) == [f"vllm 'a': {told}; the remedy of slow"]
+
+
+def test_what_is_common_to_all_attempts_is_said() -> None:
+    assert together([failed(n, "slow") for n in (1, 2, 3)]) == "3 attempts: all infra_fatal: slow (machines 1, 2, 3)"
+    assert together([failed(1, "slow")]) == "1 attempt: 1 infra_fatal: slow (machine 1)"
+
+
+def test_a_fault_of_the_workload_stands_for_all_attempts() -> None:
+    attempts = [failed(1, "slow"), failed(2, "slow"), BAD_FLAG]
+    assert "  what to do: mend the argument" in failure(workload_line(WORKLOAD), attempts).splitlines()
+
+
+def test_only_a_workload_that_never_became_ready_has_a_line_of_its_own() -> None:
+    ready = replace(GOOD, workload="vllm 'a'")
+    assert failed_starts([failed(1, "slow")]) == []
+    assert failed_starts([failed(1, "slow"), failed(2, "dark"), ready]) == []
+    assert len(failed_starts([failed(1, "slow"), failed(2, "dark"), GOOD])) == 1
+
+
+def test_no_remedy_promises_what_may_not_follow() -> None:
+    remedies = [rule.remedy for rule in RULES]
+    assert remedies
+    assert [remedy for remedy in remedies if "is tried" in remedy] == []
+    package = Path(pytest_vastgpu.__file__).parent
+    promises = re.compile("another (?:host|offer|machine) is tried")
+    assert [path for path in package.rglob("*.py") if promises.search(path.read_text())] == []
+
+
+def test_no_two_workloads_have_the_same_name_and_no_secret_is_in_one() -> None:
+    names = WorkloadNames()
+    one = Workload("command", command="serve\n  --all", env=(("KEY", "s3cret"),))
+    two, three = replace(one, gpus=0), replace(one, env=(("KEY", "0ther"),))
+    assert [names[each] for each in (one, two, three, replace(three, env=(("KEY", "x"),)), one, WORKLOAD)] == [
+        "command 'serve --all'",
+        "command 'serve --all' (gpus=0)",
+        "command 'serve --all' (other env)",
+        "command 'serve --all' (other env) no. 4",
+        "command 'serve --all'",
+        "vllm 'org/model'",
+    ]

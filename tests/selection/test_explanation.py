@@ -69,6 +69,42 @@ def test_the_nearest_relaxation(
     assert nearest in first
 
 
+@pytest.mark.parametrize(
+    ("wanted", "on_offer", "names", "relaxed"),
+    [
+        ("RTX4090", ["A100 SXM4", "RTX 3090", "RTX 4090"], "RTX 4090, RTX 4090D, ", "RTX 4090"),
+        ("rtx_4090_ti", ["RTX 3090 Ti"], "RTX 3090 Ti, ", "RTX 3090 Ti"),
+        ("H100", ["RTX 3090"], "H100 NVL, H100 SXM, ", "RTX 3090"),
+        ("My GPU 7", ["My GPU 9"], "My GPU 9, ", "My GPU 9"),
+    ],
+)
+def test_a_gpu_name_that_is_misspelt_is_told_with_the_nearest_names_first(
+    wanted: str, on_offer: list[str], names: str, relaxed: str
+) -> None:
+    found = [offer(id=n, machine_id=n, gpu_name=name, price_usd_h=n / 10) for n, name in enumerate(on_offer, 1)]
+    first = explain_no_offers(found, need(workload(gpu_name=wanted))).splitlines()[0]
+    spelt = wanted.replace("_", " ")
+    told = f"no offers: no GPU on offer is called {spelt!r}, and none that we know; the nearest are {names}"
+    assert first.startswith(told)
+    assert f'; gpu_name="{relaxed}" in the workload would admit machine ' in first
+
+
+def test_a_gpu_name_that_is_right_is_not_doubted() -> None:
+    first = explain_no_offers([offer(gpu_name="RTX 3090")], need(workload(gpu_name="RTX 4090"))).splitlines()[0]
+    assert first.startswith("no offers: no GPU on offer is called 'RTX 4090'; gpu_name=")
+    also = [offer(gpu_name="RTX 4090", price_usd_h=9), offer(id=2, machine_id=2, gpu_name="RTX 3090")]
+    assert "is called" not in explain_no_offers(also, need(workload(gpu_name="rtx_4090")))
+
+
+def test_a_name_that_is_misspelt_is_not_called_beyond_help() -> None:
+    first = explain_no_offers([offer(verified=False)], need(workload(gpu_name="RTX4090"))).splitlines()[0]
+    assert first.endswith("the nearest are RTX 4090, RTX 4090D, RTX 3090")
+
+
+def test_one_offer_is_not_several() -> None:
+    assert explain_no_offers([offer(price_usd_h=2)], need()).splitlines()[1] == "the only offer:"
+
+
 def test_the_nearest_of_several() -> None:
     found = [
         offer(id=1, machine_id=1, gpu_name="H100", price_usd_h=2.5),

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,6 +28,9 @@ from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.servers.standing_still import Listener
+from pytest_vastgpu.servers.standing_still import listeners
+from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.servers.vllm import VllmAdapter
 from pytest_vastgpu.servers.vllm import vllm
 
@@ -60,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, {"object": "list", "data": [{"id": name} for name in self.server.models]})
         elif self.path in ("/health", "/"):
             self._send(200 if self.server.healthy else 503, "")
+        elif self.path == "/moved":
+            self._send(307, "", Location="/moved/")
         else:
             self._send(404, {"detail": "Not Found"})
 
@@ -76,9 +83,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         self.server.keys.append(self.headers.get("Authorization"))
 
-    def _send(self, status: int, body: object) -> None:
+    def _send(self, status: int, body: object, **headers: str) -> None:
         data = json.dumps(body).encode() if body else b""
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -188,6 +197,61 @@ def test_any_server_by_its_path_and_its_models(server: OpenAIServer, path: str, 
     ):
         results = {probe.name: run(probe, path, tmp_path) for probe in adapter.probes(workload)}
         assert adapter.assess(workload, Observation(results, "", None, 1.0)) == expected
+
+
+def test_no_redirect_is_followed_and_where_it_leads_is_told(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    probe = Probe("answers", http_probe.script(server.port, http_probe.request("ready", "/moved")))
+    answer = http_probe.answers(run(probe, path, tmp_path).stdout)["ready"]
+    place = f"http://127.0.0.1:{server.port}/moved"
+    assert (answer.status, answer.url, answer.redirect) == (307, place, f"{place}/")
+    assert server.asked == ["/moved"]
+
+
+def test_a_server_with_a_certificate_answers_where_it_is_asked_by_https(path: str, tmp_path: Path) -> None:
+    names = [f"{tmp_path}/{name}.pem" for name in ("key", "certificate")]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not on this machine")
+    subprocess.run([*make, "-keyout", names[0], "-out", names[1], "-subj", "/CN=any"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(names[1], names[0])
+    with OpenAIServer() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # it is asked by HTTP, too
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        place = f"127.0.0.1:{server.port}"
+        try:
+            probe = Probe("elsewhere", http_probe.elsewhere([("http", place), ("https", place)], "/health"))
+            found = http_probe.answers(run(probe, path, tmp_path).stdout)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [(answer.url, answer.status) for answer in found.values()] == [(f"https://{place}/health", 200)] * 2
+
+
+def test_a_place_that_answers_by_http_is_not_asked_by_https(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    probe = Probe("elsewhere", http_probe.elsewhere([("http", f"127.0.0.1:{server.port}")], "/health"))
+    (answer,) = http_probe.answers(run(probe, path, tmp_path).stdout).values()
+    assert (answer.status, server.asked) == (200, ["/health"])
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["busybox", "sh"]])
+@pytest.mark.parametrize("how", ["", "setsid "])
+def test_where_the_servers_own_processes_listen(shell: list[str], how: str, server: OpenAIServer) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not on this machine")
+    listen = "import socket as s; a = s.create_server(('127.0.0.1', 0)); print(a.getsockname()[1], flush=True); input()"
+    start = f"exec {how}{shlex.quote(sys.executable)} -c {shlex.quote(listen)}"
+    env = {**os.environ, "VASTGPU_API_KEY": "the key of this test alone"}
+    pipes: dict[str, int] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["sh", "-c", start], env=env, text=True, **pipes) as process:  # type: ignore[call-overload]
+        port = int(process.stdout.readline())
+        done = subprocess.run(
+            [*shell, "-c", LISTENERS.command], env=env, capture_output=True, text=True, timeout=60, check=True
+        )
+        process.communicate("\n")
+    assert listeners(done.stdout) == (Listener("127.0.0.1", port),), "and not the server of the fixture"
 
 
 def test_the_key_is_on_no_command_line(server: OpenAIServer, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,12 @@ from pytest_vastgpu import vllm
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.plugin import marks
+from pytest_vastgpu.servers.workloads import require_workload
 
 BUILDERS = (vllm, command)
+ANY_VLLM: Any = vllm
+ANY_COMMAND: Any = command
+ANY_WORKLOAD: Any = Workload
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -32,11 +38,90 @@ def test_what_a_builder_shows_as_a_default_is_what_it_builds_with(builder: Calla
     assert {name: getattr(built, name) for name in needs} == {name: parameters[name].default for name in needs}
 
 
-@pytest.mark.parametrize("builder", BUILDERS)
-@pytest.mark.parametrize("name", ["gpu_ram", "adapter", "expose"])
-def test_a_builder_takes_no_other_name(builder: Callable[..., Workload], name: str) -> None:
-    with pytest.raises(TypeError, match=rf"^{builder.__name__}\(\) got an unexpected keyword argument '{name}'$"):
-        builder("x", **{name: 1})
+@pytest.mark.parametrize("builder", [*BUILDERS, marks.vast])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("gpu_ram", "gpu_ram_gb"), ("prot", None), ("gpuname", "gpu_name"), ("adapter", None)]
+)
+def test_a_keyword_that_is_unknown_is_told_with_all_there_are_the_nearest_first(
+    builder: Callable[..., Any], name: str, nearest: str | None
+) -> None:
+    first = [] if builder is marks.vast else ["x"]
+    with pytest.raises(TypeError) as caught:
+        builder(*first, **{name: 1})
+    what, _, known = str(caught.value).partition("; it has ")
+    assert what == f"{builder.__name__}() got an unexpected keyword argument {name!r}"
+    accepted = set(inspect.signature(builder).parameters) - {"args", "changes"} | set(WorkloadFields.__annotations__)
+    assert set(known.split(", ")) == accepted
+    assert nearest in (None, known.partition(", ")[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (
+            lambda: ANY_COMMAND(["python3", "server.py"]),
+            "command of the workload is of type list; give text, such as '",
+        ),
+        (lambda: ANY_COMMAND(b"serve"), "command of the workload is of type bytes; give text"),
+        (lambda: ANY_COMMAND(None), "command of the workload is of type NoneType; give text"),
+        (lambda: ANY_COMMAND(" "), "command of the workload is empty; give text"),
+        (lambda: ANY_VLLM(["org/model"]), "model of the workload is of type list; give text, such as 'org/model'"),
+        (lambda: ANY_VLLM(""), "model of the workload is empty"),
+        (
+            lambda: ANY_VLLM("m", ["--a", "--b"]),
+            "args of the workload hold ['--a', '--b'], which is not text: give ",
+        ),
+        (lambda: ANY_VLLM("m", 3), "args of the workload hold 3, which is not text"),
+        (lambda: ANY_VLLM("m", port="8000"), "port='8000' of the workload is not a TCP port"),
+        (lambda: ANY_VLLM("m", gpus=1.5), "gpus=1.5 of the workload is not a whole number"),
+        (lambda: ANY_VLLM("m", gpus=(1,)), "gpus=(1,) of the workload is not a whole number"),
+        (lambda: ANY_VLLM("m", gpu_ram_gb="20"), "gpu_ram_gb='20' of the workload is not a number"),
+        (lambda: ANY_VLLM("m", gpu_name=["A", "B"]), "gpu_name=['A', 'B'] of the workload is not text"),
+        (lambda: ANY_VLLM("m", image=Path("x")), "of the workload is not text"),
+        (lambda: ANY_VLLM("m", env=[("A", "b")]), "env of the workload is a list; give a mapping"),
+        (lambda: ANY_VLLM("m", env={"A": 1}), "env of the workload: the value of A is of type int, not text"),
+        (lambda: ANY_VLLM("m", env={1: "a"}), "env of the workload: 1 is no name for an environment variable"),
+        (
+            lambda: ANY_VLLM("m", env={1: "a", "B": "b"}),
+            "env of the workload: 1 is no name for an environment variable",
+        ),
+        (lambda: ANY_COMMAND("x", files={"a": None}), "files: None is of type NoneType, not a path"),
+        (lambda: ANY_COMMAND("x", files={1: "/etc/hostname"}), "files: 1 is of type int, not a path"),
+        (
+            lambda: ANY_COMMAND("x", files={"a": b"/etc/hostname"}),
+            "files: b'/etc/hostname' is of type bytes, not a path",
+        ),
+        (lambda: ANY_COMMAND("x", files={"a": ["b"]}), "files: ['b'] is of type list, not a path"),
+        (
+            lambda: ANY_COMMAND("x", ready_path="up"),
+            "ready_path of the workload must start with '/' and be",
+        ),
+        (lambda: ANY_COMMAND("x", ready_path="/a b"), "without blanks; it is '/a b'"),
+        (lambda: ANY_COMMAND("x", ready_path=None), "ready_path=None of the workload is not text"),
+        (lambda: ANY_WORKLOAD("command", args="--a"), "args of the workload is of type str; give a tuple of texts"),
+        (lambda: ANY_WORKLOAD("command", env={"A": "b"}), "env of the workload is of type dict; give a tuple of pairs"),
+        (lambda: ANY_WORKLOAD("command", files=(("a",),)), "files of the workload is not a tuple of pairs"),
+        (lambda: ANY_WORKLOAD("command", files=((Path("a"), "b"),)), "is of type PosixPath, not a path as text"),
+        (lambda: ANY_WORKLOAD(3), "adapter=3 of the workload is not text"),
+        (
+            lambda: "org/model",
+            "it is 'org/model', of type str and no workload; vllm('org/model') and command('…') make one",
+        ),
+        (lambda: {"model": "m"}, "it is of type dict and no workload"),
+    ],
+)
+def test_a_wrong_type_is_one_sentence(build: Callable[[], Any], words: str) -> None:
+    with pytest.raises(WorkloadInvalid) as caught:
+        require_workload(build(), "it")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_paths_and_files_there_may_be() -> None:
+    files: Any = {"a": Path("/etc/hostname"), Path("b"): "/etc/hosts"}
+    workload = command("x", ready_path="/v2/up?full=1&a=%20", files=files)
+    assert require_workload(workload, "it") is workload
+    assert workload.files == (("a", "/etc/hostname"), ("b", "/etc/hosts"))
 
 
 def test_builders_and_marker_are_typed() -> None:

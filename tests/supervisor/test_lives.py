@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,14 @@ import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.diagnosis.hangs import STILL_S
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
@@ -208,3 +214,106 @@ def test_a_server_that_stands_still_after_what_it_printed_has_failed(tmp_path: P
     assert reasons(life) == ["address_in_use"]
     assert STILL_S < life.clock.now < STILL_S + 60
     assert_nothing_is_left(life)
+
+
+def told(number: int, text: str) -> str:
+    """What the watcher tells of a probe of the adapter ``command``: 1 its answers, 2 where it listens."""
+    return f"probe {number} 0 5 {text.encode().hex()} "
+
+
+@pytest.mark.parametrize(
+    ("updates", "elsewhere", "names", "seconds"),
+    [
+        (
+            (told(1, "\n@> http://127.0.0.1:8000/up \n@@ ready 404\n"), told(2, "0100007F:1F40\n")),
+            "",
+            ("ready_path='/up'", "404"),
+            30,
+        ),
+        (
+            (told(1, "\n@> http://127.0.0.1:8000/up \n@@ ready 000\n"), told(2, "00000000:2328\n")),
+            "\n@> http://127.0.0.1:9000/up \n@@ at0 200\n",
+            ("port=8000", "port=9000"),
+            30,
+        ),
+        (
+            (told(1, "\n@> http://127.0.0.1:8000/up \n@@ ready 401\n"), told(2, "0100007F:1F40\n")),
+            "",
+            ("ready_path='/up'", "401", "VASTGPU_API_KEY"),
+            120,
+        ),
+    ],
+)
+def test_a_server_asked_wrongly_costs_one_machine_and_the_remedy_names_both_values(
+    tmp_path: Path, updates: Sequence[str], elsewhere: str, names: Sequence[str], seconds: int
+) -> None:
+    script = Script(start_s=1, log=("serving",), updates=tuple((3.0, line) for line in updates), elsewhere=elsewhere)
+    workload = command("serve", gpus=0, ready_path="/up")
+    life = Life(tmp_path, [script] * 5, KEY, adapter=CommandAdapter(), workload=workload)
+    life.live()
+    (attempt,) = life.records
+    assert attempt.verdict is not None
+    assert attempt.verdict.failure_class is FailureClass.WORKLOAD_FATAL
+    assert [name for name in names if name not in attempt.verdict.remedy] == []
+    assert seconds <= attempt.seconds["warming"] < seconds + 10
+    assert_nothing_is_left(life)
+
+
+def test_attempts_are_numbered_by_workload_and_every_event_names_it(lives_on: LivesOn) -> None:
+    life = lives_on(Script(refuses_s=9000), Script(), Script(boot_s=900, offline_s=(10, 900)), Script())
+    one, two = (replace(life.workload, model=model) for model in ("one", "two"))
+    for workload in (one, two):
+        life.bring_up(workload)
+    named = [(attempt.workload, attempt.number) for attempt in life.records]
+    assert named == [("scripted 'one'", 1), ("scripted 'one'", 2), ("scripted 'two'", 1), ("scripted 'two'", 2)]
+    labels = [attempt.label for attempt in life.records]
+    assert len(set(labels)) == 4
+    whose = dict(zip(labels, named, strict=True))
+    steps = [event for event in life.events.events if event.label]
+    assert steps
+    assert [(e.facts["workload"], e.facts["attempt"]) for e in steps] == [whose[e.label] for e in steps]
+    for words in ("renting", "created instance", "ready after"):
+        lines = [event.text for event in steps if words in event.text]
+        assert all("scripted 'one'" in line or "scripted 'two'" in line for line in lines)
+        assert len(lines) in (2, 4)
+    assert [e.text.partition(": renting")[0] for e in steps if ": renting" in e.text] == ["attempt 1", "attempt 2"] * 2
+
+
+def test_all_attempts_are_summed_up_in_the_error_and_in_the_events(lives_on: LivesOn) -> None:
+    life = lives_on(Script(refuses_s=9000), Script(refuses_key_s=9000), Script(refuses_s=9000))
+    find = life.find
+
+    def find_or_explain(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
+        found = find(workload, failed, gone)
+        if not found:
+            raise NoOffers("no offers: --vast-max-price=2.00 would admit machine 9\nthe only offer:\n  1 by price")
+        return found
+
+    life.find = find_or_explain  # type: ignore[method-assign] # as a market whose offers are used up
+    text = str(life.live())
+    told = "3 attempts: 2 infra_fatal: ssh_never_up (machines 1, 3), 1 infra_fatal: ssh_key_refused (machine 2)"
+    assert f"\n  together: {told}\n" in text
+    assert "\n  no other offer is tried: there is none: --vast-max-price=2.00 would admit machine 9\n" in text
+    assert text.count("what to do:") == 1
+    assert text.count("is tried") == 1, "nothing says that another one is"
+    assert [event.text for event in life.events.events if not event.label] == [f"giving up scripted: {told}"]
+
+
+def test_the_last_attempt_that_is_allowed_says_so(lives_on: LivesOn) -> None:
+    life = lives_on(*[Script(refuses_s=9000)] * 3, vast_attempts="2")
+    assert "\n  no other offer is tried: --vast-attempts 2 allows no more" in str(life.live())
+
+
+def test_attempts_are_told_also_where_others_took_the_last_offer(lives_on: LivesOn) -> None:
+    life = lives_on(Script(refuses_s=9000), Script())
+    create = life.provider.create
+
+    def create_first_only(offer_id: int, request: CreateRequest) -> int:
+        if offer_id != min(life.provider.offers):
+            raise OfferGone(f"offer {offer_id} is gone")
+        return create(offer_id, request)
+
+    life.provider.create = create_first_only  # type: ignore[method-assign] # as a market on which others rent, too
+    text = str(life.live())
+    assert "infra_fatal: ssh_never_up" in text
+    assert "\n  no other offer is tried: 1 offer taken by others, and no other is left; try again" in text

@@ -134,7 +134,7 @@ class Life:
         self.cancel = CancelToken(self.clock)
         self.provisioner = Provisioner(
             self.services,
-            self.find,
+            lambda workload, failed, gone: self.find(workload, failed, gone),
             lambda attempt, _: self.records.append(attempt),
             self.rentals.append,
             lambda _rental, _attempt: None,
@@ -144,9 +144,9 @@ class Life:
         offers: Sequence[Offer] = self.provider.search(OfferQuery((), 10, 64))
         return [offer for offer in offers if offer.machine_id not in failed and offer.id not in gone]
 
-    def bring_up(self) -> Rental:
+    def bring_up(self, workload: Workload | None = None) -> Rental:
         """:raises VastGpuError: if no instance became ready."""
-        return self.provisioner.provision(self.workload, self.adapter, self.cancel)
+        return self.provisioner.provision(workload or self.workload, self.adapter, self.cancel)
 
     def revive(self, rental: Rental) -> Verdict | None:
         """See whether its server serves, and start it again where that is due."""

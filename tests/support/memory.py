@@ -91,6 +91,10 @@ class Script:
     start_s: float = 30.0
     """How long the server takes to be ready."""
     log: tuple[str, ...] = ("loading", "ready")
+    updates: tuple[tuple[float, str], ...] = ()
+    """What the watcher tells besides, and when since the launch."""
+    elsewhere: str = ""
+    """What a request to another place than the server's prints."""
     exit_code: int | None = None
     """How the server ends instead of being ready; None: it does not."""
     ends: tuple[End, ...] = ()
@@ -312,6 +316,8 @@ class MemoryConnection:
             return 0, ""
         if command.startswith(f"cd {job.HOME} || exit 1\nlistens()"):
             return 0, self._look(instance)
+        if "\nbase=\n" in command:
+            return 0, instance.script.elsewhere
         match shlex.split(command):
             case ["cat", path]:
                 found = instance.files.get(path)
@@ -378,6 +384,8 @@ class MemoryConnection:
             offset += len(data)
             at = began + script.start_s * number / len(script.log)
             self._clock.at(at - self._clock.monotonic(), lambda line=line: stream.line(line))  # type: ignore[misc]
+        for at, line in script.updates:
+            self._clock.at(began + at - self._clock.monotonic(), lambda line=line: stream.line(line))  # type: ignore[misc]
         code, took_s = script.exit_code, script.start_s
         if instance.starts > script.ready_starts:
             code, took_s = 1, script.start_s / 4

@@ -28,3 +28,9 @@ def parse_duration(text: str) -> float:
 def measured(seconds: float, digits: int = 0) -> str:
     """A duration in a table: ``12 s``, or ``-`` where nothing was measured."""
     return f"{seconds:.{digits}f} s" if seconds else "-"
+
+
+def shown(seconds: float) -> str:
+    """A duration in the largest unit that leaves a whole number: ``30m``, ``2h``, ``90s``."""
+    unit = next((unit for unit in "hm" if seconds and seconds % UNITS_S[unit] == 0), "s")
+    return f"{seconds / UNITS_S[unit]:g}{unit}"

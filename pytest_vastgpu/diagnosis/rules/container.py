@@ -8,7 +8,7 @@ from pytest_vastgpu.diagnosis.rules.base import STATUS
 from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.model import FailureClass
 
-_ANOTHER = "another host is tried; nothing in the workload caused this"
+_ANOTHER = "another host would do; nothing in the workload caused this"
 _TOOLKIT = "NVIDIA container toolkit"
 _DOCKER = "Docker engine"
 _RUNC = "runc"
@@ -19,7 +19,7 @@ RULES: tuple[Rule, ...] = (
         "driver_too_old_for_image",
         FailureClass.INCOMPATIBLE,
         (r"unsatisfied condition: (?:cuda|driver)",),
-        "a host with a newer driver is tried; an image for an older CUDA would run on more hosts",
+        "a host with a newer driver would do; an image for an older CUDA would run on more hosts",
         _TOOLKIT,
         channels=CONTAINER,
     ),

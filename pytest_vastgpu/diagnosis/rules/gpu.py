@@ -16,7 +16,7 @@ from pytest_vastgpu.model import FailureClass
 
 _SMI = frozenset({Channel.NVIDIA_SMI})
 _GPU = LOG | _SMI | frozenset({Channel.STATUS_MSG})
-_ANOTHER = "another host is tried; nothing in the workload caused this"
+_ANOTHER = "another host would do; nothing in the workload caused this"
 _GPU_RENTED = r"^(?!.*gpus=0\b)"
 """Without a rented GPU, a missing GPU is no fault."""
 _CUDA = "CUDA runtime"

@@ -14,9 +14,9 @@ from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 
 _GPU = LOG | frozenset({Channel.NVIDIA_SMI, Channel.STATUS_MSG})
-_NEWER_DRIVER = "a host with a newer driver is tried; an image for an older CUDA would run on more hosts"
-_NEWER_CARD = "a GPU of a newer generation is tried: ask for it with compute_cap"
-_MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
+_NEWER_DRIVER = "a host with a newer driver would do; an image for an older CUDA would run on more hosts"
+_NEWER_CARD = "a GPU of a newer generation would do: ask for it with compute_cap"
+_MORE_VRAM = "a GPU with more memory would do; a shorter context, a smaller batch or quantisation needs less"
 _WHY_NO_FORWARD_COMPATIBILITY = r"^\s*\[\[(?!.*\(error \d)"
 """A banner of NVIDIA's images: without an error number, another line says whether the driver is sufficient."""
 _CUDA = "CUDA runtime"
@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
         "cuda_803_driver_combination",
         FailureClass.INCOMPATIBLE,
         (r"Error 803\b", r"unsupported display driver / cuda driver combination", r"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
-        "the driver library in the container and the host's kernel driver do not fit: another kind of host is tried",
+        "the driver library in the container and the host's kernel driver do not fit: another kind of host would do",
         _CUDA,
         unless=_WHY_NO_FORWARD_COMPATIBILITY,
     ),
@@ -78,7 +78,7 @@ RULES: tuple[Rule, ...] = (
             r"bfloat16 is (?:only|not) supported (?:on|by|for) .*(?:GPU|device|compute capability)",
             r"does not support (?:bf16|bfloat16)\b",
         ),
-        "a GPU of compute capability 8.0 is tried; --dtype=half would run on this one",
+        "a GPU of compute capability 8.0 would do; --dtype=half would run on this one",
         "vLLM",
         unless=r"quantization|falling back|instead of|casting|forcefully",
     ),
@@ -125,14 +125,14 @@ RULES: tuple[Rule, ...] = (
             r"requires \.target sm_\d+|not supported on \.target",
             r"CUB(?:LAS|NN)?_STATUS_ARCH_MISMATCH|CUDNN_STATUS_ARCH_MISMATCH",
         ),
-        "the image has no code for this GPU's generation: another kind is tried; say the oldest with compute_cap",
+        "the image has no code for this GPU's generation: another kind would do; say the oldest with compute_cap",
         _CUDA,
     ),
     Rule(
         "gpu_shared_memory_too_small",
         FailureClass.INCOMPATIBLE,
         (r"out of resource: shared memory|OutOfResources\b|exceeds? .*shared memory per block",),
-        "this kernel needs a GPU with more shared memory per block: another kind is tried",
+        "this kernel needs a GPU with more shared memory per block: another kind would do",
         "Triton",
         Weight.HINT,  # while kernels are tuned, those that do not fit are skipped
         unless=r"ignoring|skipping|No valid triton configs",
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
             r"invalid or unsupported gpu id|exceeds available GPUs|Current node has no GPU available",
             r"Duplicate GPU detected|not enough (?:GPUs|devices)|number of GPUs .*(?:less|smaller|fewer) than",
         ),
-        "a machine with more GPUs is tried: say how many with gpus",
+        "a machine with more GPUs would do: say how many with gpus",
         "vLLM",
     ),
     # ---------------------------------------------------- the GPUs cannot work together
@@ -226,7 +226,7 @@ RULES: tuple[Rule, ...] = (
             r"Insufficient space in /dev/shm|(?:insufficient|unable to (?:create|open)|error while creating|failed to (?:create|allocate)|not enough) shared memory",
             r"\bSIGBUS\b|\bBus error\b|exceeds /dev/shm size",
         ),
-        "a host that gives more shared memory is tried",
+        "a host that gives more shared memory would do",
         "NCCL",
         unless=r"leaked|Cannot allocate memory",
     ),
@@ -234,7 +234,7 @@ RULES: tuple[Rule, ...] = (
         "nccl_system_error",
         FailureClass.INCOMPATIBLE,
         (r"ncclSystemError|ncclUnhandledCudaError|NCCL error.*unhandled (?:system|cuda) error",),
-        "GPUs of one machine cannot talk to each other: another kind of machine, or a single GPU, is tried",
+        "GPUs of one machine cannot talk to each other: another kind of machine, or a single GPU, would do",
         "NCCL",
         Weight.HINT,
     ),

@@ -8,8 +8,8 @@ from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.diagnosis.rules.base import Weight
 from pytest_vastgpu.model import FailureClass
 
-_ANOTHER = "another host is tried; nothing in the workload caused this"
-_MORE_RAM = "a host with more memory is tried; a smaller model or less offloading needs less"
+_ANOTHER = "another host would do; nothing in the workload caused this"
+_MORE_RAM = "a host with more memory would do; a smaller model or less offloading needs less"
 _LIBC = "errno of the C library"
 _KERNEL = "Linux kernel"
 
@@ -101,7 +101,7 @@ RULES: tuple[Rule, ...] = (
         "open_files_limit",
         FailureClass.INCOMPATIBLE,
         (r"Too many open files|\bEMFILE\b|\[Errno 24\]",),
-        "the container may open too few files: a host with another limit is tried; ulimit -n in the image raises it",
+        "the container may open too few files: a host with another limit would do; ulimit -n in the image raises it",
         _LIBC,
         unless=r"errors like",
     ),
@@ -111,14 +111,14 @@ RULES: tuple[Rule, ...] = (
         (
             r"can't start new thread|Resource temporarily unavailable|pthread_create failed|Thread creation failed|fork: retry",
         ),
-        "the container may start too few processes: another kind of host is tried",
+        "the container may start too few processes: another kind of host would do",
         _LIBC,
     ),
     Rule(
         "cpu_lacks_instructions",
         FailureClass.INCOMPATIBLE,
         (r"Illegal instruction|\bSIGILL\b|CPU (?:does not|doesn't) support|requires? (?:a CPU with )?AVX|signal 4\b",),
-        "a host with a newer CPU is tried",
+        "a host with a newer CPU would do",
         _KERNEL,
         channels=CONTAINER,
     ),
@@ -126,14 +126,14 @@ RULES: tuple[Rule, ...] = (
         "too_few_numa_nodes",
         FailureClass.INCOMPATIBLE,
         (r"Not enough allowed NUMA nodes",),
-        "a machine with more NUMA nodes is tried; fewer workers need fewer",
+        "a machine with more NUMA nodes would do; fewer workers need fewer",
         "vLLM",
     ),
     Rule(
         "cpu_architecture_mismatch",
         FailureClass.INCOMPATIBLE,
         (r"exec format error|wrong ELF class|invalid ELF header",),
-        "the program is for another CPU architecture: a host of its kind is tried",
+        "the program is for another CPU architecture: a host of its kind would do",
         _KERNEL,
     ),
     Rule(
@@ -150,7 +150,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"signal\W{0,3}9\b|(?:exit ?code|status)\W{0,3}(?:-9|137)\b|\bSIGKILL\b|signal: killed|^Killed$|^\S*: line \d+: +\d+ Killed",
         ),
-        "something killed it: mostly the kernel for want of memory; a host with more memory is tried",
+        "something killed it: mostly the kernel for want of memory; a host with more memory would do",
         _KERNEL,
         Weight.SYMPTOM,
     ),

@@ -8,7 +8,7 @@ from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.diagnosis.rules.base import Weight
 from pytest_vastgpu.model import FailureClass
 
-_ANOTHER = "another host is tried; nothing in the workload caused this"
+_ANOTHER = "another host would do; nothing in the workload caused this"
 _HUB = "huggingface_hub"
 _GOES_ON = (
     r"thrown while requesting|retrying|Retry attempt|will retry|trying to resume|Error while downloading from"
@@ -123,7 +123,7 @@ RULES: tuple[Rule, ...] = (
         "hub_rate_limit_of_host",
         FailureClass.INFRA_FATAL,
         (r"rate limit your IP",),
-        "the limit is the host's address's: another host is tried; a token lifts it",
+        "the limit is the host's address's: another host would do; a token lifts it",
         _HUB,
         unless=_GOES_ON,
     ),
@@ -143,7 +143,7 @@ RULES: tuple[Rule, ...] = (
             r"CAS service error|Data processing error|hf_transfer|IncompleteRead|IncompleteBody|ChunkedEncodingError",
             r"Consistency check failed|digest mismatch|max retries exceeded|50[0234] Server Error.*" + _PLACE,
         ),
-        "the download broke: the host's line or the hub; another host is tried",
+        "the download broke: the host's line or the hub; another host would do",
         _HUB,
         Weight.HINT,
         unless=_GOES_ON + r"|not available in your environment",

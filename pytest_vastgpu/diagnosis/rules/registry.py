@@ -8,7 +8,7 @@ from pytest_vastgpu.diagnosis.rules.base import STATUS
 from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.model import FailureClass
 
-_ANOTHER = "another host is tried; nothing in the workload caused this"
+_ANOTHER = "another host would do; nothing in the workload caused this"
 _DOCKER = "Docker engine"
 _CONTAINERD = "containerd"
 PUBLIC = r"(?:docker\.(?:io|com)|ghcr\.io|githubusercontent|nvcr\.io|ngc\.nvidia|quay\.io|gcr\.io|pkg\.dev|mcr\.microsoft|public\.ecr|amazonaws|cloudfront|cloudflare|r2\.)"
@@ -26,7 +26,7 @@ RULES: tuple[Rule, ...] = (
         "registry_rate_limit_of_host",
         FailureClass.INFRA_FATAL,
         (r"toomanyrequests", r"pull rate limit", r"429 Too Many Requests"),
-        "the limit is the host's address's: another host is tried; registry credentials lift it",
+        "the limit is the host's address's: another host would do; registry credentials lift it",
         "Docker Hub",
         channels=STATUS,
     ),
@@ -34,7 +34,7 @@ RULES: tuple[Rule, ...] = (
         "registry_rate_limit_of_host",
         FailureClass.INFRA_FATAL,
         (r"toomanyrequests: ", r"reached your (?:unauthenticated )?pull rate limit"),
-        "the limit is the host's address's: another host is tried; registry credentials lift it",
+        "the limit is the host's address's: another host would do; registry credentials lift it",
         "Docker Hub",
         channels=CONTAINER,
     ),

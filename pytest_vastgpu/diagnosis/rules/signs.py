@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         "host_dns_broken",
         FailureClass.INFRA_FATAL,
         (r"Could not resolve host: \S*(?:huggingface|hf\.co|docker|github|pypi|ubuntu|debian|nvidia)",),
-        "names do not resolve on this host; another host is tried",
+        "names do not resolve on this host; another host would do",
         "curl",
         channels=_CURL,
     ),

@@ -13,7 +13,7 @@ _SSH = frozenset({Channel.SSH})
 _OPENSSH = "OpenSSH client"
 _RUNNING = r"phase=running"
 _EARLY = r"^$|phase=booting"
-_ANOTHER = "another host is tried; nothing in the workload caused this"
+_ANOTHER = "another host would do; nothing in the workload caused this"
 _WAIT = "wait: the host is still starting its SSH server"
 
 _REFUSED = (

@@ -9,7 +9,7 @@ from pytest_vastgpu.model import FailureClass
 
 _VLLM = "vLLM"
 _TRANSFORMERS = "transformers"
-_MORE_VRAM = "a GPU with more memory is tried; a shorter context, a smaller batch or quantisation needs less"
+_MORE_VRAM = "a GPU with more memory would do; a shorter context, a smaller batch or quantisation needs less"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -35,7 +35,7 @@ RULES: tuple[Rule, ...] = (
             r"max seq len \(\d+\) is larger than the maximum number of tokens that can be stored",
             r"max(?:imum)?[_ ](?:model|seq\w*)[_ ]len\w*.*(?:larger|exceeds|greater).*KV cache",
         ),
-        "a GPU with more memory is tried; a smaller --max-model-len fits this one",
+        "a GPU with more memory would do; a smaller --max-model-len fits this one",
         _VLLM,
     ),
     Rule(
@@ -49,7 +49,7 @@ RULES: tuple[Rule, ...] = (
         "free_memory_below_utilization",
         FailureClass.INCOMPATIBLE,
         (r"(?:Free|Available) memory on (?:device|node|GPU).* less than (?:desired|requested)",),
-        "the asked share of memory is not free: a bigger machine is tried; a smaller --gpu-memory-utilization fits this one",
+        "the asked share of memory is not free: a bigger machine would do; a smaller --gpu-memory-utilization fits this one",
         _VLLM,
     ),
     Rule(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.local.faults.api import API_FAULTS
 from pytest_vastgpu.local.faults.base import Fault
 from pytest_vastgpu.local.faults.base import FaultKind
@@ -30,18 +31,20 @@ def make_fault(name: str, given: Mapping[str, Any]) -> Fault:
     """
     kinds = catalogue()
     if name not in kinds:
-        raise FaultInvalid(f"unknown fault {short_repr(name)}; there are: {', '.join(sorted(kinds))}")
+        raise FaultInvalid(
+            f"unknown fault {short_repr(name)}; there are: {', '.join(nearest_first(name, sorted(kinds)))}"
+        )
     kind = kinds[name]
     for parameter, value in given.items():
         if parameter not in kind.parameters:
-            takes = ", ".join(kind.parameters) or "none"
+            takes = ", ".join(nearest_first(parameter, kind.parameters)) or "none"
             raise FaultInvalid(f"fault {name!r} has no parameter {parameter!r}; it takes: {takes}")
         wanted = str if isinstance(kind.parameters[parameter], str) else (int, float)
         if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and not value >= 0):
             what = "a text" if wanted is str else "a number that is not negative"
             raise FaultInvalid(f"parameter {parameter!r} of fault {name!r} must be {what}, not {short_repr(value)}")
         if parameter in kind.choices and value not in kind.choices[parameter]:
-            there_are = ", ".join(sorted(kind.choices[parameter]))
+            there_are = ", ".join(nearest_first(value, sorted(kind.choices[parameter])))
             raise FaultInvalid(
                 f"parameter {parameter!r} of fault {name!r} is {short_repr(value)}; there are: {there_are}"
             )

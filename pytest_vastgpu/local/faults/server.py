@@ -38,6 +38,7 @@ def _crash(given: Parameters) -> dict[str, Any]:
 def _server(kind: str, more: Parameters) -> Mapping[str, Any]:
     """Return the container fault that installs :mod:`~pytest_vastgpu.local.faults.server_shim`, with its settings."""
     lines = _log_until(more.get("stage", "capturing"))
+    more = {"model": "", "for_s": 0.0, "status": 0, "instead": 0, **more}
     return {"server": {"kind": kind, "lines": lines, "text": "", "exit_code": 1, **more}}
 
 
@@ -62,15 +63,29 @@ SERVER_FAULTS: tuple[FaultKind, ...] = (
         "server_other_model",
         "The server serves another model than it was asked for",
         Layer.SERVER,
-        Within(lambda given: _server("serves", {**given, "for_s": 0.0})),
+        Within(lambda given: _server("serves", given)),
         {**_PROGRAM, "model": "other/model", "port": 8000},
     ),
     FaultKind(
         "server_ready_too_early",
         "The server answers 200 and lists its model, and completes nothing for a time",
         Layer.SERVER,
-        Within(lambda given: _server("serves", {**given, "model": ""})),
+        Within(lambda given: _server("serves", given)),
         {**_PROGRAM, "for_s": 30.0, "port": 8000},
+    ),
+    FaultKind(
+        "server_answers",
+        "The server answers every request with one status, and never with another",
+        Layer.SERVER,
+        Within(lambda given: _server("serves", given)),
+        {**_PROGRAM, "status": 404, "port": 8000},
+    ),
+    FaultKind(
+        "server_other_port",
+        "The server listens on another port than it was asked to",
+        Layer.SERVER,
+        Within(lambda given: _server("serves", given)),
+        {**_PROGRAM, "instead": 9000, "port": 8000},
     ),
     FaultKind(
         "endless_line",

@@ -114,17 +114,22 @@ def _answers(port: int) -> bool:
 
 
 def _serve(fault: dict[str, Any], arguments: Sequence[str]) -> None:
-    """Serve OpenAI's API: list a model, and answer completions once the time ``for_s`` is over."""
+    """Serve OpenAI's API: list a model, and answer completions once the time ``for_s`` is over.
+
+    With ``status``, answer that to everything instead; with ``instead``, listen on that port.
+    """
     model = fault["model"] or _option(arguments, "--served-model-name") or _requested_model(arguments)
     ready_at = time.monotonic() + fault["for_s"]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(200, {"object": "list", "data": [{"id": model, "object": "model"}]})
+            self._send(int(fault["status"]) or 200, {"object": "list", "data": [{"id": model, "object": "model"}]})
 
         def do_POST(self) -> None:
             requested = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}").get("model")
-            if time.monotonic() < ready_at:
+            if fault["status"]:
+                self._send(int(fault["status"]), {"error": {"message": "Not here.", "code": int(fault["status"])}})
+            elif time.monotonic() < ready_at:
                 self._send(503, {"error": {"message": "The engine is still starting.", "code": 503}})
             elif requested != model:
                 self._send(404, {"error": {"message": f"The model `{requested}` does not exist.", "code": 404}})
@@ -141,7 +146,7 @@ def _serve(fault: dict[str, Any], arguments: Sequence[str]) -> None:
             self.end_headers()
             self.wfile.write(data)
 
-    port = int(_option(arguments, "--port") or fault["port"])
+    port = int(fault["instead"] or _option(arguments, "--port") or fault["port"])
     ThreadingHTTPServer((_option(arguments, "--host") or "127.0.0.1", port), Handler).serve_forever()
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import yaml
 
 from pytest_vastgpu.core.files import read_file
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.short_repr import short_repr
 
@@ -79,7 +80,7 @@ class Value:
             name = key.value
             here = Value(key, self._file, f"{self.what}.{name}" if self.what else name)
             if known is not None and name not in known:
-                raise here.bad(f"is unknown; there are: {', '.join(known)}")
+                raise here.bad(f"is unknown; there are: {', '.join(nearest_first(name, known))}")
             if name in found:
                 raise here.bad("is given twice")
             found[name] = Value(node, self._file, here.what)

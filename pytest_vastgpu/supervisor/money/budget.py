@@ -172,7 +172,7 @@ def too_dear(offer: Offer, workload: Workload, usd_h: float, max_usd_h: float) -
         "price_above_limit",
         f"the market bills {usd_h:.4f} USD/h for it, its offer said {offer.price_usd_h:.4f} USD/h; with the transfer "
         f"that is {hourly:.4f} USD/h, more than --vast-max-price {max_usd_h:g} USD/h",
-        "it is given back and another offer is tried; to take it nevertheless, raise --vast-max-price",
+        "it is given back; to take it nevertheless, raise --vast-max-price",
     )
 
 
@@ -182,7 +182,7 @@ def beyond_budget(refused: BudgetSpent) -> Verdict:
         FailureClass.UNKNOWN,
         "price_above_budget",
         str(refused),
-        "it is given back and another offer is tried; to take it nevertheless, raise --vast-budget",
+        "it is given back; to take it nevertheless, raise --vast-budget",
     )
 
 
@@ -195,5 +195,5 @@ def incredible(wrong: str) -> Verdict:
         FailureClass.UNKNOWN,
         "price_incredible",
         f"the market shows a price for it that cannot be true: {wrong}",
-        "it is given back and another offer is tried, since nobody can say what it costs",
+        "it is given back, since its cost is not known",
     )

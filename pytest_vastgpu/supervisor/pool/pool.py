@@ -19,6 +19,7 @@ from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -241,7 +242,7 @@ class InstancePool:
         for workload in workloads:
             checked(workload)
             if workload.adapter not in self._adapters:
-                known = ", ".join(sorted(self._adapters))
+                known = ", ".join(nearest_first(workload.adapter, sorted(self._adapters)))
                 raise ConfigurationError(
                     f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one "
                     "must be in a directory named on the command line, or in the root directory)"
@@ -408,7 +409,10 @@ class InstancePool:
             self._told[ask.workload] = len(same)
         who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
         room = ", and for another instance to be given back before" if ask.lacks_room else ""
-        self._tell(f"{who} for {workload_line(ask.workload)}{room}")
+        self._tell(f"{who} for {self._name(ask.workload)}{room}")
+
+    def _name(self, workload: Workload) -> str:
+        return self._provisioner.names[workload] if self._provisioner is not None else workload_line(workload)
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:

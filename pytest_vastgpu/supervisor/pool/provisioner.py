@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -22,7 +23,10 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import WorkloadNames
+from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import failure
+from pytest_vastgpu.reporting.sentences import together
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -54,7 +58,10 @@ class Provisioner:
     """Called with each rental before its instance is created, so that it is given back in any case."""
     ended: Callable[[Rental, Attempt], None]
     """Called with each failed attempt after its instance is given back."""
+    names: WorkloadNames = field(default_factory=WorkloadNames)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _attempts: Counter[Workload] = field(default_factory=Counter)
+    """How many there were, by workload."""
     _failed_machines: set[int] = field(default_factory=set)
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
@@ -79,16 +86,14 @@ class Provisioner:
                 if not attempts:
                     raise
                 why = str(none_left).removeprefix("no offers: ").replace("\n", "\n    ")
-                raise ProvisioningFailed(
-                    f"{failure(workload, attempts)}\n  no other offer to try: {why}", attempts
-                ) from None
+                raise self._failed(workload, attempts, f"there is none: {why}") from None
             if not offers:
-                by_others = f"all {len(gone)} offers were taken by others; try again"
+                by_others = f"{count(len(gone), 'offer')} taken by others, and no other is left; try again"
                 by_hook = (
                     "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left none of the offers "
                     "that could be rented; have it leave some, or change what is asked for so that others come in"
                 )
-                raise ProvisioningFailed(by_others if gone else by_hook, attempts)
+                raise self._failed(workload, attempts, by_others if gone else by_hook)
             rental = self._take(workload, offers)
             offer = rental.offer
             try:
@@ -96,20 +101,31 @@ class Provisioner:
             except BudgetSpent as refused:
                 if not attempts:
                     raise
-                raise ProvisioningFailed(
-                    f"{failure(workload, attempts)}\n  no other offer is tried: {refused}", attempts
-                ) from None
+                raise self._failed(workload, attempts, str(refused)) from None
             except OfferGone:
                 gone.add(offer.id)
                 if len(gone) >= STALE_OFFERS:
-                    raise ProvisioningFailed(f"{len(gone)} offers in a row were taken by others; try again") from None
+                    text = f"{len(gone)} offers in a row were taken by others; try again"
+                    raise self._failed(workload, attempts, text) from None
             except _Over as over:
                 attempts.append(over.attempt)
                 tried.add(offer.machine_id)
                 if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
                     self.avoid(offer.machine_id)
-                if after_failure(attempts, self.services.settings.attempts) is NextStep.STOP:
-                    raise ProvisioningFailed(failure(workload, attempts), attempts) from None
+                most = self.services.settings.attempts
+                if after_failure(attempts, most) is NextStep.STOP:
+                    ended = f"--vast-attempts {most} allows no more" if len(attempts) >= most else ""
+                    raise self._failed(workload, attempts, ended) from None
+
+    def _failed(self, workload: Workload, attempts: Sequence[Attempt], ended: str) -> ProvisioningFailed:
+        """The error for a workload whose attempts, if any, have all failed; the run's events tell it, too."""
+        if not attempts:
+            return ProvisioningFailed(ended)
+        name = self.names[workload]
+        if len(attempts) > 1:
+            text = f"giving up {name}: {together(attempts)}"
+            self.services.events.write(Event("", None, text, time=self.services.clock.time()))
+        return ProvisioningFailed(failure(name, attempts, ended), attempts)
 
     def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
         """See whether the server of a ready instance serves. Start one that has ended again, once in its instance.
@@ -131,7 +147,7 @@ class Provisioner:
             raise
         except Exception as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
             text = f"{type(error).__name__}: {error}"
-            return Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host is tried")
+            return Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
         return None
 
     def avoid(self, machine_id: int) -> None:
@@ -147,7 +163,9 @@ class Provisioner:
         with self._taking:
             taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
             offer = min(offers, key=lambda offer: offer.id in taken)
-            rental = Rental(self.services, workload, offer, next(self._numbers))
+            self._attempts[workload] += 1
+            number, nth = next(self._numbers), self._attempts[workload]
+            rental = Rental(self.services, workload, offer, number, nth, self.names[workload])
             self._rentals.append(rental)
         return rental
 

@@ -58,12 +58,11 @@ class RentalRegistry:
     def attempts(self) -> list[Attempt]:
         """Every attempt of the run, in order, each with its cost so far."""
         with self._lock:
-            found = [
+            return [
                 replace(self._ended.get(label) or rental.attempt(), cost_usd=rental.cost_usd)
                 for label, rental in self._rentals.items()
                 if rental.instance_id
             ]
-        return sorted(found, key=lambda attempt: attempt.number)
 
     def bills(self) -> dict[str, CostRecord]:
         """The cost of each rental so far, by label."""

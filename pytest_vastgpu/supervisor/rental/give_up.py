@@ -106,7 +106,7 @@ def judge_published(history: BootHistory, port: int, timeouts: Timeouts = DEFAUL
         if status is None or status.phase is not Phase.RUNNING or port in status.published:
             return None
         evidence = f"the market published {dict(status.published)}, not {port}"
-        verdict = Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host is tried")
+        verdict = Verdict(FailureClass.INFRA_FATAL, "port_not_published", evidence, "another host would do")
         return _Sign(verdict, timeouts.ports_grace_s)
 
     return _believed(history.samples, missing)
@@ -144,21 +144,21 @@ def _against(history: BootHistory, sample: StatusSample, timeouts: Timeouts) -> 
     status = sample.status
     if status is None:
         text = "the market says that the instance does not exist"
-        vanished = Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host is tried")
+        vanished = Verdict(FailureClass.INFRA_FATAL, "instance_vanished", text, "another host would do")
         return _Sign(vanished, 0.0 if history.seen else timeouts.vanished_grace_s)
     if not history.concerns(status):
         text = f"the market reports it on machine {status.machine_id}, machine {history.machine_id} was rented"
-        return _Sign(Verdict(FailureClass.UNKNOWN, "other_machine", text, "another host is tried"))
+        return _Sign(Verdict(FailureClass.UNKNOWN, "other_machine", text, "another host would do"))
     if status.phase is Phase.RUNNING:
         return None
     verdict = history.judge(status.message) if status.message else None
     if verdict and verdict.failure_class in _DECIDED:
         return _Sign(verdict)
     if status.phase is Phase.NOT_STARTED:
-        remedy = "another host is tried; nothing in the workload caused this"
+        remedy = "another host would do; nothing in the workload caused this"
         return _Sign(Verdict(FailureClass.INFRA_FATAL, "never_started", status.explanation, remedy))
     if status.phase is Phase.OFFLINE:
-        offline = Verdict(FailureClass.INFRA_FATAL, "host_offline", status.explanation, "another host is tried")
+        offline = Verdict(FailureClass.INFRA_FATAL, "host_offline", status.explanation, "another host would do")
         return _Sign(offline, timeouts.offline_grace_s)
     if status.phase is Phase.ENDED:
         text = f"{status.explanation}; status text: {status.message or 'none'}"
@@ -176,7 +176,7 @@ def _undecided(history: BootHistory, budget_s: float, timeouts: Timeouts) -> Wai
     still_s = now_s - history.last_s
     if still_s >= (timeouts.boot_still_s if history.got_on else timeouts.boot_lifeless_s):
         text = f"no new status text, no line of log and no disk space more for {still_s:.0f} s"
-        return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host is tried"))
+        return GiveUp(Verdict(FailureClass.UNKNOWN, "boot_stalled", text, "another host would do"))
     if history.got_on and still_s <= budget_s * GETTING_ON_SHARE:
         return _out_of_time(now_s, budget_s * BOOT_CAP)
     return _out_of_time(now_s, budget_s)
@@ -246,17 +246,18 @@ def _failing_since(attempts: Sequence[ConnectAttempt], *kinds: ProbeFailure) -> 
 
 def _ssh_verdict(reason: str, attempt: ConnectAttempt) -> Verdict:
     return Verdict(
-        FailureClass.INFRA_FATAL, reason, attempt.text, "another host is tried; nothing in the workload caused this"
+        FailureClass.INFRA_FATAL, reason, attempt.text, "another host would do; nothing in the workload caused this"
     )
 
 
-def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> Wait | GiveUp:
+def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float, shown: str = "") -> Wait | GiveUp:
     """Decide whether a warming server gets more time. New progress extends the window, up to a hard cap.
 
     Progress seen before does not count again: a server that restarts over and over gets no more time.
 
     :param moves: Every change of progress, oldest first; the first is the launch.
     :param window_s: The warm-up window, from the workload or its adapter.
+    :param shown: What the server shows now, for the evidence.
     """
     started_s = moves[0].at_s
     firsts: dict[Progress, float] = {}
@@ -270,7 +271,7 @@ def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float)
             FailureClass.WARMUP,
             "warmup_timeout",
             f"not ready {now_s - started_s:.0f} s after launch, the last {still_s:.0f} s of them at "
-            f"'{moves[-1].progress}'; the warm-up window is {window_s:.0f} s",
+            f"'{moves[-1].progress}'; the warm-up window is {window_s:.0f} s{'; ' * bool(shown)}{shown}",
             "give the workload a longer warmup_s, or a machine with a faster network and disk",
         )
     )

@@ -27,6 +27,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.sentences import offer_line
+from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -64,12 +65,17 @@ class Rental:
     :func:`~pytest_vastgpu.supervisor.rental.bringup.bring_up` makes it ready.
 
     :param number: 1 for the first attempt of this run, unique within the run.
+    :param nth: 1 for the first attempt of the workload.
+    :param name: The workload's name.
     """
 
-    def __init__(self, services: RentalServices, workload: Workload, offer: Offer, number: int) -> None:
+    def __init__(
+        self, services: RentalServices, workload: Workload, offer: Offer, number: int, nth: int, name: str
+    ) -> None:
         self.workload = workload
         self.offer = offer
         self.number = number
+        self.nth = nth
         self.instance_id = 0
         self.state = State.INTENDED
         self.connection: ReconnectingConnection | None = None
@@ -98,6 +104,8 @@ class Rental:
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
         KNOWN.add_workload(workload)
+        self.purpose = sanitize.line(name)
+        """The workload in words."""
         self.unsettled = False
         self.went_wrong = False
         """Whether its bring-up failed, or a test that used it."""
@@ -290,7 +298,7 @@ class Rental:
         verdict = replace(verdict, evidence=shown(verdict.evidence))
         failed_in = self.state
         self.went_wrong = True
-        self.enter(State.FAILED, f"failed: {verdict.failure_class.value}: {verdict.reason}")
+        self.enter(State.FAILED, f"failed: {verdict_line(verdict)} ({self.purpose})")
         attempt = self.attempt(verdict, failed_in)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -306,7 +314,7 @@ class Rental:
         if self.state not in (State.GONE, State.DESTROYING):
             seconds[self.state.value] = self._clock.monotonic() - self._entered
         return Attempt(
-            number=self.number,
+            number=self.nth,
             label=self.label,
             offer=self.offer,
             instance_id=self.instance_id,
@@ -317,6 +325,7 @@ class Rental:
             cost_usd=self.cost_usd,
             log_tail=sanitize.tail(self.log, LOG_TAIL_LINES) if verdict else "",
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
+            workload=self.purpose,
         )
 
     # ------------------------------------------------- results of bring-up's steps
@@ -325,7 +334,7 @@ class Rental:
         """Bring-up is about to rent the offer: from now on it may cost money."""
         offer = self.offer
         self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
-        self.tell(f"renting {offer_line(offer)}")
+        self.tell(f"renting {offer_line(offer)} for {self.purpose}")
         self._entered = self._created = self._clock.monotonic()
         self.unsettled = True  # until the provider has answered; without an answer, the label finds the instance
 
@@ -338,7 +347,7 @@ class Rental:
         """The provider has created the instance."""
         self.instance_id = instance_id
         self.unsettled = False
-        self.enter(State.CREATED, f"{how} instance {instance_id}", instance_id=instance_id)
+        self.enter(State.CREATED, f"{how} instance {instance_id} for {self.purpose}", instance_id=instance_id)
 
     def booting(self) -> None:
         """Bring-up waits for the instance to boot."""
@@ -387,7 +396,7 @@ class Rental:
         """The server is ready; tests may use the endpoint."""
         self.endpoint, self._forward = endpoint, forward
         self.servers.append(server)
-        self.enter(State.READY, f"ready after {self.age_s:.1f} s", endpoint=endpoint)
+        self.enter(State.READY, f"ready after {self.age_s:.1f} s ({self.purpose})", endpoint=endpoint)
 
     def ready_again(self, server: WatchedServer) -> None:
         """The server, started again, is ready; the endpoint stays the same."""
@@ -439,5 +448,8 @@ class Rental:
 
     def tell(self, text: str, **facts: object) -> None:
         """Write an event."""
-        name = f"instance {self.instance_id}" if self.instance_id else f"attempt {self.number}"
-        self._services.events.write(Event(self.label, self.state, f"{name}: {text}", dict(facts), self._clock.time()))
+        name = f"instance {self.instance_id}" if self.instance_id else f"attempt {self.nth}"
+        whose = {"workload": self.purpose, "attempt": self.nth}
+        self._services.events.write(
+            Event(self.label, self.state, f"{name}: {text}", {**whose, **facts}, self._clock.time())
+        )

@@ -58,7 +58,7 @@ def test_an_empty_file_is_this_machine() -> None:
     [
         ("machines: 3", "fleet:1: machines must be a list"),
         ("a\n", "fleet:1: the file must be a mapping"),
-        ("machines:\n  - gpu_nam: x\n", "fleet:2: machines[0].gpu_nam is unknown; there are: machine_id"),
+        ("machines:\n  - gpu_nam: x\n", "fleet:2: machines[0].gpu_nam is unknown; there are: gpu_name, "),
         ("machines:\n  - gpu_name: x\n    num_gpus: two\n", "fleet:3: machines[0].num_gpus must be a whole number"),
         ("machines:\n  - price_usd_h: -1\n", "fleet:2: machines[0].price_usd_h must not be negative"),
         ("machines:\n  - price_usd_h: .nan\n", "fleet:2: machines[0].price_usd_h must not be negative"),

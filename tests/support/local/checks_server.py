@@ -57,6 +57,21 @@ def _(scene: Scene) -> None:
     until(lambda: ask(scene, row, "/v1/completions", completion), lambda text: text.endswith("200"))
 
 
+@check("server_answers", status=410)
+def _(scene: Scene) -> None:
+    row = scene.running(onstart=START)
+    until(lambda: ask(scene, row, "/health"), lambda text: text.endswith("410"))
+    assert ask(scene, row, "/v1/completions", '{"model": "some/model"}').endswith("410")
+
+
+@check("server_other_port", instead=8123)
+def _(scene: Scene) -> None:
+    row = scene.running(onstart=START)
+    there = "curl -s -m 2 -w '%{http_code}' http://127.0.0.1:8123/health"
+    until(lambda: scene.ssh(row, there).stdout, lambda text: text.endswith("200"))
+    assert ask(scene, row, "/health") == "000"
+
+
 @check("server_dies", says="killed", **REAL)
 def _(scene: Scene) -> None:
     row = scene.running(onstart=SERVE)

@@ -123,6 +123,6 @@ def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
     if lost is None:
         rental.tell(f"SSH let us in no more, and does again: {failed}")
     elif lost.failure_class is FailureClass.RUNTIME_LOST:
-        raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "ssh_lost", lost.evidence, "another host is tried"))
+        raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "ssh_lost", lost.evidence, "another host would do"))
     else:
         raise AttemptFailed(lost)

@@ -81,7 +81,7 @@ def check_ran(result: ProbeResult, connection: Connection) -> ProbeResult:
                 FailureClass.UNKNOWN,
                 "commands_not_run",
                 result.stderr.strip(),
-                "see what the image does at a login; another host is tried",
+                "see what the image does at a login; another host would do",
             )
         )
     return result

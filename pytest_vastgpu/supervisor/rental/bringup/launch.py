@@ -49,5 +49,5 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
 
 
 def _cannot_start(evidence: str) -> AttemptFailed:
-    remedy = "another host is tried; this one can neither write files nor start processes"
+    remedy = "another host would do; this one can neither write files nor start processes"
     return AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "cannot_start_processes", evidence, remedy))

@@ -9,6 +9,8 @@ from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.standing_still import StandingStill
+from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import LOG_KEEP_CHARS
@@ -17,6 +19,8 @@ from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LOOK_AGAIN_S = 0.5
 """Without updates, pause between two checks whether time has run out."""
+LOOK_AROUND_S = 60.0
+"""Time limit of asking the server where it was not expected."""
 JUDGING_SHARE = 0.2
 """Largest share of the time that the adapter's judging of a steadily growing log may take."""
 
@@ -30,6 +34,9 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
     rental, clock = context.rental, context.services.clock
     window = rental.workload.warmup_s or context.adapter.warmup_s
     probes = context.adapter.probes(rental.workload)
+    if all(probe.name != LISTENERS.name for probe in probes):
+        probes = (*probes, LISTENERS)
+    standing = StandingStill(rental.workload, context.services.timeouts)
     started = clock.monotonic()
     samples = [give_up.ProgressSample(0.0, Progress("launched"))]
     env = {"VASTGPU_API_KEY": rental.api_key}
@@ -53,13 +60,18 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
                 return monitor.without_probes()
             if isinstance(found, Failed):
                 raise AttemptFailed(found.verdict)
+            standing.take(seen, found.progress)
+            if question := standing.to_ask():
+                standing.answered(rental.connected.run(question, LOOK_AROUND_S, env=env).stdout)
+            if settled := standing.verdict():
+                raise AttemptFailed(settled)
             if found.progress != samples[-1].progress:
                 samples.append(give_up.ProgressSample(age, found.progress))
                 rental.tell(f"warming: {found.progress}")
             if monitor.trouble != told:
                 told = monitor.trouble
                 rental.tell(f"warming; watching the server is hard: {told}")
-            step = give_up.judge_warmup(samples, age, window)
+            step = give_up.judge_warmup(samples, age, window, str(standing))
             if isinstance(step, give_up.GiveUp):
                 raise AttemptFailed(step.verdict)
             monitor.wait(judging_s / JUDGING_SHARE, LOOK_AGAIN_S)

@@ -16,6 +16,8 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.supervisor.rental.server import job
 
+_ID = re.compile(r"\b(?=[\w-]*0)[\w-]{8,}")
+"""An id, after its digits have become zeros: each request may have another one."""
 _KINDS = 20_000
 """Most kinds of lines that are remembered as seen; beyond that the memory is cleared."""
 _LARGEST_FILE = 1 << 62
@@ -137,7 +139,7 @@ class ServerState:
 
     def _compare(self, text: str) -> None:
         """Note whether a text has a line of a kind not seen before."""
-        kinds = set(map(kind, re.split(r"[\r\n]+", text))) - self._kinds
+        kinds = {_ID.sub("0", kind(line)) for line in re.split(r"[\r\n]+", text)} - self._kinds
         if kinds:
             self._is_new = True
             self._kinds |= kinds
