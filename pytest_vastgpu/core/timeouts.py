@@ -60,6 +60,10 @@ class Timeouts:
     """Between two checks of what a dead run has left; the last value repeats."""
     recovery_round_s: float = 20.0
     """Limit for one instance of a dead run before the others have their turn."""
+    exchange_s: float = 30.0
+    """For one exchange with the market, from the look-up of its name to the last byte of its answer."""
+    create_insist_s: float = 3.0
+    """A create on its way when the run ends is waited for that long: its answer saves a minute of looking for it."""
     market_pause_s: float = 0.5
     """Before the first retry of a call that the market did not answer; each retry doubles it."""
     rate_limits: bool = True

@@ -160,7 +160,7 @@ def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) ->
 
     def work() -> None:
         try:
-            with open_provider(url, api_key, wait=cancel.wait, timeouts=timeouts) as client:
+            with open_provider(url, api_key, cancel=cancel, timeouts=timeouts) as client:
                 swept = sweep(
                     client,
                     runs_dir(),
