@@ -39,6 +39,9 @@ class Timeouts:
     """For all evidence of a failed attempt together; what is later is noted as missing."""
     close_within_s: float = 240.0
     """How long the end of a run waits until everything is destroyed and seen to be gone."""
+    leave_s: float = 2.0
+    """For a thread or a process that has been told to end, and that does nothing any more that matters. One that takes
+    longer is left to itself."""
     look_least_s: float = 0.5
     """Between two status queries to the market: no instance is ready sooner. The interval that the market requires is
     longer, and the throttle keeps it."""

@@ -319,8 +319,8 @@ TEXTS: dict[str, bytes] = {
     "objects": b'{"success": {}, "id": {}, "instances": {}, "offers": {}, "new_contract": {}, "result_url": {}}',
     "surrogates": b'{"success": false, "error": "\\ud800", "msg": "\\udfff \\ud800", "result_url": "http://\\ud800/"}',
     "surrogates in an instance": b'{"instances": [{"id": 1, "label": "\\ud800", "status_msg": "\\udc80", '
-    b'"actual_status": "\\ud9ff", "public_ipaddr": "\\ud800"}], "next_token": "\\ud800", "offers": [{"id": 1, "machine_id": 2, '
-    b'"gpu_name": "\\ud800"}], "id": 1, "email": "\\ud800"}',
+    b'"actual_status": "\\ud9ff", "public_ipaddr": "\\ud800"}], "next_token": "\\ud800", "offers": '
+    b'[{"id": 1, "machine_id": 2, "gpu_name": "\\ud800"}], "id": 1, "email": "\\ud800"}',
     "bad utf-8": b'{"success": false, "error": "\xff\xfe\x80", "msg": "\xc3\x28"}',
     "a mark of utf-16": '{"success": true}'.encode("utf-16"),
     "a mark of utf-8": b'\xef\xbb\xbf{"success": true}',
