@@ -42,6 +42,14 @@ class Timeouts:
     leave_s: float = 2.0
     """For a thread or a process that has been told to end, and that does nothing any more that matters. One that takes
     longer is left to itself."""
+    call_off_s: float = 4.0
+    """How long the end of a run lets bring-ups end by themselves before it gives back what they have rented."""
+    answers_s: float = 20.0
+    """For an answer of the supervisor to a call that it answers at once. One that is silent longer is given up."""
+    told_every_s: float = 5.0
+    """Between two lines about what giving back waits for."""
+    guard_within_s: float = 30.0
+    """How long the end of a run waits for the guard of a supervisor that has died."""
     look_least_s: float = 0.5
     """Between two status queries to the market: no instance is ready sooner. The interval that the market requires is
     longer, and the throttle keeps it."""

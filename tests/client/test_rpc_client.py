@@ -37,7 +37,9 @@ def test_values_arrive_as_they_were_sent(connect: Connect) -> None:
     ran = ProbeResult("l", ProbeFailure.NONE, 0, "echo \udcff ü", "", 2.0)
     assert calls.run("l", "echo \udcff ü", 2) == ran
     assert calls.cost("inf") == float("inf")
-    assert control(connect("control")).close().problems == ["one"]
+    summary = control(connect("control")).close(0.0).summary
+    assert summary is not None
+    assert summary.problems == ["one"]
 
 
 VERDICT = Verdict(FailureClass.INFRA_FATAL, "why", "line", "remedy")

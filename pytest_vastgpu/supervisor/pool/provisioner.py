@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import NoOffers
@@ -131,6 +132,9 @@ class Provisioner:
         try:
             bring_up(BringUpContext(self.services, rental, adapter, cancel))
         except AttemptFailed as failed:
+            if cancel.cancelled:  # a connection that the run's end has closed says nothing of the machine
+                self._give_back(rental)
+                raise Cancelled from failed
             attempt = rental.finish(failed.verdict)
             self.record(attempt, workload)
             self._give_back(rental)

@@ -16,7 +16,6 @@ from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
-from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
@@ -177,9 +176,12 @@ class Rental:
             self._whatever_happens(self._keep_evidence)
             if self.state is not State.KEPT and self.too_dear is None:
                 self._whatever_happens(self._keep_for_inspection)
-            for used in (self.heartbeat and self.heartbeat.stop, self._forward, self.connection):
-                if used is not None:
-                    self._whatever_happens(used if callable(used) else used.close)
+            if self.heartbeat is not None:
+                self._whatever_happens(self.heartbeat.stop)
+            if self._forward is not None:
+                self._whatever_happens(self._forward.close)
+            if self.connection is not None:
+                self._whatever_happens(self.connection.close)
             if self.state is State.KEPT:
                 return
             if self.unsettled and not self.instance_id:
@@ -191,7 +193,12 @@ class Rental:
                     self.enter(State.DESTROYING, "destroying")
                 services = self._services
                 destroy(
-                    services.cleaner, self.instance_id, self._clock.sleep, services.timeouts, self._clock, self._resisted
+                    services.cleaner,
+                    self.instance_id,
+                    self._clock.sleep,
+                    services.timeouts,
+                    self._clock,
+                    self._resisted,
                 )
                 self._gone_at = self._clock.monotonic()
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
@@ -240,7 +247,8 @@ class Rental:
             sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
         case = evidence.Case(failed, self.facts, self.log, self._services.events.path)
         try:
-            evidence.keep(case, sources, Path(failed.artifacts), self._services.timeouts.evidence_s)
+            limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
+            evidence.keep(case, sources, Path(failed.artifacts), limit_s, ending)
         except OSError as error:
             self.tell(f"the evidence cannot be kept: {error}")
 
