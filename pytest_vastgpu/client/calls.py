@@ -283,5 +283,5 @@ class RunControl(Leases, Protocol):
         ...
 
 
-SLOW = frozenset({"acquire", "opened", "run", "logs", "lost"})
-"""The calls whose answer takes as long as what they ask for. Every other one is answered at once."""
+SLOW = frozenset({"collected", "opened", "acquire", "run", "logs", "lost"})
+"""Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

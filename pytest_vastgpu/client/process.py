@@ -147,12 +147,12 @@ class SupervisorProcess:
         """Make the supervisor give everything back, show its last events, and let it exit.
 
         :param waits_for: Called with what is waited for, again and again.
-        :param every_s: Pause between two such calls.
+        :param every_s: How often what is waited for is shown.
         :raises SupervisorGone: if it ended before that was done, or does not answer; it has ended in any case then.
         """
         try:
             while True:
-                told = self.calls.close(every_s)
+                told = self.calls.close(every_s / 4)
                 if told.summary is not None:
                     break
                 waits_for(told.waits_for)

@@ -171,6 +171,10 @@ class _Connection(H11Protocol):
         """Close the connection at once: the client sees a reset or an incomplete answer."""
         self.transport.close()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.transport.write(data)
+
 
 def _image_table(images: Sequence[str]) -> dict[str, str]:
     table = {}
