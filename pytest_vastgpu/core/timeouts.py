@@ -81,6 +81,12 @@ class Timeouts:
     """Whether calls keep the intervals that the market requires; off only for a local market that enforces none."""
     hook_told_s: float = 60.0
     """A conftest hook or an adapter that has not answered for this long is reported."""
+    hook_within_s: float = 600.0
+    """A conftest hook, or an adapter of a conftest file, that has not answered for this long has failed: a person may
+    be looking at the process with a debugger."""
+    adapter_within_s: float = 90.0
+    """A process with the adapters of packages that has not answered for this long is started again: to judge the
+    largest log takes seconds."""
 
 
 DEFAULTS = Timeouts()

@@ -67,7 +67,7 @@ class Process:
         self._log = ""
         self._outbox = EventOutbox()
         told_after_s = opening.timeouts.hook_told_s
-        self._hooks = HookClient(told_after_s, self._tell)
+        self._hooks = HookClient(told_after_s, self._tell, opening.timeouts.hook_within_s)
         self._deciding = threading.Lock()
         self._settled = threading.Event()
         """Set once the run is opened, or has failed to open."""
@@ -93,7 +93,10 @@ class Process:
             self._log = _keep_log(self._directory / LOG)
         except VastGpuError as problem:
             self._problem = problem
-        self._adapters = AdapterProcess(HookClient(told_after_s, self._tell), listener.fileno())
+        within_s = opening.timeouts.adapter_within_s
+        self._adapters = AdapterProcess(
+            lambda: HookClient(told_after_s, self._tell, within_s), listener.fileno(), tell=self._tell
+        )
 
     @property
     def secret(self) -> str:
