@@ -135,6 +135,7 @@ def destroy_some(arguments: argparse.Namespace) -> int:
             ids = [status.id for status in client.list_instances() if _run_of(status) == run]
             none = f"no instance of run {run} is alive"
         elif wanted.isdecimal():
+            client.account()  # a wrong key is told now, since a destroy is tried for minutes
             ids, none = [int(wanted)], ""
         elif Label.parse(wanted):
             ids = [status.id for status in client.list_instances(wanted)]

@@ -176,6 +176,16 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Closing:
+    """How far the end of a run is."""
+
+    summary: Summary | None
+    """None while something is still to be given back."""
+    waits_for: list[str]
+    """What is waited for, for people."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """The result of a run."""
 
@@ -304,6 +314,12 @@ class RunControl(Leases, Protocol):
         """Report that the run was interrupted: from now on no instance is kept."""
         ...
 
-    def close(self) -> Summary:
-        """Give everything back, and wait until it is gone. Idempotent."""
+    def close(self, within_s: float) -> Closing:
+        """Begin to give everything back, and wait that many seconds until it is gone. Idempotent: call it again and
+        again until there is a summary.
+        """
         ...
+
+
+SLOW = frozenset({"collected", "opened", "acquire", "run", "logs", "lost"})
+"""Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

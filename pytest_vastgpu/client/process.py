@@ -30,12 +30,15 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.servers.base import Adapter
 
 SECRET_VARIABLES = (API_KEY,)
 """Environment variables that are sent through the pipe instead."""
 LEAVES_WITHIN_S = 10.0
 """Seconds that the end of the run waits for the process after it has given everything back."""
+UNOPENED_WITHIN_S = 3.0
+"""Seconds that the process is waited for where the run was not opened. It ends by itself, also later."""
 EVENTS_WITHIN_S = 0.5
 """Seconds that an answer waits for the events sent before it, so that these are shown first."""
 _LOG_LINES = 5
@@ -72,7 +75,7 @@ class SupervisorProcess:
             listener.remove()
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
         # Connect before it starts: if this process dies a moment later, the supervisor sees the connection end.
-        self.line = RpcClient(listener.address, "control", idle)
+        self.line = RpcClient(listener.address, "control", idle, opening.timeouts.answers_s)
         try:
             self._process = self._start(opening)
             listener.close()
@@ -91,7 +94,7 @@ class SupervisorProcess:
                 self.calls.collected(collected)
             self.calls.opened()
         except BaseException:
-            self.hang_up()
+            self.hang_up(UNOPENED_WITHIN_S)
             raise
 
     def _start(self, opening: Opening) -> subprocess.Popen[bytes]:
@@ -140,23 +143,39 @@ class SupervisorProcess:
         """Whether this is the process that started the supervisor, and not a forked child."""
         return _getpid() == self._pid
 
-    def close(self) -> Summary:
+    def close(self, waits_for: Callable[[list[str]], None], every_s: float) -> Summary:
         """Make the supervisor give everything back, show its last events, and let it exit.
 
-        :raises SupervisorGone: if it ended before that was done.
+        :param waits_for: Called with what is waited for, again and again.
+        :param every_s: How often what is waited for is shown.
+        :raises SupervisorGone: if it ended before that was done, or does not answer; it has ended in any case then.
         """
-        summary = self.calls.close()
+        try:
+            while True:
+                told = self.calls.close(every_s / 4)
+                if told.summary is not None:
+                    break
+                waits_for(told.waits_for)
+        except SupervisorGone:
+            self._kill()
+            raise
         self._events.join(LEAVES_WITHIN_S)
         self.hang_up()
-        return summary
+        return told.summary
 
-    def hang_up(self) -> None:
-        """Close the connections, which tells the supervisor that the run has ended."""
+    def _kill(self) -> None:
+        """End a supervisor that does not answer: as long as it lives, its guard gives nothing back."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait(LEAVES_WITHIN_S)
+
+    def hang_up(self, within_s: float = LEAVES_WITHIN_S) -> None:
+        """Close the connections, which tells the supervisor that the run has ended, and wait for its exit."""
         if not self.owned:
             return
         self.line.close()
         with suppress(subprocess.TimeoutExpired, AttributeError):  # it takes longer, or was never started
-            self._process.wait(LEAVES_WITHIN_S)
+            self._process.wait(within_s)
         self._listener.remove()
         self._complaints.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,12 +13,14 @@ from typing import Any
 from typing import TypeVar
 
 from pytest_vastgpu.client import rpc
+from pytest_vastgpu.client.calls import SLOW
 from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.fork_safety import keep_private_socket
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import SupervisorGone
 
 T = TypeVar("T")
@@ -26,6 +29,9 @@ IDLE_S = 0.05
 _Socket = socket.socket  # bound now: a test may replace it later
 _connect = socket.socket.connect
 _settimeout = socket.socket.settimeout
+INTRODUCTION_S = 1.0
+"""For the rest of the message in which the supervisor introduces itself."""
+_monotonic = time.monotonic
 _getpid = os.getpid
 _getuid = os.getuid
 _Lock = threading.Lock
@@ -54,12 +60,20 @@ class RpcClient:
     :param role: ``control`` in the process that started the supervisor, and whose end ends the run; ``process`` in any
         other.
     :param idle: Called repeatedly while the thread that made this object waits for an answer.
+    :param answers_s: Limit for the answer to a call that is not one of :data:`~pytest_vastgpu.client.calls.SLOW`.
     """
 
-    def __init__(self, address: RpcAddress, role: str, idle: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        address: RpcAddress,
+        role: str,
+        idle: Callable[[], None] = lambda: None,
+        answers_s: float = Timeouts.answers_s,
+    ) -> None:
         self._address = address
         self._role = role
         self._idle = idle
+        self._answers_s = answers_s
         self._home = _get_ident()
         self._closed = False
         self._supervisor: Supervisor | None = None
@@ -114,11 +128,15 @@ class RpcClient:
 
     def _ask(self, name: str, arguments: list[Any]) -> Any:
         own = self._own()
+        ends = None if name in SLOW else _monotonic() + self._answers_s
         try:
             messages.send(own.connection, {"call": name, "arguments": arguments})
             for _ in range(own.owed):
-                self._result(self._answer(own.connection))
-            answer = self._answer(own.connection)
+                self._result(self._answer(own.connection, ends))
+            answer = self._answer(own.connection, ends)
+        except messages.Late:
+            self._discard()
+            raise SupervisorGone(self._silent()) from None
         except BaseException as error:  # also when interrupted: an answer that arrives now belongs to no call
             self._discard()
             # A connection has no time limit: a TimeoutError comes from a signal handler of other code.
@@ -129,12 +147,19 @@ class RpcClient:
         _ = self.supervisor  # read it while the supervisor can still answer
         return self._result(answer)
 
-    def _answer(self, connection: socket.socket) -> Any:
+    def _answer(self, connection: socket.socket, ends: float | None) -> Any:
+        """The next answer.
+
+        :param ends: On the monotonic clock; None: no limit. Ctrl-C ends the wait of the main thread, and :meth:`close`
+            that of any other.
+        """
         if _get_ident() == self._home:
             self._idle()
             while not messages.readable(connection, IDLE_S):
+                if ends is not None and _monotonic() > ends:
+                    raise messages.Late
                 self._idle()
-        answer = messages.receive(connection)
+        answer = messages.receive(connection, within_s=None if ends is None else max(0.0, ends - _monotonic()))
         if _get_ident() == self._home:
             self.await_events(answer["events"])
             self._idle()
@@ -180,8 +205,14 @@ class RpcClient:
         """The supervisor, as it introduced itself; None before that."""
         with self._asking, suppress(EOFError, OSError, ValueError):  # it has gone, or a fork closed the connection
             if self._supervisor is None and messages.readable(self._presence, 0):  # it introduces itself once
-                self._supervisor = decode(Supervisor, messages.receive(self._presence))
+                told = messages.receive(self._presence, within_s=INTRODUCTION_S)
+                self._supervisor = decode(Supervisor, told)
         return self._supervisor
+
+    def _silent(self) -> str:
+        known = self.supervisor
+        who = f"the supervisor (process {known.pid})" if known else "the supervisor"
+        return f"{who}, which owns what this run has rented, has not answered for {self._answers_s:g} s: is it stopped?"
 
     def _gone(self) -> SupervisorGone:
         if self._closed:

@@ -29,8 +29,8 @@ class Repeated(Protocol):
         """Run the step no more. Returns at once."""
         ...
 
-    def join(self) -> None:
-        """Wait until the last run of the step has ended."""
+    def join(self, within_s: float) -> None:
+        """Wait until the last run of the step has ended, at most that many seconds."""
         ...
 
 
@@ -94,8 +94,8 @@ class _Thread:
             self._stopped = True
             self._changed.notify()
 
-    def join(self) -> None:
-        self._thread.join()
+    def join(self, within_s: float) -> None:
+        self._thread.join(within_s)
 
 
 class SystemClock:

@@ -28,6 +28,10 @@ _poll = select.poll
 _monotonic = time.monotonic
 
 
+class Late(TimeoutError):
+    """A message did not arrive in time."""
+
+
 class TooLarge(ValueError):
     """A message is longer than the limit."""
 
@@ -67,7 +71,7 @@ def _exactly(sock: socket.socket, size: int, ends: float | None) -> bytearray:
     rest = memoryview(data)
     while rest:
         if ends is not None and not readable(sock, max(0.0, ends - _monotonic())):
-            raise TimeoutError
+            raise Late
         count = _recv_into(sock, rest)
         if not count:
             raise EOFError

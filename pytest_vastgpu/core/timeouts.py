@@ -45,6 +45,17 @@ class Timeouts:
     """For all evidence of a failed attempt together; what is later is noted as missing."""
     close_within_s: float = 240.0
     """How long the end of a run waits until everything is destroyed and seen to be gone."""
+    leave_s: float = 2.0
+    """For a thread or a process that has been told to end, and that does nothing any more that matters. One that takes
+    longer is left to itself."""
+    call_off_s: float = 4.0
+    """How long the end of a run lets bring-ups end by themselves before it gives back what they have rented."""
+    answers_s: float = 20.0
+    """For an answer of the supervisor to a call that it answers at once. One that is silent longer is given up."""
+    told_every_s: float = 5.0
+    """Between two lines about what giving back waits for."""
+    guard_within_s: float = 30.0
+    """How long the end of a run waits for the guard of a supervisor that has died."""
     look_least_s: float = 0.5
     """Between two status queries to the market: no instance is ready sooner. The interval that the market requires is
     longer, and the throttle keeps it."""
@@ -66,12 +77,22 @@ class Timeouts:
     """Between two checks of what a dead run has left; the last value repeats."""
     recovery_round_s: float = 20.0
     """Limit for one instance of a dead run before the others have their turn."""
+    exchange_s: float = 30.0
+    """For one exchange with the market, from the look-up of its name to the last byte of its answer."""
+    create_insist_s: float = 3.0
+    """A create on its way when the run ends is waited for that long: its answer saves a minute of looking for it."""
     market_pause_s: float = 0.5
     """Before the first retry of a call that the market did not answer; each retry doubles it."""
     rate_limits: bool = True
     """Whether calls keep the intervals that the market requires; off only for a local market that enforces none."""
     hook_told_s: float = 60.0
     """A conftest hook or an adapter that has not answered for this long is reported."""
+    hook_within_s: float = 600.0
+    """A conftest hook, or an adapter of a conftest file, that has not answered for this long has failed: a person may
+    be looking at the process with a debugger."""
+    adapter_within_s: float = 90.0
+    """A process with the adapters of packages that has not answered for this long is started again: to judge the
+    largest log takes seconds."""
 
 
 DEFAULTS = Timeouts()

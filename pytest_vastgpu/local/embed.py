@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -31,7 +33,9 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.client import fetch_status
 from pytest_vastgpu.local.client import strike
 
-_STOP_S = 30.0
+_START_S = 60.0
+"""Limit of the market's start, which takes half a second on an idle machine."""
+_STOP_S = 10.0
 _NEEDS = ("asyncssh", "starlette", "uvicorn")
 
 
@@ -113,13 +117,13 @@ class LocalMarket:
                 os.close(theirs)
             assert self._process.stdout is not None  # noqa: S101 -- it is a pipe
             try:
-                line = self._process.stdout.readline()
+                line = _first_line(self._process.stdout.fileno())
                 ready = json.loads(line) if line.startswith("{") else None
             except BaseException:
                 self.stop()
                 raise
             if ready is None:
-                code = self._process.wait()
+                code = _ended(self._process)
                 self.stop()
                 error_output.seek(0)
                 message = error_output.read().decode(errors="replace").strip() or line.strip() or "it said nothing"
@@ -135,10 +139,7 @@ class LocalMarket:
         if process is None:
             return
         try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _ended(process)
         finally:
             if process.stdout is not None:
                 process.stdout.close()
@@ -212,6 +213,28 @@ def _scratch() -> Iterator[tuple[Path, IO[bytes]]]:
                 f"no temporary file can be made ({error.strerror or error}): set TMPDIR to a directory of yours"
             ) from error
         yield Path(directory), file
+
+
+def _ended(process: subprocess.Popen[str]) -> int:
+    """The exit code of a process that is about to end; it is killed where it does not."""
+    try:
+        return process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait(_STOP_S)
+
+
+def _first_line(pipe: int) -> str:
+    """The first line from a pipe; what there is of it, where it does not come in time."""
+    ends, line = time.monotonic() + _START_S, b""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    while not line.endswith(b"\n") and poll.poll(max(0.0, ends - time.monotonic()) * 1000):
+        piece = os.read(pipe, 65536)
+        if not piece:
+            break
+        line += piece
+    return line.decode(errors="replace")
 
 
 def _last_line(text: str) -> str:

@@ -45,6 +45,8 @@ from pytest_vastgpu.local.market.lifecycle import LifecycleContext
 from pytest_vastgpu.local.market.market import Market
 
 _CREDIT_CHECK_S = 1.0
+_START_LOCK_S = 30.0
+"""Limit of the wait for another market that starts; it holds the lock for milliseconds."""
 _GRACE_S = 1
 """The time that running requests get at the end."""
 
@@ -171,6 +173,10 @@ class _Connection(H11Protocol):
         """Close the connection at once: the client sees a reset or an incomplete answer."""
         self.transport.close()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.transport.write(data)
+
 
 def _image_table(images: Sequence[str]) -> dict[str, str]:
     table = {}
@@ -195,7 +201,11 @@ def _state_directory(wanted: Path | None) -> Iterator[Path]:
             stack.callback(shutil.rmtree, state / "instances" if wanted else state, ignore_errors=True)
             shutil.rmtree(state / "instances", ignore_errors=True)
             (state / "instances").mkdir()
-        except Timeout:
+        except Timeout as busy:
+            if wanted is None:
+                raise LocalMarketError(
+                    f"another local market has been starting for {_START_LOCK_S:g} s and holds {busy.lock_file}: end it"
+                ) from None
             raise LocalMarketError(
                 f"another local market uses the state directory {state}: end it, or give this one another --state-dir"
             ) from None
@@ -212,7 +222,7 @@ def _own_directory(starting: ExitStack) -> Path:
     parent = shared_by_own_processes()
     if parent is None:  # it belongs to another user, or others may write to it
         return fresh_directory("market")
-    starting.enter_context(FileLock(parent / "start.lock"))
+    starting.enter_context(FileLock(parent / "start.lock", timeout=_START_LOCK_S))
     for old in parent.glob("market-*"):
         with suppress(Timeout, OSError), FileLock(old / "market.lock", timeout=0):
             shutil.rmtree(old, ignore_errors=True)

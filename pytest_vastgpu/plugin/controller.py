@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.settings import Settings
 
-GUARD_LOOKS = 300
-"""If the supervisor has died, the end of the run checks this many times, ten times a second, whether the guard has
-destroyed what is left."""
 _log = logging.getLogger("pytest_vastgpu")
 
 
@@ -75,6 +72,9 @@ class Controller:
         config.pluginmanager.register(self._progress, "vastgpu-progress")
         config.add_cleanup(self._progress.close)
         self._summary: Summary | None = None
+        self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
+        self._waits: _Waits | None = None
+        """While everything is given back."""
         self._story = ""
         self._told: list[str] = []
         self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
@@ -84,7 +84,7 @@ class Controller:
             opening = Opening(
                 secret=listener.address.secret,
                 settings=settings,
-                timeouts=config.stash.get(TIMEOUTS, DEFAULTS),
+                timeouts=self._timeouts,
                 directory=str(config.invocation_params.dir),
                 workers=workers,
                 in_each=in_each,
@@ -98,7 +98,7 @@ class Controller:
                 PytestHooks(config.hook),
                 {adapter.name: adapter for adapter in adapters},
                 self._listen,
-                self._progress.pump,
+                self._idle,
             )
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
@@ -139,8 +139,12 @@ class Controller:
         pytest and xdist each have an exception of that name for ends that no person requested at that moment.
         """
         with self._not_interrupted():
-            if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__:
-                self._tell(self.calls.keep_nothing)
+            if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__ and self.process.owned:
+                # Without waiting: a supervisor that does not answer is given up by the end of the run. Tests of
+                # workers that wait for an instance end now.
+                with suppress(SupervisorGone, OSError):
+                    self.process.line.ask_later("keep_nothing")
+                    self.process.line.ask_later("call_off")
             return (yield)
 
     # The innermost wrapper: it runs after xdist and the fixtures have finished, before the terminal writes its summary.
@@ -169,12 +173,21 @@ class Controller:
         if self._summary is not None or not self.process.owned:
             return
         with self._not_interrupted():
+            self._waits = _Waits(self._progress.insist, self._timeouts.told_every_s)
             try:
-                self._summary = self.process.close()
+                self._summary = self.process.close(self._waits.now_for, self._timeouts.told_every_s)
             except (VastGpuError, Cancelled) as gone:
                 self._summary = self._after_its_death(
                     str(gone) or "the supervisor ended before it had given everything back"
                 )
+            finally:
+                self._waits = None
+
+    def _idle(self) -> None:
+        """Called again and again while the main thread waits for the supervisor."""
+        if self._waits is not None:
+            self._waits.tell()
+        self._progress.pump()
 
     def _after_its_death(self, story: str) -> Summary:
         """The summary after the supervisor has died: its guard destroys what is left, its ledger says what that is."""
@@ -188,7 +201,8 @@ class Controller:
             return Summary([], [], [], "")
         directory = Path(known.log).parent
         left: list[str] = []
-        for _ in range(GUARD_LOOKS):
+        ends = time.monotonic() + self._timeouts.guard_within_s
+        while time.monotonic() < ends:
             try:
                 entries = read_ledger(directory / FILE).left(time.time())
             except OSError as error:
@@ -197,7 +211,9 @@ class Controller:
             left = [str(NotDestroyed(entry.instance_id or entry.label, "its supervisor died")) for entry in entries]
             if not left:
                 break
-            self._progress.pump()
+            if self._waits is not None:
+                self._waits.now_for([f"{entry.instance_id or entry.label}, by the guard" for entry in entries])
+            self._idle()
             threading.Event().wait(0.1)
         return Summary([], left, [], str(directory / NAME))
 
@@ -219,6 +235,35 @@ class Controller:
             summarise(terminalreporter, self._summary)
             for line in self._told:
                 terminalreporter.write_line(line, red=True, bold=True)
+
+
+class _Waits:
+    """Says again and again what giving back waits for.
+
+    :param say: Prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None], every_s: float) -> None:
+        self._say = say
+        self._every_s = every_s
+        self._began = self._heard = self._said = time.monotonic()
+        self._what: list[str] = []
+
+    def now_for(self, what: list[str]) -> None:
+        """Note what is waited for."""
+        self._what = what
+        self._heard = time.monotonic()
+
+    def tell(self) -> None:
+        """Say it where that is due."""
+        now = time.monotonic()
+        if now - self._said < self._every_s:
+            return
+        self._said = now
+        what = ", ".join(self._what) or "the supervisor"
+        silent_s = now - self._heard
+        silent = f"; the supervisor has not answered for {silent_s:.0f} s" if silent_s > 2 * self._every_s else ""
+        self._say(f"still giving back, for {now - self._began:.0f} s: waiting for {what}{silent}")
 
 
 def _adapters(config: pytest.Config) -> list[Adapter]:

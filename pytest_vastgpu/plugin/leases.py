@@ -6,11 +6,13 @@ from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from os import getpid
 from typing import TypeVar
 
 import pytest
 
+from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.instance import VastInstance
@@ -22,6 +24,7 @@ from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.collection import collect
@@ -67,7 +70,10 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
     if workerinput is not None:
         from pytest_vastgpu.plugin.xdist import LINE_KEY
 
-        line = RpcClient(RpcAddress(*workerinput[LINE_KEY]), "process")
+        try:
+            line = RpcClient(RpcAddress(*workerinput[LINE_KEY]), "process")
+        except SupervisorGone as gone:  # a worker in the place of one that crashed; each test tells why it has none
+            return rpc.remote(Leases, partial(_raise, str(gone)))  # type: ignore[type-abstract] # derives calls from it
         config.add_cleanup(line.close)
         # Do not wait: the answer comes only when the controller knows that this worker has collected.
         line.ask_later("collected", collected)
@@ -81,6 +87,10 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
     owner = Controller(config, listener, collected)
     config.pluginmanager.register(owner, "vastgpu-controller")
     return owner.calls
+
+
+def _raise(why: str, _call: str, _arguments: list[object]) -> None:
+    raise SupervisorGone(why)
 
 
 class _TestEnds:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pytest_vastgpu.core.events import Event
 
 
+CLOSES_WITHIN_S = 5.0
+"""How long the end waits until the remaining lines are printed: the terminal may take none any more."""
+
+
 class ProgressReporter:
     """Prints one line for each event while the run goes on, despite captured output and between pytest's own lines.
 
@@ -50,6 +54,10 @@ class ProgressReporter:
         if not self._quiet:
             self._waiting.put(f"vastgpu {event.text}")
 
+    def insist(self, text: str) -> None:
+        """Add a line that is printed also with ``-q``: a person waits, and must know for what."""
+        self._waiting.put(f"vastgpu: {text}")
+
     def pump(self) -> None:
         """Print the waiting events. The main thread calls this; it does nothing if a separate thread prints."""
         if self._thread is None:
@@ -62,7 +70,7 @@ class ProgressReporter:
         """Print the remaining events."""
         if self._thread is not None:
             self._waiting.put(None)
-            self._thread.join()
+            self._thread.join(CLOSES_WITHIN_S)
             self._thread = None
         self.pump()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
@@ -25,14 +24,24 @@ def open_provider(
     url: str,
     api_key: str | Secret,
     throttle_directory: Path | None = None,
-    wait: Callable[[float], None] = time.sleep,
+    cancel: CancelToken | None = None,
     timeouts: Timeouts = DEFAULTS,
 ) -> Provider:
     """Open a provider. All processes of this user share its rate limits.
 
     :param throttle_directory: Directory for the state of the rate limits; None: one that all runs share.
-    :param wait: Waits for a number of seconds; it may raise an exception to cancel a call.
+    :param cancel: Ends every call when it is cancelled.
     """
     directory = throttle_directory or state_directory() / "throttle"
-    throttle = Throttle(directory, account_identity(url, api_key), wait=wait, spaced=timeouts.rate_limits)
-    return MarketClient(url, api_key, throttle, wait=wait, first_pause_s=timeouts.market_pause_s)
+    cancel = cancel or CancelToken()
+    throttle = Throttle(directory, account_identity(url, api_key), wait=cancel.wait, spaced=timeouts.rate_limits)
+    return MarketClient(
+        url,
+        api_key,
+        throttle,
+        timeout_s=timeouts.exchange_s,
+        wait=cancel.wait,
+        cancel=cancel,
+        insist_s=timeouts.create_insist_s,
+        first_pause_s=timeouts.market_pause_s,
+    )

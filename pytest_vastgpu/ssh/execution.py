@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _TICK_S = 0.25
 """Pause between two checks for the exit status, whose arrival sends no signal. Output and its end do."""
+LEAVE_S = 2.0
+"""How long a thread is waited for that has been told to end. One that takes longer is left to itself."""
 _LINGER_S = 1.0
 """How long to read output after the exit status: a background process may hold the output open."""
 BROKEN = (OSError, EOFError, paramiko.SSHException)
@@ -43,7 +45,7 @@ def start(channel: paramiko.Channel, line: str, limit_s: float) -> None:
         channel.exec_command(line)
     finally:
         watchdog.cancel()
-        watchdog.join()
+        watchdog.join(LEAVE_S)  # it may be closing the channel, which sends a message
 
 
 def close(channel: paramiko.Channel) -> None:
@@ -77,7 +79,7 @@ def pump(
     finally:
         close(channel)
         if stdin:
-            feeder.join()
+            feeder.join(LEAVE_S)  # its channel is closed
 
 
 def _feed(channel: paramiko.Channel, stdin: bytes, hold: bool) -> None:

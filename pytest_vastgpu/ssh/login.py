@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.execution import LEAVE_S
 from pytest_vastgpu.ssh.keys import KeyPair
 
 _HEAD_START_S = 1.0
@@ -104,6 +105,7 @@ def log_in(
     waiting, trying = deque(ordered), 0
     failures: dict[SshAddress, AddressFailure] = {}
     answers = _Answers()
+    ends = 0.0
 
     def attempt(address: SshAddress) -> None:
         try:
@@ -119,9 +121,17 @@ def log_in(
                     target=attempt, args=(waiting.popleft(),), name="vastgpu-ssh-login", daemon=True
                 ).start()
                 trying += 1
+                ends = time.monotonic() + timeout_s + LEAVE_S
             try:
-                address, answer = answers.said.get(timeout=_HEAD_START_S if waiting else None)
+                address, answer = answers.said.get(
+                    timeout=_HEAD_START_S if waiting else max(0.0, ends - time.monotonic())
+                )
             except queue.Empty:
+                if not waiting:  # no limit covers the look-up of a name
+                    late = f"no answer within {timeout_s:g} s, nor an address for its name"
+                    for each in ordered:
+                        failures.setdefault(each, AddressFailure(each, ProbeFailure.UNREACHABLE, late))
+                    break
                 continue
             trying -= 1
             if isinstance(answer, _Refused):
@@ -250,11 +260,11 @@ def _words(error: BaseException | None) -> str:
 
 
 def close_transport(transport: paramiko.Transport, sock: socket.socket) -> None:
-    """Close a transport and its socket, and wait for the end of paramiko's thread."""
+    """Close a transport and its socket, and wait a little for the end of paramiko's thread."""
     with contextlib.suppress(OSError):  # it is not connected any more
         sock.shutdown(socket.SHUT_RDWR)  # wakes paramiko's thread at once, not at its next tick
     transport.close()
     sock.close()
     if transport.is_alive() and transport is not threading.current_thread():
-        transport.join()
+        transport.join(LEAVE_S)
     transport.packetizer.complete_handshake()  # a handshake broken off leaves a timer thread behind otherwise

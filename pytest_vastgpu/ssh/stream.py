@@ -11,6 +11,7 @@ from pytest_vastgpu.ssh import execution
 from pytest_vastgpu.ssh.command import BoundedText
 from pytest_vastgpu.ssh.command import Lines
 from pytest_vastgpu.ssh.command import MarkedOutput
+from pytest_vastgpu.ssh.execution import LEAVE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class SshStream:
         self._thread.start()
 
     def close(self) -> None:
-        """Kill the command and wait until the last line has been passed on (unless called from a callback)."""
+        """Kill the command and wait a little until the last line has been passed on (unless called from a callback)."""
         with self._lock:
             first = not self._stopped
             self._stopped = True
@@ -97,7 +98,7 @@ class SshStream:
             self._connection.kill(self._marked.pid)
             if channel is not None:
                 execution.close(channel)
-        self.wait()
+        self.wait(LEAVE_S)
 
     def hang_up(self) -> None:
         """Close the channel without waiting: for a command that ends by itself when its stdin ends."""

@@ -13,9 +13,11 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.ssh.execution import BROKEN
+from pytest_vastgpu.ssh.execution import LEAVE_S
 from pytest_vastgpu.ssh.execution import close
 
 if TYPE_CHECKING:
@@ -111,13 +113,14 @@ class Tunnel:
             self._relays.discard(relay)
 
     def close(self) -> None:
-        """Stop listening, reset all clients and wait until every thread is gone. May be called again."""
+        """Stop listening, reset all clients and wait a little until every thread is gone. May be called again."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+        ends = time.monotonic() + LEAVE_S
         self._wake_sender.send(b"x")
-        self._thread.join()
+        self._thread.join(LEAVE_S)
         for each in (self._listener, self._wake_receiver, self._wake_sender):
             each.close()
         with self._lock:
@@ -125,7 +128,7 @@ class Tunnel:
         for relay in relays:
             relay.cut()
         for relay in relays:
-            relay.thread.join()
+            relay.thread.join(max(0.0, ends - time.monotonic()))
 
 
 class _Relay:

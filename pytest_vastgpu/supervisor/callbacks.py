@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -42,15 +44,27 @@ class _Question:
     """None: no answer will come."""
 
 
+class NoAnswer(HookFailed):
+    """A hook or an adapter has not answered within the limit."""
+
+
 class HookClient:
-    """Calls hooks and adapters in another process. Thread-safe; each call waits without limit for its own answer.
+    """Calls hooks and adapters in another process. Thread-safe; each call waits for its own answer only.
 
     :param told_after_s: An answer that takes longer than this is reported.
     :param tell: Writes a line for people.
+    :param within_s: Limit for an answer.
     """
 
-    def __init__(self, told_after_s: float, tell: Callable[[str], None], largest: int = messages.LARGEST) -> None:
+    def __init__(
+        self,
+        told_after_s: float,
+        tell: Callable[[str], None],
+        within_s: float,
+        largest: int = messages.LARGEST,
+    ) -> None:
         self._largest = largest
+        self._within_s = within_s
         self._told_after_s = told_after_s
         self._tell = tell
         self._sending = threading.Lock()
@@ -65,6 +79,8 @@ class HookClient:
 
     def attach(self, sock: socket.socket) -> None:
         """Send calls over this connection from now on; returns when the connection ends."""
+        # A send to a process that does not read ends, too.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", math.ceil(self._within_s), 0))
         with self._changed:
             self._sock = sock
             self._changed.notify_all()
@@ -96,13 +112,13 @@ class HookClient:
         """Make a call, and wait for the answer.
 
         :param who: :data:`HOOKS`, or an adapter's name.
-        :raises HookFailed: if the hook or adapter has raised an exception.
+        :raises HookFailed: if the hook or adapter has raised an exception, or does not answer.
         :raises Cancelled: the run is ending, or the process is.
         """
         question = _Question()
         with self._sending:
             with self._changed:
-                self._changed.wait_for(lambda: self._sock is not None or self._over)
+                self._changed.wait_for(lambda: self._sock is not None or self._over, self._within_s)
                 if self._over or self._sock is None:
                     raise Cancelled
                 sock, number = self._sock, next(self._numbers)
@@ -120,7 +136,10 @@ class HookClient:
                 f"{_name(who, call)} has not answered for {self._told_after_s:g} s, and is waited for: it runs in a "
                 "thread of the pytest process, which may be busy or stopped"
             )
-            question.answered.wait()
+            if not question.answered.wait(max(0.0, self._within_s - self._told_after_s)):
+                with self._changed:
+                    self._questions.pop(number, None)
+                raise NoAnswer(f"{_name(who, call)} has not answered within {self._within_s:g} s")
         if question.answer is None:
             raise Cancelled
         if "error" in question.answer:

@@ -23,12 +23,14 @@ from pathlib import Path
 from queue import Empty
 from queue import SimpleQueue
 
+from pytest_vastgpu.client.calls import Closing
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
@@ -49,6 +51,8 @@ OWNER_LOOK_S = 1.0
 """Pause between two checks whether the pytest process lives; the end of its connection is noticed at once."""
 LOG = "supervisor.log"
 """Name of the log file in the run's directory."""
+FETCHED_WITHIN_S = 30.0
+"""How long it waits, once everything is given back, until pytest has taken the summary and hung up."""
 COLLECTED_WITHIN_S = 60.0
 """How long it waits until a connected worker reports its tests. Without that, nothing is rented in advance."""
 _log = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ class Process:
         self._log = ""
         self._outbox = EventOutbox()
         told_after_s = opening.timeouts.hook_told_s
-        self._hooks = HookClient(told_after_s, self._tell)
+        self._hooks = HookClient(told_after_s, self._tell, opening.timeouts.hook_within_s)
         self._deciding = threading.Lock()
         self._settled = threading.Event()
         """Set once the run is opened, or has failed to open."""
@@ -71,6 +75,14 @@ class Process:
         self._decided = threading.Event()
         """Set once the collected tests are checked, too."""
         self._found = Collected()
+        self._ending = CancelToken()
+        """Cancelled when the run ends: from then on only giving back is waited for."""
+        self._closed = threading.Event()
+        """Set once everything is given back."""
+        self._summary = Summary([], [], [], "")
+        self._asked = False
+        """Whether pytest waits for the summary."""
+        self._hung_up = threading.Event()
         self._run: Run | None = None
         self._problem: VastGpuError | None = None
         self._directory = runs_dir() / secrets.token_hex(4)
@@ -81,7 +93,10 @@ class Process:
             self._log = _keep_log(self._directory / LOG)
         except VastGpuError as problem:
             self._problem = problem
-        self._adapters = AdapterProcess(HookClient(told_after_s, self._tell), listener.fileno())
+        within_s = opening.timeouts.adapter_within_s
+        self._adapters = AdapterProcess(
+            lambda: HookClient(told_after_s, self._tell, within_s), listener.fileno(), tell=self._tell
+        )
 
     @property
     def secret(self) -> str:
@@ -110,6 +125,7 @@ class Process:
     def hung_up(self, process: str, *, control: bool) -> None:
         """See :class:`RpcService`."""
         if control:
+            self._hung_up.set()
             self.end()
         elif self._run is not None:
             self._run.pool.hung_up(process)
@@ -141,6 +157,7 @@ class Process:
         """
         run = self.run_if_any()
         self._collected.wait(COLLECTED_WITHIN_S)
+        self._ending.check()
         try:
             if self._found.problems:
                 raise ConfigurationError("\n".join(self._found.problems))
@@ -179,16 +196,13 @@ class Process:
             raise Cancelled
         return self._run
 
-    def close(self) -> Summary:
-        """Give everything back; returns the summary of the run."""
-        self._settled.wait()
-        self._hooks.cancel()
-        self._adapters.close()
-        if self._run is None:
-            return Summary([], [], [], "")
-        self._run.close()
-        self._outbox.close()
-        return self._run.summary()
+    def close(self, within_s: float) -> Closing:
+        """See :meth:`RunControl.close`. The main thread gives everything back."""
+        self._asked = True
+        self.end()
+        if self._closed.wait(within_s):
+            return Closing(self._summary, [])
+        return Closing(None, self._run.waits_for() if self._run is not None else ["what is being opened"])
 
     # ------------------------------------------------------------------- the life
 
@@ -198,30 +212,61 @@ class Process:
         :param environ: The environment, secrets included.
         :returns: 0 if nothing is left that costs money, 1 otherwise.
         """
-        try:
-            if self._problem is None:
-                self._run = self._open(environ)
-        except VastGpuError as problem:
-            self._problem = problem
-        except BaseException as error:  # noqa: BLE001 - raised in the clients that wait for the run
-            _log.exception("the run cannot be opened")
-            text = f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
-            self._problem = VastGpuError(text)
-        self._settled.set()
+        # In a thread, so that the end does not wait for what is being opened. Nothing is rented before it is open.
+        opening = threading.Thread(target=self._begin, args=(environ,), name="vastgpu-open", daemon=True)
+        opening.start()
+        self._await_end()
+        self._ending.cancel()
+        self._hooks.cancel()
+        self._adapters.close()
+        opening.join(self._opening.timeouts.leave_s)
+        with self._deciding:
+            self._settled.set()
+        self._decided.set()
+        if self._run is not None:
+            self._run.close()
+            self._outbox.close()
+            self._summary = self._run.summary()
+        self._closed.set()
+        if self._asked:
+            self._hung_up.wait(FETCHED_WITHIN_S)
+        return 1 if self._summary.problems else 0
+
+    def _await_end(self) -> None:
         # A fork of the pytest process may hold the connection open; our parent process id shows that pytest is gone.
         while os.getppid() == self._owner:
             with contextlib.suppress(Empty):
                 self._ends.get(timeout=OWNER_LOOK_S)
-                break
-        self._decided.set()
-        return 1 if self.close().problems else 0
+                return
+
+    def _begin(self, environ: Mapping[str, str]) -> None:
+        """Open the run."""
+        run: Run | None = None
+        try:
+            if self._problem is None:
+                run = self._open(environ)
+        except Cancelled:
+            pass
+        except VastGpuError as problem:
+            self._problem = problem
+        except BaseException as error:  # noqa: BLE001 - raised in the clients that wait for the run
+            if not self._ending.cancelled:
+                _log.exception("the run cannot be opened")
+                text = (
+                    f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
+                )
+                self._problem = VastGpuError(text)
+        with self._deciding:
+            if not self._settled.is_set():  # else the run has ended; this process is about to, with all that it opened
+                self._run = run
+                self._settled.set()
 
     def _open(self, environ: Mapping[str, str]) -> Run:
         ours = [(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._adapters.offers()]
         theirs = [(RemoteAdapter(offer, self._hooks), offer.origin) for offer in self._opening.adapters]
         plugins = RemoteHooks(self._hooks, frozenset(hook.name for hook in self._opening.hooks))
         known = by_name([*ours, *theirs])
-        return Run.open(self._opening, environ, self._directory, known, plugins, self._outbox.put)
+        return Run.open(self._opening, environ, self._directory, known, plugins, self._outbox.put, ending=self._ending)
 
 
 def _keep_log(path: Path) -> str:

@@ -15,6 +15,7 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.events import EventLog
@@ -84,16 +85,18 @@ class Run:
     access: InstanceAccess
     id: str
     directory: Path
-    client: Provider
+    cleaner: Provider
     events: EventLog
     costs: CostFile
     keeper: Keeper
     timeouts: Timeouts
     clock: Clock
     ledger: Ledger
+    ending: CancelToken
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
+    _step: str = "its processes"
 
     @classmethod
     def open(
@@ -105,6 +108,7 @@ class Run:
         plugins: Plugins,
         listener: Listener,
         clock: Clock = SYSTEM_CLOCK,
+        ending: CancelToken | None = None,
     ) -> Run:
         """Create everything that the run needs before it can rent.
 
@@ -112,6 +116,8 @@ class Run:
         :param directory: The run's own directory, named by its id.
         :param known: Adapters by name.
         :param listener: Called with every event.
+        :param ending: Cancelled when the run ends: from then on only giving back is waited for.
+        :raises Cancelled: the run has ended meanwhile; nothing was rented.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
         settings, timeouts, started_in = opening.settings, opening.timeouts, Path(opening.directory)
@@ -136,8 +142,12 @@ class Run:
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
             ledger.begin(run_id, account_identity(url, api_key), url, embedded=embedded)
-            client = open_provider(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
+            ending = ending or CancelToken()
+            throttle = directory / "throttle" if embedded else None
+            client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
             stack.callback(client.close)
+            cleaner = open_provider(url, api_key, throttle, timeouts=timeouts)
+            stack.callback(cleaner.close)
             account = client.account()
             if account.credit_usd <= 0:
                 raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
@@ -147,6 +157,7 @@ class Run:
             poller = InstancePoller(client.list_instances, timeouts, clock)
             services = RentalServices(
                 client,
+                cleaner,
                 settings,
                 key,
                 ledger,
@@ -159,6 +170,7 @@ class Run:
                 SshConnector(key, timeouts.connect_s),
                 timeouts,
                 clock,
+                ending=ending,
             )
 
             def record(attempt: Attempt, workload: Workload) -> None:
@@ -202,13 +214,14 @@ class Run:
                 InstanceAccess(pool.registry),
                 run_id,
                 directory,
-                client,
+                cleaner,
                 events,
                 costs,
                 keeper,
                 timeouts,
                 clock,
                 ledger,
+                ending,
                 stack.pop_all(),
             )
         raise AssertionError("unreachable: the stack swallows nothing")
@@ -218,10 +231,15 @@ class Run:
         with self.lock:
             if self.over:
                 return
+            self.ending.cancel()
             self.pool.close()
             self._settle()
             self.closing.close()
             self.over = True
+
+    def waits_for(self) -> list[str]:
+        """What :meth:`close` waits for, for people."""
+        return self.pool.waits_for() or [self._step]
 
     def tell(self, text: str) -> None:
         """Write an event of the whole run, for people."""
@@ -236,9 +254,10 @@ class Run:
         if any(not entry.instance_id for entry in self._left()):
             text = f"a create was never answered: seeing for up to {LATE_CREATE_S:.0f} s whether it is carried out late"
             self.events.write(Event("", None, text))
+            self._step = "a create that was never answered"
             recover(
                 self.directory,
-                self.client,
+                self.cleaner,
                 by="owner",
                 wait=self.clock.sleep,
                 timeouts=self.timeouts,

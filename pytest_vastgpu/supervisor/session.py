@@ -7,12 +7,12 @@ from typing import Any
 from typing import Protocol
 
 from pytest_vastgpu.client import rpc
+from pytest_vastgpu.client.calls import Closing
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
-from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rpc_server import Caller
 
@@ -40,7 +40,7 @@ class Control(Protocol):
         """
         ...
 
-    def close(self) -> Summary:
+    def close(self, within_s: float) -> Closing:
         """See :meth:`RunControl.close`."""
         ...
 
@@ -115,6 +115,6 @@ class Session:
         """See :meth:`RunControl.keep_nothing`."""
         self._control.run().keeper.forbid()
 
-    def close(self) -> Summary:
+    def close(self, within_s: float) -> Closing:
         """See :meth:`RunControl.close`."""
-        return self._control.close()
+        return self._control.close(within_s)

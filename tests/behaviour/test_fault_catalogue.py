@@ -148,6 +148,7 @@ ELSEWHERE = {
     "server_other_model": "tests of the adapters: the smallest server lists no models",
     "server_ready_too_early": "tests of the adapters: the smallest server completes nothing",
     "create_silent": "as create_dropped, after a time limit that is longer than a whole run here",
+    "endless_headers": "tests of the client and of Ctrl-C: its time limit is longer than a whole run here",
     "never_answers": "a test of the client: its time limit is longer than a whole run here",
     "account_says": "tests of money: nothing is begun",
     "price_raised": "tests of money: a start is over before it is looked at again",

@@ -16,6 +16,7 @@ from typing import cast
 
 import pytest
 
+from pytest_vastgpu.client.calls import Closing
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Leases
@@ -125,8 +126,8 @@ class Session:
     def finished(self, test: str) -> None:
         """Only for the process that started us."""
 
-    def close(self) -> Summary:
-        return Summary([], ["one"], [], "")
+    def close(self, within_s: float) -> Closing:
+        return Closing(Summary([], ["one"], [], ""), [])
 
 
 @pytest.fixture

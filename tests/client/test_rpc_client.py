@@ -10,9 +10,12 @@ import pytest
 from pytest_vastgpu import errors
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
@@ -21,11 +24,13 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
+from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
 from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import control
+from tests.client.conftest import in_thread
 from tests.client.conftest import leases
 from tests.support.factories import make_offer
 
@@ -37,7 +42,32 @@ def test_values_arrive_as_they_were_sent(connect: Connect) -> None:
     ran = ProbeResult("l", ProbeFailure.NONE, 0, "echo \udcff ü", "", 2.0)
     assert calls.run("l", "echo \udcff ü", 2) == ran
     assert calls.cost("inf") == float("inf")
-    assert control(connect("control")).close().problems == ["one"]
+    summary = control(connect("control")).close(0.0).summary
+    assert summary is not None
+    assert summary.problems == ["one"]
+
+
+def test_a_supervisor_that_does_not_answer_is_given_up(host: Host, server: RpcServer, listener: Listener) -> None:
+    line = RpcClient(listener.address, "control", answers_s=0.2)
+    try:
+        with pytest.raises(SupervisorGone, match=r"has not answered for 0\.2 s: is it stopped\?"):
+            control(line).spent("1")
+        host.go_on.set()
+        assert control(line).cost("2") == 2.0, "a late answer is no answer to another call"
+    finally:
+        line.close()
+
+
+def test_a_call_that_takes_its_time_is_waited_for(host: Host, server: RpcServer, listener: Listener) -> None:
+    line = RpcClient(listener.address, "process", answers_s=0.0)
+    try:
+        waiting = in_thread(lambda: leases(line).acquire("a::test", SERVER, True))
+        assert host.waiting.acquire(timeout=WITHIN_S)
+        line.close()
+        with pytest.raises(SupervisorGone):
+            waiting()
+    finally:
+        line.close()
 
 
 VERDICT = Verdict(FailureClass.INFRA_FATAL, "why", "line", "remedy")

@@ -93,7 +93,7 @@ class Ends:
         self.told: list[str] = []
         self.told_now = threading.Event()
         self.theirs, self.ours = socket.socketpair()
-        self.client = HookClient(told_after_s, self._tell, largest)
+        self.client = HookClient(told_after_s, self._tell, WITHIN_S, largest)
         offer = AdapterOffer("mine", "an/image", 60.0, "conftest.Mine")
         self.remote = RemoteHooks(self.client, ALL_HOOKS)
         self.mine = RemoteAdapter(offer, self.client)

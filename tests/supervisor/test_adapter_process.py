@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_vastgpu.client.callbacks import adapter_calls
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.model import Probe
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.supervisor.adapter_process import AdapterProcess
 from pytest_vastgpu.supervisor.callbacks import HookClient
 from tests.supervisor.conftest import WITHIN_S
+from tests.support.looks import is_running
+from tests.support.looks import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 Start = Callable[..., AdapterProcess]
@@ -26,9 +34,13 @@ def start() -> Iterator[Start]:
     """Starts one whose adapters are those that a function gives; all of them are gone afterwards, whatever it does."""
     started: list[AdapterProcess] = []
 
-    def begin(adapters: Callable[[], Any], within_s: float = WITHIN_S) -> AdapterProcess:
+    def begin(adapters: Callable[[], Any], within_s: float = WITHIN_S, answers_s: float = WITHIN_S) -> AdapterProcess:
         listener = os.open(os.devnull, os.O_RDONLY)
-        started.append(AdapterProcess(HookClient(WITHIN_S, lambda _: None), listener, adapters, within_s))
+        started.append(
+            AdapterProcess(
+                lambda: HookClient(min(answers_s, 0.1), lambda _: None, answers_s), listener, adapters, within_s
+            )
+        )
         os.close(listener)
         return started[-1]
 
@@ -71,3 +83,96 @@ def test_adapters_cannot_read_what_the_supervisor_is_told(start: Start) -> None:
             os.close(descriptor)
     with pytest.raises(ConfigurationError, match="read b''"):
         started.offers()
+
+
+# --- processes that die or hang ---------------------------------------------------------------------------------------
+
+
+class Judge(CommandAdapter):
+    """Does to its own process what the name of the workload's image says, unless it has been done."""
+
+    name = "judge"
+
+    def __init__(self, did: Path) -> None:
+        self._did = did
+
+    def probes(self, workload: Workload) -> tuple[Probe, ...]:
+        if workload.image and not self._did.exists():
+            self._did.write_text(str(os.getpid()))
+            os.kill(os.getpid(), getattr(signal, workload.image))
+            threading.Event().wait(WITHIN_S)  # another thread may be the one that takes the signal
+        return (Probe(str(os.getpid()), "", 1.0),)
+
+
+PROBES = adapter_calls()["probes"]
+
+
+def probed(adapters: AdapterProcess, sign: str) -> int:
+    """Ask; which process has answered."""
+    (probe,) = adapters.ask("judge", PROBES, Workload("judge", image=sign))
+    return int(probe.name)
+
+
+@pytest.mark.parametrize("sign", ["SIGKILL", "SIGSTOP"])
+def test_a_process_that_dies_or_hangs_is_started_again_and_asked_again(start: Start, tmp_path: Path, sign: str) -> None:
+    did = tmp_path / "did"
+    adapters = start(lambda: [(Judge(did), "")], answers_s=2.0)
+    assert [offer.name for offer in adapters.offers()] == ["judge"]
+    first = probed(adapters, "")
+    assert probed(adapters, sign) not in {first, 0}
+    assert int(did.read_text()) == first
+    until(lambda: is_running(first), lambda running: not running)
+    assert probed(adapters, "") != first
+
+
+def test_a_process_that_dies_of_each_question_is_told(start: Start) -> None:
+    class Kills(Judge):
+        def probes(self, workload: Workload) -> tuple[Probe, ...]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            return ()
+
+    adapters = start(lambda: [(Kills(Path()), "")])
+    adapters.offers()
+    with pytest.raises(HookFailed, match="has died, and so did the one that was started in its place"):
+        probed(adapters, "")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+def test_no_process_outlives_the_supervisor_whatever_it_hangs_in(tmp_path: Path, sign: signal.Signals) -> None:
+    """Here the supervisor is struck down while a module is imported that holds the interpreter for ever."""
+    told = tmp_path / "pids"
+
+    def hangs() -> list[Any]:
+        with told.open("a") as file:
+            file.write(f"{os.getpid()} {os.getppid()}\n")
+        ctypes.PyDLL(None).sleep(600)
+        return []
+
+    supervisor = os.fork()
+    if not supervisor:
+        try:
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            kept = AdapterProcess(lambda: HookClient(WITHIN_S, lambda _: None, WITHIN_S), nothing, hangs)
+            while kept.pid:
+                signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        line = until(lambda: told.read_text() if told.exists() else "", lambda text: text.endswith("\n"))
+        worker, keeper = map(int, line.split())
+        if sign == signal.SIGSTOP:
+            os.kill(worker, signal.SIGSTOP)
+    finally:
+        os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, 0)
+    until(lambda: is_running(worker) or is_running(keeper), lambda running: not running)
+
+
+def test_a_keeper_that_is_struck_down_takes_its_process_along(start: Start, tmp_path: Path) -> None:
+    adapters = start(lambda: [(Judge(tmp_path / "did"), "")])
+    adapters.offers()
+    worker = probed(adapters, "")
+    os.kill(adapters.pid, signal.SIGKILL)
+    until(lambda: is_running(worker), lambda running: not running)
+    with pytest.raises(HookFailed, match="has died"):
+        probed(adapters, "")

@@ -198,7 +198,7 @@ def test_an_outcome_is_told(ends: Ends) -> None:
 
 
 def test_a_hook_that_nobody_implements_is_not_asked() -> None:
-    client = HookClient(WITHIN_S, lambda _: None)  # no process ever attaches to it
+    client = HookClient(WITHIN_S, lambda _: None, WITHIN_S)  # no process ever attaches to it
     remote = RemoteHooks(client, frozenset())
     offers = [make_offer()]
     assert remote.offers(offers, SERVER) == offers

@@ -140,7 +140,7 @@ def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypat
     run = scene.open({"vast_boot_timeout": "30"})
     lease = scene.rent(run)
     assert httpx.get(lease.endpoint).text == "here I am"
-    assert Phase.RUNNING not in {status.phase for status in run.client.list_instances()}
+    assert Phase.RUNNING not in {status.phase for status in run.cleaner.list_instances()}
     run.close()
     assert scene.rented() == [BAD]
 

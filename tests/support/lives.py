@@ -118,6 +118,7 @@ class Life:
         self.budget = Budget(settings.budget, settings.longest_life, self.clock.monotonic)
         self.services = RentalServices(
             self.provider,
+            self.provider,
             settings,
             self.key,
             self.ledger,

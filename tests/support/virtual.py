@@ -103,5 +103,5 @@ class VirtualTask:
     def stop(self) -> None:
         self._stopped = True
 
-    def join(self) -> None:
+    def join(self, within_s: float) -> None:
         """It runs in the thread that waits: there is nothing to wait for."""

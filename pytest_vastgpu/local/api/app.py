@@ -31,6 +31,7 @@ from pytest_vastgpu.local.api.call import Access
 from pytest_vastgpu.local.api.call import ApiCall
 from pytest_vastgpu.local.api.call import Endpoint
 from pytest_vastgpu.local.api.responses import Endless
+from pytest_vastgpu.local.api.responses import EndlessHead
 from pytest_vastgpu.local.api.responses import Json
 from pytest_vastgpu.local.api.responses import body_of
 from pytest_vastgpu.local.faults.effects import Reply
@@ -199,6 +200,8 @@ def _fault_reply(call: ApiCall, endpoint: str) -> Reply | None:
 def _fault_response(reply: Reply, request: Request, caller: ApiUser) -> Response:
     if reply.dropped:
         return _Cut(request, None)
+    if reply.endless_s is not None and reply.head_only:
+        return EndlessHead(request.state.connection.write, reply.endless_s)
     if reply.endless_s is not None:
         return Endless(reply.endless_s)
     headers = dict(reply.headers)

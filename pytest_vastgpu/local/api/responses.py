@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -45,6 +46,26 @@ class Endless(Response):
         while not gone.done():
             piece = b" " if self._pause_s else _FLOOD
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.wait([gone], timeout=self._pause_s)
+
+
+class EndlessHead(Response):
+    """A response whose headers never end. It is written past the server, which sends headers only as a whole.
+
+    :param write: Writes bytes to the connection.
+    :param pause_s: Seconds between two characters.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], pause_s: float) -> None:
+        super().__init__()
+        self._write = write
+        self._pause_s = pause_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-More: ")
+        gone = asyncio.ensure_future(_disconnected(receive))
+        while not gone.done():
+            self._write(b"x")
             await asyncio.wait([gone], timeout=self._pause_s)
 
 

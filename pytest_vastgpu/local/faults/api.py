@@ -206,6 +206,13 @@ API_FAULTS: tuple[FaultKind, ...] = (
         pause_s=0.0,
     ),
     _answers(
+        "endless_headers",
+        "An answer whose headers never end, a character at a time",
+        lambda given: Reply(endless_s=given["pause_s"], head_only=True),
+        times=1,
+        pause_s=1.0,
+    ),
+    _answers(
         "key_echoed",
         "A refusal, by default inside a 200, that repeats the key of the request",
         lambda given: _refused(int(given["status"]), "server_said", "no user has the key {key} today"),

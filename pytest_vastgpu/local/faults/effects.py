@@ -35,6 +35,8 @@ class Reply:
     """Whether the connection is cut without an answer."""
     endless_s: float | None = None
     """The pause after each character of an endless answer; None for a normal one."""
+    head_only: bool = False
+    """Whether an endless answer never gets beyond its headers."""
 
 
 @dataclass(frozen=True)

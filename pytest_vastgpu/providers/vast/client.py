@@ -6,7 +6,9 @@ import json
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.text.redaction import KNOWN
@@ -77,8 +79,11 @@ class MarketClient:
 
     :param base_url: ``https://console.vast.ai``, or the URL of another market.
     :param api_key: Goes into the Authorization header and nowhere else.
-    :param timeout_s: How long the market may be silent within one exchange.
+    :param timeout_s: Limit of one exchange, from the look-up of the market's name to the answer's last byte.
     :param wait: Waits for a number of seconds. Its exceptions pass through, so that it can cancel a call.
+    :param cancel: Ends every call with :class:`~pytest_vastgpu.core.clock.Cancelled` when it is cancelled.
+    :param insist_s: Seconds for which a create that is cancelled, and was sent, is still waited for: without its
+        answer, it takes a minute to be sure that it has rented nothing.
     :param observer: Called after every exchange.
     :param first_pause_s: Seconds before the first repetition of a call; doubled with each.
     :raises ConfigurationError: if the URL or the key cannot be used at all.
@@ -90,8 +95,10 @@ class MarketClient:
         api_key: str | Secret,
         throttle: Throttle,
         *,
-        timeout_s: float = 30.0,
+        timeout_s: float = Timeouts.exchange_s,
         wait: Callable[[float], None] = time.sleep,
+        cancel: CancelToken | None = None,
+        insist_s: float = Timeouts.create_insist_s,
         observer: Callable[[ApiRequest], None] | None = None,
         first_pause_s: float = Timeouts.market_pause_s,
     ) -> None:
@@ -102,6 +109,8 @@ class MarketClient:
             throttle,
             timeout_s=timeout_s,
             wait=wait,
+            cancel=cancel or CancelToken(),
+            insist_s=insist_s,
             observer=observer,
             first_pause_s=first_pause_s,
         )
@@ -150,13 +159,13 @@ class MarketClient:
             raise
         except (MarketUnreachable, MarketAnswerInvalid) as lost:
             return self._settle(request.label, lost)
-        instance_id = body.get("new_contract")
-        if isinstance(instance_id, bool) or not isinstance(instance_id, int):
+        instance_id: Any = body.get("new_contract")
+        if not schema.is_id(instance_id):
             schema.require_success(body, doing=doing)
             return self._settle(request.label, MarketAnswerInvalid(f"{doing}: the answer has no id of an instance"))
         if body.get("success") is False:
             raise self._withdraw(instance_id, request, schema.refusal(200, body, "", doing=doing))
-        return instance_id
+        return int(instance_id)
 
     def show(self, instance_id: int) -> InstanceStatus | None:
         """The state of an instance now; None where it is gone.

@@ -35,6 +35,8 @@ _TEXT_CHARS = 20_000
 """Characters kept of one text in an answer; a status text can be the end of a log."""
 _NAME_CHARS = 1024
 _LAST_MOMENT = 1e11
+_MOST_ID = 1 << 53
+"""Larger numbers of JSON are not exact in every program."""
 _SSH_PORT = 22
 _PORT_DIGITS = 5
 _PHASES = {
@@ -67,7 +69,7 @@ def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[
     :raises MarketError: the matching subclass, if the answer is no success.
     """
     try:
-        body = json.loads(text)
+        body = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         body = None
     if 200 <= status < 300:
@@ -76,6 +78,22 @@ def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[
         kind = "empty" if not text.strip() else "not the JSON object it should be"
         raise MarketAnswerInvalid(f"{doing}: the market's answer is {kind}: {excerpt(text)!r}", status=status)
     raise refusal(status, body if isinstance(body, dict) else {}, text, doing=doing, retry_after=retry_after)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object.
+
+    :raises ValueError: if it has a field twice: which one is meant is not known.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field stands twice")
+    return found
+
+
+def is_id(value: object) -> bool:
+    """Whether a value can be the id of an instance."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_ID
 
 
 def require_success(body: Mapping[str, Any], *, doing: str) -> None:
@@ -221,7 +239,7 @@ def instances(body: Mapping[str, Any]) -> tuple[list[InstanceStatus], str]:
 
 
 def _instance(row: object) -> InstanceStatus:
-    if not isinstance(row, dict) or _whole(row, "id") <= 0:
+    if not isinstance(row, dict) or not is_id(_whole(row, "id")):
         raise MarketAnswerInvalid(f"the market's answer has an instance without an id: {excerpt(_as_json(row))!r}")
     # There may be no price yet; once there is one, it must be believable.
     price, incredible = (0.0, "") if row.get("dph_total") is None else amounts.read(row, amounts.PRICE)

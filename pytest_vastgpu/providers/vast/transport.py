@@ -1,8 +1,14 @@
-"""Makes calls of the API: waits for the rate limit, exchanges request and answer, and repeats failed calls."""
+"""Makes calls of the API: waits for the rate limit, exchanges request and answer, and repeats failed calls.
+
+Whatever the other side does, it ends within a time limit, as an answer or as a
+:class:`~pytest_vastgpu.errors.MarketError`.
+"""
 
 from __future__ import annotations
 
+import functools
 import random
+import ssl
 import time
 from collections.abc import Callable
 from collections.abc import Generator
@@ -13,19 +19,30 @@ from typing import Any
 import httpx
 
 from pytest_vastgpu.core.backoff import backoff_s
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketAnswerInvalid
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.providers.vast import bounded_body
 from pytest_vastgpu.providers.vast import schema
+from pytest_vastgpu.providers.vast.exchange import CancelledOnItsWay
+from pytest_vastgpu.providers.vast.exchange import ExchangeFailed
+from pytest_vastgpu.providers.vast.exchange import Exchanger
+from pytest_vastgpu.providers.vast.exchange import RawAnswer
 from pytest_vastgpu.providers.vast.throttle import Throttle
 
 TRIES = 4
 """Most tries of a repeatable call that the market does not answer, or answers with a server error."""
+
+LAST_TRY = 1.5
+"""No try begins later than this many time limits of one exchange after the first: a market that is silent is tried
+twice, one that refuses at once :data:`TRIES` times."""
 
 RATE_LIMIT_PATIENCE_S = 60.0
 """How long one call waits in all because of 429 before it fails."""
@@ -72,27 +89,37 @@ class Transport:
         *,
         timeout_s: float,
         wait: Callable[[float], None],
+        cancel: CancelToken,
+        insist_s: float,
         observer: Callable[[ApiRequest], None] | None,
         first_pause_s: float,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        host = _host(self._base_url)
+        url = _usable_url(self._base_url)
+        self._place = url.netloc.decode()
         self._auth = _Bearer(_usable_key(api_key))
         self._throttle = throttle
         self._wait = wait
+        self._limit_s = timeout_s
+        self._insist_s = insist_s
         self._observer = observer
         self._first_pause_s = first_pause_s
         self._random = random.SystemRandom()
         # Requests to a market on this machine must not go through a proxy.
-        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-        own = host in {"127.0.0.1", "localhost", "::1"}
-        self._http = httpx.Client(
-            timeout=timeout, trust_env=not own, headers={"Accept-Encoding": bounded_body.ENCODING}
-        )
+        trust_env = url.host not in {"127.0.0.1", "localhost", "::1"}
+        trusted = functools.cache(lambda: httpx.create_ssl_context(trust_env=trust_env))
+        accepted = {"Accept-Encoding": bounded_body.ENCODING}
+
+        def client(timeout: httpx.Timeout, *, elsewhere: bool) -> httpx.Client:
+            # To load the certificates takes longer than an exchange with a market on this machine.
+            context = trusted() if elsewhere or url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            return httpx.Client(timeout=timeout, trust_env=trust_env, verify=context, headers=accepted)
+
+        self._exchanger = Exchanger(client, timeout_s, cancel)
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        self._exchanger.close()
 
     def call(
         self,
@@ -112,17 +139,40 @@ class Transport:
         :param repeatable: Whether the call is idempotent. Other calls are repeated only where the market cannot have
             carried them out: no connection, or a rate limit.
         :raises MarketError: if the call fails.
+        :raises Cancelled: the run is ending. A call that is not repeatable was then sent; otherwise it is NotSent.
         """
+        try:
+            return self._tried(method, endpoint, path, doing, body, params, repeatable=repeatable)
+        except CancelledOnItsWay:
+            raise
+        except Cancelled:
+            if repeatable:
+                raise
+            raise NotSent(f"{doing}: the run is ending") from None
+
+    def _tried(
+        self,
+        method: str,
+        endpoint: str,
+        path: str,
+        doing: str,
+        body: Mapping[str, object] | None,
+        params: Mapping[str, str] | None,
+        *,
+        repeatable: bool,
+    ) -> dict[str, Any]:
         failures = 0
         held_back_s = 0.0
+        began = time.monotonic()
         while True:
-            self._throttle.turn(endpoint)
             try:
-                return self._answer(method, endpoint, path, doing, body, params)
+                self._throttle.turn(endpoint)
+                return self._answer(method, endpoint, path, doing, body, params, 0.0 if repeatable else self._insist_s)
             except (SearchQuotaExceeded, AnswerUnbounded):
                 raise
             except RateLimited as limited:
-                pause = max(limited.retry_after_s or held_back_s, self._throttle.interval_s(endpoint))
+                least = max(self._throttle.interval_s(endpoint), self._first_pause_s)
+                pause = max(limited.retry_after_s or held_back_s, least)
                 held_back_s += pause
                 if held_back_s > RATE_LIMIT_PATIENCE_S:
                     raise
@@ -130,7 +180,8 @@ class Transport:
             except (MarketUnreachable, MarketAnswerInvalid) as error:
                 failures += 1
                 passing = error.status is None or not 300 <= error.status < 500
-                if failures == TRIES or not passing or not (repeatable or isinstance(error, NotSent)):
+                tired = failures == TRIES or time.monotonic() - began > LAST_TRY * self._limit_s
+                if tired or not passing or not (repeatable or isinstance(error, NotSent)):
                     raise
                 self._wait(backoff_s(self._first_pause_s, failures) * (1 - self._random.random() / 2))
 
@@ -139,12 +190,16 @@ class Transport:
 
         :raises MarketUnreachable: or MarketAnswerInvalid, if it cannot be read.
         """
-        try:
-            request = self._http.build_request("GET", url)
-        except httpx.InvalidURL as error:
-            raise MarketAnswerInvalid(f"{doing}: the market names a file at {url[:80]!r} ({error})") from error
-        response, text = self._exchange(request, "log_file", doing, auth=None, cut=True)
-        return response.status_code, text
+        answer = self._exchange(
+            lambda client: client.build_request("GET", url),
+            "GET",
+            "log_file",
+            doing,
+            place=f"{url[:80]!r}",
+            cut=True,
+            elsewhere=True,
+        )
+        return answer.status, answer.data.decode(errors="replace")
 
     def _answer(
         self,
@@ -154,57 +209,77 @@ class Transport:
         doing: str,
         body: Mapping[str, object] | None,
         params: Mapping[str, str] | None,
+        insist_s: float,
     ) -> dict[str, Any]:
-        request = self._http.build_request(method, self._base_url + path, json=body, params=params)
-        response, text = self._exchange(request, endpoint, doing, auth=self._auth)
-        if response.has_redirect_location:
+        answer = self._exchange(
+            lambda client: client.build_request(method, self._base_url + path, json=body, params=params),
+            method,
+            endpoint,
+            doing,
+            auth=self._auth,
+            insist_s=insist_s,
+        )
+        if answer.redirects:
             raise MarketAnswerInvalid(
-                f"{doing}: redirected to {response.headers['location'][:200]}; set VAST_URL to where the API is",
-                status=response.status_code,
+                f"{doing}: redirected to {answer.headers['location'][:200]}; set VAST_URL to where the API is",
+                status=answer.status,
             )
-        retry_after = response.headers.get("Retry-After", "")
-        return schema.parse(response.status_code, text, doing=doing, retry_after=retry_after)
+        retry_after = answer.headers.get("Retry-After", "")
+        text = answer.data.decode(errors="replace")
+        return schema.parse(answer.status, text, doing=doing, retry_after=retry_after)
 
     def _exchange(
-        self, request: httpx.Request, endpoint: str, doing: str, *, auth: httpx.Auth | None, cut: bool = False
-    ) -> tuple[httpx.Response, str]:
-        """The answer and its text; where ``cut`` is set, the beginning of a text that is too large."""
+        self,
+        make: Callable[[httpx.Client], httpx.Request],
+        method: str,
+        endpoint: str,
+        doing: str,
+        *,
+        place: str = "",
+        **how: Any,
+    ) -> RawAnswer:
+        """Make an exchange.
+
+        :param place: Where the answer should come from, if not from the market.
+        :param how: Further arguments of :meth:`Exchanger.exchange`.
+        :raises MarketError: whatever the other side does.
+        """
         start = time.monotonic()
         status: int | None = None
         try:
-            # In two steps, to tell an answer that broke off from no answer.
-            response = self._http.send(request, auth=auth, stream=True)
-            try:
-                status = response.status_code
-                encoding = response.headers.get("Content-Encoding", "")
-                data = bounded_body.read(response.iter_raw(), encoding, cut=cut, clock=time.monotonic)
-            finally:
-                response.close()
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
-            raise NotSent(f"{doing}: {_no_answer(error)}") from error
-        except bounded_body.Unbounded as error:
-            raise AnswerUnbounded(f"{doing}: the market's answer {error}") from error
-        except httpx.RequestError as error:
-            if status is None:
-                raise MarketUnreachable(f"{doing}: {_no_answer(error)}") from error
-            raise MarketAnswerInvalid(f"{doing}: the market's answer broke off ({_reason(error)})") from error
+            answer = self._exchanger.exchange(make, **how)
+            status = answer.status
+        except ExchangeFailed as failed:
+            status = failed.status
+            raise self._error(failed, doing, place or self._place) from failed.cause
         finally:
             if self._observer is not None:
-                self._observer(ApiRequest(request.method, endpoint, status, time.monotonic() - start))
-        return response, data.decode(errors="replace")
+                self._observer(ApiRequest(method, endpoint, status, time.monotonic() - start))
+        return answer
+
+    def _error(self, failed: ExchangeFailed, doing: str, place: str) -> MarketError:
+        cause = failed.cause
+        if isinstance(cause, bounded_body.Unbounded):
+            return AnswerUnbounded(f"{doing}: the market's answer {cause}")
+        if failed.status is not None:
+            if cause is None:
+                return AnswerUnbounded(f"{doing}: the market's answer has not ended after {self._limit_s:g} s")
+            return MarketAnswerInvalid(f"{doing}: the market's answer broke off ({_reason(cause)})")
+        why = f"none within {self._limit_s:g} s" if cause is None else _reason(cause)
+        if not failed.sent:
+            return NotSent(f"{doing}: no answer from {place} ({why}); check the network")
+        if cause is None or isinstance(cause, (httpx.TimeoutException, httpx.NetworkError)):
+            return MarketUnreachable(f"{doing}: no answer from {place} ({why}); check the network")
+        return MarketAnswerInvalid(f"{doing}: the market's answer cannot be read ({why})")
 
 
-def _no_answer(error: httpx.RequestError) -> str:
-    return f"no answer from {error.request.url.netloc.decode()} ({_reason(error)}); check the network"
-
-
-def _reason(error: httpx.RequestError) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "timed out"
     return str(error) or type(error).__name__
 
 
-def _host(base_url: str) -> str:
+def _usable_url(base_url: str) -> httpx.URL:
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, UnicodeError) as error:
@@ -213,7 +288,7 @@ def _host(base_url: str) -> str:
         raise ConfigurationError("VAST_URL: it holds a user name or a password, which would be stored: leave them out")
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"VAST_URL: {base_url!r} is not an http or https URL")
-    return url.host
+    return url
 
 
 def _usable_key(api_key: Secret) -> Secret:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.backoff import backoff_s
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketError
-from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.errors import VastGpuError
 
 if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import Provider
@@ -27,16 +27,19 @@ class NotDestroyed(MarketError):
 
     :param instance: Its id, or its label where the id is not known.
     :param what: Words for what could not be destroyed, where that is not this one instance.
-    :param final: Whether another try cannot succeed.
     """
 
-    def __init__(self, instance: int | str, cause: str, *, what: str = "", final: bool = False) -> None:
+    def __init__(self, instance: int | str, cause: str, *, what: str = "") -> None:
         super().__init__(
             f"{what or f'instance {instance}'} could not be destroyed ({cause}); it may go on costing money: "
             f"run `vastgpu destroy {instance}`"
         )
         self.instance = instance
-        self.final = final
+
+
+def cause_of(error: Exception) -> str:
+    """Why something failed, for people: also for an error that should not have happened."""
+    return str(error) if isinstance(error, VastGpuError) else f"{type(error).__name__}: {error}"
 
 
 def destroy(
@@ -45,13 +48,15 @@ def destroy(
     wait: Callable[[float], None],
     timeouts: Timeouts = DEFAULTS,
     clock: Clock = SYSTEM_CLOCK,
+    resists: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Destroy an instance and verify that it is gone; success also where it is gone already.
 
     The market may report success and not destroy the instance; the call is then repeated. A stopped instance is not
-    gone.
+    gone. Nothing but the end of its time ends the tries: even a refused key may be a mistake of the market.
 
-    :param wait: Waits for a number of seconds.
+    :param wait: Waits for a number of seconds. :class:`~pytest_vastgpu.core.clock.Cancelled` passes through.
+    :param resists: Called with the reason, after each try that has failed.
     :raises NotDestroyed: if the instance is still there in the end, or the market does not answer.
     """
     deadline = Deadline.after(timeouts.destroy_within_s, clock)
@@ -65,10 +70,12 @@ def destroy(
                     return
                 wait(timeouts.destroy_pause_s)
             cause = "the market said yes and still lists it"
-        except (BadApiKey, NotAuthorized) as error:
-            raise NotDestroyed(instance_id, str(error), final=True) from error
-        except MarketError as error:
-            cause = str(error)
+            resists(cause)
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the instance costs money until it is gone
+            cause = cause_of(error)
+            resists(cause)
             failures += 1
             wait(min(backoff_s(timeouts.destroy_pause_s, failures, _LONGEST_PAUSE_S), deadline.remaining_s))
     raise NotDestroyed(instance_id, cause)

@@ -7,9 +7,11 @@ import os
 import select
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from pytest_vastgpu.core import child
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.fork_safety import close_private
 from pytest_vastgpu.core.fork_safety import keep_private
@@ -23,6 +25,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 
 START_WITHIN_S = 60.0
 """Time limit of its start, which takes a tenth of a second on an idle machine."""
+_LOOK_MS = 200
 LEAVE_WITHIN_S = 2.0
 """How long the end of a run waits for a guard that has nothing left to do."""
 
@@ -41,6 +44,7 @@ class Guard:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
+        self._over = False
 
     def start(self) -> None:
         """Start the guard, without waiting until it is ready.
@@ -54,6 +58,7 @@ class Guard:
         """Check that the guard is ready, and replace one that has died. Called before each create.
 
         :raises ConfigurationError: if no guard can be started.
+        :raises Cancelled: the run is ending.
         """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
@@ -62,6 +67,7 @@ class Guard:
 
     def let_go(self) -> None:
         """Tell the guard that the run is over. Where instances are left, the guard goes on trying to destroy them."""
+        self._over = True  # ends the wait of a thread that has the lock
         with self._lock:
             process, self._process = self._process, None
             if process is None:
@@ -103,11 +109,16 @@ class Guard:
             return
         poll = select.poll()  # select() cannot take descriptors above 1023
         poll.register(process.stdout, select.POLLIN)
-        said = process.stdout.readline() if poll.poll(START_WITHIN_S * 1000) else b""
+        ends = time.monotonic() + START_WITHIN_S
+        while not (ready := poll.poll(_LOOK_MS)) and time.monotonic() < ends:
+            if self._over:
+                raise Cancelled
+        said = os.read(process.stdout.fileno(), len(READY)) if ready else b""
         process.stdout.close()
         if said != READY:
             process.kill()
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LEAVE_WITHIN_S)
             raise ConfigurationError(
                 f"the guard process did not start, and nothing is rented without one: see {self._log}"
             )

@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pytest_vastgpu.core.backoff import backoff_s
@@ -28,6 +29,7 @@ _LOOK_S = 1.0
 """Longest pause between two checks whether the supervisor lives; the pipe's end is noticed at once."""
 _FIRST_LOOK_S = 0.01
 """The first such pause after the pipe's end: as a rule, the supervisor is about to be gone."""
+_LONGEST_PAUSE_S = 15.0
 _TAKE_OVER_S = 600.0
 """How long it waits while another process owns the same run."""
 
@@ -42,7 +44,31 @@ def main() -> int:
         os.write(sys.stdout.fileno(), READY)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # closes our end of that pipe, so that no reader waits for it
     _await_end(owner)
-    return _take_over(directory)
+    return persevere(lambda: _take_over(directory), directory.is_dir)
+
+
+def persevere(
+    take_over: Callable[[], int],
+    worthwhile: Callable[[], bool],
+    within_s: float = PERSEVERE_S,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Take over, and after any error try again until the time is over.
+
+    :param take_over: One try; its result ends the guard.
+    :param worthwhile: Whether another try can succeed: not once the run's directory has been removed.
+    """
+    ends = time.monotonic() + within_s
+    failures = 0
+    while True:
+        try:
+            return take_over()
+        except Exception as error:  # noqa: BLE001 - whatever it is, what is left costs money until it is gone
+            _log(f"{type(error).__name__}: {error}")
+            failures += 1
+            if not worthwhile() or time.monotonic() >= ends:
+                return 1
+        pause(backoff_s(_LOOK_S, failures, _LONGEST_PAUSE_S))
 
 
 def _await_end(owner: int) -> None:

@@ -7,6 +7,7 @@ recovery, was cut short.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,15 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import BadApiKey
-from pytest_vastgpu.errors import MarketError
-from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
+from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
@@ -41,6 +43,7 @@ LATE_CREATE_S = 60.0
 after a minute at the latest."""
 LOOKS = 3
 """An instance must be missing in this many lists before it counts as never created: lists lag behind."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,15 @@ def recover(
 
     :param directory: The run's directory, named by its id. The caller owns it.
     :param by: Name of the caller, for the ledger.
-    :param wait: Waits for a number of seconds. Its exceptions pass through.
+    :param wait: Waits for a number of seconds. :class:`~pytest_vastgpu.core.clock.Cancelled` passes through, and is
+        the only error that does: any other is tried again until the time is over.
     :param within_s: How long to try to destroy an instance that resists; None: as long as one destroy.
-    :raises OSError: if the ledger cannot be read.
-    :raises ConfigurationError: if it cannot be opened for writing.
     """
-    ledger = Ledger(directory)
+    ledger: Ledger | _Unwritable
+    try:
+        ledger = Ledger(directory)
+    except ConfigurationError as error:
+        ledger = _Unwritable(directory / FILE, error)
     try:
         deadline = Deadline.after(timeouts.destroy_within_s if within_s is None else within_s, clock)
         return _Recovering(directory.name, client, ledger, by, wait, timeouts, clock).go(deadline)
@@ -126,11 +132,25 @@ def recover(
         ledger.close()
 
 
+class _Unwritable:
+    """In the place of a ledger that cannot be written, for example on a full disk: what is left is destroyed anyway."""
+
+    def __init__(self, path: Path, error: ConfigurationError) -> None:
+        self.path = path
+        _log.warning("%s", error)
+
+    def write(self, label: str, step: str, **facts: object) -> None:
+        """See :meth:`Ledger.write`."""
+
+    def close(self) -> None:
+        """See :meth:`Ledger.close`."""
+
+
 @dataclass
 class _Recovering:
     run_id: str
     client: Provider
-    ledger: Ledger
+    ledger: Ledger | _Unwritable
     by: str
     wait: Callable[[float], None]
     timeouts: Timeouts
@@ -141,12 +161,20 @@ class _Recovering:
     def go(self, deadline: Deadline) -> Recovery:
         pauses = iter(self.timeouts.recovery_pauses_s)
         while True:
-            problems = self._round()
+            try:
+                problems = self._round()
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is left costs money until it is gone
+                problems = [self._of_the_run(error)]
             if problems is None:
                 return Recovery(list(self.destroyed))
-            if problems and (deadline.passed or any(problem.final for problem in problems)):
+            if problems and deadline.passed:
                 return Recovery(list(self.destroyed), [str(problem) for problem in problems])
             self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
+
+    def _of_the_run(self, error: Exception) -> NotDestroyed:
+        return NotDestroyed(f"--run {self.run_id}", cause_of(error), what=f"what run {self.run_id} has left")
 
     def _round(self) -> list[NotDestroyed] | None:
         """Do one round; returns what resists, or None where nothing is left to do."""
@@ -154,10 +182,16 @@ class _Recovering:
         problems: list[NotDestroyed] = []
         try:
             listed = self.client.list_instances()
-        except MarketError as error:
-            problems.append(_resists(f"--run {self.run_id}", error, f"what run {self.run_id} has left"))
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - the ledger knows what to destroy, too
+            problems.append(self._of_the_run(error))
         now = self.clock.time()
-        record = read_ledger(self.ledger.path)
+        try:
+            record = read_ledger(self.ledger.path)
+        except OSError as error:
+            problems.append(self._of_the_run(error))
+            record = Record()
         found = due(self.run_id, record, listed, now)
         problems += [problem for entry in found.destroy if (problem := self._destroy(entry, record))]
         if listed is None:
@@ -173,7 +207,7 @@ class _Recovering:
         for entry in found.look_for:
             if entry not in awaited:
                 self.ledger.write(entry.label, "not_created", by=self.by)
-        return problems if found.destroy or awaited else None
+        return problems if problems or found.destroy or awaited else None
 
     def _destroy(self, entry: LedgerEntry, record: Record) -> NotDestroyed | None:
         known = record.entries.get(entry.label)
@@ -187,15 +221,13 @@ class _Recovering:
             self.ledger.write(entry.label, "destroying", by=self.by)
             limits = replace(self.timeouts, destroy_within_s=self.timeouts.recovery_round_s)
             destroy(self.client, entry.instance_id, self.wait, limits, self.clock)
-        except NotDestroyed as problem:
-            return problem
-        except MarketError as error:
-            return _resists(entry.instance_id, error)
+        except (Cancelled, NotDestroyed) as ended:
+            if isinstance(ended, NotDestroyed):
+                return ended
+            raise
+        except Exception as error:  # noqa: BLE001 - the others must have their turn
+            return NotDestroyed(entry.instance_id, cause_of(error))
         self.ledger.write(entry.label, "gone", by=self.by)
         if status is not None:
             self.destroyed[entry.instance_id] = None
         return None
-
-
-def _resists(instance: int | str, error: MarketError, what: str = "") -> NotDestroyed:
-    return NotDestroyed(instance, str(error), what=what, final=isinstance(error, (BadApiKey, NotAuthorized)))

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.recover import Recovery
 from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
@@ -77,8 +77,8 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
     found = []
     for directory in filter(is_private, sorted(runs.iterdir()) if runs.is_dir() else []):
         # A new run has no ledger yet, another process may remove a finished one meanwhile, and a directory that cannot
-        # be read or locked is not ours to recover.
-        with contextlib.suppress(OSError):
+        # be read or locked is not ours to recover. Whatever is wrong with one, the others are looked at.
+        with contextlib.suppress(Exception):
             record = read_ledger(directory / FILE)
             left = due(directory.name, record, listed, time.time())
             if record.market in {market, ""} and (left.destroy or left.look_for) and not is_owned(directory):
@@ -138,9 +138,11 @@ def sweep(
                     done = recover(orphan.directory, client, by=by, wait=wait, timeouts=timeouts)
                     swept.destroyed += done.destroyed
                     swept.problems += done.problems
-        except (OSError, ConfigurationError) as error:
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - the others must have their turn
             run = orphan.directory.name
-            swept.problems.append(str(NotDestroyed(f"--run {run}", str(error), what=f"what run {run} has left")))
+            swept.problems.append(str(NotDestroyed(f"--run {run}", cause_of(error), what=f"what run {run} has left")))
     for status in overdue(listed, time.time()):
         if status.id in swept.destroyed:
             continue
@@ -159,22 +161,10 @@ def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) ->
     cancel = CancelToken()
 
     def work() -> None:
-        try:
-            with open_provider(url, api_key, wait=cancel.wait, timeouts=timeouts) as client:
-                swept = sweep(
-                    client,
-                    runs_dir(),
-                    account_identity(url, api_key),
-                    by="sweep",
-                    wait=cancel.wait,
-                    timeouts=timeouts,
-                )
-        except Cancelled:
-            return
-        except (VastGpuError, OSError) as error:
-            swept = Recovery(problems=[f"what earlier runs have left cannot be looked for: {error}"])
-        for text in (*([swept.told()] if swept.destroyed else []), *swept.problems):
-            events.write(Event("", None, text))
+        with contextlib.suppress(Cancelled):
+            swept = _persevere(url, api_key, cancel, timeouts)
+            for text in (*([swept.told()] if swept.destroyed else []), *swept.problems):
+                events.write(Event("", None, text))
 
     thread = threading.Thread(target=work, name="vastgpu-sweep", daemon=True)
     thread.start()
@@ -182,4 +172,21 @@ def sweeping(url: str, api_key: Secret, events: EventLog, timeouts: Timeouts) ->
         yield
     finally:
         cancel.cancel()
-        thread.join()
+        thread.join(timeouts.leave_s)  # it is in none but short steps, or in one that is of no use any more
+
+
+def _persevere(url: str, api_key: Secret, cancel: CancelToken, timeouts: Timeouts) -> Recovery:
+    """Sweep; as long as one destroy may take, whatever goes wrong is tried again."""
+    deadline = Deadline.after(timeouts.destroy_within_s)
+    pauses = iter(timeouts.recovery_pauses_s)
+    while True:
+        try:
+            with open_provider(url, api_key, cancel=cancel, timeouts=timeouts) as client:
+                identity = account_identity(url, api_key)
+                return sweep(client, runs_dir(), identity, by="sweep", wait=cancel.wait, timeouts=timeouts)
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is left costs money until it is gone
+            if deadline.passed:
+                return Recovery(problems=[f"what earlier runs have left cannot be looked for: {cause_of(error)}"])
+        cancel.wait(next(pauses, timeouts.recovery_pauses_s[-1]))

@@ -28,6 +28,7 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import InstanceCost
@@ -74,7 +75,7 @@ class InstancePool:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._clock = clock
-        self._close_within_s = timeouts.close_within_s
+        self._timeouts = timeouts
         self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over, clock)
         """All rentals of the run."""
         self._provisioner: Provisioner | None = None
@@ -224,17 +225,23 @@ class InstancePool:
         with self._changed:
             threads = list(self._threads)
         self.registry.close()
-        ends = self._clock.monotonic() + self._close_within_s
-        self._join(threads, ends)
-        destroyers = [
-            threading.Thread(
-                target=self.registry.give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
-            )
-            for rental in self.registry.alive()
-        ]
-        for thread in destroyers:
-            thread.start()
+        ends = self._clock.monotonic() + self._timeouts.close_within_s
+        ready = [rental for rental in self.registry.alive() if rental.state is State.READY]
+        destroyers = self._destroy(ready)
+        # Bring-ups give back what they have rented. One that is stuck in a wait is not waited for.
+        self._join(threads, self._clock.monotonic() + self._timeouts.call_off_s)
+        destroyers += self._destroy(rental for rental in self.registry.alive() if rental not in ready)
         self._join(destroyers, ends)
+
+    def waits_for(self) -> list[str]:
+        """What the end of the run waits for, one line for each instance that is not gone."""
+        return [
+            f"{f'instance {rental.instance_id}' if rental.instance_id else f'attempt {rental.number}'}"
+            f"{f' ({rental.resists})' if rental.resists else ''}"
+            for rental in self.registry.alive()
+            if rental.instance_id or rental.unsettled
+            if rental.state is not State.KEPT
+        ]
 
     # ---------------------------------------------------------------- plumbing
 
@@ -413,6 +420,18 @@ class InstancePool:
 
     def _name(self, workload: Workload) -> str:
         return self._provisioner.names[workload] if self._provisioner is not None else workload_line(workload)
+
+    def _destroy(self, rentals: Iterable[Rental]) -> list[threading.Thread]:
+        """Begin to give instances back; a thread waits where another gives the same one back already."""
+        threads = [
+            threading.Thread(
+                target=self.registry.give_back, args=(rental,), name=f"vastgpu-destroy-{rental.label}", daemon=True
+            )
+            for rental in rentals
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
 
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:

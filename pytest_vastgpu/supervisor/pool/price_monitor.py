@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.model import State
 from pytest_vastgpu.providers.base import InstanceStatus
@@ -57,12 +59,14 @@ class PriceMonitor:
         """Stop checking."""
         self._closed = True
         self._task.stop()
-        self._task.join()
+        self._task.join(DEFAULTS.leave_s)
 
-    def _step(self) -> float:
+    def _step(self) -> float | None:
         try:
             self._check()
             left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
+        except Cancelled:
+            return None
         except Exception:  # noqa: BLE001 - logged; the monitor must go on
             if not self._closed:  # at the end of a run, its client may be closed
                 _log.exception("the prices could not be looked at; the next look is in %g s", self._look_s)

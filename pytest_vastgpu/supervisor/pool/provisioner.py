@@ -176,6 +176,9 @@ class Provisioner:
         try:
             bring_up(BringUpContext(self.services, rental, adapter, cancel))
         except AttemptFailed as failed:
+            if cancel.cancelled:  # a connection that the run's end has closed says nothing of the machine
+                self._give_back(rental)
+                raise Cancelled from failed
             attempt = rental.finish(failed.verdict)
             self.record(attempt, workload)
             self._give_back(rental)

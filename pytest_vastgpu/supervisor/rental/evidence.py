@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Probe
@@ -88,16 +91,16 @@ def probe_files(results: Mapping[str, ProbeResult]) -> dict[str, str]:
     return files
 
 
-def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
+def gather(sources: Mapping[str, Source], limit_s: float, ending: CancelToken) -> dict[str, str]:
     """Ask all sources at once. The file ``missing.txt`` lists those that failed or took too long.
 
     :param sources: By name.
     :param limit_s: How long to wait for all of them.
+    :param ending: Ends the wait when it is cancelled.
     """
     found: dict[str, str] = {}
     problems: dict[str, str] = {}
     missing = dict.fromkeys(sources, f"no answer within {limit_s:g} s")
-    done = threading.Event()
     lock = threading.Lock()
 
     def ask(name: str, source: Source) -> None:
@@ -111,12 +114,12 @@ def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
             del missing[name]
             if problem:
                 problems[name] = problem
-            if not missing:
-                done.set()
+        ending.nudge()
 
     for name, source in sources.items():
         threading.Thread(target=ask, args=(name, source), name=f"vastgpu-evidence-{name}", daemon=True).start()
-    done.wait(limit_s)
+    with contextlib.suppress(Cancelled):
+        ending.wait(limit_s, lambda: not missing)
     with lock:
         files, lacking = dict(found), {**missing, **problems}
     if lacking:
@@ -124,13 +127,13 @@ def gather(sources: Mapping[str, Source], limit_s: float) -> dict[str, str]:
     return files
 
 
-def keep(case: Case, sources: Mapping[str, Source], directory: Path, limit_s: float) -> None:
-    """Collect all evidence and write it into a directory.
+def keep(case: Case, sources: Mapping[str, Source], directory: Path, limit_s: float, ending: CancelToken) -> None:
+    """Collect all evidence and write it into a directory. See :func:`gather`.
 
     :raises OSError: if it cannot be written.
     """
     files = case.files()
-    files.update(gather(sources, limit_s))
+    files.update(gather(sources, limit_s, ending))
     artifacts.write_files(directory, files)
 
 

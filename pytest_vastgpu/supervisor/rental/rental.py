@@ -17,7 +17,6 @@ from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
-from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.hostcheck.facts import HostFacts
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
@@ -32,6 +31,7 @@ from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.money.instance_price import InstancePrice
@@ -109,6 +109,8 @@ class Rental:
         self.unsettled = False
         self.went_wrong = False
         """Whether its bring-up failed, or a test that used it."""
+        self.resists = ""
+        """Why the last try to destroy it has failed; empty where none has."""
         self._gone_at: float | None = None
         self._destroy_lock = threading.Lock()
 
@@ -221,17 +223,17 @@ class Rental:
         :raises NotDestroyed: if it may still be there.
         """
         with self._destroy_lock:
-            self._keep_evidence()
+            self._whatever_happens(self._keep_evidence)
             if self.state is not State.KEPT and self.too_dear is None:
-                self._keep_for_inspection()
+                self._whatever_happens(self._keep_for_inspection)
             if self.heartbeat is not None:
-                self.heartbeat.stop()
+                self._whatever_happens(self.heartbeat.stop)
             for server in self.servers:
-                server.close()
+                self._whatever_happens(server.close)
             if self._forward is not None:
-                self._forward.close()
+                self._whatever_happens(self._forward.close)
             if self.connection is not None:
-                self.connection.close()
+                self._whatever_happens(self.connection.close)
             if self.state is State.KEPT:
                 return
             if self.unsettled and not self.instance_id:
@@ -242,10 +244,27 @@ class Rental:
                 if self.state is not State.DESTROYING:
                     self.enter(State.DESTROYING, "destroying")
                 services = self._services
-                destroy(services.provider, self.instance_id, self._clock.sleep, services.timeouts, self._clock)
+                destroy(
+                    services.cleaner,
+                    self.instance_id,
+                    self._clock.sleep,
+                    services.timeouts,
+                    self._clock,
+                    self._resisted,
+                )
                 self._gone_at = self._clock.monotonic()
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
             self._services.budget.settle(self.label, self.cost_usd)
+
+    def _whatever_happens(self, step: Callable[[], object]) -> None:
+        """Do a step of the end. An error in it is told, and does not keep the instance from being destroyed."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the instance costs money until it is gone
+            self.tell(f"its end goes on after {type(error).__name__}: {error}, a defect of pytest-vastgpu")
+
+    def _resisted(self, cause: str) -> None:
+        self.resists = cause
 
     def _keep_for_inspection(self) -> None:
         """Keep the instance where the user wants that; where it cannot be kept, report the reason."""
@@ -280,16 +299,17 @@ class Rental:
             sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
         case = evidence.Case(failed, self.facts, self.log, self._services.events.path)
         try:
-            evidence.keep(case, sources, Path(failed.artifacts), self._services.timeouts.evidence_s)
+            limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
+            evidence.keep(case, sources, Path(failed.artifacts), limit_s, ending)
         except OSError as error:
             self.tell(f"the evidence cannot be kept: {error}")
 
     def _settle(self) -> None:
         """Ask the market whether a create whose answer was lost has rented an instance. It may still do so later."""
         try:
-            found = self._services.provider.list_instances(self.label)
-        except MarketError as error:
-            raise NotDestroyed(self.label, str(error)) from error
+            found = self._services.cleaner.list_instances(self.label)
+        except Exception as error:
+            raise NotDestroyed(self.label, cause_of(error)) from error
         if found:
             self.created(found[0].id, "created after all:")
 

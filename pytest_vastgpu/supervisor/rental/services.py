@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import DEFAULTS
@@ -55,6 +56,9 @@ class RentalServices:
     """The services that all rentals of a run share."""
 
     provider: Provider
+    """Its calls end when the run does."""
+    cleaner: Provider
+    """The same market, for giving back: its calls go on when the run ends."""
     settings: Settings
     key: KeyPair
     ledger: LedgerWriter
@@ -70,3 +74,5 @@ class RentalServices:
     clock: Clock = SYSTEM_CLOCK
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once an SSH connection of this run has succeeded."""
+    ending: CancelToken = field(default_factory=CancelToken)
+    """Cancelled when the run ends: from then on only giving back is waited for."""

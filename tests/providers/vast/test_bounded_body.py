@@ -59,12 +59,6 @@ def test_a_log_that_is_too_large_is_cut(client: MarketClient, server: ScriptedSe
     assert log.endswith("[the rest is left out: it is larger than 8 MB]\n")
 
 
-def test_an_answer_that_never_ends_is_left() -> None:
-    times = iter(range(10**6))
-    with pytest.raises(bounded_body.Unbounded, match="has not ended after 60 s"):
-        bounded_body.read(iter(lambda: b" ", None), "", clock=lambda: float(next(times)))
-
-
 def test_a_refusal_inside_a_200_does_not_give_the_key_away(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"success": False, "error": KEY, "msg": f"no user has the key {KEY}\n::error::x"})
     with pytest.raises(RequestRejected) as told:

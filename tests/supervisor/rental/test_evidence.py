@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
@@ -19,7 +20,7 @@ def test_whoever_fails_or_is_late_is_noted_and_the_rest_is_kept() -> None:
     def broken() -> Mapping[str, str]:
         raise OSError("the line is cut")
 
-    files = evidence.gather({"good": lambda: {"good.txt": "here"}, "late": late, "broken": broken}, 0.2)
+    files = evidence.gather({"good": lambda: {"good.txt": "here"}, "late": late, "broken": broken}, 0.2, CancelToken())
     end.set()
     assert files == {
         "good.txt": "here",
@@ -28,7 +29,23 @@ def test_whoever_fails_or_is_late_is_noted_and_the_rest_is_kept() -> None:
 
 
 def test_nobody_is_waited_for_when_all_have_answered() -> None:
-    assert evidence.gather({"one": lambda: {"a": "1"}, "two": lambda: {"b": "2"}}, 3600.0) == {"a": "1", "b": "2"}
+    sources: dict[str, evidence.Source] = {"one": lambda: {"a": "1"}, "two": lambda: {"b": "2"}}
+    assert evidence.gather(sources, 3600.0, CancelToken()) == {"a": "1", "b": "2"}
+
+
+def test_the_end_of_the_run_ends_the_wait() -> None:
+    ending, asked, end = CancelToken(), threading.Event(), threading.Event()
+
+    def late() -> Mapping[str, str]:
+        asked.set()
+        ending.cancel()
+        end.wait(30)
+        return {}
+
+    files = evidence.gather({"late": late, "good": lambda: {"good.txt": "here"}}, 3600.0, ending)
+    end.set()
+    assert asked.is_set()
+    assert files["missing.txt"].startswith("late: no answer")
 
 
 def test_a_probe_that_failed_says_so_and_keeps_what_came() -> None:

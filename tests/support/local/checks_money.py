@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import socket
 
 import httpx
 import pytest
@@ -47,6 +48,21 @@ def _(scene: Scene) -> None:
     with scene.api.http.stream("GET", f"/api/v0/instances/{instance_id}/") as answer:
         pieces = answer.iter_raw()
         assert sum(len(next(pieces)) for _ in range(200)) > 1 << 20
+
+
+@check("endless_headers", endpoint="show", pause_s=0.01)
+def _(scene: Scene) -> None:
+    instance_id = scene.instance()
+    address = scene.api.http.base_url
+    with socket.create_connection((address.host, address.port or 80), 30) as sock:
+        key = scene.api.http.headers["Authorization"]
+        head = f"GET /api/v0/instances/{instance_id}/ HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n\r\n"
+        sock.sendall(head.encode())
+        said = b""
+        while len(said) < 200:
+            said += sock.recv(4096)
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\n\r\n" not in said
 
 
 @check("key_echoed", endpoint="show")

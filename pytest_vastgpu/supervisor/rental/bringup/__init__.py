@@ -36,6 +36,7 @@ def bring_up(context: BringUpContext) -> None:
     """
     rental = context.rental
     request = create_request(context)
+    context.cancel.check()
     rental.begin()
     rental.created(create(context, request))
     attach_key(context)
