@@ -137,7 +137,12 @@ class Box:
 
     @property
     def pid(self) -> int:
-        return int((self.home / HOME / "switch").read_text().split()[0])
+        written = until(lambda: self.switch.read_text() if self.switch.exists() else "", bool)
+        return int(written.split()[0])
+
+    @property
+    def switch(self) -> Path:
+        return self.home / HOME / "switch"
 
 
 @contextmanager
@@ -147,6 +152,7 @@ def killed(box: Box) -> Iterator[None]:
         yield
     finally:
         os.killpg(box.pid, signal.SIGKILL)
+        box.switch.unlink()  # else the next start of this container would be taken for this one
 
 
 def script(market: Market, *, lease_s: float = 5, boot_timeout_s: float = 60, lifetime_s: float = 3600) -> str:
