@@ -60,6 +60,8 @@ class ReconnectingConnection:
                 self._connection = self._dial(direct)
             except ConnectFailed:
                 return
+            if self._former is not None:
+                self._former.close()
             self._former = former
             if self._closed:  # closed during the dial
                 self._connection.close()

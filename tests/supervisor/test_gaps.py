@@ -102,6 +102,22 @@ def test_an_instance_that_no_list_shows_is_asked_for_by_its_id(lives_on: LivesOn
     assert "show" in life.provider.calls
 
 
+def test_a_row_with_our_label_and_another_id_is_not_ours(lives_on: LivesOn) -> None:
+    life = lives_on(Script())
+    life.services.poller._ask = lambda label: [
+        replace(ended(status), id=77) for status in life.provider.list_instances(label)
+    ]
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+
+
+def test_a_better_address_gets_its_own_time_to_let_us_in(lives_on: LivesOn) -> None:
+    """The proxy refuses for nearly as long as a host may, then a direct port is published that is not up yet."""
+    life = lives_on(Script(ports_late_s=295, refuses_s=310), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+
+
 @pytest.mark.parametrize("late_s", [0.0, 50.0, 9000.0])
 def test_a_published_port_is_waited_for(lives_on: LivesOn, late_s: float) -> None:
     life = lives_on(Script(start_s=2, published_late_s=late_s), Script(), vast_expose="yes")
@@ -173,6 +189,7 @@ def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attemp
     assert life.live(use_s=0) is None
     assert reasons(life) == ["ready"]
     assert len(life.connector.connections) == 2
+    assert life.rentals[0].host_facts.complete
     assert_nothing_is_left(life)
 
 

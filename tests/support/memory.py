@@ -33,6 +33,7 @@ from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Connection
+from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.virtual import VirtualClock
 
@@ -349,8 +350,10 @@ class MemoryConnection:
         }
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600, timeout_s: float = 60.0) -> None:
-        if (instance := self._provider.at(self.address)) is not None:
-            instance.files[path] = data
+        instance = self._provider.at(self.address)
+        if self.closed or instance is None:
+            raise TransferFailed("the SSH connection broke", ProbeResult("", ProbeFailure.TRANSPORT, None, "", "", 0.0))
+        instance.files[path] = data
 
     def stream(
         self,
