@@ -33,7 +33,7 @@ class Observation:
     age_s: float
     """Seconds since the server was started."""
     still_s: float = 0.0
-    """Seconds since the server last showed something new: a line unlike all before, numbers aside, or a new answer."""
+    """Seconds since the server showed something new: a line unlike all before, numbers and ids aside, or an answer."""
 
 
 @dataclass(frozen=True)

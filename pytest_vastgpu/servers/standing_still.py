@@ -27,6 +27,8 @@ _REFUSALS = frozenset({401, 403})
 """Also a server whose keys are not loaded yet answers these."""
 _PASSING = frozenset({408, 425, 429, *range(500, 600)})
 """A server that is still starting, or busy, answers these."""
+_NOT_READY = re.compile(r"/v2/(?:\S*/)?ready(?:\?\S*)?$")
+"""Paths of which Triton (src/http_server.cc) says with 400 that what they stand for is not ready yet."""
 _GPU_MEMORY = re.compile(r"\d+MiB\s*/\s*\d+MiB")
 _COUNT = re.compile(r"\b\d{1,3}(?:\.\d+)?%|\b\d[\d.]*\s?[kKMGT]i?B\b")
 """What a progress bar counts, on lines that otherwise stay the same."""
@@ -148,7 +150,7 @@ class StandingStill:
             if self._settled(doubtful=best.status != 200):
                 yield self._elsewhere_verdict(best)
         for name, answer in self._answers.items():
-            if answer.status in {0, 200, *_PASSING}:
+            if answer.status in {0, 200, *_PASSING} or (answer.status == 400 and _NOT_READY.search(answer.url)):
                 continue
             if self._settled(doubtful=answer.status in _REFUSALS):
                 yield self._wrong_answer(name, answer)

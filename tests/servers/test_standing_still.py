@@ -86,6 +86,12 @@ def test_what_a_starting_server_answers_is_waited_for(status: int) -> None:
     assert after(*every_5_s(900, answers=answered(status))) is None
 
 
+@pytest.mark.parametrize("path", ["/v2/health/ready", "/v2/models/m/ready"])
+def test_triton_that_is_not_ready_is_waited_for(path: str) -> None:
+    assert after(*every_5_s(900, answers=answered(400, path))) is None
+    assert after(*every_5_s(30, answers=answered(404, path))) is not None
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_for_two_minutes_is_named(status: int) -> None:
     assert after(*every_5_s(115, answers=answered(status))) is None
