@@ -39,13 +39,14 @@ SHELLS = {
 class Watcher:
     """The program at work on a home directory."""
 
-    def __init__(self, home: Path, shell: str, path: str, probes: list[Probe], offset: int) -> None:
+    def __init__(self, home: Path, shell: str, path: str, probes: list[Probe], offset: int, ignores: str) -> None:
         script = home / ".vastgpu" / "watch.sh"
         script.write_text(program(probes))
         self._probes = probes
         self.news: queue.Queue[ServerUpdate] = queue.Queue()
+        line = [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset)]
         self.process = subprocess.Popen(
-            [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset)],
+            ["/bin/sh", "-c", f"trap '' {ignores}; exec \"$@\"", "sh", *line] if ignores else line,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=home,
@@ -117,8 +118,8 @@ def watch(home: Path, shell: str, tmp_path: Path) -> Iterator[Watch]:
         path = str(tmp_path)
     started: list[Watcher] = []
 
-    def start(*probes: Probe, offset: int = 0) -> Watcher:
-        started.append(Watcher(home, shell, path, list(probes), offset))
+    def start(*probes: Probe, offset: int = 0, ignores: str = "") -> Watcher:
+        started.append(Watcher(home, shell, path, list(probes), offset, ignores))
         return started[-1]
 
     yield start
@@ -253,6 +254,19 @@ def test_a_watcher_that_is_told_to_end(watch: Watch) -> None:
     watcher.answer("answers")
     watcher.process.send_signal(signal.SIGTERM)
     assert watcher.process.wait(LONG_S) == 0
+
+
+def test_a_watcher_that_cannot_be_told_to_end_ends_with_its_connection(
+    watch: Watch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A shell cannot trap a signal that whoever started it has ignored."""
+    fifo = tmp_path_factory.mktemp("fifo") / "pid"
+    os.mkfifo(fifo)
+    watcher = watch(Probe("long", f"echo $$ > {fifo}; sleep 1000 & wait"), ignores="TERM HUP INT PIPE")
+    pid = int(fifo.read_text())
+    watcher.end()
+    until_gone(watcher.process.pid)
+    until_gone(pid)
 
 
 def test_nothing_to_watch_is_told(watch: Watch, home: Path) -> None:
