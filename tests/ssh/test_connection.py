@@ -377,6 +377,23 @@ def test_a_stream_can_be_closed_from_its_own_callback(connection: SshConnection)
     assert seen == ["one"]
 
 
+def test_a_reader_of_lines_that_hangs_keeps_the_end_from_nothing(connection: SshConnection) -> None:
+    over, begun = threading.Event(), threading.Event()
+
+    def on_line(_: str) -> None:
+        begun.set()
+        over.wait()
+
+    stream = connection.stream("echo one; exec sleep 1000", on_line)
+    try:
+        assert begun.wait(LONG_S)
+        connection.close()
+        assert stream.alive
+    finally:
+        over.set()
+    assert stream.wait(LONG_S)
+
+
 def test_hanging_up_ends_a_command_by_its_stdin(connection: SshConnection) -> None:
     lines: queue.Queue[str] = queue.Queue()
     ended: queue.Queue[int | None] = queue.Queue()

@@ -118,6 +118,20 @@ def test_no_answer_to_the_first_packet(key: KeyPair) -> None:
         assert failure(address, key=key, timeout_s=0.3).kind is ProbeFailure.UNREACHABLE
 
 
+def test_a_name_whose_look_up_hangs(key: KeyPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def hangs(*_: object, **__: object) -> object:
+        over.wait()
+        raise OSError("it is over")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    try:
+        assert failure(direct(22, "slow.invalid"), key=key, timeout_s=0.1).kind is ProbeFailure.UNREACHABLE
+    finally:
+        over.set()
+
+
 @contextlib.contextmanager
 def mute() -> Iterator[SshAddress]:
     """Accepts, and says nothing until the test is over."""

@@ -139,6 +139,39 @@ def test_a_life_that_is_called_off_gives_back_what_it_has(lives_on: LivesOn, aft
     assert_nothing_is_left(life)
 
 
+@pytest.mark.parametrize("step", ["stop", "close", "keep"])
+def test_an_error_in_a_step_of_the_end_keeps_nothing_from_being_destroyed(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    life = lives_on(Script())
+    rental = life.bring_up()
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    assert rental.heartbeat is not None
+    assert rental.connection is not None
+    where = {"stop": rental.heartbeat, "close": rental.connection, "keep": rental}[step]
+    monkeypatch.setattr(where, {"keep": "_keep_for_inspection"}.get(step, step), fails)
+    rental.give_back()
+    assert life.provider.instances == {}
+    assert any("RuntimeError: a defect" in event.text for event in life.events.events)
+
+
+def test_a_failure_while_the_run_is_called_off_is_held_against_no_machine(lives_on: LivesOn) -> None:
+    life = lives_on(Script(dark=True))
+
+    def called_off() -> None:
+        life.cancel.cancel()
+
+    life.connector.on_connect = called_off
+    life.clock.at(19.0, called_off)
+    with pytest.raises(Cancelled):
+        life.bring_up()
+    assert life.records == []
+    assert_nothing_is_left(life)
+
+
 def test_what_cannot_be_asked_for_is_no_rent_that_may_have_happened(
     lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

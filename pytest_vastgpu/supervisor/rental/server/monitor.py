@@ -44,7 +44,7 @@ def program(probes: Sequence[Probe]) -> str:
     for number, probe in enumerate(probes, 1):
         period_s = probe.every_s or (DEAF_PERIOD_S if probe.port else 0)
         words = [number, round(probe.timeout_s * 100), round(period_s * 100), probe.port or "", probe.command]
-        starts.append(f'probe {shlex.join(map(str, words))} &\nlanes="$lanes $!"\n')
+        starts.append(f'probe {shlex.join(map(str, words))} &\necho "$!" >> "$notes/lanes"\n')
     return "".join([Path(__file__).with_name("watch.sh").read_text(encoding="utf-8"), *starts, "watch\n"])
 
 

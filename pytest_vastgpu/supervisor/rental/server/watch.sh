@@ -3,6 +3,7 @@
 #   server alive|killed|CODE                 what has become of its process, once all of its log is told
 #   log OFFSET HEX                           bytes of its log, and where in it they stand
 #   probe NUMBER late|CODE SECONDS/100 HEX HEX   what a probe printed on stdout and stderr
+#   still                        nothing; only a write shows an SSH server that its client is gone without a word
 #
 # Needs only what dash and busybox have; bash does it without starting a program at every turn, which the server would
 # feel. $1: offset in the log from which to tell. Everything here runs at the same time: each probe in a loop of its
@@ -17,7 +18,7 @@ offset=$1
 chunk=262144   # bytes of the log in a line
 keep=4194304   # of a log that is further ahead, only the last half of that is told
 most=262144    # bytes of a probe's output
-lanes=
+still=3000     # hundredths of a second between two lines that tell nothing
 
 nap=0.05       # between two looks at a port
 tick=0.1       # between two looks at the server
@@ -149,7 +150,9 @@ grown() { # whether the log was written to since its size was looked at
 watch() {
   state=
   turn=0
-  while :; do
+  clock
+  due=$((now + still))
+  while [ -d "$notes" ]; do
     look
     turn=$((turn - 1))
     if [ "$turn" -le 0 ] || [ "$found" != "$state" ] || { [ "$turn" -le "$early" ] && grown; }; then
@@ -170,15 +173,19 @@ watch() {
       tell server "$found"
       state=$found
     fi
-    [ -z "$lanes" ] || end_late
+    end_late
+    if [ "$now" -ge "$due" ]; then
+      tell still
+      due=$((now + still))
+    fi
     rest "$tick"
   done
 }
 
 stop() {
   trap '' HUP INT TERM PIPE
-  # shellcheck disable=SC2086 # several words
-  kill -9 $lanes
+  # shellcheck disable=SC2046 # several words
+  kill -9 $(cat "$notes/lanes")
   for run in "$notes"/*.run; do
     read -r pid _ < "$run" && end "$pid"
   done
@@ -191,5 +198,15 @@ mkdir "$notes" && mkfifo "$notes/turn" "$notes/never" || exit 1
 exec 3<&0 4<>"$notes/turn" 5<"$home/server.log" 6<>"$notes/never" || exit 1
 echo >&4
 skip "$offset"
-{ cat > /dev/null; kill "$$"; } <&3 2>/dev/null &
+hang_up() { # ends all of it, also where the signal is ignored because whoever started us ignored it
+  kill "$$"
+  looks=20
+  while [ -d "$notes" ] && [ "$looks" -gt 0 ]; do
+    rest "$tick"
+    looks=$((looks - 1))
+  done
+  [ ! -d "$notes" ] || { stop; kill -9 "$$"; }
+}
+
+{ cat > /dev/null; hang_up; } <&3 2>/dev/null &
 # What follows starts the probes, then watches.

@@ -40,13 +40,16 @@ SHELLS = {
 class Watcher:
     """The program at work on a home directory."""
 
-    def __init__(self, home: Path, shell: str, path: str, probes: list[Probe], offset: int, *more: str) -> None:
+    def __init__(
+        self, home: Path, shell: str, path: str, probes: list[Probe], offset: int, more: Sequence[str], ignores: str
+    ) -> None:
         script = home / ".vastgpu" / "watch.sh"
         script.write_text(program(probes))
         self._probes = probes
         self.news: queue.Queue[ServerUpdate] = queue.Queue()
+        line = [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset), *more]
         self.process = subprocess.Popen(
-            [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], str(script), str(offset), *more],
+            ["/bin/sh", "-c", f"trap '' {ignores}; exec \"$@\"", "sh", *line] if ignores else line,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=home,
@@ -118,8 +121,8 @@ def watch(home: Path, shell: str, tmp_path: Path) -> Iterator[Watch]:
         path = str(tmp_path)
     started: list[Watcher] = []
 
-    def start(*probes: Probe, offset: int = 0, more: Sequence[str] = ()) -> Watcher:
-        started.append(Watcher(home, shell, path, list(probes), offset, *more))
+    def start(*probes: Probe, offset: int = 0, more: Sequence[str] = (), ignores: str = "") -> Watcher:
+        started.append(Watcher(home, shell, path, list(probes), offset, more, ignores))
         return started[-1]
 
     yield start
@@ -265,6 +268,19 @@ def test_a_watcher_that_is_told_to_end(watch: Watch) -> None:
     watcher.answer("answers")
     watcher.process.send_signal(signal.SIGTERM)
     assert watcher.process.wait(LONG_S) == 0
+
+
+def test_a_watcher_that_cannot_be_told_to_end_ends_with_its_connection(
+    watch: Watch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A shell cannot trap a signal that whoever started it has ignored."""
+    fifo = tmp_path_factory.mktemp("fifo") / "pid"
+    os.mkfifo(fifo)
+    watcher = watch(Probe("long", f"echo $$ > {fifo}; sleep 1000 & wait"), ignores="TERM HUP INT PIPE")
+    pid = int(fifo.read_text())
+    watcher.end()
+    until_gone(watcher.process.pid)
+    until_gone(pid)
 
 
 def test_nothing_to_watch_is_told(watch: Watch, home: Path) -> None:
