@@ -39,6 +39,8 @@ from pytest_vastgpu.servers.workloads import require_workload
 
 _T = TypeVar("_T")
 _leases = pytest.StashKey[Leases]()
+_seen = pytest.StashKey[bool]()
+"""Whether the end of a test will be seen."""
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 """The options with which pytest sets up no fixture."""
@@ -104,6 +106,8 @@ class _TestEnds:
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._pid = getpid()
+        self._unseen: pytest.Item | None = None
+        """A test that has asked, and that had begun before this plugin was registered."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost: other plugins and fixtures no longer use the instances
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -113,9 +117,14 @@ class _TestEnds:
             if item.stash.get(ASKED, False):
                 item.stash[ASKED] = False
                 self._tell(self._leases.done, item)
+                self._unseen = None if item.stash.get(_seen, False) else item
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if self._unseen is not None:
+            self._tell(self._leases.finished, self._unseen)
+            self._unseen = None
+        item.stash[_seen] = True
         result = yield
         if getpid() == self._pid:  # not in a child that a test has forked and that goes on with its parent's tests
             self._tell(self._leases.finished, item)

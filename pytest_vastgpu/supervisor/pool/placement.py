@@ -43,7 +43,9 @@ class SlotView:
     exclusive: bool = False
     """Whether it belongs to one test alone."""
     users: tuple[str, ...] = ()
-    """Processes whose test uses it, or waits for it to be ready."""
+    """Processes whose test uses it, or waits for it."""
+    held: bool = False
+    """Whether a test uses it."""
     unused_s: float = 0.0
     """Seconds since its last use."""
 
@@ -109,7 +111,7 @@ def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence
     for workload in {place.workload for place in places}:
         ours = [place for place in _shared(places, workload) if place.phase.stays]
         extra = max(0, len(ours) - pending.get(workload, 0) - unknown)
-        idle = [place for place in ours if place.phase is SlotPhase.COMING or not place.users]
+        idle = [place for place in ours if not place.held and (place.phase is SlotPhase.COMING or not place.users)]
         idle.sort(key=lambda place: (place.phase is SlotPhase.READY, -place.number))
         found += idle[:extra]
     return found

@@ -278,7 +278,8 @@ class PoolPlanner:
         elif slot.owner is None and slot.phase.stays:
             users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
         unused_s = 0.0 if users else self._clock() - slot.unused_since
-        return SlotView(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), unused_s)
+        held = bool(slot.holds)
+        return SlotView(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), held, unused_s)
 
     def _useless(self) -> list[SlotView]:
         places = self._places()

@@ -91,6 +91,8 @@ def test_the_least_busy_is_handed_out(places: list[SlotView], number: int | None
         ({A: 1}, 0, [SlotView(1, A), SlotView(2, A, users=("x",)), SlotView(3, A)], [3, 1]),
         ({A: 1}, 0, [SlotView(1, A, COMING, users=("x",)), SlotView(2, A, COMING, users=("x",))], [2]),
         ({A: 1}, 0, [SlotView(1, A, users=("x",)), SlotView(2, A, users=("y",))], []),
+        # One that comes a second time, while a test still uses it.
+        ({A: 1}, 0, [SlotView(1, A, COMING, users=("x",), held=True), SlotView(2, A)], [2]),
     ],
 )
 def test_what_no_test_needs_goes_back(
