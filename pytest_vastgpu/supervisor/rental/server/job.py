@@ -25,7 +25,8 @@ KILLED_EXIT_CODE = 137
 START = f"""\
 cd {WORK} || exit 1
 if read -r pid < ../pid; then kill -9 "-$pid"; fi 2>/dev/null
-rm -f ../exit_code ../pid ../server.log
+rm -f ../exit_code ../pid ../server.log ../alive
+mkfifo ../alive
 : > ../server.log
 setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
 """
@@ -37,13 +38,14 @@ _LOOKS = 20
 _LOOK_S = 0.1
 
 RUN_SCRIPT = """\
+[ ! -p "$HOME/.vastgpu/alive" ] || exec 9<>"$HOME/.vastgpu/alive"
 echo $$ > "$HOME/.vastgpu/pid"
 . "$HOME/.vastgpu/env.sh"
-sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1
+sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1 9>&-
 code=$?
 echo $code > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new" "$HOME/.vastgpu/exit_code"
 """
-"""Runs the server in the foreground and leaves its exit code."""
+"""Runs the server in the foreground and leaves its exit code. It holds a pipe open, so that a reader sees its end."""
 
 
 def env_script(env: Mapping[str, str]) -> str:

@@ -7,8 +7,8 @@
 # Needs only what dash and busybox have; bash does it without starting a program at every turn, which the server would
 # feel. $1: offset in the log from which to tell. Everything here runs at the same time: each probe in a loop of its
 # own, so that one that hangs holds up nobody else. Whoever tells takes the only line out of a pipe and puts it back
-# afterwards, since long lines would run into each other. Where $2 is "quiet", the server is in use: its end is told as
-# soon as before, and its log less often.
+# afterwards, since long lines would run into each other. Where $2 is "quiet", the server is in use: its end is told at
+# once, and its log less often.
 
 umask 077
 home=$HOME/.vastgpu
@@ -33,7 +33,7 @@ calm=1         # ticks between two looks at the log's size, which start a progra
 early=0        # ticks left of them when a look at its time, which starts none, may hasten the next one
 if [ "${2:-}" = quiet ]; then
   calm=5
-  [ -z "${BASH_VERSION:-}" ] || tick=0.05 calm=10 early=8
+  [ -z "${BASH_VERSION:-}" ] || calm=5 early=4
 fi
 own=
 command -v setsid >/dev/null 2>&1 && own=setsid
@@ -126,11 +126,16 @@ skip() { # bytes of the log
   dd bs=1 skip="$1" count=0 <&5
 } >/dev/null 2>&1
 
+gone=          # whether the pipe that its shell held open is closed
+pause() { rest "$tick"; }
+
 look() { # sets found
   found=alive
   if read -r code < "$home/exit_code"; then
     found=$code
   elif read -r pid < "$home/pid" && ! kill -0 "$pid" && [ ! -e "$home/exit_code" ]; then
+    found=killed
+  elif [ -n "$gone" ]; then   # it may be a zombie
     found=killed
   fi
 } 2>/dev/null
@@ -171,7 +176,7 @@ watch() {
       state=$found
     fi
     [ -z "$lanes" ] || end_late
-    rest "$tick"
+    pause
   done
 }
 
@@ -191,5 +196,17 @@ mkdir "$notes" && mkfifo "$notes/turn" "$notes/never" || exit 1
 exec 3<&0 4<>"$notes/turn" 5<"$home/server.log" 6<>"$notes/never" || exit 1
 echo >&4
 skip "$offset"
+if [ "${2:-}" = quiet ] && [ -n "${BASH_VERSION:-}" ] && [ -p "$home/alive" ]; then
+  exec 8<>"$home/alive" 7<"$home/alive" 8>&-   # to open it for reading alone would wait for a writer
+  pause() {
+    if [ -n "$gone" ]; then
+      rest "$tick"
+    else
+      # shellcheck disable=SC3045 # bash has it
+      read -r -t "$tick" _ <&7
+      [ "$?" -gt 128 ] || gone=yes   # not late, so closed: nobody writes there
+    fi
+  }
+fi
 { cat > /dev/null; kill "$$"; } <&3 2>/dev/null &
 # What follows starts the probes, then watches.

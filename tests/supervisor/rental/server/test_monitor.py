@@ -192,6 +192,23 @@ def test_while_tests_use_the_server_its_log_and_its_end_are_told_all_the_same(wa
     assert [watcher.next(), watcher.next()] == [LogPiece(8, b"last\n"), ProcessState(3)]
 
 
+@pytest.mark.parametrize(("end", "code"), [("echo 3 > .vastgpu/exit_code", 3), ("kill -9 $$", KILLED_EXIT_CODE)])
+def test_the_end_of_a_server_in_use_is_seen_where_nothing_collects_its_process(
+    watch: Watch, home: Path, shell: str, end: str, code: int
+) -> None:
+    if not shell.startswith("bash"):
+        pytest.skip("only bash can wait for a pipe and a time at once")
+    os.mkfifo(home / ".vastgpu" / "alive")
+    script = f"exec 9<>.vastgpu/alive; read -r _; {end}"
+    with subprocess.Popen(["sh", "-c", script], cwd=home, stdin=subprocess.PIPE) as server:
+        put(home, "pid", b"%d\n" % server.pid)
+        watcher = watch(more=["quiet"])
+        assert watcher.next() == ProcessState(None)
+        assert server.stdin is not None
+        server.stdin.close()
+        assert watcher.next() == ProcessState(code)
+
+
 def test_a_server_that_is_killed(watch: Watch, home: Path) -> None:
     with subprocess.Popen(["sleep", "1000"]) as server:
         put(home, "pid", b"%d\n" % server.pid)
