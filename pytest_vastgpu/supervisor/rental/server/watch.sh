@@ -1,6 +1,7 @@
 # Tells what is new of a warming server, one line each, until its stdin ends:
 #
-#   server alive|killed|CODE                 what has become of its process, once all of its log is told
+#   server alive|killed|CODE [WHEN NOW]      what has become of its process, once all of its log is told; when, in
+#                                            seconds of uptime
 #   log OFFSET HEX                           bytes of its log, and where in it they stand
 #   probe NUMBER late|CODE SECONDS/100 HEX HEX   what a probe printed on stdout and stderr
 #
@@ -131,7 +132,7 @@ pause() { rest "$tick"; }
 
 look() { # sets found
   found=alive
-  if read -r code < "$home/exit_code"; then
+  if read -r code when < "$home/exit_code"; then
     found=$code
   elif read -r pid < "$home/pid" && ! kill -0 "$pid" && [ ! -e "$home/exit_code" ]; then
     found=killed
@@ -153,6 +154,7 @@ grown() { # whether the log was written to since its size was looked at
 
 watch() {
   state=
+  when=
   turn=0
   while :; do
     look
@@ -172,7 +174,9 @@ watch() {
       offset=$((offset + ${#piece} / 2))
     fi
     if [ "$found" != "$state" ] && [ "$offset" -ge "$size" ]; then
-      tell server "$found"
+      now=
+      [ -z "$when" ] || read -r now _ < /proc/uptime
+      tell server "$found" $when $now
       state=$found
     fi
     [ -z "$lanes" ] || end_late

@@ -188,8 +188,12 @@ def test_while_tests_use_the_server_its_log_and_its_end_are_told_all_the_same(wa
     put(home, "server.log", b"two\n")
     assert watcher.next() == LogPiece(4, b"two\n")
     put(home, "server.log", b"last\n")
-    put(home, "exit_code", b"3\n")
-    assert [watcher.next(), watcher.next()] == [LogPiece(8, b"last\n"), ProcessState(3)]
+    put(home, "exit_code", b"3 0.50\n")
+    assert watcher.next() == LogPiece(8, b"last\n")
+    end = watcher.next()
+    assert isinstance(end, ProcessState)
+    assert end.exit_code == 3
+    assert end.age_s > 0.5
 
 
 @pytest.mark.parametrize(("end", "code"), [("echo 3 > .vastgpu/exit_code", 3), ("kill -9 $$", KILLED_EXIT_CODE)])
