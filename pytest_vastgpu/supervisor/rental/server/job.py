@@ -25,25 +25,30 @@ KILLED_EXIT_CODE = 137
 START = f"""\
 cd {WORK} || exit 1
 if read -r pid < ../pid; then kill -9 "-$pid"; fi 2>/dev/null
-rm -f ../exit_code ../pid ../server.log
+rm -f ../exit_code ../pid ../server.log ../alive
+mkfifo ../alive
 : > ../server.log
 setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
 """
 """Starts ``run.sh`` so that it outlives the SSH session. What is left of an earlier start is ended."""
 
 LISTENING, ENDED, DEAF = "listening", "ended", "deaf"
-"""The answers of :func:`look`; an exit code, or ``killed``, follows after ``ended``."""
+"""The answers of :func:`look`; what :func:`~pytest_vastgpu.supervisor.rental.server.state.parse` takes for the end of a
+server follows after ``ended``."""
 _LOOKS = 20
 _LOOK_S = 0.1
 
 RUN_SCRIPT = """\
+[ ! -p "$HOME/.vastgpu/alive" ] || exec 9<>"$HOME/.vastgpu/alive"
 echo $$ > "$HOME/.vastgpu/pid"
 . "$HOME/.vastgpu/env.sh"
-sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1
+sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1 9>&-
 code=$?
-echo $code > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new" "$HOME/.vastgpu/exit_code"
+read -r up _ < /proc/uptime
+echo "$code ${up:-}" > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new" "$HOME/.vastgpu/exit_code"
 """
-"""Runs the server in the foreground and leaves its exit code."""
+"""Runs the server in the foreground and leaves its exit code, and when that was. It holds a pipe open: a reader
+learns of the end at once."""
 
 
 def env_script(env: Mapping[str, str]) -> str:
@@ -70,7 +75,7 @@ cd {HOME} || exit 1
 listens() {{ [ ! -r /proc/net/tcp ] || grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6; }}
 n=0
 while :; do
-  if read -r code < exit_code; then echo "{ENDED} $code"; exit; fi
+  if read -r ended < exit_code; then read -r now _ < /proc/uptime; echo "{ENDED} $ended ${{now:-}}"; exit; fi
   if read -r pid < pid && ! kill -0 "$pid" && [ ! -e exit_code ]; then echo "{ENDED} killed"; exit; fi
   if [ "$n" -ge {round(settle_s / _LOOK_S)} ] && listens; then echo {LISTENING}; exit; fi
   if [ "$n" -ge {_LOOKS} ]; then echo {DEAF}; exit; fi

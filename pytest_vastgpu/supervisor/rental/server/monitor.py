@@ -19,6 +19,7 @@ from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.state import LogPiece
+from pytest_vastgpu.supervisor.rental.server.state import ProcessState
 from pytest_vastgpu.supervisor.rental.server.state import ServerState
 from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
 from pytest_vastgpu.supervisor.rental.server.state import parse
@@ -77,6 +78,8 @@ class ServerMonitor:
         self._state = state or ServerState(probes, log_limit)
         self._quiet = state is not None
         self._over = False
+        self.ended_at: float | None = None
+        """When the server ended: epoch seconds. None while it lives."""
         self._stream: Stream | None = None
         self._started = -math.inf
         self._runs = False
@@ -163,19 +166,16 @@ class ServerMonitor:
         return self._runs
 
     @property
-    def ended(self) -> bool:
-        """Whether the server's process is known to have ended."""
-        return self._state.exit_code is not None
-
-    @property
     def printed(self) -> int:
         """Characters of the server's log so far."""
         return self._state.printed
 
     def take(self, update: ServerUpdate) -> None:
-        """Add an update that came by another way."""
+        """Add an update."""
         with self._lock:
             self._state.take(update)
+            if isinstance(update, ProcessState) and update.exit_code is not None and self.ended_at is None:
+                self.ended_at = self._clock.time() - update.age_s
 
     def close(self) -> None:
         """Let the program end, without waiting for that, and take no more updates."""
@@ -191,7 +191,8 @@ class ServerMonitor:
         with self._lock:
             if self._over:
                 return
-            self._state.take(update)
+        self.take(update)
+        with self._lock:
             self._changed = True
             self._urgent = self._urgent or not isinstance(update, LogPiece)
         self._cancel.nudge()

@@ -21,6 +21,7 @@ _ID = re.compile(r"\b(?=[\w-]*0)[\w-]{8,}")
 _KINDS = 20_000
 """Most kinds of lines that are remembered as seen; beyond that the memory is cleared."""
 _LARGEST_FILE = 1 << 62
+_LONGEST_S = 1e7
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class ProcessState:
 
     exit_code: int | None
     """None while it lives."""
+    age_s: float = 0.0
+    """Seconds since it ended, as far as the instance knows."""
 
 
 ServerUpdate = LogPiece | ProcessState | ProbeResult
@@ -54,18 +57,23 @@ def parse(line: str, probes: Sequence[Probe]) -> ServerUpdate | None:
             offset, data = words
             return LogPiece(_place(offset), bytes.fromhex(data))
         if kind == "server":
-            (state,) = words
+            state, *times = words
             ends = {"alive": None, "killed": job.KILLED_EXIT_CODE}
-            return ProcessState(ends[state] if state in ends else int(state))
+            return ProcessState(ends[state] if state in ends else int(state), _age(*times))
         if kind == "probe":
             number, end, hundredths, *texts = words
             stdout, stderr = (bytes.fromhex(text).decode(errors="replace") for text in texts)
             name, code = probes[int(number) - 1].name, None if end == "late" else int(end)
             failure = {None: ProbeFailure.TIMEOUT, 0: ProbeFailure.NONE}.get(code, ProbeFailure.COMMAND)
             return ProbeResult(name, failure, code, stdout, stderr, int(hundredths) / 100)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, TypeError):
         pass  # a broken connection has cut the line short
     return None
+
+
+def _age(when: str = "0", now: str = "0") -> float:
+    age_s = float(now) - float(when)
+    return age_s if 0 <= age_s < _LONGEST_S else 0.0
 
 
 def _place(offset: str) -> int:

@@ -1,6 +1,7 @@
 # Tells what is new of a warming server, one line each, until its stdin ends:
 #
-#   server alive|killed|CODE                 what has become of its process, once all of its log is told
+#   server alive|killed|CODE [WHEN NOW]      what has become of its process, once all of its log is told; when, in
+#                                            seconds of uptime
 #   log OFFSET HEX                           bytes of its log, and where in it they stand
 #   probe NUMBER late|CODE SECONDS/100 HEX HEX   what a probe printed on stdout and stderr
 #   still                        nothing; only a write shows an SSH server that its client is gone without a word
@@ -8,8 +9,8 @@
 # Needs only what dash and busybox have; bash does it without starting a program at every turn, which the server would
 # feel. $1: offset in the log from which to tell. Everything here runs at the same time: each probe in a loop of its
 # own, so that one that hangs holds up nobody else. Whoever tells takes the only line out of a pipe and puts it back
-# afterwards, since long lines would run into each other. Where $2 is "quiet", the server is in use: its end is told as
-# soon as before, and its log less often.
+# afterwards, since long lines would run into each other. Where $2 is "quiet", the server is in use: its end is told at
+# once, and its log less often.
 
 umask 077
 home=$HOME/.vastgpu
@@ -34,7 +35,7 @@ calm=1         # ticks between two looks at the log's size, which start a progra
 early=0        # ticks left of them when a look at its time, which starts none, may hasten the next one
 if [ "${2:-}" = quiet ]; then
   calm=5
-  [ -z "${BASH_VERSION:-}" ] || tick=0.05 calm=10 early=8
+  [ -z "${BASH_VERSION:-}" ] || calm=5 early=4
 fi
 own=
 command -v setsid >/dev/null 2>&1 && own=setsid
@@ -127,11 +128,16 @@ skip() { # bytes of the log
   dd bs=1 skip="$1" count=0 <&5
 } >/dev/null 2>&1
 
+gone=          # whether the pipe that its shell held open is closed
+pause() { rest "$tick"; }
+
 look() { # sets found
   found=alive
-  if read -r code < "$home/exit_code"; then
+  if read -r code when < "$home/exit_code"; then
     found=$code
   elif read -r pid < "$home/pid" && ! kill -0 "$pid" && [ ! -e "$home/exit_code" ]; then
+    found=killed
+  elif [ -n "$gone" ]; then   # it may be a zombie
     found=killed
   fi
 } 2>/dev/null
@@ -149,6 +155,7 @@ grown() { # whether the log was written to since its size was looked at
 
 watch() {
   state=
+  when=
   turn=0
   clock
   due=$((now + still))
@@ -170,7 +177,9 @@ watch() {
       offset=$((offset + ${#piece} / 2))
     fi
     if [ "$found" != "$state" ] && [ "$offset" -ge "$size" ]; then
-      tell server "$found"
+      now=
+      [ -z "$when" ] || read -r now _ < /proc/uptime
+      tell server "$found" $when $now
       state=$found
     fi
     end_late
@@ -178,7 +187,7 @@ watch() {
       tell still
       due=$((now + still))
     fi
-    rest "$tick"
+    pause
   done
 }
 
@@ -198,6 +207,18 @@ mkdir "$notes" && mkfifo "$notes/turn" "$notes/never" || exit 1
 exec 3<&0 4<>"$notes/turn" 5<"$home/server.log" 6<>"$notes/never" || exit 1
 echo >&4
 skip "$offset"
+if [ "${2:-}" = quiet ] && [ -n "${BASH_VERSION:-}" ] && [ -p "$home/alive" ]; then
+  exec 8<>"$home/alive" 7<"$home/alive" 8>&-   # to open it for reading alone would wait for a writer
+  pause() {
+    if [ -n "$gone" ]; then
+      rest "$tick"
+    else
+      # shellcheck disable=SC3045 # bash has it
+      read -r -t "$tick" _ <&7
+      [ "$?" -gt 128 ] || gone=yes   # not late, so closed: nobody writes there
+    fi
+  }
+fi
 hang_up() { # ends all of it, also where the signal is ignored because whoever started us ignored it
   kill "$$"
   looks=20

@@ -86,7 +86,7 @@ class WatchedServer:
     @property
     def doubtful(self) -> bool:
         """Whether it has ended, as far as is known without asking the instance, or may have: :meth:`look` tells."""
-        return self.end is not None or self._monitor.ended or self.unanswered != self._unanswered
+        return self.end is not None or self._monitor.ended_at is not None or self.unanswered != self._unanswered
 
     def mark(self, start: int) -> Mark:
         """Where it is now, for a test that gets it.
@@ -123,7 +123,7 @@ class WatchedServer:
 
     def _ended(self, settle_s: float) -> bool:
         """Whether its process has ended, or no longer listens."""
-        if self._monitor.ended:
+        if self._monitor.ended_at is not None:
             return True
         try:
             found = self._connection.run(job.look(self._workload.port, settle_s), timeout_s=_LOOK_S)
@@ -134,10 +134,10 @@ class WatchedServer:
         answer = found.stdout.strip()
         if answer.startswith(job.ENDED) and (update := parse(answer.replace(job.ENDED, "server", 1), ())):
             self._monitor.take(update)
-        return self._monitor.ended or answer == job.DEAF
+        return self._monitor.ended_at is not None or answer == job.DEAF
 
     def _explained(self) -> ServerEnd:
-        at = self._clock.time()
+        at = self._clock.time() if self._monitor.ended_at is None else self._monitor.ended_at
         probes: Mapping[str, ProbeResult] = {}
         with suppress(ConnectFailed, Cancelled, HookFailed):  # it is judged by what is known
             self._monitor.catch_up()

@@ -38,7 +38,9 @@ def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path)
     put(home, job.files_of(launch, "s3cret", "127.0.0.1", {"WHO": "a\nb"}))
     sh(home, job.START + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == 'it\'s $HOME `x` "y", a\nb\n'
-    assert (home / ".vastgpu" / "exit_code").read_text() == "3\n"
+    code, when = (home / ".vastgpu" / "exit_code").read_text().split()
+    assert code == "3"
+    assert 0 <= float(Path("/proc/uptime").read_text().split()[0]) - float(when) < 3600
 
 
 @pytest.fixture(params=SHELLS)
@@ -63,8 +65,10 @@ def test_what_has_become_of_a_server(home: Path, shell: list[str]) -> None:
         pass
     put(home, {"pid": f"{dead.pid}\n"})
     assert look(home, shell, port) == f"{job.ENDED} killed"
-    put(home, {"exit_code": "3\n"})
-    assert look(home, shell, port) == f"{job.ENDED} 3"
+    put(home, {"exit_code": "3 0.5\n"})
+    answer = look(home, shell, port)
+    assert answer.startswith(f"{job.ENDED} 3 0.5 ")
+    assert float(answer.split()[3]) > 0.5
 
 
 @pytest.mark.parametrize(

@@ -191,8 +191,29 @@ def test_while_tests_use_the_server_its_log_and_its_end_are_told_all_the_same(wa
     put(home, "server.log", b"two\n")
     assert watcher.next() == LogPiece(4, b"two\n")
     put(home, "server.log", b"last\n")
-    put(home, "exit_code", b"3\n")
-    assert [watcher.next(), watcher.next()] == [LogPiece(8, b"last\n"), ProcessState(3)]
+    put(home, "exit_code", b"3 0.50\n")
+    assert watcher.next() == LogPiece(8, b"last\n")
+    end = watcher.next()
+    assert isinstance(end, ProcessState)
+    assert end.exit_code == 3
+    assert end.age_s > 0.5
+
+
+@pytest.mark.parametrize(("end", "code"), [("echo 3 > .vastgpu/exit_code", 3), ("kill -9 $$", KILLED_EXIT_CODE)])
+def test_the_end_of_a_server_in_use_is_seen_where_nothing_collects_its_process(
+    watch: Watch, home: Path, shell: str, end: str, code: int
+) -> None:
+    if not shell.startswith("bash"):
+        pytest.skip("only bash can wait for a pipe and a time at once")
+    os.mkfifo(home / ".vastgpu" / "alive")
+    script = f"exec 9<>.vastgpu/alive; read -r _; {end}"
+    with subprocess.Popen(["sh", "-c", script], cwd=home, stdin=subprocess.PIPE) as server:
+        put(home, "pid", b"%d\n" % server.pid)
+        watcher = watch(more=["quiet"])
+        assert watcher.next() == ProcessState(None)
+        assert server.stdin is not None
+        server.stdin.close()
+        assert watcher.next() == ProcessState(code)
 
 
 def test_a_server_that_is_killed(watch: Watch, home: Path) -> None:
