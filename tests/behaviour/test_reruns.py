@@ -74,7 +74,7 @@ def ids(pytester: pytest.Pytester, name: str) -> list[str]:
     return pytester.path.joinpath(f"{name}.ids").read_text().split()
 
 
-@pytest.mark.parametrize("workers", [0, slow(2)])
+@pytest.mark.parametrize("workers", [slow(0), slow(2)])
 def test_tries_share_an_instance_also_those_of_the_last_test(
     pytester: pytest.Pytester, rent_from: RentFrom, workers: int
 ) -> None:

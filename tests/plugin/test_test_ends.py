@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from types import SimpleNamespace
+from typing import Any
+from typing import cast
 
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
+from pytest_vastgpu.plugin.controller import Controller
 from tests.support.factories import make_offer
 
 TRIES = """
@@ -251,3 +255,14 @@ def test_a_child_that_goes_on_with_its_parents_tests_ends_none(
 
     pytester.inline_run(plugins=[Fork()])
     assert notes.calls == ["acquire test_before", "done test_before"]
+
+
+@pytest.mark.parametrize(("outcome", "over"), [("failed", True), ("rerun", False)])
+def test_a_test_that_crashed_its_worker_is_over_unless_it_is_tried_again(outcome: str, over: bool) -> None:
+    told: list[tuple[str, bool]] = []
+    controller = Controller.__new__(Controller)  # without the supervisor that it would start
+    controller.process = cast(Any, SimpleNamespace(owned=True))
+    controller.calls = cast(Any, SimpleNamespace(crashed=lambda test, over: told.append((test, over))))
+    report = pytest.TestReport("t1", ("", None, ""), {}, cast(Any, outcome), "it crashed", cast(Any, "???"))
+    controller.pytest_handlecrashitem("t1", report)
+    assert told == [("t1", over)]

@@ -385,7 +385,7 @@ def _play(seed: int) -> None:
 
 @pytest.mark.parametrize("lot", range(5))
 def test_whatever_happens_all_tests_are_served_within_the_limit_and_everything_goes_back(lot: int) -> None:
-    for seed in range(lot * 60, lot * 60 + 60):
+    for seed in range(lot * 30, lot * 30 + 30):
         _play(seed)
 
 
@@ -524,3 +524,24 @@ def test_the_whole_story_is_told_in_each_try_of_the_test_that_was_told_it() -> N
             stage.served(stage.ask("t1", A))
     with pytest.raises(ProvisioningFailed, match=r"the whole story: t1"):
         stage.served(stage.ask("t2", A))
+
+
+def test_one_that_is_lost_before_the_test_it_is_for_has_it_is_replaced() -> None:
+    stage = Stage()
+    ask = stage.ask("t1", A, exclusive=True)
+    slot = stage.arrive()
+    stage.lose(slot)
+    assert stage.rented == [A, A]
+    other = stage.arrive()
+    assert stage.served(ask) is other is not slot
+
+
+def test_one_that_has_come_for_a_test_makes_room_for_no_other() -> None:
+    stage = Stage(limit=1, workers=2, t1=A, t2=B)
+    first = stage.ask("t1", A)
+    slot = stage.arrive()
+    stage.ask("t2", B, "w2")
+    stage.now += 2 * LINGER_S  # the first one has not looked yet
+    stage.plan()
+    assert stage.going == []
+    assert stage.served(first) is slot

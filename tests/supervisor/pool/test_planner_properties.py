@@ -12,6 +12,7 @@ from hypothesis.stateful import initialize
 from hypothesis.stateful import invariant
 from hypothesis.stateful import precondition
 from hypothesis.stateful import rule
+from hypothesis.stateful import run_state_machine_as_test
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -328,5 +329,8 @@ class AnyRun(RuleBasedStateMachine):
         self.plan()
 
 
-AnyRun.TestCase.settings = settings(max_examples=200, stateful_step_count=40, report_multiple_bugs=False)
-TestAnyRun = pytest.mark.filterwarnings("error")(AnyRun.TestCase)
+@pytest.mark.parametrize("runs", [100, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_any_run(runs: int) -> None:
+    run_state_machine_as_test(
+        AnyRun, settings=settings(max_examples=runs, stateful_step_count=40, report_multiple_bugs=False)
+    )
