@@ -141,6 +141,7 @@ class Provider(Protocol):
         looks the label up.
 
         :raises OfferGone: the offer is taken; nothing is left behind.
+        :raises OfferRefused: this offer is not rented out to us; nothing is left behind.
         :raises NoCredit: the account cannot pay.
         :raises NotSent: the market cannot have carried the request out.
         :raises CreateUnsettled: an instance with this label may exist.

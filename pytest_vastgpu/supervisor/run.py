@@ -23,6 +23,7 @@ from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
+from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -138,9 +139,7 @@ class Run:
             ledger.begin(run_id, account_identity(url, api_key), url, embedded=embedded)
             client = open_provider(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
             stack.callback(client.close)
-            account = client.account()
-            if account.credit_usd <= 0:
-                raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
+            _require_credit(client, url, events)
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
             budget = Budget(settings.budget, settings.longest_life, clock.monotonic)
@@ -273,6 +272,21 @@ def _market(
 
     stack.callback(tell_what_was_not_isolated)
     return market.url, Secret(market.api_key)
+
+
+def _require_credit(client: Provider, url: str, events: EventLog) -> None:
+    """Check that the account can pay. A key that may not look at the account does not end the run.
+
+    :raises NoCredit: if it cannot.
+    :raises MarketError: if the market cannot be used at all.
+    """
+    try:
+        credit_usd = client.account().credit_usd
+    except NotAuthorized as lacks:
+        events.write(Event("", None, f"warning: the account's credit is not known: {lacks}"))
+        return
+    if credit_usd <= 0:
+        raise NoCredit(f"the account has no credit ({credit_usd:.2f} USD): add some on {url}")
 
 
 def _need(

@@ -83,6 +83,10 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("server_crash", OUR_SERVER, "incompatible: "),  # it says that the GPU has too little memory
     ("server_hangs", OUR_SERVER, "warmup: warmup_timeout"),
     ("offer_taken", {}, "gone"),
+    ("offer_refused", {}, "gone"),
+    ("offer_sold_twice", {"how": "vanishes"}, "gone"),
+    ("offer_sold_twice", {"how": "stopped"}, "gone"),
+    ("offer_sold_twice", {"how": "ports"}, "gone"),
     ("create_lost", {}, READY),
     ("create_dropped", {}, READY),
     ("create_slow", {"delay_s": 0.5}, READY),

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.model import Offer
@@ -56,6 +57,8 @@ class Script:
     """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
     """How long it then refuses our key."""
+    refused: str = ""
+    """With which words its create is refused; empty: it is granted."""
     no_switch: bool = False
     start_s: float = 30.0
     """How long the server takes to be ready."""
@@ -121,6 +124,8 @@ class MemoryProvider:
         if offer is None or any(instance.offer.id == offer_id for instance in self._alive()):
             raise OfferGone(f"offer {offer_id} is gone")
         script = self.scripts.get(offer.machine_id, Script())
+        if script.refused:
+            raise OfferRefused(f"create: {script.refused}", words=script.refused, status=400)
         instance = Instance(next(self._ids), offer, request, script, self.clock.monotonic())
         self.instances[instance.id] = instance
         return instance.id

@@ -121,6 +121,15 @@ class Unset:
 
 
 @dataclass(frozen=True)
+class SoldTwice:
+    """Another client rents the same offer at the same moment, and gets the machine after parameter ``after_s``.
+
+    Parameter ``how`` says what becomes of the instance: it ``vanishes``, it is ``stopped`` before its host takes it, or
+    its ``ports`` are those of the other instance.
+    """
+
+
+@dataclass(frozen=True)
 class Charges:
     """On demand, the instance costs parameter ``times`` as much an hour as its offer says."""
 
@@ -140,5 +149,16 @@ class Raises:
 MidTest = Turns | Vanishes | Says | Raises
 """The effects on a running instance."""
 Effect = (
-    Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoNetwork | Unset | Charges
+    Answers
+    | Leftover
+    | SoldTwice
+    | NeverBoots
+    | SlowBoot
+    | MidTest
+    | Reports
+    | Delivers
+    | Within
+    | NoNetwork
+    | Unset
+    | Charges
 )

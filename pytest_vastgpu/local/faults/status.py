@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
 from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import NeverBoots
 from pytest_vastgpu.local.faults.effects import SlowBoot
+from pytest_vastgpu.local.faults.effects import SoldTwice
 
 _DAEMON = "Error response from daemon: "
 _OCI = f"{_DAEMON}failed to create task for container: failed to create shim task: OCI runtime create failed: "
 _REGISTRY = f'{_DAEMON}Get "https://registry-1.docker.io/v2/": '
+
+SOLD_TWICE: Mapping[str, str] = {
+    "vanishes": "",
+    "stopped": "",
+    "ports": f"{_DAEMON}driver failed programming external connectivity on endpoint C.1 (5f70bf18a086): "
+    "Bind for 0.0.0.0:40123 failed: port is already allocated",
+}
+"""The ways in which an instance dies whose machine somebody else has got, each with its last status text."""
 
 
 def _stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:
@@ -154,6 +165,15 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         Layer.STATUS,
         SlowBoot("unknown", ""),
         {"for_s": 20.0},
+    ),
+    FaultKind(
+        "offer_sold_twice",
+        "Somebody else rents the offer at the same moment: both are told yes, and this instance dies; how: it "
+        "vanishes, is stopped, or its ports are taken",
+        Layer.STATUS,
+        SoldTwice(),
+        {"how": "vanishes", "after_s": 0.5},
+        {"how": SOLD_TWICE.keys()},
     ),
     FaultKind(
         "queued",

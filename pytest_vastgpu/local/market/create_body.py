@@ -15,6 +15,8 @@ from pytest_vastgpu.local.market.errors import invalid
 
 _LONGEST_LABEL = 256
 _LONGEST_IMAGE = 1024
+_LONGEST_ONSTART = 4048
+"""Characters, by the API's specification."""
 _LEAST_BID = 0.001
 _MOST_BID = 128.0
 LEAST_DISK_GB = 8.0
@@ -74,6 +76,9 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
     label = wanted.get("label")
     if label is not None and (not isinstance(label, str) or len(label) > _LONGEST_LABEL):
         raise invalid("label_too_long")
+    onstart = str(wanted.get("onstart") or "")
+    if len(onstart) > _LONGEST_ONSTART:
+        raise invalid(f"'onstart' must be at most {_LONGEST_ONSTART} characters long, not {len(onstart)}")
     args = _args(wanted)
     pairs = env_flags.pairs(wanted.get("env"))
     bid = wanted.get("price")
@@ -100,7 +105,7 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
         env_pairs=pairs,
         ports=_ports(pairs, runtype),
         host_name=env_flags.host_name(pairs),
-        onstart=str(wanted.get("onstart") or ""),
+        onstart=onstart,
         args=args,
         bid_usd_h=None if bid is None else _number("price", bid),
         starts=target == "running",

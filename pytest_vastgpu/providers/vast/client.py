@@ -15,8 +15,10 @@ from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.base import Account
@@ -137,6 +139,7 @@ class MarketClient:
         the label up. An exception from ``wait`` during that leaves the outcome open, like :class:`CreateUnsettled`.
 
         :raises OfferGone: the offer is taken; nothing is left behind.
+        :raises OfferRefused: this offer is not rented out to us; nothing is left behind.
         :raises NoCredit: the account cannot pay.
         :raises CreateUnsettled: an instance with this label may exist and the market does not answer, or a refused
             create has left an instance that could not be destroyed.
@@ -148,12 +151,16 @@ class MarketClient:
             body = self._transport.call("PUT", "create", path, doing=doing, body=create_body(request), repeatable=False)
         except NotSent:
             raise
+        except (RequestRejected, NotAuthorized) as refused:
+            raise _of_the_offer(refused, doing) from refused
         except (MarketUnreachable, MarketAnswerInvalid) as lost:
-            return self._settle(request.label, lost)
+            return self._settle(request.label, lost, doing)
         instance_id = body.get("new_contract")
         if isinstance(instance_id, bool) or not isinstance(instance_id, int):
-            schema.require_success(body, doing=doing)
-            return self._settle(request.label, MarketAnswerInvalid(f"{doing}: the answer has no id of an instance"))
+            if body.get("success") is False:
+                raise _of_the_offer(schema.refusal(200, body, "", doing=doing), doing)
+            no_id = MarketAnswerInvalid(f"{doing}: the answer has no id of an instance")
+            return self._settle(request.label, no_id, doing)
         if body.get("success") is False:
             raise self._withdraw(instance_id, request, schema.refusal(200, body, "", doing=doing))
         return instance_id
@@ -243,11 +250,11 @@ class MarketClient:
         schema.require_success(body, doing="look at the account")
         return schema.account(body)
 
-    def _settle(self, label: str, lost: MarketError) -> int:
+    def _settle(self, label: str, lost: MarketError, doing: str) -> int:
         """The id of the instance of a create whose answer was lost.
 
         :raises CreateUnsettled: if the market does not answer.
-        :raises MarketError: the error ``lost``, if there is no such instance.
+        :raises MarketError: if there is no such instance; see :func:`_of_the_offer`.
         """
         for pause in SETTLE_PAUSES_S:
             if pause:
@@ -262,7 +269,7 @@ class MarketClient:
                 ) from error
             if found:
                 return found[0].id
-        raise lost
+        raise _of_the_offer(lost, doing)
 
     def _withdraw(self, instance_id: int, request: CreateRequest, refused: MarketError) -> MarketError:
         """Destroy the instance of a refused create, since it costs money; returns the exception to raise."""
@@ -284,3 +291,16 @@ class MarketClient:
             instance_id=instance_id,
             status=refused.status,
         )
+
+
+def _of_the_offer(error: MarketError, doing: str) -> MarketError:
+    """The exception to raise for a create that has rented nothing: :class:`OfferRefused` where the market has answered,
+    and neither key nor credit is the reason.
+    """
+    answered = isinstance(error, RequestRejected) or schema.is_final(error)
+    # A key without the scope is refused as such; other words are about this offer.
+    about_the_key = isinstance(error, NotAuthorized) and error.code in {"", "not_authorized"}
+    if about_the_key or not (answered or isinstance(error, NotAuthorized)):
+        return error
+    words = str(error).removeprefix(f"{doing}: ")
+    return OfferRefused(str(error), words=words, status=error.status, code=error.code)

@@ -29,6 +29,20 @@ from pytest_vastgpu.ssh.address import SshAddress
 GONE = "no_such_instance"
 """The API's error code for an instance that does not exist (any more)."""
 
+SCOPES: Mapping[str, str] = {
+    "search": "misc",
+    "create": "instance_write",
+    "destroy": "instance_write",
+    "attach_key": "instance_write",
+    "show": "instance_read",
+    "list": "instance_read",
+    "logs": "instance_read",
+    "account": "user_read",
+    "keys": "user_read",
+    "delete_key": "user_write",
+}
+"""The scope that an API key needs for each kind of call, by Vast's page on permissions."""
+
 _EXCERPT_CHARS = 200
 _READ_CHARS = 20_000
 _TEXT_CHARS = 20_000
@@ -57,13 +71,14 @@ def excerpt(text: str) -> str:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[str, Any]:
+def parse(status: int, text: str, *, doing: str, retry_after: str = "", endpoint: str = "") -> dict[str, Any]:
     """The JSON object of an answer.
 
     The caller must judge a refusal inside a 200 (``success: false``), since its body may hold what the caller needs.
 
     :param doing: Words for the call, for messages, such as ``destroy of instance 7``.
     :param retry_after: The header of that name.
+    :param endpoint: The kind of call, a key of :data:`SCOPES`.
     :raises MarketError: the matching subclass, if the answer is no success.
     """
     try:
@@ -75,7 +90,8 @@ def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[
             return body
         kind = "empty" if not text.strip() else "not the JSON object it should be"
         raise MarketAnswerInvalid(f"{doing}: the market's answer is {kind}: {excerpt(text)!r}", status=status)
-    raise refusal(status, body if isinstance(body, dict) else {}, text, doing=doing, retry_after=retry_after)
+    said = body if isinstance(body, dict) else {}
+    raise refusal(status, said, text, doing=doing, retry_after=retry_after, endpoint=endpoint)
 
 
 def require_success(body: Mapping[str, Any], *, doing: str) -> None:
@@ -87,7 +103,9 @@ def require_success(body: Mapping[str, Any], *, doing: str) -> None:
         raise refusal(200, body, "", doing=doing)
 
 
-def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retry_after: str = "") -> MarketError:
+def refusal(
+    status: int, body: Mapping[str, Any], text: str, *, doing: str, retry_after: str = "", endpoint: str = ""
+) -> MarketError:
     """The exception for a refusal.
 
     The error code decides where there is one, since the API's HTTP statuses are inconsistent: a wrong key can be a 404,
@@ -115,10 +133,17 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
     if code in {"no_such_ask", "resources_unavailable"}:
         return OfferGone(what, status=status, code=code)
     if code == "not_authorized" or (status == 403 and body):
-        return NotAuthorized(f"{what}; give the API key the scope that this call needs", status=status, code=code)
+        scope = f"the API key lacks the scope {SCOPES[endpoint]}" if endpoint in SCOPES else "the API key lacks a scope"
+        return NotAuthorized(f"{what}; {scope}: make a key that has it in your account", status=status, code=code)
     if 200 <= status < 500 and status not in _MAYBE_DONE and body:
         return RequestRejected(what, status=status, code=code)
     return MarketAnswerInvalid(what, status=status, code=code)
+
+
+def is_final(error: MarketError) -> bool:
+    """Whether an answer that is not the documented JSON is a refusal all the same, by its HTTP status."""
+    status = error.status or 0
+    return isinstance(error, MarketAnswerInvalid) and 400 <= status < 500 and status not in _MAYBE_DONE
 
 
 def _message(body: Mapping[str, Any]) -> str:

@@ -27,8 +27,15 @@ from pytest_vastgpu.providers.vast.throttle import Throttle
 TRIES = 4
 """Most tries of a repeatable call that the market does not answer, or answers with a server error."""
 
+REDIRECTS = 3
+"""Most redirects that one call follows."""
+
 RATE_LIMIT_PATIENCE_S = 60.0
 """How long one call waits in all because of 429 before it fails."""
+
+
+_LONGEST_PLACE = 2000
+"""Characters of a redirect's target that are read."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +162,15 @@ class Transport:
         body: Mapping[str, object] | None,
         params: Mapping[str, str] | None,
     ) -> dict[str, Any]:
-        request = self._http.build_request(method, self._base_url + path, json=body, params=params)
-        response, text = self._exchange(request, endpoint, doing, auth=self._auth)
-        if response.has_redirect_location:
-            raise MarketAnswerInvalid(
-                f"{doing}: redirected to {response.headers['location'][:200]}; set VAST_URL to where the API is",
-                status=response.status_code,
-            )
-        retry_after = response.headers.get("Retry-After", "")
-        return schema.parse(response.status_code, text, doing=doing, retry_after=retry_after)
+        url: httpx.URL | str = self._base_url + path
+        for _ in range(REDIRECTS + 1):
+            request = self._http.build_request(method, url, json=body, params=params)
+            response, text = self._exchange(request, endpoint, doing, auth=self._auth)
+            if not response.has_redirect_location:
+                retry_after = response.headers.get("Retry-After", "")
+                return schema.parse(response.status_code, text, doing=doing, retry_after=retry_after, endpoint=endpoint)
+            url, params = _redirected(request, response, doing), None
+        raise MarketAnswerInvalid(f"{doing}: redirected more than {REDIRECTS} times", status=response.status_code)
 
     def _exchange(
         self, request: httpx.Request, endpoint: str, doing: str, *, auth: httpx.Auth | None, cut: bool = False
@@ -192,6 +199,27 @@ class Transport:
             if self._observer is not None:
                 self._observer(ApiRequest(request.method, endpoint, status, time.monotonic() - start))
         return response, data.decode(errors="replace")
+
+
+def _redirected(request: httpx.Request, response: httpx.Response, doing: str) -> httpx.URL:
+    """Where to ask instead: at the same server only, since the key goes along.
+
+    Other requests than GET are repeated only after an answer that keeps their method (307, 308).
+
+    :raises MarketAnswerInvalid: if it is to be asked elsewhere.
+    """
+    place = response.headers["location"][:_LONGEST_PLACE]
+    try:
+        url = request.url.join(place)
+        same = (url.scheme, url.host, url.port) == (request.url.scheme, request.url.host, request.url.port)
+    except (httpx.InvalidURL, ValueError):
+        same = False
+    if not same or (request.method != "GET" and response.status_code not in {307, 308}):
+        raise MarketAnswerInvalid(
+            f"{doing}: redirected to {schema.excerpt(place)}; set VAST_URL to where the API is",
+            status=response.status_code,
+        )
+    return url
 
 
 def _no_answer(error: httpx.RequestError) -> str:

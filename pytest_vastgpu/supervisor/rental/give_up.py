@@ -111,6 +111,25 @@ def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAU
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})
 
 
+LOST_TO_ANOTHER = frozenset({"instance_vanished", "host_port_taken"})
+"""Reasons that a boot gives up for where the market has rented one offer to two clients: the instance is taken away, or
+its container finds the ports of the other."""
+
+
+def sold_twice(verdict: Verdict, history: BootHistory) -> bool:
+    """Whether a boot that has failed looks like an offer that another client rented at the same moment.
+
+    The market then grants both creates, and only one instance starts. This is no fault of the machine's. It is also
+    assumed where the instance is stopped before its host has said anything of it.
+    """
+    if verdict.failure_class is not FailureClass.INFRA_FATAL:
+        return False
+    if verdict.reason in LOST_TO_ANOTHER:
+        return True
+    unheard = all(not (each.status.state or each.status.message) for each in history.samples if each.status)
+    return verdict.reason == "never_started" and unheard
+
+
 def _since(samples: Sequence[StatusSample], holds: Callable[[StatusSample], bool]) -> float:
     """When the newest unbroken series of samples that satisfy ``holds`` began."""
     began = samples[-1].at_s

@@ -24,6 +24,19 @@ def _(scene: Scene) -> None:
     assert scene.api.offers(machine_id={"eq": scene.machine_id}) != []
 
 
+@check("offer_refused", status=410, text="not for you")
+def _(scene: Scene) -> None:
+    answer = scene.api.create(scene.api.offer_of(scene.machine_id))
+    assert (answer.status_code, answer.json()["error"], answer.json()["msg"]) == (410, "invalid_args", "not for you")
+    assert scene.api.offers(machine_id={"eq": scene.machine_id}) != []
+
+
+@check("offer_sold_twice", how="ports")
+def _(scene: Scene) -> None:
+    row = scene.api.becomes(scene.booting(), actual_status="created", intended_status="running")
+    assert "port is already allocated" in row["status_msg"]
+
+
 @check("create_lost")
 def _(scene: Scene) -> None:
     answer = scene.api.create(scene.api.offer_of(scene.machine_id), label="lost", target_state="stopped")

@@ -7,6 +7,7 @@ import math
 from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Verdict
@@ -31,6 +32,7 @@ def boot(context: BringUpContext) -> InstanceStatus:
 
     :returns: What the provider said last. Where SSH was quicker, the rental has the connection.
     :raises AttemptFailed: with the verdict.
+    :raises OfferGone: if the market has rented the offer to another client, too, and that one has it.
     :raises MarketError: if the provider gives no answer for too long.
     """
     rental, services = context.rental, context.services
@@ -60,7 +62,10 @@ def boot(context: BringUpContext) -> InstanceStatus:
             history.add(StatusSample(rental.age_s, status, log))
             step = give_up.judge_boot(history, services.settings.boot_timeout, services.timeouts)
             if isinstance(step, give_up.GiveUp):
-                raise AttemptFailed(rental.attribute_fault(step.verdict))
+                verdict = rental.attribute_fault(step.verdict)
+                if give_up.sold_twice(verdict, history):
+                    raise OfferGone(f"somebody else has rented it at the same moment: {verdict.evidence}")
+                raise AttemptFailed(verdict)
             if status is None:
                 continue
             if isinstance(step, give_up.Connect) or early.attempt(status):

@@ -35,6 +35,7 @@ def create(context: BringUpContext, request: CreateRequest) -> int:
     """Rent the offer; the id of the instance.
 
     :raises OfferGone: nothing was rented.
+    :raises OfferRefused: likewise.
     :raises MarketError: the market's or our own fault.
     """
     rental, services = context.rental, context.services
