@@ -67,6 +67,7 @@ class WorkloadFields(TypedDict, total=False):
     """
 
     image: str
+    image_login: str
     gpus: int
     gpu_name: str
     gpu_ram_gb: float
@@ -98,6 +99,13 @@ class Workload:
     """Name of the adapter for this kind of server, e.g. ``vllm``."""
     model: str = _declared("", "The model's name as the server is asked for it; empty where the server has none.")
     image: str = _declared("", "Docker image to rent with; empty: the adapter's default.", one_line=True)
+    image_login: str = _declared(
+        "",
+        "Login at the image's registry, ``-u USER -p PASSWORD REGISTRY``; secret: it is never shown. Empty: that of "
+        "``VAST_IMAGE_LOGIN``, where it is for this registry.",
+        one_line=True,
+        shown=False,
+    )
     command: str = _declared(
         "", "Shell command that runs the server in the foreground (adapter ``command``); empty: the adapter builds it."
     )

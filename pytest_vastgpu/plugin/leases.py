@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,8 @@ from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.environment import API_KEY
+from pytest_vastgpu.core.environment import IMAGE_LOGIN
+from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
@@ -42,6 +45,7 @@ def open_leases(session: pytest.Session) -> None:
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
     KNOWN.add_variable(API_KEY)
+    KNOWN.add_login(IMAGE_LOGIN, image_login(os.environ))
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.ssh.address import SshAddress
@@ -82,6 +83,8 @@ class CreateRequest:
     onstart: str = ""
     """Shell script that the container runs at each start, at most about 4 KB."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    image_login: Secret | None = None
+    """Login at the image's registry, as in :mod:`pytest_vastgpu.core.image_login`."""
     ports: tuple[int, ...] = ()
     """TCP ports of the container to publish, besides the SSH port."""
 

@@ -19,7 +19,9 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.events import Listener
+from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
@@ -133,6 +135,8 @@ class Run:
                 directory,
                 lambda text: events.write(Event("", None, f"warning: {text}")),
             )
+            login = environment.image_login(environ)
+            KNOWN.add_login(environment.IMAGE_LOGIN, login)
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
@@ -158,6 +162,7 @@ class Run:
                 SshConnector(key, timeouts.connect_s),
                 timeouts,
                 clock,
+                image_login=ImageLogin.parse(login) if login else None,
             )
 
             def record(attempt: Attempt, workload: Workload) -> None:

@@ -38,6 +38,8 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("image_not_found", {}, "workload_fatal: "),
     ("image_denied", {}, "workload_fatal: "),
     ("image_unauthorized", {}, "workload_fatal: "),
+    ("image_private", {}, "workload_fatal: image_pull_denied"),
+    ("pull_stalls", {}, "unknown: boot_timeout"),
     ("registry_rate_limit", {}, "infra_fatal: "),
     ("registry_reset", {}, "infra_fatal: "),
     ("registry_timeout", {}, "infra_fatal: "),
@@ -77,6 +79,8 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("onstart_never_runs", {}, READY),
     ("container_key_missing", {}, READY),
     ("tools_missing", {"tools": "curl wget"}, READY),
+    ("image_env", {}, READY),
+    ("image_env", {"tools": "python* curl wget"}, READY),
     ("price_higher", {}, READY),
     ("no_network", {}, READY),  # what is brought along needs no way out
     ("stale_status", {}, READY),

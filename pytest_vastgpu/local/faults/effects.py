@@ -56,6 +56,8 @@ class NeverBoots:
     actual_status: str | None
     text: str
     """The status text; ``{image}`` stands for the name of the image."""
+    for_strangers: bool = False
+    """Whether it boots if the image is pulled with the login of parameter ``login``; an empty one means any."""
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,23 @@ SOLD_TWICE: Mapping[str, str] = {
 """The ways in which an instance dies whose machine somebody else has got, each with its last status text."""
 
 
-def _stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:
-    """A fault that keeps an instance from ever running, with its status text."""
-    return FaultKind(
-        name,
-        description,
-        Layer.STATUS,
-        NeverBoots(actual, text),
-        {"stops_after_s": 420.0 if stops else FOR_EVER},
-    )
+def _stuck(
+    name: str,
+    description: str,
+    text: str,
+    actual: str | None = "loading",
+    *,
+    stops: bool = False,
+    for_strangers: bool = False,
+) -> FaultKind:
+    """A fault that keeps an instance from ever running, with its status text.
+
+    :param for_strangers: Whether it runs if its image is pulled with a login.
+    """
+    parameters: dict[str, float | str] = {"stops_after_s": 420.0 if stops else FOR_EVER}
+    if for_strangers:
+        parameters["login"] = ""
+    return FaultKind(name, description, Layer.STATUS, NeverBoots(actual, text, for_strangers), parameters)
 
 
 STATUS_FAULTS: tuple[FaultKind, ...] = (
@@ -81,6 +89,19 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         "The registry wants other credentials",
         f"{_DAEMON}Head of {{image}}: unauthorized: authentication required",
         stops=True,
+    ),
+    _stuck(
+        "image_private",
+        "The image is pulled only with the login -u USER -p PASSWORD REGISTRY; without login: with any",
+        f"{_DAEMON}pull access denied for {{image}}, repository does not exist or may require 'docker login'",
+        stops=True,
+        for_strangers=True,
+    ),
+    _stuck(
+        "pull_stalls",
+        "The registry holds back pulls without a login: they never get further",
+        "{image}: Pulling fs layer",
+        for_strangers=True,
     ),
     _stuck(
         "registry_rate_limit",

@@ -152,6 +152,8 @@ async def _prevented_by_fault(instance: Instance) -> bool:
     """Whether a fault keeps it from ever running; a fault that only delays it is waited for."""
     for fault in instance.host.faults:
         if isinstance(fault.effect, NeverBoots):
+            if fault.effect.for_strangers and _logged_in(instance, fault):
+                continue
             await _never_boots(instance, fault.effect, fault.parameters["stops_after_s"])
             return True
         if isinstance(fault.effect, SlowBoot):
@@ -159,6 +161,11 @@ async def _prevented_by_fault(instance: Instance) -> bool:
             await _sleep(fault.parameters["for_s"])
             instance.becomes("loading")
     return False
+
+
+def _logged_in(instance: Instance, fault: Fault) -> bool:
+    given = instance.create_body.image_login
+    return bool(given) and fault.parameters["login"] in {"", given}
 
 
 async def _lost_to_another(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:

@@ -53,6 +53,7 @@ def create_body(request: CreateRequest) -> dict[str, object]:
     """The body of a create. The API takes published ports as Docker flags in the environment."""
     return {
         "image": request.image,
+        **({} if request.image_login is None else {"image_login": request.image_login.reveal()}),
         "disk": max(request.disk_gb, LEAST_DISK_GB),
         "label": request.label,
         "onstart": request.onstart,

@@ -44,9 +44,11 @@ class BootHistory:
     error message is no progress.
 
     :param judge_status: Returns the verdict on a status text. Called once for each distinct text.
+    :param anonymous: Whether the image is pulled without a login at its registry.
     """
 
-    def __init__(self, judge_status: Callable[[str], Verdict]) -> None:
+    def __init__(self, judge_status: Callable[[str], Verdict], *, anonymous: bool = False) -> None:
+        self.anonymous = anonymous
         self.samples: list[StatusSample] = []
         """All answers so far, oldest first."""
         self.got_on = False

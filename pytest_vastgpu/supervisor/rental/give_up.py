@@ -5,10 +5,13 @@ Pure: no clock, no network, no process. Times are seconds since create.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
+from pytest_vastgpu.core.image_login import REMEDY
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import FailureClass
@@ -105,7 +108,20 @@ def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAU
         return GiveUp(
             Verdict(FailureClass.UNKNOWN, "container_ended", text, "read the container log; the image may not stay up")
         )
-    return _undecided(history, budget_s, timeouts)
+    return _with_login(_undecided(history, budget_s, timeouts), history)
+
+
+_PULLING = re.compile(r"pulling (?:fs layer|from|image)|waiting|downloading|verifying checksum", re.IGNORECASE)
+"""Status texts of a pull that has not come to its end."""
+
+
+def _with_login(step: Wait | GiveUp, history: BootHistory) -> Wait | GiveUp:
+    """Name the login as the remedy where an anonymous pull stands still: registries hold such pulls back."""
+    status = history.samples[-1].status
+    if isinstance(step, Wait) or status is None or not history.anonymous or not _PULLING.search(status.message):
+        return step
+    remedy = f"{step.verdict.remedy}. The image is pulled without a login, which some registries hold back: {REMEDY}"
+    return GiveUp(replace(step.verdict, remedy=remedy))
 
 
 _DECIDED = frozenset({FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE, FailureClass.WORKLOAD_FATAL})

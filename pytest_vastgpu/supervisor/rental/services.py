@@ -11,6 +11,7 @@ from typing import Protocol
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import Verdict
@@ -70,3 +71,5 @@ class RentalServices:
     clock: Clock = SYSTEM_CLOCK
     ssh_has_worked: threading.Event = field(default_factory=threading.Event)
     """Set once an SSH connection of this run has succeeded."""
+    image_login: ImageLogin | None = None
+    """The user's login at a registry, for the images of that registry."""

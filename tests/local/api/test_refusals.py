@@ -20,6 +20,7 @@ from tests.support.local.api import Api
         ({"env": {"-h": "two words"}}, "is not a host name"),
         ({"env": {f"-p {port}:{port}": "1" for port in range(1000, 1065)}}, "more than 64 ports"),
         ({"onstart": "x" * 4049}, "'onstart' must be at most 4048 characters long, not 4049"),
+        ({"image_login": "bob:s3cret@ghcr.io"}, "'image_login' must be of the form '-u USER -p PASSWORD REGISTRY'"),
         ({"disk": "much"}, "'disk' must be a number"),
         ({"disk": 7.9}, "'disk' must be at least 8 GB"),
         ({"disk": 10**6}, "more than the machine's"),

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import CreateUnsettled
@@ -92,6 +94,18 @@ def test_create_sends_what_keeps_a_rental_from_being_left_behind(client: MarketC
         "target_state": "running",
         "cancel_unavail": True,
     }
+
+
+def test_a_create_carries_the_registry_s_login_and_no_error_shows_it(
+    client: MarketClient, server: ScriptedServer
+) -> None:
+    request = replace(REQUEST, image_login=Secret("-u bob -p s3cret-word ghcr.io"))
+    server.will_answer(CREATED, refusal(400, "invalid_args", "no"))
+    client.create(11, request)
+    assert server.asked[0].body["image_login"] == "-u bob -p s3cret-word ghcr.io"
+    with pytest.raises(OfferRefused) as caught:
+        client.create(11, request)
+    assert "s3cret-word" not in f"{caught.value} {request!r}"
 
 
 def test_list_follows_pages_and_asks_for_the_label(client: MarketClient, server: ScriptedServer) -> None:

@@ -31,6 +31,28 @@ def _(scene: Scene) -> None:
     assert scene.api.offers(machine_id={"eq": scene.machine_id}) != []
 
 
+@check("image_private", login="-u bob -p s3cret-word ghcr.io")
+def _(scene: Scene) -> None:
+    for login in ({}, {"image_login": "-u bob -p another-word ghcr.io"}):
+        image = "docker.io/me/it"
+        refused = (
+            "Error response from daemon: pull access denied for docker.io/me/it, repository does not exist or may "
+        )
+        refused += "require 'docker login'"
+        row = scene.api.becomes(scene.booting(image=image, **login), actual_status="loading", status_msg=refused)
+        scene.api.destroy(row["id"])
+    row = scene.running(image_login="-u bob -p s3cret-word ghcr.io")
+    assert "s3cret-word" not in str(row)
+
+
+@check("pull_stalls")
+def _(scene: Scene) -> None:
+    row = scene.api.becomes(scene.booting(), actual_status="loading")
+    assert row["status_msg"].endswith(": Pulling fs layer")
+    scene.api.destroy(row["id"])
+    scene.running(image_login="-u bob -p s3cret-word docker.io")
+
+
 @check("offer_sold_twice", how="ports")
 def _(scene: Scene) -> None:
     row = scene.api.becomes(scene.booting(), actual_status="created", intended_status="running")

@@ -36,7 +36,7 @@ def boot(context: BringUpContext) -> InstanceStatus:
     :raises MarketError: if the provider gives no answer for too long.
     """
     rental, services = context.rental, context.services
-    history = BootHistory(_judge_status)
+    history = BootHistory(_judge_status, anonymous=context.image_login is None)
     told = ""
     heard = services.clock.monotonic()
     early = _EarlyConnection(context)

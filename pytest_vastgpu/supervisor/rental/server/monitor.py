@@ -96,7 +96,8 @@ class ServerMonitor:
             self.trouble = str(failed)
             return
         self._runs = True
-        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}'
+        # Some images have curl or python3, which probes need, in the PATH of their own environment only.
+        command = f'{job.IN_IMAGE_ENV}exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}'
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
 
     def observe(self, age_s: float) -> Observation:
