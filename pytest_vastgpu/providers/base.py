@@ -73,6 +73,15 @@ class Account:
 
 
 @dataclass(frozen=True)
+class AccountKey:
+    """An SSH key that the account has a record of, for new instances."""
+
+    id: int
+    public_line: str
+    """As in ``authorized_keys``."""
+
+
+@dataclass(frozen=True)
 class CreateRequest:
     """How to rent an offer: on demand and running. An instance that cannot start is not left behind stopped."""
 
@@ -171,8 +180,18 @@ class Provider(Protocol):
     def attach_key(self, instance_id: int, public_key: str) -> None:
         """Authorize an SSH key on an instance; success also where it already is. Takes effect within minutes.
 
+        The account may get a record of the key, which stays.
+
         :param public_key: One line as in ``authorized_keys``.
         """
+        ...
+
+    def account_keys(self) -> Sequence[AccountKey]:
+        """The SSH keys that the account has a record of."""
+        ...
+
+    def delete_account_key(self, key_id: int) -> None:
+        """Remove the account's record of a key; success also where there is none. Instances keep the key."""
         ...
 
     def logs(self, instance_id: int, tail: int) -> str:

@@ -46,6 +46,8 @@ from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.settings import Strictness
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
+from pytest_vastgpu.supervisor.cleanup.account_key import note_key
+from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.guard import Guard
 from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
@@ -140,10 +142,13 @@ class Run:
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
-            ledger.begin(run_id, account_identity(url, api_key), url, embedded=embedded)
+            market = account_identity(url, api_key)
+            ledger.begin(run_id, market, url, embedded=embedded)
             client = open_provider(url, api_key, directory / "throttle" if embedded else None, timeouts=timeouts)
             stack.callback(client.close)
             _require_credit(client, url, events)
+            if not embedded and (unknown := note_key(directory, client, ledger, market, key)):
+                events.write(Event("", None, f"warning: {unknown}"))
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
             budget = Budget(settings.budget, settings.longest_life, clock.monotonic)
@@ -251,6 +256,8 @@ class Run:
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
             self.pool.registry.left(entry.label, str(problem))
+        if stays := take_out_key(self.directory, self.client, self.ledger):
+            self.tell(f"warning: {stays}")
 
     def _left(self) -> list[LedgerEntry]:
         # The disk may have been too full to write that an instance is gone.

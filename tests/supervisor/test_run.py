@@ -133,6 +133,8 @@ def test_a_key_that_may_not_look_at_the_account_rents_all_the_same(scene: Scene)
     run = scene.open()
     assert scene.rent(run).offer.machine_id == BAD
     run.close()
+    with open_provider(scene.market.url, scene.market.api_key) as client:
+        assert list(client.account_keys()) == [], "the run has taken its key out of the account again"
     (told,) = [event.text for event in scene.events if "credit is not known" in event.text]
     assert "lacks the scope user_read" in told
     assert scene.rented() == [BAD]

@@ -24,6 +24,7 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import AccountKey
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
@@ -96,6 +97,8 @@ class MemoryProvider:
         self.scripts = scripts or {}
         self.instances: dict[int, Instance] = {}
         self.calls: list[str] = []
+        self.keys: dict[int, str] = {}
+        """The account's SSH keys."""
         self._ids = itertools.count(1)
 
     self_destruct = SelfDestruct("http://memory.invalid/", "KEY", "ID", "")
@@ -149,6 +152,14 @@ class MemoryProvider:
         if instance is None:
             raise RequestRejected(f"no instance {instance_id}", status=404)
         instance.keys.append(public_key)
+        if public_key not in self.keys.values():
+            self.keys[next(self._ids)] = public_key
+
+    def account_keys(self) -> Sequence[AccountKey]:
+        return [AccountKey(number, line) for number, line in self.keys.items()]
+
+    def delete_account_key(self, key_id: int) -> None:
+        self.keys.pop(key_id, None)
 
     def logs(self, instance_id: int, tail: int) -> str:
         return ""

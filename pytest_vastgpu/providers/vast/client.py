@@ -22,6 +22,7 @@ from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import AccountKey
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import SelfDestruct
@@ -221,6 +222,26 @@ class MarketClient:
         # The API has no code for this refusal, which answers a second attach.
         if "already associated" not in str(body.get("msg")):
             schema.require_success(body, doing=doing)
+
+    def account_keys(self) -> list[AccountKey]:
+        """The SSH keys that the account has a record of."""
+        try:
+            body = self._transport.call("GET", "keys", "/api/v0/ssh/", doing="list of the account's SSH keys")
+        except RequestRejected as refused:
+            if refused.status == 404:  # the answer where there are none
+                return []
+            raise
+        return schema.account_keys(body)
+
+    def delete_account_key(self, key_id: int) -> None:
+        """Remove the account's record of a key; success also where there is none. Instances keep the key."""
+        doing = f"removal of SSH key {key_id} from the account"
+        try:
+            body = self._transport.call("DELETE", "delete_key", f"/api/v0/ssh/{key_id}/", doing=doing, body={})
+            schema.require_success(body, doing=doing)
+        except RequestRejected as refused:
+            if refused.status != 404 and "no_ssh_key" not in str(refused):
+                raise
 
     def logs(self, instance_id: int, tail: int) -> str:
         """The last lines of the container's log, which its host uploads on request."""

@@ -22,12 +22,16 @@ from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers import amounts
 from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import AccountKey
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.ssh.address import SshAddress
 
 GONE = "no_such_instance"
 """The API's error code for an instance that does not exist (any more)."""
+
+KEYS = "keys"
+"""The field of the account's SSH keys."""
 
 SCOPES: Mapping[str, str] = {
     "search": "misc",
@@ -86,6 +90,8 @@ def parse(status: int, text: str, *, doing: str, retry_after: str = "", endpoint
     except (ValueError, RecursionError):
         body = None
     if 200 <= status < 300:
+        if isinstance(body, list) and endpoint == "keys":  # the one answer that is no object
+            body = {KEYS: body}
         if isinstance(body, dict):
             return body
         kind = "empty" if not text.strip() else "not the JSON object it should be"
@@ -303,6 +309,18 @@ def _ports(value: object) -> Mapping[int, int]:
                 ports[int(inner)] = port
                 break
     return ports
+
+
+def account_keys(body: Mapping[str, Any]) -> list[AccountKey]:
+    """The account's SSH keys, without records that cannot be removed because they have no id.
+
+    :raises MarketAnswerInvalid: if there is no list.
+    """
+    rows = body.get(KEYS)
+    if not isinstance(rows, list):
+        raise MarketAnswerInvalid(f"keys: the market's answer has no list of keys: {excerpt(_as_json(body))!r}")
+    found = [row for row in rows if isinstance(row, dict) and _whole(row, "id") > 0]
+    return [AccountKey(_whole(row, "id"), _text(row, "public_key") or _text(row, "key")) for row in found]
 
 
 def account(body: Mapping[str, Any]) -> Account:

@@ -24,6 +24,7 @@ from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.ledger.ledger import Label
@@ -89,7 +90,8 @@ class Recovery:
     destroyed: list[int] = field(default_factory=list)
     """Ids of the instances that the recovery has destroyed."""
     problems: list[str] = field(default_factory=list)
-    """One line for each instance that could not be destroyed, with the command that does it."""
+    """One line for each instance that could not be destroyed, with the command that does it, and for an SSH key that
+    could not be taken out of the account."""
 
     def told(self) -> str:
         """The destroyed instances, in one line for people."""
@@ -143,7 +145,8 @@ class _Recovering:
         while True:
             problems = self._round()
             if problems is None:
-                return Recovery(list(self.destroyed))
+                stays = take_out_key(self.ledger.path.parent, self.client, self.ledger)
+                return Recovery(list(self.destroyed), [stays] if stays else [])
             if problems and (deadline.passed or any(problem.final for problem in problems)):
                 return Recovery(list(self.destroyed), [str(problem) for problem in problems])
             self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
