@@ -318,6 +318,8 @@ class MachineRecord:
     """Whether it is on the user's allow-list: it is never banned."""
     ready_s: float = 0.0
     """Median seconds from create to ready over its successes; 0 if there are none."""
+    boot_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds from create to SSH of the newest boot with each image, which the machine still has, by image."""
     incompatible: frozenset[str] = frozenset()
     """Workload keys that this machine cannot run."""
 
