@@ -16,6 +16,7 @@
     │   ├── RateLimited           429, still so after all waiting
     │   ├── SearchQuotaExceeded   429: no more searches today
     │   ├── OfferGone             another account was quicker
+    │   ├── OfferRefused          this offer is not rented out to us, for a reason of its host or of the request
     │   └── CreateUnsettled       a create after which an instance may exist that no caller was given
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
@@ -119,6 +120,20 @@ class SearchQuotaExceeded(RateLimited):
 
 class OfferGone(MarketError):
     """The offer was taken or withdrawn between search and create. No machine is at fault: take the next offer."""
+
+
+class OfferRefused(MarketError):
+    """The market does not rent this offer out to us, and nothing was created. The reason may be the offer's, as where
+    its host has blacklisted the account, or the request's: then other offers are refused in the same words.
+
+    :param words: The market's answer, without the offer's number in front.
+    """
+
+    words: str
+
+    def __init__(self, message: str, *, words: str, status: int | None = None, code: str = "") -> None:
+        super().__init__(message, status=status, code=code)
+        self.words = words
 
 
 class CreateUnsettled(MarketError):

@@ -72,6 +72,7 @@ class WorkloadFields(TypedDict, total=False):
     """
 
     image: str
+    image_login: str
     gpus: int
     gpu_name: str
     gpu_ram_gb: float
@@ -103,6 +104,13 @@ class Workload:
     """Name of the adapter for this kind of server, e.g. ``vllm``."""
     model: str = _declared("", "The model's name as the server is asked for it; empty where the server has none.")
     image: str = _declared("", "Docker image to rent with; empty: the adapter's default.", one_line=True)
+    image_login: str = _declared(
+        "",
+        "Login at the image's registry, ``-u USER -p PASSWORD REGISTRY``; secret: it is never shown. Empty: that of "
+        "``VAST_IMAGE_LOGIN``, where it is for this registry.",
+        one_line=True,
+        shown=False,
+    )
     command: str = _declared(
         "", "Shell command that runs the server in the foreground (adapter ``command``); empty: the adapter builds it."
     )
@@ -319,6 +327,8 @@ class MachineRecord:
     """Whether it is on the user's allow-list: it is never banned."""
     ready_s: float = 0.0
     """Median seconds from create to ready over its successes; 0 if there are none."""
+    boot_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds from create to SSH of the newest boot with each image, which the machine still has, by image."""
     incompatible: frozenset[str] = frozenset()
     """Workload keys that this machine cannot run."""
 

@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> in
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be undecodable; stderr already allows it
     KNOWN.add(environment.API_KEY, environment.api_key(os.environ))
+    KNOWN.add_login(environment.IMAGE_LOGIN, environment.image_login(os.environ))
     try:
         return int(arguments.handler(arguments))
     except VastGpuError as error:

@@ -28,12 +28,13 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.environment import API_KEY
+from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.servers.base import Adapter
 
-SECRET_VARIABLES = (API_KEY,)
+SECRET_VARIABLES = (API_KEY, IMAGE_LOGIN)
 """Environment variables that are sent through the pipe instead."""
 LEAVES_WITHIN_S = 10.0
 """Seconds that the end of the run waits for the process after it has given everything back."""

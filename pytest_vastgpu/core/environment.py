@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 API_KEY = "VAST_API_KEY"
+IMAGE_LOGIN = "VAST_IMAGE_LOGIN"
 URL = "VAST_URL"
 """The vendor's own variable."""
 SSH_KEY_PATH = "VAST_SSH_KEY_PATH"
@@ -23,6 +24,11 @@ def api_key(environ: Mapping[str, str]) -> str:
 def missing_key(environ: Mapping[str, str]) -> str:
     """Why :func:`api_key` is empty, in words."""
     return f"{API_KEY} is empty" if API_KEY in environ else f"{API_KEY} is not set"
+
+
+def image_login(environ: Mapping[str, str]) -> str:
+    """The user's login at a container registry; empty if none is set."""
+    return environ.get(IMAGE_LOGIN, "")
 
 
 def market_url(environ: Mapping[str, str]) -> str:

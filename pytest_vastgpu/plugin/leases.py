@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import suppress
@@ -21,6 +22,8 @@ from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.environment import API_KEY
+from pytest_vastgpu.core.environment import IMAGE_LOGIN
+from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -52,6 +55,7 @@ def open_leases(session: pytest.Session) -> None:
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
     KNOWN.add_variable(API_KEY)
+    KNOWN.add_login(IMAGE_LOGIN, image_login(os.environ))
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     leases = config.stash[_leases] = _open(config, collected)

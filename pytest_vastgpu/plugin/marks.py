@@ -13,6 +13,7 @@ from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers.workloads import BY_NAME
 from pytest_vastgpu.servers.workloads import TYPES
 from pytest_vastgpu.servers.workloads import require_known
+from pytest_vastgpu.servers.workloads import shown
 
 
 def vast(workload: Workload | None = None, **changes: Unpack[WorkloadFields]) -> tuple[Workload | None, dict[str, Any]]:
@@ -24,7 +25,7 @@ def vast(workload: Workload | None = None, **changes: Unpack[WorkloadFields]) ->
     for name, value in given.items():
         kind = str if TYPES[name] is str else (int, float)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{name}={value!r} is not {'text' if kind is str else 'a number'}")
+            raise TypeError(f"{shown(name, value)} is not {'text' if kind is str else 'a number'}")
         if isinstance(value, (int, float)) and value < 0:
             raise TypeError(f"{name}={value!r} is below 0")
     return workload, given

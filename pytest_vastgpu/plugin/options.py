@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.core.environment import API_KEY
+from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.environment import api_key
+from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.environment import market_url
 from pytest_vastgpu.core.environment import missing_key
 from pytest_vastgpu.settings import DEFAULT_URL
@@ -70,6 +72,11 @@ def resolve(
             values[option.field], sources[option.field] = option.parse(str(text).strip()), source
         except ValueError as wrong:
             raise pytest.UsageError(f"{name}: {text!r} is not {wrong}") from None
+    if login := image_login(environ):
+        from pytest_vastgpu.core.image_login import wrong_login
+
+        if wrong_one := wrong_login(login):
+            raise pytest.UsageError(f"{IMAGE_LOGIN}: {wrong_one}")
     reason, url = _market(values, sources, environ)
     return Settings(**values, backend_reason=reason, url=url, sources=sources)
 

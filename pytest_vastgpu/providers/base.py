@@ -14,6 +14,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.ssh.address import SshAddress
@@ -72,6 +73,15 @@ class Account:
 
 
 @dataclass(frozen=True)
+class AccountKey:
+    """An SSH key that the account has a record of, for new instances."""
+
+    id: int
+    public_line: str
+    """As in ``authorized_keys``."""
+
+
+@dataclass(frozen=True)
 class CreateRequest:
     """How to rent an offer: on demand and running. An instance that cannot start is not left behind stopped."""
 
@@ -82,6 +92,8 @@ class CreateRequest:
     onstart: str = ""
     """Shell script that the container runs at each start, at most about 4 KB."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    image_login: Secret | None = None
+    """Login at the image's registry, as in :mod:`pytest_vastgpu.core.image_login`."""
     ports: tuple[int, ...] = ()
     """TCP ports of the container to publish, besides the SSH port."""
 
@@ -141,6 +153,7 @@ class Provider(Protocol):
         looks the label up.
 
         :raises OfferGone: the offer is taken; nothing is left behind.
+        :raises OfferRefused: this offer is not rented out to us; nothing is left behind.
         :raises NoCredit: the account cannot pay.
         :raises NotSent: the market cannot have carried the request out.
         :raises CreateUnsettled: an instance with this label may exist.
@@ -170,8 +183,18 @@ class Provider(Protocol):
     def attach_key(self, instance_id: int, public_key: str) -> None:
         """Authorize an SSH key on an instance; success also where it already is. Takes effect within minutes.
 
+        The account may get a record of the key, which stays.
+
         :param public_key: One line as in ``authorized_keys``.
         """
+        ...
+
+    def account_keys(self) -> Sequence[AccountKey]:
+        """The SSH keys that the account has a record of."""
+        ...
+
+    def delete_account_key(self, key_id: int) -> None:
+        """Remove the account's record of a key; success also where there is none. Instances keep the key."""
         ...
 
     def logs(self, instance_id: int, tail: int) -> str:

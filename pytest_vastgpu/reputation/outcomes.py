@@ -27,6 +27,7 @@ from pytest_vastgpu.reputation.record_codec import Form
 from pytest_vastgpu.reputation.record_codec import Key
 from pytest_vastgpu.reputation.record_codec import read_record
 from pytest_vastgpu.reputation.record_codec import write_record
+from pytest_vastgpu.selection.requirements import image_key
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Outcome:
     seconds: Annotated[Mapping[str, float], SECONDS] = field(default_factory=dict)
     """Seconds spent in each state, by the state's name."""
     run_id: Annotated[str, Key("run")] = ""
+    image: str = ""
+    """See :func:`~pytest_vastgpu.selection.requirements.image_key`; empty in older records."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Keys that a person or a later version added; kept unchanged."""
 
@@ -72,6 +75,7 @@ class Outcome:
             gpu_name=attempt.offer.gpu_name,
             reason=verdict.reason if verdict else "",
             workload=workload_key(workload),
+            image=image_key(workload),
             seconds={name: round(value, 3) for name, value in attempt.seconds.items()},
             run_id=run_id,
         )

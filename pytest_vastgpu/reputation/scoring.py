@@ -59,7 +59,11 @@ KIND_MACHINES = 2
 HOST_MACHINES = 3
 """Number of banned machines of an operator before the operator is banned."""
 
+IMAGE_KEPT_S = 7 * DAY_S
+"""How long a machine is expected to keep an image that it has pulled: a guess, since hosts clean up as they like."""
+
 _NO_BAN = (0.0, "")
+_UNTIL_REACHED = (State.CREATED, State.BOOTING)
 _UNTIL_READY = (State.CREATED, State.BOOTING, State.REACHABLE, State.CHECKED, State.WARMING)
 
 
@@ -103,6 +107,7 @@ def _machine(
         ban_reason=why,
         allowed=entry.allowed,
         ready_s=_ready_s(good),
+        boot_s=_boot_s(items, now),
         incompatible=frozenset(
             item.workload for item in _compatibility(items, now) if item.outcome is FailureClass.INCOMPATIBLE
         ),
@@ -159,6 +164,18 @@ def _ready_s(good: Sequence[Outcome]) -> float:
     """Median seconds from create to ready; 0 if none were measured."""
     times = [math.fsum(item.seconds.get(state.value, 0.0) for state in _UNTIL_READY) for item in good]
     return statistics.median(measured) if (measured := [time for time in times if time > 0]) else 0.0
+
+
+def _boot_s(items: Iterable[Outcome], now: float) -> dict[str, float]:
+    """Seconds of the newest boot with each image that the machine has probably kept.
+
+    :param items: Outcomes of one machine, in the order of time.
+    """
+    return {
+        item.image: math.fsum(item.seconds.get(state.value, 0.0) for state in _UNTIL_REACHED)
+        for item in items
+        if item.image and State.REACHABLE.value in item.seconds and now - item.time < IMAGE_KEPT_S
+    }
 
 
 def _compatibility(items: Iterable[Outcome], now: float) -> list[Outcome]:

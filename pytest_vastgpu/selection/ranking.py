@@ -13,6 +13,7 @@ from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.pricing import transfer_usd
+from pytest_vastgpu.selection.requirements import image_key
 from pytest_vastgpu.selection.strictness import Policy
 
 _PRIOR_CHANCE = 0.8
@@ -95,9 +96,14 @@ def chance(reliability: float, machine: MachineRecord | None, host: HostRecord |
 
 
 def seconds_to_ready(offer: Offer, workload: Workload, machine: MachineRecord | None) -> float:
-    """Expected seconds from create to ready: from the download speed, and from the machine's own times."""
-    download_s = (workload.image_gb + workload.model_gb) * _BITS_PER_GB / max(offer.inet_down_mbps, 1.0)
-    estimate = _BOOT_S + _SERVER_START_S + download_s
+    """Expected seconds from create to ready: from the download speed, and from the machine's own times.
+
+    A machine that has booted this image lately need not pull it again.
+    """
+    booted_s = machine.boot_s.get(image_key(workload), 0.0) if machine is not None else 0.0
+    download_gb = workload.model_gb + (0.0 if booted_s else workload.image_gb)
+    download_s = download_gb * _BITS_PER_GB / max(offer.inet_down_mbps, 1.0)
+    estimate = (min(booted_s, _BOOT_S) or _BOOT_S) + _SERVER_START_S + download_s
     if machine is None or machine.successes <= 0 or machine.ready_s <= 0:
         return estimate
     learnt = (_PRIOR_WEIGHT * estimate + machine.successes * machine.ready_s) / (_PRIOR_WEIGHT + machine.successes)

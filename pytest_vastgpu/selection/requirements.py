@@ -9,6 +9,11 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.strictness import Policy
 
 
+def image_key(workload: Workload) -> str:
+    """Identifies the image of a workload in a machine's record: its name, or that of the adapter that has a default."""
+    return workload.image or workload.adapter
+
+
 @dataclass(frozen=True)
 class OfferRequirements:
     """Everything that decides which offers are admitted."""

@@ -18,6 +18,7 @@ from typing import Any
 from typing import TypeVar
 from typing import get_type_hints
 
+from pytest_vastgpu.core.image_login import wrong_login
 from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.shell import NAME_RULE
 from pytest_vastgpu.core.text.shell import wrong_name
@@ -66,6 +67,11 @@ def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
 def _documented(defaults: Mapping[str, object]) -> Iterator[str]:
     for name, default in defaults.items():
         yield f"    :param {name}: {_FIELDS[name].metadata['meaning']} Default: {default!r}.\n"
+
+
+def shown(name: str, value: object) -> str:
+    """A field and its value, for messages; without the value of one that is never shown."""
+    return f"{name}={value!r}" if name not in _FIELDS or _FIELDS[name].repr else f"{name} (a {type(value).__name__})"
 
 
 class UnknownKeyword(WorkloadInvalid, TypeError):
@@ -140,7 +146,7 @@ def _problems(workload: Workload) -> Iterator[str]:
     for name, kind in TYPES.items():
         value = getattr(workload, name)
         if kind is str and not isinstance(value, str):
-            yield f"{name}={value!r} of the workload is not text"
+            yield f"{shown(name, value)} of the workload is not text"
         elif kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0) and name != "port":
             yield f"{name}={value!r} of the workload is not a whole number from 0 on"
         elif kind is float and (
@@ -183,6 +189,8 @@ def _of_texts(workload: Workload) -> Iterator[str]:
         if TYPES[name] is str:
             one_line = declared.metadata.get("one_line", False)
             yield from _of_text(f"{name} of the workload", getattr(workload, name), one_line=one_line)
+    if workload.image_login and (wrong := wrong_login(workload.image_login)):
+        yield f"image_login of the workload: {wrong}"
     for argument in workload.args:
         if not isinstance(argument, str):
             yield f"args of the workload hold {argument!r}, which is not text: give each argument as a text of its own"

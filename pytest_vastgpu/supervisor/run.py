@@ -20,10 +20,13 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.events import Listener
+from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
+from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -44,6 +47,8 @@ from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.settings import Strictness
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
+from pytest_vastgpu.supervisor.cleanup.account_key import note_key
+from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.guard import Guard
 from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
@@ -138,19 +143,22 @@ class Run:
                 directory,
                 lambda text: events.write(Event("", None, f"warning: {text}")),
             )
+            login = environment.image_login(environ)
+            KNOWN.add_login(environment.IMAGE_LOGIN, login)
             url, api_key = _market(settings, environ, stack, events)
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
-            ledger.begin(run_id, account_identity(url, api_key), url, embedded=embedded)
+            market = account_identity(url, api_key)
+            ledger.begin(run_id, market, url, embedded=embedded)
             ending = ending or CancelToken()
             throttle = directory / "throttle" if embedded else None
             client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
             stack.callback(client.close)
             cleaner = open_provider(url, api_key, throttle, timeouts=timeouts)
             stack.callback(cleaner.close)
-            account = client.account()
-            if account.credit_usd <= 0:
-                raise NoCredit(f"the account has no credit ({account.credit_usd:.2f} USD): add some on {url}")
+            _require_credit(client, url, events)
+            if not embedded and (unknown := note_key(directory, client, ledger, market, key)):
+                events.write(Event("", None, f"warning: {unknown}"))
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
             budget = Budget(settings.budget, settings.longest_life, clock.monotonic)
@@ -171,6 +179,7 @@ class Run:
                 timeouts,
                 clock,
                 ending=ending,
+                image_login=ImageLogin.parse(login) if login else None,
             )
 
             def record(attempt: Attempt, workload: Workload) -> None:
@@ -266,6 +275,8 @@ class Run:
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
             self.pool.registry.left(entry.label, str(problem))
+        if stays := take_out_key(self.directory, self.cleaner, self.ledger):
+            self.tell(f"warning: {stays}")
 
     def _left(self) -> list[LedgerEntry]:
         # The disk may have been too full to write that an instance is gone.
@@ -292,6 +303,21 @@ def _market(
 
     stack.callback(tell_what_was_not_isolated)
     return market.url, Secret(market.api_key)
+
+
+def _require_credit(client: Provider, url: str, events: EventLog) -> None:
+    """Check that the account can pay. A key that may not look at the account does not end the run.
+
+    :raises NoCredit: if it cannot.
+    :raises MarketError: if the market cannot be used at all.
+    """
+    try:
+        credit_usd = client.account().credit_usd
+    except NotAuthorized as lacks:
+        events.write(Event("", None, f"warning: the account's credit is not known: {lacks}"))
+        return
+    if credit_usd <= 0:
+        raise NoCredit(f"the account has no credit ({credit_usd:.2f} USD): add some on {url}")
 
 
 def _need(

@@ -513,3 +513,50 @@ def stack(frame):
     )
     pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
     assert alive(market) == set()
+
+
+def test_a_registry_login_pulls_a_private_image_and_is_shown_nowhere(
+    pytester: pytest.Pytester, rent_from: RentFrom, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins = {"docker.io": "-u bob -p Fish-and-9-chips docker.io", "ghcr.io": "-u eve -p Bread-8-butter ghcr.io"}
+    market = rent_from(
+        {
+            "machines": [
+                {"machine_id": 1, "faults": [{"name": "image_private", "login": logins["docker.io"]}]},
+                {
+                    "machine_id": 2,
+                    "gpu_name": "L40S",
+                    "faults": [{"name": "image_private", "login": logins["ghcr.io"]}],
+                },
+            ]
+        }
+    )
+    monkeypatch.setenv("VAST_IMAGE_LOGIN", logins["docker.io"])
+    monkeypatch.setenv("OWN_LOGIN", logins["ghcr.io"])
+    pytester.makepyfile(
+        WORKLOAD
+        + """
+import os
+OWN = os.environ["OWN_LOGIN"]
+
+@pytest.mark.vast(image="me/private", gpu_name="RTX 4090")
+def test_the_variable_s(vast_instance, request):
+    login, workload = os.environ["VAST_IMAGE_LOGIN"], request.getfixturevalue("vast_workload")
+    print(login)
+    assert httpx.get(vast_instance.endpoint).text == login
+
+@pytest.mark.vast(image="me/private", image_login=OWN, gpu_name="L40S")
+def test_its_own(vast_instance):
+    password = OWN.split()[3]
+    assert httpx.get(vast_instance.endpoint).text == password
+"""
+    )
+    result = pytester.runpytest_inprocess(
+        "--showlocals", "--junit-xml=junit.xml", "-rA", "--vast-strictness=aggressive", "--vast-boot-timeout=20"
+    )
+    result.assert_outcomes(failed=2)
+    assert sorted(rent["machine_id"] for rent in market.status()["ended"]) == [1, 2]
+    kept = [path for path in (*home.rglob("*"), *pytester.path.glob("junit.xml")) if path.is_file()]
+    texts = [result.stdout.str(), result.stderr.str(), *(path.read_text(errors="replace") for path in kept)]
+    for secret in ("Fish-and-9-chips", "Bread-8-butter"):
+        assert not [text for text in texts if secret in text]

@@ -66,6 +66,8 @@ def test_the_guard_destroys_what_a_killed_supervisor_has_left(
     until(lambda: not is_running(guard), bool)
     assert alive(market) == set(), run.directory.joinpath("guard.log").read_text()
     assert run.record.left(time.time()) == []
+    with open_provider(market.url, market.api_key) as client:
+        assert list(client.account_keys()) == [], "the run has added its key to the account"
     assert '"by": "guard"' in run.directory.joinpath(FILE).read_text()
 
 

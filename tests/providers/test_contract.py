@@ -92,6 +92,15 @@ def test_an_instance_comes_runs_and_goes(case: Case) -> None:
     provider.destroy(instance_id)
 
 
+def test_an_attached_key_stays_in_the_account_until_it_is_taken_out(case: Case) -> None:
+    provider = case.provider
+    provider.attach_key(provider.create(provider.search(ANY)[0].id, request("one")), KEY)
+    (record,) = [each for each in provider.account_keys() if each.public_line == KEY]
+    provider.delete_account_key(record.id)
+    provider.delete_account_key(record.id)
+    assert list(provider.account_keys()) == []
+
+
 def test_only_the_label_that_was_asked_for_is_listed(case: Case) -> None:
     for offer, label in zip(case.provider.search(ANY), ("one", "two"), strict=False):
         case.provider.create(offer.id, request(label))

@@ -186,3 +186,14 @@ def test_workload_key_differs_where_it_matters_and_shows_no_secret() -> None:
     assert "hunter2" not in workload_key(base)
     for one, other in itertools.combinations([base, *others], 2):
         assert workload_key(one) != workload_key(other)
+
+
+def test_boots_are_remembered_by_image_the_newest_one_and_for_a_week() -> None:
+    def booted(at_h: float, image: str, boot_s: float, reached: bool = True) -> Outcome:
+        seconds = {"created": 1.0, "booting": boot_s, **({"reachable": 0.5} if reached else {})}
+        return Outcome(f"{at_h}", T0 + at_h * HOUR_S, 1, UNKNOWN, seconds=seconds, image=image)
+
+    evidence = [booted(0, "a", 165), booted(1, "b", 70), booted(2, "a", 33), booted(3, "c", 400, reached=False)]
+    assert machine(evidence, 4).boot_s == {"a": 34.0, "b": 71.0}
+    assert machine(evidence, 7 * 24 + 1.5).boot_s == {"a": 34.0}
+    assert machine([*items((0, GOOD))], 1).boot_s == {}, "older records do not name the image"

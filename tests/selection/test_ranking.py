@@ -15,6 +15,7 @@ from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.ranking import chance
 from pytest_vastgpu.selection.ranking import rank
+from pytest_vastgpu.selection.ranking import seconds_to_ready
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.settings import Strictness
 from tests.selection.values import offer
@@ -142,3 +143,20 @@ def test_the_order_does_not_depend_on_the_market_s(permutation: list[int], level
     if level is Strictness.AGGRESSIVE:
         prices = [hourly_usd(offers[i], workload()) for i in ids(offers)]
         assert prices == sorted(prices)
+
+
+def test_a_machine_that_has_the_image_is_expected_to_be_quicker() -> None:
+    slow = {"inet_down_mbps": 200.0}
+    offers = [offer(id=1, machine_id=1, **slow), offer(id=2, machine_id=2, **slow)]
+    needs: dict[str, Any] = {"image": "me/it:1", "image_gb": 16, "model_gb": 1}
+    cached, other = (
+        dataclasses.replace(machine(machine_id=2), boot_s={image: 33.0}) for image in ("me/it:1", "me/it:2")
+    )
+    assert order(offers, cached, **needs) == [2, 1]
+    assert order(offers, other, **needs) == [1, 2], "another image says nothing of this one"
+    fresh, known = (
+        seconds_to_ready(offers[1], workload(**needs), record) for record in (machine(machine_id=2), cached)
+    )
+    assert fresh - known == pytest.approx(16 * 8000 / 200 + 180 - 33)
+    cold = dataclasses.replace(cached, boot_s={"me/it:1": 900.0})
+    assert seconds_to_ready(offers[1], workload(**needs), cold) < fresh, "it was pulled then, and need not be again"

@@ -141,7 +141,7 @@ def test_builders_and_marker_are_typed() -> None:
 def test_the_marker_lists_what_it_takes(pytester: pytest.Pytester) -> None:
     shown = pytester.runpytest_inprocess("--markers").stdout.str()
     line = next(line for line in shown.splitlines() if line.startswith("@pytest.mark.vast("))
-    assert line.startswith("@pytest.mark.vast(workload=None, *, image, gpus, gpu_name, gpu_ram_gb,")
+    assert line.startswith("@pytest.mark.vast(workload=None, *, image, image_login, gpus, gpu_name, gpu_ram_gb,")
     assert [name for name in WorkloadFields.__annotations__ if name not in line] == []
 
 

@@ -17,6 +17,7 @@ from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
@@ -26,6 +27,7 @@ from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
+from pytest_vastgpu.supervisor.rental.retry import SAME_REFUSALS
 from tests.support.lives import Life
 from tests.support.lives import any_key
 from tests.support.lives import assert_nothing_is_left
@@ -70,8 +72,11 @@ def lives_on(tmp_path: Path) -> LivesOn:
         ([Script(never_runs=True, messages=("created",)), Script()], ["boot_stalled", "ready"], 12),
         ([Script(refuses_s=9000), Script()], ["ssh_never_up", "ready"], 8),
         ([Script(refuses_key_s=9000), Script()], ["ssh_key_refused", "ready"], 8),
-        ([Script(vanishes_after_s=15), Script()], ["instance_vanished", "ready"], 3),
+        ([Script(vanishes_after_s=15), Script()], ["ready"], 3),
         ([Script(vanishes_after_s=60, refuses_s=250), Script()], ["instance_vanished", "ready"], 3),
+        ([Script(refused="the host has blacklisted you (7)")] * 5 + [Script()], ["ready"], 2),
+        ([Script(refused="invalid disk 1"), Script(refused="invalid disk 2"), Script()], ["ready"], 2),
+        ([Script(exit_code=None, boot_s=900, offline_s=(10, 900))] + [Script(refused="no")] * 4, ["host_offline"], 3),
         ([Script(exit_code=1, log=("loading",)), Script()], ["server_ended"], 2),
         ([Script(start_s=9000), Script()], ["warmup_timeout", "ready"], 10),
     ],
@@ -350,3 +355,38 @@ def test_attempts_are_told_also_where_others_took_the_last_offer(lives_on: Lives
     text = str(life.live())
     assert "infra_fatal: ssh_never_up" in text
     assert "\n  no other offer is tried: 1 offer taken by others, and no other is left; try again" in text
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(vanishes_after_s=15),
+        Script(boot_s=60, messages=("Bind for 0.0.0.0:40123 failed: port is already allocated",)),
+    ],
+    ids=["vanishes", "ports"],
+)
+def test_an_offer_that_two_have_rented_is_no_attempt_and_no_mark_against_its_machine(
+    lives_on: LivesOn, script: Script
+) -> None:
+    life = lives_on(script, Script(), vast_attempts="1")
+    assert life.live() is None
+    assert reasons(life) == ["ready"]
+    assert [rental.offer.machine_id for rental in life.rentals] == [1, 2]
+    assert "failed: unknown: offer_sold_twice" in " ".join(event.text for event in life.events.events)
+    assert_nothing_is_left(life)
+
+
+def test_a_request_that_every_host_refuses_ends_with_the_market_s_words(lives_on: LivesOn) -> None:
+    life = lives_on(*[Script(refused=f"'disk' must be below {number} GB") for number in range(9)])
+    problem = life.live()
+    assert type(problem) is RequestRejected
+    assert "refused 3 offers in a row" in str(problem)
+    assert "'disk' must be below 2 GB" in str(problem)
+    assert len(life.rentals) == SAME_REFUSALS
+    assert {steps[-1] for steps in life.ledger.steps.values()} == {"not_created"}
+
+
+def test_a_market_whose_few_offers_are_all_refused_is_told_with_its_words(lives_on: LivesOn) -> None:
+    problem = lives_on(Script(refused="blacklisted by this host"), Script(refused="image too long")).live()
+    assert isinstance(problem, ProvisioningFailed)
+    assert "rents out none of the offers that are left; the last refusal: image too long" in str(problem)

@@ -128,6 +128,18 @@ def test_without_a_guard_nothing_is_rented(scene: Scene, monkeypatch: pytest.Mon
     assert scene.rented() == []
 
 
+def test_a_key_that_may_not_look_at_the_account_rents_all_the_same(scene: Scene) -> None:
+    scene.start({"faults": [{"name": "not_authorized", "endpoint": "account"}], **HEALTHY})
+    run = scene.open()
+    assert scene.rent(run).offer.machine_id == BAD
+    run.close()
+    with open_provider(scene.market.url, scene.market.api_key) as client:
+        assert list(client.account_keys()) == [], "the run has taken its key out of the account again"
+    (told,) = [event.text for event in scene.events if "credit is not known" in event.text]
+    assert "lacks the scope user_read" in told
+    assert scene.rented() == [BAD]
+
+
 def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The market lists the address, but goes on saying that the instance loads."""
     listed = MarketClient.list_instances

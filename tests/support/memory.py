@@ -17,6 +17,7 @@ from types import TracebackType
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.model import Offer
@@ -24,6 +25,7 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import AccountKey
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
@@ -88,6 +90,8 @@ class Script:
     """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
     """How long it then refuses our key."""
+    refused: str = ""
+    """With which words its create is refused; empty: it is granted."""
     no_switch: bool = False
     start_s: float = 30.0
     """How long the server takes to be ready."""
@@ -144,6 +148,8 @@ class MemoryProvider:
         self.scripts = scripts or {}
         self.instances: dict[int, Instance] = {}
         self.calls: list[str] = []
+        self.keys: dict[int, str] = {}
+        """The account's SSH keys."""
         self._ids = itertools.count(1)
 
     self_destruct = SelfDestruct("http://memory.invalid/", "KEY", "ID", "")
@@ -172,6 +178,8 @@ class MemoryProvider:
         if offer is None or any(instance.offer.id == offer_id for instance in self._alive()):
             raise OfferGone(f"offer {offer_id} is gone")
         script = self.scripts.get(offer.machine_id, Script())
+        if script.refused:
+            raise OfferRefused(f"create: {script.refused}", words=script.refused, status=400)
         instance = Instance(next(self._ids), offer, request, script, self.clock.monotonic())
         self.instances[instance.id] = instance
         return instance.id
@@ -199,6 +207,14 @@ class MemoryProvider:
         if instance.script.attach_refusal is not None:
             raise instance.script.attach_refusal
         instance.keys.append(public_key)
+        if public_key not in self.keys.values():
+            self.keys[next(self._ids)] = public_key
+
+    def account_keys(self) -> Sequence[AccountKey]:
+        return [AccountKey(number, line) for number, line in self.keys.items()]
+
+    def delete_account_key(self, key_id: int) -> None:
+        self.keys.pop(key_id, None)
 
     def logs(self, instance_id: int, tail: int) -> str:
         return ""

@@ -6,6 +6,7 @@ Code that learns a secret adds it to :data:`KNOWN`. All text that is shown or st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -20,6 +21,8 @@ from shlex import split as split_words
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from urllib.parse import quote_plus
+
+from pytest_vastgpu.core.image_login import ImageLogin
 
 if TYPE_CHECKING:
     from pytest_vastgpu.model import Workload
@@ -140,10 +143,21 @@ class Redactor:
         """Add an environment variable. Its value is read whenever a text is searched, and stored nowhere else."""
         self._variables.add(name)
 
+    def add_login(self, name: str, text: str) -> None:
+        """Add a login at a container registry: the whole text, and its password."""
+        self.add(name, text)
+        if text:
+            with contextlib.suppress(ValueError):  # it is no login; another check reports that
+                login = ImageLogin.parse(text)
+                self.add(name, login.password.reveal())
+                self.add(name, login.text().reveal())
+
     def add_workload(self, workload: Workload) -> None:
         """Add the secrets of a workload: in its environment, its arguments and its command."""
         for name, value in secret_variables(workload.env):
             self.add(name, value)
+        if isinstance(workload.image_login, str):
+            self.add_login("image_login", workload.image_login)
         if not isinstance(workload.command, str):
             return  # it is no workload; another check reports that
         try:

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
+from pytest_vastgpu.core.image_login import REMEDY
 from pytest_vastgpu.diagnosis.rules.base import CONTAINER
 from pytest_vastgpu.diagnosis.rules.base import STATUS
 from pytest_vastgpu.diagnosis.rules.base import Rule
@@ -139,7 +140,7 @@ RULES: tuple[Rule, ...] = (
             r"pull access denied|repository does not exist|requested access to the resource is denied",
             r"insufficient_scope|repository name not known|name unknown|NAME_UNKNOWN|repository .* not found",
         ),
-        "the image does not exist, or is private: check its name, or give registry credentials",
+        f"the image does not exist, or is private: check its name, or {REMEDY}",
         _DOCKER,
         channels=CONTAINER,
         unless=r"huggingface",
@@ -151,7 +152,7 @@ RULES: tuple[Rule, ...] = (
             r"unauthorized|authentication required|no basic auth credentials|incorrect username or password",
             r"denied: |\bdenied\b$|402 Payment Required|\(Payment Required\)|403 Forbidden|401 Unauthorized|failed to authorize|access forbidden",
         ),
-        "the registry wants credentials: give them with the request, or make the image public",
+        f"the registry wants other credentials, or some: make the image public, or {REMEDY}",
         _DOCKER,
         channels=STATUS,
         unless=r"OCI runtime|\bexec\b|nvidia-container|load program|\bcrun\b",

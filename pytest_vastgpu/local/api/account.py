@@ -206,7 +206,7 @@ ENDPOINTS = (
     Endpoint("keys", "GET", "/api/v0/ssh", list_keys),
     Endpoint("keys", "POST", "/api/v0/ssh", add_key),
     Endpoint("keys", "PUT", "/api/v0/ssh/{key_id}", change_key),
-    Endpoint("keys", "DELETE", "/api/v0/ssh/{key_id}", delete_key),
+    Endpoint("delete_key", "DELETE", "/api/v0/ssh/{key_id}", delete_key),
     Endpoint("instance_keys", "GET", "/api/v0/instances/{instance_id}/ssh", instance_keys),
     Endpoint("instance_keys", "POST", "/api/v0/instances/{instance_id}/ssh", attach_key),
     Endpoint("instance_keys", "DELETE", "/api/v0/instances/{instance_id}/ssh/{key_id}", detach_key),

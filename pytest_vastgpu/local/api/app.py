@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.responses import RedirectResponse
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -49,6 +50,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
+_REDIRECTED = "/api/v0/users/current"
+"""The one path that the service does not accept with a slash at its end."""
+
+
 @dataclass(frozen=True)
 class ApiUser:
     """The key of a request, and its owner."""
@@ -77,6 +82,9 @@ def _tidy_path(app: ASGIApp) -> ASGIApp:
 
     async def with_tidy_path(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if scope["method"] == "GET" and scope["path"].endswith(f"{_REDIRECTED}/"):
+                await RedirectResponse(_REDIRECTED, 301)(scope, receive, send)
+                return
             scope = {**scope, "path": f"/{scope['path'].strip('/')}"}
         await app(scope, receive, send)
 

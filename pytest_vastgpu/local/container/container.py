@@ -134,15 +134,14 @@ class Container:
         if spec.network and self.isolation.isolated:
             self._egress = Egress(os.environ)
             outward.append(handed_over.enter_context(self._egress.inner))
-        path = tools.search_path(spec)
-        own = {"HOME": str(spec.directory / "home"), "PATH": path, "USER": _user()}
+        own = {"HOME": str(spec.directory / "home"), "PATH": tools.image_path(spec), "USER": _user()}
         port_variables = {each.variable: str(each.outside) for each in published}
         config = InitConfig(
             instance_id=spec.instance_id,
             directory=str(spec.directory),
             environment={**own, **spec.environment, **port_variables},
             init=_init(spec),
-            path=path,
+            path=tools.session_path(spec),
             user=_user(),
             how=self.isolation.how,
             ssh_listeners=len(served),

@@ -99,6 +99,8 @@ class ContainerInit:
             self._home, _shell(), self._session_environment() | self._system_variables, children, self._settings
         )
         self._first_process = self._start_first_process(self._system_variables | self._config.environment)
+        if not self._isolated:  # process id 1 is not that of the instance
+            context.environment["VASTGPU_INIT"] = str(self._first_process)
         self._exited = exited = children.watch(self._first_process)
         faults = self._config.faults
         keys = (self._home / ".ssh" if faults.attached_keys_ignored else self._directory) / "authorized_keys"

@@ -53,6 +53,8 @@ class ContainerFaults:
     """The start script is stored but not run."""
     tools_missing: list[str] = field(default_factory=list)
     """Names, or patterns of names, of programs that are missing, as in an image without them."""
+    session_tools_missing: list[str] = field(default_factory=list)
+    """The same, but only for sessions over SSH: the image's ``PATH`` leads to them."""
     server: dict[str, Any] = field(default_factory=dict)
     """The settings of :mod:`pytest_vastgpu.local.faults.server_shim`, which replaces the server; empty for no fault."""
 
@@ -101,7 +103,7 @@ class InitConfig:
     init: list[str]
     """The first process's command line."""
     path: str
-    """``PATH`` of every process of the instance."""
+    """``PATH`` of sessions over SSH."""
     user: str
     how: How
     ssh_listeners: int

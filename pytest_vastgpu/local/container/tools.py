@@ -26,22 +26,28 @@ def install(spec: ContainerSpec) -> None:
     simulated_gpus.install(spec.directory / _OWN, spec.gpus, spec.faults)
     if spec.faults.server:
         server_shim.install(spec.directory / _OWN, spec.faults.server)
-    if spec.faults.tools_missing:
-        _link_others(spec.faults.tools_missing, spec.directory / _KEPT)
+    if missing := (*spec.faults.tools_missing, *spec.faults.session_tools_missing):
+        _link_others(missing, spec.directory / _KEPT)
 
 
-def search_path(spec: ContainerSpec) -> str:
-    """Return the ``PATH`` of every process of the instance."""
+def image_path(spec: ContainerSpec) -> str:
+    """Return the ``PATH`` of the first process, which is the image's."""
     if spec.faults.tools_missing:
-        return os.pathsep.join([*_own(spec), str(spec.directory / _KEPT)])
+        return session_path(spec)
     return os.pathsep.join([*_own(spec), _beside_python(), _SYSTEM])
+
+
+def session_path(spec: ContainerSpec) -> str:
+    """Return the ``PATH`` of sessions over SSH, which do not have the image's."""
+    kept = spec.faults.tools_missing or spec.faults.session_tools_missing
+    return os.pathsep.join([*_own(spec), str(spec.directory / _KEPT) if kept else _SYSTEM])
 
 
 def login_path(spec: ContainerSpec) -> str:
     """Return the ``PATH`` for a login shell's profile, as shell text: the system's profile replaces the ``PATH``."""
-    if spec.faults.tools_missing:
-        return search_path(spec)
-    return os.pathsep.join([*_own(spec), _beside_python(), "$PATH"])
+    if spec.faults.tools_missing or spec.faults.session_tools_missing:
+        return session_path(spec)
+    return os.pathsep.join([*_own(spec), "$PATH"])
 
 
 def _own(spec: ContainerSpec) -> list[str]:

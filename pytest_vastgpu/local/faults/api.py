@@ -72,6 +72,15 @@ API_FAULTS: tuple[FaultKind, ...] = (
         status=410,
     ),
     _answers(
+        "offer_refused",
+        "Create is refused for the host's sake, or the request's: the HTTP status, code and words are parameters",
+        lambda given: _refused(int(given["status"]), str(given["code"]), str(given["text"])),
+        "create",
+        status=400,
+        code="invalid_args",
+        text="The host of this machine has blacklisted your account.",
+    ),
+    _answers(
         "create_lost",
         "Create rents, and then answers with a server error",
         lambda given: Reply(int(given["status"]), "upstream request timeout", afterwards=True),

@@ -58,6 +58,8 @@ class NeverBoots:
     actual_status: str | None
     text: str
     """The status text; ``{image}`` stands for the name of the image."""
+    for_strangers: bool = False
+    """Whether it boots if the image is pulled with the login of parameter ``login``; an empty one means any."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,15 @@ class Unset:
 
 
 @dataclass(frozen=True)
+class SoldTwice:
+    """Another client rents the same offer at the same moment, and gets the machine after parameter ``after_s``.
+
+    Parameter ``how`` says what becomes of the instance: it ``vanishes``, it is ``stopped`` before its host takes it, or
+    its ``ports`` are those of the other instance.
+    """
+
+
+@dataclass(frozen=True)
 class Charges:
     """On demand, the instance costs parameter ``times`` as much an hour as its offer says."""
 
@@ -147,5 +158,16 @@ class Raises:
 MidTest = Turns | Vanishes | Says | Raises
 """The effects on a running instance."""
 Effect = (
-    Answers | Leftover | NeverBoots | SlowBoot | MidTest | Reports | Delivers | Within | NoNetwork | Unset | Charges
+    Answers
+    | Leftover
+    | SoldTwice
+    | NeverBoots
+    | SlowBoot
+    | MidTest
+    | Reports
+    | Delivers
+    | Within
+    | NoNetwork
+    | Unset
+    | Charges
 )

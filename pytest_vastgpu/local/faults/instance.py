@@ -160,6 +160,13 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         Within(lambda given: {"tools_missing": str(given["tools"]).split()}),
         {"tools": "curl wget python*"},
     ),
+    FaultKind(
+        "image_env",
+        "Some programs are found through the image's PATH only, which SSH sessions do not have",
+        Layer.MACHINE,
+        Within(lambda given: {"session_tools_missing": str(given["tools"]).split()}),
+        {"tools": "python*"},
+    ),
     FaultKind("no_network", "The host has no way out", Layer.MACHINE, NoNetwork()),
     FaultKind(
         "trailing_newlines",

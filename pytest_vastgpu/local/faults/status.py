@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
 from pytest_vastgpu.local.faults.base import Layer
 from pytest_vastgpu.local.faults.effects import NeverBoots
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.faults.effects import SlowBoot
+from pytest_vastgpu.local.faults.effects import SoldTwice
 
 _DAEMON = "Error response from daemon: "
 _OCI = f"{_DAEMON}failed to create task for container: failed to create shim task: OCI runtime create failed: "
 _REGISTRY = f'{_DAEMON}Get "https://registry-1.docker.io/v2/": '
 
+SOLD_TWICE: Mapping[str, str] = {
+    "vanishes": "",
+    "stopped": "",
+    "ports": f"{_DAEMON}driver failed programming external connectivity on endpoint C.1 (5f70bf18a086): "
+    "Bind for 0.0.0.0:40123 failed: port is already allocated",
+}
+"""The ways in which an instance dies whose machine somebody else has got, each with its last status text."""
 
-def _stuck(name: str, description: str, text: str, actual: str | None = "loading", *, stops: bool = False) -> FaultKind:
-    """A fault that keeps an instance from ever running, with its status text."""
-    return FaultKind(
-        name,
-        description,
-        Layer.STATUS,
-        NeverBoots(actual, text),
-        {"stops_after_s": 420.0 if stops else FOR_EVER},
-    )
+
+def _stuck(
+    name: str,
+    description: str,
+    text: str,
+    actual: str | None = "loading",
+    *,
+    stops: bool = False,
+    for_strangers: bool = False,
+) -> FaultKind:
+    """A fault that keeps an instance from ever running, with its status text.
+
+    :param for_strangers: Whether it runs if its image is pulled with a login.
+    """
+    parameters: dict[str, float | str] = {"stops_after_s": 420.0 if stops else FOR_EVER}
+    if for_strangers:
+        parameters["login"] = ""
+    return FaultKind(name, description, Layer.STATUS, NeverBoots(actual, text, for_strangers), parameters)
 
 
 STATUS_FAULTS: tuple[FaultKind, ...] = (
@@ -71,6 +90,19 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         "The registry wants other credentials",
         f"{_DAEMON}Head of {{image}}: unauthorized: authentication required",
         stops=True,
+    ),
+    _stuck(
+        "image_private",
+        "The image is pulled only with the login -u USER -p PASSWORD REGISTRY; without login: with any",
+        f"{_DAEMON}pull access denied for {{image}}, repository does not exist or may require 'docker login'",
+        stops=True,
+        for_strangers=True,
+    ),
+    _stuck(
+        "pull_stalls",
+        "The registry holds back pulls without a login: they never get further",
+        "{image}: Pulling fs layer",
+        for_strangers=True,
     ),
     _stuck(
         "registry_rate_limit",
@@ -162,6 +194,15 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
         Layer.STATUS,
         Says("look"),
         {"field": "intended_status", "says": "stopped", "looks": 1, "after": 0},
+    ),
+    FaultKind(
+        "offer_sold_twice",
+        "Somebody else rents the offer at the same moment: both are told yes, and this instance dies; how: it "
+        "vanishes, is stopped, or its ports are taken",
+        Layer.STATUS,
+        SoldTwice(),
+        {"how": "vanishes", "after_s": 0.5},
+        {"how": SOLD_TWICE.keys()},
     ),
     FaultKind(
         "queued",

@@ -61,6 +61,7 @@ _LIMITS: Mapping[str, tuple[int, int]] = {
     "host_id": (1, 10**15),
     "num_gpus": (0, 1000),
     "slots": (0, 1_000_000),
+    "share": (0, 1),
 }
 
 

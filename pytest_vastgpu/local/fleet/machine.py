@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -16,11 +17,16 @@ from pytest_vastgpu.local.gpu import SimulatedGpu
 
 _MB = 1_000_000
 _GB = 1_000_000_000
+LEAST_CORES = 32
+LEAST_RAM_MB = 65_536
+"""Other clients of the market pass over machines with fewer cores or less RAM."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The properties that an offer shows. The defaults are those of a good machine with one GPU."""
+    """The properties that an offer shows. The defaults are those of a good machine with one GPU, which other clients of
+    the market admit by default, too: from 32 cores, 64 GiB, CUDA 13 and 1000 Mbit/s on.
+    """
 
     machine_id: int
     host_id: int
@@ -29,8 +35,8 @@ class Machine:
     gpu_ram_mb: int = 24564
     """For each GPU."""
     compute_cap: float = 8.9
-    cuda_max_good: float = 12.8
-    driver_version: str = "570.86.15"
+    cuda_max_good: float = 13.0
+    driver_version: str = "580.65.06"
     dlperf: float = 80.0
     """Vast's own benchmark; larger is faster."""
     total_flops: float = 82.0
@@ -40,16 +46,19 @@ class Machine:
     pcie_bw: float = 24.0
     """GB/s."""
     cpu_name: str = "AMD EPYC 7543"
-    cpu_cores: int = 16
+    cpu_cores: int = LEAST_CORES
+    """Of the whole machine, like ``cpu_ram_mb``."""
     cpu_ghz: float = 3.0
     cpu_arch: str = "amd64"
-    cpu_ram_mb: int = 64000
+    cpu_ram_mb: int = 128_000
+    share: float = 1.0
+    """The share of the machine that an offer has: of its cores, its RAM and its GPUs."""
     disk_space_gb: float = 500.0
     disk_bw_mbps: float = 3000.0
     """MB/s."""
-    inet_down_mbps: float = 900.0
+    inet_down_mbps: float = 2000.0
     """Mbit/s, like ``inet_up_mbps``."""
-    inet_up_mbps: float = 900.0
+    inet_up_mbps: float = 2000.0
     inet_down_usd_gb: float = 0.0
     inet_up_usd_gb: float = 0.0
     direct_port_count: int = 250
@@ -100,6 +109,10 @@ def this_machine(disk: Path) -> Machine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MB
     limits = subprocess.run(["sh", "-c", cgroups.SCRIPT], capture_output=True, text=True, check=False).stdout
+    cores = max(1, min(cores, round(cgroups.cores(limits) or cores)))
+    memory_mb = min(memory_mb, round(cgroups.memory_mb(limits) or memory_mb))
+    # A small machine is offered for what it is, as the share of a larger one.
+    share = min(1.0, cores / LEAST_CORES, memory_mb / LEAST_RAM_MB)
     return Machine(
         machine_id=THIS_MACHINE_ID,
         host_id=THIS_MACHINE_ID,
@@ -114,10 +127,11 @@ def this_machine(disk: Path) -> Machine:
         gpu_mem_bw=0.0,
         pcie_bw=0.0,
         cpu_name=platform.processor() or platform.machine(),
-        cpu_cores=max(1, min(cores, round(cgroups.cores(limits) or cores))),
+        cpu_cores=round(cores / share),
         cpu_ghz=0.0,
         cpu_arch={"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        cpu_ram_mb=min(memory_mb, round(cgroups.memory_mb(limits) or memory_mb)),
+        cpu_ram_mb=math.ceil(memory_mb / share),
+        share=share,
         disk_space_gb=shutil.disk_usage(disk).free // _GB,
         inet_down_mbps=10_000.0,
         inet_up_mbps=10_000.0,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,6 +17,9 @@ from pytest_vastgpu.local.market.errors import invalid
 
 _LONGEST_LABEL = 256
 _LONGEST_IMAGE = 1024
+LONGEST_ONSTART = 4048
+"""Characters, by the API's specification."""
+_LOGIN = re.compile(r"-u \S+ -p \S+ \S+")
 _LEAST_BID = 0.001
 _MOST_BID = 128.0
 LEAST_DISK_GB = 8.0
@@ -37,6 +42,8 @@ class CreateBody:
     ports: tuple[Port, ...]
     host_name: str
     """Empty: the host name of the machine."""
+    image_login: str = field(repr=False)
+    """Secret."""
     onstart: str
     args: tuple[str, ...]
     bid_usd_h: float | None
@@ -74,6 +81,12 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
     label = wanted.get("label")
     if label is not None and (not isinstance(label, str) or len(label) > _LONGEST_LABEL):
         raise invalid("label_too_long")
+    login = wanted.get("image_login") or ""
+    if not isinstance(login, str) or (login and not _LOGIN.fullmatch(login)):
+        raise invalid("'image_login' must be of the form '-u USER -p PASSWORD REGISTRY'")
+    onstart = str(wanted.get("onstart") or "")
+    if len(onstart) > LONGEST_ONSTART:
+        raise invalid(f"'onstart' must be at most {LONGEST_ONSTART} characters long, not {len(onstart)}")
     args = _args(wanted)
     pairs = env_flags.pairs(wanted.get("env"))
     bid = wanted.get("price")
@@ -100,7 +113,8 @@ def parse_create_body(body: object, templates: Mapping[str, Mapping[str, Any]]) 
         env_pairs=pairs,
         ports=_ports(pairs, runtype),
         host_name=env_flags.host_name(pairs),
-        onstart=str(wanted.get("onstart") or ""),
+        image_login=login,
+        onstart=onstart,
         args=args,
         bid_usd_h=None if bid is None else _number("price", bid),
         starts=target == "running",

@@ -186,7 +186,6 @@ def instance_row(instance: Instance, now: float) -> Row:
         "end_date": instance.created_at + machine.duration_s,
         "duration": machine.duration_s - (now - instance.created_at),
         "uptime_mins": None,
-        "gpu_frac": 1.0,
         "gpu_util": 0.0 if runs and machine.num_gpus else None,
         "gpu_temp": None,
         "vmem_usage": None,

@@ -24,10 +24,12 @@ from pytest_vastgpu.local.faults.effects import NoNetwork
 from pytest_vastgpu.local.faults.effects import Raises
 from pytest_vastgpu.local.faults.effects import Says
 from pytest_vastgpu.local.faults.effects import SlowBoot
+from pytest_vastgpu.local.faults.effects import SoldTwice
 from pytest_vastgpu.local.faults.effects import Turns
 from pytest_vastgpu.local.faults.effects import Unset
 from pytest_vastgpu.local.faults.effects import Vanishes
 from pytest_vastgpu.local.faults.effects import Within
+from pytest_vastgpu.local.faults.status import SOLD_TWICE
 from pytest_vastgpu.local.market.create_body import entrypoint
 from pytest_vastgpu.local.market.instance import Instance
 
@@ -55,6 +57,10 @@ async def boot(instance: Instance, context: LifecycleContext, vanish: Callable[[
     :param vanish: Removes the instance from the market.
     """
     stages, rng = instance.host.stages, random.Random(f"{context.seed} {instance.id}")  # noqa: S311 -- not a secret
+    for fault in instance.host.faults:
+        if isinstance(fault.effect, SoldTwice):
+            await _lost_to_another(instance, fault, vanish)
+            return
     if instance.starts == 0:
         await asyncio.sleep(stages.provisioning_s.draw(rng))
         instance.becomes("created")
@@ -146,6 +152,8 @@ async def _prevented_by_fault(instance: Instance) -> bool:
     """Whether a fault keeps it from ever running; a fault that only delays it is waited for."""
     for fault in instance.host.faults:
         if isinstance(fault.effect, NeverBoots):
+            if fault.effect.for_strangers and _logged_in(instance, fault):
+                continue
             await _never_boots(instance, fault.effect, fault.parameters["stops_after_s"])
             return True
         if isinstance(fault.effect, SlowBoot):
@@ -153,6 +161,21 @@ async def _prevented_by_fault(instance: Instance) -> bool:
             await _sleep(fault.parameters["for_s"])
             instance.becomes("loading")
     return False
+
+
+def _logged_in(instance: Instance, fault: Fault) -> bool:
+    given = instance.create_body.image_login
+    return bool(given) and fault.parameters["login"] in {"", given}
+
+
+async def _lost_to_another(instance: Instance, fault: Fault, vanish: Callable[[Instance], None]) -> None:
+    await _sleep(fault.parameters["after_s"])
+    if fault.parameters["how"] == "vanishes":
+        vanish(instance)
+    elif fault.parameters["how"] == "stopped":
+        instance.stopped_by_market()
+    else:
+        instance.becomes("created", SOLD_TWICE[fault.parameters["how"]])
 
 
 async def _never_boots(instance: Instance, effect: object, stops_after_s: float) -> None:

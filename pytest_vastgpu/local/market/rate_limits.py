@@ -25,6 +25,7 @@ INTERVALS_S: Mapping[str, float] = {
     "update_template": 2.0,
     "command": 1.5,
     "keys": 1.0,
+    "delete_key": 1.0,
     "instance_keys": 2.0,
     "templates": 1.9,
     "spend_rate": 2.0,

@@ -17,11 +17,14 @@ from pytest_vastgpu.errors import CreateUnsettled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
+from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import NotSent
 from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import AccountKey
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import SelfDestruct
@@ -53,6 +56,7 @@ def create_body(request: CreateRequest) -> dict[str, object]:
     """The body of a create. The API takes published ports as Docker flags in the environment."""
     return {
         "image": request.image,
+        **({} if request.image_login is None else {"image_login": request.image_login.reveal()}),
         "disk": max(request.disk_gb, LEAST_DISK_GB),
         "label": request.label,
         "onstart": request.onstart,
@@ -146,6 +150,7 @@ class MarketClient:
         the label up. An exception from ``wait`` during that leaves the outcome open, like :class:`CreateUnsettled`.
 
         :raises OfferGone: the offer is taken; nothing is left behind.
+        :raises OfferRefused: this offer is not rented out to us; nothing is left behind.
         :raises NoCredit: the account cannot pay.
         :raises CreateUnsettled: an instance with this label may exist and the market does not answer, or a refused
             create has left an instance that could not be destroyed.
@@ -157,12 +162,16 @@ class MarketClient:
             body = self._transport.call("PUT", "create", path, doing=doing, body=create_body(request), repeatable=False)
         except NotSent:
             raise
+        except (RequestRejected, NotAuthorized) as refused:
+            raise _of_the_offer(refused, doing) from refused
         except (MarketUnreachable, MarketAnswerInvalid) as lost:
-            return self._settle(request.label, lost)
+            return self._settle(request.label, lost, doing)
         instance_id: Any = body.get("new_contract")
         if not schema.is_id(instance_id):
-            schema.require_success(body, doing=doing)
-            return self._settle(request.label, MarketAnswerInvalid(f"{doing}: the answer has no id of an instance"))
+            if body.get("success") is False:
+                raise _of_the_offer(schema.refusal(200, body, "", doing=doing), doing)
+            no_id = MarketAnswerInvalid(f"{doing}: the answer has no id of an instance")
+            return self._settle(request.label, no_id, doing)
         if body.get("success") is False:
             raise self._withdraw(instance_id, request, schema.refusal(200, body, "", doing=doing))
         return int(instance_id)
@@ -226,6 +235,26 @@ class MarketClient:
         if "already associated" not in str(body.get("msg")):
             schema.require_success(body, doing=doing)
 
+    def account_keys(self) -> list[AccountKey]:
+        """The SSH keys that the account has a record of."""
+        try:
+            body = self._transport.call("GET", "keys", "/api/v0/ssh/", doing="list of the account's SSH keys")
+        except RequestRejected as refused:
+            if refused.status == 404:  # the answer where there are none
+                return []
+            raise
+        return schema.account_keys(body)
+
+    def delete_account_key(self, key_id: int) -> None:
+        """Remove the account's record of a key; success also where there is none. Instances keep the key."""
+        doing = f"removal of SSH key {key_id} from the account"
+        try:
+            body = self._transport.call("DELETE", "delete_key", f"/api/v0/ssh/{key_id}/", doing=doing, body={})
+            schema.require_success(body, doing=doing)
+        except RequestRejected as refused:
+            if refused.status != 404 and "no_ssh_key" not in str(refused):
+                raise
+
     def logs(self, instance_id: int, tail: int) -> str:
         """The last lines of the container's log, which its host uploads on request."""
         doing = f"log of instance {instance_id}"
@@ -255,11 +284,11 @@ class MarketClient:
         schema.require_success(body, doing="look at the account")
         return schema.account(body)
 
-    def _settle(self, label: str, lost: MarketError) -> int:
+    def _settle(self, label: str, lost: MarketError, doing: str) -> int:
         """The id of the instance of a create whose answer was lost.
 
         :raises CreateUnsettled: if the market does not answer.
-        :raises MarketError: the error ``lost``, if there is no such instance.
+        :raises MarketError: if there is no such instance; see :func:`_of_the_offer`.
         """
         for pause in SETTLE_PAUSES_S:
             if pause:
@@ -274,7 +303,7 @@ class MarketClient:
                 ) from error
             if found:
                 return found[0].id
-        raise lost
+        raise _of_the_offer(lost, doing)
 
     def _withdraw(self, instance_id: int, request: CreateRequest, refused: MarketError) -> MarketError:
         """Destroy the instance of a refused create, since it costs money; returns the exception to raise."""
@@ -296,3 +325,16 @@ class MarketClient:
             instance_id=instance_id,
             status=refused.status,
         )
+
+
+def _of_the_offer(error: MarketError, doing: str) -> MarketError:
+    """The exception to raise for a create that has rented nothing: :class:`OfferRefused` where the market has answered,
+    and neither key nor credit is the reason.
+    """
+    answered = isinstance(error, RequestRejected) or schema.is_final(error)
+    # A key without the scope is refused as such; other words are about this offer.
+    about_the_key = isinstance(error, NotAuthorized) and error.code in {"", "not_authorized"}
+    if about_the_key or not (answered or isinstance(error, NotAuthorized)):
+        return error
+    words = str(error).removeprefix(f"{doing}: ")
+    return OfferRefused(str(error), words=words, status=error.status, code=error.code)

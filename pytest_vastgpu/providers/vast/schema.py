@@ -22,12 +22,30 @@ from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers import amounts
 from pytest_vastgpu.providers.base import Account
+from pytest_vastgpu.providers.base import AccountKey
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.ssh.address import SshAddress
 
 GONE = "no_such_instance"
 """The API's error code for an instance that does not exist (any more)."""
+
+KEYS = "keys"
+"""The field of the account's SSH keys."""
+
+SCOPES: Mapping[str, str] = {
+    "search": "misc",
+    "create": "instance_write",
+    "destroy": "instance_write",
+    "attach_key": "instance_write",
+    "show": "instance_read",
+    "list": "instance_read",
+    "logs": "instance_read",
+    "account": "user_read",
+    "keys": "user_read",
+    "delete_key": "user_write",
+}
+"""The scope that an API key needs for each kind of call, by Vast's page on permissions."""
 
 _EXCERPT_CHARS = 200
 _READ_CHARS = 20_000
@@ -59,13 +77,14 @@ def excerpt(text: str) -> str:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[str, Any]:
+def parse(status: int, text: str, *, doing: str, retry_after: str = "", endpoint: str = "") -> dict[str, Any]:
     """The JSON object of an answer.
 
     The caller must judge a refusal inside a 200 (``success: false``), since its body may hold what the caller needs.
 
     :param doing: Words for the call, for messages, such as ``destroy of instance 7``.
     :param retry_after: The header of that name.
+    :param endpoint: The kind of call, a key of :data:`SCOPES`.
     :raises MarketError: the matching subclass, if the answer is no success.
     """
     try:
@@ -73,11 +92,14 @@ def parse(status: int, text: str, *, doing: str, retry_after: str = "") -> dict[
     except (ValueError, RecursionError):
         body = None
     if 200 <= status < 300:
+        if isinstance(body, list) and endpoint == "keys":  # the one answer that is no object
+            body = {KEYS: body}
         if isinstance(body, dict):
             return body
         kind = "empty" if not text.strip() else "not the JSON object it should be"
         raise MarketAnswerInvalid(f"{doing}: the market's answer is {kind}: {excerpt(text)!r}", status=status)
-    raise refusal(status, body if isinstance(body, dict) else {}, text, doing=doing, retry_after=retry_after)
+    said = body if isinstance(body, dict) else {}
+    raise refusal(status, said, text, doing=doing, retry_after=retry_after, endpoint=endpoint)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -105,7 +127,9 @@ def require_success(body: Mapping[str, Any], *, doing: str) -> None:
         raise refusal(200, body, "", doing=doing)
 
 
-def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retry_after: str = "") -> MarketError:
+def refusal(
+    status: int, body: Mapping[str, Any], text: str, *, doing: str, retry_after: str = "", endpoint: str = ""
+) -> MarketError:
     """The exception for a refusal.
 
     The error code decides where there is one, since the API's HTTP statuses are inconsistent: a wrong key can be a 404,
@@ -133,7 +157,8 @@ def refusal(status: int, body: Mapping[str, Any], text: str, *, doing: str, retr
     if code in {"no_such_ask", "resources_unavailable"}:
         return OfferGone(what, status=status, code=code)
     if code == "not_authorized" or (status == 403 and body):
-        return NotAuthorized(f"{what}; give the API key the scope that this call needs", status=status, code=code)
+        scope = f"the API key lacks the scope {SCOPES[endpoint]}" if endpoint in SCOPES else "the API key lacks a scope"
+        return NotAuthorized(f"{what}; {scope}: make a key that has it in your account", status=status, code=code)
     if 200 <= status < 500 and status not in _MAYBE_DONE and body:
         return RequestRejected(what, status=status, code=code)
     return MarketAnswerInvalid(what, status=status, code=code)
@@ -145,6 +170,12 @@ def says_gone(refused: MarketError) -> bool:
     The code for that is documented; any other 404 means it as well, unless it is about the API key.
     """
     return refused.code == GONE or (refused.status == 404 and not isinstance(refused, (BadApiKey, NotAuthorized)))
+
+
+def is_final(error: MarketError) -> bool:
+    """Whether an answer that is not the documented JSON is a refusal all the same, by its HTTP status."""
+    status = error.status or 0
+    return isinstance(error, MarketAnswerInvalid) and 400 <= status < 500 and status not in _MAYBE_DONE
 
 
 def _message(body: Mapping[str, Any]) -> str:
@@ -304,6 +335,18 @@ def _ports(value: object) -> Mapping[int, int]:
                 ports[int(inner)] = port
                 break
     return ports
+
+
+def account_keys(body: Mapping[str, Any]) -> list[AccountKey]:
+    """The account's SSH keys, without records that cannot be removed because they have no id.
+
+    :raises MarketAnswerInvalid: if there is no list.
+    """
+    rows = body.get(KEYS)
+    if not isinstance(rows, list):
+        raise MarketAnswerInvalid(f"keys: the market's answer has no list of keys: {excerpt(_as_json(body))!r}")
+    found = [row for row in rows if isinstance(row, dict) and _whole(row, "id") > 0]
+    return [AccountKey(_whole(row, "id"), _text(row, "public_key") or _text(row, "key")) for row in found]
 
 
 def account(body: Mapping[str, Any]) -> Account:

@@ -27,6 +27,8 @@ INTERVALS_S: Mapping[str, float] = {
     "destroy": 3.0,
     "list": 1.0,
     "attach_key": 2.0,
+    "keys": 1.0,
+    "delete_key": 1.0,
     "logs": 1.0,
     "account": 1.0,
 }

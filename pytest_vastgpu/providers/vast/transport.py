@@ -44,8 +44,15 @@ LAST_TRY = 1.5
 """No try begins later than this many time limits of one exchange after the first: a market that is silent is tried
 twice, one that refuses at once :data:`TRIES` times."""
 
+REDIRECTS = 3
+"""Most redirects that one call follows."""
+
 RATE_LIMIT_PATIENCE_S = 60.0
 """How long one call waits in all because of 429 before it fails."""
+
+
+_LONGEST_PLACE = 2000
+"""Characters of a redirect's target that are read."""
 
 
 @dataclass(frozen=True)
@@ -211,22 +218,22 @@ class Transport:
         params: Mapping[str, str] | None,
         insist_s: float,
     ) -> dict[str, Any]:
-        answer = self._exchange(
-            lambda client: client.build_request(method, self._base_url + path, json=body, params=params),
-            method,
-            endpoint,
-            doing,
-            auth=self._auth,
-            insist_s=insist_s,
-        )
-        if answer.redirects:
-            raise MarketAnswerInvalid(
-                f"{doing}: redirected to {answer.headers['location'][:200]}; set VAST_URL to where the API is",
-                status=answer.status,
+        url = self._base_url + path
+        for _ in range(REDIRECTS + 1):
+            answer = self._exchange(
+                functools.partial(_request, method, url, body, params),
+                method,
+                endpoint,
+                doing,
+                auth=self._auth,
+                insist_s=insist_s,
             )
-        retry_after = answer.headers.get("Retry-After", "")
-        text = answer.data.decode(errors="replace")
-        return schema.parse(answer.status, text, doing=doing, retry_after=retry_after)
+            if not answer.redirects:
+                retry_after = answer.headers.get("Retry-After", "")
+                text = answer.data.decode(errors="replace")
+                return schema.parse(answer.status, text, doing=doing, retry_after=retry_after, endpoint=endpoint)
+            url, params = _redirected(method, url, answer, doing), None
+        raise MarketAnswerInvalid(f"{doing}: redirected more than {REDIRECTS} times", status=answer.status)
 
     def _exchange(
         self,
@@ -271,6 +278,33 @@ class Transport:
         if cause is None or isinstance(cause, (httpx.TimeoutException, httpx.NetworkError)):
             return MarketUnreachable(f"{doing}: no answer from {place} ({why}); check the network")
         return MarketAnswerInvalid(f"{doing}: the market's answer cannot be read ({why})")
+
+
+def _request(
+    method: str, url: str, body: Mapping[str, object] | None, params: Mapping[str, str] | None, client: httpx.Client
+) -> httpx.Request:
+    return client.build_request(method, url, json=body, params=params)
+
+
+def _redirected(method: str, url: str, answer: RawAnswer, doing: str) -> str:
+    """Where to ask instead: at the same server only, since the key goes along.
+
+    Other requests than GET are repeated only after an answer that keeps their method (307, 308).
+
+    :raises MarketAnswerInvalid: if it is to be asked elsewhere.
+    """
+    place = answer.headers["location"][:_LONGEST_PLACE]
+    asked = httpx.URL(url)
+    try:
+        there = asked.join(place)
+        same = (there.scheme, there.host, there.port) == (asked.scheme, asked.host, asked.port)
+    except (httpx.InvalidURL, ValueError):
+        same = False
+    if not same or (method != "GET" and answer.status not in {307, 308}):
+        raise MarketAnswerInvalid(
+            f"{doing}: redirected to {schema.excerpt(place)}; set VAST_URL to where the API is", status=answer.status
+        )
+    return str(there)
 
 
 def _reason(error: BaseException) -> str:

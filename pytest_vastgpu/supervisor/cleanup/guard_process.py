@@ -101,7 +101,7 @@ def _take_over(directory: Path) -> int:
                 time.sleep(_LOOK_S / 10)
                 continue
             record = read_ledger(directory / FILE)
-            return _recover(directory, record.url) if record.left(time.time()) else 0
+            return _recover(directory, record.url) if record.left(time.time()) or record.key else 0
     _log("somebody else owns the run")
     return 1
 

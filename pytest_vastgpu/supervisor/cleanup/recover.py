@@ -24,6 +24,7 @@ from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
@@ -92,7 +93,8 @@ class Recovery:
     destroyed: list[int] = field(default_factory=list)
     """Ids of the instances that the recovery has destroyed."""
     problems: list[str] = field(default_factory=list)
-    """One line for each instance that could not be destroyed, with the command that does it."""
+    """One line for each instance that could not be destroyed, with the command that does it, and for an SSH key that
+    could not be taken out of the account."""
 
     def told(self) -> str:
         """The destroyed instances, in one line for people."""
@@ -168,10 +170,21 @@ class _Recovering:
             except Exception as error:  # noqa: BLE001 - whatever it is, what is left costs money until it is gone
                 problems = [self._of_the_run(error)]
             if problems is None:
-                return Recovery(list(self.destroyed))
+                return Recovery(list(self.destroyed), self._take_out_key())
             if problems and deadline.passed:
                 return Recovery(list(self.destroyed), [str(problem) for problem in problems])
             self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
+
+    def _take_out_key(self) -> list[str]:
+        if isinstance(self.ledger, _Unwritable):
+            return []  # a later sweep takes it out
+        try:
+            stays = take_out_key(self.ledger.path.parent, self.client, self.ledger)
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - the instances are gone, and that must be told
+            stays = f"whether run {self.run_id} has left an SSH key in the account is not known: {cause_of(error)}"
+        return [stays] if stays else []
 
     def _of_the_run(self, error: Exception) -> NotDestroyed:
         return NotDestroyed(f"--run {self.run_id}", cause_of(error), what=f"what run {self.run_id} has left")

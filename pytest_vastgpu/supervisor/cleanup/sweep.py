@@ -81,7 +81,8 @@ def orphans(runs: Path, market: str, listed: Sequence[InstanceStatus]) -> list[O
         with contextlib.suppress(Exception):
             record = read_ledger(directory / FILE)
             left = due(directory.name, record, listed, time.time())
-            if record.market in {market, ""} and (left.destroy or left.look_for) and not is_owned(directory):
+            something = left.destroy or left.look_for or record.key
+            if record.market in {market, ""} and something and not is_owned(directory):
                 found.append(Orphan(directory, record, left))
     return found
 
@@ -100,6 +101,8 @@ def would(listed: Sequence[InstanceStatus], runs: Path, market: str) -> list[str
             reasons[entry.label] = f"{_described(entry.instance_id, shown.get(entry.instance_id))}: {why}"
         for entry in orphan.due.look_for:
             reasons[entry.label] = f"what attempt {entry.label} may have rented, whose create was never answered: {why}"
+        if orphan.record.key:
+            reasons[orphan.directory.name] = f"the account's record of an SSH key: {why}"
     for status in overdue(listed, time.time()):
         label = Label.parse(status.label)
         if label and status.label not in reasons:

@@ -87,6 +87,10 @@ class Record:
     """Whether the market belonged to the run, and ended with it."""
     guard: int = 0
     """Process id of the last guard."""
+    key: str = ""
+    """The SSH key whose record in the account the run has made, or will make, and which is to be taken out."""
+    key_shared: bool = False
+    """Whether other runs may use the same key."""
     entries: Mapping[str, LedgerEntry] = field(default_factory=dict)
     """Every attempt, by label."""
 
@@ -140,7 +144,8 @@ class Ledger:
 
     def write(self, label: str, step: str, **facts: object) -> None:
         """Append one line. Steps of an attempt: ``intended``, ``created`` (with ``instance_id``), any state, ``kept``
-        (with ``until``), ``gone``, ``not_created``, ``disowned``; of the run: ``run``, ``guard`` (with ``pid``).
+        (with ``until``), ``gone``, ``not_created``, ``disowned``; of the run: ``run``, ``guard`` (with ``pid``),
+        ``key_added`` (with ``key`` and ``shared``), ``key_gone``.
 
         After ``intended`` no line is indispensable, since the market knows the label. A failure to write a later line
         is only logged, and never prevents a destroy.
@@ -207,6 +212,10 @@ def _record(data: bytes) -> Record:
             )
         elif step == "guard":
             record = replace(record, guard=_whole(row.get("pid")))
+        elif step == "key_added":
+            record = replace(record, key=str(row.get("key", "")), key_shared=row.get("shared") is True)
+        elif step == "key_gone":
+            record = replace(record, key="")
         elif isinstance(label, str):
             entries[label] = _after(entries.get(label, LedgerEntry(label)), row)
     return replace(record, entries=entries)

@@ -58,5 +58,6 @@ def forget_old_runs(runs: Path) -> None:
         return
     for directory in old:
         with contextlib.suppress(OSError), ownership(directory) as over:  # another run may be doing the same
-            if over and not read_ledger(directory / FILE).left(math.inf):
+            record = read_ledger(directory / FILE)
+            if over and not record.key and not record.left(math.inf):
                 shutil.rmtree(directory)

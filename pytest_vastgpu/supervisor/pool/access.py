@@ -11,6 +11,7 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
+from pytest_vastgpu.supervisor.rental.server import job
 
 
 class InstanceAccess:
@@ -33,7 +34,7 @@ class InstanceAccess:
         if rental.connection is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
         try:
-            return rental.connection.run(command, timeout_s)
+            return rental.connection.run(f"{job.IN_IMAGE_ENV}{command}", timeout_s)
         except ConnectFailed as failed:
             return _no_answer(str(failed))
         except ValueError as error:

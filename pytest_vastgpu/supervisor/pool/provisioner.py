@@ -16,7 +16,9 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
@@ -36,11 +38,13 @@ from pytest_vastgpu.supervisor.rental.bringup import restart
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.retry import NextStep
+from pytest_vastgpu.supervisor.rental.retry import Refusals
 from pytest_vastgpu.supervisor.rental.retry import after_failure
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 
+SOLD_TWICE = "offer_sold_twice"
 STALE_OFFERS = 20
 """After this many offers were taken by others, provisioning fails."""
 
@@ -72,12 +76,14 @@ class Provisioner:
         :raises ProvisioningFailed: with all attempts, if none became ready.
         :raises NoOffers: if the market has no suitable offer.
         :raises BudgetSpent: if the first offer could cost more than the budget has left.
+        :raises RequestRejected: if offer after offer is refused in the same words, before anything was rented.
         :raises MarketError: the market's or our own fault.
         :raises Cancelled: the run is ending; everything rented is given back.
         """
         attempts: list[Attempt] = []
         tried: set[int] = set()
         gone: set[int] = set()
+        refusals = Refusals()
         while True:
             cancel.check()
             try:
@@ -87,8 +93,10 @@ class Provisioner:
                     raise
                 why = str(none_left).removeprefix("no offers: ").replace("\n", "\n    ")
                 raise self._failed(workload, attempts, f"there is none: {why}") from None
+            offers = refusals.sort(offers)
             if not offers:
-                by_others = f"{count(len(gone), 'offer')} taken by others, and no other is left; try again"
+                taken = f"{count(len(gone), 'offer')} taken by others, and no other is left; try again"
+                by_others = refusals.told() or taken
                 by_hook = (
                     "pytest_vastgpu_modify_offers (in a conftest file or another plugin) has left none of the offers "
                     "that could be rented; have it leave some, or change what is asked for so that others come in"
@@ -107,6 +115,14 @@ class Provisioner:
                 if len(gone) >= STALE_OFFERS:
                     text = f"{len(gone)} offers in a row were taken by others; try again"
                     raise self._failed(workload, attempts, text) from None
+            except OfferRefused as refused:
+                gone.add(offer.id)
+                refusals.add(offer, refused)
+                if not refusals.for_the_request:
+                    continue
+                if not attempts:
+                    raise RequestRejected(refusals.told(), status=refused.status, code=refused.code) from None
+                raise self._failed(workload, attempts, refusals.told()) from None
             except _Over as over:
                 attempts.append(over.attempt)
                 tried.add(offer.machine_id)
@@ -175,6 +191,15 @@ class Provisioner:
         self.started(rental)
         try:
             bring_up(BringUpContext(self.services, rental, adapter, cancel))
+        except OfferGone as lost:
+            # The create was granted, and another client has the machine: that is recorded against nobody.
+            if rental.instance_id:
+                verdict = Verdict(FailureClass.UNKNOWN, SOLD_TWICE, str(lost), "the next offer is tried")
+                attempt = rental.finish(verdict)
+            self._give_back(rental)
+            if rental.instance_id:
+                self.ended(rental, attempt)
+            raise
         except AttemptFailed as failed:
             if cancel.cancelled:  # a connection that the run's end has closed says nothing of the machine
                 self._give_back(rental)

@@ -46,9 +46,11 @@ class BootHistory:
 
     :param judge_status: Returns the verdict on a status text. Called once for each distinct text.
     :param machine_id: The machine that was rented; 0: any.
+    :param anonymous: Whether the image is pulled without a login at its registry.
     """
 
-    def __init__(self, judge_status: Callable[[str], Verdict], machine_id: int = 0) -> None:
+    def __init__(self, judge_status: Callable[[str], Verdict], machine_id: int = 0, *, anonymous: bool = False) -> None:
+        self.anonymous = anonymous
         self.machine_id = machine_id
         self.seen = False
         """Whether the market has ever reported the instance."""

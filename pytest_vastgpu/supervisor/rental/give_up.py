@@ -5,11 +5,13 @@ Pure: no clock, no network, no process. Times are seconds since create.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
+from pytest_vastgpu.core.image_login import REMEDY
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import FailureClass
@@ -83,7 +85,20 @@ def judge_boot(history: BootHistory, budget_s: float, timeouts: Timeouts = DEFAU
     newest = history.samples[-1]
     if newest.status is not None and newest.status.phase is Phase.RUNNING:
         return Connect() if history.ssh else _out_of_time(newest.at_s, budget_s)
-    return _undecided(history, budget_s, timeouts)
+    return _with_login(_undecided(history, budget_s, timeouts), history)
+
+
+_PULLING = re.compile(r"pulling (?:fs layer|from|image)|waiting|downloading|verifying checksum", re.IGNORECASE)
+"""Status texts of a pull that has not come to its end."""
+
+
+def _with_login(step: Wait | GiveUp, history: BootHistory) -> Wait | GiveUp:
+    """Name the login as the remedy where an anonymous pull stands still: registries hold such pulls back."""
+    status = history.samples[-1].status
+    if isinstance(step, Wait) or status is None or not history.anonymous or not _PULLING.search(status.message):
+        return step
+    remedy = f"{step.verdict.remedy}. The image is pulled without a login, which some registries hold back: {REMEDY}"
+    return GiveUp(replace(step.verdict, remedy=remedy))
 
 
 def judge_reports(history: BootHistory, timeouts: Timeouts = DEFAULTS) -> Wait | GiveUp | None:
@@ -93,6 +108,25 @@ def judge_reports(history: BootHistory, timeouts: Timeouts = DEFAULTS) -> Wait |
     :returns: None: nothing. Wait: the newest report does, and it takes more of them to be believed.
     """
     return _believed(history.samples, lambda sample: _against(history, sample, timeouts))
+
+
+LOST_TO_ANOTHER = frozenset({"instance_vanished", "host_port_taken"})
+"""Reasons that a boot gives up for where the market has rented one offer to two clients: the instance is taken away, or
+its container finds the ports of the other."""
+
+
+def sold_twice(verdict: Verdict, history: BootHistory) -> bool:
+    """Whether a boot that has failed looks like an offer that another client rented at the same moment.
+
+    The market then grants both creates, and only one instance starts. This is no fault of the machine's. It is also
+    assumed where the instance is stopped before its host has said anything of it.
+    """
+    if verdict.failure_class is not FailureClass.INFRA_FATAL:
+        return False
+    if verdict.reason in LOST_TO_ANOTHER:
+        return True
+    unheard = all(not (each.status.state or each.status.message) for each in history.samples if each.status)
+    return verdict.reason == "never_started" and unheard
 
 
 def judge_published(history: BootHistory, port: int, timeouts: Timeouts = DEFAULTS) -> Wait | GiveUp | None:

@@ -12,6 +12,7 @@ from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import Verdict
@@ -76,3 +77,5 @@ class RentalServices:
     """Set once an SSH connection of this run has succeeded."""
     ending: CancelToken = field(default_factory=CancelToken)
     """Cancelled when the run ends: from then on only giving back is waited for."""
+    image_login: ImageLogin | None = None
+    """The user's login at a registry, for the images of that registry."""

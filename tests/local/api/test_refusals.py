@@ -19,6 +19,8 @@ from tests.support.local.api import Api
         ({"env": {"-p 66000:66000": "1"}}, "is not a port"),
         ({"env": {"-h": "two words"}}, "is not a host name"),
         ({"env": {f"-p {port}:{port}": "1" for port in range(1000, 1065)}}, "more than 64 ports"),
+        ({"onstart": "x" * 4049}, "'onstart' must be at most 4048 characters long, not 4049"),
+        ({"image_login": "bob:s3cret@ghcr.io"}, "'image_login' must be of the form '-u USER -p PASSWORD REGISTRY'"),
         ({"disk": "much"}, "'disk' must be a number"),
         ({"disk": 7.9}, "'disk' must be at least 8 GB"),
         ({"disk": 10**6}, "more than the machine's"),
@@ -60,8 +62,12 @@ def test_errors_have_the_documented_form(api: Api) -> None:
 
 
 def test_slashes_do_not_matter(market: LocalMarket, api: Api) -> None:
-    for path in ("/api/v0/users/current", "/api/v0/users/current/", "//api/v0/users/current"):
+    for path in ("/api/v0/users/current", "//api/v0/users/current"):
         assert api.http.get(f"{market.url}{path}").json()["id"] == 1
+    for path in ("/api/v0/ssh", "/api/v0/ssh/"):
+        assert api.http.get(f"{market.url}{path}").status_code == 200
+    moved = api.http.get("/api/v0/users/current/", follow_redirects=False)
+    assert (moved.status_code, moved.headers["Location"]) == (301, "/api/v0/users/current")
 
 
 def test_a_start_or_bid_that_does_not_fit(api: Api) -> None:

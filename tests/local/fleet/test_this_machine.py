@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu import command
+from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.local.fleet.machine import this_machine
 from pytest_vastgpu.local.market.offer_rows import machine_row
+from pytest_vastgpu.providers.vast import schema
 from tests.support.local.api import Api
 
 RECORDED = """\
@@ -113,7 +118,33 @@ def test_a_market_offers_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_cores_memory_and_disk_are_its_own() -> None:
     with LocalMarket(rate_limits=False) as market, Api(market) as api:
         [offer] = api.offers()
-    assert offer["cpu_cores"] == len(os.sched_getaffinity(0))
-    assert offer["cpu_ram"] == pytest.approx(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6, rel=0.01)
+    own_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    assert offer["cpu_cores_effective"] == pytest.approx(len(os.sched_getaffinity(0)), rel=0.1)
+    assert offer["cpu_ram"] * offer["gpu_frac"] == pytest.approx(own_mb, rel=0.01)
     assert offer["cpu_arch"] == {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     assert offer["disk_space"] > 0
+
+
+@pytest.mark.parametrize("this_machine", [True, False])
+def test_other_clients_do_not_pass_it_over_for_its_size(this_machine: bool) -> None:
+    fleet = {"market": {"rate_limits": False}, "this_machine": this_machine, "machines": [] if this_machine else [{}]}
+    with LocalMarket(fleet) as market, Api(market) as api:
+        [offer] = api.offers()
+    # Each client reads its own fields: cores and RAM of the whole machine, CUDA and download of the offer.
+    assert offer["cpu_cores"] >= 32
+    assert offer["cpu_ram"] / 1024 >= 64
+    assert offer["inet_down"] >= 1000
+    assert offer["cuda_max_good"] >= 13 or not offer["num_gpus"]
+
+
+def test_what_is_said_of_a_small_machine_passes_our_own_host_check() -> None:
+    with LocalMarket(rate_limits=False) as market, Api(market) as api:
+        (offer,) = schema.offers({"offers": api.offers()})
+    done = subprocess.run(["sh", "-c", judge.SCRIPT], capture_output=True, text=True, check=True)
+    facts = judge.parse(done.stdout)
+    assert facts.cpu_cores is not None
+    assert judge.judge(offer, command("serve", gpus=0, disk_gb=1), facts) is None
+    half = replace(facts, cpu_cores=facts.cpu_cores * 0.4)
+    found = judge.judge(offer, command("serve", gpus=0, disk_gb=1), half)
+    assert found is not None
+    assert found.reason == "cpu_less_than_sold"

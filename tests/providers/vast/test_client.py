@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import ConfigurationError
@@ -16,6 +19,7 @@ from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import OfferGone
+from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import RateLimited
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.errors import SearchQuotaExceeded
@@ -23,13 +27,16 @@ from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import RATE_LIMIT_PATIENCE_S
+from pytest_vastgpu.providers.vast.transport import REDIRECTS
 from pytest_vastgpu.providers.vast.transport import TRIES
 from pytest_vastgpu.providers.vast.transport import ApiRequest
+from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from tests.providers.conftest import KEY
 from tests.providers.vast.scripted import Answer
 from tests.providers.vast.scripted import ScriptedServer
+from tests.providers.vast.scripted import scripted_server
 from tests.support.vast import search_offers
 from tests.support.virtual import VirtualClock
 
@@ -91,6 +98,18 @@ def test_create_sends_what_keeps_a_rental_from_being_left_behind(client: MarketC
         "target_state": "running",
         "cancel_unavail": True,
     }
+
+
+def test_a_create_carries_the_registry_s_login_and_no_error_shows_it(
+    client: MarketClient, server: ScriptedServer
+) -> None:
+    request = replace(REQUEST, image_login=Secret("-u bob -p s3cret-word ghcr.io"))
+    server.will_answer(CREATED, refusal(400, "invalid_args", "no"))
+    client.create(11, request)
+    assert server.asked[0].body["image_login"] == "-u bob -p s3cret-word ghcr.io"
+    with pytest.raises(OfferRefused) as caught:
+        client.create(11, request)
+    assert "s3cret-word" not in f"{caught.value} {request!r}"
 
 
 def test_list_follows_pages_and_asks_for_the_label(client: MarketClient, server: ScriptedServer) -> None:
@@ -253,14 +272,20 @@ def test_attaching_a_key_twice_is_fine(client: MarketClient, server: ScriptedSer
         (refusal(404, "auth_error"), BadApiKey),
         (Answer(401, "who are you"), BadApiKey),
         (refusal(403, "not_authorized"), NotAuthorized),
+        (refusal(403, "account_blocked"), OfferRefused),
         (refusal(400, "insufficient_credit"), NoCredit),
         (refusal(400, "missing_billing"), NoCredit),
         (refusal(400, "spend_rate_limit"), NoCredit),
         (Answer(402, "pay"), NoCredit),
-        (refusal(400, "invalid_args"), RequestRejected),
-        (refusal(410, "deprecated_endpoint"), RequestRejected),
-        (Answer(422, {"detail": [{"msg": "Input should be a number", "input": "hf_very_secret"}]}), RequestRejected),
-        (Answer(400, "<html>a proxy</html>"), MarketAnswerInvalid),
+        (refusal(400, "invalid_args", "the host has blacklisted you"), OfferRefused),
+        (refusal(404, "no_such_machine"), OfferRefused),
+        (refusal(410, "withdrawn"), OfferRefused),
+        (refusal(200, "busy"), OfferRefused),
+        (Answer(404, "not found"), OfferRefused),
+        (Answer(410, ""), OfferRefused),
+        (Answer(422, {"detail": [{"msg": "Input should be a number", "input": "hf_very_secret"}]}), OfferRefused),
+        (Answer(400, "<html>a proxy</html>"), OfferRefused),
+        (Answer(409, "conflict"), MarketAnswerInvalid),
     ],
     ids=lambda value: f"{value.status}-{value.body}"[:40] if isinstance(value, Answer) else value.__name__,
 )
@@ -275,6 +300,71 @@ def test_a_refused_create_is_asked_once_and_says_why(
     assert "\n" not in str(caught.value)
     assert "hf_very_secret" not in str(caught.value)
     assert server.calls.count("PUT /api/v0/asks/11/") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "scope"),
+    [
+        (lambda client: client.search(OfferQuery((), 10, 64)), "misc"),
+        (lambda client: client.create(11, REQUEST), "instance_write"),
+        (lambda client: client.destroy(7), "instance_write"),
+        (lambda client: client.attach_key(7, "ssh-ed25519 AAAA x"), "instance_write"),
+        (lambda client: client.show(7), "instance_read"),
+        (lambda client: client.list_instances(), "instance_read"),
+        (lambda client: client.logs(7, 5), "instance_read"),
+        (lambda client: client.account(), "user_read"),
+    ],
+)
+def test_a_scope_that_the_key_lacks_is_named_in_one_line(
+    client: MarketClient, server: ScriptedServer, call: Callable[[MarketClient], object], scope: str
+) -> None:
+    server.will_answer(refusal(403, "not_authorized", "Not authorized"))
+    with pytest.raises(NotAuthorized) as caught:
+        call(client)
+    assert f"lacks the scope {scope}:" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- redirects --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["/api/v0/users/me", "{url}/api/v0/users/me", "me?a=1"])
+def test_a_redirect_to_the_same_server_is_followed_with_the_key(
+    client: MarketClient, server: ScriptedServer, place: str
+) -> None:
+    moved = Answer(301, "", {"Location": place.replace("{url}", server.url)})
+    server.will_answer(moved, {"id": 4, "email": "", "credit": 2.5})
+    assert client.account().credit_usd == 2.5
+    assert [asked.path for asked in server.asked] == ["/api/v0/users/current", "/api/v0/users/me"]
+    assert {asked.authorization for asked in server.asked} == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "place", ["{other}/api/v0/users/current", "//{host}/x", "https://127.0.0.1/x", "ftp://127.0.0.1/x"]
+)
+def test_a_redirect_to_another_server_never_gets_the_key(
+    client: MarketClient, server: ScriptedServer, place: str
+) -> None:
+    with scripted_server() as other:
+        place = place.replace("{other}", other.url).replace("{host}", other.url.removeprefix("http://"))
+        server.will_answer(Answer(301, "", {"Location": place}))
+        with pytest.raises(MarketAnswerInvalid, match="set VAST_URL to where the API is"):
+            client.account()
+        assert other.asked == []
+
+
+def test_redirects_end_and_a_write_is_repeated_only_where_its_method_is_kept(
+    client: MarketClient, server: ScriptedServer
+) -> None:
+    server.will_answer(*[Answer(302, "", {"Location": "/api/v0/users/current"})] * (REDIRECTS + 1))
+    with pytest.raises(MarketAnswerInvalid, match=f"more than {REDIRECTS} times"):
+        client.account()
+    server.will_answer(Answer(308, "", {"Location": "/other/"}), {"success": True})
+    client.destroy(7)
+    assert server.calls[-1] == "DELETE /other/"
+    server.will_answer(Answer(301, "", {"Location": "/other/"}))
+    with pytest.raises(MarketAnswerInvalid, match="redirected to"):
+        client.destroy(7)
 
 
 RATE_LIMITS = [

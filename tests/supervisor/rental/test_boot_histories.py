@@ -108,3 +108,21 @@ def test_a_healthy_boot_is_waited_for(moment: Moment, running_at_s: int) -> None
 )
 def test_a_boot_that_gets_nowhere_is_given_up(moment: Moment, over_at_s: int, reason: str) -> None:
     assert outcome(moment) == (over_at_s, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "anonymous", "named"),
+    [
+        ("img: Pulling fs layer", True, True),
+        ("5f70bf18a086: Waiting", True, True),
+        ("img: Pulling fs layer", False, False),
+        ("Get:12 http://archive.example openssh-server", True, False),
+    ],
+)
+def test_a_pull_that_stands_still_without_a_login_names_it(text: str, anonymous: bool, named: bool) -> None:
+    history = BootHistory(judge, anonymous=anonymous)
+    for at_s in (0.0, 5.0, BUDGET_S + 100):
+        history.add(StatusSample(at_s, make_status(actual_status="loading", status_msg=text)))
+    step = give_up.judge_boot(history, BUDGET_S)
+    assert isinstance(step, give_up.GiveUp)
+    assert ("VAST_IMAGE_LOGIN" in step.verdict.remedy) is named

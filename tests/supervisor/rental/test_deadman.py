@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.text.durations import DAY_S
+from pytest_vastgpu.local.market.create_body import LONGEST_ONSTART
 from pytest_vastgpu.providers.vast.client import self_destruct
 from pytest_vastgpu.ssh.keys import LONGEST_LINE
 from pytest_vastgpu.supervisor.rental.deadman import NAME
@@ -48,6 +50,13 @@ PAIRS = [
     for pair in itertools.product(SHELLS, CLIENTS)
 ]
 GET, DELETE = [(method, f"/api/v0/instances/{INSTANCE}/", f"Bearer {KEY}") for method in ("GET", "DELETE")]
+
+
+def test_the_longest_start_script_leaves_room_below_the_market_s_limit() -> None:
+    longest_url = f"https://{'m' * 63}.{'a' * 63}.{'r' * 63}.{'k' * 61}:65535"
+    century_s = 100 * 365 * DAY_S
+    script = onstart(self_destruct(longest_url), lease_s=century_s, boot_timeout_s=century_s, lifetime_s=century_s)
+    assert len(script) <= LONGEST_ONSTART - 900
 
 
 class Market:

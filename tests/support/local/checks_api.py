@@ -24,6 +24,41 @@ def _(scene: Scene) -> None:
     assert scene.api.offers(machine_id={"eq": scene.machine_id}) != []
 
 
+@check("offer_refused", status=410, text="not for you")
+def _(scene: Scene) -> None:
+    answer = scene.api.create(scene.api.offer_of(scene.machine_id))
+    assert (answer.status_code, answer.json()["error"], answer.json()["msg"]) == (410, "invalid_args", "not for you")
+    assert scene.api.offers(machine_id={"eq": scene.machine_id}) != []
+
+
+@check("image_private", login="-u bob -p s3cret-word ghcr.io")
+def _(scene: Scene) -> None:
+    for login in ({}, {"image_login": "-u bob -p another-word ghcr.io"}):
+        image = "docker.io/me/it"
+        refused = (
+            "Error response from daemon: pull access denied for docker.io/me/it, repository does not exist or may "
+        )
+        refused += "require 'docker login'"
+        row = scene.api.becomes(scene.booting(image=image, **login), actual_status="loading", status_msg=refused)
+        scene.api.destroy(row["id"])
+    row = scene.running(image_login="-u bob -p s3cret-word ghcr.io")
+    assert "s3cret-word" not in str(row)
+
+
+@check("pull_stalls")
+def _(scene: Scene) -> None:
+    row = scene.api.becomes(scene.booting(), actual_status="loading")
+    assert row["status_msg"].endswith(": Pulling fs layer")
+    scene.api.destroy(row["id"])
+    scene.running(image_login="-u bob -p s3cret-word docker.io")
+
+
+@check("offer_sold_twice", how="ports")
+def _(scene: Scene) -> None:
+    row = scene.api.becomes(scene.booting(), actual_status="created", intended_status="running")
+    assert "port is already allocated" in row["status_msg"]
+
+
 @check("create_lost")
 def _(scene: Scene) -> None:
     answer = scene.api.create(scene.api.offer_of(scene.machine_id), label="lost", target_state="stopped")

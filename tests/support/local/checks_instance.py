@@ -226,6 +226,13 @@ def _(scene: Scene) -> None:
     assert scene.ssh(row, "ls / && nvidia-smi -L").returncode == 0
 
 
+@check("image_env")
+def _(scene: Scene) -> None:
+    row = scene.running(onstart="command -v python3; echo looked")
+    assert scene.ssh(row, "command -v python python3; bash -lc 'command -v python3'").stdout == ""
+    assert scene.api.log(row["id"], lambda text: "looked" in text).splitlines()[0].endswith("/python3")
+
+
 @check("no_network")
 def _(scene: Scene) -> None:
     done = scene.inside("curl --silent --max-time 3 https://example.com; echo $?; env | grep -i _proxy")

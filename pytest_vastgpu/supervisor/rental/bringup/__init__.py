@@ -30,7 +30,8 @@ def bring_up(context: BringUpContext) -> None:
     """Create the instance and bring it to *ready*.
 
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
-    :raises OfferGone: nothing was rented.
+    :raises OfferGone: another client has the offer. An instance that was created all the same must be destroyed.
+    :raises OfferRefused: nothing was rented.
     :raises MarketError: the market's or our own fault, not the host's.
     :raises Cancelled: the run is ending.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -24,6 +25,7 @@ def boot(context: BringUpContext, reports: MarketReports) -> None:
 
     :param reports: They are followed.
     :raises AttemptFailed: with the verdict.
+    :raises OfferGone: if the market has rented the offer to another client, too, and that one has it.
     :raises MarketError: if the provider gives no answer for too long.
     """
     rental, services = context.rental, context.services
@@ -35,7 +37,10 @@ def boot(context: BringUpContext, reports: MarketReports) -> None:
             continue
         step = give_up.judge_boot(reports.history, services.settings.boot_timeout, services.timeouts)
         if isinstance(step, give_up.GiveUp):
-            raise AttemptFailed(rental.attribute_fault(step.verdict))
+            verdict = rental.attribute_fault(step.verdict)
+            if give_up.sold_twice(verdict, reports.history):
+                raise OfferGone(f"another client has rented it at the same moment: {verdict.evidence}")
+            raise AttemptFailed(verdict)
         if isinstance(step, give_up.Connect) or early.attempt():
             return
         status = reports.history.samples[-1].status

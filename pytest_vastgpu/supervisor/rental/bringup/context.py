@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.servers.base import Adapter
@@ -22,6 +23,19 @@ class BringUpContext:
     adapter: Adapter
     cancel: CancelToken
     """Ends all waiting when the bring-up is cancelled."""
+
+    @property
+    def image(self) -> str:
+        """The image to rent with."""
+        return self.rental.workload.image or self.adapter.default_image
+
+    @property
+    def image_login(self) -> ImageLogin | None:
+        """The login with which it is pulled: the workload's own, or the user's where it is for the image's registry."""
+        if self.rental.workload.image_login:
+            return ImageLogin.parse(self.rental.workload.image_login)
+        users = self.services.image_login
+        return users if users is not None and users.is_for(self.image) else None
 
     def go_on(self) -> None:
         """Check that bring-up should go on.

@@ -17,8 +17,10 @@ def create_request(context: BringUpContext) -> CreateRequest:
     """What to rent it with."""
     rental, services = context.rental, context.services
     settings, workload = services.settings, rental.workload
+    login = context.image_login
     return CreateRequest(
-        image=workload.image or context.adapter.default_image,
+        image=context.image,
+        image_login=login.text() if login is not None else None,
         disk_gb=workload.disk_gb,
         label=rental.label,
         onstart=onstart(
@@ -36,6 +38,7 @@ def create(context: BringUpContext, request: CreateRequest) -> int:
     """Rent the offer; the id of the instance.
 
     :raises OfferGone: nothing was rented.
+    :raises OfferRefused: likewise.
     :raises MarketError: the market's or our own fault.
     """
     rental, services = context.rental, context.services

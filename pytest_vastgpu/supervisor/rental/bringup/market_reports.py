@@ -33,7 +33,9 @@ class MarketReports:
 
     def __init__(self, context: BringUpContext) -> None:
         self._context = context
-        self.history = BootHistory(_judge_status, context.rental.offer.machine_id)
+        self.history = BootHistory(
+            _judge_status, context.rental.offer.machine_id, anonymous=context.image_login is None
+        )
         self._updates: deque[StatusUpdate] = deque()
         self._heard = 0.0
         self._error: MarketError | None = None

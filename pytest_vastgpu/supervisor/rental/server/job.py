@@ -41,6 +41,7 @@ _LOOK_S = 0.1
 RUN_SCRIPT = """\
 [ ! -p "$HOME/.vastgpu/alive" ] || exec 9<>"$HOME/.vastgpu/alive"
 echo $$ > "$HOME/.vastgpu/pid"
+. "$HOME/.vastgpu/image_env.sh"
 . "$HOME/.vastgpu/env.sh"
 sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1 9>&-
 code=$?
@@ -49,6 +50,35 @@ echo "$code ${up:-}" > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit
 """
 """Runs the server in the foreground and leaves its exit code, and when that was. It holds a pipe open: a reader
 learns of the end at once."""
+
+
+# - The image's environment is that of the container's first process. Sessions over SSH do not have it.
+# - Its file has a NUL after each variable, and line feeds within values. A shell cannot hold a NUL, and reads lines.
+# - A process cannot be told which variables are its session's own, and no shell may assign to some of its variables.
+# - Nothing but the dead man's switch needs the container's key.
+# - The local market names the first process where its instances share process ids with this machine.
+IMAGE_ENV_SCRIPT = r"""
+VASTGPU_LF=$(printf '\001')
+while IFS= read -r VASTGPU_PAIR; do
+  case ${VASTGPU_PAIR%%=*} in
+    ''|[0-9]*|*[!A-Za-z0-9_]*|VASTGPU_*|CONTAINER_API_KEY) continue ;;
+    HOME|PWD|OLDPWD|SHLVL|_|IFS|UID|EUID|PPID|SHELLOPTS|BASHOPTS|BASH_VERSINFO) continue ;;
+  esac
+  case $VASTGPU_PAIR in
+    *"$VASTGPU_LF"*)
+      VASTGPU_PAIR=$(printf '%s.' "$VASTGPU_PAIR" | tr '\001' '\012')
+      VASTGPU_PAIR=${VASTGPU_PAIR%.} ;;
+  esac
+  export "$VASTGPU_PAIR"
+done <<VASTGPU_ENVIRONMENT
+$({ tr '\012\000' '\001\012' </proc/${VASTGPU_INIT:-1}/environ; } 2>/dev/null)
+VASTGPU_ENVIRONMENT
+unset VASTGPU_LF VASTGPU_PAIR
+""".lstrip()
+"""Gives a shell the image's environment, as far as it can be read; POSIX shell, and ``tr``."""
+
+IN_IMAGE_ENV = f"[ ! -r ~/{HOME}/image_env.sh ] || . ~/{HOME}/image_env.sh\n"
+"""Goes before a command that needs the image's environment, from the launch of the server on."""
 
 
 def env_script(env: Mapping[str, str]) -> str:
@@ -98,6 +128,7 @@ def files_of(launch: Launch, api_key: str, host: str, workload_env: Mapping[str,
     ours = {"VASTGPU_API_KEY": api_key, "VASTGPU_HOST": host}
     return {
         "env.sh": env_script({**launch.env, **workload_env, **ours}),
+        "image_env.sh": IMAGE_ENV_SCRIPT,
         "start.sh": launch.script,
         "run.sh": RUN_SCRIPT,
     }

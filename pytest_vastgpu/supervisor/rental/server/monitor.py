@@ -106,7 +106,9 @@ class ServerMonitor:
             return
         self._runs = True
         pace = " quiet" if self._quiet else ""
-        command = f'exec "$(command -v bash || echo sh)" {PROGRAM} {self._state.offset}{pace}'
+        # Some images have curl or python3, which probes need, in the PATH of their own environment only.
+        shell = 'exec "$(command -v bash || echo sh)"'
+        command = f"{job.IN_IMAGE_ENV}{shell} {PROGRAM} {self._state.offset}{pace}"
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
         if self._over:  # closed meanwhile
             self._stream.hang_up()
