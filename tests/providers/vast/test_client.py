@@ -100,6 +100,24 @@ def test_create_sends_what_keeps_a_rental_from_being_left_behind(client: MarketC
     }
 
 
+def test_the_account_s_keys_in_every_form_that_was_seen(client: MarketClient, server: ScriptedServer) -> None:
+    row = {"id": 3, "public_key": "ssh-ed25519 AAAA x"}
+    older = {"id": 4, "key": "ssh-ed25519 BBBB y"}
+    server.will_answer([row, older, {"public_key": "no id"}], {"keys": [row]}, refusal(404, "not_found"))
+    assert [(key.id, key.public_line) for key in client.account_keys()] == [
+        (3, "ssh-ed25519 AAAA x"),
+        (4, "ssh-ed25519 BBBB y"),
+    ]
+    assert [key.id for key in client.account_keys()] == [3]
+    assert client.account_keys() == []
+    server.will_answer({"what": "else"})
+    with pytest.raises(MarketAnswerInvalid, match="no list of keys"):
+        client.account_keys()
+    server.will_answer({"success": True}, refusal(400, "invalid_args", "no_ssh_key: 3"))
+    client.delete_account_key(3)
+    client.delete_account_key(3)
+
+
 def test_a_create_carries_the_registry_s_login_and_no_error_shows_it(
     client: MarketClient, server: ScriptedServer
 ) -> None:
@@ -313,6 +331,8 @@ def test_a_refused_create_is_asked_once_and_says_why(
         (lambda client: client.list_instances(), "instance_read"),
         (lambda client: client.logs(7, 5), "instance_read"),
         (lambda client: client.account(), "user_read"),
+        (lambda client: client.account_keys(), "user_read"),
+        (lambda client: client.delete_account_key(3), "user_write"),
     ],
 )
 def test_a_scope_that_the_key_lacks_is_named_in_one_line(
