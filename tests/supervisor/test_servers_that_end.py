@@ -118,6 +118,13 @@ def test_a_server_that_no_longer_listens_though_its_process_lives_has_ended(tmp_
     assert "no longer listened" in rental.restarted
 
 
+def test_where_no_sockets_are_listed_no_server_is_said_not_to_listen(tmp_path: Path) -> None:
+    life = life_of(tmp_path, Script(ends=(End(60, None),), lists_sockets=False))
+    rental = life.bring_up()
+    life.clock.sleep(61)
+    assert rental.look(rental.mark()) is None
+
+
 def test_an_instance_that_is_lost_is_not_taken_for_a_server_that_has_ended(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script(vanishes_after_s=300))
     rental = life.bring_up()

@@ -92,17 +92,22 @@ def env_script(env: Mapping[str, str]) -> str:
     return exports(env)
 
 
+def lists(port: int) -> str:
+    """The command that succeeds where the system lists that something listens on a port."""
+    return f"grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6"
+
+
 def look(port: int, settle_s: float = 0.0) -> str:
     """The command that says what has become of the server: :data:`LISTENING`, :data:`ENDED` or :data:`DEAF`.
 
-    A process that lives and does not listen gets two seconds. Where the system does not list sockets, it counts as
-    listening.
+    A process that lives and does not listen gets two seconds. Only where :func:`lists` has succeeded before, its end
+    means that.
 
     :param settle_s: Seconds that a server that listens gets, too: it may be about to end.
     """
     return f"""\
 cd {HOME} || exit 1
-listens() {{ [ ! -r /proc/net/tcp ] || grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6; }}
+listens() {{ {lists(port)}; }}
 n=0
 while :; do
   if read -r ended < exit_code; then read -r now _ < /proc/uptime; echo "{ENDED} $ended ${{now:-}}"; exit; fi

@@ -50,6 +50,7 @@ class WatchedServer:
     :param forward: The port at which tests reach it; None where the market publishes the port.
     :param api_key: The instance's key, for the adapter's probes.
     :param tell: Called with a text once its end is explained.
+    :raises ConnectFailed: if the instance can no longer be reached.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class WatchedServer:
         self._looking = threading.Lock()
         self._since = clock.monotonic()
         self._unanswered = self.unanswered
+        self._listed = connection.run(job.lists(workload.port), timeout_s=_LOOK_S).ok
+        """Whether the system lists that it listens, now that it does."""
         self.end: ServerEnd | None = None
         """How it ended, once that has been looked at."""
         self._task = clock.repeat("vastgpu-server", self._step)
@@ -134,7 +137,7 @@ class WatchedServer:
         answer = found.stdout.strip()
         if answer.startswith(job.ENDED) and (update := parse(answer.replace(job.ENDED, "server", 1), ())):
             self._monitor.take(update)
-        return self._monitor.ended_at is not None or answer == job.DEAF
+        return self._monitor.ended_at is not None or (answer == job.DEAF and self._listed)
 
     def _explained(self) -> ServerEnd:
         at = self._clock.time() if self._monitor.ended_at is None else self._monitor.ended_at
