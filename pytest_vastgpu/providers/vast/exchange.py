@@ -253,7 +253,8 @@ class Exchanger:
                 raise ExchangeFailed(RuntimeError("the client is closed"))
             if self._idle and not elsewhere:
                 return self._idle.pop()
-        timeout = httpx.Timeout(self._limit_s, connect=min(self._limit_s, _MOST_CONNECT_S))
+        # Of the client's own limits only that of one address comes first. An exchange that is left ends by the cut.
+        timeout = httpx.Timeout(2 * self._limit_s, connect=min(2 * self._limit_s, _MOST_CONNECT_S))
         return _Line(self._client(timeout, elsewhere=elsewhere))
 
     def _give_back(self, line: _Line, *, elsewhere: bool) -> None:
