@@ -57,7 +57,7 @@ def test_a_bad_ini_value_is_told_by_its_key(pytester: pytest.Pytester) -> None:
     [
         (
             ", gpu_ram=20",
-            "marker vast: got an unexpected keyword argument 'gpu_ram'; the marker has workload, image, gpus, ",
+            "marker vast: got an unexpected keyword argument 'gpu_ram'; the marker has workload, image, image_login, ",
             [],
         ),
         pytest.param(
