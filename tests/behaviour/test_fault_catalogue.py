@@ -123,7 +123,7 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("instance_says", {}, "unknown: price_incredible"),
     ("gzip_bomb", {"endpoint": "search"}, "ours"),
     ("endless_answer", {"endpoint": "search"}, "ours"),
-    ("key_echoed", {"endpoint": "create"}, "ours"),
+    ("key_echoed", {"endpoint": "create"}, "gone"),
     ("endless_line", {}, "warmup: warmup_timeout"),
 )
 LOSSES: tuple[str, ...] = (

@@ -111,7 +111,7 @@ def test_an_error_before_anything_is_rented_shows_no_key(pytester: pytest.Pytest
 def test_a_market_that_repeats_the_key_in_its_refusal_is_quoted_without_it(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
-    rent_from({"faults": [{"name": "key_echoed", "endpoint": "create"}], **fleet()})
+    rent_from({"faults": [{"name": "key_echoed", "endpoint": "create", "times": 9}], **fleet()})
     pytester.makepyfile(WITH_TOKEN + "def test_it(vast_instance): pass")
     result = pytester.runpytest_inprocess(AGGRESSIVE, "--junitxml=junit.xml")
     result.assert_outcomes(errors=1)

@@ -78,6 +78,7 @@ MORE: dict[str, dict[str, Any]] = {
     "MarketError": {"status": 503, "code": "busy"},
     "RateLimited": {"retry_after_s": 2.5, "code": "slow"},
     "SearchQuotaExceeded": {"retry_after_s": None},
+    "OfferRefused": {"words": "no", "status": 400},
     "CreateUnsettled": {"label": "vastgpu-1", "instance_id": 77, "status": 500},
 }
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, VastGpuError)]

@@ -17,7 +17,7 @@ from pytest_vastgpu.plugin.unasked import ASKED
 
 @pytest.fixture
 def late(request):
-    request.config.stash[ASKED] = True  # as the fixtures do that get an instance
+    request.node.stash[ASKED] = True  # as the fixtures do that get an instance
 """
 WARNING = "*VastMarkUnusedWarning: a test is marked vast, but never asked for an instance: name the fixture *"
 

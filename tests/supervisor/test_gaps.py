@@ -69,7 +69,6 @@ def test_a_gap_in_any_one_report_costs_nothing(lives_on: LivesOn, gap: str) -> N
 @pytest.mark.parametrize(
     ("seen", "since_s", "reason"),
     [
-        ("not there", 0, "instance_vanished"),
         ("exited", 0, "container_ended"),
         ("stopped", 0, "never_started"),
         ("an error", 0, "gpu_error_reported_by_market"),
@@ -93,6 +92,13 @@ def test_what_the_market_says_twice_is_believed_while_it_boots_and_while_ssh_is_
     assert life.live(use_s=0) is None
     assert reasons(life) == [reason, "ready"]
     assert life.clock.now < since_s + 120, "it is not waited for any longer"
+
+
+def test_one_that_is_not_there_while_it_boots_is_gone_to_another_client(lives_on: LivesOn) -> None:
+    life = lives_on(Script(boot_s=60, reports=lambda _, __: None), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert [rental.offer.machine_id for rental in life.rentals] == [1, 2]
 
 
 def test_an_instance_that_no_list_shows_is_asked_for_by_its_id(lives_on: LivesOn) -> None:

@@ -25,6 +25,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.supervisor.pool.provisioner import STALE_OFFERS
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
 from pytest_vastgpu.supervisor.rental.retry import SAME_REFUSALS
@@ -389,4 +390,10 @@ def test_a_request_that_every_host_refuses_ends_with_the_market_s_words(lives_on
 def test_a_market_whose_few_offers_are_all_refused_is_told_with_its_words(lives_on: LivesOn) -> None:
     problem = lives_on(Script(refused="blacklisted by this host"), Script(refused="image too long")).live()
     assert isinstance(problem, ProvisioningFailed)
-    assert "rents out none of the offers that are left; the last refusal: image too long" in str(problem)
+    assert "were refused by the market or their hosts; the last refusal: image too long" in str(problem)
+
+
+def test_hosts_that_all_have_blacklisted_the_account_are_not_tried_without_end(lives_on: LivesOn) -> None:
+    life = lives_on(*[Script(refused="this host has blacklisted you")] * (STALE_OFFERS + 5))
+    assert "blacklisted you" in str(life.live())
+    assert len(life.rentals) == STALE_OFFERS

@@ -46,7 +46,7 @@ from pytest_vastgpu.supervisor.rental.services import RentalServices
 
 SOLD_TWICE = "offer_sold_twice"
 STALE_OFFERS = 20
-"""After this many offers were taken by others, provisioning fails."""
+"""After this many offers were taken by others or refused, provisioning fails."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Provisioner:
             except OfferRefused as refused:
                 gone.add(offer.id)
                 refusals.add(offer, refused)
-                if not refusals.for_the_request:
+                if not refusals.for_the_request and len(gone) < STALE_OFFERS:
                     continue
                 if not attempts:
                     raise RequestRejected(refusals.told(), status=refused.status, code=refused.code) from None

@@ -98,4 +98,4 @@ class Refusals:
             )
         if not self._last:
             return ""
-        return f"the market rents out none of the offers that are left; the last refusal: {self._last}"
+        return f"offers that could be tried were refused by the market or their hosts; the last refusal: {self._last}"
