@@ -65,7 +65,7 @@ class Slot:
     label: str = ""
     """The rental's label, from its first *ready* on."""
     holds: list[Hold] = field(default_factory=list)
-    users: set[tuple[str, str]] = field(default_factory=set)
+    served: set[tuple[str, str]] = field(default_factory=set)
     """Process and test of each use so far."""
 
 
@@ -131,7 +131,7 @@ class PoolPlanner:
         if not ask.exclusive:
             slot = self._to_hand_out(ask)
         if slot is not None and slot.phase is SlotPhase.READY:
-            slot.users.add((ask.process, ask.test))
+            slot.served.add((ask.process, ask.test))
             slot.holds.append(Hold(ask.process, ask.test, self._clock()))
             return slot
         if ask.lacks_room and placement.hopeless(
@@ -232,7 +232,7 @@ class PoolPlanner:
 
         Tests to come get another one in advance, unless no test has used this one: then the next test that asks does.
         """
-        if slot.owner is None and not slot.users:
+        if slot.owner is None and not slot.served:
             self._unused.add(slot.workload)
         self.leave(slot)
         slot.phase = SlotPhase.ENDING
@@ -255,7 +255,7 @@ class PoolPlanner:
     def _to_hand_out(self, ask: LeaseRequest) -> Slot | None:
         """The shared instance for a request: the one that an earlier try of the test had, if it is still there."""
         places = self._places()
-        known = [place for place in places if (ask.process, ask.test) in self.slots[place.number].users]
+        known = [place for place in places if (ask.process, ask.test) in self.slots[place.number].served]
         place = placement.to_hand_out(known, ask.workload) or placement.to_hand_out(places, ask.workload)
         return self.slots[place.number] if place else None
 

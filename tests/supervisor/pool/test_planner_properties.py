@@ -179,7 +179,7 @@ class AnyRun(RuleBasedStateMachine):
         if leaves:
             self.planner.leave(slot)
         else:
-            if slot.owner is None and not slot.users:
+            if slot.owner is None and not slot.served:
                 self.unused.add(slot.workload)
             self.planner.retire(slot)
             self.ending.append(slot)
