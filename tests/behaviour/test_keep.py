@@ -140,7 +140,7 @@ def test_the_market_of_the_run_itself_can_keep_nothing(pytester: pytest.Pytester
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
-            "ERROR: vastgpu: --vast-keep=failed:7200s (command line): the local market of this run ends with it, *; "
+            "ERROR: vastgpu: --vast-keep=failed:2h (command line): the local market of this run ends with it, *; "
             "start one that stays with `vastgpu local` and set VAST_URL and VAST_API_KEY as it says"
         ]
     )
