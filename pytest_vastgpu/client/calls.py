@@ -38,6 +38,8 @@ class Lease:
     offer: Offer
     endpoint: str
     headers: Mapping[str, str] = field(repr=False)
+    api_key: str = field(repr=False)
+    """The instance's own random key."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent in each state until it was ready."""
 
@@ -220,6 +222,15 @@ class Leases(Protocol):
         :param test: The test's node id.
         :param exclusive: Whether to rent a fresh instance that no other test gets.
         :raises pytest_vastgpu.errors.VastGpuError: if no instance is available; the text is for people.
+        """
+        ...
+
+    def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
+        """Rent fresh instances that no other test gets, at the same time, and wait until all are ready.
+
+        If one of them fails, the others are given back.
+
+        :raises pytest_vastgpu.errors.VastGpuError: the first failure; the text is for people.
         """
         ...
 

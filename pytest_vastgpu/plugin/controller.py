@@ -55,6 +55,7 @@ class Controller:
     :param collected: What this process has collected; None: a worker will report it.
     :param workers: How many tests run at the same time.
     :param in_each: Whether every worker runs every test.
+    :param late: Whether a running test asks. A run that cannot rent then goes on, and its tests learn why.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Controller:
         *,
         workers: int = 1,
         in_each: bool = False,
+        late: bool = False,
     ) -> None:
         settings: Settings = config.stash[SETTINGS]
         distributed = collected is None
@@ -97,6 +99,7 @@ class Controller:
                 {adapter.name: adapter for adapter in adapters},
                 self._listen,
                 self._progress.pump,
+                late=late,
             )
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None

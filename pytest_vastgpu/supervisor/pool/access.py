@@ -24,7 +24,9 @@ class InstanceAccess:
         rental = self._registry[label]
         seconds = rental.attempt().seconds
         offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
-        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds)
+        return Lease(
+            rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), rental.api_key, seconds
+        )
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""
