@@ -38,10 +38,10 @@ class Lease:
     offer: Offer
     endpoint: str
     headers: Mapping[str, str] = field(repr=False)
-    api_key: str = field(repr=False)
-    """The instance's own random key."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent in each state until it was ready."""
+    api_key: str = field(default="", repr=False)
+    """The instance's own random key."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,13 @@ class Leases(Protocol):
 
     def collected(self, found: Collected) -> None:
         """Report what the selected tests need. All workers collect the same; the first report is kept."""
+        ...
+
+    def may_ask(self, tests: list[str]) -> None:
+        """Report tests that collection has not seen to ask, and that may do so: nothing is rented ahead for them.
+
+        What is rented is not given back as long as one of them may still need it.
+        """
         ...
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:

@@ -24,7 +24,6 @@ from pytest_vastgpu.client.process import SupervisorProcess
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -158,9 +157,9 @@ class Controller:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _tell(self, call: Callable[..., None], *arguments: str) -> None:
-        """Call the supervisor, and ignore that it is gone: the tests that need it have already reported that."""
+        """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
         if self.process.owned:
-            with suppress(SupervisorGone, Cancelled):
+            with suppress(VastGpuError, Cancelled):
                 call(*arguments)
 
     def _not_interrupted(self) -> AbstractContextManager[None]:

@@ -28,6 +28,7 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.collection import may_ask_later
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -40,6 +41,8 @@ from pytest_vastgpu.plugin.running import lead_to_own
 
 _leases = pytest.StashKey[Leases]()
 _running = pytest.StashKey[Running]()
+_foreseen = pytest.StashKey[set[str]]()
+"""The tests that are known to ask for a shared instance, or that they may, by node id."""
 _asked = pytest.StashKey[bool]()
 """Whether a test has requested an instance."""
 
@@ -63,6 +66,7 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
         lead_to_own(item)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
+    config.stash[_foreseen] = set(collected.tests)
     leases = config.stash[_leases] = _open(config, collected, late=late)
     config.pluginmanager.register(ReportHooks(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
     config.pluginmanager.register(_Done(session, leases), "vastgpu-done")
@@ -129,7 +133,16 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
         )
     _require_workloads(workload)
     whole = _whole(item, replace(workload, **changes))
-    (instance,) = _acquire(item, lambda leases: [leases.acquire(item.nodeid, whole, False)])
+
+    def ask(leases: Leases) -> list[Lease]:
+        foreseen = item.config.stash[_foreseen]
+        if item.nodeid not in foreseen:  # what it gets may serve others that ask in the same way
+            later = [test for test in may_ask_later(item) if test not in foreseen]
+            foreseen.update([item.nodeid, *later])
+            leases.may_ask(later)
+        return [leases.acquire(item.nodeid, whole, False)]
+
+    (instance,) = _acquire(item, ask)
     item.config.stash[_running].takes(item, instance)
     return instance
 

@@ -58,9 +58,7 @@ class XdistController:
         from pytest_vastgpu.plugin.controller import Controller
 
         in_each = self._config.getoption("dist", "no") == "each"
-        self._controller = Controller(
-            self._config, listener, None, workers=self._workers, in_each=in_each, late=late
-        )
+        self._controller = Controller(self._config, listener, None, workers=self._workers, in_each=in_each, late=late)
         self._config.pluginmanager.register(self._controller, "vastgpu-controller")
 
     def _await_late_call(self, listener: Listener) -> None:

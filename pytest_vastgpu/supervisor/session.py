@@ -64,6 +64,10 @@ class Session:
         """See :meth:`Leases.collected`."""
         self._control.collected(found)
 
+    def may_ask(self, tests: list[str]) -> None:
+        """See :meth:`Leases.may_ask`."""
+        self._pool.may_ask(tests)
+
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """See :meth:`Leases.acquire`."""
         label = self._pool.acquire(test, workload, exclusive, self._caller.process, self._caller.gone)
@@ -75,9 +79,7 @@ class Session:
 
         def acquire(workload: Workload) -> str:
             try:
-                return self._pool.acquire(
-                    test, workload, True, caller.process, lambda: bool(failures) or caller.gone()
-                )
+                return self._pool.acquire(test, workload, True, caller.process, lambda: bool(failures) or caller.gone())
             except BaseException as failed:  # noqa: BLE001 - raised below
                 failures.append(failed)
                 return ""

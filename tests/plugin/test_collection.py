@@ -88,7 +88,8 @@ NAMES = "['one', 'two']"
         "def vast_workload(request): return command(request.param)\n" + TEST,
         f"@pytest.mark.parametrize('vast_workload', {PARAMETERS})\n" + TEST,
         f"@pytest.mark.parametrize('vast_workload', {PARAMETERS})\ndef test_it(vast_workload, vast_instance): 0\n",
-        f"@pytest.mark.parametrize(('vast_workload', 'n'), zip({PARAMETERS}, (1, 2)))\ndef test_it(vast_instance, n): 0\n",
+        f"@pytest.mark.parametrize(('vast_workload', 'n'), zip({PARAMETERS}, (1, 2)))\n"
+        "def test_it(vast_instance, n): 0\n",
         "@pytest.fixture\ndef vast_workload(request): return command(request.param)\n"
         f"@pytest.mark.parametrize('vast_workload', {NAMES}, indirect=True)\n" + TEST,
         "def pytest_generate_tests(metafunc): metafunc.parametrize('vast_workload', " + PARAMETERS + ")\n" + TEST,

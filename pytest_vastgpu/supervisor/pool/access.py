@@ -25,7 +25,7 @@ class InstanceAccess:
         seconds = rental.attempt().seconds
         offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
         return Lease(
-            rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), rental.api_key, seconds
+            rental.label, rental.instance_id, offer, rental.endpoint, dict(rental.headers), seconds, rental.api_key
         )
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
