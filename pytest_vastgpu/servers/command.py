@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from pytest_vastgpu.core import real_paths
 from pytest_vastgpu.diagnosis.verdicts import ends_start
 from pytest_vastgpu.diagnosis.verdicts import judge_end
 from pytest_vastgpu.diagnosis.verdicts import judge_log
@@ -22,6 +21,7 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.files import local_files
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
 from pytest_vastgpu.servers.workloads import builder
@@ -48,7 +48,8 @@ def command(
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param ready_path: Path that answers 200 once the server is ready. Default: '/'.
     :param model: Also wait until ``/v1/models`` lists this model; empty: any server. Default: ''.
-    :param files: Local files to copy, by their path in the server's working directory. Default: none.
+    :param files: Local files and directories to copy, by their path in the server's working directory; see
+        :mod:`~pytest_vastgpu.servers.files`. Default: none.
     :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises ConfigurationError: for an empty command, a path that does not start with ``/``, a missing file, and a
@@ -59,27 +60,17 @@ def command(
         raise ConfigurationError("command() needs a shell command that runs the server; it got an empty one")
     if not ready_path.startswith("/"):
         raise ConfigurationError(f"ready_path must start with '/'; it is {ready_path!r}")
-    brought = mapping("files", files, "{'server.py': 'path/to/server.py'}")
     workload = Workload(
         adapter="command",
         model=model,
         command=command,
         env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
-        files=tuple(sorted((name, _local(name, path)) for name, path in brought.items())),
+        files=local_files(files),
         port=port,
         ready_path=ready_path,
         **fields,
     )
     return checked(workload)
-
-
-def _local(name: str, path: str | Path) -> str:
-    if Path(name).is_absolute() or ".." in Path(name).parts or not name:
-        raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
-    local = real_paths.absolute(Path(path).expanduser())
-    if not real_paths.is_file(local):
-        raise ConfigurationError(f"files: {local} (for {name!r}) is not a file; give the path of one")
-    return str(local)
 
 
 class CommandAdapter:

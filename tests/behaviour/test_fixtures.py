@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conftest import LOSE
+from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import RentFrom
 from tests.support.looks import alive
 
@@ -76,9 +77,12 @@ class TestIt:
         assert of_class.id == client.handle.id
         assert str(client.handle.id) != Path("first").read_text()
 
-@pytest.mark.vast(workload("two"))
+@pytest.mark.vast(command("exec python3 app/server.py", files={"app": "app"}, gpus=1, image="two:1",
+    setup='. ./app/run.sh; echo "it is $(pwd | tail -c 14)" | tee made'))
 def test_4_of_another_workload(client):
     client.get()
+    assert client.handle.run("cat .vastgpu/work/made").stdout.strip() == "it is .vastgpu/work"
+    assert client.handle.logs().splitlines()[:2] == ["ran", "it is .vastgpu/work"]
 
 def test_5_plain(): pass
 
@@ -87,14 +91,29 @@ def test_6_asks_late(request):
 """
 
 
+COLLECTS_TWICE = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    session.perform_collect()
+    session.config.hook.pytest_collection_finish(session=session)
+    return True
+"""
+"""As ``--looponfail`` of xdist does."""
+
+
 def test_a_handle_of_a_wider_scope_leads_to_the_instance_of_the_test(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
     market = rent_from(FLEET)
     pytester.makepyfile(HEAD + DEFAULT + LOSE + WIDE)
+    pytester.mkdir("app").joinpath("run.sh").write_text("echo ran\n")
+    pytester.path.joinpath("app", "server.py").write_text(SERVER)
+    pytester.makeconftest(COLLECTS_TWICE)
     result = pytester.runpytest_inprocess("-p", "no:randomly")
     result.assert_outcomes(passed=5, errors=1)
-    result.stdout.fnmatch_lines(["*the instance was lost while the test used it*"])
+    result.stdout.fnmatch_lines(["*: setup: it is *", "*the instance was lost while the test used it*"])
     assert rents(market) == {"one": 3, "two": 1}  # once more for the test that nobody could foresee
     assert pytester.path.joinpath("torn down").exists()
     users = [{use["test"].rpartition("::")[2] for use in each["tests"]} for each in books(home)["instances"]]
@@ -146,13 +165,12 @@ def test_a_test_that_asks_only_while_it_runs_gets_an_instance(
 def test_one_that_asks_late_learns_why_nothing_can_be_rented(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("VAST_API_KEY", "k")
-    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")  # nothing listens on the discard port
+    monkeypatch.setenv("VAST_SSH_KEY_PATH", "/nowhere/key")
     pytester.makepyfile(HEAD + "@pytest.fixture\ndef vast_workload(): return command('true')\n" + LATE)
     result = pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
     result.assert_outcomes(passed=1, failed=5)
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
-    result.stdout.fnmatch_lines(["E * 127.0.0.1:9*"])
+    result.stdout.fnmatch_lines(["*/nowhere/key*"])
 
 
 PARAMETRIZED = """

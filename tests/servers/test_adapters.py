@@ -200,7 +200,7 @@ def test_any_command(tmp_path: Path) -> None:
     [
         ({"command": "  "}, "needs a shell command"),
         ({"command": "x", "ready_path": "up"}, "must start with '/'; it is 'up'"),
-        ({"command": "x", "files": {"a": "/nowhere/b"}}, "/nowhere/b (for 'a') is not a file"),
+        ({"command": "x", "files": {"a": "/nowhere/b"}}, "/nowhere/b (for 'a') cannot be read (No such file"),
         (
             {"command": "x", "files": ["a.py"]},
             "files of the workload is a list; give a mapping, such as {'server.py': ",
