@@ -172,10 +172,13 @@ def of_running_test(request: pytest.FixtureRequest) -> VastInstance:
 
 def _require_workloads(*values: object) -> None:
     if not values:
-        pytest.fail("vast_instance_factory needs a workload, such as vllm('org/model') makes; it got none")
+        pytest.fail(
+            "vast_instance_factory needs a workload, such as vllm('org/model') makes; it got none", pytrace=False
+        )
     for value in values:
         if not isinstance(value, Workload):
-            pytest.fail(f"{value!r} is no workload; vllm('org/model') or command('python3 server.py') makes one")
+            text = f"{value!r} is no workload; vllm('org/model') or command('python3 server.py') makes one"
+            pytest.fail(text, pytrace=False)
 
 
 def _whole(item: pytest.Item, workload: Workload) -> Workload:
