@@ -151,8 +151,8 @@ def test_1(vast_instance):
     tries.append(1)
     ask(vast_instance)
     assert len(tries) == 3
-def test_2(vast_instance): ask(vast_instance)
 """,
+        passed=1,
         never=("lifetime_over",),
         open_until="a test counts as over after each try",
     ),
@@ -175,8 +175,8 @@ def test_1(vast_instance):
     tries.append(1)
     ask(vast_instance)
     assert len(tries) == 3
-def test_2(vast_instance): ask(vast_instance)
 """,
+        passed=1,
         never=("lifetime_over",),
         open_until="a test counts as over after each try",
     ),

@@ -56,10 +56,12 @@ if __name__ == "__main__":
 
 
 def cases(rows: dict[str, Row]) -> list[object]:
-    """The rows, those that cannot pass yet as expected failures."""
+    """The rows. Those that cannot pass yet are not run: some of them would not end."""
     return [
         pytest.param(
-            row, id=name, marks=[slow, *([pytest.mark.xfail(reason=row.open_until)] if row.open_until else [])]
+            row,
+            id=name,
+            marks=[slow, *([pytest.mark.xfail(run=False, reason=row.open_until)] if row.open_until else [])],
         )
         for name, row in rows.items()
     ]
