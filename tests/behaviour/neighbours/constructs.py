@@ -124,7 +124,7 @@ def test_1(vast_instance, vast_instance_factory, vast_workload):
     "a run within a test": Row(
         """
 pytest_plugins = "pytester"
-def test_1(pytester, vast_instance):
+def test_1(vast_instance, pytester):
     pytester.makepyfile("def test_it(): pass")
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
     ask(vast_instance)
@@ -165,6 +165,18 @@ def vast_workload(request):
 def test_1(vast_instance, vast_workload): assert vast_instance.run("true").ok
 """,
         rents=2,
+    ),
+    "parameters, and a handle of a wider scope": Row(
+        """
+@pytest.fixture(params=["one"])
+def vast_workload(request):
+    return command("exec python3 server.py", files={"server.py": "server.py"}, gpus=0, env={"A": request.param})
+def test_1(vast_session_instance): pass
+def test_2(vast_session_instance, vast_workload): ask(vast_session_instance)
+""",
+        passed=1,
+        errors=1,
+        says=("*The requested fixture has no parameter defined for test:*",),
     ),
     "getfixturevalue": Row("def test_1(request): ask(request.getfixturevalue('vast_instance'))\n", passed=1),
     "getfixturevalue, with workers": Row(

@@ -55,6 +55,8 @@ def with_plugin(name: str, *options: str, source: str = PLAIN, **more: object) -
 
 SUITE = (
     """
+import os
+
 def ask(instance):
     assert httpx.get(instance.endpoint).text == "here I am"
 """
