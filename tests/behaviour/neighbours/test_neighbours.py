@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviour.conftest import LOSE
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import host_cache as host_cache
@@ -70,7 +71,8 @@ def cases(rows: dict[str, Row]) -> list[object]:
 def run(pytester: pytest.Pytester, rent_from: RentFrom, monkeypatch: pytest.MonkeyPatch, home: Path, row: Row) -> None:
     if row.within and subprocess.run([*row.within, "true"], check=False, capture_output=True).returncode:
         pytest.skip(f"{row.within[0]} is not possible here")
-    market = rent_from({"this_machine": True})
+    another_is_needed = LOSE in row.source
+    market = rent_from({"machines": [{"count": 6}]} if another_is_needed else {"this_machine": True})
     pytester.path.joinpath("server.py").write_text(SERVER)
     head = NO_GPU + SUITE
     pytester.makepyfile(test_it=head + row.source)
@@ -185,6 +187,7 @@ def test_looponfail_runs_again_and_rents_again(
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
     text = "".join(lines)
     assert "1 failed" in text
     assert "1 passed" in text
