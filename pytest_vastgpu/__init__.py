@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
+    from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.local.embed import LocalMarket
     from pytest_vastgpu.model import Attempt
@@ -36,6 +37,7 @@ _HOMES = {
     "Attempt": "model",
     "Failed": "servers.base",
     "FailureClass": "model",
+    "InstanceFactory": "client.instance",
     "Launch": "servers.base",
     "LocalMarket": "local.embed",
     "Observation": "servers.base",
@@ -59,6 +61,7 @@ __all__ = [
     "Attempt",
     "Failed",
     "FailureClass",
+    "InstanceFactory",
     "Launch",
     "LocalMarket",
     "Observation",

@@ -81,6 +81,8 @@ class WorkloadFields(TypedDict, total=False):
     disk_gb: float
     image_gb: float
     model_gb: float
+    setup: str
+    setup_s: float
     warmup_s: float
     expected_use_s: float
 
@@ -121,8 +123,15 @@ class Workload:
         shown=False,
     )
     files: tuple[tuple[str, str], ...] = _declared(
-        (), "Files to bring along: (path relative to the server's working directory, absolute local path)."
+        (),
+        "Files and directories to bring along: (path relative to the server's working directory, absolute local path).",
     )
+    setup: str = _declared(
+        "",
+        "Shell command to run on the instance before the server, once, in its directory and environment, when the "
+        "files are there; ``pip install …``. It fails the workload if it fails.",
+    )
+    setup_s: float = _declared(900.0, "Longest run of the setup command, in seconds.")
     port: int = _declared(8000, "The TCP port that the server listens on, on the instance's loopback.")
     ready_path: str = _declared(
         "/", "Path that answers 200 when the server is ready (adapter ``command``).", one_line=True

@@ -72,6 +72,8 @@ class Lease:
     mark: Mark = Mark(0, 0, 0, 0.0)
     restarted: str = ""
     """Why its server was started again, in a sentence: what that had in memory is lost. Empty if it was not."""
+    api_key: str = field(default="", repr=False)
+    """The instance's own random key."""
 
 
 @dataclass(frozen=True)
@@ -259,12 +261,28 @@ class Leases(Protocol):
         """Report what the selected tests need. All workers collect the same; the first report is kept."""
         ...
 
+    def may_ask(self, tests: list[str]) -> None:
+        """Report tests that collection has not seen to ask, and that may do so: nothing is rented ahead for them.
+
+        What is rented is not given back as long as one of them may still need it.
+        """
+        ...
+
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """Wait for a ready instance.
 
         :param test: The test's node id.
         :param exclusive: Whether to rent a fresh instance that no other test gets.
         :raises pytest_vastgpu.errors.VastGpuError: if no instance is available; the text is for people.
+        """
+        ...
+
+    def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
+        """Rent fresh instances that no other test gets, at the same time, and wait until all are ready.
+
+        If one of them fails, the others are given back.
+
+        :raises pytest_vastgpu.errors.VastGpuError: the first failure; the text is for people.
         """
         ...
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
+from typing import overload
 
 from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import gpus
 
 
 class VastInstance(InstanceCalls):
     """A rented instance on which the workload's server is ready.
 
-    The fixtures ``vast_instance`` and ``vast_instance_factory`` make it.
+    The fixtures ``vast_instance`` and ``vast_instance_factory`` make it. One from ``vast_module_instance`` or
+    ``vast_session_instance`` leads to the instance of the test that runs, and so changes from test to test.
     """
 
     def __repr__(self) -> str:
@@ -33,6 +37,14 @@ class VastInstance(InstanceCalls):
     def headers(self) -> Mapping[str, str]:
         """HTTP headers that the server requires, such as the instance's own bearer token; may be empty."""
         return self._lease.headers
+
+    @property
+    def api_key(self) -> str:
+        """The instance's own key, for clients that take one: ``OpenAI(base_url=…, api_key=vast_instance.api_key)``.
+
+        It is random and never empty. A server that requires no key ignores it.
+        """
+        return self._lease.api_key
 
     @property
     def offer(self) -> Offer:
@@ -83,3 +95,13 @@ class VastInstance(InstanceCalls):
             ("vast_ready_s", round(sum(self.seconds.values()) - self.seconds.get("ready", 0.0), 3)),
             *restarted,
         ]
+
+
+class InstanceFactory(Protocol):
+    """The value of the fixture ``vast_instance_factory``."""
+
+    @overload
+    def __call__(self, workload: Workload, /) -> VastInstance: ...
+
+    @overload
+    def __call__(self, first: Workload, second: Workload, /, *more: Workload) -> list[VastInstance]: ...

@@ -32,6 +32,7 @@ from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import SupervisorGone
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.servers.base import Adapter
 
 SECRET_VARIABLES = (API_KEY, IMAGE_LOGIN)
@@ -55,6 +56,7 @@ class SupervisorProcess:
     :param adapters: Adapters of conftest files and plugins, by name.
     :param listen: Called with every event, in a thread of its own.
     :param idle: Called repeatedly while the thread that made this object waits.
+    :param late: Whether tests run already: why nothing can be rented is then the answer to each of them.
     :raises VastGpuError: if the supervisor cannot be started, or cannot rent; one line, and nothing was rented.
     """
 
@@ -67,6 +69,8 @@ class SupervisorProcess:
         adapters: Mapping[str, Adapter],
         listen: Callable[[Event], None],
         idle: Callable[[], None],
+        *,
+        late: bool = False,
     ) -> None:
         self._listener = listener
         self._pid = _getpid()
@@ -93,7 +97,11 @@ class SupervisorProcess:
                 HookServer(self.line.connect("hooks"), hooks, adapters).start()
             if collected is not None:
                 self.calls.collected(collected)
-            self.calls.opened()
+            try:
+                self.calls.opened()
+            except VastGpuError:
+                if not late:
+                    raise
         except BaseException:
             self.hang_up(UNOPENED_WITHIN_S)
             raise

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import PurePath
-from stat import S_ISREG
 
 
 class _Real:
     getcwd = staticmethod(os.getcwd)
     stat = staticmethod(os.stat)
+    listdir = staticmethod(os.listdir)
 
 
 def absolute(path: PurePath) -> PurePath:
@@ -20,9 +20,17 @@ def absolute(path: PurePath) -> PurePath:
     return path if path.is_absolute() else PurePath(_Real.getcwd(), path)
 
 
-def is_file(path: PurePath) -> bool:
-    """Whether the path is a regular file, or a link to one, and can be examined."""
-    try:
-        return S_ISREG(_Real.stat(str(path)).st_mode)
-    except (OSError, ValueError):
-        return False
+def stat(path: str) -> os.stat_result:
+    """What a path leads to.
+
+    :raises OSError: if that cannot be told.
+    """
+    return _Real.stat(path)
+
+
+def listdir(path: str) -> list[str]:
+    """The names in a directory.
+
+    :raises OSError: if it cannot be read.
+    """
+    return _Real.listdir(path)

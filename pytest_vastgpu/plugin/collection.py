@@ -19,6 +19,7 @@ from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.options import ASKING
 from pytest_vastgpu.servers.workloads import require_workload
 
 
@@ -32,7 +33,7 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
     equal: dict[Workload, Workload] = {}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        if not any(name.startswith("vast_instance") for name in fixtures):
+        if ASKING.isdisjoint(fixtures):
             continue
         skipped = will_skip(item)
         try:
@@ -51,6 +52,15 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
         runs = found.tests[item.nodeid].runs + 1 if item.nodeid in found.tests else 1
         found.tests[item.nodeid] = Expected(workload, certain and skipped is False, runs)
     return found
+
+
+def may_ask_later(item: pytest.Item) -> list[str]:
+    """The tests that come after one and may ask for a fixture while they run, as that one has done, by node id."""
+    items = item.session.items
+    later = items[items.index(item) + 1 :] if item in items else []
+    return [
+        each.nodeid for each in later if "request" in getattr(each, "fixturenames", ()) or hasattr(each, "dtest")
+    ]  # a doctest has getfixture()
 
 
 def with_whole_paths(workload: Workload, config: pytest.Config) -> Workload:
@@ -107,32 +117,42 @@ class _Defaults:
     """The values of the fixture ``vast_workload``, where this class can get them without running a test."""
 
     def __init__(self) -> None:
-        self._asked: dict[Any, Workload | None] = {}
+        self._asked: dict[tuple[Any, int], tuple[Workload | None, _Parameter]] = {}
 
     def of(self, item: pytest.Item) -> Workload | None:
         """The value that ``vast_workload`` will have for a test; None if only the run can tell."""
-        callspec = getattr(item, "callspec", None)
-        if callspec is not None and "vast_workload" in callspec.params:
-            return None
         function = _override(item)
         if function is None:
             return None
-        if function not in self._asked:
-            self._asked[function] = _ask(function)
-        return self._asked[function]
+        parameter = _Parameter(item)
+        key = (function, id(getattr(parameter, "param", None)))
+        if key not in self._asked:
+            # With the parameter, which stays alive in there: otherwise another one could get its id.
+            self._asked[key] = (_ask(function, parameter), parameter)
+        return self._asked[key][0]
+
+
+class _Parameter:
+    """What a fixture knows of its test before the test runs: in place of ``request``, with ``param`` if it has one."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "vast_workload" in callspec.params:
+            self.param = callspec.params["vast_workload"]
 
 
 def _override(item: pytest.Item) -> Any:
-    """The function behind ``vast_workload`` if it takes no arguments and is not parametrized.
+    """The function behind ``vast_workload`` if it takes nothing but ``request``.
+
+    A parameter of ``pytest.mark.parametrize`` without ``indirect`` has such a function, too: pytest's own.
 
     pytest has no public way to tell which fixture a test will get. If this private one is missing or has changed, the
     plugin rents nothing in advance.
     """
-    manager = getattr(item.session, "_fixturemanager", None)
     try:
-        definition = manager.getfixturedefs("vast_workload", item)[-1]  # type: ignore[union-attr] # see above
+        definition = item._fixtureinfo.name2fixturedefs["vast_workload"][-1]  # type: ignore[attr-defined] # see above
         function = definition.func
-        plain = not definition.params and not inspect.signature(function).parameters and not _special(function)
+        plain = set(inspect.signature(function).parameters) <= {"request"} and not _special(function)
     except (AttributeError, TypeError, ValueError, LookupError):
         return None
     return function if plain else None
@@ -144,9 +164,10 @@ def _special(function: Any) -> bool:
     return any(is_kind(function) for is_kind in kinds)
 
 
-def _ask(function: Any) -> Workload | None:
+def _ask(function: Any, parameter: _Parameter) -> Workload | None:
+    arguments = [parameter] if inspect.signature(function).parameters else []
     try:
-        workload = function()
+        workload = function(*arguments)
     except WorkloadInvalid:
         raise  # the test's own run would be interrupted in the same way
     except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - the test that needs it shows it

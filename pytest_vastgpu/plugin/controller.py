@@ -24,7 +24,6 @@ from pytest_vastgpu.client.process import SupervisorProcess
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -52,6 +51,7 @@ class Controller:
     :param collected: What this process has collected; None: a worker will report it.
     :param workers: How many tests run at the same time.
     :param in_each: Whether every worker runs every test.
+    :param late: Whether a running test asks. A run that cannot rent then goes on, and its tests learn why.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Controller:
         *,
         workers: int = 1,
         in_each: bool = False,
+        late: bool = False,
     ) -> None:
         settings: Settings = config.stash[SETTINGS]
         distributed = collected is None
@@ -99,6 +100,7 @@ class Controller:
                 {adapter.name: adapter for adapter in adapters},
                 self._listen,
                 self._idle,
+                late=late,
             )
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
@@ -142,7 +144,7 @@ class Controller:
             if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__ and self.process.owned:
                 # Without waiting: a supervisor that does not answer is given up by the end of the run. Tests of
                 # workers that wait for an instance end now.
-                with suppress(SupervisorGone, OSError):
+                with suppress(VastGpuError, OSError):
                     self.process.line.ask_later("keep_nothing")
                     self.process.line.ask_later("call_off")
             return (yield)
@@ -160,9 +162,9 @@ class Controller:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call the supervisor, and ignore that it is gone: the tests that need it have already reported that."""
+        """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
         if self.process.owned:
-            with suppress(SupervisorGone, Cancelled):
+            with suppress(VastGpuError, Cancelled):
                 call(*arguments)
 
     def _not_interrupted(self) -> AbstractContextManager[None]:

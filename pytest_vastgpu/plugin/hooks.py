@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.plugin import hookspecs
+from pytest_vastgpu.plugin.options import ASKING
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
 from pytest_vastgpu.plugin.options import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
 
@@ -59,12 +60,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_vastgpu.plugin.unasked import watch_marks
 
         watch_marks(session)
-    for item in session.items:
-        if "vast_instance" in " ".join(getattr(item, "fixturenames", ())):
-            from pytest_vastgpu.plugin.leases import open_leases
+    if not all(ASKING.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items):
+        from pytest_vastgpu.plugin.leases import open_leases
 
-            open_leases(session)
-            return
+        open_leases(session)
 
 
 def _is_marked(session: pytest.Session) -> bool:
@@ -75,32 +74,61 @@ def _is_marked(session: pytest.Session) -> bool:
     )
 
 
-@pytest.fixture
-def vast_workload() -> Workload:
-    """The workload of tests whose marker names none. Override it in a conftest file or a test module.
+@pytest.fixture(scope="session")
+def vast_workload() -> Workload | None:
+    """The workload of tests whose marker names none. Override it in a conftest file or a test module, in any scope.
 
-    pytest also calls an override without arguments when collection ends, so that renting can start before the first
-    test runs: keep it free of side effects. An override that uses other fixtures, yields or has parameters runs only
-    with its tests.
+    It is also called when collection ends, so that renting can start before the first test runs: keep it free of side
+    effects. It may have parameters, its own or those of ``pytest.mark.parametrize``; each of them is then rented for.
+    An override that yields, or uses a fixture other than ``request``, runs only with its tests.
     """
-    pytest.fail(
-        "this test needs an instance, but nothing says what shall run on it: mark it "
-        "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
-        pytrace=False,
-    )
+    return None
 
 
 @pytest.fixture
-def vast_instance(request: pytest.FixtureRequest) -> VastInstance:
+def vast_instance(request: pytest.FixtureRequest, vast_workload: Workload | None) -> VastInstance:
     """A rented instance on which the workload's server is ready. Tests with equal workloads share it."""
     from pytest_vastgpu.plugin.leases import shared
 
-    return shared(request)
+    return shared(request, vast_workload)
+
+
+@pytest.fixture(scope="module")
+def vast_module_instance(request: pytest.FixtureRequest) -> VastInstance:
+    """A handle for fixtures of a module or a class: it leads to the ``vast_instance`` of the test that runs."""
+    from pytest_vastgpu.plugin.leases import of_running_test
+
+    return of_running_test(request)
+
+
+@pytest.fixture(scope="session")
+def vast_session_instance(request: pytest.FixtureRequest) -> VastInstance:
+    """A handle for fixtures of any scope: it leads to the ``vast_instance`` of the test that runs."""
+    from pytest_vastgpu.plugin.leases import of_running_test
+
+    return of_running_test(request)
 
 
 @pytest.fixture
-def vast_instance_factory(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
-    """A function that rents an instance for this test alone; it is given back when the test is over."""
+def vast_instance_factory(request: pytest.FixtureRequest) -> InstanceFactory:
+    """A function that rents instances for this test alone; they are given back when the test is over.
+
+    ``factory(workload)`` returns an instance, ``factory(one, two, …)`` a list: those come up at the same time, and if
+    one of them fails, the others are given back.
+    """
     from pytest_vastgpu.plugin.leases import owned
 
     return owned(request)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> None:
+    """pytest-timeout is about to set a test's timer. A wait for an instance stops it, see :mod:`.leases`."""
+    item.stash[TIMER] = settings
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
+    """pytest-timeout is about to stop a test's timer."""
+    if TIMER in item.stash:
+        del item.stash[TIMER]

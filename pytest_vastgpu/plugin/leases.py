@@ -1,10 +1,14 @@
-"""Requests instances for the tests of this process. Loaded only if a selected test needs one."""
+"""Requests instances for the tests of this process. Loaded only if a test needs one."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,7 +19,9 @@ import pytest
 
 from pytest_vastgpu.client import rpc
 from pytest_vastgpu.client.calls import Collected
+from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Leases
+from pytest_vastgpu.client.instance import InstanceFactory
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.listener import RpcAddress
@@ -32,16 +38,24 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.collection import may_ask_later
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import hold
+from pytest_vastgpu.plugin.running import InstanceOfRunningTest
+from pytest_vastgpu.plugin.running import Running
+from pytest_vastgpu.plugin.running import lead_to_own
 from pytest_vastgpu.plugin.unasked import ASKED
 from pytest_vastgpu.servers.workloads import require_workload
 
 _T = TypeVar("_T")
 _leases = pytest.StashKey[Leases]()
+_running = pytest.StashKey[Running]()
+_foreseen = pytest.StashKey[set[str]]()
+"""The tests that are known to ask for a shared instance, or that they may, by node id."""
 _seen = pytest.StashKey[bool]()
 """Whether the end of a test will be seen."""
 
@@ -49,18 +63,28 @@ _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_te
 """The options with which pytest sets up no fixture."""
 
 
-def open_leases(session: pytest.Session) -> None:
-    """Find out what the selected tests need, and report it to the supervisor."""
+def open_leases(session: pytest.Session, *, late: bool = False) -> None:
+    """Find out what the selected tests need, and report it to the supervisor.
+
+    :param late: Whether a running test asks: then its own run shows why nothing can be rented.
+    """
     config = session.config
+    if _leases in config.stash:  # a plugin that collects by itself can make pytest do it twice
+        return
     if any(config.getoption(option, False) for option in _ONLY_SHOWS):
         return
     KNOWN.add_variable(API_KEY)
     KNOWN.add_login(IMAGE_LOGIN, image_login(os.environ))
+    config.stash[_running] = Running()
+    for item in session.items:
+        lead_to_own(item)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
-    leases = config.stash[_leases] = _open(config, collected)
+    config.stash[_foreseen] = set(collected.tests)
+    leases = config.stash[_leases] = _open(config, collected, late=late)
     config.pluginmanager.register(ReportHooks(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
     config.pluginmanager.register(_TestEnds(leases), "vastgpu-test-ends")
+    config.pluginmanager.register(config.stash[_running], "vastgpu-running")
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
@@ -70,7 +94,7 @@ def _tests_will_run(session: pytest.Session) -> bool:
     return not broken and not option("setuponly", False)
 
 
-def _open(config: pytest.Config, collected: Collected) -> Leases:
+def _open(config: pytest.Config, collected: Collected, *, late: bool) -> Leases:
     """Connect to the supervisor. The only process also starts it; for a worker the controller does."""
     workerinput = getattr(config, "workerinput", None)
     if workerinput is not None:
@@ -90,7 +114,7 @@ def _open(config: pytest.Config, collected: Collected) -> Leases:
         raise pytest.UsageError(*collected.problems)
     listener = Listener()
     config.add_cleanup(listener.remove)
-    owner = Controller(config, listener, collected)
+    owner = Controller(config, listener, collected, late=late)
     config.pluginmanager.register(owner, "vastgpu-controller")
     return owner.calls
 
@@ -139,22 +163,62 @@ class _TestEnds:
             call(item.nodeid)
 
 
-def shared(request: pytest.FixtureRequest) -> VastInstance:
-    """The value of the fixture ``vast_instance``."""
-    workload, changes = _usable(lambda: marked(request.node))
-    asked: object = workload or request.getfixturevalue("vast_workload")
+def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInstance:
+    """The value of the fixture ``vast_instance``.
+
+    :param default: The value of the fixture ``vast_workload``.
+    """
+    item = request.node
+    workload, changes = _usable(lambda: marked(item))
+    asked: object = workload or default
+    if asked is None:
+        pytest.fail(
+            "this test needs an instance, but nothing says what shall run on it: mark it "
+            "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
+            pytrace=False,
+        )
     workload = _usable(lambda: require_workload(asked, "the value of the fixture vast_workload"))
-    return _acquire(request.node, replace(workload, **changes), exclusive=False)
+    whole = _whole(item, replace(workload, **changes))
+
+    def ask(leases: Leases) -> list[Lease]:
+        foreseen = item.config.stash[_foreseen]
+        if item.nodeid not in foreseen:  # what it gets may serve others that ask in the same way
+            later = [test for test in may_ask_later(item) if test not in foreseen]
+            foreseen.update([item.nodeid, *later])
+            leases.may_ask(later)
+        return [leases.acquire(item.nodeid, whole, False)]
+
+    (instance,) = _acquire(item, ask)
+    item.config.stash[_running].takes(item, instance)
+    return instance
 
 
-def owned(request: pytest.FixtureRequest) -> Callable[[Workload], VastInstance]:
+def owned(request: pytest.FixtureRequest) -> InstanceFactory:
     """The value of the fixture ``vast_instance_factory``."""
+    item = request.node
 
-    def rent(workload: Workload) -> VastInstance:
-        usable = _usable(lambda: require_workload(workload, "the argument of vast_instance_factory"))
-        return _acquire(request.node, usable, exclusive=True)
+    def rent(*workloads: Workload) -> VastInstance | list[VastInstance]:
+        if not workloads:
+            pytest.fail(
+                "vast_instance_factory needs a workload, such as vllm('org/model') makes; it got none", pytrace=False
+            )
+        for each in workloads:
+            _usable(partial(require_workload, each, "the argument of vast_instance_factory"))
+        whole = [_whole(item, workload) for workload in workloads]
+        instances = _acquire(item, lambda leases: leases.acquire_several(item.nodeid, whole))
+        return instances if len(workloads) > 1 else instances[0]
 
-    return rent
+    return rent  # type: ignore[return-value] # one workload makes one instance, several make a list
+
+
+def of_running_test(request: pytest.FixtureRequest) -> VastInstance:
+    """The value of the fixtures ``vast_module_instance`` and ``vast_session_instance``."""
+    # pytest has no public way to tell for which test it sets up a fixture of a wider scope.
+    item = getattr(request, "_pyfuncitem", None)
+    leases = _opened(request.session)
+    running = request.config.stash[_running]
+    running.item = running.item or item
+    return InstanceOfRunningTest(leases, running)
 
 
 def _usable(value: Callable[[], _T]) -> _T:
@@ -166,27 +230,55 @@ def _usable(value: Callable[[], _T]) -> _T:
     pytest.fail(problem, pytrace=False)
 
 
-def _acquire(item: pytest.Item, workload: Workload, *, exclusive: bool) -> VastInstance:
+def _whole(item: pytest.Item, workload: Workload) -> Workload:
     KNOWN.add_workload(workload)  # also hide its secrets in what the test's own process shows
-    leases = item.config.stash.get(_leases, None)
-    if leases is None:
-        pytest.fail(
-            "no test was seen at collection to ask for an instance: name the fixture among the test's arguments, or in "
-            "@pytest.mark.usefixtures, where request.getfixturevalue asks for it later",
-            pytrace=False,
-        )
+    return with_whole_paths(workload, item.config)
+
+
+def _opened(session: pytest.Session) -> Leases:
+    """The way to the supervisor, which the first test to ask opens where collection has seen no such test."""
+    if _leases not in session.config.stash:
+        try:
+            open_leases(session, late=True)
+        except pytest.UsageError as error:
+            pytest.fail(str(error), pytrace=False)
+    return session.config.stash[_leases]
+
+
+def _acquire(item: pytest.Item, ask: Callable[[Leases], Sequence[Lease]]) -> list[VastInstance]:
+    leases = _opened(item.session)
     item.stash[ASKED] = True
     try:
-        lease = leases.acquire(item.nodeid, with_whole_paths(workload, item.config), exclusive)
+        with _timer_stopped(item):
+            granted = ask(leases)
     except VastGpuError as error:
         problem, excused = str(error), isinstance(error, ProvisioningFailed) and error.machines_failed
     except Cancelled:
         problem, excused = "the run is ending", False
     else:
-        instance = VastInstance(leases, lease)
-        hold(item, instance)
-        return instance
+        instances = [VastInstance(leases, lease) for lease in granted]
+        for instance in instances:
+            KNOWN.add("instance key", instance.api_key)
+            hold(item, instance)
+        return instances
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
+
+
+@contextmanager
+def _timer_stopped(item: pytest.Item) -> Iterator[None]:
+    """Stop pytest-timeout's timer for this test, if there is one, and set it anew after the block.
+
+    The time that an instance needs is limited by this package's own options.
+    """
+    settings = item.stash.get(TIMER, None)
+    if settings is None or threading.current_thread() is not threading.main_thread():  # a signal's timer is the main's
+        yield
+        return
+    item.config.hook.pytest_timeout_cancel_timer(item=item)
+    try:
+        yield
+    finally:
+        item.config.hook.pytest_timeout_set_timer(item=item, settings=settings)

@@ -32,6 +32,10 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """The session's settings."""
 TIMEOUTS: pytest.StashKey[Timeouts] = pytest.StashKey()
 """The session's time limits, where they are not the defaults."""
+TIMER: pytest.StashKey[object] = pytest.StashKey()
+"""The settings of the timer that pytest-timeout has set for a test."""
+ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_instance", "vast_instance_factory"})
+"""The fixtures that ask for instances."""
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import sys
+import threading
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -25,6 +29,7 @@ class XdistController:
         self._config = config
         self._listener: Listener | None = None
         self._workers = 0
+        self._collected = 0
         self._controller: Controller | None = None
 
     @pytest.hookimpl(optionalhook=True)
@@ -41,9 +46,42 @@ class XdistController:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
         """Check for a connection: a worker that needs an instance has connected before it reports its collection."""
-        if self._controller is None and self._listener is not None and self._listener.wanted:
-            from pytest_vastgpu.plugin.controller import Controller
+        self._collected += 1
+        if self._controller is not None or self._listener is None:
+            return
+        if self._listener.wanted:
+            self._open(self._listener)
+        elif self._collected == self._workers:
+            self._await_late_call(self._listener)
 
-            in_each = self._config.getoption("dist", "no") == "each"
-            self._controller = Controller(self._config, self._listener, None, workers=self._workers, in_each=in_each)
-            self._config.pluginmanager.register(self._controller, "vastgpu-controller")
+    def _open(self, listener: Listener, *, late: bool = False) -> None:
+        from pytest_vastgpu.plugin.controller import Controller
+
+        in_each = self._config.getoption("dist", "no") == "each"
+        self._controller = Controller(self._config, listener, None, workers=self._workers, in_each=in_each, late=late)
+        self._config.pluginmanager.register(self._controller, "vastgpu-controller")
+
+    def _await_late_call(self, listener: Listener) -> None:
+        """Open the supervisor when a running test asks: xdist calls no hook while its workers wait."""
+        ends, end = socket.socketpair()
+
+        def stop() -> None:
+            end.close()
+            waiting.join()
+            ends.close()
+
+        def wait() -> None:
+            poll = select.poll()
+            poll.register(listener.socket, select.POLLIN)
+            poll.register(ends, select.POLLIN)
+            if ends.fileno() in {ready for ready, _ in poll.poll()}:
+                return
+            try:
+                self._open(listener, late=True)
+            except pytest.UsageError as error:
+                sys.stderr.write(f"{error}\n")
+                listener.remove()  # the test that asks learns that there is no supervisor
+
+        waiting = threading.Thread(target=wait, name="vastgpu-late", daemon=True)
+        waiting.start()
+        self._config.add_cleanup(stop)

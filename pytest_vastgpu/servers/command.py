@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from pytest_vastgpu.core import real_paths
 from pytest_vastgpu.diagnosis.verdicts import ends_start
 from pytest_vastgpu.diagnosis.verdicts import judge_end
 from pytest_vastgpu.diagnosis.verdicts import judge_log
-from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
@@ -23,6 +20,7 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.files import local_files
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
 from pytest_vastgpu.servers.workloads import builder
@@ -50,7 +48,8 @@ def command(
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param ready_path: Path that answers 200 once the server is ready. Default: '/'.
     :param model: Also wait until ``/v1/models`` lists this model; empty: any server. Default: ''.
-    :param files: Local files to copy, by their path in the server's working directory. Default: none.
+    :param files: Local files and directories to copy, by their path in the server's working directory; see
+        :mod:`~pytest_vastgpu.servers.files`. Default: none.
     :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
@@ -58,13 +57,12 @@ def command(
     """
     require_known("command", fields, _OWN)
     text("command", command, "'python3 server.py --port 8000'")
-    brought = mapping("files", files, "{'server.py': 'path/to/server.py'}")
     workload = Workload(
         adapter="command",
         model=model,
         command=command,
         env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
-        files=tuple(sorted((str(name), _local(name, path)) for name, path in brought.items())),
+        files=local_files(files),
         port=port,
         ready_path=ready_path,
         **fields,
@@ -73,18 +71,6 @@ def command(
 
 
 _OWN = ("command", "port", "ready_path", "model", "files", "env")
-
-
-def _local(name: str, path: str | Path) -> str:
-    for each in (name, path):
-        if not isinstance(each, (str, Path)):
-            raise WorkloadInvalid(f"files: {each!r} is of type {type(each).__name__}, not a path")
-    if Path(name).is_absolute() or ".." in Path(name).parts or not name:
-        raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
-    local = real_paths.absolute(Path(path).expanduser())
-    if not real_paths.is_file(local):
-        raise ConfigurationError(f"files: {local} (for {name!r}) is not a file; give the path of one")
-    return str(local)
 
 
 class CommandAdapter:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Unpack
 
 from pytest_vastgpu.diagnosis.evidence import shown
@@ -26,6 +27,7 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.files import local_files
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
 from pytest_vastgpu.servers.workloads import builder
@@ -54,6 +56,7 @@ def vllm(
     *args: str,
     env: Mapping[str, str] | None = None,
     port: int = 8000,
+    files: Mapping[str, str | Path] | None = None,
     **fields: Unpack[WorkloadFields],
 ) -> Workload:
     """A workload that serves a model with vLLM.
@@ -66,6 +69,8 @@ def vllm(
     :param args: Further arguments of ``vllm serve``, one string each, e.g. ``"--max-model-len=2048"``.
     :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
+    :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
+        directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
@@ -73,7 +78,9 @@ def vllm(
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     pairs = tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str))
-    workload = checked(Workload(adapter="vllm", model=model, args=args, env=pairs, port=port, **needs))
+    workload = checked(
+        Workload(adapter="vllm", model=model, args=args, env=pairs, files=local_files(files), port=port, **needs)
+    )
     if workload.image or workload.gpus == 0:
         return workload
     return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)

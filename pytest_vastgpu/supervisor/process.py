@@ -155,10 +155,10 @@ class Process:
 
         :raises VastGpuError: one line; nothing was rented.
         """
-        run = self.run_if_any()
-        self._collected.wait(COLLECTED_WITHIN_S)
-        self._ending.check()
         try:
+            run = self.run_if_any()
+            self._collected.wait(COLLECTED_WITHIN_S)
+            self._ending.check()
             if self._found.problems:
                 raise ConfigurationError("\n".join(self._found.problems))
             if unseen := [hook for hook in self._found.hooks if hook not in self._opening.hooks]:

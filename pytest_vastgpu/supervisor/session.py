@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
@@ -64,10 +65,33 @@ class Session:
         """See :meth:`Leases.collected`."""
         self._control.collected(found)
 
+    def may_ask(self, tests: list[str]) -> None:
+        """See :meth:`Leases.may_ask`."""
+        self._pool.may_ask(tests)
+
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """See :meth:`Leases.acquire`."""
         label = self._pool.acquire(test, workload, exclusive, self._caller.process, self._caller.gone)
         return self._access.lease(label)
+
+    def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
+        """See :meth:`Leases.acquire_several`."""
+        caller, failures = self._caller, list[BaseException]()
+
+        def acquire(workload: Workload) -> str:
+            try:
+                return self._pool.acquire(test, workload, True, caller.process, lambda: bool(failures) or caller.gone())
+            except BaseException as failed:  # noqa: BLE001 - raised below
+                failures.append(failed)
+                return ""
+
+        with ThreadPoolExecutor(max(1, len(workloads)), thread_name_prefix="vastgpu-several") as pool:
+            labels = list(pool.map(acquire, workloads))
+        if failures:
+            for label in filter(None, labels):
+                self._pool.release(label)
+            raise failures[0]
+        return [self._access.lease(label) for label in labels]
 
     def done(self, test: str) -> None:
         """See :meth:`Leases.done`."""

@@ -48,16 +48,13 @@ def known(expected: Expected) -> tuple[str | None, bool]:
         ("pytestmark = pytest.mark.skip\n" + DEFAULT + TEST, None),
         # A fixture that only a test's run can ask.
         (TEST, (None, True)),
-        ("@pytest.fixture\ndef vast_workload(request): return command('x')\n" + TEST, (None, True)),
+        ("@pytest.fixture\ndef vast_workload(tmp_path): return command('x')\n" + TEST, (None, True)),
+        ("@pytest.fixture\ndef vast_workload(request): return request.node\n" + TEST, (None, True)),
+        ("@pytest.fixture\ndef vast_workload(request): return command('x')\n" + TEST, ("x", True)),
         ("@pytest.fixture\ndef vast_workload(): yield command('x')\n" + TEST, (None, True)),
         ("@pytest.fixture\nasync def vast_workload(): pass\n" + TEST, (None, True)),
-        ("@pytest.fixture(params=[1])\ndef vast_workload(request): return command('x')\n" + TEST, (None, True)),
         ("@pytest.fixture\ndef vast_workload(): raise OSError\n" + TEST, (None, True)),
         ("@pytest.fixture\ndef vast_workload(): pytest.skip('no GPU today')\n" + TEST, (None, True)),
-        (
-            "@pytest.mark.parametrize('vast_workload', [command('x')])\ndef test_it(vast_workload, vast_instance): 0",
-            (None, True),
-        ),
         # The closest override wins, whatever its scope.
         (DEFAULT.replace("fixture", "fixture(scope='session')") + TEST, ("default", True)),
         (
@@ -75,6 +72,43 @@ def test_what_is_known_of_a_test(
     found = collected(pytester, source)
     assert not found.problems
     assert [known(test) for test in found.tests.values()] == ([expected] if expected else [])
+
+
+PARAMETERS = "[command('one'), command('two')]"
+NAMES = "['one', 'two']"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"@pytest.fixture(params={PARAMETERS})\ndef vast_workload(request): return request.param\n" + TEST,
+        f"@pytest.fixture(params={NAMES})\ndef vast_workload(request): return command(request.param)\n" + TEST,
+        f"@pytest.fixture(params={NAMES}, scope='module')\n"
+        "def vast_workload(request): return command(request.param)\n" + TEST,
+        f"@pytest.mark.parametrize('vast_workload', {PARAMETERS})\n" + TEST,
+        f"@pytest.mark.parametrize('vast_workload', {PARAMETERS})\ndef test_it(vast_workload, vast_instance): 0\n",
+        f"@pytest.mark.parametrize(('vast_workload', 'n'), zip({PARAMETERS}, (1, 2)))\n"
+        "def test_it(vast_instance, n): 0\n",
+        "@pytest.fixture\ndef vast_workload(request): return command(request.param)\n"
+        f"@pytest.mark.parametrize('vast_workload', {NAMES}, indirect=True)\n" + TEST,
+        "def pytest_generate_tests(metafunc): metafunc.parametrize('vast_workload', " + PARAMETERS + ")\n" + TEST,
+        f"@pytest.fixture(params={PARAMETERS})\ndef vast_workload(request): return request.param\n"
+        "@pytest.fixture\ndef client(vast_instance): return 1\ndef test_it(client): 0\n",
+    ],
+)
+def test_each_parameter_of_the_workload_is_rented_ahead(pytester: pytest.Pytester, source: str) -> None:
+    found = collected(pytester, source)
+    assert not found.problems
+    assert [known(test) for test in found.tests.values()] == [("one", True), ("two", True)]
+
+
+def test_a_marker_wins_over_each_parameter(pytester: pytest.Pytester) -> None:
+    source = f"@pytest.fixture(params={NAMES})\ndef vast_workload(request): return command(request.param)\n"
+    found = collected(pytester, source + "@pytest.mark.vast(gpus=2)\n" + TEST)
+    assert [known(test)[0] for test in found.tests.values()] == ["one", "two"]
+    assert all(test.workload and test.workload.gpus == 2 for test in found.tests.values())
+    found = collected(pytester, source + "@pytest.mark.vast(command('marked'))\n" + TEST)
+    assert [known(test)[0] for test in found.tests.values()] == ["marked", "marked"]
 
 
 def test_a_marker_without_a_workload_changes_that_of_the_fixture(pytester: pytest.Pytester) -> None:

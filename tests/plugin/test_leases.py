@@ -22,7 +22,7 @@ def request(value: object) -> Any:
     ("value", "words"),
     [
         ("org/model", "is 'org/model', of type str and no workload"),
-        (None, "is of type NoneType and no workload"),
+        (7, "is of type int and no workload"),
         ({"model": "m"}, "is of type dict and no workload"),
         (Workload("command", ready_path="up"), "ready_path of the workload must start with '/'"),
     ],
@@ -30,7 +30,7 @@ def request(value: object) -> Any:
 @pytest.mark.parametrize(
     ("ask", "source"),
     [
-        (lambda value: shared(request(value)), "the value of the fixture vast_workload "),
+        (lambda value: shared(request(value), value), "the value of the fixture vast_workload "),
         (lambda value: owned(request(None))(value), "the argument of vast_instance_factory "),
     ],
 )

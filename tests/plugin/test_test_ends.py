@@ -158,7 +158,7 @@ class Notes:
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     """What pytest runs in this process tell their supervisor."""
     notes = Notes()
-    monkeypatch.setattr(leases, "_open", lambda *_: notes)
+    monkeypatch.setattr(leases, "_open", lambda *_, **__: notes)
     return notes
 
 

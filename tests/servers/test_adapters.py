@@ -198,7 +198,7 @@ def test_any_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"command": "x", "files": {"a": "/nowhere/b"}}, "/nowhere/b (for 'a') is not a file"),
+        ({"command": "x", "files": {"a": "/nowhere/b"}}, "/nowhere/b (for 'a') cannot be read (No such file"),
         (
             {"command": "x", "files": ["a.py"]},
             "files of the workload is a list; give a mapping, such as {'server.py': ",

@@ -187,7 +187,7 @@ def test_an_ssh_server_that_is_away_for_a_moment_costs_no_attempt(lives_on: Live
     assert_nothing_is_left(life)
 
 
-@pytest.mark.parametrize("command", [judge.SCRIPT, job.make_folders([]), job.START], ids=["check", "files", "start"])
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.START], ids=["check", "files", "start"])
 def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attempt(
     lives_on: LivesOn, command: str
 ) -> None:

@@ -93,6 +93,11 @@ class Script:
     refused: str = ""
     """With which words its create is refused; empty: it is granted."""
     no_switch: bool = False
+    setup_log: tuple[str, ...] = ("collecting", "done")
+    """What the setup command prints, a line every 10 seconds, before it ends."""
+    setup_code: int = 0
+    setup_breaks: bool = False
+    """Whether the connection breaks after the first line of it."""
     start_s: float = 30.0
     """How long the server takes to be ready."""
     log: tuple[str, ...] = ("loading", "ready")
@@ -388,6 +393,8 @@ class MemoryConnection:
         instance = self._provider.at(self.address)
         if instance is None:
             self._clock.at(0.0, lambda: stream.end(None))
+        elif (setup := re.search(r"^sent=(\d+)$", command, re.MULTILINE)) is not None:
+            self._set_up(instance, stream, int(setup[1]))
         elif ".vastgpu/watch.sh" in command:
             self._watch(instance, stream)
         else:
@@ -396,6 +403,17 @@ class MemoryConnection:
                 self._clock.at(0.0, lambda word=word: stream.line(word))  # type: ignore[misc] # bound now
             self._clock.at(0.0, lambda: stream.end(0))
         return stream
+
+    def _set_up(self, instance: Instance, stream: MemoryStream, sent: int) -> None:
+        """What the setup command prints after the lines that were sent."""
+        script, at = instance.script, 0.0
+        for number, text in enumerate(script.setup_log[sent:], sent):
+            at += 10.0
+            if number == 1 and sent == 0 and script.setup_breaks:
+                self._clock.at(at, lambda: stream.end(None))
+                return
+            self._clock.at(at, lambda text=text: stream.line(text))  # type: ignore[misc] # bound now
+        self._clock.at(at, lambda: stream.end(script.setup_code))
 
     def _watch(self, instance: Instance, stream: MemoryStream) -> None:
         """What the watcher tells of the scripted server."""

@@ -25,8 +25,17 @@ class InstanceAccess:
         rental = self._registry[label]
         seconds = rental.attempt().seconds
         offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
-        headers, mark, again = dict(rental.headers), rental.mark(), rental.restarted
-        return Lease(rental.label, rental.instance_id, offer, rental.endpoint, headers, seconds, mark, again)
+        return Lease(
+            rental.label,
+            rental.instance_id,
+            offer,
+            rental.endpoint,
+            dict(rental.headers),
+            seconds,
+            rental.mark(),
+            rental.restarted,
+            rental.api_key,
+        )
 
     def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
         """See :meth:`Leases.run`."""

@@ -168,6 +168,11 @@ class InstancePool:
             self._planner.demand.expect(tests)
             self._act()
 
+    def may_ask(self, tests: Iterable[str]) -> None:
+        """See :meth:`Leases.may_ask`."""
+        with self._changed:
+            self._planner.demand.expect({test: Expected(None, certain=False) for test in tests})
+
     def finished(self, test: str, process: str = "") -> None:
         """A test is over, with all its tries: give back what no test needs any more.
 

@@ -117,8 +117,9 @@ class Rental:
     # -------------------------------------------------------------------- use
 
     def read_log(self) -> str:
-        """The server's log so far."""
-        result = self.connected.run(f"tail -c {LOG_KEEP_CHARS} {job.HOME}/server.log", timeout_s=30)
+        """What the setup command, if there is one, and the server have printed so far."""
+        logs = f"{job.HOME}/setup.log {job.HOME}/server.log" if self.workload.setup else f"{job.HOME}/server.log"
+        result = self.connected.run(f"cat {logs} | tail -c {LOG_KEEP_CHARS}", timeout_s=30)
         return result.stdout
 
     @property

@@ -10,7 +10,7 @@ from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import rent_from as rent_from
 from tests.behaviour.conftest import time_limits as time_limits
 from tests.behaviour.neighbours.test_neighbours import PYTHON
-from tests.behaviour.neighbours.test_neighbours import pytestmark as pytestmark
+from tests.behaviour.neighbours.test_neighbours import needs_them
 from tests.behaviour.test_rents import FLEET
 from tests.behaviour.test_rents import SUITE
 from tests.behaviour.test_rents import rents
@@ -19,6 +19,8 @@ from tests.behaviour.test_reruns import CRASHES
 from tests.behaviour.test_reruns import LOST
 from tests.behaviour.test_reruns import TRIED_AGAIN
 from tests.behaviour.test_reruns import ids
+
+pytestmark = needs_them
 
 RERUN = {
     "rerunfailures": ["-p", "no:flaky", "-p", "no:pytest-retry", "--reruns=2"],

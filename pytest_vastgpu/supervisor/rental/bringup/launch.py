@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
@@ -11,6 +10,8 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.bringup.set_up import bring
+from pytest_vastgpu.supervisor.rental.bringup.set_up import set_up
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
@@ -21,7 +22,8 @@ LIMIT_S = 30.0
 def launch(context: BringUpContext) -> Mapping[str, str]:
     """Start the server; returns the HTTP headers that its clients must send.
 
-    :raises AttemptFailed: if the host can neither write files nor start processes, or its login runs no command.
+    :raises AttemptFailed: if the host can neither write files nor start processes, its login runs no command, or the
+        workload's setup fails.
     :raises ConnectFailed: if the instance can no longer be reached.
     """
     rental, adapter = context.rental, context.adapter
@@ -29,17 +31,18 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
     start = adapter.launch(workload, rental.api_key)
     headers = adapter.headers(workload, rental.api_key)
     connection = rental.connected.connection()
-    folders = {str(Path(job.WORK, name).parent) for name, _ in workload.files}
-    made = check_ran(connection.run(job.make_folders(folders), timeout_s=LIMIT_S), connection)
+    made = check_ran(connection.run(job.MAKE_FOLDERS, timeout_s=LIMIT_S), connection)
     host = "0.0.0.0" if context.services.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose
     try:
-        for name, text in job.files_of(start, rental.api_key, host, dict(workload.env)).items():
+        for name, text in job.files_of(start, rental.api_key, host, dict(workload.env), workload.setup).items():
             connection.write_file(f"{job.HOME}/{name}", text.encode())
-        for name, path in workload.files:
-            connection.write_file(f"{job.WORK}/{name}", Path(path).read_bytes(), mode=0o700)
     except TransferFailed as failed:
         check_ran(failed.result, connection)
         raise _cannot_start(made.stderr or str(failed)) from failed
+    if workload.files:
+        bring(connection, workload)
+    if workload.setup:
+        set_up(context)
     started = connection.run(job.START, timeout_s=LIMIT_S)
     if started.failure is not ProbeFailure.TRANSPORT:  # else it may have been started, and the warm-up sees it
         check_ran(started, connection)

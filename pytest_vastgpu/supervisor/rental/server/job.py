@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -37,6 +35,32 @@ LISTENING, ENDED, DEAF = "listening", "ended", "deaf"
 server follows after ``ended``."""
 _LOOKS = 20
 _LOOK_S = 0.1
+
+UNPACK = f"umask 077; tar -xpof - -C {WORK}"
+"""Unpacks the archive of the workload's files from its input."""
+
+SETUP = f"""\
+cd {WORK} || exit 1
+sent=@
+if mkdir ../setup.begun 2> /dev/null; then
+    : > ../setup.log
+    setsid nohup sh -c '. ../image_env.sh; . ../env.sh; sh ../setup.sh
+        echo $? > ../setup.new; mv ../setup.new ../setup.code' > ../setup.log 2>&1 < /dev/null &
+elif [ "$sent" = 0 ] && [ "$(cat ../setup.code 2> /dev/null)" = 0 ]; then
+    exit 0
+fi
+while :; do
+    code=$(cat ../setup.code 2> /dev/null)
+    [ -z "$code" ] || [ -z "$(tail -c 1 ../setup.log)" ] || echo >> ../setup.log
+    lines=$(($(wc -l < ../setup.log)))
+    [ "$lines" -le "$sent" ] || sed -n "$((sent + 1)),${{lines}}p" ../setup.log
+    sent=$lines
+    [ -z "$code" ] || exit "$code"
+    sleep 0.5 2> /dev/null || sleep 1
+done
+"""
+"""Runs the setup command so that it outlives the SSH session, once on an instance; prints what it prints, and ends as
+it ends. ``@`` is the number of lines that were received before the session broke."""
 
 RUN_SCRIPT = """\
 [ ! -p "$HOME/.vastgpu/alive" ] || exec 9<>"$HOME/.vastgpu/alive"
@@ -120,20 +144,31 @@ done 2>/dev/null
 """
 
 
-def make_folders(folders: Iterable[str]) -> str:
-    """The command that makes our folders on the instance, readable only by their owner."""
-    return "umask 077; mkdir -p " + " ".join(shlex.quote(folder) for folder in sorted({WORK, *folders}))
+MAKE_FOLDERS = f"umask 077; mkdir -p {WORK}"
+"""Makes our folders on the instance, readable only by their owner."""
 
 
-def files_of(launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str]) -> dict[str, str]:
+def setup_command(sent: int) -> str:
+    """The command that runs :data:`SETUP`.
+
+    :param sent: How many lines of its output were received before.
+    """
+    return SETUP.replace("@", str(sent), 1)
+
+
+def files_of(
+    launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str], setup: str = ""
+) -> dict[str, str]:
     """The text of our files on the instance, by path below :data:`HOME`.
 
     :param host: Address on which the server should listen.
+    :param setup: The workload's setup command.
     """
     ours = {"VASTGPU_API_KEY": api_key, "VASTGPU_HOST": host}
     return {
         "env.sh": env_script({**launch.env, **workload_env, **ours}),
         "image_env.sh": IMAGE_ENV_SCRIPT,
+        "setup.sh": f"{setup}\n",
         "start.sh": launch.script,
         "run.sh": RUN_SCRIPT,
     }
