@@ -74,7 +74,7 @@ def vllm(
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
-    require_known("vllm", fields, ("model", "env", "port"))
+    require_known("vllm", fields, ("model", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     pairs = tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str))

@@ -213,7 +213,7 @@ def test_5_fails(vast_instance_factory, vast_workload):
 
 @pytest.mark.parametrize("vast_workload", [workload("four")])
 def test_6_nonsense(vast_instance_factory, vast_workload):
-    with pytest.raises(pytest.fail.Exception, match="'org/model' is no workload; vllm"):
+    with pytest.raises(pytest.fail.Exception, match="is 'org/model', of type str and no workload; vllm"):
         vast_instance_factory(vast_workload, "org/model")
     with pytest.raises(pytest.fail.Exception, match="needs a workload"):
         vast_instance_factory()

@@ -80,6 +80,7 @@ class Shell:
     def __init__(self, home: Path, setup: str) -> None:
         self.home = home
         subprocess.run(["sh", "-c", job.MAKE_FOLDERS], cwd=home, check=True)
+        (home / job.HOME / "image_env.sh").write_text("export IMAGE='the image'\n")
         (home / job.HOME / "env.sh").write_text("export NAME='a value'\n")
         (home / job.HOME / "setup.sh").write_text(setup + "\n")
 
@@ -92,10 +93,10 @@ class Shell:
 
 
 def test_it_runs_once_in_the_servers_directory_and_environment(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, 'echo "$NAME"; echo trouble >&2; pwd; echo x >> runs; printf "no newline"')
+    shell = Shell(tmp_path, 'echo "$NAME in $IMAGE"; echo trouble >&2; pwd; echo x >> runs; printf "no newline"')
     work = str(tmp_path / job.WORK)
     code, lines = shell.follow()
-    assert (code, lines) == (0, ["a value", "trouble", work, "no newline"])
+    assert (code, lines) == (0, ["a value in the image", "trouble", work, "no newline"])
     assert shell.follow() == (0, [])  # a restart
     assert shell.follow(2) == (0, [work, "no newline"])  # the session broke after two lines
     assert (tmp_path / job.WORK / "runs").read_text() == "x\n"

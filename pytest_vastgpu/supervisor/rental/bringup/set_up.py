@@ -43,7 +43,7 @@ def bring(connection: Connection, workload: Workload) -> None:
         raise _fatal("tar_missing", result.stderr.strip(), "name an image that has tar, or bring no files")
     if not result.ok:
         evidence = result.stderr.strip() or f"files could not be written: {result.failure.value}"
-        remedy = "another host is tried; this one cannot write files"
+        remedy = "another host would do; this one cannot write files"
         raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "cannot_write_files", evidence, remedy))
 
 
