@@ -339,5 +339,5 @@ class RunControl(Leases, Protocol):
         ...
 
 
-SLOW = frozenset({"collected", "opened", "acquire", "run", "logs", "lost"})
+SLOW = frozenset({"collected", "opened", "acquire", "acquire_several", "run", "logs", "fate"})
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu import errors
+from pytest_vastgpu.client.calls import SLOW
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.calls import InstanceCalls
+from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import messages
@@ -68,6 +71,13 @@ def test_a_call_that_takes_its_time_is_waited_for(host: Host, server: RpcServer,
             waiting()
     finally:
         line.close()
+
+
+def test_each_call_that_takes_its_time_is_a_call() -> None:
+    declared = {name for protocol in (RunControl, InstanceCalls) for name in dir(protocol)}
+    assert SLOW - declared == set()
+    # What waits for an instance, for a command on one, or for whether one is lost.
+    assert {"acquire", "acquire_several", "run", "logs", "fate"} <= SLOW
 
 
 VERDICT = Verdict(FailureClass.INFRA_FATAL, "why", "line", "remedy")

@@ -91,7 +91,7 @@ class Vanishes:
 @dataclass(frozen=True)
 class Reports:
     """The API shows other values for some fields of the instance, in the first ``looks`` where there is such a
-    parameter: in so many answers to "show" and "list".
+    parameter: the number of answers to "show" and "list" that do.
     """
 
     fields: Mapping[str, object]

@@ -61,7 +61,7 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
     ),
     _within(
         "login_hijacked",
-        "SSH answers so long before the start script is run; until ~/.no_auto_tmux exists, no command is carried out",
+        "SSH answers before the start script has run; until ~/.no_auto_tmux exists, no command is carried out",
         Layer.SSH,
         "login_hijacked_s",
         "for_s",

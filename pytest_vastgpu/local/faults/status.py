@@ -22,7 +22,7 @@ SOLD_TWICE: Mapping[str, str] = {
     "ports": f"{_DAEMON}driver failed programming external connectivity on endpoint C.1 (5f70bf18a086): "
     "Bind for 0.0.0.0:40123 failed: port is already allocated",
 }
-"""The ways in which an instance dies whose machine somebody else has got, each with its last status text."""
+"""The ways in which an instance dies whose machine another client has got, each with its last status text."""
 
 
 def _stuck(
@@ -197,7 +197,7 @@ STATUS_FAULTS: tuple[FaultKind, ...] = (
     ),
     FaultKind(
         "offer_sold_twice",
-        "Somebody else rents the offer at the same moment: both are told yes, and this instance dies; how: it "
+        "Another client rents the offer at the same moment: both are told yes, and this instance dies; how: it "
         "vanishes, is stopped, or its ports are taken",
         Layer.STATUS,
         SoldTwice(),

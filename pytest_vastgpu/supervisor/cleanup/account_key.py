@@ -58,7 +58,7 @@ def note_key(directory: Path, client: Provider, ledger: Ledger, market: str, key
 
 
 def take_out_key(directory: Path, client: Provider, ledger: Ledger) -> str:
-    """Take the record out of the account that a run has made, once nothing and nobody needs it any more. Idempotent.
+    """Take the record out of the account that a run has made, once no run needs it any more. Idempotent.
 
     :param directory: The run's directory, which the caller owns.
     :returns: Why it is still there, for people; empty where it is gone, or is left to another run or a later sweep.

@@ -192,7 +192,7 @@ class Provisioner:
         try:
             bring_up(BringUpContext(self.services, rental, adapter, cancel))
         except OfferGone as lost:
-            # The create was granted, and another client has the machine: that is recorded against nobody.
+            # The create was granted, and another client has the machine: that is no fault of the machine.
             if rental.instance_id:
                 verdict = Verdict(FailureClass.UNKNOWN, SOLD_TWICE, str(lost), "the next offer is tried")
                 attempt = rental.finish(verdict)

@@ -23,7 +23,7 @@ from pytest_vastgpu.supervisor.rental.boot_progress import BootHistory
 from pytest_vastgpu.supervisor.rental.boot_progress import StatusSample
 
 LOOKS = 2
-"""So many reports of the market in a row must say the same against a machine: a single one may be a gap in its data."""
+"""Reports of the market in a row that must say the same against a machine: a single one may be a gap in its data."""
 BOOT_CAP = 1.5
 """A boot that still makes progress at the end of its budget gets this many budgets in all."""
 GETTING_ON_SHARE = 0.1

@@ -49,7 +49,7 @@ class MarketReports:
             yield
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a report, at most so long; whether there was one.
+        """Wait for a report, for at most these seconds; whether there was one.
 
         :raises AttemptFailed: the price is above the limits, or the instance is at its end of life.
         :raises Cancelled: the run is ending.

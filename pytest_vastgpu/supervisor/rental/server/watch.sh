@@ -215,11 +215,11 @@ if [ "${2:-}" = quiet ] && [ -n "${BASH_VERSION:-}" ] && [ -p "$home/alive" ]; t
     else
       # shellcheck disable=SC3045 # bash has it
       read -r -t "$tick" _ <&7
-      [ "$?" -gt 128 ] || gone=yes   # not late, so closed: nobody writes there
+      [ "$?" -gt 128 ] || gone=yes   # not late, so closed: no process writes there
     fi
   }
 fi
-hang_up() { # ends all of it, also where the signal is ignored because whoever started us ignored it
+hang_up() { # ends all of it, also where the signal is ignored because our parent ignored it
   kill "$$"
   looks=20
   while [ -d "$notes" ] && [ "$looks" -gt 0 ]; do
