@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
-from contextlib import suppress
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.calls import Fate
@@ -336,13 +335,18 @@ class InstancePool:
             if not self._in_use(rental):
                 return
             rental.cuts_short(verdict)
-            attempt = rental.finish(verdict)
-            self.registry.ended(rental, attempt)
             if machines and self._provisioner is not None:
                 self._provisioner.avoid(rental.offer.machine_id)
-            self._retire(rental.label)
+            try:
+                attempt = rental.finish(verdict)
+                self.registry.ended(rental, attempt)
+            finally:
+                self._retire(rental.label)
         if machines or verdict.failure_class is FailureClass.OWN_FAULT:  # else its machine did what it should
-            self._record_lost(attempt, rental.workload)
+            try:
+                self._record_lost(attempt, rental.workload)
+            except Exception as error:  # noqa: BLE001 - also without a record it is lost, and tests wait for another
+                rental.tell(f"its loss is not recorded: {type(error).__name__}: {error}")
 
     def _then(self, rental: Rental) -> str:
         """What the next test gets after the server of an instance has ended."""
@@ -358,18 +362,26 @@ class InstancePool:
         """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         rental = self.registry[slot.label]
-        with suppress(Cancelled):
+        try:
             useless = self._provisioner.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
+        except Cancelled:
+            useless = None
+        except BaseException as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
+            text = f"{type(error).__name__}: {error}"
+            rental.tell(f"its server cannot be looked at, or not started again: {text}")
+            useless = Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
+        try:
             if useless is not None:
                 self._lose(rental, useless)
-        with self._changed:
-            self._reviving.discard(slot.number)
-            if slot.phase is SlotPhase.ENDING:
-                self._end(slot)
-            else:
-                self._planner.arrived(slot, slot.label)
-            self._act()
-            self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._reviving.discard(slot.number)
+                if slot.phase is SlotPhase.ENDING:
+                    self._end(slot)
+                else:
+                    self._planner.arrived(slot, slot.label)
+                self._act()
+                self._changed.notify_all()
 
     def _provision(self, slot: Slot) -> None:
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()

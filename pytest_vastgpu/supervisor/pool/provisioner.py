@@ -147,6 +147,7 @@ class Provisioner:
         """See whether the server of a ready instance serves. Start one that has ended again, once in its instance.
 
         :returns: Why the instance is of no use any more; None: its server serves.
+        :raises VastGpuError: whatever looking and starting raises; the state of the instance is unknown then.
         :raises Cancelled: the instance is given back.
         """
         found = rental.look()
@@ -159,11 +160,6 @@ class Provisioner:
             restart(BringUpContext(self.services, rental, adapter, cancel))
         except AttemptFailed as failed:
             return failed.verdict
-        except Cancelled:
-            raise
-        except Exception as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
-            text = f"{type(error).__name__}: {error}"
-            return Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
         return None
 
     def avoid(self, machine_id: int) -> None:
