@@ -91,6 +91,9 @@ class InstancePool:
         self._reviving: set[int] = set()
         """The slots whose server a thread looks at, or starts again."""
         self._closed = False
+        """Whether no test gets an instance any more. Tests that have one may still use it."""
+        self._closing = False
+        """Whether all instances are being given back."""
 
     def open(self, provisioner: Provisioner) -> None:
         """Start renting, with this provisioner."""
@@ -227,6 +230,7 @@ class InstancePool:
         """Give all instances back and wait until they are gone. Idempotent; :attr:`problems` lists what is left."""
         self.call_off()
         with self._changed:
+            self._closing = True
             threads = list(self._threads)
         self.registry.close()
         ends = self._clock.monotonic() + self._timeouts.close_within_s
@@ -297,7 +301,7 @@ class InstancePool:
     def _retire(self, label: str) -> None:
         """Give an instance back, so that no test gets it any more. The caller holds the lock."""
         slot = self._planner.of(label)
-        if slot is not None and not self._closed:
+        if slot is not None and not self._closing:
             self._planner.retire(slot)
             self._end(slot)
             self._act()
@@ -326,7 +330,7 @@ class InstancePool:
     def _in_use(self, rental: Rental) -> bool:
         """Whether tests may use an instance: it has been ready, and nothing has begun to give it back."""
         with self._changed:
-            return self._planner.of(rental.label) is not None and not self._closed and rental.cut_short is None
+            return self._planner.of(rental.label) is not None and not self._closing and rental.cut_short is None
 
     def _lose(self, rental: Rental, verdict: Verdict) -> None:
         """End an instance that was lost, or is of no use any more."""

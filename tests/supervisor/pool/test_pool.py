@@ -15,6 +15,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.errors import HostCacheError
 from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
@@ -148,3 +149,38 @@ def test_an_instance_that_cannot_be_looked_at_is_replaced(
     assert first.cut_short is not None
     assert first.cut_short.reason == "restart_failed"
     assert f"{type(problem).__name__}: {problem}" in scene.events()
+
+
+def test_a_host_that_dies_after_the_run_was_called_off_is_looked_at_all_the_same(
+    scene_of: Callable[..., Scene],
+) -> None:
+    """As with ``--maxfail`` under xdist: other workers finish the tests that they run."""
+    scene = scene_of(Script(vanishes_after_s=120))
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.pool.call_off()
+    scene.life.clock.sleep(121)
+    fate = scene.pool.fate(rental.label, mark)
+    assert fate is not None
+    assert (fate.excuses, fate.verdict.reason) == (True, "instance_lost")
+    scene.pool.close()
+    assert rental.state is State.GONE
+
+
+def test_an_instance_lives_no_longer_than_it_may_after_the_run_was_called_off(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.pool.call_off()
+    scene.life.clock.sleep(scene.life.services.settings.max_lifetime)
+    fate = scene.pool.fate(rental.label, mark)
+    assert fate is not None
+    assert fate.verdict.reason == "lifetime_over"
+
+
+def test_what_the_end_of_the_run_gives_back_is_not_called_lost(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.pool.close()
+    assert scene.pool.fate(rental.label, mark) is None
