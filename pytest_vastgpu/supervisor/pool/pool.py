@@ -279,10 +279,8 @@ class InstancePool:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
-        wanted = {ask.workload for ask in self._planner.asks if not ask.exclusive}
-        for slot in self._planner.slots.values():
-            shared = slot.phase is SlotPhase.READY and slot.owner is None
-            if shared and slot.workload in wanted and self.registry[slot.label].doubtful:
+        for slot in self._planner.about_to_be_shared():
+            if self.registry[slot.label].doubtful:
                 self._planner.doubt(slot)
                 self._reviving.add(slot.number)
                 self._background(self._revive, slot, f"vastgpu-revive-{slot.label}")

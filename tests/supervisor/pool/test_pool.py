@@ -184,3 +184,12 @@ def test_what_the_end_of_the_run_gives_back_is_not_called_lost(scene_of: Callabl
     mark = rental.mark()
     scene.pool.close()
     assert scene.pool.fate(rental.label, mark) is None
+
+
+def test_requests_without_an_answer_keep_no_other_test_waiting(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    first = scene.rent("one")
+    monkeypatch.setattr(Rental, "doubtful", True)  # as while test one goes on to make such requests
+    assert scene.rent("two") is first
