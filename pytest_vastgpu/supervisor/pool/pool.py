@@ -244,8 +244,8 @@ class InstancePool:
     def waits_for(self) -> list[str]:
         """What the end of the run waits for, one line for each instance that is not gone."""
         return [
-            f"{f'instance {rental.instance_id}' if rental.instance_id else f'attempt {rental.number}'}"
-            f"{f' ({rental.resists})' if rental.resists else ''}"
+            (f"instance {rental.instance_id}" if rental.instance_id else f"attempt {rental.nth} of {rental.purpose}")
+            + (f" ({rental.resists})" if rental.resists else "")
             for rental in self.registry.alive()
             if rental.instance_id or rental.unsettled
             if rental.state is not State.KEPT

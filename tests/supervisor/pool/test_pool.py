@@ -193,3 +193,12 @@ def test_requests_without_an_answer_keep_no_other_test_waiting(
     first = scene.rent("one")
     monkeypatch.setattr(Rental, "doubtful", True)  # as while test one goes on to make such requests
     assert scene.rent("two") is first
+
+
+def test_what_the_end_waits_for_has_the_number_that_other_lines_have(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    (offer,) = scene.life.find(scene.workload, frozenset(), frozenset())
+    rental = Rental(scene.life.services, scene.workload, offer, number=7, nth=2, name="command 'serve'")
+    scene.pool.registry.started(rental)
+    rental.begin()
+    assert scene.pool.waits_for() == ["attempt 2 of command 'serve'"]
