@@ -165,7 +165,7 @@ def test_why_no_other_offer_is_tried_belongs_to_the_story(pytester: pytest.Pytes
     result = pytester.runpytest_inprocess(AGGRESSIVE)
     result.stdout.fnmatch_lines(
         [
-            "  no other offer to try: none fits, and no option would change that",
+            "  no other offer is tried: there is none: none fits, and no option would change that",
             "    of 1 offers (one can fail several conditions):",
             "      1 by failed_before: *",
         ],

@@ -23,6 +23,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
+from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.pool.provisioner import STALE_OFFERS
@@ -42,6 +43,7 @@ SLOW = (
     "Get:12 http://archive.example openssh-server",
     "loaded",
 )
+PORT_TAKEN = "Bind for 0.0.0.0:40123 failed: port is already allocated"
 LivesOn = Callable[..., Life]
 
 
@@ -362,7 +364,7 @@ def test_attempts_are_told_also_where_others_took_the_last_offer(lives_on: Lives
     "script",
     [
         Script(vanishes_after_s=15),
-        Script(boot_s=60, messages=("Bind for 0.0.0.0:40123 failed: port is already allocated",)),
+        Script(boot_s=60, messages=(PORT_TAKEN,)),
     ],
     ids=["vanishes", "ports"],
 )
@@ -374,6 +376,35 @@ def test_an_offer_that_two_have_rented_is_no_attempt_and_no_mark_against_its_mac
     assert reasons(life) == ["ready"]
     assert [rental.offer.machine_id for rental in life.rentals] == [1, 2]
     assert "failed: unknown: offer_sold_twice" in " ".join(event.text for event in life.events.events)
+    assert_nothing_is_left(life)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (Script(boot_s=900, messages=SLOW, vanishes_after_s=600), "instance_vanished"),
+        (Script(boot_s=400, messages=SLOW, vanishes_after_s=150), "instance_vanished"),
+        (Script(boot_s=900, messages=(*SLOW, PORT_TAKEN)), "host_port_taken"),
+        (Script(boot_s=900, messages=("created",), vanishes_after_s=250), "instance_vanished"),
+    ],
+)
+def test_a_boot_that_has_got_on_had_its_machine(lives_on: LivesOn, script: Script, reason: str) -> None:
+    life = lives_on(script, Script())
+    assert life.live() is None
+    assert reasons(life) == [reason, "ready"]
+    assert_nothing_is_left(life)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_offers_that_two_have_rented_again_and_again_are_attempts(lives_on: LivesOn, most: int) -> None:
+    gone = Script(vanishes_after_s=15)
+    life = lives_on(*[gone] * 8, vast_attempts=str(most))
+    text = str(life.live())
+    assert len(life.rentals) == 1 + most, "the first is bad luck"
+    assert f"({count(most, 'attempt')})" in text
+    assert f"no other offer is tried: --vast-attempts {most} allows no more" in text
+    assert text.count("is tried") == 1, "nothing says that another one is"
+    assert life.records == [], "it is held against no machine"
     assert_nothing_is_left(life)
 
 

@@ -67,6 +67,8 @@ class Slot:
     holds: list[Hold] = field(default_factory=list)
     served: set[tuple[str, str]] = field(default_factory=set)
     """Process and test of each use so far."""
+    ready_for: list[LeaseRequest] = field(default_factory=list)
+    """The requests that waited when it was last known to be ready."""
 
 
 @dataclass
@@ -185,8 +187,23 @@ class PoolPlanner:
         """The instance of a slot is ready."""
         slot.label = label
         slot.unused_since = self._clock()
+        slot.ready_for = self._waiting_for(slot)
         if slot.phase is SlotPhase.COMING:
             slot.phase = SlotPhase.READY
+
+    def about_to_be_shared(self) -> list[Slot]:
+        """The ready instances that a waiting test may get, and that are worth a look before.
+
+        One that was found ready while a test waited is not looked at again until that test has got its answer: what
+        other tests do with the instance must not keep it waiting for ever.
+        """
+        return [
+            slot
+            for slot in self.slots.values()
+            if slot.phase is SlotPhase.READY
+            if self._waiting_for(slot)
+            if not any(ask in self.asks for ask in slot.ready_for)
+        ]
 
     def doubt(self, slot: Slot) -> None:
         """The server of a shared, ready instance may have ended: until :meth:`arrived`, the instance comes again."""
@@ -245,6 +262,12 @@ class PoolPlanner:
             slot.owner = None
 
     # ---------------------------------------------------------------- plumbing
+
+    def _waiting_for(self, slot: Slot) -> list[LeaseRequest]:
+        """The requests that a shared instance would satisfy; none for one that is exclusive."""
+        if slot.owner is not None:
+            return []
+        return [ask for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
 
     def _let_go(self, slot: Slot, holds: Iterable[Hold]) -> None:
         for hold in holds:

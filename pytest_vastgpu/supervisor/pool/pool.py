@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
-from contextlib import suppress
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.calls import Fate
@@ -92,6 +91,9 @@ class InstancePool:
         self._reviving: set[int] = set()
         """The slots whose server a thread looks at, or starts again."""
         self._closed = False
+        """Whether no test gets an instance any more. Tests that have one may still use it."""
+        self._closing = False
+        """Whether all instances are being given back."""
 
     def open(self, provisioner: Provisioner) -> None:
         """Start renting, with this provisioner."""
@@ -228,6 +230,7 @@ class InstancePool:
         """Give all instances back and wait until they are gone. Idempotent; :attr:`problems` lists what is left."""
         self.call_off()
         with self._changed:
+            self._closing = True
             threads = list(self._threads)
         self.registry.close()
         ends = self._clock.monotonic() + self._timeouts.close_within_s
@@ -241,8 +244,8 @@ class InstancePool:
     def waits_for(self) -> list[str]:
         """What the end of the run waits for, one line for each instance that is not gone."""
         return [
-            f"{f'instance {rental.instance_id}' if rental.instance_id else f'attempt {rental.number}'}"
-            f"{f' ({rental.resists})' if rental.resists else ''}"
+            (f"instance {rental.instance_id}" if rental.instance_id else f"attempt {rental.nth} of {rental.purpose}")
+            + (f" ({rental.resists})" if rental.resists else "")
             for rental in self.registry.alive()
             if rental.instance_id or rental.unsettled
             if rental.state is not State.KEPT
@@ -276,10 +279,8 @@ class InstancePool:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
-        wanted = {ask.workload for ask in self._planner.asks if not ask.exclusive}
-        for slot in self._planner.slots.values():
-            shared = slot.phase is SlotPhase.READY and slot.owner is None
-            if shared and slot.workload in wanted and self.registry[slot.label].doubtful:
+        for slot in self._planner.about_to_be_shared():
+            if self.registry[slot.label].doubtful:
                 self._planner.doubt(slot)
                 self._reviving.add(slot.number)
                 self._background(self._revive, slot, f"vastgpu-revive-{slot.label}")
@@ -298,7 +299,7 @@ class InstancePool:
     def _retire(self, label: str) -> None:
         """Give an instance back, so that no test gets it any more. The caller holds the lock."""
         slot = self._planner.of(label)
-        if slot is not None and not self._closed:
+        if slot is not None and not self._closing:
             self._planner.retire(slot)
             self._end(slot)
             self._act()
@@ -327,7 +328,7 @@ class InstancePool:
     def _in_use(self, rental: Rental) -> bool:
         """Whether tests may use an instance: it has been ready, and nothing has begun to give it back."""
         with self._changed:
-            return self._planner.of(rental.label) is not None and not self._closed and rental.cut_short is None
+            return self._planner.of(rental.label) is not None and not self._closing and rental.cut_short is None
 
     def _lose(self, rental: Rental, verdict: Verdict) -> None:
         """End an instance that was lost, or is of no use any more."""
@@ -336,13 +337,18 @@ class InstancePool:
             if not self._in_use(rental):
                 return
             rental.cuts_short(verdict)
-            attempt = rental.finish(verdict)
-            self.registry.ended(rental, attempt)
             if machines and self._provisioner is not None:
                 self._provisioner.avoid(rental.offer.machine_id)
-            self._retire(rental.label)
+            try:
+                attempt = rental.finish(verdict)
+                self.registry.ended(rental, attempt)
+            finally:
+                self._retire(rental.label)
         if machines or verdict.failure_class is FailureClass.OWN_FAULT:  # else its machine did what it should
-            self._record_lost(attempt, rental.workload)
+            try:
+                self._record_lost(attempt, rental.workload)
+            except Exception as error:  # noqa: BLE001 - also without a record it is lost, and tests wait for another
+                rental.tell(f"its loss is not recorded: {type(error).__name__}: {error}")
 
     def _then(self, rental: Rental) -> str:
         """What the next test gets after the server of an instance has ended."""
@@ -358,18 +364,26 @@ class InstancePool:
         """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         rental = self.registry[slot.label]
-        with suppress(Cancelled):
+        try:
             useless = self._provisioner.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
+        except Cancelled:
+            useless = None
+        except BaseException as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
+            text = f"{type(error).__name__}: {error}"
+            rental.tell(f"its server cannot be looked at, or not started again: {text}")
+            useless = Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
+        try:
             if useless is not None:
                 self._lose(rental, useless)
-        with self._changed:
-            self._reviving.discard(slot.number)
-            if slot.phase is SlotPhase.ENDING:
-                self._end(slot)
-            else:
-                self._planner.arrived(slot, slot.label)
-            self._act()
-            self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._reviving.discard(slot.number)
+                if slot.phase is SlotPhase.ENDING:
+                    self._end(slot)
+                else:
+                    self._planner.arrived(slot, slot.label)
+                self._act()
+                self._changed.notify_all()
 
     def _provision(self, slot: Slot) -> None:
         assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()

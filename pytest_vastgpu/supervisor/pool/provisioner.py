@@ -84,6 +84,7 @@ class Provisioner:
         tried: set[int] = set()
         gone: set[int] = set()
         refusals = Refusals()
+        lost_to_another = 0
         while True:
             cancel.check()
             try:
@@ -124,6 +125,11 @@ class Provisioner:
                     raise RequestRejected(refusals.told(), status=refused.status, code=refused.code) from None
                 raise self._failed(workload, attempts, refusals.told()) from None
             except _Over as over:
+                if over.attempt.verdict and over.attempt.verdict.reason == SOLD_TWICE:
+                    gone.add(offer.id)
+                    lost_to_another += 1
+                    if lost_to_another == 1:
+                        continue  # bad luck; a series of it has another cause, and costs money each time
                 attempts.append(over.attempt)
                 tried.add(offer.machine_id)
                 if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
@@ -147,6 +153,7 @@ class Provisioner:
         """See whether the server of a ready instance serves. Start one that has ended again, once in its instance.
 
         :returns: Why the instance is of no use any more; None: its server serves.
+        :raises VastGpuError: whatever looking and starting raises; the state of the instance is unknown then.
         :raises Cancelled: the instance is given back.
         """
         found = rental.look()
@@ -159,11 +166,6 @@ class Provisioner:
             restart(BringUpContext(self.services, rental, adapter, cancel))
         except AttemptFailed as failed:
             return failed.verdict
-        except Cancelled:
-            raise
-        except Exception as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
-            text = f"{type(error).__name__}: {error}"
-            return Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
         return None
 
     def avoid(self, machine_id: int) -> None:
@@ -192,14 +194,15 @@ class Provisioner:
         try:
             bring_up(BringUpContext(self.services, rental, adapter, cancel))
         except OfferGone as lost:
+            if not rental.instance_id:
+                self._give_back(rental)
+                raise
             # The create was granted, and another client has the machine: that is no fault of the machine.
-            if rental.instance_id:
-                verdict = Verdict(FailureClass.UNKNOWN, SOLD_TWICE, str(lost), "the next offer is tried")
-                attempt = rental.finish(verdict)
+            verdict = Verdict(FailureClass.UNKNOWN, SOLD_TWICE, str(lost), "another offer would do")
+            attempt = rental.finish(verdict)
             self._give_back(rental)
-            if rental.instance_id:
-                self.ended(rental, attempt)
-            raise
+            self.ended(rental, attempt)
+            raise _Over(attempt) from lost
         except AttemptFailed as failed:
             if cancel.cancelled:  # a connection that the run's end has closed says nothing of the machine
                 self._give_back(rental)

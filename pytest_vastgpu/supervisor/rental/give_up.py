@@ -113,20 +113,27 @@ def judge_reports(history: BootHistory, timeouts: Timeouts = DEFAULTS) -> Wait |
 LOST_TO_ANOTHER = frozenset({"instance_vanished", "host_port_taken"})
 """Reasons that a boot gives up for where the market has rented one offer to two clients: the instance is taken away, or
 its container finds the ports of the other."""
+FIRST_PROGRESS_S = 60.0
+"""Later progress of a boot shows that the instance has its machine. An earlier status text may be the market's own."""
+SOLD_TWICE_S = 180.0
+"""An instance that has lived for longer was not lost to another client."""
 
 
 def sold_twice(verdict: Verdict, history: BootHistory) -> bool:
     """Whether a boot that has failed looks like an offer that another client rented at the same moment.
 
     The market then grants both creates, and only one instance starts. This is no fault of the machine's. It is also
-    assumed where the instance is stopped before its host has said anything of it.
+    assumed where the instance is stopped before its host has said anything of it. A boot that goes on to get on, has
+    run or has taken minutes had the machine.
     """
-    if verdict.failure_class is not FailureClass.INFRA_FATAL:
+    statuses = [each.status for each in history.samples if each.status]
+    got_on = history.got_on and history.last_s > FIRST_PROGRESS_S
+    had_it = got_on or any(status.phase is Phase.RUNNING for status in statuses)
+    if verdict.failure_class is not FailureClass.INFRA_FATAL or had_it or history.samples[-1].at_s > SOLD_TWICE_S:
         return False
     if verdict.reason in LOST_TO_ANOTHER:
         return True
-    unheard = all(not (each.status.state or each.status.message) for each in history.samples if each.status)
-    return verdict.reason == "never_started" and unheard
+    return verdict.reason == "never_started" and not any(status.state or status.message for status in statuses)
 
 
 def judge_published(history: BootHistory, port: int, timeouts: Timeouts = DEFAULTS) -> Wait | GiveUp | None:

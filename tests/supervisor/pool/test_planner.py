@@ -421,6 +421,22 @@ def test_one_whose_server_is_in_doubt_comes_again_and_no_other_is_rented_meanwhi
     assert stage.served(second) is slot
 
 
+def test_one_is_looked_at_once_for_each_test_that_waits() -> None:
+    stage = Stage(own=A)
+    stage.plan()
+    slot = stage.arrive()
+    assert stage.planner.about_to_be_shared() == [], "no test waits"
+    first = stage.ask("one", A)
+    assert stage.planner.about_to_be_shared() == [slot]
+    stage.planner.doubt(slot)
+    stage.planner.arrived(slot, slot.label)
+    second = stage.ask("two", A, "w2")
+    assert stage.planner.about_to_be_shared() == [], "it was just looked at for the first"
+    assert stage.served(first) is slot
+    assert stage.planner.about_to_be_shared() == [slot]
+    assert stage.served(second) is slot
+
+
 def test_one_that_leaves_before_the_test_it_is_for_has_it_is_replaced() -> None:
     stage = Stage()
     ask = stage.ask("t1", A, exclusive=True)

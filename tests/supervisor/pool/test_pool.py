@@ -1,0 +1,204 @@
+"""The pool itself, with instances in memory: whatever a thread of it meets, no test waits for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.errors import HostCacheError
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.supervisor.pool.pool import InstancePool
+from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
+from pytest_vastgpu.supervisor.rental.rental import Rental
+from tests.supervisor.test_lives import KEY
+from tests.supervisor.test_servers_that_end import DIED
+from tests.supervisor.test_servers_that_end import GPU_GONE
+from tests.supervisor.test_servers_that_end import ReadyByLog
+from tests.support.lives import Life
+from tests.support.memory import End
+from tests.support.memory import Script
+
+
+class Scene:
+    """A pool whose instances live in memory, on a virtual clock."""
+
+    def __init__(self, directory: Path, *scripts: Script) -> None:
+        self.workload = command("serve", gpus=1)
+        self.life = life = Life(directory, scripts, KEY, adapter=ReadyByLog(), workload=self.workload)
+        self.told: list[str] = []
+        self.problem: Exception | None = None
+        """What recording a loss raises."""
+        self.pool = InstancePool(
+            {self.workload.adapter: life.adapter},
+            life.services.settings,
+            self._record_lost,
+            lambda _workload, _offer: True,
+            self.told.append,
+            DEFAULTS,
+            life.clock,
+        )
+        self.provisioner = _OnTheClock(
+            life.services,
+            lambda workload, failed, gone: life.find(workload, failed, gone),
+            lambda _attempt, _workload: None,
+            self.pool.registry.started,
+            self.pool.registry.ended,
+        )
+        self.provisioner.cancel = life.cancel
+        self.pool.open(self.provisioner)
+
+    def rent(self, test: str) -> Rental:
+        """Rent for a test; one that waits for ever fails here."""
+        with ThreadPoolExecutor() as threads:
+            gave_up: list[bool] = []
+            waits = threads.submit(self.pool.acquire, test, self.workload, False, test, lambda: bool(gave_up))
+            try:
+                return self.pool.registry[waits.result(timeout=30)]
+            finally:
+                gave_up.append(True)
+
+    def events(self) -> str:
+        return "\n".join(event.text for event in self.life.events.events)
+
+    def _record_lost(self, attempt: Attempt, workload: Workload) -> None:
+        if self.problem is not None:
+            raise self.problem
+
+
+class _OnTheClock(Provisioner):
+    """Its bring-ups wait on the virtual clock. They are never cancelled."""
+
+    cancel: CancelToken
+    problem: BaseException | None = None
+    """What looking at a server raises."""
+
+    def provision(self, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
+        return super().provision(workload, adapter, self.cancel)
+
+    def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
+        if self.problem is not None:
+            raise self.problem
+        return super().revive(rental, adapter, self.cancel)
+
+
+@pytest.fixture
+def scene_of(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+    scenes: list[Scene] = []
+
+    def scene_of(*scripts: Script) -> Scene:
+        scenes.append(Scene(tmp_path, *scripts))
+        return scenes[-1]
+
+    yield scene_of
+    for scene in scenes:
+        scene.pool.close()
+        assert scene.life.provider.instances == {}
+
+
+PROBLEMS = (HookFailed("a hook of yours: KeyError: 'x'"), HostCacheError("it is locked"), ConfigurationError("no key"))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=repr)
+def test_a_loss_that_cannot_be_recorded_is_told_and_the_tests_that_wait_go_on(
+    scene_of: Callable[..., Scene], problem: Exception
+) -> None:
+    scene = scene_of(Script(ends=(End(60, 1, GPU_GONE),)), Script())
+    first = scene.rent("one")
+    scene.pool.done("one", "one")
+    scene.life.clock.sleep(61)
+    scene.problem = problem
+    assert scene.rent("two") is not first
+    assert first.cut_short is not None
+    assert f"its loss is not recorded: {type(problem).__name__}: {problem}" in scene.events()
+
+
+def test_a_test_learns_of_a_loss_that_cannot_be_recorded(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script(ends=(End(60, 1, GPU_GONE),)), Script())
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.life.clock.sleep(61)
+    scene.problem = HookFailed("a hook of yours: KeyError: 'x'")
+    fate = scene.pool.fate(rental.label, mark)
+    assert fate is not None
+    assert fate.excuses
+
+
+@pytest.mark.parametrize("problem", [*PROBLEMS, KeyError("a defect"), SystemExit(3)], ids=repr)
+def test_an_instance_that_cannot_be_looked_at_is_replaced(
+    scene_of: Callable[..., Scene], problem: BaseException
+) -> None:
+    scene = scene_of(Script(ends=(End(60, 1, DIED),)), Script())
+    first = scene.rent("one")
+    scene.pool.done("one", "one")
+    scene.life.clock.sleep(61)
+    scene.provisioner.problem = problem
+    assert scene.rent("two") is not first
+    assert first.cut_short is not None
+    assert first.cut_short.reason == "restart_failed"
+    assert f"{type(problem).__name__}: {problem}" in scene.events()
+
+
+def test_a_host_that_dies_after_the_run_was_called_off_is_looked_at_all_the_same(
+    scene_of: Callable[..., Scene],
+) -> None:
+    """As with ``--maxfail`` under xdist: other workers finish the tests that they run."""
+    scene = scene_of(Script(vanishes_after_s=120))
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.pool.call_off()
+    scene.life.clock.sleep(121)
+    fate = scene.pool.fate(rental.label, mark)
+    assert fate is not None
+    assert (fate.excuses, fate.verdict.reason) == (True, "instance_lost")
+    scene.pool.close()
+    assert rental.state is State.GONE
+
+
+def test_an_instance_lives_no_longer_than_it_may_after_the_run_was_called_off(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.pool.call_off()
+    scene.life.clock.sleep(scene.life.services.settings.max_lifetime)
+    fate = scene.pool.fate(rental.label, mark)
+    assert fate is not None
+    assert fate.verdict.reason == "lifetime_over"
+
+
+def test_what_the_end_of_the_run_gives_back_is_not_called_lost(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one")
+    mark = rental.mark()
+    scene.pool.close()
+    assert scene.pool.fate(rental.label, mark) is None
+
+
+def test_requests_without_an_answer_keep_no_other_test_waiting(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    first = scene.rent("one")
+    monkeypatch.setattr(Rental, "doubtful", True)  # as while test one goes on to make such requests
+    assert scene.rent("two") is first
+
+
+def test_what_the_end_waits_for_has_the_number_that_other_lines_have(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    (offer,) = scene.life.find(scene.workload, frozenset(), frozenset())
+    rental = Rental(scene.life.services, scene.workload, offer, number=7, nth=2, name="command 'serve'")
+    scene.pool.registry.started(rental)
+    rental.begin()
+    assert scene.pool.waits_for() == ["attempt 2 of command 'serve'"]
