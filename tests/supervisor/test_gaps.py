@@ -187,11 +187,13 @@ def test_an_ssh_server_that_is_away_for_a_moment_costs_no_attempt(lives_on: Live
     assert_nothing_is_left(life)
 
 
-@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.START], ids=["check", "files", "start"])
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.UNPACK, job.START])
 def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attempt(
-    lives_on: LivesOn, command: str
+    lives_on: LivesOn, tmp_path: Path, command: str
 ) -> None:
+    (tmp_path / "file").write_text("text")
     life = lives_on(Script(breaks_at=command), Script())
+    life.workload = replace(life.workload, files=(("file", str(tmp_path / "file")),))
     assert life.live(use_s=0) is None
     assert reasons(life) == ["ready"]
     assert len(life.connector.connections) == 2
