@@ -201,6 +201,44 @@ def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attemp
     assert_nothing_is_left(life)
 
 
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS])
+def test_a_connection_that_breaks_at_the_same_step_again_and_again_is_held_against_the_machine(
+    lives_on: LivesOn, command: str
+) -> None:
+    life = lives_on(Script(breaks_at=command, breaks=1000), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ssh_lost", "ready"]
+    first = life.records[0].verdict
+    assert first is not None
+    assert first.failure_class is FailureClass.INFRA_FATAL
+    assert "failed 3 times in a row" in first.evidence
+    assert life.clock.now < 300, "it is not tried until the end of its life"
+    assert_nothing_is_left(life)
+
+
+def test_a_network_of_ours_that_is_down_for_a_while_costs_no_attempt(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lives_on(Script(ssh_gap_s=(45, 200)), Script())
+    show = life.provider.show
+
+    def silent(instance_id: int) -> InstanceStatus | None:
+        if 45 <= life.clock.now < 200:
+            raise MarketUnreachable("no route")
+        return show(instance_id)
+
+    monkeypatch.setattr(life.provider, "show", silent)
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert life.clock.now >= 200
+
+
+def test_a_connection_that_breaks_twice_costs_no_attempt(lives_on: LivesOn) -> None:
+    life = lives_on(Script(breaks_at=job.MAKE_FOLDERS, breaks=2), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+
+
 def test_an_ssh_server_that_stays_away_while_the_instance_is_prepared_is_held_against_the_machine(
     lives_on: LivesOn,
 ) -> None:

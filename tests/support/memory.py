@@ -85,7 +85,9 @@ class Script:
     ssh_gap_s: tuple[float, float] | None = None
     """From when to when, since create, its SSH server is away: connections break, and new ones are refused."""
     breaks_at: str = ""
-    """The command at which a connection breaks, the first time."""
+    """The command at which a connection breaks."""
+    breaks: int = 1
+    """How often it does."""
     dark: bool = False
     """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
@@ -132,7 +134,7 @@ class Instance:
     starts: int = 0
     lease_ends: float = float("inf")
     looks: int = 0
-    broke: bool = False
+    broke: int = 0
 
     @property
     def end(self) -> tuple[End | None, float]:
@@ -318,8 +320,8 @@ class MemoryConnection:
         instance = self._provider.at(self.address)
         if self.closed or instance is None:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
-        if command == instance.script.breaks_at and not instance.broke:
-            instance.broke = True
+        if command == instance.script.breaks_at and instance.broke < instance.script.breaks:
+            instance.broke += 1
             self.close()
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
         if self._provider.hijacked(instance):
