@@ -17,13 +17,18 @@ from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
+from pytest_vastgpu.ssh.base import AddressFailure
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.lives import Life
 from tests.support.lives import any_key
 from tests.support.lives import assert_nothing_is_left
 from tests.support.lives import reasons
+from tests.support.memory import MemoryForward
 from tests.support.memory import Script
 
 KEY = any_key()
@@ -237,6 +242,31 @@ def test_a_connection_that_breaks_twice_costs_no_attempt(lives_on: LivesOn) -> N
     life = lives_on(Script(breaks_at=job.MAKE_FOLDERS, breaks=2), Script())
     assert life.live(use_s=0) is None
     assert reasons(life) == ["ready"]
+
+
+def test_a_port_that_is_forwarded_when_the_connection_breaks_is_not_left_open(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lives_on(Script(), Script())
+    forward = life.connector.forward
+
+    def refuses() -> None:
+        life.connector.on_connect = lambda: None
+        last = life.connector.connections[-1]
+        last.close()
+        raise ConnectFailed([AddressFailure(last.address, ProbeFailure.REFUSED, "refused")])
+
+    def breaks(connection: Callable[[], Connection | None], port: int) -> MemoryForward:
+        if not life.connector.forwards:
+            life.connector.connections[-1].close()
+            life.connector.on_connect = refuses
+        return forward(connection, port)
+
+    monkeypatch.setattr(life.connector, "forward", breaks)
+    life.bring_up()
+    assert [each.closed for each in life.connector.forwards] == [True, False]
+    life.rentals[0].give_back()
+    assert_nothing_is_left(life)
 
 
 def test_an_ssh_server_that_stays_away_while_the_instance_is_prepared_is_held_against_the_machine(

@@ -481,9 +481,10 @@ class MemoryForward:
 
     url: str = "http://memory.invalid"
     unanswered: int = 0
+    closed: bool = False
 
     def close(self) -> None:
-        """There is nothing to close."""
+        self.closed = True
 
 
 class MemoryConnector:
@@ -494,6 +495,7 @@ class MemoryConnector:
         self._provider = provider
         self._clock = clock
         self.connections: list[MemoryConnection] = []
+        self.forwards: list[MemoryForward] = []
         self.on_connect: Callable[[], None] = lambda: None
         """Called when a connection has been made."""
 
@@ -533,7 +535,8 @@ class MemoryConnector:
         return connection
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> MemoryForward:
-        return MemoryForward()
+        self.forwards.append(MemoryForward())
+        return self.forwards[-1]
 
     def speaks_ssh(self, address: SshAddress) -> bool:
         instance = self._provider.at(address)

@@ -102,7 +102,13 @@ def _prepare(context: BringUpContext, reports: MarketReports) -> None:
         rental.launched(launch(context))
     monitor = warm_up(context)
     endpoint, forward = open_endpoint(context, reports)
-    rental.ready(endpoint, forward, _watched(context, monitor, forward))
+    try:
+        server = _watched(context, monitor, forward)
+    except BaseException:
+        if forward is not None:
+            forward.close()
+        raise
+    rental.ready(endpoint, forward, server)
 
 
 def _prepare_again(context: BringUpContext) -> None:
