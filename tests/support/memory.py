@@ -419,8 +419,9 @@ class MemoryConnection:
 
     def _watch(self, instance: Instance, stream: MemoryStream) -> None:
         """What the watcher tells of the scripted server."""
-        script, offset = instance.script, 0
-        began = instance.launched if instance.launched is not None else self._clock.monotonic()
+        if instance.launched is None:
+            return  # there is no log, and nothing runs
+        script, offset, began = instance.script, 0, instance.launched
         for number, text in enumerate(script.log, 1):
             data = f"{text}\n".encode()
             line = f"log {offset} {data.hex()}"
