@@ -66,16 +66,22 @@ class WorkloadNames:
 
 
 def _apart(workload: Workload, other: Workload) -> str:
-    """In what a workload differs from another: ``gpus=0, other env``. Environment and paths of files are not shown."""
+    """In what a workload differs from another: ``gpus=0, other env``. No secret, command or path of a file is shown."""
     values = {
-        each.name: getattr(workload, each.name)
+        each: getattr(workload, each.name)
         for each in dataclasses.fields(Workload)
         if getattr(workload, each.name) != getattr(other, each.name)
     }
     return ", ".join(
-        f"other {name}" if isinstance(value, tuple) or name == "command" else f"{name}={value!r}"
-        for name, value in values.items()
+        f"{each.name}={value!r}"
+        if each.repr and not isinstance(value, tuple) and each.name not in _COMMANDS
+        else f"other {each.name}"
+        for each, value in values.items()
     )
+
+
+_COMMANDS = frozenset({"command", "setup"})
+"""Fields with shell text: it is long, and may have a secret in it."""
 
 
 def verdict_line(verdict: Verdict) -> str:

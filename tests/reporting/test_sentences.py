@@ -3,9 +3,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+
+import pytest
 
 import pytest_vastgpu
 from pytest_vastgpu.diagnosis.rules.ruleset import RULES
@@ -168,3 +171,14 @@ def test_no_two_workloads_have_the_same_name_and_no_secret_is_in_one() -> None:
         "command 'serve --all'",
         "vllm 'org/model'",
     ]
+
+
+@pytest.mark.parametrize(
+    "field", [each.name for each in fields(Workload) if not each.repr or each.name in {"args", "command", "setup"}]
+)
+def test_a_name_shows_no_field_that_may_hold_a_secret(field: str) -> None:
+    names = WorkloadNames()
+    secret: object = (("s3cret", "s3cret"),) if isinstance(getattr(WORKLOAD, field), tuple) else "-p s3cret"
+    names[WORKLOAD]
+    other = replace(WORKLOAD, **{field: secret})  # type: ignore[arg-type] # of the field's type
+    assert names[other] == f"vllm 'org/model' (other {field})"

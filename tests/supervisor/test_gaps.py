@@ -17,13 +17,18 @@ from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.errors import RequestRejected
 from pytest_vastgpu.hostcheck import judge
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
+from pytest_vastgpu.ssh.base import AddressFailure
+from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.lives import Life
 from tests.support.lives import any_key
 from tests.support.lives import assert_nothing_is_left
 from tests.support.lives import reasons
+from tests.support.memory import MemoryForward
 from tests.support.memory import Script
 
 KEY = any_key()
@@ -187,15 +192,80 @@ def test_an_ssh_server_that_is_away_for_a_moment_costs_no_attempt(lives_on: Live
     assert_nothing_is_left(life)
 
 
-@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.START], ids=["check", "files", "start"])
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.UNPACK, job.START])
 def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attempt(
-    lives_on: LivesOn, command: str
+    lives_on: LivesOn, tmp_path: Path, command: str
 ) -> None:
+    (tmp_path / "file").write_text("text")
     life = lives_on(Script(breaks_at=command), Script())
+    life.workload = replace(life.workload, files=(("file", str(tmp_path / "file")),))
     assert life.live(use_s=0) is None
     assert reasons(life) == ["ready"]
     assert len(life.connector.connections) == 2
     assert life.rentals[0].host_facts.complete
+    assert_nothing_is_left(life)
+
+
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS])
+def test_a_connection_that_breaks_at_the_same_step_again_and_again_is_held_against_the_machine(
+    lives_on: LivesOn, command: str
+) -> None:
+    life = lives_on(Script(breaks_at=command, breaks=1000), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ssh_lost", "ready"]
+    first = life.records[0].verdict
+    assert first is not None
+    assert first.failure_class is FailureClass.INFRA_FATAL
+    assert "failed 3 times in a row" in first.evidence
+    assert life.clock.now < 300, "it is not tried until the end of its life"
+    assert_nothing_is_left(life)
+
+
+def test_a_network_of_ours_that_is_down_for_a_while_costs_no_attempt(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lives_on(Script(ssh_gap_s=(45, 200)), Script())
+    show = life.provider.show
+
+    def silent(instance_id: int) -> InstanceStatus | None:
+        if 45 <= life.clock.now < 200:
+            raise MarketUnreachable("no route")
+        return show(instance_id)
+
+    monkeypatch.setattr(life.provider, "show", silent)
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+    assert life.clock.now >= 200
+
+
+def test_a_connection_that_breaks_twice_costs_no_attempt(lives_on: LivesOn) -> None:
+    life = lives_on(Script(breaks_at=job.MAKE_FOLDERS, breaks=2), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == ["ready"]
+
+
+def test_a_port_that_is_forwarded_when_the_connection_breaks_is_not_left_open(
+    lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lives_on(Script(), Script())
+    forward = life.connector.forward
+
+    def refuses() -> None:
+        life.connector.on_connect = lambda: None
+        last = life.connector.connections[-1]
+        last.close()
+        raise ConnectFailed([AddressFailure(last.address, ProbeFailure.REFUSED, "refused")])
+
+    def breaks(connection: Callable[[], Connection | None], port: int) -> MemoryForward:
+        if not life.connector.forwards:
+            life.connector.connections[-1].close()
+            life.connector.on_connect = refuses
+        return forward(connection, port)
+
+    monkeypatch.setattr(life.connector, "forward", breaks)
+    life.bring_up()
+    assert [each.closed for each in life.connector.forwards] == [True, False]
+    life.rentals[0].give_back()
     assert_nothing_is_left(life)
 
 

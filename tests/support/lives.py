@@ -178,5 +178,6 @@ def assert_nothing_is_left(life: Life) -> None:
     """See that all was given back, closed and paid."""
     assert life.provider.instances == {}
     assert all(connection.closed for connection in life.connector.connections)
+    assert all(forward.closed for forward in life.connector.forwards)
     assert {steps[-1] for steps in life.ledger.steps.values()} <= {"gone", "not_created"}
     assert life.budget.committed_usd == pytest.approx(sum(rental.cost_usd for rental in life.rentals))

@@ -85,7 +85,9 @@ class Script:
     ssh_gap_s: tuple[float, float] | None = None
     """From when to when, since create, its SSH server is away: connections break, and new ones are refused."""
     breaks_at: str = ""
-    """The command at which a connection breaks, the first time."""
+    """The command at which a connection breaks."""
+    breaks: int = 1
+    """How often it does."""
     dark: bool = False
     """Nothing ever answers at its SSH address."""
     refuses_key_s: float = 0.0
@@ -132,7 +134,7 @@ class Instance:
     starts: int = 0
     lease_ends: float = float("inf")
     looks: int = 0
-    broke: bool = False
+    broke: int = 0
 
     @property
     def end(self) -> tuple[End | None, float]:
@@ -318,8 +320,8 @@ class MemoryConnection:
         instance = self._provider.at(self.address)
         if self.closed or instance is None:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
-        if command == instance.script.breaks_at and not instance.broke:
-            instance.broke = True
+        if command == instance.script.breaks_at and instance.broke < instance.script.breaks:
+            instance.broke += 1
             self.close()
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
         if self._provider.hijacked(instance):
@@ -417,8 +419,9 @@ class MemoryConnection:
 
     def _watch(self, instance: Instance, stream: MemoryStream) -> None:
         """What the watcher tells of the scripted server."""
-        script, offset = instance.script, 0
-        began = instance.launched if instance.launched is not None else self._clock.monotonic()
+        if instance.launched is None:
+            return  # there is no log, and nothing runs
+        script, offset, began = instance.script, 0, instance.launched
         for number, text in enumerate(script.log, 1):
             data = f"{text}\n".encode()
             line = f"log {offset} {data.hex()}"
@@ -479,9 +482,10 @@ class MemoryForward:
 
     url: str = "http://memory.invalid"
     unanswered: int = 0
+    closed: bool = False
 
     def close(self) -> None:
-        """There is nothing to close."""
+        self.closed = True
 
 
 class MemoryConnector:
@@ -492,6 +496,7 @@ class MemoryConnector:
         self._provider = provider
         self._clock = clock
         self.connections: list[MemoryConnection] = []
+        self.forwards: list[MemoryForward] = []
         self.on_connect: Callable[[], None] = lambda: None
         """Called when a connection has been made."""
 
@@ -531,7 +536,8 @@ class MemoryConnector:
         return connection
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> MemoryForward:
-        return MemoryForward()
+        self.forwards.append(MemoryForward())
+        return self.forwards[-1]
 
     def speaks_ssh(self, address: SshAddress) -> bool:
         instance = self._provider.at(address)

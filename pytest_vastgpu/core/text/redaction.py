@@ -90,6 +90,13 @@ def secret_variables(variables: Iterable[tuple[str, str]]) -> list[tuple[str, st
     return [(name, value) for name, value in variables if isinstance(value, str) and _is_secret(str(name), value)]
 
 
+def _words(command: str) -> list[str]:
+    try:
+        return split_words(command)
+    except ValueError:  # a quote is not closed; the shell will report that
+        return command.split()
+
+
 def _secret_options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The secrets in ``--api-key VALUE``, ``--api-key=VALUE`` and ``HF_TOKEN=VALUE``, by name."""
     for word, following in zip(words, (*words, "")[1:], strict=True):
@@ -153,20 +160,16 @@ class Redactor:
                 self.add(name, login.text().reveal())
 
     def add_workload(self, workload: Workload) -> None:
-        """Add the secrets of a workload: in its environment, its arguments and its command."""
+        """Add the secrets of a workload: in its environment, its arguments and its commands."""
         for name, value in secret_variables(workload.env):
             self.add(name, value)
         if isinstance(workload.image_login, str):
             self.add_login("image_login", workload.image_login)
-        if not isinstance(workload.command, str):
-            return  # it is no workload; another check reports that
-        try:
-            words = split_words(workload.command)
-        except ValueError:  # a quote is not closed; the shell will report that
-            words = workload.command.split()
-        arguments = [word for word in workload.args if isinstance(word, str)]
-        for name, value in (*_secret_options(arguments), *_secret_options(words)):
-            self.add(name, value)
+        # A field of another type is no workload's; another check reports that.
+        commands = [_words(text) for text in (workload.command, workload.setup) if isinstance(text, str)]
+        for words in ([word for word in workload.args if isinstance(word, str)], *commands):
+            for name, value in _secret_options(words):
+                self.add(name, value)
 
     def forget(self) -> None:
         """Forget all secrets."""

@@ -19,6 +19,7 @@ from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.text.nearest import nearest_first
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
@@ -254,7 +255,12 @@ class InstancePool:
     # ---------------------------------------------------------------- plumbing
 
     def _check(self, workloads: Iterable[Workload]) -> None:
+        """Check workloads, and hide their secrets in all that is told from now on.
+
+        :raises ConfigurationError: one line: what is wrong.
+        """
         for workload in workloads:
+            KNOWN.add_workload(workload)
             checked(workload)
             if workload.adapter not in self._adapters:
                 known = ", ".join(nearest_first(workload.adapter, sorted(self._adapters)))

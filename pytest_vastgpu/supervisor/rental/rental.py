@@ -103,7 +103,6 @@ class Rental:
         self.facts: HostFacts | None = None
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
-        KNOWN.add_workload(workload)
         self.purpose = sanitize.line(name)
         """The workload in words."""
         self.unsettled = False

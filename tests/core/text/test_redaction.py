@@ -100,9 +100,11 @@ def test_each_line_of_a_private_key_is_secret_by_itself() -> None:
         Workload("command", command="MY_SECRET='correct horse' exec python3 server.py --key-size 5"),
         Workload("command", command="exec server --password 'correct horse' --verbose"),
         Workload("command", command="PASSWORD=correct exec server 'horse"),
+        Workload("command", command="serve", setup="mytool login --password 'correct horse' --verbose"),
+        Workload("command", command="serve", setup="PASSWORD=correct mytool login 'horse"),
     ],
 )
-def test_secrets_of_arguments_and_of_the_command_are_known(workload: Workload) -> None:
+def test_secrets_of_arguments_and_of_the_commands_are_known(workload: Workload) -> None:
     redactor = Redactor()
     redactor.add_workload(workload)
     shown = redactor("it said: correct horse, 5 --verbose on port 1")

@@ -25,6 +25,11 @@ from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
+GAPS = 3
+"""SSH failures in a row, while the instance comes no further, after which it counts as lost."""
+GAP_S = 1.0
+"""Pause before a step is taken again."""
+
 
 def bring_up(context: BringUpContext) -> None:
     """Create the instance and bring it to *ready*.
@@ -61,12 +66,24 @@ def restart(context: BringUpContext) -> None:
 
 
 def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
-    """Take a step, and take it again where SSH fails on an instance that is not lost."""
+    """Take a step, and take it again where SSH fails on an instance that is not lost.
+
+    :raises AttemptFailed: if SSH fails again and again, though it lets us in, and the instance comes no further.
+    """
+    rental = context.rental
+    state, gaps = rental.state, 0
     while True:
         try:
             step()
         except ConnectFailed as failed:
             _check_lost(context, failed)
+            if rental.state is not state:
+                state, gaps = rental.state, 0
+            gaps += rental.connected.living() is not None  # else the market is silent, too: our network may be down
+            if gaps == GAPS:
+                text = f"SSH lets us in, and failed {GAPS} times in a row while {state.value}: {failed}"
+                raise AttemptFailed(rental.attribute_fault(_ssh_lost(text))) from failed
+            context.cancel.wait(GAP_S)
         else:
             return
 
@@ -85,7 +102,13 @@ def _prepare(context: BringUpContext, reports: MarketReports) -> None:
         rental.launched(launch(context))
     monitor = warm_up(context)
     endpoint, forward = open_endpoint(context, reports)
-    rental.ready(endpoint, forward, _watched(context, monitor, forward))
+    try:
+        server = _watched(context, monitor, forward)
+    except BaseException:
+        if forward is not None:
+            forward.close()
+        raise
+    rental.ready(endpoint, forward, server)
 
 
 def _prepare_again(context: BringUpContext) -> None:
@@ -125,6 +148,10 @@ def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
     if lost is None:
         rental.tell(f"SSH let us in no more, and does again: {failed}")
     elif lost.failure_class is FailureClass.RUNTIME_LOST:
-        raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "ssh_lost", lost.evidence, "another host would do"))
+        raise AttemptFailed(_ssh_lost(lost.evidence))
     else:
         raise AttemptFailed(lost)
+
+
+def _ssh_lost(evidence: str) -> Verdict:
+    return Verdict(FailureClass.INFRA_FATAL, "ssh_lost", evidence, "another host would do")

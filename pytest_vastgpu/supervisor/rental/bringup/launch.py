@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
@@ -43,11 +42,11 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
         bring(connection, workload)
     if workload.setup:
         set_up(context)
-    started = connection.run(job.START, timeout_s=LIMIT_S)
-    if started.failure is not ProbeFailure.TRANSPORT:  # else it may have been started, and the warm-up sees it
-        check_ran(started, connection)
-        if not started.ok:
-            raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
+    # Where the connection breaks, the server may have been started or not. It is started again, which ends an earlier
+    # start; its log tells nothing, since it may be that of the server before.
+    started = check_ran(connection.run(job.START, timeout_s=LIMIT_S), connection)
+    if not started.ok:
+        raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
     return headers
 
 

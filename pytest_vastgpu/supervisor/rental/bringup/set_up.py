@@ -7,10 +7,12 @@ from collections import deque
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.files import packed
 from pytest_vastgpu.ssh.base import Connection
+from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -30,15 +32,20 @@ LINES = 400
 def bring(connection: Connection, workload: Workload) -> None:
     """Bring the workload's files in one stream.
 
-    :raises AttemptFailed: if they can no longer be read here, or cannot be written there.
+    :raises AttemptFailed: if they can no longer be read here, cannot be written there, or take too long.
+    :raises ConnectFailed: if the connection broke.
     """
     try:
         archive = packed(workload.files)
     except ConfigurationError as error:
         raise _fatal("files_unreadable", str(error), "leave the files where they are while tests run") from error
-    result = connection.run(
-        job.UNPACK, timeout_s=LIMIT_S + len(archive) / SLOWEST_BYTES_S, stdin=archive, name="write_files"
-    )
+    limit_s = LIMIT_S + len(archive) / SLOWEST_BYTES_S
+    sent = connection.run(job.UNPACK, timeout_s=limit_s, stdin=archive, name="write_files")
+    result = check_ran(sent, connection)
+    if result.failure is ProbeFailure.TIMEOUT:  # our own uplink may be as slow
+        text = f"{len(archive) / 1e6:.1f} MB of files did not arrive within {limit_s:.0f} s"
+        remedy = "bring less, or have setup= download it"
+        raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "files_too_slow", text, remedy))
     if result.exit_code == 127:
         raise _fatal("tar_missing", result.stderr.strip(), "name an image that has tar, or bring no files")
     if not result.ok:
