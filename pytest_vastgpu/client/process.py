@@ -159,6 +159,7 @@ class SupervisorProcess:
         :param every_s: How often what is waited for is shown.
         :raises SupervisorGone: if it ended before that was done, or does not answer; it has ended in any case then.
         """
+        self.line.move_home()  # a thread that has ended may have started the supervisor
         try:
             while True:
                 told = self.calls.close(every_s / 4)

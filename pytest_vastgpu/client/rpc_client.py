@@ -59,7 +59,7 @@ class RpcClient:
 
     :param role: ``control`` in the process that started the supervisor, and whose end ends the run; ``process`` in any
         other.
-    :param idle: Called repeatedly while the thread that made this object waits for an answer.
+    :param idle: Called repeatedly while the thread that made this object waits for an answer; see :meth:`move_home`.
     :param answers_s: Limit for the answer to a call that is not one of :data:`~pytest_vastgpu.client.calls.SLOW`.
     """
 
@@ -115,6 +115,10 @@ class RpcClient:
             raise self._gone() from error
         self._open.add(sock)
         return keep_private_socket(sock)
+
+    def move_home(self) -> None:
+        """Have the calling thread be the one that calls ``idle`` while it waits."""
+        self._home = _get_ident()
 
     def calls(self, declaration: type[T]) -> T:
         """The calls of a protocol, as methods."""

@@ -45,6 +45,8 @@ class Timeouts:
     """For all evidence of a failed attempt together; what is later is noted as missing."""
     close_within_s: float = 240.0
     """How long the end of a run waits until everything is destroyed and seen to be gone."""
+    account_key_s: float = 30.0
+    """For taking our SSH key out of the account at the end of a run. What is later is left to a later sweep."""
     leave_s: float = 2.0
     """For a thread or a process that has been told to end, and that does nothing any more that matters. One that takes
     longer is left to itself."""

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.plugin.options import TIMEOUTS
+
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
     from pytest_vastgpu.plugin.controller import Controller
@@ -67,7 +70,8 @@ class XdistController:
 
         def stop() -> None:
             end.close()
-            waiting.join()
+            # While it opens a run, each answer has this limit. What is left of it ends with this process.
+            waiting.join(self._config.stash.get(TIMEOUTS, DEFAULTS).answers_s)
             ends.close()
 
         def wait() -> None:

@@ -82,6 +82,7 @@ class AdapterProcess:
     def offers(self) -> list[AdapterOffer]:
         """Wait until the process has loaded the adapters, and connect to it; returns the adapters. Call it once.
 
+        :raises Cancelled: the run is ending.
         :raises ConfigurationError: if an adapter is unusable.
         :raises HookFailed: if the process has died, or has not loaded the adapters in time.
         """
@@ -91,6 +92,7 @@ class AdapterProcess:
     def ask(self, who: str, call: rpc.Call, *arguments: Any) -> Any:
         """See :meth:`HookClient.ask`. Where the process has died or does not answer, another one is asked, once.
 
+        :raises Cancelled: the run is ending.
         :raises HookFailed: also if that one does not answer either.
         """
         client = self._client
@@ -146,6 +148,18 @@ class AdapterProcess:
 
     def _connect(self) -> list[AdapterOffer]:
         try:
+            found = self._loaded()
+        except Exception:
+            self._client.cancel()  # so that the next call does not wait for a connection, but starts a process anew
+            if self._closed:
+                raise Cancelled from None
+            raise
+        threading.Thread(target=self._client.attach, args=(self._sock,), name="vastgpu-adapters", daemon=True).start()
+        return found
+
+    def _loaded(self) -> list[AdapterOffer]:
+        """Wait until the process has loaded the adapters; returns them."""
+        try:
             said = messages.receive(self._sock, within_s=self._within_s)
         except TimeoutError:
             raise HookFailed(
@@ -156,7 +170,6 @@ class AdapterProcess:
             raise HookFailed("the process that judges logs has died; the supervisor's log may say why") from error
         if "error" in said:
             raise rpc.decode_error(said["error"])
-        threading.Thread(target=self._client.attach, args=(self._sock,), name="vastgpu-adapters", daemon=True).start()
         found: list[AdapterOffer] = decode(list[AdapterOffer], said["offers"])
         return found
 

@@ -15,6 +15,7 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
@@ -69,6 +70,8 @@ from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 
+_PROCESSES = "its processes"
+
 
 class Plugins(Protocol):
     """The hooks of conftest files and plugins, as plain calls."""
@@ -91,6 +94,8 @@ class Run:
     id: str
     directory: Path
     cleaner: Provider
+    cleaning: CancelToken
+    """Ends every call of the cleaner."""
     events: EventLog
     costs: CostFile
     keeper: Keeper
@@ -101,7 +106,7 @@ class Run:
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
-    _step: str = "its processes"
+    _step: str = _PROCESSES
 
     @classmethod
     def open(
@@ -154,7 +159,8 @@ class Run:
             throttle = directory / "throttle" if embedded else None
             client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
             stack.callback(client.close)
-            cleaner = open_provider(url, api_key, throttle, timeouts=timeouts)
+            cleaning = CancelToken()
+            cleaner = open_provider(url, api_key, throttle, cancel=cleaning, timeouts=timeouts)
             stack.callback(cleaner.close)
             _require_credit(client, url, events)
             if not embedded and (unknown := note_key(directory, client, ledger, market, key)):
@@ -224,6 +230,7 @@ class Run:
                 run_id,
                 directory,
                 cleaner,
+                cleaning,
                 events,
                 costs,
                 keeper,
@@ -271,12 +278,30 @@ class Run:
                 wait=self.clock.sleep,
                 timeouts=self.timeouts,
                 clock=self.clock,
+                with_key=False,
             )
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
             self.pool.registry.left(entry.label, str(problem))
-        if stays := take_out_key(self.directory, self.cleaner, self.ledger):
+        self._take_out_key()
+
+    def _take_out_key(self) -> None:
+        """Take our SSH key out of the account, unless that takes too long: it costs nothing there."""
+        self._step = "the account's record of the SSH key"
+        within_s = self.timeouts.account_key_s
+        limit = self.clock.repeat("vastgpu-account-key", self.cleaning.cancel, within_s)
+        try:
+            stays = take_out_key(self.directory, self.cleaner, self.ledger)
+        except Cancelled:
+            stays = (
+                f"the SSH key that run {self.id} has added may still be in the account: looking took more than "
+                f"{within_s:g} s; the guard, a later run or `vastgpu reap` takes it out"
+            )
+        finally:
+            limit.stop()
+        if stays:
             self.tell(f"warning: {stays}")
+        self._step = _PROCESSES
 
     def _left(self) -> list[LedgerEntry]:
         # The disk may have been too full to write that an instance is gone.

@@ -23,6 +23,7 @@ SLACK_S = 5.0
 """For a machine that has other things to do: what is bounded here would otherwise take half a minute and more."""
 ACQUIRES = WORKLOAD + "def test_it(vast_instance): pass\n"
 SLEEPS = WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(600)\n"
+SLEEPS_LATE = SLEEPS.replace("(vast_instance): ", "(request): request.getfixturevalue('vast_instance'); ")
 
 
 def asked(market: LocalMarket, endpoint: str) -> int:
@@ -98,15 +99,21 @@ def test_ctrl_c_ends_a_bring_up_at_any_moment(
 
 
 @pytest.mark.parametrize(
-    "more", [["-q"], pytest.param(["-n1", "-q"], marks=slow), pytest.param(["--capture=fd", "-v"], marks=slow)]
+    ("more", "source"),
+    [
+        (["-q"], SLEEPS),
+        pytest.param(["-n1", "-q"], SLEEPS, marks=slow),
+        pytest.param(["-n1", "-q"], SLEEPS_LATE, marks=slow),
+        pytest.param(["--capture=fd", "-v"], SLEEPS, marks=slow),
+    ],
 )
 def test_giving_back_says_what_it_waits_for(
-    pytester: pytest.Pytester, rent_from: RentFrom, start: Start, more: list[str]
+    pytester: pytest.Pytester, rent_from: RentFrom, start: Start, more: list[str], source: str
 ) -> None:
     """Here the market is stopped: it takes connections, and says nothing."""
     market = rent_from({"machines": [{}]})
     pytester.makeconftest(QUICK)
-    pytester.makepyfile(SLEEPS)
+    pytester.makepyfile(source)
     run = start(*more)
     (instance,) = until(lambda: alive(market), bool)
     stopped(market.pid)

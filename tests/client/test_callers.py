@@ -115,6 +115,17 @@ def test_progress_is_shown_while_the_thread_that_made_the_line_waits(connect: Co
     assert shown._value == before, "never in another thread"
 
 
+def test_progress_is_shown_by_another_thread_that_takes_over(connect: Connect, host: Host) -> None:
+    shown: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        line = pool.submit(connect, "control", lambda: shown.append(threading.get_ident())).result(WITHIN_S)
+    leases(line).cost("1")
+    assert shown == []
+    line.move_home()
+    leases(line).cost("1")
+    assert set(shown) == {threading.get_ident()}
+
+
 def test_a_call_that_is_broken_off_leaves_no_answer_behind(connect: Connect, host: Host) -> None:
     def interrupt() -> None:
         if host.waiting.acquire(blocking=False):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.client.callbacks import adapter_calls
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.model import Probe
@@ -113,6 +114,21 @@ def probed(adapters: AdapterProcess, sign: str) -> int:
     return int(probe.name)
 
 
+def probing(adapters: AdapterProcess) -> tuple[threading.Thread, list[Exception]]:
+    """Ask in another thread; returns it, and where the error will be that the call raises."""
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            probed(adapters, "")
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            errors.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    return thread, errors
+
+
 @pytest.mark.parametrize("sign", ["SIGKILL", "SIGSTOP"])
 def test_a_process_that_dies_or_hangs_is_started_again_and_asked_again(start: Start, tmp_path: Path, sign: str) -> None:
     did = tmp_path / "did"
@@ -135,6 +151,48 @@ def test_a_process_that_dies_of_each_question_is_told(start: Start) -> None:
     adapters.offers()
     with pytest.raises(HookFailed, match="has died, and so did the one that was started in its place"):
         probed(adapters, "")
+
+
+def test_a_restart_that_fails_is_tried_again_by_the_next_call(start: Start, tmp_path: Path) -> None:
+    loads = tmp_path / "loads"
+
+    def fail_the_second_time() -> list[Any]:
+        with loads.open("a") as file:
+            file.write("x")
+        if loads.read_text() == "xx":
+            os._exit(1)
+        return [(Judge(tmp_path / "did"), "")]
+
+    adapters = start(fail_the_second_time, answers_s=2 * WITHIN_S)
+    adapters.offers()
+    os.kill(probed(adapters, ""), signal.SIGKILL)
+    with pytest.raises(HookFailed, match="the process that judges logs has died"):
+        probed(adapters, "")
+    asking, errors = probing(adapters)
+    asking.join(WITHIN_S)
+    assert not asking.is_alive()
+    assert errors == []
+    assert loads.read_text() == "xxx"
+
+
+def test_a_restart_that_the_end_of_the_run_meets_is_cancelled(start: Start, tmp_path: Path) -> None:
+    loads = tmp_path / "loads"
+
+    def hang_the_second_time() -> list[Any]:
+        with loads.open("a") as file:
+            file.write("x")
+        if loads.read_text() == "xx":
+            signal.pause()
+        return [(Judge(tmp_path / "did"), "")]
+
+    adapters = start(hang_the_second_time)
+    adapters.offers()
+    os.kill(probed(adapters, ""), signal.SIGKILL)
+    asking, errors = probing(adapters)
+    until(loads.read_text, lambda text: text == "xx")
+    adapters.close()
+    asking.join(WITHIN_S)
+    assert [type(each) for each in errors] == [Cancelled]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])

@@ -41,6 +41,7 @@ from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import Fleet
 from tests.behaviour.conftest import fleet
 from tests.support.looks import alive
+from tests.support.looks import until
 
 SHORT = Timeouts(
     rate_limits=False,
@@ -81,10 +82,13 @@ class Scene:
         self.market = LocalMarket(fleet={"market": {"rate_limits": False}, **fleet})
         self.market.start()
 
-    def open(self, given: dict[str, str] | None = None, **environ: str) -> Run:
+    def open(
+        self, given: dict[str, str] | None = None, account_key_s: float = Timeouts.account_key_s, **environ: str
+    ) -> Run:
         environ = {"VAST_URL": self.market.url, "VAST_API_KEY": self.market.api_key, **environ}
         settings = resolve({"vast_strictness": "aggressive", **(given or {})}.get, lambda _: None, environ)
-        opening = Opening("", settings, SHORT, str(self.directory), 1, False, (), ())
+        timeouts = replace(SHORT, account_key_s=account_key_s)
+        opening = Opening("", settings, timeouts, str(self.directory), 1, False, (), ())
         directory = self._home / "runs" / f"{len(self.runs):08x}"
         make_directory(directory)
         self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), Nothing(), self.events.append))
@@ -189,6 +193,23 @@ def test_a_relative_path_to_a_host_cache_that_cannot_be_used_is_told_whole(scene
 def test_a_relative_path_to_no_key_is_told_whole(scene: Scene) -> None:
     with pytest.raises(ConfigurationError, match=str(scene.directory / "keys" / "none")):
         scene.open(VAST_API_KEY="k", VAST_URL="http://127.0.0.1:9", VAST_SSH_KEY_PATH="keys/none")
+
+
+@pytest.mark.slow
+def test_a_market_that_says_nothing_of_the_account_s_keys_holds_the_end_up_for_a_while_only(scene: Scene) -> None:
+    scene.start({"faults": [{"name": "never_answers", "endpoint": "keys", "times": 1}], **HEALTHY})
+    run = scene.open(account_key_s=0.5)
+    scene.rent(run)
+    closing = threading.Thread(target=run.close)
+    closing.start()
+    until(run.waits_for, lambda waits: waits == ["the account's record of the SSH key"])
+    closing.join()
+    (told,) = [event.text for event in scene.events if "SSH key" in event.text and "warning" in event.text]
+    assert f"the SSH key that run {run.id} has added may still be in the account" in told
+    assert run.waits_for() == ["its processes"]
+    assert scene.rented() == [BAD]
+    with open_provider(scene.market.url, scene.market.api_key) as client:
+        until(client.account_keys, lambda keys: list(keys) == [])  # by the guard
 
 
 def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> None:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from filelock import Timeout
 
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import RateLimited
+from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import Provider
     from pytest_vastgpu.ssh.keys import KeyPair
 
-LOCKED_WITHIN_S = 30.0
+LOCKED_WITHIN_S = 10.0
 """How long a run waits for another one that looks at the account's keys: a few calls of the API."""
 _TRANSIENT = (MarketUnreachable, MarketAnswerInvalid, RateLimited)
 
@@ -62,21 +64,26 @@ def take_out_key(directory: Path, client: Provider, ledger: Ledger) -> str:
 
     :param directory: The run's directory, which the caller owns.
     :returns: Why it is still there, for people; empty where it is gone, or is left to another run or a later sweep.
-    :raises OSError: if the ledger cannot be read.
+    :raises Cancelled: and no other error: the instances are gone, and that must be told.
     """
-    record = read_ledger(directory / FILE)
-    if not record.key or any(not entry.gone for entry in record.entries.values()):
-        return ""
-    if not any(entry.instance_id for entry in record.entries.values()):
-        ledger.write("", "key_gone")
-        return ""
     try:
-        with _locked(directory.parent):
-            return _take_out(directory, client, ledger, record)
-    except MarketError as error:
-        if not isinstance(error, _TRANSIENT):
-            ledger.write("", "key_gone")  # no later try would fare better
-        return f"the SSH key that run {directory.name} has added stays in the account: {error}"
+        record = read_ledger(directory / FILE)
+        if not record.key or any(not entry.gone for entry in record.entries.values()):
+            return ""
+        if not any(entry.instance_id for entry in record.entries.values()):
+            ledger.write("", "key_gone")
+            return ""
+        try:
+            with _locked(directory.parent):
+                return _take_out(directory, client, ledger, record)
+        except MarketError as error:
+            if not isinstance(error, _TRANSIENT):
+                ledger.write("", "key_gone")  # no later try would fare better
+            return f"the SSH key that run {directory.name} has added stays in the account: {error}"
+    except Cancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - see above
+        return f"whether run {directory.name} has left an SSH key in the account is not known: {cause_of(error)}"
 
 
 def _take_out(directory: Path, client: Provider, ledger: Ledger, record: Record) -> str:

@@ -111,6 +111,7 @@ def recover(
     within_s: float | None = None,
     timeouts: Timeouts = DEFAULTS,
     clock: Clock = SYSTEM_CLOCK,
+    with_key: bool = True,
 ) -> Recovery:
     """Destroy what a dead run has left, verified, and write that into its ledger.
 
@@ -121,6 +122,7 @@ def recover(
     :param wait: Waits for a number of seconds. :class:`~pytest_vastgpu.core.clock.Cancelled` passes through, and is
         the only error that does: any other is tried again until the time is over.
     :param within_s: How long to try to destroy an instance that resists; None: as long as one destroy.
+    :param with_key: Whether to take the run's SSH key out of the account, too.
     """
     ledger: Ledger | _Unwritable
     try:
@@ -129,7 +131,7 @@ def recover(
         ledger = _Unwritable(directory / FILE, error)
     try:
         deadline = Deadline.after(timeouts.destroy_within_s if within_s is None else within_s, clock)
-        return _Recovering(directory.name, client, ledger, by, wait, timeouts, clock).go(deadline)
+        return _Recovering(directory.name, client, ledger, by, wait, timeouts, clock, with_key).go(deadline)
     finally:
         ledger.close()
 
@@ -157,6 +159,7 @@ class _Recovering:
     wait: Callable[[float], None]
     timeouts: Timeouts
     clock: Clock
+    with_key: bool
     destroyed: dict[int, None] = field(default_factory=dict)
     rounds: int = 0
 
@@ -176,14 +179,9 @@ class _Recovering:
             self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
 
     def _take_out_key(self) -> list[str]:
-        if isinstance(self.ledger, _Unwritable):
-            return []  # a later sweep takes it out
-        try:
-            stays = take_out_key(self.ledger.path.parent, self.client, self.ledger)
-        except Cancelled:
-            raise
-        except Exception as error:  # noqa: BLE001 - the instances are gone, and that must be told
-            stays = f"whether run {self.run_id} has left an SSH key in the account is not known: {cause_of(error)}"
+        if not self.with_key or isinstance(self.ledger, _Unwritable):
+            return []  # the run itself or a later sweep takes it out
+        stays = take_out_key(self.ledger.path.parent, self.client, self.ledger)
         return [stays] if stays else []
 
     def _of_the_run(self, error: Exception) -> NotDestroyed:

@@ -155,7 +155,6 @@ def test_1(vast_instance, pytester):
         passed=1,
         errors=1,
         rents=2,
-        open_until="xfail hides a loss",
     ),
     "parameters": Row(
         """

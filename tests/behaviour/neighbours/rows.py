@@ -44,8 +44,6 @@ class Row:
     stdin: bytes = b""
     count: bool = True
     """Whether pytest's last line is in its usual form."""
-    open_until: str = ""
-    """Why it cannot pass yet."""
 
 
 def with_plugin(name: str, *options: str, source: str = PLAIN, **more: object) -> Row:

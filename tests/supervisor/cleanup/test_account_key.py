@@ -138,6 +138,16 @@ def test_after_a_kill_guard_or_sweep_take_it_out(account: Account, key: KeyPair)
     assert orphans(account.runs, MARKET, []) == []
 
 
+def test_a_run_that_looks_for_its_creates_leaves_the_key_to_its_end(account: Account, key: KeyPair) -> None:
+    ledger = account.run("one", key)
+    account.give_back("one", ledger)
+    wait = account.provider.clock.sleep
+    assert recover(account.runs / "one", account.provider, by="owner", wait=wait, with_key=False).problems == []
+    assert key.public_line in account.keys
+    account.end("one", ledger)
+    assert account.keys == [USERS]
+
+
 def test_what_a_dead_run_has_added_is_not_taken_for_the_user_s(account: Account, tmp_path: Path) -> None:
     key = key_of_a_file(tmp_path)
     dead = account.run("one", key)
@@ -193,6 +203,24 @@ def test_a_record_that_cannot_be_taken_out_is_told_in_a_line(
     told = account.end("one", account.run("one", MADE))
     assert told == f"the SSH key that run one has added stays in the account: {error}"
     assert bool(orphans(account.runs, MARKET, [])) is later
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyError("id")])
+def test_whatever_goes_wrong_is_told_and_raises_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    ledger = account.run("one", MADE)
+    account.give_back("one", ledger)
+    with monkeypatch.context() as broken:
+        broken.setattr("pytest_vastgpu.supervisor.cleanup.account_key.read_ledger", fail)
+        told = take_out_key(account.runs / "one", account.provider, ledger)
+    assert told.startswith("whether run one has left an SSH key in the account is not known: ")
+    assert str(error) in told
+    assert account.end("one", ledger) == ""
+    assert account.keys == [USERS]
 
 
 def test_a_key_that_may_not_look_leaves_the_record_and_says_so(
