@@ -190,7 +190,8 @@ def test_a_suite_that_cannot_be_collected_rents_nothing(pytester: pytest.Pyteste
     assert rents(market) == {}
 
 
-@pytest.mark.parametrize("arguments", [["-p", "no:randomly"], slow(["-p", "no:randomly", "-n2"])])
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["-p", "no:randomly"], ["-p", "no:randomly", "-n2"]])
 def test_renting_starts_before_a_test_asks(
     pytester: pytest.Pytester, rent_from: RentFrom, arguments: list[str]
 ) -> None:
