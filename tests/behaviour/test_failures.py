@@ -262,6 +262,7 @@ def test_2_loses_it(vast_instance):
     result.stdout.fnmatch_lines(["SKIPPED*the instance was lost while the test used it*"])
 
 
+@pytest.mark.slow
 def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, time_limits: TimeLimits
 ) -> None:

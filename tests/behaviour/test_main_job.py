@@ -105,6 +105,7 @@ def test_it(vast_instance, n):
     assert record.ready_s > 0
 
 
+@pytest.mark.slow
 def test_quiet_means_quiet(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(HERE)
     pytester.makepyfile(NO_GPU + "def test_it(vast_instance): pass")

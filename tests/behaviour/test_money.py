@@ -112,6 +112,7 @@ def test_nothing_is_rented_that_could_pass_the_budget(pytester: pytest.Pytester,
     assert len(market.status()["ended"]) == 1
 
 
+@pytest.mark.slow
 def test_a_true_price_that_does_not_fit_into_the_budget_ends_the_instance(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

@@ -399,7 +399,8 @@ def test_one_at_a_time_takes_turns(pytester: pytest.Pytester, rent_from: RentFro
     assert found["one"] <= 2
 
 
-@pytest.mark.parametrize("what", ["budget", slow("machines")])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["budget", "machines"])
 def test_want_of_money_or_machines_makes_them_take_turns_too(
     pytester: pytest.Pytester, rent_from: RentFrom, what: str
 ) -> None:
