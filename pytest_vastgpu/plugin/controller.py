@@ -30,6 +30,7 @@ from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
+from pytest_vastgpu.plugin.signals import with_lines
 from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
 from pytest_vastgpu.reporting.cost_file import NAME
@@ -141,6 +142,7 @@ class Controller:
         pytest and xdist each have an exception of that name for ends that no person requested at that moment.
         """
         with self._not_interrupted():
+            with_lines(excinfo)
             if type(excinfo.value).__name__ != pytest.Session.Interrupted.__name__ and self.process.owned:
                 # Without waiting: a supervisor that does not answer is given up by the end of the run. Tests of
                 # workers that wait for an instance end now.

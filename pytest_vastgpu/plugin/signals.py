@@ -12,6 +12,11 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -36,6 +41,25 @@ def end_like_ctrl_c() -> Callable[[], None]:
             signal.signal(number, signal.SIG_DFL)
 
     return undo
+
+
+def with_lines(interrupt: pytest.ExceptionInfo[BaseException]) -> None:
+    """Give each entry of a traceback a line, since pytest cannot show one without: it would end with a ``TypeError``.
+
+    A signal may arrive at an instruction that belongs to no line: Python 3.11 has them at the end of some loops.
+    """
+    entries = []
+    entry: TracebackType | None = interrupt.tb
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    whole = None
+    for each in reversed(entries):
+        line: int | None = each.tb_lineno
+        code = each.tb_frame.f_code
+        whole = TracebackType(whole, each.tb_frame, each.tb_lasti, code.co_firstlineno if line is None else line)
+    if whole is not None:
+        interrupt.traceback = type(interrupt.traceback)(whole)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def test_a_real_machine_that_was_banned_is_not_rented_by_the_next_run(
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [1, GOOD]
 
 
+@pytest.mark.slow
 def test_a_drill_on_simulated_machines_leaves_the_users_cache_alone(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_the_evidence_outlives_the_host_without_its_secrets(pytester: pytest.Pyt
     assert os.environ["VAST_API_KEY"] not in everything
 
 
+@pytest.mark.slow
 def test_an_unexplained_end_is_tried_on_one_other_machine(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_hook_that_leaves_no_offer_is_told_with_a_remedy(pytester: pytest.Pyte
     assert market.status()["ended"] == []
 
 
+@pytest.mark.slow
 def test_running_out_of_warm_up_is_weak_evidence(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
@@ -230,6 +233,7 @@ def test_machines_that_all_fail_can_skip_the_tests(
     result.stdout.fnmatch_lines(["SKIPPED*no instance became ready*(2 attempts)*"])
 
 
+@pytest.mark.slow
 def test_a_workload_that_fails_is_never_skipped(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(fleet("image_manifest_unknown"))
     pytester.makepyfile(WORKLOAD + TEST)
@@ -258,6 +262,7 @@ def test_2_loses_it(vast_instance):
     result.stdout.fnmatch_lines(["SKIPPED*the instance was lost while the test used it*"])
 
 
+@pytest.mark.slow
 def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, time_limits: TimeLimits
 ) -> None:

@@ -148,7 +148,7 @@ class Documented:
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.parametrize("arguments", [(), pytest.param(("-n2",), marks=slow)], ids=["alone", "xdist"])
 def test_a_test_that_asks_only_while_it_runs_gets_an_instance(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -161,14 +161,18 @@ def test_a_test_that_asks_only_while_it_runs_gets_an_instance(
     assert all(each["gone"] for each in books(home)["instances"])
 
 
-@pytest.mark.parametrize("arguments", [(), pytest.param(("-n2",), marks=slow)], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    ("arguments", "failed"),
+    [(("-k", "plain or test_2"), 1), pytest.param((), 5, marks=slow), pytest.param(("-n2",), 5, marks=slow)],
+    ids=["one", "alone", "xdist"],
+)
 def test_one_that_asks_late_learns_why_nothing_can_be_rented(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], failed: int
 ) -> None:
     monkeypatch.setenv("VAST_SSH_KEY_PATH", "/nowhere/key")
     pytester.makepyfile(HEAD + "@pytest.fixture\ndef vast_workload(): return command('true')\n" + LATE)
     result = pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
-    result.assert_outcomes(passed=1, failed=5)
+    result.assert_outcomes(passed=1, failed=failed)
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     result.stdout.fnmatch_lines(["*/nowhere/key*"])
 

@@ -36,7 +36,8 @@ def test_it(vast_instance):
 """
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["-n1"]], ids=["alone", "xdist"])
 def test_temporary_files_may_have_a_long_path(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
@@ -104,6 +105,7 @@ def test_it(vast_instance, n):
     assert record.ready_s > 0
 
 
+@pytest.mark.slow
 def test_quiet_means_quiet(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(HERE)
     pytester.makepyfile(NO_GPU + "def test_it(vast_instance): pass")
@@ -131,6 +133,7 @@ def test_it(vast_instance, n):
     assert len(market.status()["ended"]) == 1
 
 
+@pytest.mark.slow
 def test_markers_and_the_factory_rent_what_they_name(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from({"machines": [{"machine_id": 7, "gpu_name": "H100 SXM", "price_usd_h": 0.9}, {"count": 3}]})
     pytester.makepyfile(
@@ -174,6 +177,7 @@ def test_2(vast_instance):
     pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_a_machine_that_nobody_blames_is_there_for_the_next_workload(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -326,6 +330,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 1}]}]})
     pytester.makepyfile(WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(60)")

@@ -98,6 +98,7 @@ def test_where_every_machine_is_dearer_both_prices_are_shown(pytester: pytest.Py
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_rented_that_could_pass_the_budget(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from({"machines": [{"machine_id": GOOD, "price_usd_h": 0.4}]})
     pytester.makepyfile(WORKLOAD + "def test_it(vast_instance): pass")
@@ -111,6 +112,7 @@ def test_nothing_is_rented_that_could_pass_the_budget(pytester: pytest.Pytester,
     assert len(market.status()["ended"]) == 1
 
 
+@pytest.mark.slow
 def test_a_true_price_that_does_not_fit_into_the_budget_ends_the_instance(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -183,6 +185,7 @@ def test_2_gets_another(vast_instance):
 
 
 @pytest.mark.usefixtures("_watched")
+@pytest.mark.slow
 def test_an_instance_that_becomes_too_dear_ends_before_the_budget_is_passed(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:

@@ -190,7 +190,8 @@ def test_a_suite_that_cannot_be_collected_rents_nothing(pytester: pytest.Pyteste
     assert rents(market) == {}
 
 
-@pytest.mark.parametrize("arguments", [["-p", "no:randomly"], slow(["-p", "no:randomly", "-n2"])])
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["-p", "no:randomly"], ["-p", "no:randomly", "-n2"]])
 def test_renting_starts_before_a_test_asks(
     pytester: pytest.Pytester, rent_from: RentFrom, arguments: list[str]
 ) -> None:
@@ -398,7 +399,8 @@ def test_one_at_a_time_takes_turns(pytester: pytest.Pytester, rent_from: RentFro
     assert found["one"] <= 2
 
 
-@pytest.mark.parametrize("what", ["budget", slow("machines")])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["budget", "machines"])
 def test_want_of_money_or_machines_makes_them_take_turns_too(
     pytester: pytest.Pytester, rent_from: RentFrom, what: str
 ) -> None:

@@ -21,6 +21,7 @@ from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import HostKeyPin
+from tests.support.quick import only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def start_sshd(folder: Path, key: KeyPair, more: str = "") -> Server:
     return Server(SshAddress("127.0.0.1", port, "direct"), getpass.getuser(), process.pid, stop)
 
 
-@pytest.fixture(params=["asyncssh", "sshd"])
+@pytest.fixture(params=only(["asyncssh" if SSHD is None else "sshd"], ["asyncssh", "sshd"]))
 def server(request: pytest.FixtureRequest, tmp_path: Path, key: KeyPair) -> Iterator[Server]:
     """Each kind of server in turn."""
     if request.param == "sshd" and SSHD is None:

@@ -27,6 +27,7 @@ from tests.ssh.conftest import start_asyncssh
 from tests.ssh.conftest import start_sshd
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.quick import only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_childr
     assert connection.run("echo next", timeout_s=LONG_S).stdout == "next\n"
 
 
+@pytest.mark.slow
 def test_endless_output_is_ended_too(connection: SshConnection) -> None:
     result = connection.run("yes", timeout_s=SHORT_S)
     assert result.failure is ProbeFailure.TIMEOUT
@@ -253,7 +255,7 @@ def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, hol
             server.stop()
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", only(["before"], ["before", "after"]))
 def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, hold: Path, when: str) -> None:
     server = start_asyncssh(tmp_path, key)
     ready = tmp_path / "ready"
@@ -274,6 +276,7 @@ def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, hold: Pat
         server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
 def test_a_command_given_up_before_the_login_shell_came_to_it_is_not_begun(tmp_path: Path, key: KeyPair) -> None:
     gate, done, begun = tmp_path / "gate", tmp_path / "done", tmp_path / "begun"
@@ -427,6 +430,7 @@ def test_the_end_of_stdin_is_not_told_of_a_command_that_has_ended(
     assert connection.alive
 
 
+@pytest.mark.slow
 def test_what_arrives_while_we_hang_up_harms_nobody(connection: SshConnection) -> None:
     """paramiko would write to a descriptor that was just closed, and end the connection for it."""
     for number in range(100):

@@ -31,6 +31,7 @@ from tests.support.local.program import namespaces_can_be_forbidden
 from tests.support.local.program import served
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.quick import only
 
 
 def processes_with(word: str) -> list[int]:
@@ -46,7 +47,7 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", only([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]))
 def test_a_signal_ends_the_market_and_its_instances(number: signal.Signals, tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text("market: {rate_limits: false}\n")
@@ -64,7 +65,7 @@ def test_a_signal_ends_the_market_and_its_instances(number: signal.Signals, tmp_
         assert list((tmp_path / "state").glob("instances/*")) == []
 
 
-@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "not_isolated"])
+@pytest.mark.parametrize("isolated", only([True], [True, False]), ids=["isolated", "not_isolated"])
 def test_instances_do_not_outlive_a_market_that_is_killed(tmp_path: Path, isolated: bool) -> None:
     if not (isolated or namespaces_can_be_forbidden()):
         pytest.skip("namespaces cannot be forbidden to a process here")

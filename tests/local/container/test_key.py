@@ -15,6 +15,7 @@ from tests.support.local.program import announced
 from tests.support.local.program import namespaces_can_be_forbidden
 from tests.support.local.program import served
 from tests.support.looks import until
+from tests.support.quick import only
 
 FLEET = """
 market: {rate_limits: false}
@@ -40,7 +41,7 @@ def market_of(folder: Path, *, isolated: bool) -> Iterator[LocalMarket]:
         assert process.wait(30) == 0
 
 
-@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "not_isolated"])
+@pytest.mark.parametrize("isolated", only([True], [True, False]), ids=["isolated", "not_isolated"])
 def test_a_background_process_of_the_start_script_destroys_its_own_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
 ) -> None:

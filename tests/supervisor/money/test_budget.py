@@ -16,6 +16,7 @@ from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import too_dear
 from tests.support.factories import make_offer
+from tests.support.quick import only
 
 HOUR_S = 3600.0
 WHOLE_HOUR_S = HOUR_S - GOING_S
@@ -147,7 +148,7 @@ def _fate(choose: random.Random, at: float, life_s: float, number: int) -> tuple
     return [(shown, "shown", number), (gone, "gone", number)], gone
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", only([0], range(10)))
 def test_a_thousand_random_schedules_never_pass_the_budget(seed: int) -> None:
     rents = refusals = 0
     for schedule in range(100):

@@ -19,6 +19,7 @@ from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.quick import only
 
 SHELLS = ("dash", "bash", "busybox sh")
 
@@ -48,7 +49,7 @@ def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path)
     assert 0 <= float(Path("/proc/uptime").read_text().split()[0]) - float(when) < 3600
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=only(["dash"], SHELLS))
 def shell(request: pytest.FixtureRequest) -> list[str]:
     words: list[str] = request.param.split()
     if shutil.which(words[0]) is None:
@@ -76,9 +77,6 @@ def test_what_has_become_of_a_server(home: Path, shell: list[str]) -> None:
     assert float(answer.split()[3]) > 0.5
 
 
-@pytest.mark.parametrize(
-    "shell", ["dash", *(pytest.param(each, marks=pytest.mark.slow) for each in SHELLS[1:])], indirect=True
-)
 def test_one_that_lives_and_no_longer_listens(home: Path, shell: list[str]) -> None:
     put(home, {"pid": f"{os.getpid()}\n"})
     with socket.create_server(("127.0.0.1", 0)) as listener:
