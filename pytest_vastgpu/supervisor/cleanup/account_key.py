@@ -119,7 +119,7 @@ def _blob(public_line: str) -> str:
 @contextlib.contextmanager
 def _locked(runs: Path) -> Iterator[None]:
     """Keep other runs of this machine from looking at the same time; without the lock after a while."""
-    lock = FileLock(runs / "account_key.lock", timeout=LOCKED_WITHIN_S, mode=0o600)
+    lock = FileLock(runs.with_name("account_key.lock"), timeout=LOCKED_WITHIN_S, mode=0o600)
     held = False
     with contextlib.suppress(Timeout, OSError):
         lock.acquire()
