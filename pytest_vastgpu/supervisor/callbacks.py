@@ -149,6 +149,8 @@ class HookClient:
     def _packed(self, argument: Any) -> Any:
         if isinstance(argument, Observation):
             return Seen(replace(argument, log=""), self._logs.pack(argument.log))
+        if isinstance(argument, Workload):
+            return replace(argument, image_login="")  # only the market needs it
         return argument
 
 

@@ -7,7 +7,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +61,23 @@ def test_an_adapter_answers_as_if_it_were_here(ends: Ends) -> None:
         ends.adapter.result = answer
         assert ends.mine.assess(SERVER, observation("log")) == answer
     assert ends.adapter.seen[-1] == observation("log")
+
+
+def test_the_login_at_the_images_registry_is_sent_to_no_hook_and_no_adapter(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = replace(SERVER, model="sent", image_login="-u bob -p s3cret ghcr.io")
+    seen: list[Workload] = []
+    ends.caller.modify = lambda _offers, workload: seen.append(workload)
+    ends.remote.offers([make_offer()], private)
+
+    def headers(workload: Workload, _api_key: str) -> Mapping[str, str]:
+        seen.append(workload)
+        return {}
+
+    monkeypatch.setattr(ends.adapter, "headers", headers)
+    ends.mine.headers(private, "key")
+    assert seen == [replace(private, image_login="")] * 2
 
 
 def test_a_slow_one_delays_no_other(ends: Ends) -> None:

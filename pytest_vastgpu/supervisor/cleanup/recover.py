@@ -121,7 +121,8 @@ def recover(
     :param by: Name of the caller, for the ledger.
     :param wait: Waits for a number of seconds. :class:`~pytest_vastgpu.core.clock.Cancelled` passes through, and is
         the only error that does: any other is tried again until the time is over.
-    :param within_s: How long to try to destroy an instance that resists; None: as long as one destroy.
+    :param within_s: How long to try to destroy an instance that resists, before one last try, and to read a ledger that
+        cannot be read: it says what is kept; None: as long as one destroy.
     :param with_key: Whether to take the run's SSH key out of the account, too.
     """
     ledger: Ledger | _Unwritable
@@ -166,15 +167,16 @@ class _Recovering:
     def go(self, deadline: Deadline) -> Recovery:
         pauses = iter(self.timeouts.recovery_pauses_s)
         while True:
+            last = deadline.passed
             try:
-                problems = self._round()
+                problems = self._round(last=last)
             except Cancelled:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, what is left costs money until it is gone
                 problems = [self._of_the_run(error)]
             if problems is None:
                 return Recovery(list(self.destroyed), self._take_out_key())
-            if problems and deadline.passed:
+            if problems and last:
                 return Recovery(list(self.destroyed), [str(problem) for problem in problems])
             self.wait(next(pauses, self.timeouts.recovery_pauses_s[-1]))
 
@@ -187,8 +189,11 @@ class _Recovering:
     def _of_the_run(self, error: Exception) -> NotDestroyed:
         return NotDestroyed(f"--run {self.run_id}", cause_of(error), what=f"what run {self.run_id} has left")
 
-    def _round(self) -> list[NotDestroyed] | None:
-        """Do one round; returns what resists, or None where nothing is left to do."""
+    def _round(self, *, last: bool) -> list[NotDestroyed] | None:
+        """Do one round; returns what resists, or None where nothing is left to do.
+
+        :param last: Whether it is the last one, which destroys also where the ledger cannot say what is kept.
+        """
         listed: Sequence[InstanceStatus] | None = None
         problems: list[NotDestroyed] = []
         try:
@@ -202,6 +207,8 @@ class _Recovering:
             record = read_ledger(self.ledger.path)
         except OSError as error:
             problems.append(self._of_the_run(error))
+            if not last:
+                return problems
             record = Record()
         found = due(self.run_id, record, listed, now)
         problems += [problem for entry in found.destroy if (problem := self._destroy(entry, record))]

@@ -149,6 +149,39 @@ def test_a_ledger_that_cannot_be_read_for_a_while_ends_no_recovery(directory: Pa
     assert clock.now >= 60
 
 
+@pytest.mark.parametrize("back_after_s", [60.0, None], ids=["for a while", "at all"])
+def test_what_is_kept_is_left_alone_while_a_ledger_that_cannot_be_read_may_be_read_again(
+    directory: Path, back_after_s: float | None
+) -> None:
+    clock = VirtualClock(time.time())
+    market = OddMarket(clock, 30.0)
+    ledger = Ledger(directory)
+    kept, label = rented(market, 1)
+    ledger.write(label, "created", instance_id=kept)
+    ledger.write(label, "kept", until=clock.time() + 3600)
+    left, label = rented(market, 2)
+    ledger.write(label, "created", instance_id=left)
+    ledger.close()
+    file, aside = directory / FILE, directory / "aside"
+
+    def hide() -> None:
+        file.rename(aside)
+
+    def show() -> None:
+        aside.rename(file)
+
+    clock.at(5, hide)
+    if back_after_s is not None:
+        clock.at(back_after_s, show)
+    done = recover(directory, market, by="guard", wait=clock.sleep, within_s=120, clock=clock)
+    if back_after_s is not None:
+        assert (done.destroyed, list(market.instances), done.problems) == ([left], [kept], [])
+    else:
+        assert sorted(done.destroyed) == [kept, left], "in the end, money counts for more"
+        assert clock.now >= 120
+        assert f"vastgpu destroy --run {RUN}" in done.problems[0]
+
+
 def test_a_recovery_that_does_not_succeed_goes_on_for_its_full_time(directory: Path) -> None:
     clock = VirtualClock(time.time())
     market = OddMarket(clock, 1e9)
