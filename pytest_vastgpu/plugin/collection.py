@@ -54,13 +54,9 @@ def collect(items: Iterable[pytest.Item], *, certain: bool = True) -> Collected:
     return found
 
 
-def may_ask_later(item: pytest.Item) -> list[str]:
-    """The tests that come after one and may ask for a fixture while they run, as that one has done, by node id."""
-    items = item.session.items
-    later = items[items.index(item) + 1 :] if item in items else []
-    return [
-        each.nodeid for each in later if "request" in getattr(each, "fixturenames", ()) or hasattr(each, "dtest")
-    ]  # a doctest has getfixture()
+def may_ask(item: pytest.Item) -> bool:
+    """Whether a test may ask for a fixture while it runs."""
+    return "request" in getattr(item, "fixturenames", ()) or hasattr(item, "dtest")  # a doctest has getfixture()
 
 
 def with_whole_paths(workload: Workload, config: pytest.Config) -> Workload:

@@ -38,7 +38,7 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
-from pytest_vastgpu.plugin.collection import may_ask_later
+from pytest_vastgpu.plugin.collection import may_ask
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -56,6 +56,8 @@ _leases = pytest.StashKey[Leases]()
 _running = pytest.StashKey[Running]()
 _foreseen = pytest.StashKey[set[str]]()
 """The tests that are known to ask for a shared instance, or that they may, by node id."""
+_late = pytest.StashKey[bool]()
+"""Whether a test of this process has asked of which that was not known."""
 _seen = pytest.StashKey[bool]()
 """Whether the end of a test will be seen."""
 
@@ -148,15 +150,25 @@ class _TestEnds:
                 self._unseen = None if item.stash.get(_seen, False) else item
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         if self._unseen is not None:
+            self._goes_on_with(item)
             self._tell(self._leases.finished, self._unseen)
             self._unseen = None
         item.stash[_seen] = True
         result = yield
         if getpid() == self._pid:  # not in a child that a test has forked and that goes on with its parent's tests
+            self._goes_on_with(nextitem)
             self._tell(self._leases.finished, item)
         return result
+
+    def _goes_on_with(self, item: pytest.Item | None) -> None:
+        """Have what a test got kept for the next one. Of its later tests a worker knows no more."""
+        if item is not None and _is_worker(item.config) and item.config.stash.get(_late, False):
+            with suppress(VastGpuError, Cancelled):
+                _foresee(self._leases, [item])
 
     def _tell(self, call: Callable[[str], None], item: pytest.Item) -> None:
         with suppress(VastGpuError, Cancelled):  # the supervisor is gone, and its guard gives everything back
@@ -181,16 +193,30 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
     whole = _whole(item, replace(workload, **changes))
 
     def ask(leases: Leases) -> list[Lease]:
-        foreseen = item.config.stash[_foreseen]
-        if item.nodeid not in foreseen:  # what it gets may serve others that ask in the same way
-            later = [test for test in may_ask_later(item) if test not in foreseen]
-            foreseen.update([item.nodeid, *later])
-            leases.may_ask(later)
+        if item.nodeid not in item.config.stash[_foreseen]:  # what it gets may serve others that ask in the same way
+            item.config.stash[_foreseen].add(item.nodeid)
+            item.config.stash[_late] = True
+            if not _is_worker(item.config):
+                items = item.session.items
+                _foresee(leases, items[items.index(item) + 1 :] if item in items else [])
         return [leases.acquire(item.nodeid, whole, False)]
 
     (instance,) = _acquire(item, ask)
     item.config.stash[_running].takes(item, instance)
     return instance
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _foresee(leases: Leases, items: Sequence[pytest.Item]) -> None:
+    """Report those tests that may ask as another one has done, and whose end this process will report."""
+    new = [each for each in items if each.nodeid not in each.config.stash[_foreseen] and may_ask(each)]
+    for each in new:
+        each.config.stash[_foreseen].add(each.nodeid)
+    if new:
+        leases.may_ask([each.nodeid for each in new])
 
 
 def owned(request: pytest.FixtureRequest) -> InstanceFactory:

@@ -12,6 +12,7 @@ import pytest
 from tests.behaviour.conftest import LOSE
 from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import RentFrom
+from tests.behaviour.conftest import Start
 from tests.support.looks import alive
 
 slow = pytest.mark.slow
@@ -159,6 +160,28 @@ def test_a_test_that_asks_only_while_it_runs_gets_an_instance(
     result.stdout.fnmatch_lines(["*vastgpu server log (end)*", "*vastgpu: 1 instance,*"])
     assert rents(market) == {"one": 1}
     assert all(each["gone"] for each in books(home)["instances"])
+
+
+@slow
+def test_what_a_worker_got_late_is_not_kept_for_the_tests_of_another_one(
+    pytester: pytest.Pytester, rent_from: RentFrom, start: Start
+) -> None:
+    market = rent_from(FLEET)
+    asks = """
+def test_1(request): ask(request.getfixturevalue("vast_instance"))
+def test_2(): pass
+"""
+    waits = """
+def test_3(tmp_path):
+    while not Path("go on").exists(): time.sleep(0.05)
+def test_4(): pass
+"""
+    pytester.makepyfile(test_asks=HEAD + DEFAULT + asks, test_waits=HEAD + waits)
+    run = start("-n2", "--dist=loadfile", "-p", "no:randomly")
+    run.until("gone after")
+    pytester.path.joinpath("go on").touch()
+    assert run.rest() == 0, run.output
+    assert rents(market) == {"one": 1}
 
 
 @pytest.mark.parametrize(

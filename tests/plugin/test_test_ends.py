@@ -143,7 +143,9 @@ class Notes:
     def spent(self, test: str) -> float:
         return 0.125 * sum(call == f"acquire {test.rpartition('::')[2]}" for call in self.calls)
 
-    def may_ask(self, tests: list[str]) -> None: ...
+    def may_ask(self, tests: list[str]) -> None:
+        for test in tests:
+            self._note("may ask", test)
 
     def failed(self, label: str) -> None: ...
 
@@ -243,6 +245,34 @@ def test_next(): pass
     )
     pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=2)
     assert notes.calls == ["acquire test_late", "done test_late", "finished test_late", "finished test_next"]
+
+
+LATE = """
+def test_before(): pass
+def test_1(request): request.getfixturevalue("vast_instance")
+def test_2(tmp_path): pass
+def test_plain(): pass
+def test_3(request): request.getfixturevalue("vast_instance")
+def test_4(request): pass
+"""
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_who_may_ask_late_is_told_by_the_process_that_tells_its_end(
+    pytester: pytest.Pytester, notes: Notes, monkeypatch: pytest.MonkeyPatch, *, worker: bool
+) -> None:
+    """Which of the later tests a worker will run it does not know, but for the next one."""
+    monkeypatch.setattr(leases, "_is_worker", lambda _: worker)
+    pytester.makeconftest(f"{TRIES}\n")
+    pytester.makepyfile(TESTS.partition("def test_before")[0] + LATE)
+    pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=6)
+    told = [call for call in notes.calls if not call.startswith(("acquire", "done"))]
+    ahead = ["may ask test_2", "may ask test_3", "may ask test_4"]
+    ends = [f"finished {name}" for name in ("test_1", "test_2", "test_plain", "test_3", "test_4")]
+    if worker:
+        assert told == [ahead[0], *ends[:2], ahead[1], ends[2], ahead[2], *ends[3:]]
+    else:
+        assert told == [*ahead, *ends]
 
 
 def test_a_child_that_goes_on_with_its_parents_tests_ends_none(

@@ -162,6 +162,8 @@ class _Recovering:
     clock: Clock
     with_key: bool
     destroyed: dict[int, None] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    """Labels of what is gone: a ledger that cannot be written does not say so."""
     rounds: int = 0
 
     def go(self, deadline: Deadline) -> Recovery:
@@ -211,7 +213,9 @@ class _Recovering:
                 return problems
             record = Record()
         found = due(self.run_id, record, listed, now)
-        problems += [problem for entry in found.destroy if (problem := self._destroy(entry, record))]
+        shown = {status.id for status in listed or ()}
+        left = [entry for entry in found.destroy if entry.instance_id in shown or entry.label not in self.settled]
+        problems += [problem for entry in left if (problem := self._destroy(entry, record))]
         if listed is None:
             return problems
         for entry in found.disowned:
@@ -225,7 +229,7 @@ class _Recovering:
         for entry in found.look_for:
             if entry not in awaited:
                 self.ledger.write(entry.label, "not_created", by=self.by)
-        return problems if problems or found.destroy or awaited else None
+        return problems if problems or left or awaited else None
 
     def _destroy(self, entry: LedgerEntry, record: Record) -> NotDestroyed | None:
         known = record.entries.get(entry.label)
@@ -246,6 +250,7 @@ class _Recovering:
         except Exception as error:  # noqa: BLE001 - the others must have their turn
             return NotDestroyed(entry.instance_id, cause_of(error))
         self.ledger.write(entry.label, "gone", by=self.by)
+        self.settled.add(entry.label)
         if status is not None:
             self.destroyed[entry.instance_id] = None
         return None

@@ -138,7 +138,8 @@ thread.join()
 def test_pytest_main_in_a_program(pytester: pytest.Pytester, rent_from: RentFrom, how: str) -> None:
     market = rent_from({"this_machine": True})
     pytester.makepyfile(test_it=NO_GPU + SUITE + "def test_it(vast_instance): ask(vast_instance)\n")
-    head = "import pytest, sys, threading\nARGUMENTS = ['test_it.py']\n"
+    # pytest-retry cannot be configured twice in a process.
+    head = "import pytest, sys, threading\nARGUMENTS = ['test_it.py', '-p', 'no:pytest-retry']\n"
     program = head + textwrap.dedent(MAIN[how]) + "\nsys.exit(0 if codes and not any(codes) else 1)\n"
     pytester.path.joinpath("program.py").write_text(program)
     assert pytester.run(PYTHON, "program.py").ret == 0
