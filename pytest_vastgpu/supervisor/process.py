@@ -225,8 +225,8 @@ class Process:
         self._decided.set()
         if self._run is not None:
             self._run.close()
-            self._outbox.close()
             self._summary = self._run.summary()
+        self._outbox.close()
         self._closed.set()
         if self._asked:
             self._hung_up.wait(FETCHED_WITHIN_S)

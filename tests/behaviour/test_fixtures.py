@@ -184,6 +184,20 @@ def test_4(): pass
     assert rents(market) == {"one": 1}
 
 
+NOTES_ITS_END = """
+from pytest_vastgpu.client.process import SupervisorProcess
+
+hang_up = SupervisorProcess.hang_up
+
+def noted(self, *arguments):
+    with open("waits_for_events", "a") as file:
+        file.write(f"{self._events.is_alive()}\\n")
+    hang_up(self, *arguments)
+
+SupervisorProcess.hang_up = noted
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "failed"),
     [(("-k", "plain or test_2"), 1), pytest.param((), 5, marks=slow), pytest.param(("-n2",), 5, marks=slow)],
@@ -193,11 +207,14 @@ def test_one_that_asks_late_learns_why_nothing_can_be_rented(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], failed: int
 ) -> None:
     monkeypatch.setenv("VAST_SSH_KEY_PATH", "/nowhere/key")
+    pytester.makeconftest(NOTES_ITS_END)
     pytester.makepyfile(HEAD + "@pytest.fixture\ndef vast_workload(): return command('true')\n" + LATE)
     result = pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
     result.assert_outcomes(passed=1, failed=failed)
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     result.stdout.fnmatch_lines(["*/nowhere/key*"])
+    ended = pytester.path.joinpath("waits_for_events").read_text().split()
+    assert set(ended) == {"False"}, "the end of the run does not wait for events of a run that was never opened"
 
 
 PARAMETRIZED = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.support.factories import make_offer
+from tests.support.looks import forked
 from tests.support.memory import MemoryProvider
 from tests.support.virtual import VirtualClock
 
@@ -221,6 +223,22 @@ def test_a_ledger_that_cannot_be_written_keeps_nothing_from_being_destroyed(tmp_
     assert done.destroyed == [instance], "the market knows what the run has left"
     (problem,) = done.problems
     assert f"vastgpu destroy --run {RUN}" in problem
+
+
+def test_a_recovery_that_cannot_note_what_is_gone_comes_to_its_end(directory: Path) -> None:
+    clock = VirtualClock(time.time())
+    market = OddMarket(clock, 0.0)
+    ledger = Ledger(directory)
+    instance, label = rented(market)
+    ledger.write(label, "created", instance_id=instance)
+    ledger.close()
+
+    def recovered() -> bool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((directory / FILE).stat().st_size,) * 2)  # as a full disk
+        done = recover(directory, market, by="guard", wait=clock.sleep, within_s=60, clock=clock)
+        return done.destroyed == [instance] and done.problems == []
+
+    forked(recovered)
 
 
 # --- the guard --------------------------------------------------------------------------------------------------------
