@@ -145,10 +145,16 @@ class Forward(Protocol):
     unanswered: int
     """How often a client got no answer so far, because nothing listened at the other end, or because the server ended
     the connection instead."""
+    hung_up: int
+    """How often the server has ended a connection before the client did: after its answer, or at its own end."""
 
     @property
     def url(self) -> str:
         """URL of an HTTP server at the other end, from this machine."""
+        ...
+
+    def answers(self) -> bool:
+        """Whether something listens at the other end. Takes one round trip."""
         ...
 
     def close(self) -> None:

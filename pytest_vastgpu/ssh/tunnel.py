@@ -53,6 +53,8 @@ class Tunnel:
         self._relays: set[_Relay] = set()
         self.unanswered = 0
         """See :class:`~pytest_vastgpu.ssh.base.Forward`."""
+        self.hung_up = 0
+        """The same."""
         self._closed = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self._listener.setblocking(False)
@@ -65,6 +67,13 @@ class Tunnel:
     def url(self) -> str:
         """URL of an HTTP server at the other end, from this machine."""
         return f"http://127.0.0.1:{self.local_port}"
+
+    def answers(self) -> bool:
+        """See :class:`~pytest_vastgpu.ssh.base.Forward`."""
+        channel = self._open()
+        if channel is not None:
+            close(channel)
+        return channel is not None
 
     def _accept(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -89,7 +98,7 @@ class Tunnel:
         client.setblocking(True)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TICK)
-        relay = _Relay(client, self._open, self._no_answer, self._forget)
+        relay = _Relay(client, self._open, self._no_answer, self._hung_up, self._forget)
         with self._lock:
             self._relays.add(relay)
         relay.thread.start()
@@ -107,6 +116,10 @@ class Tunnel:
     def _no_answer(self) -> None:
         with self._lock:
             self.unanswered += 1
+
+    def _hung_up(self) -> None:
+        with self._lock:
+            self.hung_up += 1
 
     def _forget(self, relay: _Relay) -> None:
         with self._lock:
@@ -139,11 +152,13 @@ class _Relay:
         client: socket.socket,
         open_channel: Callable[[], paramiko.Channel | None],
         on_no_answer: Callable[[], None],
+        on_hang_up: Callable[[], None],
         on_end: Callable[[_Relay], None],
     ) -> None:
         self._client = client
         self._open_channel = open_channel
         self._on_no_answer = on_no_answer
+        self._on_hang_up = on_hang_up
         self._on_end = on_end
         self._lock = threading.Lock()
         self._channel: paramiko.Channel | None = None
@@ -152,6 +167,8 @@ class _Relay:
         self._cut = False
         self._asked = False
         """Whether the client waits for an answer: it was the last to send something."""
+        self._client_ended = False
+        """Whether the client has ended its direction."""
         self.thread = threading.Thread(target=self._work, name="vastgpu-tunnel-client", daemon=True)
 
     def _work(self) -> None:
@@ -178,8 +195,11 @@ class _Relay:
             while data := channel.recv(_CHUNK):
                 self._asked = False
                 self._answer(data)
+            # Before the client learns of it:
             if self._asked and not self._cut:
-                self._on_no_answer()  # before the client learns of it
+                self._on_no_answer()
+            if not (self._client_ended or self._cut):
+                self._on_hang_up()
             # A regular end by the server, not a broken or cut connection.
             self._whole = bool(channel.eof_received) and not self._cut
             if self._whole:
@@ -206,6 +226,7 @@ class _Relay:
                 self._asked = True
                 channel.sendall(data)
             self._asked = False  # it no longer waits
+            self._client_ended = True
             channel.shutdown_write()
         except BROKEN:
             self._hang_up(channel)

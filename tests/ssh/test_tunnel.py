@@ -144,6 +144,33 @@ def test_it_counts_the_clients_that_got_no_answer(connection: SshConnection) -> 
         assert tunnel.unanswered == 1
 
 
+def test_it_counts_the_connections_that_the_server_has_ended_and_says_whether_one_answers(
+    connection: SshConnection,
+) -> None:
+    def talk(client: socket.socket) -> None:
+        if client.recv(100) == b"stay":
+            client.sendall(b"answer")
+            client.recv(100)
+        else:
+            client.sendall(b"answer")
+
+    with serving(talk) as port, tunnel_to(port, connection) as tunnel:
+        with dial(tunnel) as client:
+            client.sendall(b"go")
+            assert read_all(client) == b"answer"
+            assert tunnel.hung_up == 1, "it is known before the client knows"
+        with dial(tunnel) as client:
+            client.sendall(b"stay")
+            assert client.recv(100) == b"answer"
+            client.shutdown(socket.SHUT_WR)
+            read_all(client)
+        assert tunnel.hung_up == 1
+        assert tunnel.answers()
+        assert tunnel.unanswered == 0
+    with tunnel_to(free_port(), connection) as tunnel:
+        assert not tunnel.answers()
+
+
 def test_a_client_that_has_ended_still_gets_its_answer(connection: SshConnection) -> None:
     with serving(_shout_back) as port, tunnel_to(port, connection) as tunnel, dial(tunnel) as client:
         client.sendall(b"quiet")

@@ -482,7 +482,11 @@ class MemoryForward:
 
     url: str = "http://memory.invalid"
     unanswered: int = 0
+    hung_up: int = 0
     closed: bool = False
+
+    def answers(self) -> bool:
+        return False
 
     def close(self) -> None:
         self.closed = True

@@ -42,6 +42,7 @@ class InstanceAccess:
         rental = self._registry[label]
         if rental.connection is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
+        rental.touched()
         try:
             return rental.connection.run(f"{job.IN_IMAGE_ENV}{command}", timeout_s)
         except ConnectFailed as failed:

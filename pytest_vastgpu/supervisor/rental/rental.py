@@ -194,6 +194,10 @@ class Rental:
         """See :attr:`WatchedServer.doubtful`."""
         return self.servers[-1].doubtful
 
+    def touched(self) -> None:
+        """See :meth:`WatchedServer.touched`."""
+        self.servers[-1].touched()
+
     @property
     def restarted(self) -> str:
         """Why its server was started again, in a sentence; empty if it was not."""

@@ -75,6 +75,8 @@ class WatchedServer:
         self._looking = threading.Lock()
         self._since = clock.monotonic()
         self._unanswered = self.unanswered
+        self._touches = 0
+        self._signs = self._signs_now()
         self._listed = connection.run(job.lists(workload.port), timeout_s=_LOOK_S).ok
         """Whether the system lists that it listens, now that it does."""
         self.end: ServerEnd | None = None
@@ -89,7 +91,15 @@ class WatchedServer:
     @property
     def doubtful(self) -> bool:
         """Whether it has ended, as far as is known without asking the instance, or may have: :meth:`look` tells."""
-        return self.end is not None or self._monitor.ended_at is not None or self.unanswered != self._unanswered
+        return self.end is not None or self._monitor.ended_at is not None or self._signs_now() != self._signs
+
+    def touched(self) -> None:
+        """Note that a test runs a command on the instance, which may end the server."""
+        self._touches += 1
+
+    def _signs_now(self) -> tuple[int, int, int]:
+        """What has happened that may have been its end."""
+        return self.unanswered, self._forward.hung_up if self._forward is not None else 0, self._touches
 
     def mark(self, start: int) -> Mark:
         """Where it is now, for a test that gets it.
@@ -106,7 +116,10 @@ class WatchedServer:
         """
         with self._looking:
             if self.end is None:
-                now = self.unanswered
+                now, signs = self.unanswered, self._signs_now()
+                if unanswered is None and now == self._unanswered and self._answers():
+                    self._signs = signs
+                    return None
                 if unanswered is None:
                     settle_s = SETTLE_S if now != self._unanswered else 0.0
                 else:
@@ -116,13 +129,17 @@ class WatchedServer:
                     self._monitor.close()
                     self.end = self._explained()
                     self._tell(f"the server {ended(self.end.exit_code)}: {verdict_line(self.end.verdict)}")
-                self._unanswered = now
+                self._unanswered, self._signs = now, signs
             return self.end
 
     def close(self) -> None:
         """Watch it no more."""
         self._task.stop()
         self._monitor.close()
+
+    def _answers(self) -> bool:
+        """Whether it certainly listens, as far as a round trip tells."""
+        return self._monitor.ended_at is None and self._forward is not None and self._forward.answers()
 
     def _ended(self, settle_s: float) -> bool:
         """Whether its process has ended, or no longer listens."""
