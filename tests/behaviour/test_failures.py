@@ -168,7 +168,7 @@ def test_why_no_other_offer_is_tried_belongs_to_the_story(pytester: pytest.Pytes
     result.stdout.fnmatch_lines(
         [
             "  no other offer is tried: there is none: none fits, and no option would change that",
-            "    of 1 offers (one can fail several conditions):",
+            "    the only offer:",
             "      1 by failed_before: *",
         ],
         consecutive=True,
