@@ -12,6 +12,7 @@ from tests.behaviour.conftest import GOOD
 from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import fleet
 from tests.behaviour.conftest import record_of
+from tests.plugin.test_reports import needs_subtests
 
 SERVER = """
 import http.server, os, sys, time, urllib.parse
@@ -96,6 +97,7 @@ def test_5_gets_another_instance(vast_instance):
     assert record_of(host_cache, BAD).infra_failures == 0
 
 
+@needs_subtests
 def test_a_server_that_ends_by_the_machines_fault_fails_no_test(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
