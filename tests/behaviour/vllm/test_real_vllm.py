@@ -163,9 +163,7 @@ def test_2_loses_its_engine(vast_instance):
     )
     result = pytester.runpytest_inprocess("-p", "no:randomly")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
-        ["*warming: weights*", "*: ready after *", "*vastgpu server log (end)*", "*EngineDead*"]
-    )
+    result.stdout.fnmatch_lines(["*warming: weights*", "*: ready after *", "*vastgpu server log (*", "*EngineDead*"])
     assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
     assert_nobody_blamed(host_cache)
 
