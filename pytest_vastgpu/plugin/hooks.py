@@ -60,7 +60,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_vastgpu.plugin.unasked import watch_marks
 
         watch_marks(session)
-    if not all(ASKING.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items):
+    if any(not ASKING.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items):
         from pytest_vastgpu.plugin.leases import open_leases
 
         open_leases(session)

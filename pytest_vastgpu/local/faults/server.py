@@ -42,6 +42,9 @@ def _server(kind: str, more: Parameters) -> Mapping[str, Any]:
     return {"server": {"kind": kind, "lines": lines, "text": "", "exit_code": 1, **more}}
 
 
+_SERVES = Within(lambda given: _server("serves", given))
+"""The server serves, and something about it is wrong."""
+
 SERVER_FAULTS: tuple[FaultKind, ...] = (
     FaultKind(
         "server_crash",
@@ -63,28 +66,28 @@ SERVER_FAULTS: tuple[FaultKind, ...] = (
         "server_other_model",
         "The server serves another model than it was asked for",
         Layer.SERVER,
-        Within(lambda given: _server("serves", given)),
+        _SERVES,
         {**_PROGRAM, "model": "other/model", "port": 8000},
     ),
     FaultKind(
         "server_ready_too_early",
         "The server answers 200 and lists its model, and completes nothing for a time",
         Layer.SERVER,
-        Within(lambda given: _server("serves", given)),
+        _SERVES,
         {**_PROGRAM, "for_s": 30.0, "port": 8000},
     ),
     FaultKind(
         "server_answers",
         "The server answers every request with one status, and never with another",
         Layer.SERVER,
-        Within(lambda given: _server("serves", given)),
+        _SERVES,
         {**_PROGRAM, "status": 404, "port": 8000},
     ),
     FaultKind(
         "server_other_port",
         "The server listens on another port than it was asked to",
         Layer.SERVER,
-        Within(lambda given: _server("serves", given)),
+        _SERVES,
         {**_PROGRAM, "instead": 9000, "port": 8000},
     ),
     FaultKind(

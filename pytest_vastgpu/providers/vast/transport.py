@@ -148,8 +148,10 @@ class Transport:
         :raises MarketError: if the call fails.
         :raises Cancelled: the run is ending. A call that is not repeatable was then sent; otherwise it is NotSent.
         """
+        insist_s = 0.0 if repeatable else self._insist_s
+        ask = functools.partial(self._answer, method, endpoint, path, doing, body, params, insist_s)
         try:
-            return self._tried(method, endpoint, path, doing, body, params, repeatable=repeatable)
+            return self._tried(ask, endpoint, repeatable=repeatable)
         except CancelledOnItsWay:
             raise
         except Cancelled:
@@ -157,24 +159,14 @@ class Transport:
                 raise
             raise NotSent(f"{doing}: the run is ending") from None
 
-    def _tried(
-        self,
-        method: str,
-        endpoint: str,
-        path: str,
-        doing: str,
-        body: Mapping[str, object] | None,
-        params: Mapping[str, str] | None,
-        *,
-        repeatable: bool,
-    ) -> dict[str, Any]:
+    def _tried(self, ask: Callable[[], dict[str, Any]], endpoint: str, *, repeatable: bool) -> dict[str, Any]:
         failures = 0
         held_back_s = 0.0
         began = time.monotonic()
         while True:
             try:
                 self._throttle.turn(endpoint)
-                return self._answer(method, endpoint, path, doing, body, params, 0.0 if repeatable else self._insist_s)
+                return ask()
             except (SearchQuotaExceeded, AnswerUnbounded):
                 raise
             except RateLimited as limited:

@@ -44,7 +44,7 @@ from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.server.end import ended
-from pytest_vastgpu.supervisor.rental.server.watched import NoAnswer
+from pytest_vastgpu.supervisor.rental.server.watched import InstanceSilent
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
@@ -182,7 +182,7 @@ class Rental:
         server = self.servers[-1 if mark is None else mark.start]
         try:
             return server.look(None if mark is None else mark.unanswered)
-        except NoAnswer:
+        except InstanceSilent:
             return self.confirm_lost()
 
     def mark(self) -> Mark:

@@ -130,6 +130,18 @@ def test_a_recovery_survives_every_exception(directory: Path) -> None:
     assert market.instances == {}
 
 
+def hide(directory: Path, clock: VirtualClock, from_s: float, until_s: float | None) -> None:
+    """Have the ledger of a run away for a while; None: for good."""
+    file, aside = directory / FILE, directory / "aside"
+
+    def move(what: Path, where: Path) -> None:
+        what.rename(where)
+
+    clock.at(from_s, lambda: move(file, aside))
+    if until_s is not None:
+        clock.at(until_s, lambda: move(aside, file))
+
+
 def test_a_ledger_that_cannot_be_read_for_a_while_ends_no_recovery(directory: Path) -> None:
     clock = VirtualClock(time.time())
     market = OddMarket(clock, 30.0)
@@ -137,16 +149,7 @@ def test_a_ledger_that_cannot_be_read_for_a_while_ends_no_recovery(directory: Pa
     ledger = Ledger(directory)
     ledger.write(label, "created", instance_id=instance)
     ledger.close()
-    file, aside = directory / FILE, directory / "aside"
-
-    def hide() -> None:
-        file.rename(aside)
-
-    def show() -> None:
-        aside.rename(file)
-
-    clock.at(5, hide)
-    clock.at(60, show)
+    hide(directory, clock, 5, 60)
     assert recover(directory, market, by="guard", wait=clock.sleep, clock=clock).destroyed == [instance]
     assert clock.now >= 60
 
@@ -164,17 +167,7 @@ def test_what_is_kept_is_left_alone_while_a_ledger_that_cannot_be_read_may_be_re
     left, label = rented(market, 2)
     ledger.write(label, "created", instance_id=left)
     ledger.close()
-    file, aside = directory / FILE, directory / "aside"
-
-    def hide() -> None:
-        file.rename(aside)
-
-    def show() -> None:
-        aside.rename(file)
-
-    clock.at(5, hide)
-    if back_after_s is not None:
-        clock.at(back_after_s, show)
+    hide(directory, clock, 5, back_after_s)
     done = recover(directory, market, by="guard", wait=clock.sleep, within_s=120, clock=clock)
     if back_after_s is not None:
         assert (done.destroyed, list(market.instances), done.problems) == ([left], [kept], [])

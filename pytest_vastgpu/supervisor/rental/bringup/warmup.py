@@ -14,6 +14,7 @@ from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.supervisor.rental import give_up
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import LOG_KEEP_CHARS
+from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
@@ -39,7 +40,7 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
     standing = StandingStill(rental.workload, context.services.timeouts)
     started = clock.monotonic()
     samples = [give_up.ProgressSample(0.0, Progress("launched"))]
-    env = {"VASTGPU_API_KEY": rental.api_key}
+    env = {job.API_KEY: rental.api_key}
     told = ""
     with closing(ServerMonitor(rental.connected, probes, env, LOG_KEEP_CHARS, context.cancel, clock)) as monitor:
         while True:

@@ -17,6 +17,8 @@ HOME = ".vastgpu"
 """Directory of our files on an instance, relative to the home directory, where every SSH session starts."""
 WORK = f"{HOME}/work"
 """The server's working directory."""
+API_KEY = "VASTGPU_API_KEY"
+"""The variable in which the server and every probe have the instance's random key."""
 KILLED_EXIT_CODE = 137
 """Exit code reported for a server that ended without leaving one: something killed it and its shell."""
 
@@ -164,7 +166,7 @@ def files_of(
     :param host: Address on which the server should listen.
     :param setup: The workload's setup command.
     """
-    ours = {"VASTGPU_API_KEY": api_key, "VASTGPU_HOST": host}
+    ours = {API_KEY: api_key, "VASTGPU_HOST": host}
     return {
         "env.sh": env_script({**launch.env, **workload_env, **ours}),
         "image_env.sh": IMAGE_ENV_SCRIPT,

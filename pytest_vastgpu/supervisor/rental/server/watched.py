@@ -36,10 +36,9 @@ SETTLE_S = 0.3
 """After a request without an answer, how long a server may take to end before it is handed out again."""
 SETTLE_FAILED_S = 1.0
 """The same, before it is said not to have ended while a test that failed used it."""
-_ENV_KEY = "VASTGPU_API_KEY"
 
 
-class NoAnswer(Exception):
+class InstanceSilent(Exception):
     """The instance cannot be asked: it may be lost."""
 
 
@@ -69,7 +68,7 @@ class WatchedServer:
         self._forward = forward
         self._workload = workload
         self._adapter = adapter
-        self._env = {_ENV_KEY: api_key}
+        self._env = {job.API_KEY: api_key}
         self._tell = tell
         self._clock = clock
         self._looking = threading.Lock()
@@ -112,7 +111,7 @@ class WatchedServer:
         """Ask the instance what has become of it; None: it serves.
 
         :param unanswered: How many requests had got no answer before; None: before the last look.
-        :raises NoAnswer: if the instance does not answer.
+        :raises InstanceSilent: if the instance does not answer.
         """
         with self._looking:
             if self.end is None:
@@ -148,9 +147,9 @@ class WatchedServer:
         try:
             found = self._connection.run(job.look(self._workload.port, settle_s), timeout_s=_LOOK_S)
         except ConnectFailed as failed:
-            raise NoAnswer from failed
+            raise InstanceSilent from failed
         if found.exit_code is None:
-            raise NoAnswer
+            raise InstanceSilent
         answer = found.stdout.strip()
         if answer.startswith(job.ENDED) and (update := parse(answer.replace(job.ENDED, "server", 1), ())):
             self._monitor.take(update)
