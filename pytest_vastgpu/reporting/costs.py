@@ -34,6 +34,8 @@ class Use(NamedTuple):
     start: float
     end: float
     """Infinite while the use continues."""
+    run: str = ""
+    """The run that the test belongs to."""
 
 
 class EarlierPrice(NamedTuple):
@@ -66,6 +68,12 @@ class CostRecord(NamedTuple):
             found.append((start, end, usd_h))
             start = end
         return found
+
+    def within(self, since: float, until: float) -> CostRecord:
+        """The part of it in a period. The transfer belongs to the part that begins with the instance."""
+        start = min(max(self.since, since), self.until)
+        transfer_usd = self.transfer_usd if since <= self.since else 0.0
+        return self._replace(since=start, until=max(start, min(self.until, until)), transfer_usd=transfer_usd)
 
     @property
     def cost_usd(self) -> float:

@@ -78,15 +78,33 @@ class Budget:
         self._reserved: dict[str, Reservation] = {}
         self._lock = threading.Lock()
 
-    def reserve(self, label: str, usd_h: float, transfer_usd: float) -> None:
+    def reserve(self, label: str, usd_h: float, transfer_usd: float, life_s: float | None = None) -> None:
         """Set the worst case of one instance aside, before it is rented.
 
+        :param life_s: Seconds to its end of life, where that is known; :data:`GOING_S` is added.
         :raises BudgetSpent: if it does not fit; the text shows the amounts. Nothing is set aside then.
         """
         with self._lock:
             now = self._clock()
-            wanted = Reservation(usd_h, transfer_usd, self._life_s, now, now)
-            self._fit(wanted, "renting once more")
+            wanted = Reservation(usd_h, transfer_usd, self._life_s if life_s is None else life_s + GOING_S, now, now)
+            self._fit(wanted, "renting once more" if life_s is None else "an instance that is there already")
+            self._reserved[label] = wanted
+
+    def shorten(self, label: str, usd_h: float, cost_usd: float, life_s: float) -> None:
+        """Replace the reservation of an instance: its cost so far is spent, and it lives that long at most.
+
+        :param life_s: Seconds from now on; :data:`GOING_S` is added.
+        :raises BudgetSpent: if that does not fit. The reservation stays as it is then.
+        """
+        with self._lock:
+            before, now = self._reserved.pop(label, None), self._clock()
+            wanted = Reservation(usd_h, 0.0, life_s + GOING_S, now, now, cost_usd)
+            try:
+                self._fit(wanted, "keeping an instance warm")
+            except BudgetSpent:
+                if before is not None:
+                    self._reserved[label] = before
+                raise
             self._reserved[label] = wanted
 
     def reprice(self, label: str, usd_h: float, *, since: float | None = None, earlier_usd: float = 0.0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
@@ -12,11 +13,18 @@ from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.budget import ROUNDING_USD_H
-from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import beyond_budget
 from pytest_vastgpu.supervisor.money.budget import incredible
 from pytest_vastgpu.supervisor.money.budget import too_dear
+
+
+class Reprices(Protocol):
+    """What pays for the instance: a budget, or the budgets of several runs."""
+
+    def reprice(self, label: str, usd_h: float, *, since: float | None = None, earlier_usd: float = 0.0) -> None:
+        """See :meth:`~pytest_vastgpu.supervisor.money.budget.Budget.reprice`."""
+        ...
 
 
 class InstancePrice:
@@ -33,7 +41,7 @@ class InstancePrice:
         offer: Offer,
         workload: Workload,
         max_usd_h: float,
-        budget: Budget,
+        budget: Reprices,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.earlier: tuple[EarlierPrice, ...] = ()

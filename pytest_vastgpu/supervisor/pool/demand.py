@@ -26,9 +26,13 @@ class _Need:
 
 
 class Demand:
-    """The tests that are not over, and the workloads of each. Not thread-safe: the pool's lock guards it."""
+    """The tests of a run that are not over, and the workloads of each. Not thread-safe: the pool's lock guards it.
 
-    def __init__(self) -> None:
+    :param workers: How many of its tests run at a time.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
         self.certain: Counter[Workload] = Counter()
         """Number of tests that are sure to ask for a workload and have not had it, in the order of collection."""
         self.pending: Counter[Workload] = Counter()

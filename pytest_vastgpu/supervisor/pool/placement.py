@@ -21,6 +21,10 @@ class SlotPhase(Enum):
 
     COMING = "coming"
     READY = "ready"
+    WARM = "warm"
+    """The run that paid for it is over. It is looked at before a test of another run gets it."""
+    CHECKING = "checking"
+    """It was warm, and is being looked at, or its server started again."""
     LEAVING = "leaving"
     """Tests that hold it go on using it; no other test gets it."""
     ENDING = "ending"
@@ -29,7 +33,7 @@ class SlotPhase(Enum):
     @property
     def stays(self) -> bool:
         """Whether new tests can still get it."""
-        return self in (SlotPhase.COMING, SlotPhase.READY)
+        return self not in (SlotPhase.LEAVING, SlotPhase.ENDING)
 
 
 @dataclass(frozen=True)
@@ -99,21 +103,24 @@ def to_start(
     return starts
 
 
-def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence[SlotView]) -> list[SlotView]:
+def to_give_back(
+    pending: Mapping[Workload, int], unknown: int, places: Sequence[SlotView], warm_s: float = 0.0
+) -> list[SlotView]:
     """The instances to give back: those of a workload beyond the number of tests that may still ask for it.
 
     An instance that a test uses stays. Instances that are not ready yet go first.
 
     :param pending: How many tests may still ask for each workload.
     :param unknown: How many tests may still ask for a workload that is not known yet.
+    :param warm_s: Seconds that an instance which has been ready stays unused before it is given back.
     """
     found = [place for place in places if place.phase is SlotPhase.LEAVING and not (place.users or place.exclusive)]
     for workload in {place.workload for place in places}:
         ours = [place for place in _shared(places, workload) if place.phase.stays]
         extra = max(0, len(ours) - pending.get(workload, 0) - unknown)
         idle = [place for place in ours if not place.held and (place.phase is SlotPhase.COMING or not place.users)]
-        idle.sort(key=lambda place: (place.phase is SlotPhase.READY, -place.number))
-        found += idle[:extra]
+        idle.sort(key=lambda place: (place.phase is not SlotPhase.COMING, -place.number))
+        found += [place for place in idle[:extra] if place.phase is SlotPhase.COMING or place.unused_s >= warm_s]
     return found
 
 
@@ -124,7 +131,11 @@ def to_make_room(places: Sequence[SlotView], pending: Mapping[Workload, int], al
 
     :param all_wait: Whether every process waits for room, so that none can be about to ask for an unused instance.
     """
-    shared = [place for place in places if place.phase.stays and not place.exclusive]
+    shared = [
+        place
+        for place in places
+        if place.phase.stays and place.phase is not SlotPhase.CHECKING and not place.exclusive
+    ]
     alive = Counter(place.workload for place in shared)
     unused = [
         place
@@ -136,6 +147,12 @@ def to_make_room(places: Sequence[SlotView], pending: Mapping[Workload, int], al
         key=lambda place: (alive[place.workload] == 1, pending.get(place.workload, 0), place.number),
         default=None,
     )
+
+
+def to_take_over(places: Sequence[SlotView], pending: Mapping[Workload, int]) -> list[SlotView]:
+    """The instances whose server may make way for that of another workload: warm, and no test needs theirs."""
+    warm = [place for place in places if place.phase is SlotPhase.WARM and not place.exclusive]
+    return [place for place in warm if not place.users and not pending.get(place.workload, 0)]
 
 
 def hopeless(places: Sequence[SlotView], waiting: Collection[str]) -> bool:

@@ -33,6 +33,8 @@ class LeaseRequest:
     test: str
     workload: Workload
     exclusive: bool
+    run: str
+    """The run that the test belongs to."""
     slot: Slot | None = None
     """The slot of an exclusive instance that is being rented for this request."""
     error: BaseException | None = None
@@ -45,13 +47,14 @@ class Hold:
     """A test uses an instance."""
 
     process: str
+    run: str
     test: str
     since: float
 
 
 @dataclass(eq=False)
 class Slot:
-    """One of the instances that the run may have alive at once."""
+    """One of the instances that may be alive at once."""
 
     number: int
     workload: Workload
@@ -62,6 +65,8 @@ class Slot:
     unused_since: float
     cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
+    run: str = ""
+    """The run that it is rented for."""
     label: str = ""
     """The rental's label, from its first *ready* on."""
     holds: list[Hold] = field(default_factory=list)
@@ -79,16 +84,17 @@ class _Failure:
 
 
 class PoolPlanner:
-    """The instances of a run, and the tests that wait for one.
+    """The instances that there are, the runs that need some, and the tests that wait for one.
 
     :param limit: Most instances alive at once; None: one for each workload, and all exclusive ones.
     :param clock: Seconds that only go forward.
     """
 
     def __init__(self, limit: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.demand = Demand()
-        self.workers = 1
-        """How many tests run at a time."""
+        self.runs: dict[str, Demand] = {}
+        """What each run still needs, by its id."""
+        self.warm_s = 0.0
+        """Seconds that an instance which has been ready stays unused before it is given back."""
         self.asks: list[LeaseRequest] = []
         self.slots: dict[int, Slot] = {}
         self._limit = limit
@@ -104,6 +110,34 @@ class PoolPlanner:
         self._scarce = False
         """Whether renting has failed for lack of room. From then on nothing is rented in advance while a test waits."""
 
+    # -------------------------------------------------------------------- runs
+
+    def join(self, run: str, workers: int = 1) -> None:
+        """A run begins. What was not to be had before it is tried again.
+
+        :param workers: How many of its tests run at a time.
+        """
+        self.runs[run] = Demand(workers)
+        for known in (self._failures, self._refusals, self._single, self._unused):
+            known.clear()
+        self._scarce = False
+
+    def call_off(self, run: str) -> None:
+        """A run needs nothing any more. Its tests that have an instance may still use it."""
+        self.runs.pop(run, None)
+
+    def over(self, run: str) -> None:
+        """A run is over, and its tests with it."""
+        self.call_off(run)
+        for slot in self.slots.values():
+            self._let_go(slot, [hold for hold in slot.holds if hold.run == run])
+
+    def _needs(self, workload: Workload) -> str:
+        """The run that needs a workload: the first that waits for it, or else the first that may ask for it."""
+        waiting = (ask.run for ask in self.asks if ask.workload == workload and not ask.exclusive)
+        expected = (run for run, demand in self.runs.items() if demand.pending[workload] > 0)
+        return next(waiting, "") or next(expected, "")
+
     # ------------------------------------------------------------------- tests
 
     def ask(self, ask: LeaseRequest) -> None:
@@ -111,14 +145,15 @@ class PoolPlanner:
         self.asks.append(ask)
         if not ask.exclusive:
             self._unused.discard(ask.workload)
-            self.demand.asks(ask.process, ask.test, ask.workload)
+            if demand := self.runs.get(ask.run):
+                demand.asks(ask.process, ask.test, ask.workload)
 
     def withdraw(self, ask: LeaseRequest) -> None:
         """A test has got its instance or error, or has stopped waiting."""
         self.asks.remove(ask)
         self._refusals.pop(ask, None)
-        if not ask.exclusive:
-            self.demand.answered(ask.process, ask.test, ask.workload)
+        if not ask.exclusive and (demand := self.runs.get(ask.run)):
+            demand.answered(ask.process, ask.test, ask.workload)
 
     def answer(self, ask: LeaseRequest) -> Slot | None:
         """The instance for a waiting test, which uses it from now on; None where there is none yet.
@@ -134,7 +169,7 @@ class PoolPlanner:
             slot = self._to_hand_out(ask)
         if slot is not None and slot.phase is SlotPhase.READY:
             slot.served.add((ask.process, ask.test))
-            slot.holds.append(Hold(ask.process, ask.test, self._clock()))
+            slot.holds.append(Hold(ask.process, ask.run, ask.test, self._clock()))
             return slot
         if ask.lacks_room and placement.hopeless(
             self._places(), {other.process for other in self.asks if other.lacks_room}
@@ -152,7 +187,11 @@ class PoolPlanner:
 
     def uses(self) -> list[Use]:
         """Which test has used which instance, and from when to when."""
-        now = [Use(hold.test, slot.label, hold.since, math.inf) for slot in self.slots.values() for hold in slot.holds]
+        now = [
+            Use(hold.test, slot.label, hold.since, math.inf, hold.run)
+            for slot in self.slots.values()
+            for hold in slot.holds
+        ]
         return self._used + now
 
     # --------------------------------------------------------------- instances
@@ -173,7 +212,7 @@ class PoolPlanner:
             elif not self._under_way(ask):
                 starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
         if lacking:
-            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.workers
+            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self._workers
             while sum(slot.phase is SlotPhase.ENDING for slot in self.slots.values()) < len(lacking):
                 place = placement.to_make_room(self._places(), self._pending, all_wait)
                 if place is None:
@@ -188,8 +227,44 @@ class PoolPlanner:
         slot.label = label
         slot.unused_since = self._clock()
         slot.ready_for = self._waiting_for(slot)
-        if slot.phase is SlotPhase.COMING:
+        if slot.phase in (SlotPhase.COMING, SlotPhase.CHECKING):
             slot.phase = SlotPhase.READY
+
+    def waits(self, slot: Slot) -> None:
+        """The run that paid for a shared instance is over: it waits for another one, unused from now on."""
+        slot.unused_since = self._clock()
+        slot.phase = SlotPhase.WARM
+
+    def wanted(self) -> list[Slot]:
+        """The warm instances that a run needs, to look at before a test gets them."""
+        pending = self._pending
+        return [
+            slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM and pending.get(slot.workload, 0) > 0
+        ]
+
+    def to_take_over(self, may: Callable[[Slot, Workload], bool]) -> list[Slot]:
+        """The warm instances that shall run another workload, which a run needs and no instance has. They are taken.
+
+        :param may: Whether an instance may run a workload.
+        """
+        taken: list[Slot] = []
+        asked = [ask.workload for ask in self.asks if not ask.exclusive]
+        for workload in dict.fromkeys([*asked, *(each for each, tests in self._certain.items() if tests)]):
+            if workload in self._failures or any(
+                slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
+            ):
+                continue
+            places = placement.to_take_over(self._places(), self._pending)
+            slot = next((slot for place in places if may(slot := self.slots[place.number], workload)), None)
+            if slot is not None:
+                slot.workload = workload
+                taken.append(slot)
+        return taken
+
+    def checks(self, slot: Slot) -> None:
+        """A warm instance is being looked at, until :meth:`arrived`."""
+        slot.phase = SlotPhase.CHECKING
+        slot.run = self._needs(slot.workload)
 
     def about_to_be_shared(self) -> list[Slot]:
         """The ready instances that a waiting test may get, and that are worth a look before.
@@ -273,7 +348,7 @@ class PoolPlanner:
         for hold in holds:
             slot.holds.remove(hold)
             slot.unused_since = self._clock()
-            self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since))
+            self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since, hold.run))
 
     def _to_hand_out(self, ask: LeaseRequest) -> Slot | None:
         """The shared instance for a request: the one that an earlier try of the test had, if it is still there."""
@@ -285,7 +360,25 @@ class PoolPlanner:
     @property
     def _pending(self) -> Counter[Workload]:
         """How many tests may still ask for each workload. A test that waits counts, whatever else was told of it."""
-        return self.demand.pending | Counter(ask.workload for ask in self.asks if not ask.exclusive)
+        told = sum((demand.pending for demand in self.runs.values()), Counter[Workload]())
+        return told | Counter(ask.workload for ask in self.asks if not ask.exclusive)
+
+    @property
+    def _certain(self) -> Counter[Workload]:
+        """How many tests are sure to ask for each workload, in the order of the runs and of their tests."""
+        found = Counter[Workload]()
+        for demand in self.runs.values():
+            found.update(demand.certain)
+        return found
+
+    @property
+    def _unknown(self) -> int:
+        return sum(demand.unknown for demand in self.runs.values())
+
+    @property
+    def _workers(self) -> int:
+        """How many tests run at a time."""
+        return max(1, sum(demand.workers for demand in self.runs.values()))
 
     @property
     def _full(self) -> bool:
@@ -307,7 +400,7 @@ class PoolPlanner:
     def _useless(self) -> list[SlotView]:
         places = self._places()
         own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
-        return own + placement.to_give_back(self._pending, self.demand.unknown, places)
+        return own + placement.to_give_back(self._pending, self._unknown, places, self.warm_s)
 
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
@@ -317,9 +410,9 @@ class PoolPlanner:
         )
 
     def _ahead(self) -> list[Workload]:
-        certain = {workload: tests for workload, tests in self.demand.certain.items() if workload not in self._failures}
+        certain = {workload: tests for workload, tests in self._certain.items() if workload not in self._failures}
         barred = {key for key in self._refused() if isinstance(key, Workload)} | self._unused
-        return placement.to_start(certain, self._places(), self._limit, self.workers, barred, self._single)
+        return placement.to_start(certain, self._places(), self._limit, self._workers, barred, self._single)
 
     def _refused(self) -> set[Workload | LeaseRequest]:
         """What there was no room for, where nothing has been given back since."""
@@ -328,6 +421,7 @@ class PoolPlanner:
     def _begin(self, workload: Workload, owner: LeaseRequest | None) -> Slot:
         self._begun += 1
         slot = self.slots[self._begun] = Slot(self._begun, workload, owner, self._returned, self._clock())
+        slot.run = owner.run if owner is not None else self._needs(workload)
         self._refusals.pop(owner or workload, None)
         if owner is not None:
             owner.slot = slot

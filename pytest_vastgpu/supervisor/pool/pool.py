@@ -1,8 +1,8 @@
-"""The pool of all instances of a run. It lives in the supervisor; test processes ask it for leases.
+"""The pool of all instances that a supervisor has. Test processes ask it for leases.
 
-One process owns all instances. So tests in different workers share an instance, a worker that dies leaves nothing
-behind, and the workers need not agree before an instance is destroyed. The pool acts;
-:class:`~pytest_vastgpu.supervisor.pool.planner.PoolPlanner` decides what to rent and what to give back.
+One process owns all instances. So tests in different workers, and runs at the same time or one after another, share an
+instance, a worker that dies leaves nothing behind, and the workers need not agree before an instance is destroyed. The
+pool acts; :class:`~pytest_vastgpu.supervisor.pool.planner.PoolPlanner` decides what to rent and what to give back.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 
 from pytest_vastgpu.client.calls import Expected
-from pytest_vastgpu.client.calls import Fate
-from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.clock import Repeated
 from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -33,25 +32,27 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.reporting.costs import Use
-from pytest_vastgpu.reporting.costs import accounts
-from pytest_vastgpu.reporting.costs import spent
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
+from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
+from pytest_vastgpu.supervisor.pool.books import Books
+from pytest_vastgpu.supervisor.pool.losses import Losses
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.planner import Slot
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
-from pytest_vastgpu.supervisor.rental import loss
+from pytest_vastgpu.supervisor.rental import reuse
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
-ANOTHER = "the next test that needs it gets another instance"
+WARM_LOOK_S = 1.0
+"""Pause between two checks whether an instance has been warm, and unused, for too long."""
 _PULSE_S = 0.05
 """Pause between two checks whether a waiting test process is still connected."""
 
@@ -59,8 +60,10 @@ _PULSE_S = 0.05
 class InstancePool:
     """Rents instances, shares them between tests, and gives them back. Thread-safe.
 
+    :param adapters: The adapters of the runs that there are, by name.
+    :param budgets: Who pays for which instance.
     :param record_lost: Called for each instance that was lost while in use.
-    :param fits: Whether an offer that the run has taken would also satisfy a workload.
+    :param fits: Whether an offer that was taken would also satisfy a workload.
     :param tell: Writes a line for people.
     """
 
@@ -68,6 +71,7 @@ class InstancePool:
         self,
         adapters: Mapping[str, Adapter],
         settings: Settings,
+        budgets: RunBudgets,
         record_lost: Callable[[Attempt, Workload], None],
         fits: Callable[[Workload, Offer], bool],
         tell: Callable[[str], None],
@@ -76,40 +80,139 @@ class InstancePool:
     ) -> None:
         self._clock = clock
         self._timeouts = timeouts
-        self.registry = RentalRegistry(settings.max_lifetime, self._lifetime_over, clock)
-        """All rentals of the run."""
+        self.registry = RentalRegistry(settings.max_lifetime, lambda rental: self.losses.lifetime_over(rental), clock)
+        """All rentals."""
         self._provisioner: Provisioner | None = None
         self._adapters = adapters
-        self._max_lifetime_s = settings.max_lifetime
-        self._record_lost = record_lost
+        self._budgets = budgets
         self._fits = fits
         self._tell = tell
         self._changed = threading.Condition()
         """Its lock guards the planner, the list of threads and what was told. Every change notifies it."""
         self._planner = PoolPlanner(settings.max_instances, clock.monotonic)
+        self.losses = Losses(
+            self._changed,
+            self._planner,
+            self.registry,
+            self._retire,
+            self._act,
+            lambda machine_id: self._opened.avoid(machine_id),
+            record_lost,
+            settings.max_lifetime,
+        )
+        self.books = Books(self.registry, budgets, lambda: self.uses)
         self._told: dict[Workload, int] = {}
         self._threads: list[threading.Thread] = []
-        self._reviving: set[int] = set()
-        """The slots whose server a thread looks at, or starts again."""
+        self._busy: set[int] = set()
+        """The slots with an instance whose server a thread looks at, or starts again."""
         self._closed = False
         """Whether no test gets an instance any more. Tests that have one may still use it."""
-        self._closing = False
-        """Whether all instances are being given back."""
+        self._ageing: Repeated | None = None
 
     def open(self, provisioner: Provisioner) -> None:
         """Start renting, with this provisioner."""
         self._provisioner = provisioner
 
+    # ------------------------------------------------------------------ runs
+
+    def join(self, run: str, workers: int = 1, warm_s: float = 0.0) -> None:
+        """A run begins.
+
+        :param workers: How many of its tests run at a time.
+        :param warm_s: Seconds that an instance may wait unused for the next run.
+        """
+        with self._changed:
+            self._planner.join(run, workers)
+            self._planner.warm_s = warm_s
+            if warm_s and self._ageing is None:
+                self._ageing = self._clock.repeat("vastgpu-warm", self._age, WARM_LOOK_S)
+
+    def expect(self, run: str, tests: Mapping[str, Expected]) -> None:
+        """Take the tests that will ask for instances, and begin to rent in the background.
+
+        :raises ConfigurationError: if a workload names an unknown adapter.
+        """
+        self._check(expected.workload for expected in tests.values() if expected.workload is not None)
+        with self._changed:
+            if run in self._planner.runs:
+                self._planner.runs[run].expect(tests)
+                self._act()
+
+    def may_ask(self, run: str, tests: Iterable[str]) -> None:
+        """See :meth:`Leases.may_ask`."""
+        self.expect(run, {test: Expected(None, certain=False) for test in tests})
+
+    def finished(self, run: str, test: str, process: str = "") -> None:
+        """A test is over, with all its tries: give back what no test needs any more.
+
+        :param process: The process that has run it; empty if it is gone.
+        """
+        with self._changed:
+            self._planner.done(process, test)
+            if run in self._planner.runs:
+                self._planner.runs[run].finished(test, process)
+            self._act()
+
+    def crashed(self, run: str, test: str, over: bool) -> None:
+        """See :meth:`RunControl.crashed`."""
+        for use in self.uses:
+            if use.test == test and use.run == run:
+                self.registry[use.label].fails()
+        if over:
+            self.finished(run, test)
+
+    def hung_up(self, process: str) -> None:
+        """A test process has hung up or died: its tests no longer use any instance."""
+        with self._changed:
+            self._planner.done(process)
+            self._act()
+
+    def call_off(self, run: str) -> None:
+        """Hand out no more instances to a run, and cancel the bring-ups that no other run needs."""
+        with self._changed:
+            self._planner.call_off(run)
+            self._act()
+            self._changed.notify_all()
+
+    def leave(self, run: str) -> None:
+        """A run is over. What it pays for waits for the next run, if there is money for that, or is given back."""
+        with self._changed:
+            self._planner.over(run)
+            for slot in list(self._planner.slots.values()):
+                self._pass_on(slot)
+            self._act()
+            self._changed.notify_all()
+
+    def left_by(self, run: str) -> list[Rental]:
+        """What a run that is over pays for, and that does not wait for another one: it is being given back."""
+        with self._changed:
+            warm = {slot.label for slot in self._planner.slots.values() if slot.phase is SlotPhase.WARM}
+        alive = [rental for rental in self.registry.alive() if self._budgets.payer(rental.label) == run]
+        return [rental for rental in alive if rental.label not in warm and rental.state is not State.KEPT]
+
+    def warm(self) -> list[tuple[Rental, float]]:
+        """The instances that wait for the next run, each with the seconds until it is given back."""
+        with self._changed:
+            now, warm_s = self._clock.monotonic(), self._planner.warm_s
+            return [
+                (rental, min(slot.unused_since + warm_s - now, rental.remaining_life_s))
+                for slot in self._planner.slots.values()
+                if slot.phase is SlotPhase.WARM
+                for rental in [self.registry[slot.label]]
+            ]
+
     # ---------------------------------------------------------------- leases
 
-    def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> str:
+    def acquire(
+        self, run: str, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]
+    ) -> str:
         """Wait for an instance for a test; returns its label. See :meth:`Leases.acquire`.
 
         :param process: The process that runs the test.
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         """
         self._check([workload])
-        ask = LeaseRequest(process, test, workload, exclusive)
+        ask = LeaseRequest(process, test, workload, exclusive, run)
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             self._planner.ask(ask)
@@ -138,67 +241,7 @@ class InstancePool:
         with self._changed:
             self._retire(label)
 
-    def spent(self, test: str) -> float:
-        """See :meth:`Leases.spent`."""
-        return float(spent(test, self.registry.bills(), self.uses))
-
-    def fate(self, label: str, mark: Mark) -> Fate | None:
-        """See :meth:`InstanceCalls.fate`."""
-        rental = self.registry[label]
-        server = rental.servers[mark.start]
-        if server.end is None and self._in_use(rental):
-            found = rental.look(mark)
-            if isinstance(found, Verdict):
-                self._lose(rental, found)
-            elif found is not None and found.verdict.failure_class.blames_machine:
-                self._lose(rental, found.verdict)
-        if server.end is not None:
-            return server.end.fate(mark, self._then(rental))
-        lost = rental.cut_short
-        return Fate("the instance was lost while the test used it", lost, True, ANOTHER) if lost else None
-
-    # ---------------------------------------------------------------- the run
-
-    def expect(self, tests: Mapping[str, Expected], workers: int = 1) -> None:
-        """Take the tests that will ask for instances, and begin to rent in the background.
-
-        :param workers: How many tests run at a time.
-        :raises ConfigurationError: if a workload names an unknown adapter.
-        """
-        self._check(expected.workload for expected in tests.values() if expected.workload is not None)
-        with self._changed:
-            self._planner.workers = workers
-            self._planner.demand.expect(tests)
-            self._act()
-
-    def may_ask(self, tests: Iterable[str]) -> None:
-        """See :meth:`Leases.may_ask`."""
-        with self._changed:
-            self._planner.demand.expect({test: Expected(None, certain=False) for test in tests})
-
-    def finished(self, test: str, process: str = "") -> None:
-        """A test is over, with all its tries: give back what no test needs any more.
-
-        :param process: The process that has run it; empty if it is gone.
-        """
-        with self._changed:
-            self._planner.done(process, test)
-            self._planner.demand.finished(test, process)
-            self._act()
-
-    def crashed(self, test: str, over: bool) -> None:
-        """See :meth:`RunControl.crashed`."""
-        for use in self.uses:
-            if use.test == test:
-                self.registry[use.label].fails()
-        if over:
-            self.finished(test)
-
-    def hung_up(self, process: str) -> None:
-        """A test process has hung up or died: its tests no longer use any instance."""
-        with self._changed:
-            self._planner.done(process)
-            self._act()
+    # --------------------------------------------------------------- reports
 
     @property
     def uses(self) -> list[Use]:
@@ -211,28 +254,33 @@ class InstancePool:
         """One line for each instance that could not be destroyed, with the command that does it."""
         return self.registry.problems
 
-    def attempts(self) -> list[Attempt]:
-        """Every attempt of the run, in order, each with its cost so far."""
-        return self.registry.attempts()
+    def waits_for(self, rentals: Iterable[Rental] | None = None) -> list[str]:
+        """What giving back waits for, one line for each instance that is not gone.
 
-    def books(self) -> list[InstanceCost]:
-        """The cost of each instance so far, and each test's share of it."""
-        return accounts(self.attempts(), self.registry.bills(), self.uses)
+        :param rentals: None: all.
+        """
+        return [
+            (f"instance {rental.instance_id}" if rental.instance_id else f"attempt {rental.nth} of {rental.purpose}")
+            + (f" ({rental.resists})" if rental.resists else "")
+            for rental in (self.registry.alive() if rentals is None else rentals)
+            if rental.instance_id or rental.unsettled
+            if rental.state is not State.KEPT
+        ]
 
-    def call_off(self) -> None:
-        """Hand out no more instances, and cancel all bring-ups."""
-        with self._changed:
-            self._closed = True
-            for slot in self._planner.slots.values():
-                slot.cancel.cancel()
-            self._changed.notify_all()
+    # --------------------------------------------------------------- the end
 
     def close(self) -> None:
         """Give all instances back and wait until they are gone. Idempotent; :attr:`problems` lists what is left."""
-        self.call_off()
         with self._changed:
-            self._closing = True
+            self._closed = True
+            self.losses.closing = True
+            for slot in self._planner.slots.values():
+                slot.cancel.cancel()
+            self._changed.notify_all()
             threads = list(self._threads)
+            ageing, self._ageing = self._ageing, None
+        if ageing is not None:
+            ageing.stop()
         self.registry.close()
         ends = self._clock.monotonic() + self._timeouts.close_within_s
         ready = [rental for rental in self.registry.alive() if rental.state is State.READY]
@@ -241,16 +289,6 @@ class InstancePool:
         self._join(threads, self._clock.monotonic() + self._timeouts.call_off_s)
         destroyers += self._destroy(rental for rental in self.registry.alive() if rental not in ready)
         self._join(destroyers, ends)
-
-    def waits_for(self) -> list[str]:
-        """What the end of the run waits for, one line for each instance that is not gone."""
-        return [
-            (f"instance {rental.instance_id}" if rental.instance_id else f"attempt {rental.nth} of {rental.purpose}")
-            + (f" ({rental.resists})" if rental.resists else "")
-            for rental in self.registry.alive()
-            if rental.instance_id or rental.unsettled
-            if rental.state is not State.KEPT
-        ]
 
     # ---------------------------------------------------------------- plumbing
 
@@ -272,7 +310,7 @@ class InstancePool:
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""
         with self._changed:
-            if self._closed:
+            if self._closed or ask.run not in self._planner.runs:
                 raise Cancelled
             self._act()
             slot = self._planner.answer(ask)
@@ -285,10 +323,14 @@ class InstancePool:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
+        for slot in self._planner.to_take_over(self._may_take_over) + self._planner.wanted():
+            self._planner.checks(slot)
+            self._busy.add(slot.number)
+            self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
         for slot in self._planner.about_to_be_shared():
             if self.registry[slot.label].doubtful:
                 self._planner.doubt(slot)
-                self._reviving.add(slot.number)
+                self._busy.add(slot.number)
                 self._background(self._revive, slot, f"vastgpu-revive-{slot.label}")
         starts, ends = self._planner.plan()
         for slot in starts:
@@ -297,7 +339,7 @@ class InstancePool:
             self._end(slot)
 
     def _end(self, slot: Slot) -> None:
-        if slot.label and slot.number not in self._reviving:
+        if slot.label and slot.number not in self._busy:
             self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
         else:
             slot.cancel.cancel()  # the thread that brings it up, or revives it, then gives it back
@@ -305,73 +347,58 @@ class InstancePool:
     def _retire(self, label: str) -> None:
         """Give an instance back, so that no test gets it any more. The caller holds the lock."""
         slot = self._planner.of(label)
-        if slot is not None and not self._closing:
+        if slot is not None and not self.losses.closing:
             self._planner.retire(slot)
             self._end(slot)
             self._act()
 
-    def too_dear(self, rental: Rental) -> None:
-        """Let no new test get an instance; tests that use it may finish. See :mod:`price_watch`."""
+    @property
+    def _opened(self) -> Provisioner:
+        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
+        return self._provisioner
+
+    def _age(self) -> float | None:
+        """Give back what has been warm for too long."""
         with self._changed:
-            slot = self._planner.of(rental.label)
-            if slot is not None and not self._closed:
-                self._planner.leave(slot)
-                self._act()
+            self._act()
+        return None if self._closed else WARM_LOOK_S
 
-    def end(self, rental: Rental) -> None:
-        """Give an instance back now that has become too dear, even if a test uses it."""
-        self._cut_short(rental, loss.became_too_dear(rental.too_dear))
+    def _pass_on(self, slot: Slot) -> None:
+        """Have another run pay for a ready instance whose run is over, or have it wait for one."""
+        payer = self._budgets.payer(slot.label)
+        if not payer or payer in self._planner.runs or slot.phase not in (SlotPhase.READY, SlotPhase.LEAVING):
+            return
+        rental = self.registry[slot.label]
+        heirs = [hold.run for hold in slot.holds if hold.run in self._planner.runs]
+        if slot.owner is not None or (not heirs and slot.phase is SlotPhase.LEAVING):
+            return  # the planner gives it back
+        try:
+            if heirs:
+                rental.paid_by(heirs[0])
+            else:
+                rental.waits(self._planner.warm_s)
+                self._planner.waits(slot)
+        except BudgetSpent as refused:
+            rental.tell(f"is given back: {refused}")
+            self._planner.leave(slot) if heirs else self._planner.retire(slot)
+            if not heirs:
+                self._end(slot)
 
-    def _lifetime_over(self, rental: Rental) -> None:
-        self._cut_short(rental, loss.lifetime_over(self._max_lifetime_s))
-
-    def _cut_short(self, rental: Rental, verdict: Verdict) -> None:
-        with self._changed:
-            if self._in_use(rental):  # a bring-up checks such things itself
-                rental.cuts_short(verdict)
-                self._retire(rental.label)
-
-    def _in_use(self, rental: Rental) -> bool:
-        """Whether tests may use an instance: it has been ready, and nothing has begun to give it back."""
-        with self._changed:
-            return self._planner.of(rental.label) is not None and not self._closing and rental.cut_short is None
-
-    def _lose(self, rental: Rental, verdict: Verdict) -> None:
-        """End an instance that was lost, or is of no use any more."""
-        machines = verdict.failure_class.blames_machine
-        with self._changed:
-            if not self._in_use(rental):
-                return
-            rental.cuts_short(verdict)
-            if machines and self._provisioner is not None:
-                self._provisioner.avoid(rental.offer.machine_id)
-            try:
-                attempt = rental.finish(verdict)
-                self.registry.ended(rental, attempt)
-            finally:
-                self._retire(rental.label)
-        if machines or verdict.failure_class is FailureClass.OWN_FAULT:  # else its machine did what it should
-            try:
-                self._record_lost(attempt, rental.workload)
-            except Exception as error:  # noqa: BLE001 - also without a record it is lost, and tests wait for another
-                rental.tell(f"its loss is not recorded: {type(error).__name__}: {error}")
-
-    def _then(self, rental: Rental) -> str:
-        """What the next test gets after the server of an instance has ended."""
-        with self._changed:
-            slot = self._planner.of(rental.label)
-        if slot is not None and slot.owner is not None:
-            return "the instance is this test's own, and its server is not started again"
-        if rental.cut_short is not None or rental.restarted:
-            return ANOTHER
-        return "the next test that needs it gets the server started again, on the same instance"
+    def _may_take_over(self, slot: Slot, workload: Workload) -> bool:
+        """Whether a warm instance may run another workload, by starting only another server."""
+        rental = self.registry[slot.label]
+        if workload.adapter not in self._adapters or reuse.takes(rental, workload, self._adapters[workload.adapter]):
+            return False
+        try:
+            return self._fits(workload, rental.offer)
+        except VastGpuError:  # the reputation cannot be read now; renting reports it
+            return False
 
     def _revive(self, slot: Slot) -> None:
         """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
-        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         rental = self.registry[slot.label]
         try:
-            useless = self._provisioner.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
+            useless = self._opened.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
         except Cancelled:
             useless = None
         except BaseException as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
@@ -380,33 +407,38 @@ class InstancePool:
             useless = Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
         try:
             if useless is not None:
-                self._lose(rental, useless)
+                self.losses.lose(rental, useless)
         finally:
             with self._changed:
-                self._reviving.discard(slot.number)
+                self._busy.discard(slot.number)
                 if slot.phase is SlotPhase.ENDING:
                     self._end(slot)
                 else:
                     self._planner.arrived(slot, slot.label)
+                    self._pass_on(slot)
                 self._act()
                 self._changed.notify_all()
 
     def _provision(self, slot: Slot) -> None:
-        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
         error: BaseException | None = None
         rental: Rental | None = None
         try:
-            rental = self._provisioner.provision(slot.workload, self._adapters[slot.workload.adapter], slot.cancel)
+            warm = self.registry[slot.label] if slot.label else None
+            adapter = self._adapters[slot.workload.adapter]
+            rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, warm)
         except Cancelled:
             pass
         except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it
             error = failed
         scarce = error is not None and self._scarce(slot.workload, error)
         with self._changed:
+            self._busy.discard(slot.number)
             if rental is not None:
                 self._planner.arrived(slot, rental.label)
                 if slot.phase is SlotPhase.ENDING:  # cancelled after it became ready
                     self._end(slot)
+                else:
+                    self._pass_on(slot)
             elif error is None or slot.phase is SlotPhase.ENDING:
                 self._planner.gone(slot)
             else:

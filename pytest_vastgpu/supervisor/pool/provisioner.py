@@ -34,12 +34,16 @@ from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
+from pytest_vastgpu.supervisor.rental.bringup import relaunch
 from pytest_vastgpu.supervisor.rental.bringup import restart
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.retry import NextStep
 from pytest_vastgpu.supervisor.rental.retry import Refusals
 from pytest_vastgpu.supervisor.rental.retry import after_failure
+from pytest_vastgpu.supervisor.rental.reuse import Restart
+from pytest_vastgpu.supervisor.rental.reuse import Useless
+from pytest_vastgpu.supervisor.rental.reuse import look_again
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
@@ -70,9 +74,13 @@ class Provisioner:
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
 
-    def provision(self, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
-        """Rent an instance and bring it to *ready*.
+    def provision(
+        self, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str, warm: Rental | None = None
+    ) -> Rental:
+        """Bring an instance to *ready*: the warm one, or one that is rented.
 
+        :param run: The run that pays for it.
+        :param warm: An instance that an earlier run has left. It is given back if it is of no use.
         :raises ProvisioningFailed: with all attempts, if none became ready.
         :raises NoOffers: if the market has no suitable offer.
         :raises BudgetSpent: if the first offer could cost more than the budget has left.
@@ -86,6 +94,14 @@ class Provisioner:
         refusals = Refusals()
         lost_to_another = 0
         while True:
+            if warm is not None:
+                try:
+                    if self._reuse(warm, workload, adapter, cancel, run):
+                        return warm
+                except _Over as over:
+                    attempts.append(over.attempt)
+                    self._go_on(workload, attempts)
+                warm = None
             cancel.check()
             try:
                 offers = self.find(workload, frozenset(self._failed_machines | tried), frozenset(gone))
@@ -106,7 +122,7 @@ class Provisioner:
             rental = self._take(workload, offers)
             offer = rental.offer
             try:
-                return self._try(rental, workload, adapter, cancel)
+                return self._try(rental, workload, adapter, cancel, run)
             except BudgetSpent as refused:
                 if not attempts:
                     raise
@@ -132,12 +148,64 @@ class Provisioner:
                         continue  # bad luck; a series of it has another cause, and costs money each time
                 attempts.append(over.attempt)
                 tried.add(offer.machine_id)
-                if over.attempt.verdict and over.attempt.verdict.failure_class is FailureClass.INFRA_FATAL:
-                    self.avoid(offer.machine_id)
-                most = self.services.settings.attempts
-                if after_failure(attempts, most) is NextStep.STOP:
-                    ended = f"--vast-attempts {most} allows no more" if len(attempts) >= most else ""
-                    raise self._failed(workload, attempts, ended) from None
+                self._go_on(workload, attempts)
+
+    def _go_on(self, workload: Workload, attempts: Sequence[Attempt]) -> None:
+        """Decide after the last attempt whether another one may help.
+
+        :raises ProvisioningFailed: it would not.
+        """
+        last = attempts[-1]
+        if last.verdict and last.verdict.failure_class is FailureClass.INFRA_FATAL:
+            self.avoid(last.offer.machine_id)
+        most = self.services.settings.attempts
+        if after_failure(attempts, most) is NextStep.STOP:
+            ended = f"--vast-attempts {most} allows no more" if len(attempts) >= most else ""
+            raise self._failed(workload, attempts, ended) from None
+
+    def _reuse(self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str) -> bool:
+        """Make an instance that an earlier run has left serve a workload.
+
+        :returns: False if it is of no use; it is given back then.
+        :raises _Over: the workload's server was started on it, and has failed.
+        """
+        context = BringUpContext(self.services, rental, adapter, cancel)
+        try:
+            rental.paid_by(run)
+            found = look_again(context, workload)
+            if isinstance(found, Useless):
+                attempt = rental.finish(found.verdict)
+                self.ended(rental, attempt)
+                if found.verdict.failure_class.blames_machine:
+                    self.record(attempt, rental.workload)
+            elif isinstance(found, Restart):
+                relaunch(context, workload)
+                return True
+            else:
+                return True
+        except BudgetSpent as refused:
+            rental.tell(f"is not used again: {refused}")
+        except AttemptFailed as failed:
+            raise self._over(rental, failed.verdict, workload, cancel) from failed
+        except BaseException:
+            self._give_back(rental)
+            raise
+        self._give_back(rental)
+        return False
+
+    def _over(self, rental: Rental, verdict: Verdict, workload: Workload, cancel: CancelToken) -> _Over:
+        """Record a failed attempt, and give its instance back.
+
+        :raises Cancelled: the run is ending: a connection that its end has closed says nothing of the machine.
+        """
+        if cancel.cancelled:
+            self._give_back(rental)
+            raise Cancelled
+        attempt = rental.finish(verdict)
+        self.record(attempt, workload)
+        self._give_back(rental)
+        self.ended(rental, attempt)
+        return _Over(attempt)
 
     def _failed(self, workload: Workload, attempts: Sequence[Attempt], ended: str) -> ProvisioningFailed:
         """The error for a workload whose attempts, if any, have all failed; the run's events tell it, too."""
@@ -187,9 +255,9 @@ class Provisioner:
             self._rentals.append(rental)
         return rental
 
-    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
-        offer = rental.offer
-        self.services.budget.reserve(rental.label, offer.price_usd_h, transfer_usd(offer, workload))
+    def _try(self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str) -> Rental:
+        offer, now = rental.offer, self.services.clock.monotonic()
+        self.services.budgets.reserve(run, rental.label, offer.price_usd_h, transfer_usd(offer, workload), now)
         self.started(rental)
         try:
             bring_up(BringUpContext(self.services, rental, adapter, cancel))
@@ -204,14 +272,7 @@ class Provisioner:
             self.ended(rental, attempt)
             raise _Over(attempt) from lost
         except AttemptFailed as failed:
-            if cancel.cancelled:  # a connection that the run's end has closed says nothing of the machine
-                self._give_back(rental)
-                raise Cancelled from failed
-            attempt = rental.finish(failed.verdict)
-            self.record(attempt, workload)
-            self._give_back(rental)
-            self.ended(rental, attempt)
-            raise _Over(attempt) from failed
+            raise self._over(rental, failed.verdict, workload, cancel) from failed
         except BaseException:
             self._give_back(rental)
             raise

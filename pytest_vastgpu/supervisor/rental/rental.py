@@ -92,8 +92,8 @@ class Rental:
         """Its server, once for each start."""
         self.cut_short: Verdict | None = None
         """Why it was taken from the tests that used it; None where it was not."""
-        settings, budget = services.settings, services.budget
-        self._price = InstancePrice(self.label, offer, workload, settings.max_price, budget, self._clock.monotonic)
+        settings, budgets = services.settings, services.budgets
+        self._price = InstancePrice(self.label, offer, workload, settings.max_price, budgets, self._clock.monotonic)
         self._created: float | None = None
         self._entered = self._clock.monotonic()
         self._seconds: dict[str, float] = {}
@@ -172,7 +172,28 @@ class Rental:
     @property
     def money_lasts_s(self) -> float:
         """See :meth:`~pytest_vastgpu.supervisor.money.budget.Budget.lasts_s`."""
-        return self._services.budget.lasts_s(self.label)
+        return self._services.budgets.lasts_s(self.label)
+
+    @property
+    def remaining_life_s(self) -> float:
+        """Seconds until the hard end of its life."""
+        return self._services.settings.max_lifetime - self.age_s
+
+    def paid_by(self, run: str) -> None:
+        """Have another run pay for it from now on.
+
+        :raises BudgetSpent: if that does not fit into the run's budget.
+        """
+        budgets, life_s = self._services.budgets, max(0.0, self.remaining_life_s)
+        budgets.hand_over(self.label, run, self.price_usd_h, self.cost_usd, life_s, self._clock.monotonic())
+
+    def waits(self, seconds: float) -> None:
+        """Have it wait that long for the next run, at most until the end of its life. The same run pays for that.
+
+        :raises BudgetSpent: if that does not fit into the run's budget.
+        """
+        life_s = max(0.0, min(seconds, self.remaining_life_s))
+        self._services.budgets.wait(self.label, self.price_usd_h, self.cost_usd, life_s)
 
     def look(self, mark: Mark | None = None) -> ServerEnd | Verdict | None:
         """What has become of its server, or why the instance counts as lost; None: it serves, or nothing can tell.
@@ -258,7 +279,7 @@ class Rental:
                 )
                 self._gone_at = self._clock.monotonic()
                 self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
-            self._services.budget.settle(self.label, self.cost_usd)
+            self._services.budgets.settle(self.label, self.cost_usd)
 
     def _whatever_happens(self, step: Callable[[], object]) -> None:
         """Do a step of the end. An error in it is told, and does not keep the instance from being destroyed."""

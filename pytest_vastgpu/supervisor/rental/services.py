@@ -20,7 +20,7 @@ from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.ssh.base import Connector
 from pytest_vastgpu.ssh.keys import KeyPair
-from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
 
@@ -67,7 +67,7 @@ class RentalServices:
     run_id: str
     artifacts: Path
     """Directory for the evidence of failed attempts, with a subdirectory for each."""
-    budget: Budget
+    budgets: RunBudgets
     poller: InstancePoller
     keeper: Keeper
     connector: Connector

@@ -155,3 +155,8 @@ def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
 
 def _ssh_lost(evidence: str) -> Verdict:
     return Verdict(FailureClass.INFRA_FATAL, "ssh_lost", evidence, "another host would do")
+
+
+def relaunch(context: BringUpContext, workload: object) -> None:
+    """STUB."""
+    raise NotImplementedError
