@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+REUSE = "20m"
+"""How long instances are kept warm where no duration is given."""
 KEEP_S = 1800.0
 """Seconds that an instance is kept by default."""
 
@@ -94,6 +96,18 @@ def keep(text: str) -> Keep:
         raise ValueError(f"no, failed or always, the latter two with a duration if need be, such as failed:30m{meant}")
     when, amount, unit = form.groups()
     return Keep(when, float(amount) * UNITS_S[unit or "s"]) if amount else Keep(when)
+
+
+def reuse(text: str) -> float:
+    """Parse no, or a duration such as ``20m``; returns seconds, 0 for no."""
+    if text.lower() == "no":
+        return 0.0
+    from pytest_vastgpu.core.text.durations import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f"no, or a duration such as {REUSE}, 90s or 1h30m") from None
 
 
 def countries(text: str) -> frozenset[str]:

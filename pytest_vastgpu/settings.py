@@ -36,6 +36,8 @@ class Option:
     :param parse: Converts a text to a value, or raises ValueError with the expected form.
     :param default: The value of an option that is not given.
     :param unit: The unit of a number.
+    :param alone: Its value where it stands on the command line without one; empty: it needs one.
+    :param at_a_desk: Whether it counts only on the command line where ``CI`` is set.
     """
 
     def __init__(
@@ -45,7 +47,12 @@ class Option:
         metavar: str,
         help: str,  # noqa: A002 - argparse's name
         unit: str = "",
+        *,
+        alone: str = "",
+        at_a_desk: bool = False,
     ) -> None:
+        self.alone = alone
+        self.at_a_desk = at_a_desk
         self.parse = parse
         self.default = default
         self.metavar = metavar
@@ -68,6 +75,10 @@ class Option:
         """A value as users write it."""
         if value is None:
             return "none"
+        if self.name == "reuse":
+            from pytest_vastgpu.core.text.durations import shown
+
+            return shown(value) if value else "no"
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, float):
@@ -83,9 +94,12 @@ def _option(
     metavar: str,
     help: str,  # noqa: A002 - argparse's name
     unit: str = "",
+    *,
+    alone: str = "",
+    at_a_desk: bool = False,
 ) -> Any:
     """An :class:`Option`; type checkers see a value of the attribute's type."""
-    return Option(parse, default, metavar, help, unit)
+    return Option(parse, default, metavar, help, unit, alone=alone, at_a_desk=at_a_desk)
 
 
 class Settings:
@@ -96,6 +110,10 @@ class Settings:
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"settings never change: {name}")
+
+    def but(self, **changes: Any) -> Settings:
+        """The same settings with other values."""
+        return Settings(**{**vars(self), **changes})
 
     strictness: str = _option(
         option_values.one_of(*Strictness),
@@ -152,6 +170,16 @@ class Settings:
         "WHICH",
         "Leave instances for a look inside: no, failed or always, with a duration such as failed:2h (default: no; 30m)"
         "; an interrupted run keeps none",
+    )
+    reuse: float = _option(
+        option_values.reuse,
+        0.0,
+        "DURATION",
+        f"Keep instances warm for the next run, until none has used them for that long: no, or a duration such as 20m "
+        f"(alone: {option_values.REUSE}; default: no); where CI is set only on the command line",
+        "s",
+        alone=option_values.REUSE,
+        at_a_desk=True,
     )
     max_instances: int | None = _option(
         option_values.count_or_none,

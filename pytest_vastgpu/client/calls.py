@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from typing import Concatenate
 from typing import ParamSpec
 from typing import Protocol
@@ -127,6 +128,8 @@ class Opening:
 
     secret: str = field(repr=False)
     """Each connection begins with this secret."""
+    run: str
+    """The run's id."""
     settings: Settings
     timeouts: Timeouts
     directory: str
@@ -138,6 +141,14 @@ class Opening:
     adapters: tuple[AdapterOffer, ...]
     hooks: tuple[Hook, ...]
     """Implementations in the process that starts the supervisor; only these are called."""
+    project: str = ""
+    """The root directory of its tests. A supervisor that outlives a run serves only later runs of the same project."""
+    login: int = 0
+    """Leader of the user's login session; 0 if not known. A supervisor does not outlive it."""
+
+    def for_one_run(self) -> Opening:
+        """The same for a supervisor that ends with the run."""
+        return replace(self, settings=self.settings.but(reuse=0.0))
 
 
 @dataclass(frozen=True)
@@ -178,6 +189,30 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Warm:
+    """An instance that waits for the next run."""
+
+    instance_id: int
+    workload: str
+    """In words."""
+    price_usd_h: float
+    until: float
+    """Epoch seconds at which it is given back if no run uses it."""
+    seconds: float
+    """Seconds until then."""
+
+    def lines(self) -> list[str]:
+        """What a person needs: for whom, until when, for how much, how to end it."""
+        ends = time.strftime("%H:%M:%S", time.localtime(self.until))
+        usd = self.price_usd_h * self.seconds / HOUR_S
+        return [
+            f"WARM: instance {self.instance_id} ({self.workload}) until {ends}, at {self.price_usd_h:.3f} USD/h "
+            f"({usd:.4f} USD)",
+            "  the next run with --vast-reuse uses it; to end it now: vastgpu down",
+        ]
+
+
+@dataclass(frozen=True)
 class Closing:
     """How far the end of a run is."""
 
@@ -196,6 +231,7 @@ class Summary:
     """What could not be destroyed, each with the command that destroys it."""
     kept: list[Kept]
     cost_file: str
+    warm: list[Warm] = field(default_factory=list)
 
 
 def _call(method: Callable[Concatenate[InstanceCalls, _P], _R]) -> Callable[Concatenate[InstanceCalls, _P], _R]:

@@ -74,6 +74,10 @@ class SupervisorProcess:
     ) -> None:
         self._listener = listener
         self._pid = _getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        """None where an earlier run has started it."""
+        self._stays = opening.settings.reuse > 0
+        """Whether it may outlive this run."""
         try:
             self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until the supervisor has a log
         except OSError as error:
@@ -82,7 +86,8 @@ class SupervisorProcess:
         # Connect before it starts: if this process dies a moment later, the supervisor sees the connection end.
         self.line = RpcClient(listener.address, "control", idle, opening.timeouts.answers_s)
         try:
-            self._process = self._start(opening)
+            if not (self._stays and self._joined(opening, listen)):
+                self._process = self._start(opening if self._stays else opening.for_one_run())
             listener.close()
             self.line.told_of_its_end(self._end)
             self.calls = self.line.calls(RunControl)  # type: ignore[type-abstract] # derives calls from it
@@ -105,6 +110,25 @@ class SupervisorProcess:
         except BaseException:
             self.hang_up(UNOPENED_WITHIN_S)
             raise
+
+    def _joined(self, opening: Opening, listen: Callable[[Event], None]) -> bool:
+        """Have a supervisor serve this run that an earlier one has started; returns whether there is one that does."""
+        from pytest_vastgpu.client import warm
+
+        known = warm.read(warm.file_for(opening.project, opening.settings.url))
+        if known is None or not warm.is_alive(known):
+            return False
+        try:
+            warm.join(known, opening, self._listener)
+        except warm.NotJoined as refused:
+            text = (
+                f"the instances that run {known.run} keeps warm since {warm.age(known)} are left alone: {refused}; "
+                "nothing of this run is kept warm (`vastgpu down` ends them)"
+            )
+            listen(Event("", None, text))
+            self._stays = False
+            return False
+        return True
 
     def _start(self, opening: Opening) -> subprocess.Popen[bytes]:
         # A copy: where Python starts processes by forking (gevent), the child closes this process's private original.
@@ -175,6 +199,8 @@ class SupervisorProcess:
 
     def _kill(self) -> None:
         """End a supervisor that does not answer: as long as it lives, its guard gives nothing back."""
+        if self._process is None:
+            return  # other runs may use it
         with suppress(OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait(LEAVES_WITHIN_S)
@@ -184,13 +210,20 @@ class SupervisorProcess:
         if not self.owned:
             return
         self.line.close()
-        with suppress(subprocess.TimeoutExpired, AttributeError):  # it takes longer, or was never started
-            self._process.wait(within_s)
+        if self._process is not None:
+            if self._stays:
+                if self._process.poll() is None:
+                    self._process.returncode = 0  # it outlives this process, which Popen would complain of
+            else:
+                with suppress(subprocess.TimeoutExpired):  # it takes longer
+                    self._process.wait(within_s)
         self._listener.remove()
         self._complaints.close()
 
     def _end(self) -> str:
         """How the supervisor ended, with the last lines of its log, as text for people."""
+        if self._process is None:
+            return ""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)  # its connections close a moment before it exits
         code = self._process.poll()

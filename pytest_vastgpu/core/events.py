@@ -49,8 +49,13 @@ class EventLog:
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Call a listener with every later event."""
-        self._listeners.append(listener)
+        """Call a listener with every later event, once."""
+        if listener not in self._listeners:
+            self._listeners.append(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Call a listener no more."""
+        self._listeners = [other for other in self._listeners if other != listener]
 
     def write(self, event: Event) -> None:
         """Append one event. The listeners get it even if the file cannot be written, for example on a full disk.

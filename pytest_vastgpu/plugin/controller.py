@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -85,6 +86,7 @@ class Controller:
             adapters = _adapters(config)
             opening = Opening(
                 secret=listener.address.secret,
+                run=os.urandom(4).hex(),
                 settings=settings,
                 timeouts=self._timeouts,
                 directory=str(config.invocation_params.dir),
@@ -92,6 +94,8 @@ class Controller:
                 in_each=in_each,
                 adapters=tuple(_offer(adapter) for adapter in adapters),
                 hooks=tuple(hooks_of(config)),
+                project=str(config.rootpath),
+                login=_login() if settings.reuse else 0,
             )
             self.process = SupervisorProcess(
                 opening,
@@ -274,6 +278,12 @@ def _adapters(config: pytest.Config) -> list[Adapter]:
     """The adapters that hooks supply."""
     found = [adapter for each in config.hook.pytest_vastgpu_adapters() for adapter in each]
     return [checked(adapter, "a conftest file") for adapter in found]
+
+
+def _login() -> int:
+    from pytest_vastgpu.client.warm import login_leader
+
+    return login_leader()
 
 
 def _offer(adapter: Adapter) -> AdapterOffer:

@@ -17,6 +17,7 @@ from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
 from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.plugin.options import with_values
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import InstanceFactory
@@ -28,6 +29,14 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     """Declare the options and this package's hooks."""
     add_options(parser)
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Keep a path away from an option that stands alone, before pytest looks for conftest files below its paths."""
+    if (whole := with_values(args)) != args:
+        args[:] = whole
+        early_config.known_args_namespace = parser.parse_known_args(args)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ the environment.
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ from pytest_vastgpu.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
+    from collections.abc import Sequence
     from typing import Any
 
     from pytest_vastgpu.core.timeouts import Timeouts
@@ -43,11 +45,31 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("vastgpu", "GPU workloads on rented Vast.ai hosts")
     for option in OPTIONS:
         text = option.help if "default" in option.help else f"{option.help} (default: {option.show(option.default)})"
-        if option.metavar:
+        if option.alone:
+            alone: dict[str, Any] = {"nargs": "?", "const": option.alone}  # with_values() keeps a path away from it
+            group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=text, **alone)
+        elif option.metavar:
             group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=text)
         else:
             group.addoption(option.flag, dest=option.ini, action="store_const", const="yes", default=None, help=text)
         parser.addini(option.ini, text, default=None)
+
+
+def with_values(args: Sequence[str]) -> list[str]:
+    """The command line, where an option that may stand alone has its value by ``=``.
+
+    Otherwise the path after it would be taken for its value.
+    """
+    alone = {option.flag: option for option in OPTIONS if option.alone}
+    found: list[str] = []
+    for arg, after in zip_longest(args, args[1:], fillvalue=""):
+        if (option := alone.get(arg)) is not None:
+            try:
+                option.parse(after)
+            except ValueError:
+                arg = f"{arg}={option.alone}"  # noqa: PLW2901 - the one that goes on
+        found.append(arg)
+    return found
 
 
 def resolve(
@@ -65,6 +87,9 @@ def resolve(
     for option in OPTIONS:
         if (text := given(option.ini)) is not None:
             source, name = "command line", option.flag
+        elif option.at_a_desk and environ.get("CI"):
+            values[option.field], sources[option.field] = option.default, "default"
+            continue
         elif text := environ.get(option.variable):
             source = name = option.variable
         elif (text := ini(option.ini)) is not None:
@@ -81,6 +106,11 @@ def resolve(
 
         if wrong_one := wrong_login(login):
             raise pytest.UsageError(f"{IMAGE_LOGIN}: {wrong_one}")
+    if values["reuse"] and values["keep"].when != "no":
+        raise pytest.UsageError(
+            f"--vast-reuse ({sources['reuse']}) and --vast-keep ({sources['keep']}) exclude each other: what is warm "
+            "can be looked at with `vastgpu ssh`"
+        )
     reason, url = _market(values, sources, environ)
     return Settings(**values, backend_reason=reason, url=url, sources=sources)
 

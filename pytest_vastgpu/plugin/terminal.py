@@ -158,6 +158,6 @@ def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
             if attempt.unguarded:
                 text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
                 reporter.write_line(text, yellow=True)
-    for left in summary.kept:
-        for line in left.lines():
+    for lines in (*(kept.lines() for kept in summary.kept), *(warm.lines() for warm in summary.warm)):
+        for line in lines:
             reporter.write_line(f"vastgpu: {line}", yellow=True)

@@ -1,7 +1,8 @@
 """The supervisor process. Its argument is the listening descriptor; it reads settings and secrets from standard input.
 
-It ends when the pytest process that started it hangs up or dies, or on a signal. Before it ends, it gives back
-everything that it has rented, and reports what cannot be destroyed.
+It ends when the pytest process that started it hangs up or dies, or on a signal; with ``--vast-reuse``, when no run has
+used what it keeps warm for too long. Before it ends, it gives back everything that it has rented, and reports what
+cannot be destroyed.
 """
 
 from __future__ import annotations
@@ -12,183 +13,133 @@ import json
 import logging
 import os
 import resource
-import secrets
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from queue import Empty
 from queue import SimpleQueue
 
-from pytest_vastgpu.client.calls import Closing
-from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Opening
-from pytest_vastgpu.client.calls import Summary
-from pytest_vastgpu.client.calls import Supervisor
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.codec import decode
-from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.supervisor.adapter_process import AdapterProcess
 from pytest_vastgpu.supervisor.callbacks import HookClient
 from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
-from pytest_vastgpu.supervisor.callbacks import RemoteHooks
-from pytest_vastgpu.supervisor.event_outbox import EventOutbox
+from pytest_vastgpu.supervisor.client_run import ClientRun
+from pytest_vastgpu.supervisor.door import Door
+from pytest_vastgpu.supervisor.door import Refused
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
-from pytest_vastgpu.supervisor.rpc_server import Caller
-from pytest_vastgpu.supervisor.rpc_server import RpcServer
+from pytest_vastgpu.supervisor.login import LoginSession
 from pytest_vastgpu.supervisor.run import Run
-from pytest_vastgpu.supervisor.session import Session
 
 OWNER_LOOK_S = 1.0
 """Pause between two checks whether the pytest process lives; the end of its connection is noticed at once."""
 LOG = "supervisor.log"
 """Name of the log file in the run's directory."""
-FETCHED_WITHIN_S = 30.0
-"""How long it waits, once everything is given back, until pytest has taken the summary and hung up."""
-COLLECTED_WITHIN_S = 60.0
-"""How long it waits until a connected worker reports its tests. Without that, nothing is rented in advance."""
 _log = logging.getLogger(__name__)
 
 
 class Process:
-    """The supervisor. Implements :class:`~pytest_vastgpu.supervisor.rpc_server.RpcService` for test processes."""
+    """The supervisor: opens what it rents with, serves the runs that there are, and ends.
+
+    :param opening: What the run sends that has started it.
+    """
 
     def __init__(self, opening: Opening, listener: socket.socket) -> None:
         self._opening = opening
+        self._reuses = opening.settings.reuse > 0
         self._owner = os.getppid()
-        self._log = ""
-        self._outbox = EventOutbox()
-        told_after_s = opening.timeouts.hook_told_s
-        self._hooks = HookClient(told_after_s, self._tell, opening.timeouts.hook_within_s)
-        self._deciding = threading.Lock()
+        self.log = ""
+        """Path of its log; empty if it has none."""
+        self._lock = threading.Lock()
+        """Guards the list of runs."""
+        self._clients: list[ClientRun] = []
         self._settled = threading.Event()
         """Set once the run is opened, or has failed to open."""
-        self._collected = threading.Event()
-        self._decided = threading.Event()
-        """Set once the collected tests are checked, too."""
-        self._found = Collected()
         self._ending = CancelToken()
-        """Cancelled when the run ends: from then on only giving back is waited for."""
-        self._closed = threading.Event()
-        """Set once everything is given back."""
-        self._summary = Summary([], [], [], "")
-        self._asked = False
-        """Whether pytest waits for the summary."""
-        self._hung_up = threading.Event()
+        """Cancelled when it ends: from then on only giving back is waited for."""
         self._run: Run | None = None
         self._problem: VastGpuError | None = None
-        self._directory = runs_dir() / secrets.token_hex(4)
-        self._ends: SimpleQueue[None] = SimpleQueue()
-        """Requests to end. An event would not do: a signal handler blocks if it interrupts the holder of its lock."""
+        self._directory = runs_dir() / opening.run
+        self._requests: SimpleQueue[ClientRun | None] = SimpleQueue()
+        """Runs that are over; None: this process shall end. An event would not do: a signal handler blocks if it
+        interrupts the holder of its lock."""
+        self._known: dict[str, Adapter] = {}
+        """The adapters of all runs, by name."""
+        self._login = LoginSession(opening.login if self._reuses else 0)
+        self._door: Door | None = None
+        self._closed = threading.Event()
+        """Set once everything is given back."""
         try:
             make_run_directory(self._directory.name)
-            self._log = _keep_log(self._directory / LOG)
+            self.log = _keep_log(self._directory / LOG)
         except VastGpuError as problem:
             self._problem = problem
-        within_s = opening.timeouts.adapter_within_s
+        told_after_s, within_s = opening.timeouts.hook_told_s, opening.timeouts.adapter_within_s
         self._adapters = AdapterProcess(
             lambda: HookClient(told_after_s, self._tell, within_s), listener.fileno(), tell=self._tell
         )
-
-    @property
-    def secret(self) -> str:
-        """The secret that each client must send first."""
-        return self._opening.secret
 
     def _tell(self, text: str) -> None:
         if self._run is not None:
             self._run.tell(text)
 
-    # ------------------------------------------------------------ test processes
-
-    def session(self, caller: Caller) -> Session:
-        """See :class:`RpcService`."""
-        return Session(self, caller)
-
-    def supervisor(self) -> Supervisor:
-        """See :class:`RpcService`."""
-        self._settled.wait()
-        return Supervisor(os.getpid(), self._log)
-
     def end(self) -> None:
-        """Request the end of the run. Safe in a signal handler."""
-        self._ends.put(None)
+        """Request the end. Safe in a signal handler."""
+        self._requests.put(None)
 
-    def hung_up(self, process: str, *, control: bool) -> None:
-        """See :class:`RpcService`."""
-        if control:
-            self._hung_up.set()
-            self.end()
-        elif self._run is not None:
-            self._run.pool.hung_up(process)
+    # ------------------------------------------------------------------ runs
 
-    def events(self) -> int:
-        """See :class:`RpcService`."""
-        return self._outbox.count
+    def admit(self, opening: Opening, listener: socket.socket) -> ClientRun:
+        """Serve a run, which connects to this socket."""
+        client = ClientRun(self, opening, listener, runs_dir() / opening.run)
+        with self._lock:
+            self._clients.append(client)
+        return client
 
-    def attach(self, role: str, sock: socket.socket) -> None:
-        """See :class:`RpcService`."""
-        if role == "events":
-            self._outbox.send_all(sock)
-        elif role == "hooks":
-            self._hooks.attach(sock)
+    def joins(self, opening: Opening, listener: socket.socket) -> None:
+        """Serve a later run, which finds this process by its file. See :mod:`.door`.
 
-    # ------------------------------------------------------------------- the run
-
-    def collected(self, found: Collected) -> None:
-        """Take the tests that a process has collected; the first process's report counts."""
-        with self._deciding:
-            if not self._collected.is_set():
-                self._found = found
-                self._collected.set()
-
-    def opened(self) -> None:
-        """Wait until the run is open, check the collected tests, and begin to rent for them.
-
-        :raises VastGpuError: one line; nothing was rented.
+        :raises Refused: this process is about to end.
+        :raises VastGpuError: the run's directory cannot be made.
         """
-        try:
-            run = self.run_if_any()
-            self._collected.wait(COLLECTED_WITHIN_S)
-            self._ending.check()
-            if self._found.problems:
-                raise ConfigurationError("\n".join(self._found.problems))
-            if unseen := [hook for hook in self._found.hooks if hook not in self._opening.hooks]:
-                raise ConfigurationError(
-                    f"{unseen[0].origin} implements {unseen[0].name}, which would never be called: with workers, hooks "
-                    "are called in the controller, and that reads only the conftest files of the directories named on "
-                    "the command line, of testpaths and of the root directory; move it to one of these"
-                )
-            each = self._opening.workers if self._opening.in_each else 1
-            tests = {test: replace(expected, runs=expected.runs * each) for test, expected in self._found.tests.items()}
-            run.pool.expect(tests, self._opening.workers)
-        except VastGpuError as problem:
-            self._problem = problem
-            raise
-        finally:
-            self._decided.set()
+        run = self.opened()
+        make_run_directory(opening.run)
+        client = self.admit(opening, listener)
+        client.joins(run)
+        self._bring_adapters()
+        if self._ending.cancelled:
+            raise Refused("it is about to end")
+        self._login, before = LoginSession(opening.login), self._login
+        before.close()
+        warm = run.warm()
+        for each in warm:
+            client.tell(f"instance {each.instance_id} ({each.workload}) is warm, at {each.price_usd_h:.3f} USD/h")
 
-    def run(self) -> Run:
-        """Wait for the run, until the collected tests are checked.
+    def in_use(self) -> list[str]:
+        """The ids of the runs that there are."""
+        with self._lock:
+            return [client.id for client in self._clients]
 
-        :raises VastGpuError: why there is no run.
-        """
-        self._decided.wait()
-        return self.run_if_any()
+    def await_end(self) -> list[str]:
+        """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
+        self._closed.wait()
+        return self._run.pool.problems if self._run is not None else []
 
-    def run_if_any(self) -> Run:
-        """Wait for the run, until it is opened.
-
-        :raises VastGpuError: why there is no run.
-        """
+    def opened(self) -> Run:
+        """See :class:`~pytest_vastgpu.supervisor.client_run.Owner`."""
         self._settled.wait()
         if self._problem is not None:
             raise self._problem
@@ -196,15 +147,36 @@ class Process:
             raise Cancelled
         return self._run
 
-    def close(self, within_s: float) -> Closing:
-        """See :meth:`RunControl.close`. The main thread gives everything back."""
-        self._asked = True
-        self.end()
-        if self._closed.wait(within_s):
-            return Closing(self._summary, [])
-        return Closing(None, self._run.waits_for() if self._run is not None else ["what is being opened"])
+    def leaves(self, client: ClientRun) -> None:
+        """See :class:`~pytest_vastgpu.supervisor.client_run.Owner`."""
+        self._requests.put(client)
 
-    # ------------------------------------------------------------------- the life
+    def _bring_adapters(self) -> None:
+        """Have the adapters of the newest run count, where several have one of the same name."""
+        ours = [(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._offers]
+        with self._lock:
+            runs = [client.adapters for client in self._clients] or [[]]
+        for theirs in runs:
+            self._known.update(by_name([*ours, *theirs]))
+
+    # ----------------------------------------------------------------- hooks
+
+    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
+        """Call the hooks of the newest run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
+        with self._lock:
+            newest = self._clients[-1:]
+        for client in newest:
+            return client.plugins.offers(offers, workload)
+        return offers
+
+    def outcome(self, attempt: Attempt, workload: Workload) -> None:
+        """Call the hooks of each run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.plugins.outcome(attempt, workload)
+
+    # -------------------------------------------------------------- its life
 
     def live(self, environ: Mapping[str, str]) -> int:
         """Open the run, wait for its end, and close it.
@@ -215,29 +187,60 @@ class Process:
         # In a thread, so that the end does not wait for what is being opened. Nothing is rented before it is open.
         opening = threading.Thread(target=self._begin, args=(environ,), name="vastgpu-open", daemon=True)
         opening.start()
-        self._await_end()
+        self._serve()
         self._ending.cancel()
-        self._hooks.cancel()
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.stops()
         self._adapters.close()
         opening.join(self._opening.timeouts.leave_s)
-        with self._deciding:
+        with self._lock:
             self._settled.set()
-        self._decided.set()
         if self._run is not None:
             self._run.close()
-            self._summary = self._run.summary()
-        self._outbox.close()
+        if self._door is not None:
+            self._door.close()
         self._closed.set()
-        if self._asked:
-            self._hung_up.wait(FETCHED_WITHIN_S)
-        return 1 if self._summary.problems else 0
+        for client in clients:
+            client.closes()
+        if self._door is not None:
+            self._door.answered(self._opening.timeouts.leave_s)
+        return 1 if self._run is not None and self._run.pool.problems else 0
 
-    def _await_end(self) -> None:
-        # A fork of the pytest process may hold the connection open; our parent process id shows that pytest is gone.
-        while os.getppid() == self._owner:
+    def _serve(self) -> None:
+        """Wait for the end, and have the runs leave that are over before."""
+        while not self._is_alone:
             with contextlib.suppress(Empty):
-                self._ends.get(timeout=OWNER_LOOK_S)
-                return
+                client = self._requests.get(timeout=OWNER_LOOK_S)
+                if client is None or not self._stays_after(client):
+                    return
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether there is neither a run, nor an instance that waits for one, nor a user."""
+        if not self._reuses:
+            # A fork of the pytest process may hold the connection open; our parent process id shows that pytest is
+            # gone.
+            return os.getppid() != self._owner
+        if self._login.over:
+            return True
+        return not self.in_use() and (self._run is None or not self._run.pool.registry.alive())
+
+    def _stays_after(self, client: ClientRun) -> bool:
+        """Whether this process goes on after a run."""
+        if not self._reuses or self._run is None:
+            return False
+        with self._lock:
+            if client in self._clients:
+                self._clients.remove(client)
+                threading.Thread(target=self._see_off, args=(client,), name="vastgpu-leave", daemon=True).start()
+        return True
+
+    def _see_off(self, client: ClientRun) -> None:
+        if not client.ends() and not self.in_use():
+            self.end()  # what cannot be given back is for the guard, and for the end of this process
+        client.closes()
 
     def _begin(self, environ: Mapping[str, str]) -> None:
         """Open the run."""
@@ -253,20 +256,28 @@ class Process:
             if not self._ending.cancelled:
                 _log.exception("the run cannot be opened")
                 text = (
-                    f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self._log})"
+                    f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self.log})"
                 )
                 self._problem = VastGpuError(text)
-        with self._deciding:
+        with self._lock:
             if not self._settled.is_set():  # else the run has ended; this process is about to, with all that it opened
                 self._run = run
                 self._settled.set()
 
     def _open(self, environ: Mapping[str, str]) -> Run:
-        ours = [(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._adapters.offers()]
-        theirs = [(RemoteAdapter(offer, self._hooks), offer.origin) for offer in self._opening.adapters]
-        plugins = RemoteHooks(self._hooks, frozenset(hook.name for hook in self._opening.hooks))
-        known = by_name([*ours, *theirs])
-        return Run.open(self._opening, environ, self._directory, known, plugins, self._outbox.put, ending=self._ending)
+        self._offers = self._adapters.offers()
+        self._bring_adapters()
+        first = self._clients[0]
+        run = Run.open(
+            self._opening, environ, self._directory, self._known, self, first.outbox.put, ending=self._ending
+        )
+        first.joins(run)
+        if self._reuses:
+            self._door = Door(self._opening, environ, self)
+            if refused := self._door.publish():
+                run.tell(refused)
+                self._reuses = False
+        return run
 
 
 def _keep_log(path: Path) -> str:
@@ -299,8 +310,5 @@ def main() -> int:
             return 0
         environ = {**os.environ, **json.loads(secret)}
     child.close_input()
-    server = RpcServer(listener, process.secret, process)
-    try:
-        return process.live(environ)
-    finally:
-        server.close()
+    process.admit(decode(Opening, json.loads(told)), listener)
+    return process.live(environ)

@@ -1,9 +1,10 @@
-"""Composition root of a run: creates all its parts before the first rent, and closes them at the end."""
+"""Composition root of the supervisor: creates all its parts before the first rent, and closes them at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
@@ -60,6 +62,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.run_directory import forget_old_runs
 from pytest_vastgpu.supervisor.ledger.run_directory import owned
 from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.pool import InstancePool
 from pytest_vastgpu.supervisor.pool.price_monitor import PriceMonitor
@@ -70,6 +73,8 @@ from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import RentalServices
 
+LEFT_LOOK_S = 0.05
+"""Pause between two checks whether what a run has left is gone."""
 _PROCESSES = "its processes"
 
 
@@ -87,17 +92,27 @@ class Plugins(Protocol):
 
 @dataclass
 class Run:
-    """One pytest run that rents. :meth:`open` checks everything that can be checked without renting."""
+    """What a supervisor rents with. :meth:`open` checks everything that can be checked without renting.
+
+    The pytest run that started the supervisor joins it, and with ``--vast-reuse`` later ones do.
+    """
 
     pool: InstancePool
     access: InstanceAccess
     id: str
+    """Part of every label; the id of the first pytest run."""
     directory: Path
+    account: str
+    """Identity of the account on the market."""
+    url: str
+    """The market's base URL."""
+    embedded: bool
+    """Whether the market belongs to this supervisor, and ends with it."""
+    budgets: RunBudgets
     cleaner: Provider
     cleaning: CancelToken
     """Ends every call of the cleaner."""
     events: EventLog
-    costs: CostFile
     keeper: Keeper
     timeouts: Timeouts
     clock: Clock
@@ -106,6 +121,10 @@ class Run:
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
+    costs: dict[str, CostFile] = field(default_factory=dict)
+    """The cost file of each pytest run, by its id. What it pays for may cost it something after its end."""
+    joined: dict[str, contextlib.ExitStack] = field(default_factory=dict)
+    """What ends with each pytest run, by its id."""
     _step: str = _PROCESSES
 
     @classmethod
@@ -120,10 +139,11 @@ class Run:
         clock: Clock = SYSTEM_CLOCK,
         ending: CancelToken | None = None,
     ) -> Run:
-        """Create everything that the run needs before it can rent.
+        """Create everything that is needed before anything can be rented.
 
         :param environ: The environment, secrets included.
-        :param directory: The run's own directory, named by its id.
+        :param opening: What the first pytest run sends. It has not joined yet.
+        :param directory: The supervisor's own directory, named by the id of that run.
         :param known: Adapters by name.
         :param listener: Called with every event.
         :param ending: Cancelled when the run ends: from then on only giving back is waited for.
@@ -167,7 +187,7 @@ class Run:
                 events.write(Event("", None, f"warning: {unknown}"))
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
-            budget = Budget(settings.budget, settings.longest_life, clock.monotonic)
+            budgets = RunBudgets()
             poller = InstancePoller(client.list_instances, timeouts, clock)
             services = RentalServices(
                 client,
@@ -178,7 +198,7 @@ class Run:
                 events,
                 run_id,
                 evidence,
-                budget,
+                budgets,
                 poller,
                 keeper,
                 SshConnector(key, timeouts.connect_s),
@@ -202,12 +222,8 @@ class Run:
                 return bool(admit([offer], _need(settings, records, workload, clock.time())).kept)
 
             pool = InstancePool(
-                known, settings, record, fits, lambda text: events.write(Event("", None, text)), timeouts, clock
+                known, settings, budgets, record, fits, lambda text: events.write(Event("", None, text)), timeouts, clock
             )
-            head = {"run": run_id, "market": url, "budget_usd": settings.budget}
-            costs = CostFile(directory, head, pool.books, lambda text: events.write(Event("", None, text)))
-            events.listen(costs.listen)
-            stack.callback(costs.write)
             guard = None
             if not embedded:  # an embedded market destroys everything by itself when this process dies
                 guard = Guard(directory, api_key, ledger)
@@ -220,8 +236,8 @@ class Run:
                     guard.ensure()
                 pool.registry.started(rental)
 
-            look_s = timeouts.price_look_s
-            prices = PriceMonitor(client.list_instances, pool.registry.alive, pool.too_dear, pool.end, look_s, clock)
+            look_s, losses = timeouts.price_look_s, pool.losses
+            prices = PriceMonitor(client.list_instances, pool.registry.alive, losses.too_dear, losses.end, look_s, clock)
             stack.callback(prices.close)
             pool.open(Provisioner(services, find, record, started, pool.registry.ended))
             return cls(
@@ -229,10 +245,13 @@ class Run:
                 InstanceAccess(pool.registry),
                 run_id,
                 directory,
+                market,
+                url,
+                embedded,
+                budgets,
                 cleaner,
                 cleaning,
                 events,
-                costs,
                 keeper,
                 timeouts,
                 clock,
@@ -242,6 +261,48 @@ class Run:
             )
         raise AssertionError("unreachable: the stack swallows nothing")
 
+    def join(self, run: str, directory: Path, settings: Settings, workers: int, listener: Listener) -> None:
+        """A pytest run begins.
+
+        :param run: Its id.
+        :param directory: Its own directory.
+        :param workers: How many of its tests run at a time.
+        :param listener: Called with every event.
+        :raises ConfigurationError: if its directory cannot be used.
+        """
+        with contextlib.ExitStack() as stack:
+            self.events.listen(listener)
+            stack.callback(self.events.unlisten, listener)
+            if directory != self.directory:  # the first run's records are the supervisor's own
+                stack.enter_context(owned(directory))
+                with contextlib.closing(Ledger(directory)) as ledger:
+                    ledger.begin(run, self.account, self.url, embedded=self.embedded)
+                own = EventLog(directory)
+                self.events.listen(own.write)
+                stack.callback(self.events.unlisten, own.write)
+            # Every limit is the supervisor's; only the money is the run's own.
+            self.budgets.join(run, Budget(settings.budget, settings.longest_life, self.clock.monotonic))
+            head = {"run": run, "market": self.url, "budget_usd": settings.budget}
+            costs = self.costs[run] = CostFile(directory, head, lambda: self.pool.books.of(run), self.tell)
+            self.events.listen(costs.listen)
+            self.closing.callback(costs.write)
+            self.pool.join(run, workers, settings.reuse)
+            self.joined[run] = stack.pop_all()
+
+    def leave(self, run: str, wait: Callable[[float], bool]) -> bool:
+        """A pytest run is over, and others may follow: give back what does not wait for them.
+
+        :param wait: Waits that many seconds; False ends the wait.
+        :returns: Whether all of that is gone.
+        """
+        self.pool.leave(run)
+        ends = self.clock.monotonic() + self.timeouts.close_within_s
+        while (left := self.pool.left_by(run)) and self.clock.monotonic() < ends and wait(LEFT_LOOK_S):
+            pass
+        self.costs[run].write()
+        self.joined.pop(run).close()
+        return not left
+
     def close(self) -> None:
         """Give everything back, then close what was opened. Idempotent; a second caller waits for the first."""
         with self.lock:
@@ -250,20 +311,40 @@ class Run:
             self.ending.cancel()
             self.pool.close()
             self._settle()
+            for stack in self.joined.values():
+                stack.close()
             self.closing.close()
             self.over = True
 
-    def waits_for(self) -> list[str]:
-        """What :meth:`close` waits for, for people."""
+    def waits_for(self, run: str = "") -> list[str]:
+        """What :meth:`close` waits for, for people.
+
+        :param run: What the end of this pytest run waits for, where others may follow.
+        """
+        if run:
+            return self.pool.waits_for(self.pool.left_by(run))
         return self.pool.waits_for() or [self._step]
 
     def tell(self, text: str) -> None:
         """Write an event of the whole run, for people."""
         self.events.write(Event("", None, text))
 
-    def summary(self) -> Summary:
-        """The summary of the run so far."""
-        return Summary(self.pool.books(), self.pool.problems, list(self.keeper.kept), str(self.costs.path))
+    def summary(self, run: str) -> Summary:
+        """The summary of a pytest run so far."""
+        books, problems = self.pool.books.of(run), self.pool.problems
+        return Summary(books, problems, list(self.keeper.kept), str(self.costs[run].path), self.warm(run))
+
+    def warm(self, run: str = "") -> list[Warm]:
+        """The instances that wait for the next run.
+
+        :param run: Only what this run pays for; empty: all.
+        """
+        now = self.clock.time()
+        return [
+            Warm(rental.instance_id, rental.purpose, rental.price_usd_h, now + left_s, left_s)
+            for rental, left_s in self.pool.warm()
+            if run in ("", self.budgets.payer(rental.label))
+        ]
 
     def _settle(self) -> None:
         """Close all entries of the ledger: look for creates that were never answered, and report all that is left."""

@@ -24,20 +24,23 @@ if TYPE_CHECKING:
 
 
 class Control(Protocol):
-    """The calls that the supervisor itself answers, not its run."""
+    """The pytest run that makes the calls: what it answers itself."""
+
+    id: str
+    """The run's id."""
 
     def collected(self, found: Collected) -> None:
         """See :meth:`Leases.collected`."""
         ...
 
-    def opened(self) -> None:
+    def opens(self) -> None:
         """See :meth:`RunControl.opened`."""
         ...
 
     def run(self) -> Run:
-        """Wait for the run.
+        """Wait until the supervisor can rent.
 
-        :raises VastGpuError: why there is no run.
+        :raises VastGpuError: why it cannot.
         """
         ...
 
@@ -52,6 +55,7 @@ class Session:
     def __init__(self, control: Control, caller: Caller) -> None:
         self._control = control
         self._caller = caller
+        self._run = control.id
 
     @property
     def _pool(self) -> InstancePool:
@@ -67,11 +71,11 @@ class Session:
 
     def may_ask(self, tests: list[str]) -> None:
         """See :meth:`Leases.may_ask`."""
-        self._pool.may_ask(tests)
+        self._pool.may_ask(self._run, tests)
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         """See :meth:`Leases.acquire`."""
-        label = self._pool.acquire(test, workload, exclusive, self._caller.process, self._caller.gone)
+        label = self._pool.acquire(self._run, test, workload, exclusive, self._caller.process, self._caller.gone)
         return self._access.lease(label)
 
     def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
@@ -80,7 +84,10 @@ class Session:
 
         def acquire(workload: Workload) -> str:
             try:
-                return self._pool.acquire(test, workload, True, caller.process, lambda: bool(failures) or caller.gone())
+                gone = caller.gone
+                return self._pool.acquire(
+                    self._run, test, workload, True, caller.process, lambda: bool(failures) or gone()
+                )
             except BaseException as failed:  # noqa: BLE001 - raised below
                 failures.append(failed)
                 return ""
@@ -99,7 +106,7 @@ class Session:
 
     def finished(self, test: str) -> None:
         """See :meth:`Leases.finished`."""
-        self._pool.finished(test, self._caller.process)
+        self._pool.finished(self._run, test, self._caller.process)
 
     def release(self, label: str) -> None:
         """See :meth:`Leases.release`."""
@@ -117,23 +124,23 @@ class Session:
 
     def spent(self, test: str) -> float:
         """See :meth:`Leases.spent`."""
-        return self._pool.spent(test)
+        return self._pool.books.spent(self._run, test)
 
     def fate(self, label: str, mark: Mark) -> Fate | None:
         """See :meth:`InstanceCalls.fate`."""
-        return self._pool.fate(label, mark)
+        return self._pool.losses.fate(label, mark)
 
     def opened(self) -> None:
         """See :meth:`RunControl.opened`."""
-        self._control.opened()
+        self._control.opens()
 
     def crashed(self, test: str, over: bool) -> None:
         """See :meth:`RunControl.crashed`."""
-        self._pool.crashed(test, over)
+        self._pool.crashed(self._run, test, over)
 
     def call_off(self) -> None:
         """See :meth:`RunControl.call_off`."""
-        self._pool.call_off()
+        self._pool.call_off(self._run)
 
     def keep_nothing(self) -> None:
         """See :meth:`RunControl.keep_nothing`."""

@@ -1,0 +1,204 @@
+"""Finds a supervisor that has outlived an earlier run, and joins it.
+
+Such a supervisor has a file that only this user can read. It says where the supervisor listens, and for whom. A run
+joins by sending its settings, its secrets and its own listening socket: from then on the supervisor serves the run's
+processes on that socket, as if the run had started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from pytest_vastgpu.core.version import version
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import NotDeclared
+from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.core.directories import state_directory
+from pytest_vastgpu.core.environment import API_KEY
+from pytest_vastgpu.core.environment import IMAGE_LOGIN
+from pytest_vastgpu.core.environment import SSH_KEY_PATH
+from pytest_vastgpu.errors import VastGpuError
+
+SENT = (API_KEY, IMAGE_LOGIN, SSH_KEY_PATH)
+"""The environment variables that a supervisor must have in common with the runs that it serves."""
+ANSWERS_WITHIN_S = 10.0
+"""Limit for the answer to a run that wants to join."""
+ENDS_WITHIN_S = 600.0
+"""Limit for giving everything back."""
+
+
+class NotJoined(VastGpuError):
+    """The supervisor does not serve this run; the text says why."""
+
+
+@dataclass(frozen=True)
+class WarmSupervisor:
+    """What the file of such a supervisor says."""
+
+    path: str
+    """The socket's path; begins with NUL in Linux' abstract namespace."""
+    secret: str = field(repr=False)
+    pid: int
+    version: str
+    """Of this package."""
+    market: str
+    """The market's base URL; empty for a local market of its own."""
+    project: str
+    """The root directory of the tests."""
+    run: str
+    """The id of the run that has started it."""
+    since: float
+    """Epoch seconds."""
+
+    @property
+    def file(self) -> Path:
+        """Its file."""
+        return file_for(self.project, self.market)
+
+
+def file_for(project: str, market: str) -> Path:
+    """The file of the supervisor that keeps instances of a market warm for a project."""
+    name = hashlib.sha256(f"{market}\0{project}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    return _directory() / f"{name}.json"
+
+
+def write(known: WarmSupervisor) -> bool:
+    """Write the file of a supervisor; returns whether no other one has it.
+
+    :raises OSError: if it cannot be written.
+    """
+    directory = private_directory(_directory())
+    draft = directory / f".{os.getpid()}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(encode(known), file)
+        for _ in range(2):
+            try:
+                os.link(draft, known.file)  # unlike a rename, it never replaces the file of another one
+            except FileExistsError:
+                other = read(known.file)
+                if other is not None and is_alive(other):
+                    return False
+                known.file.unlink(missing_ok=True)
+            else:
+                return True
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def remove(known: WarmSupervisor) -> None:
+    """Remove the file of a supervisor, unless it is another one's by now."""
+    if read(known.file) == known:
+        known.file.unlink(missing_ok=True)
+
+
+def read(path: Path) -> WarmSupervisor | None:
+    """What a file says; None if there is none, or if another version has written it."""
+    try:
+        found: WarmSupervisor = decode(WarmSupervisor, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, NotDeclared):
+        return None
+    return found
+
+
+def all_warm() -> list[WarmSupervisor]:
+    """Every supervisor of this user that lives."""
+    try:
+        paths = sorted(_directory().glob("*.json"))
+    except OSError:
+        return []
+    found = [known for path in paths if (known := read(path)) is not None]
+    return [known for known in found if is_alive(known)]
+
+
+def is_alive(known: WarmSupervisor) -> bool:
+    """Whether a supervisor still listens."""
+    try:
+        with _connected(known) as sock:
+            messages.send(sock, {"secret": known.secret, "ask": "alive"})
+            return bool(messages.receive(sock, within_s=ANSWERS_WITHIN_S))
+    except (OSError, EOFError, ValueError):
+        return False
+
+
+def join(known: WarmSupervisor, opening: Opening, listener: Listener) -> None:
+    """Have a supervisor serve this run.
+
+    :raises NotJoined: it does not; the text says why.
+    """
+    if known.version != version():
+        raise NotJoined(f"it is of version {known.version}, and this one is {version()}")
+    try:
+        with _connected(known) as sock:
+            messages.send(sock, {"secret": known.secret, "ask": "join"})
+            # Not in a variable: a traceback that shows variables must not show a key.
+            messages.send(sock, [encode(opening), {name: os.environ[name] for name in SENT if name in os.environ}])
+            socket.send_fds(sock, [b"L"], [listener.socket.fileno()])
+            answer = messages.receive(sock, within_s=ANSWERS_WITHIN_S)
+    except (OSError, EOFError, ValueError):
+        answer = {"refused": "it does not answer"}
+    if refused := answer.get("refused"):
+        raise NotJoined(str(refused))
+
+
+def stop(known: WarmSupervisor) -> list[str]:
+    """Have a supervisor give everything back, and wait for that; returns what could not be destroyed.
+
+    :raises NotJoined: a run uses it, or it does not answer.
+    """
+    try:
+        with _connected(known) as sock:
+            messages.send(sock, {"secret": known.secret, "ask": "end"})
+            answer: dict[str, Any] = messages.receive(sock, within_s=ENDS_WITHIN_S)
+    except (OSError, EOFError, ValueError):
+        raise NotJoined("it does not answer") from None
+    if refused := answer.get("refused"):
+        raise NotJoined(str(refused))
+    return [str(problem) for problem in answer["problems"]]
+
+
+def login_leader() -> int:
+    """The process that leads the user's login session: the shell of a terminal, for example.
+
+    Where this process leads a session of its own, such as below a test harness, its parent's session counts.
+    """
+    leader = os.getsid(0)
+    with contextlib.suppress(OSError):
+        if leader == os.getpid():
+            leader = os.getsid(os.getppid())
+    return leader
+
+
+def age(known: WarmSupervisor) -> str:
+    """When it was started, for people."""
+    return time.strftime("%H:%M:%S", time.localtime(known.since))
+
+
+def _directory() -> Path:
+    return state_directory() / "warm"
+
+
+@contextlib.contextmanager
+def _connected(known: WarmSupervisor) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(None)
+        sock.connect(known.path)
+        if messages.peer_uid(sock) not in (os.getuid(), -1):
+            raise ConnectionRefusedError("another user listens there")
+        yield sock

@@ -1,0 +1,172 @@
+"""Lets later runs join a supervisor that outlives its run, with ``--vast-reuse``. See :mod:`pytest_vastgpu.client.warm`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from typing import Protocol
+
+from pytest_vastgpu.core.version import version
+from pytest_vastgpu.client import warm
+from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.codec import NotDeclared
+from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.settings import OPTIONS
+from pytest_vastgpu.settings import Settings
+
+ASKED_WITHIN_S = 5.0
+"""How long a process that connects has to say what it wants."""
+OWN = frozenset({"budget", "on_infra_failure", "reuse"})
+"""Options in which the runs of one supervisor may differ."""
+_log = logging.getLogger(__name__)
+
+
+class Refused(VastGpuError):
+    """The supervisor does not serve this run; the text says why."""
+
+
+class Host(Protocol):
+    """The supervisor, as the door sees it."""
+
+    def joins(self, opening: Opening, listener: socket.socket) -> None:
+        """Serve a later run.
+
+        :raises VastGpuError: it cannot.
+        """
+        ...
+
+    def in_use(self) -> list[str]:
+        """The ids of the runs that there are."""
+        ...
+
+    def end(self) -> None:
+        """Request the end."""
+        ...
+
+    def await_end(self) -> list[str]:
+        """Wait until everything is given back; returns what could not be destroyed."""
+        ...
+
+
+class Door:
+    """The socket at which later runs ask to join.
+
+    :param opening: What the first run has sent.
+    :param environ: The supervisor's environment, secrets included.
+    """
+
+    def __init__(self, opening: Opening, environ: Mapping[str, str], host: Host) -> None:
+        self._opening = opening
+        self._environ = {name: environ.get(name, "") for name in warm.SENT}
+        self._host = host
+        self._listener = Listener()
+        self._answering: list[threading.Thread] = []
+        address = self._listener.address
+        settings = opening.settings
+        self._known = warm.WarmSupervisor(
+            address.path,
+            address.secret,
+            os.getpid(),
+            version(),
+            settings.url,
+            opening.project,
+            opening.run,
+            time.time(),
+        )
+        threading.Thread(target=self._accept, name="vastgpu-door", daemon=True).start()
+
+    def publish(self) -> str:
+        """Write the file by which later runs find it; returns why that was not possible, for people."""
+        try:
+            if warm.write(self._known):
+                return ""
+        except OSError as error:
+            return f"nothing is kept warm: {self._known.file} cannot be written ({error.strerror})"
+        return (
+            "nothing of this run is kept warm: another one, which cannot be shared, keeps instances of this project "
+            "warm (`vastgpu down` ends it)"
+        )
+
+    def close(self) -> None:
+        """Let no more runs in."""
+        with contextlib.suppress(OSError):
+            warm.remove(self._known)
+        with contextlib.suppress(OSError):  # it was closed before
+            self._listener.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._listener.remove()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock = self._listener.socket.accept()[0]
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(sock,), name="vastgpu-door", daemon=True)
+            self._answering = [each for each in self._answering if each.is_alive()] + [thread]
+            thread.start()
+
+    def answered(self, within_s: float) -> None:
+        """Wait until those who wait for the end know of it."""
+        for thread in list(self._answering):
+            thread.join(within_s)
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(EOFError, OSError, ValueError):
+            if messages.peer_uid(sock) not in (os.getuid(), -1):
+                return
+            hello = messages.receive(sock, 512, within_s=ASKED_WITHIN_S)
+            if not secrets.compare_digest(str(hello["secret"]).encode(), self._known.secret.encode()):
+                return
+            if hello["ask"] == "join":
+                messages.send(sock, {"refused": self._join(sock)})
+            elif hello["ask"] == "end":
+                messages.send(sock, self._end())
+            else:
+                messages.send(sock, {"alive": True})
+
+    def _join(self, sock: socket.socket) -> str:
+        """Let a run in; returns why not, for people."""
+        told, environ = messages.receive(sock, within_s=ASKED_WITHIN_S)
+        _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+        listener = socket.socket(fileno=descriptors[0])
+        try:
+            opening: Opening = decode(Opening, told)
+            if differs := self._differs(opening.settings, environ):
+                listener.close()
+                return differs
+            self._host.joins(opening, listener)
+        except (VastGpuError, NotDeclared) as refused:
+            listener.close()
+            return str(refused)
+        except Cancelled:
+            listener.close()
+            return "it is about to end"
+        return ""
+
+    def _differs(self, settings: Settings, environ: Mapping[str, str]) -> str:
+        """What a run has that does not fit, for people; empty if it fits."""
+        if names := [name for name in warm.SENT if environ.get(name, "") != self._environ[name]]:
+            return f"it has another {names[0]}"
+        mine = self._opening.settings
+        for option in OPTIONS:
+            theirs, ours = (option.show(getattr(each, option.field)) for each in (settings, mine))
+            if option.field not in OWN and theirs != ours:
+                return f"it has {option.flag}={ours}, and this run {theirs}"
+        return ""
+
+    def _end(self) -> dict[str, Any]:
+        if runs := self._host.in_use():
+            return {"refused": f"run {runs[0]} uses it: end that first"}
+        self._host.end()
+        return {"problems": self._host.await_end()}
