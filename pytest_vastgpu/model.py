@@ -318,6 +318,8 @@ class Attempt:
     """Why the instance had no dead man's switch; empty if it had one, or ended before that was known."""
     workload: str = ""
     """The workload in words, e.g. ``vllm 'org/model'``; secrets removed."""
+    reused_at_s: float = 0.0
+    """Its age, in seconds, when this run got it from an earlier one; 0 if this run has rented it."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_vastgpu.cli.down import add_down_parser
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import DEFAULTS
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> in
     _add_ls(commands)
     _add_destroy(commands)
     _add_reap(commands)
+    add_down_parser(commands)
     _add_local(commands)
     arguments = parser.parse_args(argv, argparse.Namespace(timeouts=timeouts))
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -76,13 +76,13 @@ class SupervisorProcess:
         self._pid = _getpid()
         self._process: subprocess.Popen[bytes] | None = None
         """None where an earlier run has started it."""
-        self._stays = opening.settings.reuse > 0
-        """Whether it may outlive this run."""
         try:
             self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until the supervisor has a log
         except OSError as error:
             listener.remove()
             raise ConfigurationError(f"the supervisor process cannot be started ({error})") from error
+        self._stays = opening.settings.reuse > 0
+        """Whether it may outlive this run."""
         # Connect before it starts: if this process dies a moment later, the supervisor sees the connection end.
         self.line = RpcClient(listener.address, "control", idle, opening.timeouts.answers_s)
         try:

@@ -19,7 +19,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from pytest_vastgpu.core.version import version
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
@@ -31,6 +30,7 @@ from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.environment import SSH_KEY_PATH
+from pytest_vastgpu.core.version import version
 from pytest_vastgpu.errors import VastGpuError
 
 SENT = (API_KEY, IMAGE_LOGIN, SSH_KEY_PATH)

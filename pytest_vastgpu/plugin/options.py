@@ -67,7 +67,7 @@ def with_values(args: Sequence[str]) -> list[str]:
             try:
                 option.parse(after)
             except ValueError:
-                arg = f"{arg}={option.alone}"  # noqa: PLW2901 - the one that goes on
+                arg = f"{arg}={option.alone}"
         found.append(arg)
     return found
 

@@ -24,10 +24,13 @@ sizes of image and model. ::
           "usd_h": 0.36,                              the market's own price, once it has shown it
           "seconds": {"booting": 31.2, "ready": 60.1},  in each state
           "outcome": "ready",                         or the verdict, or "called off"
+          "age_s": 71.3,                              since its create, also by an earlier run
+          "reused_at_s": 0.0,                         its age when this run got it from an earlier one
           "gone": true,                               false: it may go on costing money
           "cost_usd": 0.0421,
           "transfer_usd": 0.01,                       part of the overhead
           "overhead_usd": 0.0371,                     while no test used it
+          "idle_usd": 0.0,                            part of the overhead: while it waited for another run
           "tests": [{"test": "test_it.py::test_it", "seconds": 50.0, "cost_usd": 0.005}]
         }
       ],
@@ -91,10 +94,13 @@ def _instance(account: InstanceCost) -> dict[str, object]:
         "usd_h": bill.usd_h,
         "seconds": {state: round(seconds, 3) for state, seconds in attempt.seconds.items()},
         "outcome": outcome(attempt),
+        "age_s": round(account.age_s, 3),
+        "reused_at_s": round(attempt.reused_at_s, 3),
         "gone": bill.gone,
         "cost_usd": float(shares.cost),
         "transfer_usd": float(money(bill.transfer_usd)),
         "overhead_usd": float(shares.overhead),
+        "idle_usd": float(money(account.idle_usd)),
         "tests": [
             {"test": test, "seconds": round(shares.seconds[test], 3), "cost_usd": float(usd)}
             for test, usd in shares.tests.items()

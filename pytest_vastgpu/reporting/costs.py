@@ -170,18 +170,10 @@ class InstanceCost:
     attempt: Attempt
     bill: CostRecord
     shares: Shares
-
-
-def accounts(attempts: Iterable[Attempt], bills: Mapping[str, CostRecord], uses: Sequence[Use]) -> list[InstanceCost]:
-    """The cost of each instance of a run, divided among its tests.
-
-    :param bills: By label.
-    """
-    return [
-        InstanceCost(attempt, bills[attempt.label], shares(bills[attempt.label], uses))
-        for attempt in attempts
-        if attempt.label in bills
-    ]
+    age_s: float = 0.0
+    """Seconds since its create, also where an earlier run has rented it."""
+    idle_usd: float = 0.0
+    """What it has cost while it waited for another run, part of the overhead."""
 
 
 def money(usd: float) -> Decimal:

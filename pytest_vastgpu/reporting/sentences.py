@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
@@ -90,9 +91,11 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def outcome(attempt: Attempt) -> str:
-    """The result of an attempt: ``ready``, ``called off``, or its verdict."""
+    """The result of an attempt: ``ready``, ``reused, 12 min 5 s old``, ``called off``, or its verdict."""
     if attempt.verdict is not None:
         return verdict_line(attempt.verdict)
+    if attempt.reused_at_s:
+        return f"reused, {spoken(attempt.reused_at_s)} old"
     return "ready" if State.READY.value in attempt.seconds else "called off"
 
 

@@ -1,4 +1,4 @@
-"""Lets later runs join a supervisor that outlives its run, with ``--vast-reuse``. See :mod:`pytest_vastgpu.client.warm`."""
+"""Lets later runs join a supervisor that outlives its run. See :mod:`pytest_vastgpu.client.warm`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 from typing import Protocol
 
-from pytest_vastgpu.core.version import version
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.listener import Listener
@@ -21,6 +20,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.version import version
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Settings

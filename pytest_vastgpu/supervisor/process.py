@@ -255,9 +255,7 @@ class Process:
         except BaseException as error:  # noqa: BLE001 - raised in the clients that wait for the run
             if not self._ending.cancelled:
                 _log.exception("the run cannot be opened")
-                text = (
-                    f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self.log})"
-                )
+                text = f"{type(error).__name__}: {error} (a defect of pytest-vastgpu: please report it; see {self.log})"
                 self._problem = VastGpuError(text)
         with self._lock:
             if not self._settled.is_set():  # else the run has ended; this process is about to, with all that it opened

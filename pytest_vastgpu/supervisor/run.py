@@ -221,9 +221,10 @@ class Run:
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload, clock.time())).kept)
 
-            pool = InstancePool(
-                known, settings, budgets, record, fits, lambda text: events.write(Event("", None, text)), timeouts, clock
-            )
+            def tell(text: str) -> None:
+                events.write(Event("", None, text))
+
+            pool = InstancePool(known, settings, budgets, record, fits, tell, timeouts, clock)
             guard = None
             if not embedded:  # an embedded market destroys everything by itself when this process dies
                 guard = Guard(directory, api_key, ledger)
@@ -237,7 +238,8 @@ class Run:
                 pool.registry.started(rental)
 
             look_s, losses = timeouts.price_look_s, pool.losses
-            prices = PriceMonitor(client.list_instances, pool.registry.alive, losses.too_dear, losses.end, look_s, clock)
+            rentals = pool.registry.alive
+            prices = PriceMonitor(client.list_instances, rentals, losses.too_dear, losses.end, look_s, clock)
             stack.callback(prices.close)
             pool.open(Provisioner(services, find, record, started, pool.registry.ended))
             return cls(

@@ -17,7 +17,7 @@ from pytest_vastgpu.reporting.cost_file import document
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.reporting.costs import Use
-from pytest_vastgpu.reporting.costs import accounts
+from pytest_vastgpu.reporting.costs import shares
 from tests.support.factories import make_offer
 
 VERDICT = Verdict(FailureClass.UNKNOWN, "price_above_limit")
@@ -35,7 +35,9 @@ BILLS = {
 }
 LEFT = replace(READY, number=3, label="three", instance_id=103)
 USES = [Use("a", "two", 20, 40), Use("b", "two", 30, 40), Use("a", "three", 40, 50)]
-BOOKS = accounts([FAILED, READY, LEFT, replace(READY, label="never created")], BILLS, USES)
+BOOKS = [
+    InstanceCost(attempt, BILLS[attempt.label], shares(BILLS[attempt.label], USES)) for attempt in (FAILED, READY, LEFT)
+]
 
 
 def test_what_the_file_says() -> None:

@@ -35,7 +35,7 @@ def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
 
 
 def rent(run: Run, scene: Scene, test: str, *, exclusive: bool = False) -> Lease:
-    label = run.pool.acquire(test, scene.workload, exclusive, f"process of {test}", lambda: False)
+    label = run.pool.acquire(run.id, test, scene.workload, exclusive, f"process of {test}", lambda: False)
     return run.access.lease(label)
 
 
@@ -45,7 +45,7 @@ def ends(lease: Lease, says: str = "", path: str = "/exit") -> None:
 
 
 def fate(run: Run, lease: Lease) -> Fate:
-    found = run.pool.fate(lease.label, lease.mark)
+    found = run.pool.losses.fate(lease.label, lease.mark)
     assert found is not None
     return found
 
@@ -58,7 +58,7 @@ def test_tests_that_share_a_server_learn_of_its_end_and_later_ones_share_one_res
     run = scene.open()
     one, two = rent(run, scene, "one"), rent(run, scene, "two")
     assert one.label == two.label
-    assert run.pool.fate(one.label, one.mark) is None
+    assert run.pool.losses.fate(one.label, one.mark) is None
     httpx.get(f"{one.endpoint}/?first+words")
     ends(one, "last+words")
     told = [fate(run, one), fate(run, two)]
@@ -76,12 +76,12 @@ def test_tests_that_share_a_server_learn_of_its_end_and_later_ones_share_one_res
     assert httpx.get(later[0].endpoint).status_code == 200
     assert steps(scene, "server launched") == 2
     assert fate(run, two).log == "first+words\nlast+words\n", "also after the restart"
-    assert run.pool.fate(later[0].label, later[0].mark) is None
+    assert run.pool.losses.fate(later[0].label, later[0].mark) is None
     ends(later[0])
     assert fate(run, later[1]).then == "the next test that needs it gets another instance"
     assert rent(run, scene, "six").offer.machine_id == GOOD
     assert [
-        (attempt.offer.machine_id, attempt.verdict and attempt.verdict.reason) for attempt in run.pool.attempts()
+        (attempt.offer.machine_id, attempt.verdict and attempt.verdict.reason) for attempt in run.pool.books.attempts()
     ] == [
         (BAD, "server_exited"),
         (GOOD, None),
@@ -129,12 +129,12 @@ def test_only_the_end_of_its_life_is_called_that(scene: Scene) -> None:
     run = scene.open()
     lease = rent(run, scene, "one", exclusive=True)
     run.pool.release(lease.label)
-    assert run.pool.fate(lease.label, lease.mark) is None, "the test itself has closed it"
+    assert run.pool.losses.fate(lease.label, lease.mark) is None, "the test itself has closed it"
     lease = rent(run, scene, "two")
-    run.pool._lifetime_over(run.pool.registry[lease.label])
+    run.pool.losses.lifetime_over(run.pool.registry[lease.label])
     found = fate(run, lease)
     assert (found.excuses, found.verdict.failure_class) == (True, FailureClass.OWN_FAULT)
     assert found.verdict.reason == "lifetime_over"
     lease = rent(run, scene, "three")
     run.pool.close()
-    assert run.pool.fate(lease.label, lease.mark) is None, "the run is ending"
+    assert run.pool.losses.fate(lease.label, lease.mark) is None, "the run is ending"

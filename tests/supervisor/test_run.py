@@ -88,15 +88,17 @@ class Scene:
         environ = {"VAST_URL": self.market.url, "VAST_API_KEY": self.market.api_key, **environ}
         settings = resolve({"vast_strictness": "aggressive", **(given or {})}.get, lambda _: None, environ)
         timeouts = replace(SHORT, account_key_s=account_key_s)
-        opening = Opening("", settings, timeouts, str(self.directory), 1, False, (), ())
-        directory = self._home / "runs" / f"{len(self.runs):08x}"
+        run_id = f"{len(self.runs):08x}"
+        opening = Opening("", run_id, settings, timeouts, str(self.directory), 1, False, (), ())
+        directory = self._home / "runs" / run_id
         make_directory(directory)
         self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), Nothing(), self.events.append))
+        self.runs[-1].join(run_id, directory, settings, 1, self.events.append)
         return self.runs[-1]
 
     def rent(self, run: Run) -> Lease:
         return run.access.lease(
-            run.pool.acquire("test_it.py::test_it", self.workload, False, "a process", lambda: False)
+            run.pool.acquire(run.id, "test_it.py::test_it", self.workload, False, "a process", lambda: False)
         )
 
     def rented(self) -> list[int]:
@@ -175,7 +177,7 @@ def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     lease = scene.rent(run)
     run.access.failed(lease.label)
     run.close()
-    (kept,) = run.summary().kept
+    (kept,) = run.summary(run.id).kept
     assert str(key) in kept.ssh
     assert known(run.directory / "hosts.yaml") == {BAD}
     assert list(elsewhere.iterdir()) == []
@@ -230,5 +232,5 @@ def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> N
     assert scene.rented() == [BAD]
     states = [event.state for event in scene.events if event.label == lease.label]
     assert states.count(State.GONE) == 1
-    assert [account.attempt.instance_id for account in run.summary().books] == [lease.instance_id]
-    assert run.summary().problems == []
+    assert [account.attempt.instance_id for account in run.summary(run.id).books] == [lease.instance_id]
+    assert run.summary(run.id).problems == []

@@ -33,6 +33,7 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.keep import Keeper
@@ -93,6 +94,10 @@ class MemoryEvents:
         self.events.append(event)
 
 
+RUN = "abcd1234"
+"""The id of the pytest run that everything is rented for."""
+
+
 @dataclass
 class Life:
     """One workload, from its demand until all that was rented for it is gone."""
@@ -116,6 +121,8 @@ class Life:
         self.events = MemoryEvents()
         settings = resolve(lambda _: None, self.options.get, {})
         self.budget = Budget(settings.budget, settings.longest_life, self.clock.monotonic)
+        self.budgets = RunBudgets()
+        self.budgets.join(RUN, self.budget)
         self.services = RentalServices(
             self.provider,
             self.provider,
@@ -125,7 +132,7 @@ class Life:
             self.events,
             "abcd1234",
             self.directory / "artifacts",
-            self.budget,
+            self.budgets,
             InstancePoller(self.provider.list_instances, clock=self.clock),
             Keeper(settings.keep, self.directory, self.key, self.clock),
             self.connector,
@@ -147,7 +154,7 @@ class Life:
 
     def bring_up(self, workload: Workload | None = None) -> Rental:
         """:raises VastGpuError: if no instance became ready."""
-        return self.provisioner.provision(workload or self.workload, self.adapter, self.cancel)
+        return self.provisioner.provision(workload or self.workload, self.adapter, self.cancel, RUN)
 
     def revive(self, rental: Rental) -> Verdict | None:
         """See whether its server serves, and start it again where that is due."""

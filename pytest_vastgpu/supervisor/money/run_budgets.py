@@ -26,6 +26,8 @@ class Payment:
     """What the instance had cost until then; earlier runs have paid that."""
     until: float = math.inf
     """Infinite while the run goes on paying."""
+    idle_since: float = math.inf
+    """When the run has ended: from then on the instance waits for another one. Infinite before that."""
 
 
 class RunBudgets:
@@ -70,15 +72,12 @@ class RunBudgets:
         """
         with self._lock:
             last = self._payments[label][-1]
-            if last.run == run:
-                return self.wait(label, usd_h, cost_usd, life_s)
             self._budgets[run].reserve(label, usd_h, 0.0, life_s)
             self._budgets[last.run].settle(label, cost_usd - last.before_usd)
             self._payments[label][-1] = replace(last, until=now)
             self._payments[label].append(Payment(run, now, cost_usd))
-            return None
 
-    def wait(self, label: str, usd_h: float, cost_usd: float, life_s: float) -> None:
+    def wait(self, label: str, usd_h: float, cost_usd: float, life_s: float, now: float) -> None:
         """Have the same run go on paying, for a shorter time than was reserved: the instance waits for the next run.
 
         :raises BudgetSpent: if even that does not fit: give the instance back. Its reservation stays until then.
@@ -86,6 +85,7 @@ class RunBudgets:
         with self._lock:
             last = self._payments[label][-1]
             self._budgets[last.run].shorten(label, usd_h, cost_usd - last.before_usd, life_s)
+            self._payments[label][-1] = replace(last, idle_since=now)
 
     def reprice(self, label: str, usd_h: float, *, since: float | None = None, earlier_usd: float = 0.0) -> None:
         """See :meth:`Budget.reprice`."""

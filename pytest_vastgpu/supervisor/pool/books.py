@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.reporting.costs import CostRecord
+from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.reporting.costs import Use
-from pytest_vastgpu.reporting.costs import accounts
+from pytest_vastgpu.reporting.costs import shares
 from pytest_vastgpu.reporting.costs import spent
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
@@ -28,11 +30,26 @@ class Books:
 
     def of(self, run: str) -> list[InstanceCost]:
         """What each instance that a run has paid for or used has cost it so far, and each test's share of that."""
-        bills = {label: self._part(run, bill) for label, bill in self._registry.bills().items()}
-        used = {use.label for use in self._uses() if use.run == run}
-        paid = {label for label in bills if any(payment.run == run for payment in self._budgets.payments(label))}
-        ours = [attempt for attempt in self._registry.attempts() if attempt.label in used | paid]
-        return accounts(ours, bills, self._named(run))
+        bills, uses = self._registry.bills(), self._named(run)
+        used = {use.label for use in uses if use.run == run}
+        found = []
+        for attempt in self._registry.attempts():
+            bill = bills[attempt.label]
+            payment = next((each for each in self._budgets.payments(attempt.label) if each.run == run), None)
+            if payment is None and attempt.label not in used:
+                continue
+            part = bill.within(payment.since, payment.until) if payment else bill.within(bill.until, bill.until)
+            idle_usd = bill.within(payment.idle_since, payment.until).cost_usd if payment else 0.0
+            reused_at_s = part.since - bill.since if payment is None or payment.before_usd else 0.0
+            if payment is not None and payment.until < math.inf:  # what came later is another run's
+                attempt = replace(attempt, verdict=None, failed_in=None)
+            if reused_at_s:
+                seconds = {State.READY.value: part.until - part.since}
+                attempt = replace(attempt, seconds=seconds, reused_at_s=reused_at_s)
+            divided = shares(part, uses)
+            attempt = replace(attempt, cost_usd=part.cost_usd)
+            found.append(InstanceCost(attempt, part, divided, bill.until - bill.since, idle_usd))
+        return found
 
     def spent(self, run: str, test: str) -> float:
         """See :meth:`Leases.spent`."""
@@ -45,10 +62,3 @@ class Books:
     def _named(self, run: str) -> list[Use]:
         """All uses, where the tests of other runs have another name."""
         return [use if use.run == run else use._replace(test=f"{use.test} (run {use.run})") for use in self._uses()]
-
-    def _part(self, run: str, bill: CostRecord) -> CostRecord:
-        """The part of an instance's cost that a run pays; no time at all if another one pays for it."""
-        for payment in self._budgets.payments(bill.label):
-            if payment.run == run:
-                return bill.within(payment.since, payment.until)
-        return bill.within(bill.until, bill.until)

@@ -132,9 +132,7 @@ def to_make_room(places: Sequence[SlotView], pending: Mapping[Workload, int], al
     :param all_wait: Whether every process waits for room, so that none can be about to ask for an unused instance.
     """
     shared = [
-        place
-        for place in places
-        if place.phase.stays and place.phase is not SlotPhase.CHECKING and not place.exclusive
+        place for place in places if place.phase.stays and place.phase is not SlotPhase.CHECKING and not place.exclusive
     ]
     alive = Counter(place.workload for place in shared)
     unused = [

@@ -193,7 +193,8 @@ class Rental:
         :raises BudgetSpent: if that does not fit into the run's budget.
         """
         life_s = max(0.0, min(seconds, self.remaining_life_s))
-        self._services.budgets.wait(self.label, self.price_usd_h, self.cost_usd, life_s)
+        now = self._clock.monotonic()
+        self._services.budgets.wait(self.label, self.price_usd_h, self.cost_usd, life_s, now)
 
     def look(self, mark: Mark | None = None) -> ServerEnd | Verdict | None:
         """What has become of its server, or why the instance counts as lost; None: it serves, or nothing can tell.

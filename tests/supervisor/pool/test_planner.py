@@ -32,8 +32,8 @@ class Stage:
     def __init__(self, limit: int | None = None, workers: int = 1, **tests: Workload | None) -> None:
         self.now = 0.0
         self.planner = PoolPlanner(limit, lambda: self.now)
-        self.planner.workers = workers
-        self.planner.demand.expect({test: Expected(workload) for test, workload in tests.items()})
+        self.planner.join("run", workers)
+        self.planner.runs["run"].expect({test: Expected(workload) for test, workload in tests.items()})
         self.coming: list[Slot] = []
         self.going: list[Slot] = []
         self.rented: list[Workload] = []
@@ -45,7 +45,7 @@ class Stage:
         self.going += ends
 
     def ask(self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False) -> LeaseRequest:
-        ask = LeaseRequest(process, test, workload, exclusive)
+        ask = LeaseRequest(process, test, workload, exclusive, "run")
         self.planner.ask(ask)
         self.plan()
         return ask
@@ -74,7 +74,7 @@ class Stage:
 
     def over(self, test: str, process: str = "w1") -> None:
         self.planner.done(process, test)
-        self.planner.demand.finished(test, process)
+        self.planner.runs["run"].finished(test, process)
         self.plan()
 
     def lose(self, slot: Slot) -> None:
@@ -284,7 +284,7 @@ def test_a_process_that_ends_lets_go_of_everything() -> None:
     stage.planner.done("w1")
     stage.plan()
     assert stage.going == [own]
-    stage.planner.demand.finished("t1")
+    stage.planner.runs["run"].finished("t1")
     stage.plan()
     assert stage.going == [own, shared]
 
@@ -300,9 +300,9 @@ def test_who_used_what_and_for_how_long_is_known() -> None:
     stage.served(second)
     stage.now = 4
     stage.over("t1")
-    assert stage.planner.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, float("inf"))]
+    assert stage.planner.uses() == [Use("t1", slot.label, 1, 4, "run"), Use("t2", slot.label, 3, float("inf"), "run")]
     stage.planner.gone(slot)
-    assert stage.planner.uses() == [Use("t1", slot.label, 1, 4), Use("t2", slot.label, 3, 4)]
+    assert stage.planner.uses() == [Use("t1", slot.label, 1, 4, "run"), Use("t2", slot.label, 3, 4, "run")]
 
 
 @dataclass
@@ -480,7 +480,7 @@ def test_of_several_instances_the_next_try_has_the_one_that_the_test_had() -> No
 def test_one_that_comes_for_a_test_is_not_ended_where_the_test_is_said_to_be_over() -> None:
     stage = Stage(workers=2, t1=A)
     ask = stage.ask("t1", A, "w2")
-    stage.planner.demand.finished("t1")  # of another process, which has crashed while it ran it
+    stage.planner.runs["run"].finished("t1")  # of another process, which has crashed while it ran it
     for _ in range(3):
         stage.plan()
     assert stage.rented == [A]

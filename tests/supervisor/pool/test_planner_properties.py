@@ -52,7 +52,7 @@ class AnyRun(RuleBasedStateMachine):
         self.now = 0.0
         self.limit = limit
         self.planner = PoolPlanner(limit, lambda: self.now)
-        self.planner.workers = processes
+        self.planner.join("run", processes)
         self.processes = [Process(f"w{number}") for number in range(processes)]
         self.workloads = {f"t{number}": workload for number, (workload, _) in enumerate(tests)}
         self.to_run = list(self.workloads)
@@ -69,7 +69,7 @@ class AnyRun(RuleBasedStateMachine):
         self.unused: set[Workload] = set()
         """Those whose instance was lost before it was used."""
         known = {f"t{number}": (workload, how) for number, (workload, how) in enumerate(tests)}
-        self.planner.demand.expect(
+        self.planner.runs["run"].expect(
             {test: Expected(None if how == "unknown" else it, how == "sure") for test, (it, how) in known.items()}
         )
         self.plan()
@@ -93,7 +93,7 @@ class AnyRun(RuleBasedStateMachine):
         self.to_run.remove(test)
         self.sure.discard(test)
         self.struck.add(test)
-        self.planner.demand.finished(test, "w0")
+        self.planner.runs["run"].finished(test, "w0")
         self.plan()
 
     @precondition(lambda self: self.running)
@@ -125,7 +125,7 @@ class AnyRun(RuleBasedStateMachine):
         """As when a report of its crash in another process comes late."""
         test = data.draw(st.sampled_from(self.waiting)).test
         self.struck.add(test)
-        self.planner.demand.finished(test)
+        self.planner.runs["run"].finished(test)
         self.plan()
 
     @rule(data=st.data())
@@ -141,7 +141,7 @@ class AnyRun(RuleBasedStateMachine):
             self.to_run.append(test)
         elif test:
             self.struck.add(test)
-            self.planner.demand.finished(test)
+            self.planner.runs["run"].finished(test)
         self.plan()
 
     @precondition(lambda self: self.waiting)
@@ -290,7 +290,7 @@ class AnyRun(RuleBasedStateMachine):
         if not exclusive:
             self.sure.discard(process.test)
             self.unused.discard(workload)
-        process.ask = LeaseRequest(process.name, process.test, workload, exclusive)
+        process.ask = LeaseRequest(process.name, process.test, workload, exclusive, "run")
         self.planner.ask(process.ask)
         self.plan()
 
@@ -312,7 +312,7 @@ class AnyRun(RuleBasedStateMachine):
 
     def end(self, process: Process) -> None:
         self.planner.done(process.name, process.test)
-        self.planner.demand.finished(process.test, process.name)
+        self.planner.runs["run"].finished(process.test, process.name)
         process.test = ""
         self.plan()
 

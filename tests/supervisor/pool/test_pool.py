@@ -27,6 +27,7 @@ from tests.supervisor.test_lives import KEY
 from tests.supervisor.test_servers_that_end import DIED
 from tests.supervisor.test_servers_that_end import GPU_GONE
 from tests.supervisor.test_servers_that_end import ReadyByLog
+from tests.support.lives import RUN
 from tests.support.lives import Life
 from tests.support.memory import End
 from tests.support.memory import Script
@@ -44,6 +45,7 @@ class Scene:
         self.pool = InstancePool(
             {self.workload.adapter: life.adapter},
             life.services.settings,
+            life.budgets,
             self._record_lost,
             lambda _workload, _offer: True,
             self.told.append,
@@ -59,12 +61,13 @@ class Scene:
         )
         self.provisioner.cancel = life.cancel
         self.pool.open(self.provisioner)
+        self.pool.join(RUN)
 
     def rent(self, test: str) -> Rental:
         """Rent for a test; one that waits for ever fails here."""
         with ThreadPoolExecutor() as threads:
             gave_up: list[bool] = []
-            waits = threads.submit(self.pool.acquire, test, self.workload, False, test, lambda: bool(gave_up))
+            waits = threads.submit(self.pool.acquire, RUN, test, self.workload, False, test, lambda: bool(gave_up))
             try:
                 return self.pool.registry[waits.result(timeout=30)]
             finally:
@@ -85,8 +88,10 @@ class _OnTheClock(Provisioner):
     problem: BaseException | None = None
     """What looking at a server raises."""
 
-    def provision(self, workload: Workload, adapter: Adapter, cancel: CancelToken) -> Rental:
-        return super().provision(workload, adapter, self.cancel)
+    def provision(
+        self, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str, warm: Rental | None = None
+    ) -> Rental:
+        return super().provision(workload, adapter, self.cancel, run, warm)
 
     def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
         if self.problem is not None:
@@ -131,7 +136,7 @@ def test_a_test_learns_of_a_loss_that_cannot_be_recorded(scene_of: Callable[...,
     mark = rental.mark()
     scene.life.clock.sleep(61)
     scene.problem = HookFailed("a hook of yours: KeyError: 'x'")
-    fate = scene.pool.fate(rental.label, mark)
+    fate = scene.pool.losses.fate(rental.label, mark)
     assert fate is not None
     assert fate.excuses
 
@@ -158,9 +163,9 @@ def test_a_host_that_dies_after_the_run_was_called_off_is_looked_at_all_the_same
     scene = scene_of(Script(vanishes_after_s=120))
     rental = scene.rent("one")
     mark = rental.mark()
-    scene.pool.call_off()
+    scene.pool.call_off(RUN)
     scene.life.clock.sleep(121)
-    fate = scene.pool.fate(rental.label, mark)
+    fate = scene.pool.losses.fate(rental.label, mark)
     assert fate is not None
     assert (fate.excuses, fate.verdict.reason) == (True, "instance_lost")
     scene.pool.close()
@@ -171,9 +176,9 @@ def test_an_instance_lives_no_longer_than_it_may_after_the_run_was_called_off(sc
     scene = scene_of(Script())
     rental = scene.rent("one")
     mark = rental.mark()
-    scene.pool.call_off()
+    scene.pool.call_off(RUN)
     scene.life.clock.sleep(scene.life.services.settings.max_lifetime)
-    fate = scene.pool.fate(rental.label, mark)
+    fate = scene.pool.losses.fate(rental.label, mark)
     assert fate is not None
     assert fate.verdict.reason == "lifetime_over"
 
@@ -183,7 +188,7 @@ def test_what_the_end_of_the_run_gives_back_is_not_called_lost(scene_of: Callabl
     rental = scene.rent("one")
     mark = rental.mark()
     scene.pool.close()
-    assert scene.pool.fate(rental.label, mark) is None
+    assert scene.pool.losses.fate(rental.label, mark) is None
 
 
 def test_requests_without_an_answer_keep_no_other_test_waiting(
