@@ -111,7 +111,9 @@ def test_the_parts_add_up_to_the_cost_to_the_last_digit(bill: CostRecord, uses: 
     assert abs(divided.cost - Decimal(bill.cost_usd)) <= Decimal("5e-10")
     # Shared or not, together they pay for every second in which a test used it, and for no other.
     starts_and_ends = (moment for use in uses for moment in (use.start, use.end))
-    edges = sorted({bill.since, bill.until, *(moment for moment in starts_and_ends if bill.since < moment < bill.until)})
+    edges = sorted(
+        {bill.since, bill.until, *(moment for moment in starts_and_ends if bill.since < moment < bill.until)}
+    )
     used = math.fsum(
         end - start
         for start, end in itertools.pairwise(edges)

@@ -28,8 +28,10 @@ class Pool:
         self._all = threading.Barrier(asks)
         self._got = threading.Event()
 
-    def acquire(self, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]) -> str:
-        assert (test, exclusive, process) == ("a test", True, "a process")
+    def acquire(
+        self, run: str, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]
+    ) -> str:
+        assert (run, test, exclusive, process) == ("a run", "a test", True, "a process")
         self._all.wait(30)  # none is asked for after another one
         if workload is BAD:
             assert self._got.wait(30)
@@ -46,7 +48,7 @@ class Pool:
 
 def session(pool: Pool, gone: Callable[[], bool] = lambda: False) -> Session:
     run = SimpleNamespace(pool=pool, access=SimpleNamespace(lease=lambda label: f"lease of {label}"))
-    return Session(cast(Any, SimpleNamespace(run=lambda: run)), Caller("a process", gone))
+    return Session(cast(Any, SimpleNamespace(id="a run", run=lambda: run)), Caller("a process", gone))
 
 
 def test_all_are_asked_for_at_the_same_time() -> None:

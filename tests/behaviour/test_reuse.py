@@ -1,0 +1,189 @@
+"""Instances that stay warm between runs, on the books of a market that outlives them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.client import warm
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.behaviour.conftest import AGGRESSIVE
+from tests.behaviour.conftest import BAD
+from tests.behaviour.conftest import WORKLOAD
+from tests.behaviour.conftest import RentFrom
+from tests.behaviour.conftest import Start
+from tests.behaviour.conftest import fleet
+from tests.support.looks import alive
+from tests.support.looks import is_running
+from tests.support.looks import until
+
+ONE = f"""{WORKLOAD}
+def test_it(vast_instance):
+    assert httpx.get(vast_instance.endpoint).text == "here I am"
+"""
+Files = Callable[..., None]
+
+
+@pytest.fixture
+def market(rent_from: RentFrom, pytester: pytest.Pytester) -> Iterator[LocalMarket]:
+    """A market with two machines. What is warm on it ends with the test."""
+    pytester.makepyfile(test_one=ONE)
+    yield rent_from(fleet())
+    for known in warm.all_warm():
+        until(lambda: _stopped(known), bool)
+
+
+def _stopped(known: warm.WarmSupervisor) -> bool:
+    try:
+        warm.stop(known)
+    except warm.NotJoined:
+        return not is_running(known.pid)
+    return True
+
+
+@pytest.fixture
+def run(start: Start, market: LocalMarket) -> Callable[..., Any]:
+    """Runs pytest to its end, in a process of its own; its output."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        made = start(AGGRESSIVE, *arguments)
+        assert made.rest() == code
+        return made.output
+
+    return run
+
+
+def costs(home: Path, number: int = -1) -> dict[str, Any]:
+    """What the newest run has cost, or an earlier one."""
+    files = sorted(home.glob(".local/state/pytest-vastgpu/runs/*/cost.json"), key=lambda path: path.stat().st_ctime)
+    found: dict[str, Any] = json.loads(files[number].read_text())
+    return found
+
+
+def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
+    run: Callable[..., str], market: LocalMarket, home: Path
+) -> None:
+    first = run("--vast-reuse=1h")
+    (instance,) = alive(market)
+    assert f"WARM: instance {instance} (command " in first
+    second = run("--vast-reuse=1h")
+    assert alive(market) == {instance}
+    assert "renting machine" not in second
+    (row,) = costs(home)["instances"]
+    assert row["id"] == instance
+    assert row["outcome"].startswith("reused, ")
+    assert row["age_s"] > row["reused_at_s"] > 0
+    assert f"{BAD} " in second.partition("USD/h  boot")[2], "it is in the table"
+    (known,) = warm.all_warm()
+    assert warm.stop(known) == []
+    assert alive(market) == set()
+    until(warm.all_warm, lambda found: found == [])
+    assert not known.file.exists()
+    assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD], "one rent for both"
+    total = market.status()["total_usd"] if "total_usd" in market.status() else None
+    if total is not None:
+        files = home.glob(".local/state/pytest-vastgpu/runs/*/cost.json")
+        assert sum(json.loads(path.read_text())["total_usd"] for path in files) >= total
+
+
+def test_without_the_option_nothing_is_kept_and_nothing_is_reused(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h")
+    (instance,) = alive(market)
+    assert "renting machine" in run()
+    assert alive(market) == {instance}
+
+
+def test_an_instance_that_no_run_uses_is_given_back_and_the_supervisor_ends(
+    run: Callable[..., str], market: LocalMarket
+) -> None:
+    run("--vast-reuse=2s")
+    until(lambda: alive(market), lambda left: left == set())
+    until(warm.all_warm, lambda found: found == [])
+
+
+def test_two_runs_at_once_share_an_instance(start: Start, market: LocalMarket, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_long=f"""{WORKLOAD}
+import pathlib, time
+def test_it(vast_instance):
+    print("has", vast_instance.id, flush=True)
+    while not pathlib.Path("go").exists():
+        time.sleep(0.05)
+"""
+    )
+    one = start(AGGRESSIVE, "--vast-reuse=1h", "-s", "test_long.py")
+    number = one.until("has ").split()[-1]
+    two = start(AGGRESSIVE, "--vast-reuse=1h", "-s", "test_long.py")
+    assert two.until("has ").split()[-1] == number
+    assert "renting machine" not in two.output
+    pytester.path.joinpath("go").touch()
+    assert (one.rest(), two.rest()) == (0, 0)
+    assert alive(market) == {int(number)}
+
+
+@pytest.mark.slow
+def test_a_run_with_other_settings_is_left_to_itself(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h")
+    (instance,) = alive(market)
+    other = run("--vast-reuse=1h", "--vast-max-price=0.9")
+    assert "are left alone: it has --vast-max-price=1 USD/h, and this run 0.9 USD/h" in other
+    assert "WARM" not in other
+    assert alive(market) == {instance}
+
+
+@pytest.mark.slow
+def test_interrupted_it_stays_warm(start: Start, market: LocalMarket, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_one=f"{WORKLOAD}\nimport time\ndef test_it(vast_instance):\n    print('has it', flush=True); time.sleep(60)"
+    )
+    run = start(AGGRESSIVE, "--vast-reuse=1h", "-s")
+    run.until("has it")
+    run.process.send_signal(signal.SIGINT)
+    assert run.rest() == 2
+    assert len(alive(market)) == 1
+    assert "WARM: " in run.output
+
+
+@pytest.mark.slow
+def test_killed_it_stays_warm_for_its_time_only(start: Start, market: LocalMarket, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_one=f"{WORKLOAD}\nimport time\ndef test_it(vast_instance):\n    print('has it', flush=True); time.sleep(60)"
+    )
+    run = start(AGGRESSIVE, "--vast-reuse=3s", "-s")
+    run.until("has it")
+    run.process.kill()
+    run.process.wait()
+    assert len(alive(market)) == 1
+    until(lambda: alive(market), lambda left: left == set())
+
+
+def test_the_guard_destroys_what_a_warm_supervisor_leaves_that_is_killed(
+    run: Callable[..., str], market: LocalMarket
+) -> None:
+    run("--vast-reuse=1h")
+    assert len(alive(market)) == 1
+    (known,) = warm.all_warm()
+    os.kill(known.pid, signal.SIGKILL)
+    until(lambda: alive(market), lambda left: left == set())
+    assert "renting machine" in run("--vast-reuse=1h"), "the next run does not mind the file"
+
+
+def test_the_end_of_the_login_session_ends_what_is_warm(market: LocalMarket, pytester: pytest.Pytester) -> None:
+    line = f"{sys.executable} -m pytest -p no:randomly {AGGRESSIVE} --vast-reuse=1h; read answer"
+    shell = subprocess.Popen(
+        ["sh", "-c", line], cwd=pytester.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert shell.stdout is not None
+    assert any(b"WARM: " in row for row in shell.stdout)
+    assert len(alive(market)) == 1
+    shell.communicate(b"\n")
+    until(lambda: alive(market), lambda left: left == set())
