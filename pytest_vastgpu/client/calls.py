@@ -17,6 +17,7 @@ from typing import TypeVar
 from typing import cast
 
 from pytest_vastgpu.core.text.durations import HOUR_S
+from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
@@ -200,6 +201,22 @@ class Warm:
     """Epoch seconds at which it is given back if no run uses it."""
     seconds: float
     """Seconds until then."""
+    age_s: float
+    """Seconds since its create."""
+    idle_s: float
+    """Seconds since a run has used it."""
+
+    @property
+    def idle_usd(self) -> float:
+        """What it has cost in that time; the budget of the run that left it pays for that."""
+        return self.price_usd_h * self.idle_s / HOUR_S
+
+    def told(self) -> str:
+        """What a run that may use it needs to know."""
+        return (
+            f"instance {self.instance_id} ({self.workload}) is warm: {spoken(self.age_s)} old, "
+            f"{self.price_usd_h:.3f} USD/h, idle for {spoken(self.idle_s)} ({self.idle_usd:.4f} USD)"
+        )
 
     def lines(self) -> list[str]:
         """What a person needs: for whom, until when, for how much, how to end it."""

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
+from contextlib import ExitStack
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -86,6 +87,7 @@ class SupervisorProcess:
         # Connect before it starts: if this process dies a moment later, the supervisor sees the connection end.
         self.line = RpcClient(listener.address, "control", idle, opening.timeouts.answers_s)
         try:
+            turn = self._turn(opening)
             if not (self._stays and self._joined(opening, listen)):
                 self._process = self._start(opening if self._stays else opening.for_one_run())
             listener.close()
@@ -107,9 +109,23 @@ class SupervisorProcess:
             except VastGpuError:
                 if not late:
                     raise
+            finally:
+                turn.close()
         except BaseException:
             self.hang_up(UNOPENED_WITHIN_S)
             raise
+
+    def _turn(self, opening: Opening) -> ExitStack:
+        """Have one run at a time look for a supervisor and start one: the next run then finds it."""
+        turn = ExitStack()
+        if self._stays:
+            from pytest_vastgpu.client import warm
+
+            try:
+                turn.enter_context(warm.turn(opening.project, opening.settings.url))
+            except OSError as error:
+                raise ConfigurationError(f"nothing can be kept warm ({error}): leave out --vast-reuse") from error
+        return turn
 
     def _joined(self, opening: Opening, listen: Callable[[Event], None]) -> bool:
         """Have a supervisor serve this run that an earlier one has started; returns whether there is one that does."""

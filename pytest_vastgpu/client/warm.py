@@ -8,6 +8,7 @@ processes on that socket, as if the run had started it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +31,8 @@ from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.environment import SSH_KEY_PATH
+from pytest_vastgpu.core.fork_safety import close_private
+from pytest_vastgpu.core.fork_safety import keep_private
 from pytest_vastgpu.core.version import version
 from pytest_vastgpu.errors import VastGpuError
 
@@ -37,6 +40,9 @@ SENT = (API_KEY, IMAGE_LOGIN, SSH_KEY_PATH)
 """The environment variables that a supervisor must have in common with the runs that it serves."""
 ANSWERS_WITHIN_S = 10.0
 """Limit for the answer to a run that wants to join."""
+TURN_WITHIN_S = 30.0
+"""How long a run waits for another one that starts at the same time."""
+TURN_PAUSE_S = 0.05
 ENDS_WITHIN_S = 600.0
 """Limit for giving everything back."""
 
@@ -74,6 +80,28 @@ def file_for(project: str, market: str) -> Path:
     """The file of the supervisor that keeps instances of a market warm for a project."""
     name = hashlib.sha256(f"{market}\0{project}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
     return _directory() / f"{name}.json"
+
+
+@contextlib.contextmanager
+def turn(project: str, market: str) -> Iterator[None]:
+    """Take turns with other runs of a project that start at the same time; after a while go on all the same.
+
+    :raises OSError: if the directory of these files cannot be made or used.
+    """
+    path = private_directory(_directory()) / file_for(project, market).with_suffix(".lock").name
+    descriptor = keep_private(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    ends = time.monotonic() + TURN_WITHIN_S
+    try:
+        while time.monotonic() < ends:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(TURN_PAUSE_S)
+            else:
+                break
+        yield
+    finally:
+        close_private(descriptor)
 
 
 def write(known: WarmSupervisor) -> bool:

@@ -126,11 +126,12 @@ class Door:
             if messages.peer_uid(sock) not in (os.getuid(), -1):
                 return
             hello = messages.receive(sock, 512, within_s=ASKED_WITHIN_S)
-            if not secrets.compare_digest(str(hello["secret"]).encode(), self._known.secret.encode()):
+            said = hello.get("secret") if isinstance(hello, dict) else None
+            if not secrets.compare_digest(str(said).encode("utf-8", "replace"), self._known.secret.encode()):
                 return
-            if hello["ask"] == "join":
+            if hello.get("ask") == "join":
                 messages.send(sock, {"refused": self._join(sock)})
-            elif hello["ask"] == "end":
+            elif hello.get("ask") == "end":
                 messages.send(sock, self._end())
             else:
                 messages.send(sock, {"alive": True})

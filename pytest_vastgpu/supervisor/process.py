@@ -124,9 +124,8 @@ class Process:
             raise Refused("it is about to end")
         self._login, before = LoginSession(opening.login), self._login
         before.close()
-        warm = run.warm()
-        for each in warm:
-            client.tell(f"instance {each.instance_id} ({each.workload}) is warm, at {each.price_usd_h:.3f} USD/h")
+        for warm in run.warm():
+            client.tell(warm.told())
 
     def in_use(self) -> list[str]:
         """The ids of the runs that there are."""

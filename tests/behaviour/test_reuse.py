@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,12 @@ ONE = f"""{WORKLOAD}
 def test_it(vast_instance):
     assert httpx.get(vast_instance.endpoint).text == "here I am"
 """
-Files = Callable[..., None]
+LONG = f"""{WORKLOAD}
+import time
+def test_it(vast_instance):
+    print("has it", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def market(rent_from: RentFrom, pytester: pytest.Pytester) -> Iterator[LocalMark
     pytester.makepyfile(test_one=ONE)
     yield rent_from(fleet())
     for known in warm.all_warm():
-        until(lambda: _stopped(known), bool)
+        until(partial(_stopped, known), bool)
 
 
 def _stopped(known: warm.WarmSupervisor) -> bool:
@@ -89,10 +95,10 @@ def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
     until(warm.all_warm, lambda found: found == [])
     assert not known.file.exists()
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD], "one rent for both"
-    total = market.status()["total_usd"] if "total_usd" in market.status() else None
-    if total is not None:
-        files = home.glob(".local/state/pytest-vastgpu/runs/*/cost.json")
-        assert sum(json.loads(path.read_text())["total_usd"] for path in files) >= total
+    files = home.glob(".local/state/pytest-vastgpu/runs/*/cost.json")
+    both = [json.loads(path.read_text()) for path in files]
+    assert sum(cost["total_usd"] for cost in both) >= market.status()["spent_usd"] > 0
+    assert all(cost["instances"][0]["idle_usd"] > 0 for cost in both), "each has paid for a while without a run"
 
 
 def test_without_the_option_nothing_is_kept_and_nothing_is_reused(run: Callable[..., str], market: LocalMarket) -> None:
@@ -142,9 +148,7 @@ def test_a_run_with_other_settings_is_left_to_itself(run: Callable[..., str], ma
 
 @pytest.mark.slow
 def test_interrupted_it_stays_warm(start: Start, market: LocalMarket, pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_one=f"{WORKLOAD}\nimport time\ndef test_it(vast_instance):\n    print('has it', flush=True); time.sleep(60)"
-    )
+    pytester.makepyfile(test_one=LONG)
     run = start(AGGRESSIVE, "--vast-reuse=1h", "-s")
     run.until("has it")
     run.process.send_signal(signal.SIGINT)
@@ -155,9 +159,7 @@ def test_interrupted_it_stays_warm(start: Start, market: LocalMarket, pytester: 
 
 @pytest.mark.slow
 def test_killed_it_stays_warm_for_its_time_only(start: Start, market: LocalMarket, pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_one=f"{WORKLOAD}\nimport time\ndef test_it(vast_instance):\n    print('has it', flush=True); time.sleep(60)"
-    )
+    pytester.makepyfile(test_one=LONG)
     run = start(AGGRESSIVE, "--vast-reuse=3s", "-s")
     run.until("has it")
     run.process.kill()

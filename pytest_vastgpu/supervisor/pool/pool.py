@@ -189,12 +189,12 @@ class InstancePool:
         alive = [rental for rental in self.registry.alive() if self._budgets.payer(rental.label) == run]
         return [rental for rental in alive if rental.label not in warm and rental.state is not State.KEPT]
 
-    def warm(self) -> list[tuple[Rental, float]]:
-        """The instances that wait for the next run, each with the seconds until it is given back."""
+    def warm(self) -> list[tuple[Rental, float, float]]:
+        """The instances that wait for the next run: for how many seconds already, and for how many more at most."""
         with self._changed:
             now, warm_s = self._clock.monotonic(), self._planner.warm_s
             return [
-                (rental, min(slot.unused_since + warm_s - now, rental.remaining_life_s))
+                (rental, now - slot.unused_since, min(slot.unused_since + warm_s - now, rental.remaining_life_s))
                 for slot in self._planner.slots.values()
                 if slot.phase is SlotPhase.WARM
                 for rental in [self.registry[slot.label]]
