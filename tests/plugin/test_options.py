@@ -5,6 +5,7 @@ import re
 import pytest
 
 from pytest_vastgpu.plugin.options import resolve
+from pytest_vastgpu.plugin.options import with_values
 from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Settings
@@ -175,3 +176,57 @@ def test_the_header_tells_every_value_with_its_source_and_no_secret() -> None:
     for option in OPTIONS:
         assert option.name in header
     assert "s3cret" not in header
+
+
+REUSED_FOR = [
+    ({"vast_reuse": "90s"}, {}, {}, (90.0, "command line")),
+    ({}, {"VAST_REUSE": "1h30m"}, {}, (5400.0, "VAST_REUSE")),
+    ({}, {}, {"vast_reuse": "20m"}, (1200.0, "ini")),
+    ({"vast_reuse": "no"}, {"VAST_REUSE": "1h"}, {}, (0.0, "command line")),
+    ({}, {}, {}, (0.0, "default")),
+    ({}, {"VAST_REUSE": "1h", "CI": "true"}, {"vast_reuse": "20m"}, (0.0, "default")),
+    ({"vast_reuse": "1h"}, {"CI": "true"}, {}, (3600.0, "command line")),
+]
+
+
+@pytest.mark.parametrize(("given", "environ", "ini", "reused"), REUSED_FOR)
+def test_instances_stay_warm_on_request_and_on_ci_only_if_its_command_line_says_so(
+    given: dict[str, str], environ: dict[str, str], ini: dict[str, str], reused: tuple[float, str]
+) -> None:
+    settings = settle(given, environ, ini)
+    assert (settings.reuse, settings.sources["reuse"]) == reused
+
+
+@pytest.mark.parametrize("text", ["", "20", "-1m", "yes", "tests"])
+def test_what_is_no_duration_is_told(text: str) -> None:
+    with pytest.raises(pytest.UsageError, match=r"^--vast-reuse: '.*' is not no, or a duration such as 20m, 90s or "):
+        settle({"vast_reuse": text})
+
+
+def test_what_is_kept_for_a_look_inside_is_not_kept_for_the_next_run() -> None:
+    with pytest.raises(pytest.UsageError, match=r"^--vast-reuse \(ini\) and --vast-keep \(VAST_KEEP\) exclude each"):
+        settle(environ={"VAST_KEEP": "failed"}, ini={"vast_reuse": "20m"})
+
+
+@pytest.mark.parametrize(
+    ("args", "whole"),
+    [
+        (["--vast-reuse", "tests"], ["--vast-reuse=20m", "tests"]),
+        (["tests", "--vast-reuse"], ["tests", "--vast-reuse=20m"]),
+        (["--vast-reuse", "-x"], ["--vast-reuse=20m", "-x"]),
+        (["--vast-reuse", "1h", "tests"], ["--vast-reuse", "1h", "tests"]),
+        (["--vast-reuse=5m", "tests"], ["--vast-reuse=5m", "tests"]),
+        (["tests", "-x"], ["tests", "-x"]),
+    ],
+)
+def test_a_path_after_an_option_that_may_stand_alone_is_not_its_value(args: list[str], whole: list[str]) -> None:
+    assert with_values(args) == whole
+
+
+def test_a_conftest_file_of_a_path_after_it_is_loaded_first(pytester: pytest.Pytester) -> None:
+    folder = pytester.mkdir("below")
+    folder.joinpath("conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--mine', action='store_true')\n"
+    )
+    folder.joinpath("test_it.py").write_text("def test_it(pytestconfig):\n    assert pytestconfig.option.mine\n")
+    pytester.runpytest_inprocess("--mine", "--vast-reuse", "below").assert_outcomes(passed=1)

@@ -1,0 +1,237 @@
+"""Instances that outlive the run that rented them, and runs that share them: plans, and the pool in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.pool import placement
+from pytest_vastgpu.supervisor.pool.placement import SlotPhase
+from pytest_vastgpu.supervisor.pool.placement import SlotView
+from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
+from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
+from pytest_vastgpu.supervisor.pool.planner import Slot
+from tests.supervisor.pool.test_pool import Scene
+from tests.support.lives import RUN
+from tests.support.looks import until
+from tests.support.memory import Script
+
+A, B = (Workload("command", command=name) for name in "ab")
+WARM_S = 60.0
+
+
+class Stage:
+    """A planner whose first run has left a warm instance of A."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.planner = PoolPlanner(None, lambda: self.now)
+        self.planner.warm_s = WARM_S
+        self.planner.join("one")
+        self.planner.runs["one"].expect({"t": Expected(A)})
+        ((self.slot,), _) = self.planner.plan()
+        self.planner.arrived(self.slot, "label")
+        self.planner.over("one")
+        self.planner.waits(self.slot)
+
+    def join(self, workload: Workload, run: str = "two") -> None:
+        self.planner.join(run)
+        self.planner.runs[run].expect({"t": Expected(workload)})
+
+
+def test_it_waits_for_its_time_and_is_given_back_then() -> None:
+    stage = Stage()
+    stage.now = WARM_S - 1
+    assert stage.planner.plan() == ([], [])
+    stage.now = WARM_S
+    assert stage.planner.plan() == ([], [stage.slot])
+
+
+def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
+    stage = Stage()
+    stage.join(A)
+    ask = LeaseRequest("p", "t", A, False, "two")
+    stage.planner.ask(ask)
+    assert stage.planner.wanted() == [stage.slot]
+    assert stage.planner.answer(ask) is None
+    stage.planner.checks(stage.slot)
+    assert (stage.slot.run, stage.planner.answer(ask)) == ("two", None)
+    assert stage.planner.plan() == ([], []), "nothing else is rented meanwhile"
+    stage.planner.arrived(stage.slot, "label")
+    assert stage.planner.answer(ask) is stage.slot
+
+
+def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
+    stage = Stage()
+    stage.join(B)
+    assert stage.planner.wanted() == []
+    (started,), ends = stage.planner.plan()
+    assert (started.workload, ends) == (B, [])
+
+
+def test_a_run_that_needs_another_workload_takes_it_over_where_that_fits() -> None:
+    stage = Stage()
+    stage.join(B)
+    assert stage.planner.to_take_over(lambda _slot, _workload: False) == []
+    assert stage.planner.to_take_over(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
+    assert stage.slot.workload == B
+    stage.planner.checks(stage.slot)
+    assert stage.planner.plan() == ([], [])
+
+
+def test_what_another_run_needs_is_not_taken_over() -> None:
+    stage = Stage()
+    stage.join(A)
+    stage.join(B, "three")
+    assert stage.planner.to_take_over(lambda _slot, _workload: True) == []
+    assert stage.planner.wanted() == [stage.slot]
+
+
+def test_what_failed_for_one_run_is_tried_again_for_the_next() -> None:
+    stage = Stage()
+    stage.join(B)
+    (slot,), _ = stage.planner.plan()
+    stage.planner.failed(slot, ValueError("no"), scarce=False)
+    assert stage.planner.plan() == ([], [])
+    stage.join(B, "three")
+    (again,), _ = stage.planner.plan()
+    assert again.workload == B
+
+
+def test_the_end_of_a_run_ends_its_uses_and_no_others() -> None:
+    stage = Stage()
+    stage.join(A)
+    stage.join(A, "three")
+    stage.planner.arrived(stage.slot, "label")
+    stage.slot.phase = SlotPhase.READY
+    for run in ("two", "three"):
+        ask = LeaseRequest(run, "t", A, False, run)
+        stage.planner.ask(ask)
+        assert stage.planner.answer(ask) is stage.slot
+        stage.planner.withdraw(ask)
+    stage.planner.over("two")
+    assert [(use.run, use.end > stage.now) for use in stage.planner.uses()] == [("two", False), ("three", True)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "users", "pending", "taken"),
+    [
+        (SlotPhase.WARM, (), 0, True),
+        (SlotPhase.WARM, (), 1, False),
+        (SlotPhase.WARM, ("p",), 0, False),
+        (SlotPhase.READY, (), 0, False),
+        (SlotPhase.CHECKING, (), 0, False),
+        (SlotPhase.ENDING, (), 0, False),
+    ],
+)
+def test_only_what_waits_and_serves_none_is_taken_over(
+    phase: SlotPhase, users: tuple[str, ...], pending: int, taken: bool
+) -> None:
+    place = SlotView(1, A, phase, users=users)
+    assert placement.to_take_over([place], {A: pending}) == ([place] if taken else [])
+
+
+def test_what_is_being_looked_at_makes_no_room() -> None:
+    places = [SlotView(number, A, phase, unused_s=99) for number, phase in enumerate((SlotPhase.CHECKING,))]
+    assert placement.to_make_room(places, {}, all_wait=True) is None
+    assert placement.to_make_room([SlotView(1, A, SlotPhase.WARM, unused_s=99)], {}, all_wait=False) is not None
+
+
+# ------------------------------------------------------------------- the pool
+
+
+class Desk(Scene):
+    """A pool that keeps its instances warm, and the runs that use it."""
+
+    def __init__(self, directory: Path, *scripts: Script) -> None:
+        super().__init__(directory, *scripts)
+        self.pool.join(RUN, warm_s=600.0)
+        self.first = self.rent("one")
+
+    def join(self, run: str, budget: float = 5.0) -> None:
+        settings, clock = self.life.services.settings, self.life.clock
+        self.life.budgets.join(run, Budget(budget, settings.longest_life, clock.monotonic))
+        self.pool.join(run, warm_s=600.0)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path, Script(), Script())
+    yield desk
+    desk.pool.close()
+    assert desk.life.provider.instances == {}
+
+
+def test_what_a_run_leaves_waits_and_its_budget_pays(desk: Desk) -> None:
+    desk.life.clock.sleep(100)
+    desk.pool.leave(RUN)
+    assert desk.pool.left_by(RUN) == []
+    ((rental, idle_s, left_s),) = desk.pool.warm()
+    assert (rental, idle_s, left_s) == (desk.first, 0.0, 600.0)
+    before_usd = desk.pool.books.of(RUN)[0].attempt.cost_usd
+    desk.life.clock.sleep(300)
+    (cost,) = desk.pool.books.of(RUN)
+    assert cost.idle_usd == pytest.approx(rental.price_usd_h * 300 / 3600)
+    assert cost.attempt.cost_usd == pytest.approx(before_usd + cost.idle_usd)
+    desk.pool.close()
+    assert rental.state is State.GONE
+
+
+def test_what_waits_too_long_is_gone(desk: Desk) -> None:
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.life.clock.sleep(590)
+    assert desk.first.state is State.READY
+    desk.life.clock.sleep(20)
+    until(lambda: desk.first.state, lambda state: state is State.GONE)
+    assert [each.bill.gone for each in desk.pool.books.of(RUN)] == [True]
+
+
+def test_a_run_that_uses_what_another_one_pays_for_goes_on_paying_for_it(desk: Desk) -> None:
+    desk.join("two")
+    label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
+    assert label == desk.first.label
+    assert [each.bill.cost_usd for each in desk.pool.books.of("two")] == [0.0], "the first run pays"
+    desk.life.clock.sleep(360)
+    desk.pool.leave(RUN)
+    assert desk.pool.warm() == []
+    assert desk.life.budgets.payer(label) == "two"
+    desk.life.clock.sleep(360)
+    (one,), (two,) = desk.pool.books.of(RUN), desk.pool.books.of("two")
+    assert two.bill.cost_usd == pytest.approx(desk.first.price_usd_h * 0.1)
+    assert one.bill.cost_usd + two.bill.cost_usd == pytest.approx(desk.first.cost_usd)
+    assert "t" in two.shares.tests
+
+
+def test_an_instance_that_has_become_too_dear_for_the_heir_ends_with_its_tests(desk: Desk) -> None:
+    desk.join("two", budget=0.0001)
+    label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
+    desk.pool.leave(RUN)
+    assert "is given back: an instance that is there already could cost" in desk.events()
+    slot: Slot | None = desk.pool._planner.of(label)
+    assert slot is not None
+    assert slot.phase is SlotPhase.LEAVING
+    assert desk.first.state is State.READY, "its test goes on"
+
+
+def test_a_run_that_cannot_pay_rents_nothing_either(desk: Desk) -> None:
+    desk.pool.leave(RUN)
+    desk.join("two", budget=0.0001)
+    with pytest.raises(Exception, match=r"more than --vast-budget 0\.0001 USD"):
+        desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
+    assert "is not used again: an instance that is there already could cost" in desk.events()
+    assert desk.first.state is State.GONE
+
+
+def test_tests_of_the_same_name_are_told_apart(desk: Desk) -> None:
+    desk.join("two")
+    desk.pool.acquire("two", "one", desk.workload, False, "p", lambda: False)
+    desk.life.clock.sleep(360)
+    assert set(desk.pool.books.of(RUN)[0].shares.tests) == {"one", "one (run two)"}
+    assert desk.pool.books.spent(RUN, "one") == pytest.approx(desk.pool.books.spent("two", "one"), rel=0.5)
