@@ -189,3 +189,89 @@ def test_the_end_of_the_login_session_ends_what_is_warm(market: LocalMarket, pyt
     assert len(alive(market)) == 1
     shell.communicate(b"\n")
     until(lambda: alive(market), lambda left: left == set())
+
+
+ADAPTER = """
+import pytest
+import os
+from pytest_vastgpu import Launch, Probe, Ready, Waiting
+
+class Mine:
+    name = "mine"
+    default_image = "an/image"
+    warmup_s = 60.0
+
+    def launch(self, workload, api_key):
+        return Launch("exec python3 server.py", {})
+
+    def headers(self, workload, api_key):
+        return {}
+
+    def probes(self, workload):
+        return (Probe("get", "python3 -c \'import urllib.request as r; r.urlopen(\\"http://127.0.0.1:8000\\")\'"),)
+
+    def assess(self, workload, seen):
+        open("assessed_by", "a").write(f"{os.getpid()} ")
+        return Ready() if seen.probes["get"].ok else Waiting("starting")
+
+def pytest_vastgpu_adapters():
+    return [Mine()]
+
+def pytest_vastgpu_outcome(attempt, workload):
+    open("outcomes", "a").write("ready " if attempt.verdict is None else "failed ")
+"""
+
+
+@pytest.mark.slow
+def test_adapters_and_hooks_of_conftest_files_are_those_of_the_run_that_goes_on(
+    run: Callable[..., str], market: LocalMarket, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(ADAPTER)
+    pytester.makepyfile(
+        test_one="""
+import httpx, pytest
+from pytest_vastgpu import Workload
+
+@pytest.fixture
+def vast_workload():
+    return Workload("mine", files={"server.py": "server.py"}, gpus=1)
+
+def test_it(vast_instance):
+    assert httpx.get(vast_instance.endpoint).text == "here I am"
+"""
+    )
+    run("--vast-reuse=1h")
+    (instance,) = alive(market)
+    assert "renting machine" not in run("--vast-reuse=1h")
+    assert alive(market) == {instance}
+    assert pytester.path.joinpath("outcomes").read_text() == "ready "
+    assert len(set(pytester.path.joinpath("assessed_by").read_text().split())) == 2, "each run by its own adapter"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [("-n2",), ()], ids=["workers join", "workers leave"])
+def test_with_workers_and_without_it_is_the_same(
+    run: Callable[..., str], market: LocalMarket, workers: tuple[str, ...]
+) -> None:
+    first = () if workers else ("-n2",)
+    run("--vast-reuse=1h", *first)
+    (instance,) = alive(market)
+    assert "renting machine" not in run("--vast-reuse=1h", *workers)
+    assert alive(market) == {instance}
+
+
+@pytest.mark.slow
+def test_a_failed_test_leaves_it_warm(run: Callable[..., str], market: LocalMarket, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_one=f"{WORKLOAD}\ndef test_it(vast_instance):\n    assert vast_instance.id == 0\n")
+    run("--vast-reuse=1h", code=1)
+    (instance,) = alive(market)
+    assert "renting machine" not in run("--vast-reuse=1h", code=1)
+    assert alive(market) == {instance}
+
+
+@pytest.mark.slow
+def test_two_that_start_at_once_rent_once(start: Start, market: LocalMarket) -> None:
+    runs = [start(AGGRESSIVE, "--vast-reuse=1h") for _ in range(3)]
+    assert [each.rest() for each in runs] == [0, 0, 0]
+    assert len(alive(market)) == 1
+    assert market.status()["ended"] == []
