@@ -194,7 +194,7 @@ def test_the_end_of_the_login_session_ends_what_is_warm(market: LocalMarket, pyt
 ADAPTER = """
 import pytest
 import os
-from pytest_vastgpu import Launch, Probe, Ready, Waiting
+from pytest_vastgpu import Launch, Probe, Progress, Ready, Warming
 
 class Mine:
     name = "mine"
@@ -212,7 +212,7 @@ class Mine:
 
     def assess(self, workload, seen):
         open("assessed_by", "a").write(f"{os.getpid()} ")
-        return Ready() if seen.probes["get"].ok else Waiting("starting")
+        return Ready() if seen.probes["get"].ok else Warming(Progress("starting"))
 
 def pytest_vastgpu_adapters():
     return [Mine()]
@@ -234,7 +234,7 @@ from pytest_vastgpu import Workload
 
 @pytest.fixture
 def vast_workload():
-    return Workload("mine", files={"server.py": "server.py"}, gpus=1)
+    return Workload("mine", files=(("server.py", "server.py"),), gpus=1)
 
 def test_it(vast_instance):
     assert httpx.get(vast_instance.endpoint).text == "here I am"

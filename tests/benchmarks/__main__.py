@@ -26,6 +26,7 @@ NAMES = (
     "verdicts_vs_substrings",
     "local_market",
     "stream",
+    "warm",
     "lives",
 )
 
