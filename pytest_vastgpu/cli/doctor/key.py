@@ -1,4 +1,4 @@
-"""Checks of the API key: is there one, is it accepted, and which scopes does it have?"""
+"""Checks of the API key: whether there is one, whether it is accepted, and which scopes it has."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from pytest_vastgpu.cli.doctor.situation import Situation
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.core.text.nearest import did_you_mean
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import LONG_VALUE_CHARS
 from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.settings import OPTIONS
 
@@ -64,8 +65,10 @@ def know(proxy: str) -> None:
     login, at, _ = proxy.rpartition("@")
     if at:
         user, _, password = login.rpartition("://")[2].partition(":")
-        for secret in (password, unquote(password), "" if password else user):
-            KNOWN.add("proxy login", secret)
+        # A token may stand in the place of the user. A short name is none, and occurs in other words.
+        secret = password or (user if len(user) >= LONG_VALUE_CHARS else "")
+        KNOWN.add("proxy login", secret)
+        KNOWN.add("proxy login", unquote(secret))
 
 
 def shown(proxy: str) -> str:
