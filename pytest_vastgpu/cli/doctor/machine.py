@@ -100,7 +100,7 @@ def judge_namespaces(found: Isolation, switches: Mapping[str, str], *, in_contai
 def check_gpus(now: Situation) -> Sequence[Finding]:
     """Which GPUs this machine has, and who holds their memory; as a rented host is looked at."""
     done = subprocess.run(
-        ["sh", "-c", facts.SCRIPT],
+        ["sh", "-c", facts.OFFLINE_SCRIPT],
         env=dict(now.environ) | {"PATH": now.environ.get("PATH", os.defpath)},
         capture_output=True,
         text=True,

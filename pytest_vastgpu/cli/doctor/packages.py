@@ -21,8 +21,6 @@ from pytest_vastgpu.cli.doctor.situation import Situation
 PACKAGE = "pytest-vastgpu"
 LOCAL = "local"
 _EXTRAS = (LOCAL, "dev")
-_SHOWN = 6
-"""Most packages of one finding that are named; the command has all."""
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)\s*(?:;\s*extra\s*==\s*['\"]([\w-]+)['\"])?")
 
 
@@ -120,7 +118,7 @@ def judge_needed(declared: Sequence[Requirement], versions: Mapping[str, str]) -
     """
     needed = [each for each in declared if not each.extra]
     if wrong := _wrong(needed, versions):
-        return [problem("versions", _told(wrong, versions), "install what is missing", _pip(map(str, wrong)))]
+        return [problem("versions", _told(wrong, versions), "install what is needed", _pip(map(str, wrong)))]
     text = (
         f"{PACKAGE} {versions.get(PACKAGE, '?')}, pytest {versions.get('pytest', '?')}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -159,9 +157,10 @@ def _wrong(needed: Iterable[Requirement], versions: Mapping[str, str]) -> list[R
 
 
 def _told(wrong: Sequence[Requirement], versions: Mapping[str, str]) -> str:
-    told = [f"{each} is needed, {versions.get(each.name, 'none')} is installed" for each in wrong]
-    more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-    return "; ".join(told[:_SHOWN]) + more
+    missing = [each.name for each in wrong if each.name not in versions]
+    old = [f"{each.name} {versions[each.name]} is older than {each.least}" for each in wrong if each.name in versions]
+    verb = "is" if len(missing) == 1 else "are"
+    return "; ".join(([f"{', '.join(missing)} {verb} not installed"] if missing else []) + old)
 
 
 def _pip(what: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from pytest_vastgpu.cli.doctor.limits import Limits
 from pytest_vastgpu.cli.doctor.situation import Check
 from pytest_vastgpu.cli.doctor.situation import Situation
 from pytest_vastgpu.core import directories
+from pytest_vastgpu.hostcheck import facts
 from pytest_vastgpu.reputation import locked_files
 from pytest_vastgpu.ssh.connector import answers
 
@@ -147,7 +148,7 @@ def test_an_old_package_first_on_the_path(here: Situation, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     finding = packages.check_versions(here)[0]
     assert finding.level == "problem"
-    assert "paramiko>=4.0 is needed, 3.5.0 is installed" in finding.text
+    assert "paramiko 3.5.0 is older than 4.0" in finding.text
     assert finding.command == f"{sys.executable} -m pip install 'paramiko>=4.0'"
 
 
@@ -246,6 +247,12 @@ def test_namespaces_and_gpus_of_this_machine(here: Situation) -> None:
     assert only(machine.check_namespaces(real)).name == "namespaces"
     assert "not known" not in only(machine.check_namespaces(real)).text
     assert only(machine.check_gpus(real)).name == "gpu"
+
+
+def test_looking_for_gpus_asks_nobody() -> None:
+    assert "way_out &" in facts.SCRIPT
+    assert "way_out &" not in facts.OFFLINE_SCRIPT
+    assert facts.OFFLINE_SCRIPT.count("\n") == facts.SCRIPT.count("\n") - 1
 
 
 def test_an_nvidia_smi_that_fails(here: Situation, tmp_path: Path) -> None:
