@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import httpx
 import pytest
@@ -441,6 +442,13 @@ def test_other_plugins(versions: dict[str, str], count: int) -> None:
     found = packages.judge_limits(versions)
     assert len(found) == count
     assert all(each.level == "warning" and "--forked" in each.remedy for each in found)
+
+
+def test_limits_are_those_of_the_page_about_other_plugins() -> None:
+    page = (Path(__file__).parents[3] / "docs/other-plugins.md").read_text()
+    assert [
+        limit for limit in packages.LIMITS if limit.plugin not in page or f"pytest {limit.pytest}" not in page
+    ] == []
 
 
 # --- surroundings -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -262,6 +263,16 @@ def test_an_nvidia_smi_that_fails(here: Situation, tmp_path: Path) -> None:
     finding = only(machine.check_gpus(with_(here, PATH=f"{tmp_path}:{os.environ['PATH']}")))
     assert finding.level == "warning"
     assert "nvidia-smi fails (Failed to initialize NVML: Driver/library version mismatch)" in finding.text
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_a_row_for_every_check() -> None:
+    page = (Path(__file__).parents[3] / "docs/doctor.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    told = set(re.findall(r"`([^`]+)`", " ".join(rows))) - {"ok", "warning", "problem"}
+    assert told == {check.name for check in CHECKS} | {"extras", "plugins", "clock"}
 
 
 # --- whatever does not answer -----------------------------------------------------------------------------------------
