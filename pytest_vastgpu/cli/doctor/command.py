@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         sys.stdout.write(report.as_json(findings))
     else:
         width = shutil.get_terminal_size((report.WIDTH, 24)).columns
-        sys.stdout.write(report.as_text(findings, width=width, colour=_takes_colour(sys.stdout)))
+        sys.stdout.write(report.as_text(findings, width=width, colour=takes_colour(sys.stdout)))
     sys.stdout.flush()
     return report.exit_code(findings)
 
@@ -120,5 +121,6 @@ def diagnose(situation: Situation, checks: Sequence[Check] = CHECKS) -> list[Fin
     return findings
 
 
-def _takes_colour(stream: TextIO) -> bool:
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def takes_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a stream shows colours, and the user has not asked for none (https://no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

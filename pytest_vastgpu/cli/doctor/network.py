@@ -13,6 +13,7 @@ from pytest_vastgpu.cli.doctor.finding import warning
 from pytest_vastgpu.cli.doctor.key import odd_key
 from pytest_vastgpu.cli.doctor.market import Greeting
 from pytest_vastgpu.cli.doctor.situation import Situation
+from pytest_vastgpu.cli.doctor.surroundings import proxy_for
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.settings import DEFAULT_URL
@@ -30,20 +31,23 @@ def check_market(now: Situation) -> Sequence[Finding]:
     asked = now.market.account.outcome()
     if isinstance(asked, MarketAnswerInvalid | ConfigurationError) and not odd_key(now.key):
         answer = asked  # what is there is no market, or nothing that can be asked
-    found = [judge_market(answer, now.url)]
+    found = [judge_market(answer, now.url, proxy_for(now.url, now.environ))]
     if isinstance(answer, Greeting):
         found.append(judge_clock(answer.ahead_s, clock_command(platform.system(), platform.release())))
     return found
 
 
-def judge_market(answer: Greeting | Exception, url: str) -> Finding:
-    """Judge whether a market answers. Pure."""
+def judge_market(answer: Greeting | Exception, url: str, proxy: str = "") -> Finding:
+    """Judge whether a market answers. Pure.
+
+    :param proxy: Through which it is asked, without a login; empty: directly.
+    """
     place = "Vast.ai" if url == DEFAULT_URL else f"{url} (VAST_URL)"
     if isinstance(answer, Greeting):
         return ok("market", f"{place} answers after {answer.seconds:.2f} s")
     if isinstance(answer, ConfigurationError):
         return problem("market", str(answer), "correct it, or rent at Vast.ai", "unset VAST_URL")
-    text = f"{place}: {answer}"
+    text = f"{place}{f', through the proxy {proxy}' if proxy else ''}: {answer}"
     if isinstance(answer, MarketAnswerInvalid):
         remedy = "is this a market? Otherwise see its status page, or what proxy is between"
         return problem("market", text, remedy, "" if url == DEFAULT_URL else "unset VAST_URL")
@@ -52,6 +56,8 @@ def judge_market(answer: Greeting | Exception, url: str) -> Finding:
         return problem("market", text, remedy, "export SSL_CERT_FILE=/path/to/authority.pem")
     if isinstance(answer, ImportError | ValueError):
         return problem("market", text, "see proxies")
+    if proxy:
+        return problem("market", text, "see that the proxy works, and lets this host through", f"curl -I {url}")
     remedy = "see that this machine reaches it; behind a proxy, set"
     return problem("market", text, remedy, "export HTTPS_PROXY=http://proxy.example:3128")
 

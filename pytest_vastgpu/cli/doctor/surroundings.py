@@ -24,6 +24,8 @@ _PROXIES = ("http", "https", "all")
 _SCHEMES = {"http", "https"}
 _SOCKS = {"socks4", "socks5", "socks5h"}
 _LOOPBACK = "127.0.0.1"
+_HERE = {_LOOPBACK, "localhost", "::1"}
+"""Hosts for which the market's client uses no proxy."""
 _EXEMPT = "export NO_PROXY=localhost,127.0.0.1"
 _OURS = frozenset(
     {
@@ -58,6 +60,22 @@ def proxies(environ: Mapping[str, str]) -> dict[str, str]:
         if value := environ.get(name) or environ.get(name.upper()):
             found[scheme] = value
     return found
+
+
+def proxy_for(url: str, environ: Mapping[str, str]) -> str:
+    """The proxy through which a market is asked, without its login; empty: directly. Pure."""
+    set_ = proxies(environ)
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2].partition(":")[0]
+    proxy = set_.get(scheme) or set_.get("all", "")
+    if not proxy or host in _HERE or _is_exempt(host, set_.get("no", "")):
+        return ""
+    return shown(proxy)
+
+
+def _is_exempt(host: str, exemptions: str) -> bool:
+    names = [name.strip().lstrip(".") for name in exemptions.split(",") if name.strip()]
+    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names)
 
 
 def know(proxy: str) -> None:
@@ -103,8 +121,7 @@ def judge_proxies(set_: Mapping[str, str], *, socks: bool) -> list[Finding]:
             text = f"{scheme.upper()}_PROXY={shown(value)}: not the URL of a proxy"
             remedy = "set it to a URL such as http://proxy.example:3128"
             found.append(problem("proxies", text, remedy, f"unset {scheme.upper()}_PROXY {scheme}_proxy"))
-    exempt = {host.strip() for host in set_.get("no", "").split(",")}
-    if not exempt & {"*", _LOOPBACK} and {"http", "all"} & used.keys():
+    if not _is_exempt(_LOOPBACK, set_.get("no", "")) and {"http", "all"} & used.keys():
         text = f"{names}: a proxy would get what your tests send to an endpoint, which is at {_LOOPBACK}"
         found.append(warning("proxies", text, "exempt this machine", _EXEMPT))
     return found or [ok("proxies", f"{names}: for HTTP to the market; SSH goes past them")]

@@ -29,6 +29,7 @@ from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.cli.doctor.conftest import market_whose_clock_is
 from tests.support.limits import UNSPACED
+from tests.support.looks import until
 
 SHORT = Timeouts(rate_limits=False, exchange_s=0.4)
 OF_THE_MARKET = {"key", "scopes", "credit", "market", "left over", "ssh key", "ssh way out"}
@@ -109,11 +110,7 @@ def test_what_a_run_has_left_and_the_way_to_it(asked: Asked) -> None:
             offer = client.search(OfferQuery((), 8.0, 1))[0]
             overdue = make_label("abcd1234", 1, time.time() - 3600)
             instance = client.create(offer.id, CreateRequest("image", 10, overdue))
-            for _ in range(200):
-                status = client.show(instance)
-                if status and status.ssh:
-                    break
-                time.sleep(0.05)
+            until(lambda: client.show(instance), lambda status: bool(status and status.ssh))
         found = asked(market.url, market.api_key)
         assert [row["id"] for row in market.status()["alive"]] == [instance], "it is told, not destroyed"
     assert levels(found, "left over", "ssh way out") == ["warning", "ok"]
@@ -231,8 +228,8 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_empty_environment_will_do(home: Path) -> None:
-    done = run("--json")
+def test_an_environment_with_nothing_but_a_home_will_do(home: Path) -> None:
+    done = run("--json", HOME=str(home))
     assert done.stderr == ""
     problems = [each for each in json.loads(done.stdout)["findings"] if each["level"] == "problem"]
     assert problems == []

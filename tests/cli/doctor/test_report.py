@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 import json
+from typing import TextIO
 
 import pytest
 
 from pytest_vastgpu.cli.doctor import report
+from pytest_vastgpu.cli.doctor.command import takes_colour
 from pytest_vastgpu.cli.doctor.finding import Finding
 from pytest_vastgpu.cli.doctor.finding import ok
 from pytest_vastgpu.cli.doctor.finding import problem
@@ -43,6 +46,26 @@ def test_colour_is_extra() -> None:
     for code in ("32", "33", "31;1", "0"):
         coloured = coloured.replace(f"\x1b[{code}m", "")
     assert coloured == report.as_text(FINDINGS)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "colour"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"NO_COLOR": ""}, True),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_colour_is_for_terminals_whose_user_wants_it(stream: TextIO, environ: dict[str, str], colour: bool) -> None:
+    assert takes_colour(stream, environ) == colour
 
 
 def test_as_json() -> None:
