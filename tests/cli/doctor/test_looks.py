@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +24,25 @@ from pytest_vastgpu.cli.doctor import key
 from pytest_vastgpu.cli.doctor import machine
 from pytest_vastgpu.cli.doctor import packages
 from pytest_vastgpu.cli.doctor import ssh
+from pytest_vastgpu.cli.doctor import surroundings
 from pytest_vastgpu.cli.doctor.command import CHECKS
 from pytest_vastgpu.cli.doctor.command import diagnose
 from pytest_vastgpu.cli.doctor.finding import Finding
 from pytest_vastgpu.cli.doctor.finding import ok
 from pytest_vastgpu.cli.doctor.limits import Limits
+from pytest_vastgpu.cli.doctor.market import Greeting
+from pytest_vastgpu.cli.doctor.market import Market
+from pytest_vastgpu.cli.doctor.pending import Pending
 from pytest_vastgpu.cli.doctor.situation import Check
 from pytest_vastgpu.cli.doctor.situation import Situation
 from pytest_vastgpu.core import directories
+from pytest_vastgpu.core.secret import Secret
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.hostcheck import facts
+from pytest_vastgpu.providers.base import Account
 from pytest_vastgpu.reputation import locked_files
 from pytest_vastgpu.ssh.connector import answers
+from tests.support.vast import make_status
 
 NOWHERE = "/proc/nowhere"
 """Nobody can make files there, not even root."""
@@ -204,17 +214,48 @@ def test_no_ssh_program_on_the_path(here: Situation, tmp_path: Path) -> None:
     assert only(ssh.check_program(with_(here, PATH=str(tmp_path)))).level == "warning"
 
 
-def test_an_address_that_swallows_everything_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        host, port = full.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for sock in waiting:
-            sock.setblocking(False)
-            sock.connect_ex((host, port))
-        assert not answers(host, port, 0.1), "its queue is full, so that the kernel drops what comes"
-        for sock in waiting:
-            sock.close()
+@pytest.fixture
+def swallowing() -> Iterator[tuple[str, int]]:
+    """An address that gives no answer, not even a refusal: its queue is full, so that the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()
+
+
+def test_an_address_that_swallows_everything_does_not_answer(swallowing: tuple[str, int]) -> None:
+    host, port = swallowing
+    assert not answers(host, port, 0.1)
+    with socket.create_server((host, 0)) as gone:
+        port = gone.getsockname()[1]
     assert answers(host, port, 5.0), "a refusal is an answer"
+
+
+def test_a_network_that_keeps_ssh_in(here: Situation, swallowing: tuple[str, int]) -> None:
+    host, port = swallowing
+    status = make_status(ssh_host=host, ssh_port=port)
+    market = Market(
+        "http://127.0.0.1:1",
+        Secret("k"),
+        Pending(lambda: Greeting(0.1, 0.0), 5.0),
+        Pending(lambda: Account(1, "", 5.0), 5.0),
+        Pending(list, 5.0),
+        Pending(lambda: [status], 5.0),
+        Pending(list, 5.0),
+    )
+    there = with_(here, VAST_URL=market.url)
+    finding = only(ssh.check_way_out(replace(there, market=market, limits=Limits(answer_s=0.1))))
+    assert finding.level == "warning"
+    assert f"no answer from {host}:{port}" in finding.text
+    assert finding.command == f"nc -vz {host} {port}"
+
+
+def test_the_login_of_a_proxy_is_hidden_in_what_libraries_say(here: Situation) -> None:
+    surroundings.check_proxies(with_(here, HTTPS_PROXY="http://me:5ecret@proxy.example:3128"))
+    assert KNOWN("407 for me with 5ecret") == "407 for me with <proxy login>"
 
 
 # --- the key of the vendor's command line -----------------------------------------------------------------------------

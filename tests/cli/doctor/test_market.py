@@ -174,6 +174,7 @@ def test_a_market_that_is_not_there(asked: Asked) -> None:
 def test_what_cannot_be_asked_at_all(asked: Asked, url: str, key: str, name: str, word: str) -> None:
     found = asked(url, key)
     assert (found[name].level, word in found[name].text) == ("problem", True)
+    assert [each.name for each in found.values() if "VAST_API_KEY: " in each.text] == [], "once is enough"
     assert not [each for each in found.values() if "report this" in each.remedy]
     assert "hush-hush" not in " ".join(map(repr, found.values()))
 
