@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
@@ -21,13 +22,12 @@ from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.providers.market_name import market_name
-from pytest_vastgpu.reputation.cache_path import default_path
-from pytest_vastgpu.reputation.cache_path import market_at
-from pytest_vastgpu.reputation.fields import machine_id
-from pytest_vastgpu.reputation.host_cache import HostCache
-from pytest_vastgpu.reputation.outcomes import Outcome
 from pytest_vastgpu.selection.bans import ban_in_force
 from pytest_vastgpu.selection.bans import operator_ban
+
+if TYPE_CHECKING:  # loaded late: with a package missing, the other commands work all the same
+    from pytest_vastgpu.reputation.host_cache import HostCache
+    from pytest_vastgpu.reputation.outcomes import Outcome
 
 
 def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -130,6 +130,8 @@ def _moment(at: float) -> str:
 
 
 def _id(text: str) -> int:
+    from pytest_vastgpu.reputation.fields import machine_id
+
     try:
         return machine_id(text)
     except ValueError as error:
@@ -151,6 +153,10 @@ def _duration(text: str) -> float:
 
 
 def _cache(arguments: argparse.Namespace) -> HostCache:
+    from pytest_vastgpu.reputation.cache_path import default_path
+    from pytest_vastgpu.reputation.cache_path import market_at
+    from pytest_vastgpu.reputation.host_cache import HostCache
+
     market = arguments.market or market_at(environment.market_url(os.environ) or VAST)
     return HostCache(arguments.host_cache or default_path(os.environ), tell, market)
 

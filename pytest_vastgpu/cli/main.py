@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> in
     parser = argparse.ArgumentParser(prog="vastgpu", description="GPU hosts for tests: look, remember, clean up.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_classify(commands)
+    _add_doctor(commands)
     _add_hosts(commands)
     _add_ls(commands)
     _add_destroy(commands)
@@ -87,6 +88,12 @@ def _classify(arguments: argparse.Namespace) -> int:
         jsonl=arguments.jsonl,
         exit_code=arguments.exit_code,
     )
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from pytest_vastgpu.cli.doctor.command import add_doctor_parser
+
+    add_doctor_parser(commands)
 
 
 def _add_hosts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

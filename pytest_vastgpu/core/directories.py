@@ -40,7 +40,7 @@ def private_directory(path: Path) -> Path:
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid():
             path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     with _opened(path) as directory:

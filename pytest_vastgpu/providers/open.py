@@ -11,8 +11,27 @@ from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.market_name import VAST
+from pytest_vastgpu.providers.market_name import market_name
 from pytest_vastgpu.providers.vast.client import MarketClient
+from pytest_vastgpu.providers.vast.schema import SCOPES
 from pytest_vastgpu.providers.vast.throttle import Throttle
+from pytest_vastgpu.ssh.address import SshAddress
+
+_VAST_SSH_PROXY = SshAddress("ssh5.vast.ai", 22022, "proxy")
+
+
+def scope_of(call: str) -> str:
+    """The scope that an API key needs for a kind of call, such as ``search``, ``account`` or ``create``."""
+    return SCOPES[call]
+
+
+def ssh_proxy(url: str) -> SshAddress | None:
+    """An address like those at which a market's proxy leads to instances; None where none is known.
+
+    The port may belong to no instance. Then a refusal is the answer, which also shows that SSH leaves this network.
+    """
+    return _VAST_SSH_PROXY if market_name(url) == VAST else None
 
 
 def account_identity(url: str, api_key: str | Secret) -> str:

@@ -56,10 +56,15 @@ class SshConnector:
 
     def answers(self, host: str, port: int) -> bool:
         """See :class:`~pytest_vastgpu.ssh.base.Connector`."""
-        try:
-            with socket.create_connection((host, port), self._answer_s):
-                return True
-        except ConnectionError:  # refused or reset, so a host is there
+        return answers(host, port, self._answer_s)
+
+
+def answers(host: str, port: int, within_s: float = ANSWER_S) -> bool:
+    """Whether a port of a host answers at all, even with a refusal."""
+    try:
+        with socket.create_connection((host, port), within_s):
             return True
-        except OSError:
-            return False
+    except ConnectionError:  # refused or reset, so a host is there
+        return True
+    except OSError:
+        return False
