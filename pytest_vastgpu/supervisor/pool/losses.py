@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.client.calls import Mark
@@ -19,13 +20,27 @@ from pytest_vastgpu.supervisor.rental.rental import Rental
 ANOTHER = "the next test that needs it gets another instance"
 
 
+class Executor(Protocol):
+    """See :class:`~pytest_vastgpu.supervisor.pool.executor.PlanExecutor`."""
+
+    def act(self) -> None:
+        """Carry out what the planner decides now."""
+        ...
+
+    def retire(self, label: str) -> None:
+        """Give an instance back, so that no test gets it any more."""
+        ...
+
+    def avoid(self, machine_id: int) -> None:
+        """Do not rent this machine again."""
+        ...
+
+
 class Losses:
     """Takes instances away from the tests that use them, and says why. Thread-safe.
 
     :param lock: Guards the planner.
-    :param retire: Gives an instance back, by its label; called with the lock.
-    :param act: Carries out what the planner decides; called with the lock.
-    :param avoid: Called with a machine that has lost an instance by its own fault.
+    :param executor: Carries out what follows; it is called with the lock.
     :param record: Called for each instance that was lost while in use.
     :param max_lifetime_s: Seconds to the hard end of an instance's life, for its verdict.
     """
@@ -35,18 +50,14 @@ class Losses:
         lock: threading.Condition,
         planner: PoolPlanner,
         registry: RentalRegistry,
-        retire: Callable[[str], None],
-        act: Callable[[], None],
-        avoid: Callable[[int], None],
+        executor: Executor,
         record: Callable[[Attempt, Workload], None],
         max_lifetime_s: float,
     ) -> None:
         self._lock = lock
         self._planner = planner
         self._registry = registry
-        self._retire = retire
-        self._act = act
-        self._avoid = avoid
+        self._executor = executor
         self._record = record
         self._max_lifetime_s = max_lifetime_s
         self.closing = False
@@ -73,7 +84,7 @@ class Losses:
             slot = self._planner.of(rental.label)
             if slot is not None and not self.closing:
                 self._planner.leave(slot)
-                self._act()
+                self._executor.act()
 
     def end(self, rental: Rental) -> None:
         """Give an instance back now that has become too dear, even if a test uses it."""
@@ -91,12 +102,12 @@ class Losses:
                 return
             rental.cuts_short(verdict)
             if machines:
-                self._avoid(rental.offer.machine_id)
+                self._executor.avoid(rental.offer.machine_id)
             try:
                 attempt = rental.finish(verdict)
                 self._registry.ended(rental, attempt)
             finally:
-                self._retire(rental.label)
+                self._executor.retire(rental.label)
         if machines or verdict.failure_class is FailureClass.OWN_FAULT:  # else its machine did what it should
             try:
                 self._record(attempt, rental.workload)
@@ -107,7 +118,7 @@ class Losses:
         with self._lock:
             if self._in_use(rental):  # a bring-up checks such things itself
                 rental.cuts_short(verdict)
-                self._retire(rental.label)
+                self._executor.retire(rental.label)
 
     def _in_use(self, rental: Rental) -> bool:
         """Whether tests may use an instance: it has been ready, and nothing has begun to give it back."""

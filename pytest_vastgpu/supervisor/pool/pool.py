@@ -21,31 +21,24 @@ from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import NoOffers
-from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
-from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import Use
+from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.books import Books
-from pytest_vastgpu.supervisor.pool.losses import Losses
+from pytest_vastgpu.supervisor.pool.executor import PlanExecutor
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
-from pytest_vastgpu.supervisor.pool.planner import Slot
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
-from pytest_vastgpu.supervisor.rental import reuse
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 TELL_AFTER_S = 1.0
@@ -81,36 +74,35 @@ class InstancePool:
         self._timeouts = timeouts
         self.registry = RentalRegistry(settings.max_lifetime, lambda rental: self.losses.lifetime_over(rental), clock)
         """All rentals."""
-        self._provisioner: Provisioner | None = None
+        self._names: WorkloadNames | None = None
         self._adapters = adapters
         self._budgets = budgets
-        self._fits = fits
         self._tell = tell
         self._changed = threading.Condition()
-        """Its lock guards the planner, the list of threads and what was told. Every change notifies it."""
+        """Its lock guards the planner, the threads and what was told. Every change notifies it."""
         self._planner = PoolPlanner(settings.max_instances, clock.monotonic)
-        self.losses = Losses(
+        self._executor = PlanExecutor(
             self._changed,
             self._planner,
             self.registry,
-            self._retire,
-            self._act,
-            lambda machine_id: self._opened.avoid(machine_id),
+            adapters,
+            budgets,
             record_lost,
+            fits,
             settings.max_lifetime,
         )
+        self.losses = self._executor.losses
+        """What becomes of instances in use."""
         self.books = Books(self.registry, budgets, lambda: self.uses)
         self._told: dict[Workload, int] = {}
-        self._threads: list[threading.Thread] = []
-        self._busy: set[int] = set()
-        """The slots with an instance whose server a thread looks at, or starts again."""
         self._closed = False
         """Whether no test gets an instance any more. Tests that have one may still use it."""
         self._ageing: Repeated | None = None
 
     def open(self, provisioner: Provisioner) -> None:
         """Start renting, with this provisioner."""
-        self._provisioner = provisioner
+        self._executor.open(provisioner)
+        self._names = provisioner.names
 
     # ------------------------------------------------------------------ runs
 
@@ -135,7 +127,7 @@ class InstancePool:
         with self._changed:
             if run in self._planner.runs:
                 self._planner.runs[run].expect(tests)
-                self._act()
+                self._executor.act()
 
     def may_ask(self, run: str, tests: Iterable[str]) -> None:
         """See :meth:`Leases.may_ask`."""
@@ -150,7 +142,7 @@ class InstancePool:
             self._planner.done(process, test)
             if run in self._planner.runs:
                 self._planner.runs[run].finished(test, process)
-            self._act()
+            self._executor.act()
 
     def crashed(self, run: str, test: str, over: bool) -> None:
         """See :meth:`RunControl.crashed`."""
@@ -164,13 +156,13 @@ class InstancePool:
         """A test process has hung up or died: its tests no longer use any instance."""
         with self._changed:
             self._planner.done(process)
-            self._act()
+            self._executor.act()
 
     def call_off(self, run: str) -> None:
         """Hand out no more instances to a run, and cancel the bring-ups that no other run needs."""
         with self._changed:
             self._planner.call_off(run)
-            self._act()
+            self._executor.act()
             self._changed.notify_all()
 
     def leave(self, run: str) -> None:
@@ -178,8 +170,8 @@ class InstancePool:
         with self._changed:
             self._planner.over(run)
             for slot in list(self._planner.slots.values()):
-                self._pass_on(slot)
-            self._act()
+                self._executor.pass_on(slot)
+            self._executor.act()
             self._changed.notify_all()
 
     def left_by(self, run: str) -> list[Rental]:
@@ -226,19 +218,19 @@ class InstancePool:
                 self._planner.withdraw(ask)
                 if all(other.workload != workload for other in self._planner.asks):
                     self._told.pop(workload, None)
-                self._act()
+                self._executor.act()
         return label
 
     def done(self, test: str, process: str) -> None:
         """See :meth:`Leases.done`."""
         with self._changed:
             self._planner.done(process, test)
-            self._act()
+            self._executor.act()
 
     def release(self, label: str) -> None:
         """See :meth:`Leases.release`."""
         with self._changed:
-            self._retire(label)
+            self._executor.retire(label)
 
     # --------------------------------------------------------------- reports
 
@@ -272,11 +264,7 @@ class InstancePool:
         """Give all instances back and wait until they are gone. Idempotent; :attr:`problems` lists what is left."""
         with self._changed:
             self._closed = True
-            self.losses.closing = True
-            for slot in self._planner.slots.values():
-                slot.cancel.cancel()
-            self._changed.notify_all()
-            threads = list(self._threads)
+            threads = self._executor.close()
             ageing, self._ageing = self._ageing, None
         if ageing is not None:
             ageing.stop()
@@ -311,157 +299,18 @@ class InstancePool:
         with self._changed:
             if self._closed or ask.run not in self._planner.runs:
                 raise Cancelled
-            self._act()
+            self._executor.act()
             slot = self._planner.answer(ask)
             if slot is None:
                 self._changed.wait(_PULSE_S)
                 return None
             return slot.label
 
-    def _act(self) -> None:
-        """Carry out the planner's decisions. The caller holds the lock."""
-        if self._closed or self._provisioner is None:
-            return
-        for slot in self._planner.to_take_over(self._may_take_over) + self._planner.wanted():
-            self._planner.checks(slot)
-            self._busy.add(slot.number)
-            self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
-        for slot in self._planner.about_to_be_shared():
-            if self.registry[slot.label].doubtful:
-                self._planner.doubt(slot)
-                self._busy.add(slot.number)
-                self._background(self._revive, slot, f"vastgpu-revive-{slot.label}")
-        starts, ends = self._planner.plan()
-        for slot in starts:
-            self._background(self._provision, slot, f"vastgpu-rent-{slot.number}")
-        for slot in ends:
-            self._end(slot)
-
-    def _end(self, slot: Slot) -> None:
-        if slot.label and slot.number not in self._busy:
-            self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
-        else:
-            slot.cancel.cancel()  # the thread that brings it up, or revives it, then gives it back
-
-    def _retire(self, label: str) -> None:
-        """Give an instance back, so that no test gets it any more. The caller holds the lock."""
-        slot = self._planner.of(label)
-        if slot is not None and not self.losses.closing:
-            self._planner.retire(slot)
-            self._end(slot)
-            self._act()
-
-    @property
-    def _opened(self) -> Provisioner:
-        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
-        return self._provisioner
-
     def _age(self) -> float | None:
         """Give back what has been warm for too long."""
         with self._changed:
-            self._act()
+            self._executor.act()
         return None if self._closed else WARM_LOOK_S
-
-    def _pass_on(self, slot: Slot) -> None:
-        """Have another run pay for a ready instance whose run is over, or have it wait for one."""
-        payer = self._budgets.payer(slot.label)
-        if not payer or payer in self._planner.runs or slot.phase not in (SlotPhase.READY, SlotPhase.LEAVING):
-            return
-        rental = self.registry[slot.label]
-        heirs = [hold.run for hold in slot.holds if hold.run in self._planner.runs]
-        if slot.owner is not None or (not heirs and slot.phase is SlotPhase.LEAVING):
-            return  # the planner gives it back
-        try:
-            if heirs:
-                rental.paid_by(heirs[0])
-            else:
-                rental.waits(self._planner.warm_s)
-                self._planner.waits(slot)
-        except BudgetSpent as refused:
-            rental.tell(f"is given back: {refused}")
-            self._planner.leave(slot) if heirs else self._planner.retire(slot)
-            if not heirs:
-                self._end(slot)
-
-    def _may_take_over(self, slot: Slot, workload: Workload) -> bool:
-        """Whether a warm instance may run another workload, by starting only another server."""
-        rental = self.registry[slot.label]
-        if workload.adapter not in self._adapters or reuse.takes(rental, workload, self._adapters[workload.adapter]):
-            return False
-        try:
-            return self._fits(workload, rental.offer)
-        except VastGpuError:  # the reputation cannot be read now; renting reports it
-            return False
-
-    def _revive(self, slot: Slot) -> None:
-        """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
-        rental = self.registry[slot.label]
-        try:
-            useless = self._opened.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
-        except Cancelled:
-            useless = None
-        except BaseException as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
-            text = f"{type(error).__name__}: {error}"
-            rental.tell(f"its server cannot be looked at, or not started again: {text}")
-            useless = Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
-        try:
-            if useless is not None:
-                self.losses.lose(rental, useless)
-        finally:
-            with self._changed:
-                self._busy.discard(slot.number)
-                if slot.phase is SlotPhase.ENDING:
-                    self._end(slot)
-                else:
-                    self._planner.arrived(slot, slot.label)
-                    self._pass_on(slot)
-                self._act()
-                self._changed.notify_all()
-
-    def _provision(self, slot: Slot) -> None:
-        error: BaseException | None = None
-        rental: Rental | None = None
-        try:
-            warm = self.registry[slot.label] if slot.label else None
-            adapter = self._adapters[slot.workload.adapter]
-            rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, warm)
-        except Cancelled:
-            pass
-        except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it
-            error = failed
-        scarce = error is not None and self._scarce(slot.workload, error)
-        with self._changed:
-            self._busy.discard(slot.number)
-            if rental is not None:
-                self._planner.arrived(slot, rental.label)
-                if slot.phase is SlotPhase.ENDING:  # cancelled after it became ready
-                    self._end(slot)
-                else:
-                    self._pass_on(slot)
-            elif error is None or slot.phase is SlotPhase.ENDING:
-                self._planner.gone(slot)
-            else:
-                self._planner.failed(slot, error, scarce)
-            self._act()
-            self._changed.notify_all()
-
-    def _scarce(self, workload: Workload, error: BaseException) -> bool:
-        """Whether the error is for lack of what this run's other instances hold: budget, or the suitable machines."""
-        if isinstance(error, BudgetSpent):
-            return True
-        if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
-            return False
-        try:
-            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self.registry.alive())
-        except VastGpuError:  # the reputation cannot be read now; report the first error
-            return False
-
-    def _give_back(self, slot: Slot) -> None:
-        self.registry.give_back(self.registry[slot.label])
-        with self._changed:
-            self._planner.gone(slot)
-            self._act()
-            self._changed.notify_all()
 
     def _tell_waiting(self, ask: LeaseRequest) -> None:
         """Report, in one line, all tests that wait for the same workload; again when their number grows."""
@@ -475,7 +324,7 @@ class InstancePool:
         self._tell(f"{who} for {self._name(ask.workload)}{room}")
 
     def _name(self, workload: Workload) -> str:
-        return self._provisioner.names[workload] if self._provisioner is not None else workload_line(workload)
+        return self._names[workload] if self._names is not None else workload_line(workload)
 
     def _destroy(self, rentals: Iterable[Rental]) -> list[threading.Thread]:
         """Begin to give instances back; a thread waits where another gives the same one back already."""
@@ -492,8 +341,3 @@ class InstancePool:
     def _join(self, threads: list[threading.Thread], ends: float) -> None:
         for thread in threads:
             thread.join(max(0.0, ends - self._clock.monotonic()))
-
-    def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
-        thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()

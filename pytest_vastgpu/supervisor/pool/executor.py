@@ -1,0 +1,227 @@
+"""Carries out what the planner decides: rents, looks at, starts again and gives back instances, each in a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.supervisor.money.budget import BudgetSpent
+from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
+from pytest_vastgpu.supervisor.pool.losses import Losses
+from pytest_vastgpu.supervisor.pool.placement import SlotPhase
+from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
+from pytest_vastgpu.supervisor.pool.planner import Slot
+from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
+from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
+from pytest_vastgpu.supervisor.rental import reuse
+from pytest_vastgpu.supervisor.rental.rental import Rental
+
+
+class PlanExecutor:
+    """The threads of a pool. Thread-safe.
+
+    :param lock: Guards the planner, and what is here. Every change notifies it.
+    :param adapters: The adapters of the runs that there are, by name.
+    :param budgets: Who pays for which instance.
+    :param record_lost: Called for each instance that was lost while in use.
+    :param fits: Whether an offer that was taken would also satisfy a workload.
+    :param max_lifetime_s: Seconds to the hard end of an instance's life.
+    """
+
+    def __init__(
+        self,
+        lock: threading.Condition,
+        planner: PoolPlanner,
+        registry: RentalRegistry,
+        adapters: Mapping[str, Adapter],
+        budgets: RunBudgets,
+        record_lost: Callable[[Attempt, Workload], None],
+        fits: Callable[[Workload, Offer], bool],
+        max_lifetime_s: float,
+    ) -> None:
+        self._changed = lock
+        self._planner = planner
+        self._registry = registry
+        self._adapters = adapters
+        self._budgets = budgets
+        self._fits = fits
+        self.losses = Losses(lock, planner, registry, self, record_lost, max_lifetime_s)
+        """Takes instances away from tests."""
+        self._provisioner: Provisioner | None = None
+        self._threads: list[threading.Thread] = []
+        self._busy: set[int] = set()
+        """The slots with an instance whose server a thread looks at, or starts again."""
+        self._closed = False
+
+    def open(self, provisioner: Provisioner) -> None:
+        """Start renting, with this provisioner."""
+        self._provisioner = provisioner
+
+    def close(self) -> list[threading.Thread]:
+        """Begin nothing more, and cancel what is under way; returns the threads. The caller holds the lock."""
+        self._closed = self.losses.closing = True
+        for slot in self._planner.slots.values():
+            slot.cancel.cancel()
+        self._changed.notify_all()
+        return list(self._threads)
+
+    def act(self) -> None:
+        """Carry out the planner's decisions. The caller holds the lock."""
+        if self._closed or self._provisioner is None:
+            return
+        for slot in self._planner.to_take_over(self._may_take_over) + self._planner.wanted():
+            self._planner.checks(slot)
+            self._busy.add(slot.number)
+            self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
+        for slot in self._planner.about_to_be_shared():
+            if self._registry[slot.label].doubtful:
+                self._planner.doubt(slot)
+                self._busy.add(slot.number)
+                self._background(self._revive, slot, f"vastgpu-revive-{slot.label}")
+        starts, ends = self._planner.plan()
+        for slot in starts:
+            self._background(self._provision, slot, f"vastgpu-rent-{slot.number}")
+        for slot in ends:
+            self._end(slot)
+
+    def retire(self, label: str) -> None:
+        """Give an instance back, so that no test gets it any more. The caller holds the lock."""
+        slot = self._planner.of(label)
+        if slot is not None and not self.losses.closing:
+            self._planner.retire(slot)
+            self._end(slot)
+            self.act()
+
+    def avoid(self, machine_id: int) -> None:
+        """Do not rent this machine again: it failed by its own fault."""
+        self._opened.avoid(machine_id)
+
+    def pass_on(self, slot: Slot) -> None:
+        """Have another run pay for a ready instance whose run is over, or have it wait for one."""
+        payer = self._budgets.payer(slot.label)
+        if not payer or payer in self._planner.runs or slot.phase not in (SlotPhase.READY, SlotPhase.LEAVING):
+            return
+        rental = self._registry[slot.label]
+        heirs = [hold.run for hold in slot.holds if hold.run in self._planner.runs]
+        if slot.owner is not None or (not heirs and slot.phase is SlotPhase.LEAVING):
+            return  # the planner gives it back
+        try:
+            if heirs:
+                rental.paid_by(heirs[0])
+            else:
+                rental.waits(self._planner.warm_s)
+                self._planner.waits(slot)
+        except BudgetSpent as refused:
+            rental.tell(f"is given back: {refused}")
+            self._planner.leave(slot) if heirs else self._planner.retire(slot)
+            if not heirs:
+                self._end(slot)
+
+    # -------------------------------------------------------------- threads
+
+    @property
+    def _opened(self) -> Provisioner:
+        assert self._provisioner is not None  # noqa: S101 - the pool rents nothing before open()
+        return self._provisioner
+
+    def _end(self, slot: Slot) -> None:
+        if slot.label and slot.number not in self._busy:
+            self._background(self._give_back, slot, f"vastgpu-destroy-{slot.label}")
+        else:
+            slot.cancel.cancel()  # the thread that brings it up, or revives it, then gives it back
+
+    def _may_take_over(self, slot: Slot, workload: Workload) -> bool:
+        """Whether a warm instance may run another workload, by starting only another server."""
+        rental = self._registry[slot.label]
+        if workload.adapter not in self._adapters or reuse.takes(rental, workload, self._adapters[workload.adapter]):
+            return False
+        try:
+            return self._fits(workload, rental.offer)
+        except VastGpuError:  # the reputation cannot be read now; renting reports it
+            return False
+
+    def _revive(self, slot: Slot) -> None:
+        """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""
+        rental = self._registry[slot.label]
+        try:
+            useless = self._opened.revive(rental, self._adapters[slot.workload.adapter], slot.cancel)
+        except Cancelled:
+            useless = None
+        except BaseException as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
+            text = f"{type(error).__name__}: {error}"
+            rental.tell(f"its server cannot be looked at, or not started again: {text}")
+            useless = Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
+        try:
+            if useless is not None:
+                self.losses.lose(rental, useless)
+        finally:
+            with self._changed:
+                self._busy.discard(slot.number)
+                if slot.phase is SlotPhase.ENDING:
+                    self._end(slot)
+                else:
+                    self._planner.arrived(slot, slot.label)
+                    self.pass_on(slot)
+                self.act()
+                self._changed.notify_all()
+
+    def _provision(self, slot: Slot) -> None:
+        error: BaseException | None = None
+        rental: Rental | None = None
+        try:
+            warm = self._registry[slot.label] if slot.label else None
+            adapter = self._adapters[slot.workload.adapter]
+            rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, warm)
+        except Cancelled:
+            pass
+        except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it
+            error = failed
+        scarce = error is not None and self._scarce(slot.workload, error)
+        with self._changed:
+            self._busy.discard(slot.number)
+            if rental is not None:
+                self._planner.arrived(slot, rental.label)
+                if slot.phase is SlotPhase.ENDING:  # cancelled after it became ready
+                    self._end(slot)
+                else:
+                    self.pass_on(slot)
+            elif error is None or slot.phase is SlotPhase.ENDING:
+                self._planner.gone(slot)
+            else:
+                self._planner.failed(slot, error, scarce)
+            self.act()
+            self._changed.notify_all()
+
+    def _scarce(self, workload: Workload, error: BaseException) -> bool:
+        """Whether the error is for lack of what this run's other instances hold: budget, or the suitable machines."""
+        if isinstance(error, BudgetSpent):
+            return True
+        if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
+            return False
+        try:
+            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self._registry.alive())
+        except VastGpuError:  # the reputation cannot be read now; report the first error
+            return False
+
+    def _give_back(self, slot: Slot) -> None:
+        self._registry.give_back(self._registry[slot.label])
+        with self._changed:
+            self._planner.gone(slot)
+            self.act()
+            self._changed.notify_all()
+
+    def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
+        thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+        thread.start()
