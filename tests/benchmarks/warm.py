@@ -92,7 +92,8 @@ def model(path):
 
 model("tiny.gguf")
 params = xllamacpp.CommonParams()
-params.model.path, params.port, params.hostname, params.n_ctx = "tiny.gguf", int(sys.argv[1]), "127.0.0.1", 256
+params.model.path, params.port, params.n_ctx = "tiny.gguf", int(sys.argv[1]), 256
+params.hostnames = ["127.0.0.1"]
 server = xllamacpp.Server(params)
 threading.Event().wait()
 '''

@@ -92,3 +92,55 @@ class Demand:
             if need.certain:
                 had = sum(each == workload for _, each in need.had)
                 self.certain[workload] += sign * max(0, need.runs - had)
+
+
+class Demands:
+    """The demand of each run that there is. Not thread-safe: the pool's lock guards it."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Demand] = {}
+
+    def join(self, run: str, workers: int) -> None:
+        """A run begins.
+
+        :param workers: How many of its tests run at a time.
+        """
+        self._runs[run] = Demand(workers)
+
+    def drop(self, run: str) -> None:
+        """A run needs nothing any more."""
+        self._runs.pop(run, None)
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._runs
+
+    def __getitem__(self, run: str) -> Demand:
+        """The demand of a run; what is told of a run that needs nothing any more has no effect."""
+        return self._runs.get(run) or Demand()
+
+    def first_to_need(self, workload: Workload) -> str:
+        """The first run whose tests may ask for a workload; empty if none may."""
+        return next((run for run, demand in self._runs.items() if demand.pending[workload] > 0), "")
+
+    @property
+    def pending(self) -> Counter[Workload]:
+        """See :attr:`Demand.pending`."""
+        return sum((demand.pending for demand in self._runs.values()), Counter[Workload]())
+
+    @property
+    def certain(self) -> Counter[Workload]:
+        """See :attr:`Demand.certain`, in the order of the runs and of their tests."""
+        found = Counter[Workload]()
+        for demand in self._runs.values():
+            found.update(demand.certain)
+        return found
+
+    @property
+    def unknown(self) -> int:
+        """See :attr:`Demand.unknown`."""
+        return sum(demand.unknown for demand in self._runs.values())
+
+    @property
+    def workers(self) -> int:
+        """How many tests run at a time."""
+        return max(1, sum(demand.workers for demand in self._runs.values()))

@@ -19,7 +19,7 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.supervisor.pool import placement
-from pytest_vastgpu.supervisor.pool.demand import Demand
+from pytest_vastgpu.supervisor.pool.demand import Demands
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.placement import SlotView
 
@@ -91,8 +91,7 @@ class PoolPlanner:
     """
 
     def __init__(self, limit: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.runs: dict[str, Demand] = {}
-        """What each run still needs, by its id."""
+        self.runs = Demands()
         self.warm_s = 0.0
         """Seconds that an instance which has been ready stays unused before it is given back."""
         self.asks: list[LeaseRequest] = []
@@ -117,26 +116,20 @@ class PoolPlanner:
 
         :param workers: How many of its tests run at a time.
         """
-        self.runs[run] = Demand(workers)
+        self.runs.join(run, workers)
         for known in (self._failures, self._refusals, self._single, self._unused):
             known.clear()
         self._scarce = False
 
     def call_off(self, run: str) -> None:
         """A run needs nothing any more. Its tests that have an instance may still use it."""
-        self.runs.pop(run, None)
+        self.runs.drop(run)
 
     def over(self, run: str) -> None:
         """A run is over, and its tests with it."""
         self.call_off(run)
         for slot in self.slots.values():
             self._let_go(slot, [hold for hold in slot.holds if hold.run == run])
-
-    def _needs(self, workload: Workload) -> str:
-        """The run that needs a workload: the first that waits for it, or else the first that may ask for it."""
-        waiting = (ask.run for ask in self.asks if ask.workload == workload and not ask.exclusive)
-        expected = (run for run, demand in self.runs.items() if demand.pending[workload] > 0)
-        return next(waiting, "") or next(expected, "")
 
     # ------------------------------------------------------------------- tests
 
@@ -145,15 +138,14 @@ class PoolPlanner:
         self.asks.append(ask)
         if not ask.exclusive:
             self._unused.discard(ask.workload)
-            if demand := self.runs.get(ask.run):
-                demand.asks(ask.process, ask.test, ask.workload)
+            self.runs[ask.run].asks(ask.process, ask.test, ask.workload)
 
     def withdraw(self, ask: LeaseRequest) -> None:
         """A test has got its instance or error, or has stopped waiting."""
         self.asks.remove(ask)
         self._refusals.pop(ask, None)
-        if not ask.exclusive and (demand := self.runs.get(ask.run)):
-            demand.answered(ask.process, ask.test, ask.workload)
+        if not ask.exclusive:
+            self.runs[ask.run].answered(ask.process, ask.test, ask.workload)
 
     def answer(self, ask: LeaseRequest) -> Slot | None:
         """The instance for a waiting test, which uses it from now on; None where there is none yet.
@@ -212,7 +204,7 @@ class PoolPlanner:
             elif not self._under_way(ask):
                 starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
         if lacking:
-            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self._workers
+            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.runs.workers
             while sum(slot.phase is SlotPhase.ENDING for slot in self.slots.values()) < len(lacking):
                 place = placement.to_make_room(self._places(), self._pending, all_wait)
                 if place is None:
@@ -249,7 +241,7 @@ class PoolPlanner:
         """
         taken: list[Slot] = []
         asked = [ask.workload for ask in self.asks if not ask.exclusive]
-        for workload in dict.fromkeys([*asked, *(each for each, tests in self._certain.items() if tests)]):
+        for workload in dict.fromkeys([*asked, *(each for each, tests in self.runs.certain.items() if tests)]):
             if workload in self._failures or any(
                 slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
             ):
@@ -264,7 +256,7 @@ class PoolPlanner:
     def checks(self, slot: Slot) -> None:
         """A warm instance is being looked at, until :meth:`arrived`."""
         slot.phase = SlotPhase.CHECKING
-        slot.run = self._needs(slot.workload)
+        slot.run = self._run_for(slot.workload)
 
     def about_to_be_shared(self) -> list[Slot]:
         """The ready instances that a waiting test may get, and that are worth a look before.
@@ -360,25 +352,12 @@ class PoolPlanner:
     @property
     def _pending(self) -> Counter[Workload]:
         """How many tests may still ask for each workload. A test that waits counts, whatever else was told of it."""
-        told = sum((demand.pending for demand in self.runs.values()), Counter[Workload]())
-        return told | Counter(ask.workload for ask in self.asks if not ask.exclusive)
+        return self.runs.pending | Counter(ask.workload for ask in self.asks if not ask.exclusive)
 
-    @property
-    def _certain(self) -> Counter[Workload]:
-        """How many tests are sure to ask for each workload, in the order of the runs and of their tests."""
-        found = Counter[Workload]()
-        for demand in self.runs.values():
-            found.update(demand.certain)
-        return found
-
-    @property
-    def _unknown(self) -> int:
-        return sum(demand.unknown for demand in self.runs.values())
-
-    @property
-    def _workers(self) -> int:
-        """How many tests run at a time."""
-        return max(1, sum(demand.workers for demand in self.runs.values()))
+    def _run_for(self, workload: Workload) -> str:
+        """The run that needs a workload: the first that waits for it, or else the first that may ask for it."""
+        waiting = (ask.run for ask in self.asks if ask.workload == workload and not ask.exclusive)
+        return next(waiting, "") or self.runs.first_to_need(workload)
 
     @property
     def _full(self) -> bool:
@@ -400,7 +379,7 @@ class PoolPlanner:
     def _useless(self) -> list[SlotView]:
         places = self._places()
         own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
-        return own + placement.to_give_back(self._pending, self._unknown, places, self.warm_s)
+        return own + placement.to_give_back(self._pending, self.runs.unknown, places, self.warm_s)
 
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
@@ -410,9 +389,9 @@ class PoolPlanner:
         )
 
     def _ahead(self) -> list[Workload]:
-        certain = {workload: tests for workload, tests in self._certain.items() if workload not in self._failures}
+        certain = {workload: tests for workload, tests in self.runs.certain.items() if workload not in self._failures}
         barred = {key for key in self._refused() if isinstance(key, Workload)} | self._unused
-        return placement.to_start(certain, self._places(), self._limit, self._workers, barred, self._single)
+        return placement.to_start(certain, self._places(), self._limit, self.runs.workers, barred, self._single)
 
     def _refused(self) -> set[Workload | LeaseRequest]:
         """What there was no room for, where nothing has been given back since."""
@@ -421,7 +400,7 @@ class PoolPlanner:
     def _begin(self, workload: Workload, owner: LeaseRequest | None) -> Slot:
         self._begun += 1
         slot = self.slots[self._begun] = Slot(self._begun, workload, owner, self._returned, self._clock())
-        slot.run = owner.run if owner is not None else self._needs(workload)
+        slot.run = owner.run if owner is not None else self._run_for(workload)
         self._refusals.pop(owner or workload, None)
         if owner is not None:
             owner.slot = slot

@@ -125,9 +125,8 @@ class InstancePool:
         """
         self._check(expected.workload for expected in tests.values() if expected.workload is not None)
         with self._changed:
-            if run in self._planner.runs:
-                self._planner.runs[run].expect(tests)
-                self._executor.act()
+            self._planner.runs[run].expect(tests)
+            self._executor.act()
 
     def may_ask(self, run: str, tests: Iterable[str]) -> None:
         """See :meth:`Leases.may_ask`."""
@@ -140,8 +139,7 @@ class InstancePool:
         """
         with self._changed:
             self._planner.done(process, test)
-            if run in self._planner.runs:
-                self._planner.runs[run].finished(test, process)
+            self._planner.runs[run].finished(test, process)
             self._executor.act()
 
     def crashed(self, run: str, test: str, over: bool) -> None:
