@@ -13,6 +13,9 @@ from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.strictness import POLICIES
 
+IN_WORKLOAD = " in the workload"
+"""The end of a text that is an argument of the workload, and no option."""
+
 
 class Relaxation(NamedTuple):
     """One requirement to relax for an offer."""
@@ -31,9 +34,7 @@ def in_workload(
     def relax(offer: Offer, need: OfferRequirements) -> Relaxation | None:
         least = math.floor(had(offer) * 10) / 10
         return (
-            Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g} in the workload")
-            if least > 0
-            else None
+            Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g}{IN_WORKLOAD}") if least > 0 else None
         )
 
     return relax
@@ -62,7 +63,7 @@ def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
 def other_gpu(offer: Offer, need: OfferRequirements) -> Relaxation:
     """The GPU kind of this offer; one whose name is like the name that is wanted is near."""
     unlike = 1 - likeness(need.workload.gpu_name, offer.gpu_name)
-    return Relaxation(4 + min(unlike, 0.99), f'gpu_name="{offer.gpu_name}" in the workload')
+    return Relaxation(4 + min(unlike, 0.99), f'gpu_name="{offer.gpu_name}"{IN_WORKLOAD}')
 
 
 def without_country(offer: Offer, need: OfferRequirements) -> Relaxation:
