@@ -26,6 +26,8 @@ class Question:
 
     settings: Settings
     workloads: tuple[Workload, ...]
+    adapters: tuple[str, ...]
+    """Names of the adapters that conftest files and plugins bring."""
     directory: str
     """The directory in which pytest was started: a relative path of the host cache begins there."""
     timeouts: Timeouts

@@ -13,6 +13,8 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.planning.client import Question
 from pytest_vastgpu.planning.market import look
+from pytest_vastgpu.servers.base import require_adapter
+from pytest_vastgpu.servers.registry import adapters
 
 
 def main() -> int:
@@ -23,6 +25,9 @@ def main() -> int:
     question = decode(Question, json.loads(sys.stdin.readline()))
     environ = {**os.environ, **json.loads(sys.stdin.read())}
     try:
+        known = {*question.adapters, *(adapter.name for adapter, _ in adapters())}
+        for workload in question.workloads:
+            require_adapter(workload.adapter, known)
         answer = look(question.settings, question.workloads, environ, Path(question.directory), question.timeouts)
         told = {"answer": encode(answer)}
     except VastGpuError as error:

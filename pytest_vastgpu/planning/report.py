@@ -138,7 +138,7 @@ def _offers(each: WorkloadPlan, width: int, most: int) -> list[str]:
 
 
 def _known(record: MachineRecord | None) -> str:
-    return f"{record.successes:g} ready, {record.infra_failures:g} failed" if record else "nothing"
+    return f"{record.successes:g}/{record.infra_failures:g}" if record else "-"
 
 
 _COLUMNS: Mapping[str, Callable[[Ranked, Workload], str]] = {
@@ -150,7 +150,7 @@ _COLUMNS: Mapping[str, Callable[[Ranked, Workload], str]] = {
     "ready in": lambda ranked, _: duration(ranked.seconds),
     "USD to ready": lambda ranked, _: f"{ranked.expected_cost_usd:.4f}",
     "chance": lambda ranked, _: f"{ranked.chance:.0%}",
-    "known of it": lambda ranked, _: _known(ranked.record),
+    "record": lambda ranked, _: _known(ranked.record),
 }
 """The columns of the table, by their headings. USD/h includes disk and transfer, as --vast-max-price does."""
 
@@ -159,7 +159,8 @@ def _order(each: WorkloadPlan, plan: Plan) -> str:
     policy = POLICIES[Strictness(plan.settings.strictness)]
     by = "USD to ready: price x time / chance" if policy.by_record else "USD/h"
     hook = "; pytest_vastgpu_modify_offers has changed the list" if each.found.by_hook else ""
-    return f"in this order, by {by} ({policy.strictness.value}){hook}"
+    record = "; record: starts that were ready/failed" if any(ranked.record for ranked in each.found.ranked) else ""
+    return f"in this order, by {by} ({policy.strictness.value}){record}{hook}"
 
 
 def _facts(plan: Plan, wording: Wording) -> Iterator[tuple[str, str]]:
@@ -187,25 +188,23 @@ def _facts(plan: Plan, wording: Wording) -> Iterator[tuple[str, str]]:
             f"used as long as its workload expects ({_expected_uses(possible)})",
         )
         yield "how sure", _how_sure(plan, possible)
-    if plan.starts:
-        yield "at worst", _at_worst(plan, " when collection ends" if of_run else "")
+        yield "at worst", _at_worst(plan, of_run=of_run)
     if plan.unknown:
         yield "not known", f"what {count(plan.unknown, 'test')} will need: that is known only when they run"
     if plan.own:
         yield "not known", f"what {count(plan.own, 'test')} will rent by vast_instance_factory while they run"
 
 
-def _at_worst(plan: Plan, when: str) -> str:
-    instances = f"{count(len(plan.starts), 'instance')} of at most {duration(plan.settings.longest_life)}"
-    budget = f"{plan.settings.budget:g} USD (--vast-budget)"
-    set_aside = f"{plan.set_aside_usd:.2f} USD to set aside{when} ({instances}), of {budget}"
+def _at_worst(plan: Plan, *, of_run: bool) -> str:
+    life = duration(plan.settings.longest_life)
+    when = " when collection ends" if of_run else ""
+    aside = f"{plan.set_aside_usd:.2f} USD to set aside{when} ({count(len(plan.starts), 'instance')} of at most {life})"
+    text = f"{aside if plan.starts else f'nothing to set aside{when}'}, of {plan.settings.budget:g} USD (--vast-budget)"
+    if plan.every_attempt_usd <= plan.set_aside_usd:
+        return text
     attempts = max(each.attempts for each in plan.workloads)
-    if attempts < 2:
-        return set_aside
-    return (
-        f"{set_aside}; {plan.every_attempt_usd:.2f} USD if each of up to {attempts} attempts lasts that long, but "
-        "nothing is rented that the budget does not cover"
-    )
+    which = f"{plan.every_attempt_usd:.2f} USD if every attempt, up to {attempts} for each workload, lasts {life}"
+    return f"{text}; {which}, but nothing is rented that the budget does not cover"
 
 
 def _expected_uses(possible: Sequence[WorkloadPlan]) -> str:

@@ -45,10 +45,10 @@ class PlanOnly:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        each = config.getoption("dist", "no")
-        self._workers = 1 if each == "no" else max(1, len(config.getoption("tx", ())))
-        self._in_each = each == "each"
-        if each != "no":  # xdist looks at it later
+        distributed = config.getoption("dist", "no")
+        self._workers = 1 if distributed == "no" else max(1, len(config.getoption("tx")))
+        self._in_each = distributed == "each"
+        if distributed != "no":  # xdist looks at it later
             config.option.dist = "no"
         self._plan: Plan | None = None
 
@@ -89,9 +89,13 @@ class PlanOnly:
         if not workloads:
             return make_plan(tests, {}, settings, own=own)
         question = Question(
-            settings, workloads, str(config.invocation_params.dir), config.stash.get(TIMEOUTS, DEFAULTS)
+            settings,
+            workloads,
+            tuple(adapter.name for each in config.hook.pytest_vastgpu_adapters() for adapter in each),
+            str(config.invocation_params.dir),
+            config.stash.get(TIMEOUTS, DEFAULTS),
         )
-        if config.get_verbosity() >= 0:
+        if config.get_verbosity() >= 0 and settings.backend == "vast":
             what = count(len(workloads), "workload")
             _write(config, f"vastgpu: looking for {what} on the market, which takes some seconds for each")
         try:

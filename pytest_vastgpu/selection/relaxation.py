@@ -56,7 +56,9 @@ def looser(offer: Offer, need: OfferRequirements) -> Relaxation | None:
 
 def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
     """A price limit that the offer meets."""
-    price = math.ceil(hourly_usd(offer, need.workload) * 100) / 100
+    usd_h = hourly_usd(offer, need.workload)
+    cents = math.ceil(usd_h * 100)
+    price = min(each / 100 for each in (cents - 1, cents) if each / 100 >= usd_h)  # 1.1 * 100 is above 110
     return Relaxation(1 + (1 - need.max_price_usd_h / price), f"--vast-max-price={price:.2f}")
 
 

@@ -18,10 +18,8 @@ from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
-from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
@@ -37,6 +35,7 @@ from pytest_vastgpu.reporting.costs import accounts
 from pytest_vastgpu.reporting.costs import spent
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
@@ -262,12 +261,7 @@ class InstancePool:
         for workload in workloads:
             KNOWN.add_workload(workload)
             checked(workload)
-            if workload.adapter not in self._adapters:
-                known = ", ".join(nearest_first(workload.adapter, sorted(self._adapters)))
-                raise ConfigurationError(
-                    f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one "
-                    "must be in a directory named on the command line, or in the root directory)"
-                )
+            require_adapter(workload.adapter, self._adapters)
 
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""
