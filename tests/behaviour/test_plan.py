@@ -10,6 +10,7 @@ import pytest
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.behaviour.conftest import BAD
 from tests.behaviour.conftest import GOOD
+from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import fleet
 
@@ -183,3 +184,14 @@ def test_a_file_that_cannot_be_written_is_one_line(pytester: pytest.Pytester) ->
     result = pytester.runpytest_inprocess("--vast-plan-json=nowhere/plan.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "nowhere/plan.json' cannot be written (No such file or directory)" in result.stderr.str()
+
+
+@pytest.mark.slow
+def test_a_run_does_what_its_plan_says(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from(fleet())
+    pytester.makepyfile(f"{WORKLOAD}def test_it(vast_instance): print('rented', vast_instance.offer.machine_id)")
+    pytester.runpytest_inprocess("--vast-plan-json=plan.json", "-q")
+    told = json.loads(pytester.path.joinpath("plan.json").read_text())
+    result = pytester.runpytest_inprocess("-rP")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"rented {told['starts'][0]['machine_id']}"])
