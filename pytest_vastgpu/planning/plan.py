@@ -27,6 +27,9 @@ from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 
+NOTHING = "nothing can be rented for it"
+"""What is wrong with a workload that no offer fits."""
+
 
 class Affordable(StrEnum):
     """Whether the budget allows a workload's first offer."""
@@ -162,7 +165,7 @@ class Plan:
             found.append(("", f"the account has no credit ({self.credit_usd:.2f} USD)"))
         for each in self.workloads:
             if each.best is None:
-                found.append((each.name, "nothing can be rented for it"))
+                found.append((each.name, NOTHING))
             elif not each.possible:
                 text = (
                     f"{each.worst_usd:.2f} USD would be set aside for one instance, more than --vast-budget "

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.planning.plan import NOTHING
 from pytest_vastgpu.planning.plan import Affordable
 from pytest_vastgpu.planning.plan import Plan
 from pytest_vastgpu.planning.plan import WorkloadPlan
@@ -74,6 +75,8 @@ def lines(plan: Plan, width: int, most: int | None = None, wording: Wording = OF
     for name, text in facts:
         told += _wrapped(wording.options(text), width, f"{name:<{indent}}", " " * indent)
     for subject, text in plan.problems:
+        if wording.title and text == NOTHING:
+            continue  # the only workload has said so
         of = f"{subject}: " if subject and not wording.title else ""
         told += _wrapped(wording.options(f"problem: {of}{text}"), width, "", "  ")
     return told
@@ -170,24 +173,28 @@ def _facts(plan: Plan, wording: Wording) -> Iterator[tuple[str, str]]:
     if plan.credit_usd is not None and settings.backend == "vast":
         low = ", less than the run may cost" if 0 < plan.credit_usd < plan.worst_usd else ""
         yield "credit", f"{plan.credit_usd:.2f} USD{low}"
-    if len(plan.starts) > 1:
-        name_of = {each.workload: each.name for each in plan.workloads}
-        order = [f"{name_of[start.workload]} on machine {start.offer.machine_id}" for start in plan.starts]
-        together = all(each.affordable is not Affordable.IN_TURN for each in plan.workloads)
+    possible = {each.workload: each for each in plan.workloads if each.possible}
+    order = [
+        f"{possible[start.workload].name} on machine {start.offer.machine_id}"
+        for start in plan.starts
+        if start.workload in possible
+    ]
+    if len(order) > 1:
+        together = all(each.affordable is not Affordable.IN_TURN for each in possible.values())
         yield "order", f"{', '.join(order)}; {'all' if together else 'what the budget covers'} at the same time"
-    if possible := [each for each in plan.workloads if each.possible]:
-        first = possible[0]
+    if possible:
+        first, *_ = possible.values()
         of = f"{first.name}, failed starts included" if of_run else "failed starts included"
         text = f"in about {duration(first.ready_s)} ({of})"
         if len(possible) > 1:
-            text += f"; all of them in about {duration(max(each.ready_s for each in possible))}"
+            text += f"; all of them in about {duration(max(each.ready_s for each in possible.values()))}"
         yield "first test" if of_run else "ready", text
         yield (
             "expected",
             f"about {plan.expected_usd:.2f} USD: {plan.until_ready_usd:.2f} USD until ready, the rest while each is "
-            f"used as long as its workload expects ({_expected_uses(possible)})",
+            f"used as long as its workload expects ({_expected_uses(list(possible.values()))})",
         )
-        yield "how sure", _how_sure(plan, possible)
+        yield "how sure", _how_sure(list(possible.values()))
         yield "at worst", _at_worst(plan, of_run=of_run)
     if plan.unknown:
         yield "not known", f"what {count(plan.unknown, 'test')} will need: that is known only when they run"
@@ -212,7 +219,7 @@ def _expected_uses(possible: Sequence[WorkloadPlan]) -> str:
     return " to ".join(dict.fromkeys((duration(uses[0]), duration(uses[-1]))))
 
 
-def _how_sure(plan: Plan, possible: Sequence[WorkloadPlan]) -> str:
+def _how_sure(possible: Sequence[WorkloadPlan]) -> str:
     recorded = len(possible) - sum(1 for each in possible if each.best and each.best.record is None)
     if not recorded:
         return "no first machine has a record yet: chances and times are assumptions from what the market says of them"

@@ -52,7 +52,7 @@ class Survey:
     """What each condition removed."""
     changes: tuple[Change, ...]
     """The smallest changes that would admit an offer, the nearest first. Where some are admitted: one that is cheaper
-    than the first of them, and on which the workload can run as it is."""
+    than all of them, and on which the workload can run as it is."""
     why_none: str
     """Why nothing is admitted; empty if something is."""
 
@@ -80,9 +80,9 @@ def survey(search: Callable[[OfferQuery], Sequence[Offer]], need: OfferRequireme
     seen = list({offer.id: offer for found in answers for offer in found}.values())
     dropped = admit(seen, need).dropped
     if ranked:
-        best_usd_h = hourly_usd(ranked[0].offer, need.workload)
+        least_usd_h = min(hourly_usd(each.offer, need.workload) for each in ranked)
         fitting = [one for one in dropped if not any(condition.hardware for condition in one.failed)]
-        better = changes(fitting, need, _CHANGES, below_usd_h=best_usd_h)
+        better = changes(fitting, need, _CHANGES, below_usd_h=least_usd_h)
     else:
         better = changes(dropped, need, _CHANGES)
     return Survey(
