@@ -1,4 +1,7 @@
-"""Implements ``vastgpu offers``: what would be rented for one workload, and why, without renting it."""
+"""Implements ``vastgpu offers``: what would be rented for one workload, and why, without renting it.
+
+Every command loads this module for its options, so it imports late what only the answer needs.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.cli.output import tell
-from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.option_values import count
-from pytest_vastgpu.planning.document import as_json
-from pytest_vastgpu.planning.market import look
-from pytest_vastgpu.planning.plan import Found
-from pytest_vastgpu.planning.plan import make_plan
-from pytest_vastgpu.planning.report import Wording
-from pytest_vastgpu.planning.report import lines
 from pytest_vastgpu.selection.requirements import NEEDS
-from pytest_vastgpu.servers.vllm import vllm
 from pytest_vastgpu.servers.workloads import MEANINGS
 from pytest_vastgpu.servers.workloads import TYPES
 from pytest_vastgpu.servers.workloads import checked
@@ -88,6 +83,14 @@ def _offers(arguments: argparse.Namespace) -> int:
     :returns: 0; 1 if nothing can be rented; 2 for a wrong value.
     :raises VastGpuError: one line: such as a market that does not answer.
     """
+    from pytest_vastgpu.client.calls import Expected
+    from pytest_vastgpu.planning.document import as_json
+    from pytest_vastgpu.planning.market import look
+    from pytest_vastgpu.planning.plan import Found
+    from pytest_vastgpu.planning.plan import make_plan
+    from pytest_vastgpu.planning.report import Wording
+    from pytest_vastgpu.planning.report import lines
+
     try:
         settings, workload = _settings(vars(arguments), os.environ), _workload(vars(arguments))
     except ConfigurationError as wrong:
@@ -121,6 +124,8 @@ def _title(given: Mapping[str, Any]) -> str:
 def _workload(given: Mapping[str, Any]) -> Workload:
     fields = {name: given[name] for name in NEEDS if given[name] is not None}
     if given["model"]:
+        from pytest_vastgpu.servers.vllm import vllm  # with it come all rules for verdicts
+
         return vllm(given["model"], **fields)
     return checked(Workload("command", **fields))
 

@@ -161,6 +161,18 @@ def test_each_need_of_a_workload_is_an_option() -> None:
     assert [name for name in NEEDS if f"--{name.replace('_', '-')} " not in printed] == []
 
 
+def test_other_commands_load_nothing_of_it() -> None:
+    program = (
+        "import sys; from pytest_vastgpu.cli.main import main; main(['hosts', 'list'])\n"
+        "print(*(name for name in sys.modules if name.startswith(('httpx', 'pytest_vastgpu'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "pytest_vastgpu.cli.offers" in loaded
+    heavy = ("httpx", "pytest_vastgpu.diagnosis", "pytest_vastgpu.planning", "pytest_vastgpu.providers.vast")
+    assert [name for name in loaded if name.startswith(heavy)] == []
+
+
 def test_without_a_key_it_says_both_ways_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["offers"]) == 2
     assert capsys.readouterr().err == (
