@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts = DEFAULTS) -> in
     _add_classify(commands)
     _add_doctor(commands)
     _add_hosts(commands)
+    _add_offers(commands)
     _add_ls(commands)
     _add_destroy(commands)
     _add_reap(commands)
@@ -100,6 +101,12 @@ def _add_hosts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     from pytest_vastgpu.cli.hosts import add_hosts_parser
 
     add_hosts_parser(commands)
+
+
+def _add_offers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from pytest_vastgpu.cli.offers import add_offers_parser
+
+    add_offers_parser(commands)
 
 
 def _add_ls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
 
+PLAN = "vastgpu-plan"
+"""The plugin object of a run that only plans."""
+
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the options and this package's hooks."""
@@ -43,6 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
+    if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
+        from pytest_vastgpu.plugin.plan import PlanOnly
+
+        config.pluginmanager.register(PlanOnly(config), PLAN)
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
@@ -65,6 +72,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Check whether a selected test needs an instance. If no test does, the plugin does nothing more."""
+    if session.config.pluginmanager.has_plugin(PLAN):
+        return
     if _is_marked(session):
         from pytest_vastgpu.plugin.unasked import watch_marks
 

@@ -53,6 +53,14 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             group.addoption(option.flag, dest=option.ini, action="store_const", const="yes", default=None, help=text)
         parser.addini(option.ini, text, default=None)
+    group.addoption(
+        "--vast-plan",
+        action="store_true",
+        help="Collect tests, say what would be rented for them, in which order and for how much; rent and run nothing",
+    )
+    group.addoption(
+        "--vast-plan-json", metavar="FILE", help="The same, as a JSON document in this file; it may be /dev/stderr"
+    )
 
 
 def with_values(args: Sequence[str]) -> list[str]:

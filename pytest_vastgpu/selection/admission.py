@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.conditions import CONDITIONS
 from pytest_vastgpu.selection.conditions import OfferCondition
+from pytest_vastgpu.selection.conditions import no_way
 from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
@@ -50,6 +51,23 @@ def wide_query(need: OfferRequirements) -> OfferQuery:
 def widest_query(need: OfferRequirements) -> OfferQuery:
     """The query for every offer that the market has on demand."""
     return _query(need, ())
+
+
+def near_queries(need: OfferRequirements, *, hardware: bool) -> list[OfferQuery]:
+    """Queries for the offers that miss by the least: each leaves out what one change would relax.
+
+    A wide search shows the cheapest offers only, which may all be far from what is wanted.
+
+    :param hardware: Whether no offer has the hardware: then one need of hardware after the other is left out, and the
+        policy is. Otherwise one part of the policy is.
+    """
+    asked = [condition for condition in CONDITIONS if condition.hardware or not hardware]
+    relaxed = dict.fromkeys(
+        condition.relax
+        for condition in asked
+        if condition.hardware is hardware and condition.relax is not no_way and condition.filter(need)
+    )
+    return [_query(need, (condition for condition in asked if condition.relax is not each)) for each in relaxed]
 
 
 def admissible(offers: Iterable[Offer], need: OfferRequirements) -> list[Offer]:

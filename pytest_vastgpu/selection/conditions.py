@@ -27,6 +27,12 @@ _DURATION_FACTOR = 2.0
 """An offer must last this many times the expected use, because an instance is stopped when its offer ends."""
 
 Test = Callable[[Offer], bool]
+Relax = Callable[[Offer, OfferRequirements], Relaxation | None]
+
+
+def no_way(_offer: Offer, _need: OfferRequirements) -> Relaxation | None:
+    """The relaxation of a condition that cannot be relaxed."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class OfferCondition:
     """Builds the test once per search, to be run on many thousand offers; None if the condition does not apply."""
     filter: Callable[[OfferRequirements], OfferFilter | None] = lambda _: None
     """The condition as a provider's filter; None if only this package can check it, or it does not apply."""
-    relax: Callable[[Offer, OfferRequirements], Relaxation | None] = lambda _offer, _need: None
-    """What would admit the offer; None if nothing can."""
+    relax: Relax = no_way
+    """What would admit the offer; None if nothing can. One change may relax several conditions."""
     hardware: bool = False
     """Whether the workload cannot run without it."""
     tells: bool = False
@@ -61,7 +67,7 @@ def _at_least(
     wanted: Callable[[OfferRequirements], float],
     had: Callable[[Offer], float],
     field: str,
-    relax: Callable[[Offer, OfferRequirements], Relaxation | None],
+    relax: Relax,
     *,
     scale: float = 1.0,
     hardware: bool = False,

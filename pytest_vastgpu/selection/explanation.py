@@ -1,10 +1,12 @@
-"""Explains why no offer is admitted, and what would help. Pure."""
+"""Explains which offers are not admitted, and what would help. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import Dropped
@@ -21,22 +23,70 @@ _TOLD = 3
 """Most different values that are listed for one condition."""
 
 
+class Removed(NamedTuple):
+    """How many offers one condition removed. An offer that fails several conditions counts for each."""
+
+    condition: str
+    offers: int
+    wanted: str
+    """The required value, in words."""
+    had: str
+    """The offers' values, in words, where a reader could not guess them."""
+
+    def __str__(self) -> str:
+        told = f", not: {self.had}" if self.had else ""
+        return f"{self.offers} by {self.condition}: {self.wanted} is wanted{told}"
+
+
+class Change(NamedTuple):
+    """What to change so that an offer is admitted."""
+
+    steps: tuple[str, ...]
+    """The options and arguments to type, all of them together."""
+    offer: Offer
+    hourly_usd: float
+    """See :func:`~pytest_vastgpu.selection.pricing.hourly_usd`."""
+
+    def __str__(self) -> str:
+        return (
+            f"{' with '.join(self.steps)} would admit machine {self.offer.machine_id} "
+            f"({self.offer.gpu_name or 'no GPU'}) at {self.hourly_usd:.2f} USD/h"
+        )
+
+
 def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:
     """A first line with what would help, then how many offers each condition removed.
 
     :param offers: All offers found, also by wider searches; none of them may be admitted.
     """
+    if lacking := _lacking(offers, need):
+        return f"no offers: {lacking}"
+    dropped = admit(offers, need).dropped
+    told = [_misspelt(offers, need), *map(str, changes(dropped, need, 1))]
+    first = "; ".join(filter(None, told)) or _HOPELESS
+    of = f"of {len(dropped)} offers (one can fail several conditions):" if len(dropped) > 1 else "the only offer:"
+    return "\n".join([f"no offers: {first}", of, *(f"  {each}" for each in removed(dropped, need))])
+
+
+_HOPELESS = "none fits, and no option would change that"
+
+
+def why_none(offers: Sequence[Offer], need: OfferRequirements) -> str:
+    """Why none of these offers is admitted, in a sentence that goes without counts and changes."""
+    told = _lacking(offers, need) or _misspelt(offers, need)
+    return told or ("none fits" if changes(admit(offers, need).dropped, need, 1) else _HOPELESS)
+
+
+def _lacking(offers: Sequence[Offer], need: OfferRequirements) -> str:
+    """What the market does not have at all; empty if that is not the reason."""
     if not offers:
-        return "no offers: the market has nothing to rent now; try again later, or see whether VAST_URL is right"
+        return "the market has nothing to rent now; try again later, or see whether VAST_URL is right"
     if need.workload.gpus and not any(offer.num_gpus for offer in offers):
         return (
-            f"no offers: nothing on this market has a GPU, and the workload needs {need.workload.gpus}; "
+            f"nothing on this market has a GPU, and the workload needs {need.workload.gpus}; "
             "set gpus=0 in the workload if it can do without, or VAST_API_KEY to rent from Vast.ai"
         )
-    dropped = admit(offers, need).dropped
-    told = [_misspelt(offers, need), _nearest(dropped, need)]
-    first = "; ".join(filter(None, told)) or "none fits, and no option would change that"
-    return "\n".join([f"no offers: {first}", *_counts(dropped, need)])
+    return ""
 
 
 def _misspelt(offers: Sequence[Offer], need: OfferRequirements) -> str:
@@ -48,17 +98,24 @@ def _misspelt(offers: Sequence[Offer], need: OfferRequirements) -> str:
     return f"no GPU on offer is called {wanted!r}{unlike}"
 
 
-def _nearest(dropped: Iterable[Dropped], need: OfferRequirements) -> str:
-    ways = [(way, one.offer) for one in dropped if (way := _way(one, need))]
-    if not ways:
-        return ""
-    way, offer = min(
-        ways, key=lambda pair: (sum(step.distance for step in pair[0]), hourly_usd(pair[1], need.workload))
-    )
-    return (
-        f"{' with '.join(step.text for step in way)} would admit machine {offer.machine_id} "
-        f"({offer.gpu_name or 'no GPU'}) at {hourly_usd(offer, need.workload):.2f} USD/h"
-    )
+def changes(
+    dropped: Iterable[Dropped], need: OfferRequirements, most: int, *, below_usd_h: float = float("inf")
+) -> list[Change]:
+    """The smallest changes that would admit an offer, the nearest first; each relaxes other requirements.
+
+    :param below_usd_h: Only offers that cost less an hour are worth a change.
+    """
+    ways = [
+        (sum(step.distance for step in way), Change(tuple(step.text for step in way), one.offer, usd_h))
+        for one in dropped
+        if (usd_h := hourly_usd(one.offer, need.workload)) < below_usd_h
+        if (way := _way(one, need))
+    ]
+    ways.sort(key=lambda way: (way[0], way[1].hourly_usd))
+    nearest_of: dict[tuple[str, ...], Change] = {}
+    for _, change in ways:
+        nearest_of.setdefault(tuple(step.partition("=")[0] for step in change.steps), change)
+    return list(nearest_of.values())[:most]
 
 
 def _way(one: Dropped, need: OfferRequirements) -> list[Relaxation]:
@@ -70,13 +127,11 @@ def _way(one: Dropped, need: OfferRequirements) -> list[Relaxation]:
     return list(dict.fromkeys(step for step in steps if step)) if all(steps) else []
 
 
-def _counts(dropped: Sequence[Dropped], need: OfferRequirements) -> Iterable[str]:
+def removed(dropped: Sequence[Dropped], need: OfferRequirements) -> Iterator[Removed]:
+    """What each condition removed, in the order of the conditions; those that removed nothing are left out."""
     counts = Counter(condition.name for one in dropped for condition in one.failed)
-    yield f"of {len(dropped)} offers (one can fail several conditions):" if len(dropped) > 1 else "the only offer:"
     for condition in CONDITIONS:
         if count := counts[condition.name]:
-            has = "; ".join(
-                sorted({condition.has(one.offer, need) for one in dropped if condition in one.failed})[:_TOLD]
-            )
-            told = f", not: {has}" if condition.tells else ""
-            yield f"  {count} by {condition.name}: {condition.wants(need)} is wanted{told}"
+            had = {condition.has(one.offer, need) for one in dropped if condition in one.failed}
+            told = "; ".join(sorted(had)[:_TOLD]) if condition.tells else ""
+            yield Removed(condition.name, count, condition.wants(need), told)

@@ -13,6 +13,9 @@ from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.strictness import POLICIES
 
+IN_WORKLOAD = " in the workload"
+"""The end of a text that is an argument of the workload, and no option."""
+
 
 class Relaxation(NamedTuple):
     """One requirement to relax for an offer."""
@@ -31,9 +34,7 @@ def in_workload(
     def relax(offer: Offer, need: OfferRequirements) -> Relaxation | None:
         least = math.floor(had(offer) * 10) / 10
         return (
-            Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g} in the workload")
-            if least > 0
-            else None
+            Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g}{IN_WORKLOAD}") if least > 0 else None
         )
 
     return relax
@@ -55,14 +56,16 @@ def looser(offer: Offer, need: OfferRequirements) -> Relaxation | None:
 
 def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
     """A price limit that the offer meets."""
-    price = math.ceil(hourly_usd(offer, need.workload) * 100) / 100
+    usd_h = hourly_usd(offer, need.workload)
+    cents = math.ceil(usd_h * 100)
+    price = min(each / 100 for each in (cents - 1, cents) if each / 100 >= usd_h)  # 1.1 * 100 is above 110
     return Relaxation(1 + (1 - need.max_price_usd_h / price), f"--vast-max-price={price:.2f}")
 
 
 def other_gpu(offer: Offer, need: OfferRequirements) -> Relaxation:
     """The GPU kind of this offer; one whose name is like the name that is wanted is near."""
     unlike = 1 - likeness(need.workload.gpu_name, offer.gpu_name)
-    return Relaxation(4 + min(unlike, 0.99), f'gpu_name="{offer.gpu_name}" in the workload')
+    return Relaxation(4 + min(unlike, 0.99), f'gpu_name="{offer.gpu_name}"{IN_WORKLOAD}')
 
 
 def without_country(offer: Offer, need: OfferRequirements) -> Relaxation:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.model import WorkloadFields
+from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.selection.strictness import Policy
+from pytest_vastgpu.settings import Settings
+from pytest_vastgpu.settings import Strictness
+
+_AFTER_RENTING = frozenset({"image_login", "setup", "setup_s", "warmup_s"})
+NEEDS = tuple(name for name in WorkloadFields.__annotations__ if name not in _AFTER_RENTING)
+"""The fields of a workload that decide which offers fit, what they cost, or how soon they are expected to be ready."""
 
 
 def image_key(workload: Workload) -> str:
@@ -31,3 +39,25 @@ class OfferRequirements:
     """Machines that failed in this run."""
     workload_key: str = ""
     """The workload's key in the reputation."""
+
+    @classmethod
+    def under(
+        cls,
+        settings: Settings,
+        workload: Workload,
+        workload_key: str,
+        reputation: Reputation,
+        now: float,
+        failed_machines: frozenset[int] = frozenset(),
+    ) -> OfferRequirements:
+        """The requirements of a workload in a run with these settings."""
+        return cls(
+            workload,
+            POLICIES[Strictness(settings.strictness)],
+            settings.max_price,
+            settings.exclude_countries,
+            reputation,
+            now,
+            failed_machines,
+            workload_key,
+        )

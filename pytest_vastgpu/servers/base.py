@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Protocol
 
+from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
@@ -127,6 +128,19 @@ def checked(adapter: object, origin: str) -> Adapter:
 def kind_of(value: object) -> str:
     """A value's class, for messages."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def require_adapter(name: str, known: Iterable[str]) -> None:
+    """Check that there is an adapter of a name.
+
+    :raises ConfigurationError: if there is none, with all that there are, the nearest first.
+    """
+    known = sorted(known)
+    if name not in known:
+        raise ConfigurationError(
+            f"no adapter is called {name!r}; there are: {', '.join(nearest_first(name, known))} (a conftest file that "
+            "brings one must be in a directory named on the command line, or in the root directory)"
+        )
 
 
 def by_name(found: Iterable[tuple[Adapter, str]]) -> dict[str, Adapter]:

@@ -31,6 +31,8 @@ _Builder = TypeVar("_Builder", bound=Callable[..., Workload])
 _FIELDS = {declared.name: declared for declared in dataclasses.fields(Workload)}
 TYPES: Mapping[str, Any] = get_type_hints(Workload)
 """The type of each field."""
+MEANINGS: Mapping[str, str] = {name: declared.metadata.get("meaning", "") for name, declared in _FIELDS.items()}
+"""What each field means, for people, with its unit."""
 BY_NAME = tuple(WorkloadFields.__annotations__)
 """The fields that builders and the marker take by name."""
 _IN_DOCSTRING = "    :param fields:"

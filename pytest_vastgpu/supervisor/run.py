@@ -44,10 +44,8 @@ from pytest_vastgpu.reputation.records import Records
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search_cache import SearchCache
-from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.settings import Settings
-from pytest_vastgpu.settings import Strictness
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.cleanup.account_key import note_key
@@ -431,13 +429,4 @@ def _require_credit(client: Provider, url: str, events: EventLog) -> None:
 def _need(
     settings: Settings, records: Records, workload: Workload, now: float, failed: frozenset[int] = frozenset()
 ) -> OfferRequirements:
-    return OfferRequirements(
-        workload=workload,
-        policy=POLICIES[Strictness(settings.strictness)],
-        max_price_usd_h=settings.max_price,
-        excluded_countries=settings.exclude_countries,
-        reputation=records.read(),
-        now=now,
-        failed_machines=failed,
-        workload_key=workload_key(workload),
-    )
+    return OfferRequirements.under(settings, workload, workload_key(workload), records.read(), now, failed)

@@ -1,18 +1,32 @@
 from __future__ import annotations
 
+import operator
+import re
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.model import MachineRecord
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.search_body import search_body
 from pytest_vastgpu.selection.admission import search_query
 from pytest_vastgpu.selection.admission import wide_query
 from pytest_vastgpu.selection.admission import widest_query
+from pytest_vastgpu.selection.offer_query import OfferQuery
+from pytest_vastgpu.selection.requirements import NEEDS
+from pytest_vastgpu.selection.requirements import image_key
 from pytest_vastgpu.selection.search import find_offers
+from pytest_vastgpu.selection.search import remembering
+from pytest_vastgpu.selection.search import survey
 from tests.providers.vast.scripted import ScriptedServer
 from tests.selection.values import need
+from tests.selection.values import offer
 from tests.selection.values import workload
 
 NEED = need(workload(gpu_ram_gb=20, image_gb=5))
@@ -93,3 +107,144 @@ def test_an_empty_market(client: MarketClient, server: ScriptedServer) -> None:
 def test_a_filter_that_hid_a_good_offer_does_not_cost_it(client: MarketClient, server: ScriptedServer) -> None:
     server.will_answer({"offers": []}, {"offers": [row()]})
     assert [ranked.offer.id for ranked in find_offers(client.search, NEED)] == [1]
+
+
+def market(*offers: Offer, limit: int = 3) -> Callable[[OfferQuery], Sequence[Offer]]:
+    """A search of a market that applies every filter, and shows only so many offers: the cheapest."""
+    compare: dict[str, Callable[[Any, Any], bool]] = {
+        "==": operator.eq,
+        ">=": operator.ge,
+        "<=": operator.le,
+        "not in": lambda had, wanted: had.rpartition(", ")[2] not in wanted,
+    }
+
+    def search(query: OfferQuery) -> Sequence[Offer]:
+        found = [
+            each
+            for each in offers
+            if all(compare[one.operator](getattr(each, one.field), one.value) for one in query.filters)
+        ]
+        return sorted(found, key=lambda each: each.price_usd_h)[:limit]
+
+    return search
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The market shows three offers at once, so that a few stand for a market of thousands."""
+    monkeypatch.setattr("pytest_vastgpu.selection.admission.SEARCH_LIMIT", 3)
+
+
+CHEAP = [offer(id=n, machine_id=n, price_usd_h=n / 100, gpu_name="GTX 1060", gpu_ram_mb=6000) for n in range(1, 9)]
+"""They are all that a search without conditions shows."""
+
+
+def test_a_survey_finds_what_a_rent_finds_and_counts_what_it_does_not() -> None:
+    there = [
+        offer(id=1, machine_id=1, price_usd_h=0.3),
+        offer(id=2, machine_id=2, price_usd_h=0.2),
+        offer(id=3, machine_id=3, price_usd_h=0.1, reliability=0.96),
+        offer(id=4, machine_id=4, price_usd_h=0.1, gpu_ram_mb=8000, reliability=0.96),
+    ]
+    search = market(*there, limit=64)
+    found = survey(search, NEED)
+    assert list(found.ranked) == find_offers(search, NEED)
+    assert found.seen == 4
+    assert [(each.condition, each.offers) for each in found.removed] == [("gpu_ram_gb", 1), ("reliability", 2)]
+    assert [(each.steps, each.offer.machine_id) for each in found.changes] == [(("--vast-strictness=aggressive",), 3)]
+    assert found.why_none == ""
+
+
+def test_a_survey_of_a_small_market_is_one_search() -> None:
+    asked: list[OfferQuery] = []
+
+    def search(query: OfferQuery) -> Sequence[Offer]:
+        asked.append(query)
+        return [offer()]
+
+    survey(search, NEED)
+    assert asked == [widest_query(NEED)]
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_survey_of_a_large_market_sees_the_fitting_offers_too() -> None:
+    fitting = offer(id=50, machine_id=50, price_usd_h=0.5)
+    other = [offer(id=n, machine_id=n, price_usd_h=0.4, reliability=0.5) for n in range(60, 69)]
+    found = survey(market(*CHEAP, *other, fitting), NEED)
+    assert [ranked.offer.id for ranked in found.ranked] == [50]
+    assert {each.condition: each.offers for each in found.removed} == {"gpu_ram_gb": 3, "reliability": 3}
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("find", ["survey", "find_offers"])
+@pytest.mark.parametrize(
+    ("there", "wanted", "told"),
+    [
+        # The GPU is on offer, though not among the cheapest; it lacks memory.
+        (
+            [offer(id=50, machine_id=50, gpu_name="H100 SXM", gpu_ram_mb=81000, price_usd_h=0.9)],
+            {"gpu_name": "H100 SXM", "gpu_ram_gb": 90},
+            "gpu_ram_gb=81 in the workload",
+        ),
+        # Those that are cheap lack verification, which nothing can change; one is only a little too dear.
+        (
+            [
+                *(offer(id=n, machine_id=n, price_usd_h=n / 100, verified=False) for n in range(60, 69)),
+                offer(id=50, machine_id=50, price_usd_h=1.1),  # whose cents are 110, not 111
+            ],
+            {"gpu_ram_gb": 20},
+            "--vast-max-price=1.10",
+        ),
+    ],
+    ids=["hardware", "policy"],
+)
+def test_what_misses_by_the_least_is_found_beyond_the_cheapest(
+    find: str, there: list[Offer], wanted: dict[str, Any], told: str
+) -> None:
+    search, asked = market(*CHEAP, *there), need(workload(**wanted))
+    if find == "survey":
+        found = survey(search, asked)
+        assert found.changes[0].steps == (told,)
+        assert found.changes[0].offer.machine_id == 50
+        assert found.why_none == "none fits"
+    else:
+        with pytest.raises(NoOffers, match=f"^no offers: {re.escape(told)} would admit machine 50 "):
+            find_offers(search, asked)
+
+
+def test_equal_searches_of_several_workloads_are_made_once() -> None:
+    asked: list[OfferQuery] = []
+
+    def search(query: OfferQuery) -> Sequence[Offer]:
+        asked.append(query)
+        return []
+
+    once = remembering(search)
+    for model in ("one", "two"):
+        survey(once, need(workload(model=model)))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_each_field_that_is_said_to_decide_does(name: str) -> None:
+    plain = workload(gpu_ram_gb=20, model_gb=5, image_gb=5)
+    other: dict[str, Any] = {
+        "image": "other",
+        "gpus": 2,
+        "gpu_name": "H100",
+        "gpu_ram_gb": 90.0,
+        "compute_cap": 9.0,
+        "cuda": 13.0,
+        "disk_gb": 500.0,
+        "image_gb": 50.0,
+        "model_gb": 50.0,
+        "expected_use_s": 500_000.0,
+    }
+    # It has booted the plain image.
+    known = Reputation(machines={100: MachineRecord(100, boot_s={image_key(plain): 30})})
+    there = [offer(inet_down_usd_gb=0.001)]
+    before, after = (
+        survey(lambda _: there, need(each, reputation=known)) for each in (plain, replace(plain, **{name: other[name]}))
+    )
+    assert before.ranked
+    assert before != after

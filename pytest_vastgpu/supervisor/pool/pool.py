@@ -17,10 +17,8 @@ from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Repeated
-from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
@@ -29,6 +27,7 @@ from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
@@ -285,12 +284,7 @@ class InstancePool:
         for workload in workloads:
             KNOWN.add_workload(workload)
             checked(workload)
-            if workload.adapter not in self._adapters:
-                known = ", ".join(nearest_first(workload.adapter, sorted(self._adapters)))
-                raise ConfigurationError(
-                    f"no adapter is called {workload.adapter!r}; there are: {known} (a conftest file that brings one "
-                    "must be in a directory named on the command line, or in the root directory)"
-                )
+            require_adapter(workload.adapter, self._adapters)
 
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""
