@@ -1,4 +1,4 @@
-"""The supervisor process. Its argument is the listening descriptor; it reads settings and secrets from standard input.
+"""The supervisor, loaded by :mod:`~pytest_vastgpu.supervisor.start`. Settings and secrets come on standard input.
 
 It ends when the pytest process that started it hangs up or dies, or on a signal. Before it ends, it gives back
 everything that it has rented, and reports what cannot be destroyed.
@@ -11,11 +11,9 @@ import faulthandler
 import json
 import logging
 import os
-import resource
 import secrets
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,6 +32,7 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.supervisor.adapter_process import AdapterProcess
 from pytest_vastgpu.supervisor.callbacks import HookClient
@@ -61,8 +60,9 @@ _log = logging.getLogger(__name__)
 class Process:
     """The supervisor. Implements :class:`~pytest_vastgpu.supervisor.rpc_server.RpcService` for test processes."""
 
-    def __init__(self, opening: Opening, listener: socket.socket) -> None:
+    def __init__(self, opening: Opening, listener: socket.socket, market: LocalMarket) -> None:
         self._opening = opening
+        self._market = market
         self._owner = os.getppid()
         self._log = ""
         self._outbox = EventOutbox()
@@ -266,7 +266,8 @@ class Process:
         theirs = [(RemoteAdapter(offer, self._hooks), offer.origin) for offer in self._opening.adapters]
         plugins = RemoteHooks(self._hooks, frozenset(hook.name for hook in self._opening.hooks))
         known = by_name([*ours, *theirs])
-        return Run.open(self._opening, environ, self._directory, known, plugins, self._outbox.put, ending=self._ending)
+        put, ending, market = self._outbox.put, self._ending, self._market
+        return Run.open(self._opening, environ, self._directory, known, plugins, put, ending=ending, market=market)
 
 
 def _keep_log(path: Path) -> str:
@@ -277,21 +278,22 @@ def _keep_log(path: Path) -> str:
     return str(path)
 
 
-def main() -> int:
+def main(descriptor: int, market: LocalMarket) -> int:
     """Run the supervisor.
 
+    :param descriptor: Of the listening socket.
+    :param market: The local market, for a run that rents there. It may have begun to start.
     :returns: See :meth:`Process.live`.
     """
-    listener = socket.socket(fileno=int(sys.argv[1]))
+    listener = socket.socket(fileno=descriptor)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a dump holds keys
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(0, "rb", buffering=0, closefd=False) as pipe:
         told = pipe.readline()
         if not told:
             return 0  # the process that started this one has died
-        process = Process(decode(Opening, json.loads(told)), listener)
+        process = Process(decode(Opening, json.loads(told)), listener, market)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: process.end())
         secret = pipe.read()
