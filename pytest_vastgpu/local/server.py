@@ -71,6 +71,7 @@ def serve(
     fleet: Path | None = None,
     images: Sequence[str] = (),
     state_dir: Path | None = None,
+    rate_limits: bool | None = None,
     lifeline: int | None = None,
     api_key: str = "",
 ) -> int:
@@ -82,12 +83,15 @@ def serve(
     :param fleet: See :mod:`pytest_vastgpu.local.fleet.fleet`; None: this machine alone.
     :param images: Entrypoints of images, each as ``PATTERN=COMMAND``.
     :param state_dir: The directory for the disks of instances; None for one that is removed at the end.
+    :param rate_limits: Whether minimum intervals between calls are enforced; None: as in the fleet.
     :param lifeline: A descriptor whose end of file ends the market.
     :param api_key: The account's key; empty: a random one.
     :returns: The exit code, 0.
     :raises LocalMarketError: if the fleet file, the port or the directory cannot be used.
     """
     plan = read_fleet(fleet) if fleet else Fleet()
+    if rate_limits is not None:
+        plan = replace(plan, rules=replace(plan.rules, rate_limits=rate_limits))
     table = {**_image_table(images), **plan.images, **BUILT_IN_IMAGES}
     # Until the server runs, a signal must not end the process with its default action, which skips the clean-up.
     _on_signal(lambda: None)

@@ -318,7 +318,7 @@ def _market(
         return settings.url, Secret(environment.api_key(environ))
     from pytest_vastgpu.local.embed import LocalMarket
 
-    market = stack.enter_context(LocalMarket())
+    market = stack.enter_context(LocalMarket(rate_limits=False))  # this run has it to itself
 
     def tell_what_was_not_isolated() -> None:
         # At the end, since the market finds out while the first instance boots.
