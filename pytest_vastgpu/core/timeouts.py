@@ -86,7 +86,7 @@ class Timeouts:
     market_pause_s: float = 0.5
     """Before the first retry of a call that the market did not answer; each retry doubles it."""
     rate_limits: bool = True
-    """Whether calls keep the intervals that the market requires; off only for a local market that enforces none."""
+    """Whether calls keep the intervals that the market requires; off only in tests."""
     hook_told_s: float = 60.0
     """A conftest hook or an adapter that has not answered for this long is reported."""
     hook_within_s: float = 600.0

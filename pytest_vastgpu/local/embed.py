@@ -188,27 +188,18 @@ class LocalMarket:
             arguments += ["--state-dir", str(self._state_dir)]
         for pattern, command in self._images.items():
             arguments += ["--image", f"{pattern}={command}"]
+        if self._rate_limits is not None:
+            arguments.append("--rate-limits" if self._rate_limits else "--no-rate-limits")
         fleet = self._fleet_file(scratch)
         return [*arguments, *(["--fleet", str(fleet)] if fleet else [])]
 
     def _fleet_file(self, scratch: Path) -> Path | None:
-        if isinstance(self._fleet, Path):
-            if self._rate_limits is None:
-                return self._fleet
-            from pytest_vastgpu.local.fleet import yaml_file  # imported late: rarely needed, and it loads PyYAML
-
-            document = yaml_file.load(yaml_file.read(self._fleet), self._fleet)
-            fleet = {name: value.plain() for name, value in document.fields().items()} if document else {}
-        else:
-            if self._fleet is None and self._rate_limits is None:
-                return None
-            fleet = dict(self._fleet or {})
-        if self._rate_limits is not None:
-            fleet["market"] = {**fleet.get("market", {}), "rate_limits": self._rate_limits}
+        if self._fleet is None or isinstance(self._fleet, Path):
+            return self._fleet
         file = scratch / "fleet.yaml"
         try:
             # JSON is YAML, except for infinity, and for escaped characters beyond the first 65,536.
-            text = json.dumps(fleet, indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
+            text = json.dumps(dict(self._fleet), indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
             file.write_bytes(text.encode())
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: also lone surrogates, and cycles
             raise LocalMarketError(f"the fleet cannot be written as YAML: {error}") from error

@@ -14,6 +14,7 @@ def serve(
     fleet: Path | None = None,
     images: Sequence[str] = (),
     state_dir: Path | None = None,
+    rate_limits: bool | None = None,
     lifeline: int | None = None,
     api_key: str = "",
 ) -> int:
@@ -25,6 +26,7 @@ def serve(
     :param fleet: See :mod:`pytest_vastgpu.local.fleet.fleet`; None: this machine alone.
     :param images: Entrypoints of images, each as ``PATTERN=COMMAND``.
     :param state_dir: The directory for the disks of instances; None for one that is removed at the end.
+    :param rate_limits: Whether minimum intervals between calls are enforced; None: as in the fleet.
     :param lifeline: A descriptor whose end of file ends the market.
     :param api_key: The account's key; empty: a random one.
     :returns: The exit code, 0.
@@ -34,5 +36,5 @@ def serve(
     # Imported now: the fork server and the market, which both import for long, do so at the same time.
     from pytest_vastgpu.local.service import serve_market
 
-    serve_market(port, fleet, images, state_dir, lifeline, api_key)
+    serve_market(port, fleet, images, state_dir, rate_limits, lifeline, api_key)
     return 0

@@ -51,6 +51,7 @@ def serve_market(
     fleet: Path | None,
     images: Sequence[str],
     state_dir: Path | None,
+    rate_limits: bool | None,
     lifeline: int | None,
     api_key: str,
 ) -> None:
@@ -59,6 +60,8 @@ def serve_market(
     :raises LocalMarketError: if the fleet file, the port or the directory cannot be used.
     """
     plan = read_fleet(fleet) if fleet else Fleet()
+    if rate_limits is not None:
+        plan = replace(plan, rules=replace(plan.rules, rate_limits=rate_limits))
     table = {**_image_table(images), **plan.images, **BUILT_IN_IMAGES}
     # Until the server runs, a signal must not end the process with its default action, which skips the clean-up.
     _on_signal(lambda: None)

@@ -153,7 +153,7 @@ class Run:
             )
             login = environment.image_login(environ)
             KNOWN.add_login(environment.IMAGE_LOGIN, login)
-            url, api_key = _market(settings, environ, stack, events, market or LocalMarket())
+            url, api_key = _market(settings, environ, stack, events, market or LocalMarket(rate_limits=False))
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
             identity = account_identity(url, api_key)

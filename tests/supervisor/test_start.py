@@ -45,7 +45,7 @@ def test_the_local_market_starts_before_the_supervisor_is_loaded(
     process = Process("pytest_vastgpu.supervisor.process")
     monkeypatch.setitem(sys.modules, process.__name__, process)
     monkeypatch.setattr(pytest_vastgpu.supervisor, "process", process, raising=False)
-    monkeypatch.setattr(start, "LocalMarket", lambda: market)
+    monkeypatch.setattr(start, "LocalMarket", lambda **_: market)
     monkeypatch.setattr(sys, "argv", ["-c", "7", backend])
     monkeypatch.setattr("resource.setrlimit", lambda *_: None)
     assert start.main() == 3
