@@ -27,6 +27,7 @@ NAMES = (
     "local_market",
     "stream",
     "lives",
+    "first_run",
 )
 
 
