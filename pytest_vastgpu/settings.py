@@ -207,7 +207,7 @@ class Settings:
     )
 
     backend_reason: str
-    """Why this backend was chosen, in words."""
+    """What is rented from whom, and why there, in words."""
     url: str
     """Base URL of the market; empty for the embedded local market."""
     sources: Mapping[str, str]
@@ -218,18 +218,36 @@ class Settings:
         """Seconds after which no instance is left, not even a kept one."""
         return self.max_lifetime + (0.0 if self.keep.when == "no" else self.keep.seconds)
 
-    def header(self) -> list[str]:
-        """The lines for pytest's header: every value with its source, no secret."""
-        lines = [f"vastgpu: {self.backend_reason} (backend: {self.sources['backend']})"]
+    def header(self) -> str:
+        """One line for a run that rents: what, from whom, for how much, and what differs from the defaults; no secret.
+
+        Every value that is not the default has its source behind it.
+        """
+        first = (
+            f"{self.backend_reason}, at most {self.budget:g} USD{self._source('budget')}, "
+            f"{self.strictness}{self._source('strictness')}"
+        )
+        rest = [
+            f"{option.name} {option.show(getattr(self, option.field))}{self._source(option.field)}"
+            for option in OPTIONS
+            if option.field not in _HEADLINE and self.sources[option.field] != "default"
+        ]
+        return "; ".join([first, *filter(None, [", ".join(rest)])])
+
+    def every_value(self) -> list[str]:
+        """Every value with its source, in a line for each source; no secret."""
         by_source: dict[str, list[str]] = {}
         for option in OPTIONS:
-            if option.name != "backend":
-                text = option.show(getattr(self, option.field))
-                by_source.setdefault(self.sources[option.field], []).append(f"{option.name} {text}")
-        for source, given in by_source.items():
-            lines.append(f"vastgpu: {', '.join(given)} ({source})")
-        return lines
+            text = option.show(getattr(self, option.field))
+            by_source.setdefault(self.sources[option.field], []).append(f"{option.name} {text}")
+        return [f"{', '.join(given)} ({source})" for source, given in by_source.items()]
+
+    def _source(self, field: str) -> str:
+        """The source of a value, in brackets; nothing for a default."""
+        return "" if self.sources[field] == "default" else f" ({self.sources[field]})"
 
 
+_HEADLINE = frozenset({"backend", "budget", "strictness"})
+"""The values that the header always names."""
 OPTIONS = tuple(option for option in vars(Settings).values() if isinstance(option, Option))
-"""Every option, in the order of the header and of the README's table."""
+"""Every option, in the order of the README's table."""

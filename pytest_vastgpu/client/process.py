@@ -151,7 +151,7 @@ class SupervisorProcess:
         descriptor = os.dup(self._listener.socket.fileno())
         try:
             process = subprocess.Popen(
-                child.command("pytest_vastgpu.supervisor.process", str(descriptor)),
+                child.command("pytest_vastgpu.supervisor.start", str(descriptor), opening.settings.backend),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._complaints,

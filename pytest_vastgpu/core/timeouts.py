@@ -58,9 +58,9 @@ class Timeouts:
     """Between two lines about what giving back waits for."""
     guard_within_s: float = 30.0
     """How long the end of a run waits for the guard of a supervisor that has died."""
-    look_least_s: float = 0.5
-    """Between two status queries to the market: no instance is ready sooner. The interval that the market requires is
-    longer, and the throttle keeps it."""
+    look_least_s: float = 0.05
+    """Between two status queries to the market: an instance of a local market is ready so soon. The interval that
+    Vast.ai requires is longer, and the throttle keeps it."""
     look_most_s: float = 5.0
     """Half of the 10 s between two status queries that Vast's documentation proposes."""
     price_look_s: float = 60.0
@@ -86,7 +86,7 @@ class Timeouts:
     market_pause_s: float = 0.5
     """Before the first retry of a call that the market did not answer; each retry doubles it."""
     rate_limits: bool = True
-    """Whether calls keep the intervals that the market requires; off only for a local market that enforces none."""
+    """Whether calls keep the intervals that the market requires; off only in tests."""
     hook_told_s: float = 60.0
     """A conftest hook or an adapter that has not answered for this long is reported."""
     hook_within_s: float = 600.0

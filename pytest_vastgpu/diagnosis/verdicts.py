@@ -80,6 +80,11 @@ def judge_log(
         return Judgement(reader.verdict(exit_code, still_s=still_s), reader.progress)
 
 
+def prepare() -> None:
+    """Do at once what the first judgement of a log would do. That takes some hundredths of a second."""
+    LogReader()
+
+
 def judge_end(log: str, *, exit_code: int, server: str = "", context: str = "") -> Verdict:
     """The verdict of the log of a server that has ended while the instance still answers: the machine is not lost."""
     verdict = judge_log(log, server=server, context=context, exit_code=exit_code).verdict

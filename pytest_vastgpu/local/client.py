@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import TextIO
 
-import httpx
-
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import LocalMarketError
+
+if TYPE_CHECKING:
+    import httpx
 
 _TIMEOUT_S = 30.0
 _SHOWN_ENDED = 10
@@ -35,6 +37,8 @@ def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: f
 
 def _call(url: str, api_key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Call an endpoint below ``/_market/``."""
+    import httpx  # late: a market is started before its client is imported
+
     headers = {"Authorization": f"Bearer {api_key}"}
     try:
         # trust_env: the user's proxy is not for a server on this machine.

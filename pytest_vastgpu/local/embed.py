@@ -18,17 +18,16 @@ import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import ExitStack
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 from typing import Any
 
 from pytest_vastgpu.core import child
+from pytest_vastgpu.core.fork_safety import close_private
+from pytest_vastgpu.core.fork_safety import keep_private
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.client import fetch_status
 from pytest_vastgpu.local.client import strike
@@ -77,6 +76,8 @@ class LocalMarket:
         self._port = port
         self._state_dir = state_dir
         self._process: subprocess.Popen[str] | None = None
+        self._starting: _Scratch | None = None
+        """From its begin until it serves."""
         self._lifeline = -1
         self.url = ""
         """``http://127.0.0.1:PORT``."""
@@ -98,43 +99,54 @@ class LocalMarket:
 
         :raises LocalMarketError: with the market's own message, if it does not start.
         """
-        if self._process is not None:
+        if self._process is not None and self._starting is None:
             raise LocalMarketError(f"this local market is running already, at {self.url}")
-        require_extra()
-        with _scratch() as (scratch, error_output):
-            theirs, self._lifeline = os.pipe()
-            try:
-                self._process = subprocess.Popen(
-                    child.command("pytest_vastgpu.cli.main", "local", *self._arguments(scratch, theirs)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=error_output,
-                    text=True,
-                    pass_fds=[theirs],
-                    start_new_session=True,  # Ctrl-C must not reach the market: this process ends it
-                )
-            finally:
-                os.close(theirs)
-            assert self._process.stdout is not None  # noqa: S101 -- it is a pipe
-            try:
-                line = _first_line(self._process.stdout.fileno())
-                ready = json.loads(line) if line.startswith("{") else None
-            except BaseException:
-                self.stop()
-                raise
+        if self._starting is None:
+            self.begin()
+        process, starting = self._process, self._starting
+        assert process is not None and process.stdout is not None and starting is not None  # noqa: S101, PT018 -- begun
+        try:
+            line = _first_line(process.stdout.fileno())
+            ready = json.loads(line) if line.startswith("{") else None
             if ready is None:
-                code = _ended(self._process)
-                self.stop()
-                error_output.seek(0)
-                message = error_output.read().decode(errors="replace").strip() or line.strip() or "it said nothing"
-                raise LocalMarketError(f"the local market did not start (exit code {code}): {_last_line(message)}")
+                raise _not_started(process, line, starting)  # noqa: TRY301 - the clean-up is the same for all errors
+        except BaseException:
+            self.stop()
+            raise
+        self._forget_scratch()
         self.url, self.api_key, self.pid = ready["url"], ready["api_key"], ready["pid"]
+
+    def begin(self) -> None:
+        """Start the market's process, and do something else while it starts; :meth:`start` then waits for it.
+
+        :raises LocalMarketError: if the process cannot be started.
+        """
+        require_extra()
+        self._starting = _Scratch()
+        theirs, ours = os.pipe()
+        self._lifeline = keep_private(ours)
+        try:
+            self._process = subprocess.Popen(
+                child.command("pytest_vastgpu.cli.main", "local", *self._arguments(self._starting.directory, theirs)),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._starting.error_output,
+                text=True,
+                pass_fds=[theirs],
+                start_new_session=True,  # Ctrl-C must not reach the market: this process ends it
+            )
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            os.close(theirs)
 
     def stop(self) -> None:
         """End the market and its instances. Does nothing if it is not running."""
         if self._lifeline >= 0:
-            os.close(self._lifeline)
+            close_private(self._lifeline)
             self._lifeline = -1
+        self._forget_scratch()
         process, self._process = self._process, None
         if process is None:
             return
@@ -165,54 +177,58 @@ class LocalMarket:
         """
         strike(self.url, self.api_key, instance_id, fault, **parameters)
 
+    def _forget_scratch(self) -> None:
+        if self._starting is not None:
+            self._starting.close()
+            self._starting = None
+
     def _arguments(self, scratch: Path, lifeline: int) -> list[str]:
         arguments = ["--port", str(self._port), "--lifeline", str(lifeline)]
         if self._state_dir is not None:
             arguments += ["--state-dir", str(self._state_dir)]
         for pattern, command in self._images.items():
             arguments += ["--image", f"{pattern}={command}"]
+        if self._rate_limits is not None:
+            arguments.append("--rate-limits" if self._rate_limits else "--no-rate-limits")
         fleet = self._fleet_file(scratch)
         return [*arguments, *(["--fleet", str(fleet)] if fleet else [])]
 
     def _fleet_file(self, scratch: Path) -> Path | None:
-        if isinstance(self._fleet, Path):
-            if self._rate_limits is None:
-                return self._fleet
-            from pytest_vastgpu.local.fleet import yaml_file  # imported late: rarely needed, and it loads PyYAML
-
-            document = yaml_file.load(yaml_file.read(self._fleet), self._fleet)
-            fleet = {name: value.plain() for name, value in document.fields().items()} if document else {}
-        else:
-            if self._fleet is None and self._rate_limits is None:
-                return None
-            fleet = dict(self._fleet or {})
-        if self._rate_limits is not None:
-            fleet["market"] = {**fleet.get("market", {}), "rate_limits": self._rate_limits}
+        if self._fleet is None or isinstance(self._fleet, Path):
+            return self._fleet
         file = scratch / "fleet.yaml"
         try:
             # JSON is YAML, except for infinity, and for escaped characters beyond the first 65,536.
-            text = json.dumps(fleet, indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
+            text = json.dumps(dict(self._fleet), indent=2, ensure_ascii=False).replace(": Infinity", ": .inf")
             file.write_bytes(text.encode())
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: also lone surrogates, and cycles
             raise LocalMarketError(f"the fleet cannot be written as YAML: {error}") from error
         return file
 
 
-@contextmanager
-def _scratch() -> Iterator[tuple[Path, IO[bytes]]]:
-    """Make a temporary directory and a temporary file for a ``with`` block.
+class _Scratch:
+    """What a market needs while it starts: a temporary directory, and a temporary file for what it complains about.
 
     :raises LocalMarketError: if they cannot be made.
     """
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vastgpu-"))
-            file = stack.enter_context(tempfile.TemporaryFile())
-        except OSError as error:
-            raise LocalMarketError(
-                f"no temporary file can be made ({error.strerror or error}): set TMPDIR to a directory of yours"
-            ) from error
-        yield Path(directory), file
+
+    def __init__(self) -> None:
+        with ExitStack() as stack:
+            try:
+                self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vastgpu-")))
+                self.error_output = stack.enter_context(tempfile.TemporaryFile())
+            except OSError as error:
+                raise LocalMarketError(
+                    f"no temporary file can be made ({error.strerror or error}): set TMPDIR to a directory of yours"
+                ) from error
+            self.close = stack.pop_all().close
+
+
+def _not_started(process: subprocess.Popen[str], line: str, starting: _Scratch) -> LocalMarketError:
+    code = _ended(process)
+    starting.error_output.seek(0)
+    message = starting.error_output.read().decode(errors="replace").strip() or line.strip() or "it said nothing"
+    return LocalMarketError(f"the local market did not start (exit code {code}): {_last_line(message)}")
 
 
 def _ended(process: subprocess.Popen[str]) -> int:

@@ -68,10 +68,8 @@ class Controller:
     ) -> None:
         settings: Settings = config.stash[SETTINGS]
         distributed = collected is None
-        terms = f"this run may cost {settings.budget:g} USD at most (--vast-budget, {settings.sources['budget']})"
-        if settings.backend == "local":
-            terms += f"; {settings.backend_reason}"
-        self._progress = ProgressReporter(config, own_thread=distributed, terms=terms)
+        header = [settings.header(), *(settings.every_value() if config.get_verbosity() > 0 else ())]
+        self._progress = ProgressReporter(config, own_thread=distributed, header=header)
         config.pluginmanager.register(self._progress, "vastgpu-progress")
         config.add_cleanup(self._progress.close)
         self._summary: Summary | None = None

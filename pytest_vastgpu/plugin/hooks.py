@@ -20,6 +20,8 @@ from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.plugin.options import with_values
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
@@ -64,14 +66,22 @@ def _marker_help(config: pytest.Config) -> str:
     return help_line()
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    """The options of this run, each with its source."""
-    return config.stash[SETTINGS].header()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> Generator[None, object, object]:
+    """Check whether a selected test needs an instance. If no test does, the plugin does nothing more.
+
+    A worker calls the supervisor before xdist reports its collection. The only process goes on below pytest's line on
+    the collected tests: what it prints then is all of a run that rents.
+    """
+    if hasattr(session.config, "workerinput"):
+        _open_where_needed(session)
+        return (yield)
+    result = yield
+    _open_where_needed(session)
+    return result
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Check whether a selected test needs an instance. If no test does, the plugin does nothing more."""
+def _open_where_needed(session: pytest.Session) -> None:
     if session.config.pluginmanager.has_plugin(PLAN):
         return
     if _is_marked(session):

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.environment import IMAGE_LOGIN
+from pytest_vastgpu.core.environment import URL
 from pytest_vastgpu.core.environment import api_key
 from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.environment import market_url
@@ -124,13 +125,13 @@ def resolve(
 
 
 def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:
-    """Decide the backend; returns the reason, in words, and the market's base URL."""
+    """Decide the backend; returns it with the reason, in words, and the market's base URL."""
     asked = values["backend"]
     key = api_key(environ)
     if asked == "local" or (asked == "auto" and not key):
         values["backend"] = "local"
-        why = "" if asked == "local" else f", since {_missing_key(environ)}"
-        return f"renting this machine from the local market (play money){why}", ""
+        why = sources["backend"] if asked == "local" else _missing_key(environ)
+        return f"renting this machine from the local market, play money ({why})", ""
     if not key:
         raise pytest.UsageError(
             f"{sources['backend']} asks for backend vast, but {_missing_key(environ)}: set it to your Vast.ai API key, "
@@ -138,15 +139,16 @@ def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping
         )
     values["backend"] = "vast"
     url = (market_url(environ) or DEFAULT_URL).rstrip("/")
-    place = "Vast.ai" if url == DEFAULT_URL else f"the market at {url} (VAST_URL)"
-    return f"renting from {place}" + ("" if asked == "vast" else ", since VAST_API_KEY is set"), url
+    why = sources["backend"] if asked == "vast" else API_KEY
+    whose = f"Vast.ai ({why})" if url == DEFAULT_URL else f"the market at {url} ({URL}, {why})"
+    return f"renting from {whose}", url
 
 
 def _missing_key(environ: Mapping[str, str]) -> str:
     """Why there is no key, in words, with what is odd about that."""
     why = missing_key(environ)
     if API_KEY in environ:
-        why += " (a secret that this job is not given?)"
+        why += ", perhaps a secret that this job is not given"
     if url := market_url(environ):
         why += f"; VAST_URL={url} is not used without it"
     return why

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Generator
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,10 +32,10 @@ class ProgressReporter:
     It is a plugin object and must be registered.
 
     :param own_thread: Whether this is an xdist controller.
-    :param terms: The run's cost limits; printed at once where no header has shown them.
+    :param header: What this run rents, and its options; printed at once.
     """
 
-    def __init__(self, config: pytest.Config, *, own_thread: bool, terms: str) -> None:
+    def __init__(self, config: pytest.Config, *, own_thread: bool, header: Sequence[str]) -> None:
         self._config = config
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._quiet = config.get_verbosity() < 0
@@ -45,9 +46,9 @@ class ProgressReporter:
         if own_thread:
             self._thread = threading.Thread(target=self._print_all, name="vastgpu-progress", daemon=True)
             self._thread.start()
-        if self._quiet or config.getoption("no_header", False):
-            self._waiting.put(f"vastgpu: {terms}")
-            self.pump()
+        for line in header:
+            self.insist(line)
+        self.pump()
 
     def tell(self, event: Event) -> None:
         """Add an event to those to be printed."""

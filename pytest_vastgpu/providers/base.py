@@ -64,6 +64,23 @@ class InstanceStatus:
 
 
 @dataclass(frozen=True)
+class MarketWait:
+    """A call that waits because of the market's limits."""
+
+    what: str
+    """The kind of call, in words: ``search``."""
+    seconds: float
+    """How long it waits."""
+    interval_s: float = 0.0
+    """Seconds that the market requires between two such calls; 0: it has refused one as too early (429)."""
+
+    def __str__(self) -> str:
+        if self.interval_s:
+            return f"the market allows one {self.what} every {self.interval_s:g} s: waiting {self.seconds:.0f} s"
+        return f"the market asks to wait {self.seconds:.0f} s with the next {self.what} (429)"
+
+
+@dataclass(frozen=True)
 class Account:
     """The account of the API key, and its credit."""
 

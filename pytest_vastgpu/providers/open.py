@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from pytest_vastgpu.core.clock import CancelToken
@@ -10,6 +11,7 @@ from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.providers.base import MarketWait
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.market_name import VAST
 from pytest_vastgpu.providers.market_name import market_name
@@ -45,15 +47,27 @@ def open_provider(
     throttle_directory: Path | None = None,
     cancel: CancelToken | None = None,
     timeouts: Timeouts = DEFAULTS,
+    tell: Callable[[MarketWait], None] = lambda _: None,
 ) -> Provider:
     """Open a provider. All processes of this user share its rate limits.
 
+    Those of Vast.ai are documented, and kept from the first call on. Another market's are kept once it has refused a
+    call; what it does not limit is not waited for.
+
     :param throttle_directory: Directory for the state of the rate limits; None: one that all runs share.
     :param cancel: Ends every call when it is cancelled.
+    :param tell: Called when a call begins to wait because of the market's limits.
     """
     directory = throttle_directory or state_directory() / "throttle"
     cancel = cancel or CancelToken()
-    throttle = Throttle(directory, account_identity(url, api_key), wait=cancel.wait, spaced=timeouts.rate_limits)
+    throttle = Throttle(
+        directory,
+        account_identity(url, api_key),
+        wait=cancel.wait,
+        spaced=timeouts.rate_limits and market_name(url) == VAST,
+        learns=timeouts.rate_limits,
+        tell=tell,
+    )
     return MarketClient(
         url,
         api_key,

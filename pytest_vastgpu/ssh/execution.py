@@ -120,13 +120,14 @@ def _read(
     while True:
         arrival.forget()
         ended = bool(channel.eof_received) or channel.closed  # read this first: nothing can arrive after the end
+        got = False
         if channel.recv_ready():
             on_stdout(channel.recv(_CHUNK))
-            ended = False
+            got = True
         if channel.recv_stderr_ready():
             on_stderr(channel.recv_stderr(_CHUNK))
-            ended = False
-        if ended:
+            got = True
+        if ended and not got:
             break
         if not exited and channel.status_event.is_set():
             exited = True
@@ -134,7 +135,7 @@ def _read(
         left = _TICK_S if until is None else until - time.monotonic()
         if left <= 0:
             break
-        if not (channel.recv_ready() or channel.recv_stderr_ready()):
+        if not (ended or channel.recv_ready() or channel.recv_stderr_ready()):
             arrival.wait(min(left, _TICK_S))
     # The output may be closed before the process ends.
     while not channel.status_event.is_set():

@@ -31,6 +31,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.diagnosis.verdicts import prepare
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.servers.base import Adapter
@@ -241,4 +242,5 @@ def _serve(sock: socket.socket, load: Callable[[], Sequence[tuple[Adapter, str]]
     offers = [AdapterOffer(a.name, a.default_image, float(a.warmup_s), origin) for a, origin in found]
     with suppress(OSError):  # the supervisor is gone
         messages.send(sock, {"offers": encode(offers)})
+        prepare()  # while nobody waits: no server has printed anything yet
         HookServer(sock, None, {adapter.name: adapter for adapter, _ in found}).serve()

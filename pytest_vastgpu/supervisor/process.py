@@ -1,4 +1,4 @@
-"""The supervisor process. Its argument is the listening descriptor; it reads settings and secrets from standard input.
+"""The supervisor, loaded by :mod:`~pytest_vastgpu.supervisor.start`. Settings and secrets come on standard input.
 
 It ends when the pytest process that started it hangs up or dies, or on a signal; with ``--vast-reuse``, when no run has
 used what it keeps warm for too long. Before it ends, it gives back everything that it has rented, and reports what
@@ -12,10 +12,8 @@ import faulthandler
 import json
 import logging
 import os
-import resource
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +26,7 @@ from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -57,8 +56,9 @@ class Process:
     :param opening: What the run sends that has started it.
     """
 
-    def __init__(self, opening: Opening, listener: socket.socket) -> None:
+    def __init__(self, opening: Opening, listener: socket.socket, market: LocalMarket) -> None:
         self._opening = opening
+        self._market = market
         self._reuses = opening.settings.reuse > 0
         self._owner = os.getppid()
         self.log = ""
@@ -265,9 +265,8 @@ class Process:
         self._offers = self._adapters.offers()
         self._bring_adapters()
         first = self._clients[0]
-        run = Run.open(
-            self._opening, environ, self._directory, self._known, self, first.outbox.put, ending=self._ending
-        )
+        put, ending, market = first.outbox.put, self._ending, self._market
+        run = Run.open(self._opening, environ, self._directory, self._known, self, put, ending=ending, market=market)
         first.joins(run)
         if self._reuses:
             self._door = Door(self._opening, environ, self)
@@ -285,21 +284,22 @@ def _keep_log(path: Path) -> str:
     return str(path)
 
 
-def main() -> int:
+def main(descriptor: int, market: LocalMarket) -> int:
     """Run the supervisor.
 
+    :param descriptor: Of the listening socket.
+    :param market: The local market, for a run that rents there. It may have begun to start.
     :returns: See :meth:`Process.live`.
     """
-    listener = socket.socket(fileno=int(sys.argv[1]))
+    listener = socket.socket(fileno=descriptor)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a dump holds keys
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(0, "rb", buffering=0, closefd=False) as pipe:
         told = pipe.readline()
         if not told:
             return 0  # the process that started this one has died
-        process = Process(decode(Opening, json.loads(told)), listener)
+        process = Process(decode(Opening, json.loads(told)), listener, market)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: process.end())
         secret = pipe.read()

@@ -30,6 +30,7 @@ from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.errors import NoCredit
 from pytest_vastgpu.errors import NotAuthorized
+from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -136,6 +137,7 @@ class Run:
         listener: Listener,
         clock: Clock = SYSTEM_CLOCK,
         ending: CancelToken | None = None,
+        market: LocalMarket | None = None,
     ) -> Run:
         """Create everything that is needed before anything can be rented.
 
@@ -145,6 +147,7 @@ class Run:
         :param known: Adapters by name.
         :param listener: Called with every event.
         :param ending: Cancelled when the run ends: from then on only giving back is waited for.
+        :param market: The local market for the backend ``local``; it may have begun to start. None: a new one.
         :raises Cancelled: the run has ended meanwhile; nothing was rented.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
@@ -168,11 +171,11 @@ class Run:
             )
             login = environment.image_login(environ)
             KNOWN.add_login(environment.IMAGE_LOGIN, login)
-            url, api_key = _market(settings, environ, stack, events)
+            url, api_key = _market(settings, environ, stack, events, market or LocalMarket(rate_limits=False))
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
-            market = account_identity(url, api_key)
-            ledger.begin(run_id, market, url, embedded=embedded)
+            identity = account_identity(url, api_key)
+            ledger.begin(run_id, identity, url, embedded=embedded)
             ending = ending or CancelToken()
             throttle = directory / "throttle" if embedded else None
             client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
@@ -181,7 +184,7 @@ class Run:
             cleaner = open_provider(url, api_key, throttle, cancel=cleaning, timeouts=timeouts)
             stack.callback(cleaner.close)
             _require_credit(client, url, events)
-            if not embedded and (unknown := note_key(directory, client, ledger, market, key)):
+            if not embedded and (unknown := note_key(directory, client, ledger, identity, key)):
                 events.write(Event("", None, f"warning: {unknown}"))
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
@@ -245,7 +248,7 @@ class Run:
                 InstanceAccess(pool.registry),
                 run_id,
                 directory,
-                market,
+                identity,
                 url,
                 embedded,
                 budgets,
@@ -392,14 +395,12 @@ class Run:
 
 
 def _market(
-    settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog
+    settings: Settings, environ: Mapping[str, str], stack: contextlib.ExitStack, events: EventLog, market: LocalMarket
 ) -> tuple[str, Secret]:
     """URL and key of the market. This starts the local market where the backend is ``local``."""
     if settings.backend == "vast":
         return settings.url, Secret(environment.api_key(environ))
-    from pytest_vastgpu.local.embed import LocalMarket
-
-    market = stack.enter_context(LocalMarket())
+    stack.enter_context(market)
 
     def tell_what_was_not_isolated() -> None:
         # At the end, since the market finds out while the first instance boots.

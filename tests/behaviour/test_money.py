@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -346,13 +345,25 @@ def test_an_interrupted_run_leaves_its_costs(pytester: pytest.Pytester, rent_fro
     assert [row["test"] for row in instance["tests"]] == ["test_an_interrupted_run_leaves_its_costs.py::test_it"]
 
 
-@pytest.mark.parametrize("option", ["-q", pytest.param("--no-header", marks=pytest.mark.slow)])
-def test_the_budget_is_named_before_anything_is_rented_where_there_is_no_header(
-    pytester: pytest.Pytester, rent_from: RentFrom, option: str
+@pytest.mark.parametrize(
+    ("options", "listed"),
+    [
+        ((), 0),
+        *(
+            pytest.param(options, listed, marks=pytest.mark.slow)
+            for options, listed in ((("-q",), 0), (("--no-header",), 0), (("-v",), 2), (("-s",), 0), (("-n2",), 0))
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_one_line_says_what_is_rented_before_it_is_and_verbose_lists_every_option(
+    pytester: pytest.Pytester, rent_from: RentFrom, options: tuple[str, ...], listed: int
 ) -> None:
-    rent_from({"this_machine": True})
+    market = rent_from({"this_machine": True})
     pytester.makepyfile(WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0") + "def test_it(vast_instance): pass")
-    result = pytester.runpytest_inprocess(option, "--vast-budget=3")
+    result = pytester.runpytest_inprocess(*options, "--vast-budget=3", "-p", "no:randomly")
     result.assert_outcomes(passed=1)
-    said = [line for line in result.outlines if re.match("vastgpu", line)]
-    assert said[0] == "vastgpu: this run may cost 3 USD at most (--vast-budget, command line)"
+    said = [line for line in result.outlines if line.startswith("vastgpu")]
+    assert said[0].startswith(f"vastgpu: renting from the market at {market.url} (VAST_URL, VAST_API_KEY), at most 3 ")
+    assert [line for line in said if "renting from" in line] == said[:1]
+    assert sum("(default)" in line or "budget 3 USD (command line)" in line for line in said[1:]) == listed

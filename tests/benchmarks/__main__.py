@@ -28,6 +28,7 @@ NAMES = (
     "stream",
     "warm",
     "lives",
+    "first_run",
 )
 
 

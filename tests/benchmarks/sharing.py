@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.providers.vast.throttle import INTERVALS_S
 from tests.benchmarks import report
 from tests.benchmarks import suite
 
@@ -124,7 +125,13 @@ def measure(workers: int, tests: int, rounds: int) -> list[report.Row]:
         ),
         report.Row(f"{name}: instances rented", max(each["rents"] for each in counted), "", most=1),
         report.Row(f"{name}: API calls", max(each["calls"] for each in counted), ""),
-        report.Row(f"{name}: API calls refused as too many", max(each["rate_limited"] for each in counted), "", most=0),
+        # One of each kind tells a client that this market sets limits.
+        report.Row(
+            f"{name}: API calls refused as too many",
+            max(each["rate_limited"] for each in counted),
+            "",
+            most=len(INTERVALS_S),
+        ),
     ]
 
 

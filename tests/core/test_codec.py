@@ -141,6 +141,7 @@ def test_settings_that_were_resolved_arrive_as_they_are() -> None:
     given_ = resolve(told.get, lambda _: None, {"VAST_API_KEY": "k", "VAST_STRICTNESS": "strict"})
     arrived = travelled(Settings, given_)
     assert arrived.header() == given_.header()
+    assert arrived.every_value() == given_.every_value()
     assert arrived.longest_life == given_.longest_life
     with pytest.raises(AttributeError, match="never change"):
         arrived.budget = 100.0

@@ -42,3 +42,17 @@ def test_characters_beyond_the_first_65536_arrive() -> None:
     fleet = {"market": {"rate_limits": False}, "machines": [{"machine_id": 55, "geolocation": "\U0001f1f8 place, SE"}]}
     with LocalMarket(fleet) as market, Api(market) as api:
         assert [row["geolocation"] for row in api.offers()] == ["\U0001f1f8 place, SE"]
+
+
+def test_a_market_that_has_begun_to_start_can_be_waited_for_or_ended() -> None:
+    begun = LocalMarket(rate_limits=False)
+    begun.begin()
+    begun.stop()
+    with pytest.raises(LocalMarketError, match="does not answer"):
+        begun.status()
+    begun.begin()
+    begun.start()
+    with pytest.raises(LocalMarketError, match="is running already"):
+        begun.start()
+    assert begun.status()["alive"] == []
+    begun.stop()

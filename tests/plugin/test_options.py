@@ -91,7 +91,7 @@ def test_what_is_kept_and_for_how_long(text: str, kept: tuple[str, float]) -> No
     [("no", "no"), ("failed", "failed:30m"), ("failed:90", "failed:90s"), ("always:120m", "always:2h")],
 )
 def test_a_duration_is_shown_as_people_write_it(text: str, shown: str) -> None:
-    assert f"keep {shown} (command line)" in "\n".join(settle({"vast_keep": text}).header())
+    assert f"keep {shown} (command line)" in settle({"vast_keep": text}).header()
 
 
 def test_instances_are_bounded_only_on_request() -> None:
@@ -127,23 +127,23 @@ def test_countries() -> None:
 def test_auto_means_vast_where_there_is_a_key_and_says_why() -> None:
     local = settle()
     assert (local.backend, local.url) == ("local", "")
-    assert "since VAST_API_KEY is not set" in local.header()[0]
+    assert "play money (VAST_API_KEY is not set), at most" in local.header()
     vast = settle(environ={"VAST_API_KEY": "k"})
     assert (vast.backend, vast.url) == ("vast", DEFAULT_URL)
-    assert "since VAST_API_KEY is set" in vast.header()[0]
+    assert vast.header() == "renting from Vast.ai (VAST_API_KEY), at most 5 USD, balanced"
     assert settle({"vast_backend": "local"}, {"VAST_API_KEY": "k"}).backend == "local"
 
 
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"VAST_API_KEY": ""}, "since VAST_API_KEY is empty (a secret that this job is not given?) (backend"),
-        ({"VAST_API_KEY": " \n"}, "since VAST_API_KEY is empty (a secret"),
+        ({"VAST_API_KEY": ""}, "(VAST_API_KEY is empty, perhaps a secret that this job is not given), at most"),
+        ({"VAST_API_KEY": " \n"}, "(VAST_API_KEY is empty, perhaps a secret"),
         (
             {"VAST_URL": "http://127.0.0.1:8099"},
-            "since VAST_API_KEY is not set; VAST_URL=http://127.0.0.1:8099 is not used without it (backend",
+            "(VAST_API_KEY is not set; VAST_URL=http://127.0.0.1:8099 is not used without it), at most",
         ),
-        ({"VAST_URL": "http://h", "VAST_API_KEY": ""}, "not given?); VAST_URL=http://h is not used without it"),
+        ({"VAST_URL": "http://h", "VAST_API_KEY": ""}, "not given; VAST_URL=http://h is not used without it"),
     ],
 )
 def test_a_key_that_is_empty_and_a_market_without_a_key_are_told_in_one_line(
@@ -151,16 +151,16 @@ def test_a_key_that_is_empty_and_a_market_without_a_key_are_told_in_one_line(
 ) -> None:
     settings = settle(environ=environ)
     assert settings.backend == "local"
-    assert words in settings.header()[0]
+    assert words in settings.header()
     with pytest.raises(pytest.UsageError, match="asks for backend vast, but VAST_API_KEY is "):
         settle({"vast_backend": "vast"}, environ)
-    assert settle({"vast_backend": "local"}, environ).header()[0].endswith("(play money) (backend: command line)")
+    assert "play money (command line), at most" in settle({"vast_backend": "local"}, environ).header()
 
 
 def test_the_vendors_own_variable_moves_the_market() -> None:
     settings = settle(environ={"VAST_API_KEY": "k", "VAST_URL": "http://127.0.0.1:8099/"})
     assert settings.url == "http://127.0.0.1:8099"
-    assert "http://127.0.0.1:8099 (VAST_URL)" in settings.header()[0]
+    assert "http://127.0.0.1:8099 (VAST_URL, VAST_API_KEY), at most" in settings.header()
 
 
 def test_vast_without_a_key_names_both_ways_out() -> None:
@@ -168,14 +168,40 @@ def test_vast_without_a_key_names_both_ways_out() -> None:
         settle({"vast_backend": "vast"})
 
 
-def test_the_header_tells_every_value_with_its_source_and_no_secret() -> None:
-    header = "\n".join(settle({"vast_budget": "2"}, {"VAST_API_KEY": "s3cret"}, {"vast_attempts": "1"}).header())
-    assert "vastgpu: budget 2 USD (command line)" in header
-    assert "vastgpu: attempts 1 (ini)" in header
-    assert re.search(r"^vastgpu: strictness balanced, max-price 1 USD/h, .* \(default\)$", header, re.MULTILINE)
+HEADERS = [
+    ({}, {}, {}, "renting from Vast.ai (VAST_API_KEY), at most 5 USD, balanced"),
+    (
+        {"vast_budget": "2"},
+        {"VAST_STRICTNESS": "strict"},
+        {},
+        "renting from Vast.ai (VAST_API_KEY), at most 2 USD (command line), strict (VAST_STRICTNESS)",
+    ),
+    (
+        {"vast_attempts": "3", "vast_backend": "vast"},
+        {},
+        {"vast_max_price": "2", "vast_budget": "5"},
+        "renting from Vast.ai (command line), at most 5 USD (ini), balanced; "
+        "max-price 2 USD/h (ini), attempts 3 (command line)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "environ", "ini", "line"), HEADERS)
+def test_the_header_is_one_line_with_what_differs_from_the_defaults(
+    given: dict[str, str], environ: dict[str, str], ini: dict[str, str], line: str
+) -> None:
+    assert settle(given, {"VAST_API_KEY": "s3cret", **environ}, ini).header() == line
+
+
+def test_the_whole_list_has_every_value_with_its_source_and_no_secret() -> None:
+    lines = settle({"vast_budget": "2"}, {"VAST_API_KEY": "s3cret"}, {"vast_attempts": "1"}).every_value()
+    assert "budget 2 USD (command line)" in lines
+    assert "attempts 1 (ini)" in lines
+    whole = "\n".join(lines)
+    assert re.search(r"^strictness balanced, backend vast, max-price 1 USD/h, .* \(default\)$", whole, re.MULTILINE)
     for option in OPTIONS:
-        assert option.name in header
-    assert "s3cret" not in header
+        assert option.name in whole
+    assert "s3cret" not in whole
 
 
 REUSED_FOR = [

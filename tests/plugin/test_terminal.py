@@ -17,7 +17,8 @@ from pytest_vastgpu.plugin.terminal import ProgressReporter
 def pytest_sessionstart(session):
     config = session.config
     if not hasattr(config, "workerinput"):
-        progress = ProgressReporter(config, own_thread=bool(config.getoption("numprocesses", None)), terms="the terms")
+        distributed = bool(config.getoption("numprocesses", None))
+        progress = ProgressReporter(config, own_thread=distributed, header=["the header", "more of it"])
         config.pluginmanager.register(progress, "progress")
         config.pluginmanager.register(Teller(progress), "teller")
         if not config.pluginmanager.has_plugin("terminalreporter"):
@@ -121,10 +122,10 @@ def test_without_capturing_nothing_is_lost(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("options", [["-q"], pytest.param(["-q", "-n2"], marks=pytest.mark.slow)], ids=" ".join)
-def test_quiet_says_the_terms_and_nothing_else(pytester: pytest.Pytester, options: list[str]) -> None:
+def test_quiet_says_the_header_and_nothing_else(pytester: pytest.Pytester, options: list[str]) -> None:
     lines = run(pytester, *options)
     assert told(lines) == []
-    assert lines.count("vastgpu: the terms") == 1
+    assert lines.count("vastgpu: the header") == lines.count("vastgpu: more of it") == 1
 
 
 def test_without_a_terminal_nothing_is_printed(pytester: pytest.Pytester) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from dataclasses import field
 from enum import IntEnum
+from functools import cached_property
 
 from pytest_vastgpu.diagnosis.literals import required_literals
 from pytest_vastgpu.model import Channel
@@ -63,16 +63,30 @@ class Rule:
     chatty: bool = False
     """Also read in lines that their program marks as information, or, against the workload, as a warning. In such a
     line the rule is a hint at most."""
-    matches: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    required_literals: frozenset[str] | None = field(init=False, repr=False, compare=False)
-    """Every matching line, in lower case, contains at least one of these texts; None: unknown."""
-    excludes: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
-    belongs: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Compile the expressions once."""
-        bounded = "|".join(self.patterns).replace(".*", f".{{0,{REACH}}}")
-        object.__setattr__(self, "matches", re.compile(bounded, re.IGNORECASE))
-        object.__setattr__(self, "required_literals", required_literals(bounded))
-        object.__setattr__(self, "excludes", re.compile(self.unless, re.IGNORECASE) if self.unless else None)
-        object.__setattr__(self, "belongs", re.compile(self.context, re.IGNORECASE) if self.context else None)
+    # Compiled when first needed: hardly any log has lines for more than a few rules, and to compile all takes longer
+    # than to import everything else that a test process needs.
+
+    @cached_property
+    def matches(self) -> re.Pattern[str]:
+        """Finds a line of this rule."""
+        return re.compile(self._bounded, re.IGNORECASE)
+
+    @cached_property
+    def required_literals(self) -> frozenset[str] | None:
+        """Every matching line, in lower case, contains at least one of these texts; None: unknown."""
+        return required_literals(self._bounded)
+
+    @cached_property
+    def excludes(self) -> re.Pattern[str] | None:
+        """Finds a line that is none of this rule all the same."""
+        return re.compile(self.unless, re.IGNORECASE) if self.unless else None
+
+    @cached_property
+    def belongs(self) -> re.Pattern[str] | None:
+        """Finds a context in which the rule applies."""
+        return re.compile(self.context, re.IGNORECASE) if self.context else None
+
+    @property
+    def _bounded(self) -> str:
+        return "|".join(self.patterns).replace(".*", f".{{0,{REACH}}}")

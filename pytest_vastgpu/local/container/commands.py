@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 from typing import cast
 
-import asyncssh
-
 from pytest_vastgpu.local.container.network.relay import CHUNK_BYTES
+from pytest_vastgpu.local.container.ssh_library import asyncssh
 
 QUIET_S = 0.1
 """The output of a command that ended is complete once its pipes were silent for this time: a background child may keep

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import json
 import os
@@ -97,8 +96,15 @@ def _current() -> ForkServer:
         return _fork_server
 
 
+def begin_fork_server() -> None:
+    """Start the fork server of this process, without a wait, where it does not run yet."""
+    _current()
+
+
 async def running_fork_server() -> ForkServer:
     """Return the fork server of this process; the first call starts it."""
+    import asyncio  # late: the fork server shall be on its way before this process has imported that
+
     current = _current()
     await asyncio.to_thread(current.isolation)
     return current

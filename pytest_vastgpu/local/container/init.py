@@ -27,8 +27,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-
 from pytest_vastgpu.local.container import disk
 from pytest_vastgpu.local.container import isolation
 from pytest_vastgpu.local.container import mounts
@@ -39,6 +37,7 @@ from pytest_vastgpu.local.container.network.relay import relay_to
 from pytest_vastgpu.local.container.network.relay import splice
 from pytest_vastgpu.local.container.processes import descendants
 from pytest_vastgpu.local.container.spec import InitConfig
+from pytest_vastgpu.local.container.ssh_library import asyncssh
 from pytest_vastgpu.local.container.sshd import SshServer
 
 MOST_SOCKETS = 253
@@ -257,7 +256,10 @@ def _run_container_init(control: socket.socket, sockets: list[socket.socket], pa
 
 def _open_sockets(command: socket.socket) -> Iterator[list[socket.socket]]:
     while True:
-        message, descriptors, _, _ = socket.recv_fds(command, 1, MOST_SOCKETS)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(command, 1, MOST_SOCKETS)
+        except ConnectionResetError:  # the market has ended, and had not read what this process said
+            return
         if not message:
             return
         for descriptor in descriptors:
@@ -270,7 +272,8 @@ def main(descriptor: int) -> None:
     command = socket.socket(fileno=descriptor)
     command.set_inheritable(False)
     found = isolation.probe()
-    command.sendall(json.dumps({"how": found.how, "reason": found.reason}).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # the market has ended while this process started
+        command.sendall(json.dumps({"how": found.how, "reason": found.reason}).encode() + b"\n")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the container inits
     gc.collect()
     gc.freeze()  # keeps the memory of imported modules shared between all container inits

@@ -10,11 +10,10 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import asyncssh
-
 from pytest_vastgpu.local.container.commands import CommandContext
 from pytest_vastgpu.local.container.commands import run_command
 from pytest_vastgpu.local.container.spec import ContainerFaults
+from pytest_vastgpu.local.container.ssh_library import asyncssh
 
 BANNER = (
     "Welcome to vast.ai. If authentication fails, try again after a few seconds, and double check your ssh key.\n"

@@ -1,7 +1,8 @@
 """Keeps the API's rate limits across all processes of a user.
 
-The market requires a minimum interval between two calls of one kind by one account, from any process. So each call
-first reserves a time slot in a small file that all processes share, and then waits for its slot without holding a lock.
+Vast.ai requires a minimum interval between two calls of one kind by one account, from any process. So each call first
+reserves a time slot in a small file that all processes share, and then waits for its slot without holding a lock.
+Another market may set no limits: there a kind of call is spaced only once the market has refused one as too early.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from filelock import FileLock
 from filelock import Timeout
 
 from pytest_vastgpu.core.directories import private_directory
+from pytest_vastgpu.providers.base import MarketWait
 
 INTERVALS_S: Mapping[str, float] = {
     "create": 4.5,
@@ -35,8 +37,26 @@ INTERVALS_S: Mapping[str, float] = {
 """Seconds between two calls of one kind. Source: the minimum intervals that Vast.ai publishes per endpoint in its API
 specification; for log requests and the account it publishes none, and 1 s stays below the limit over all calls."""
 
+NAMES: Mapping[str, str] = {
+    "show": "look at an instance",
+    "list": "list of instances",
+    "attach_key": "attaching of an SSH key",
+    "keys": "list of SSH keys",
+    "delete_key": "removal of an SSH key",
+    "logs": "request for a log",
+    "account": "look at the account",
+}
+"""Kinds of calls in words, where the word is another."""
+
+LOOKS = frozenset({"show", "list", "logs"})
+"""Calls that are made again and again while something else is waited for. That they wait for their own predecessor is
+of no interest to anyone."""
+
 MARGIN_S = 0.1
 """Added to each interval: the market measures arrival times, and the network's delay varies."""
+
+TOLD_FROM_S = 1.0
+"""A longer wait is told."""
 
 LOCK_TIMEOUT_S = 5.0
 """Time limit for the lock. A process holds it for a fraction of a millisecond, unless the process is suspended."""
@@ -67,7 +87,9 @@ class Throttle:
     :param identity: See :func:`~pytest_vastgpu.providers.open.account_identity`.
     :param wait: Waits for a number of seconds; it may raise an exception to cancel the call.
     :param clock: Epoch seconds.
-    :param spaced: False for a local market that enforces no intervals: no call waits for its turn.
+    :param spaced: Whether every call waits for its turn.
+    :param learns: Whether, if not every call does, those of a kind do of which the market has refused one as too early.
+    :param tell: Called with each wait of more than :data:`TOLD_FROM_S` seconds, when it begins.
     """
 
     def __init__(
@@ -78,13 +100,17 @@ class Throttle:
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         spaced: bool = True,
+        learns: bool = False,
+        tell: Callable[[MarketWait], None] = lambda _: None,
         lock_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self._directory = directory
         self._identity = identity
         self._wait = wait
         self._clock = clock
-        self._spaced = spaced
+        self._spaced = frozenset(INTERVALS_S if spaced else ())
+        self._learns = learns
+        self._tell = tell
         self._lock_s = lock_s
         self._own_slots: dict[str, list[float]] = {}
         self._own_lock = threading.Lock()
@@ -94,7 +120,7 @@ class Throttle:
 
         :param endpoint: A key of :data:`INTERVALS_S`.
         """
-        if not self._spaced:
+        if endpoint not in self._spaced:
             return
         interval_s = INTERVALS_S[endpoint] + MARGIN_S
         try:
@@ -103,11 +129,23 @@ class Throttle:
             slot = self._reserve_for_this_process(endpoint, interval_s)
         delay = slot - self._clock()
         if delay > 0:
+            if delay > max(TOLD_FROM_S, 1.5 * interval_s if endpoint in LOOKS else 0.0):
+                self._tell(MarketWait(NAMES.get(endpoint, endpoint), delay, INTERVALS_S[endpoint]))
             self._wait(delay)
+
+    def refused(self, endpoint: str, pause_s: float) -> None:
+        """Note that the market has refused a call as too early. A market that refuses sets limits: they are kept.
+
+        :param pause_s: How long this call is about to wait.
+        """
+        if self._learns:
+            self._spaced |= {endpoint}
+        if pause_s > TOLD_FROM_S:
+            self._tell(MarketWait(NAMES.get(endpoint, endpoint), pause_s))
 
     def interval_s(self, endpoint: str) -> float:
         """Seconds between two calls of a kind; 0 where calls are not spaced."""
-        return INTERVALS_S[endpoint] if self._spaced else 0.0
+        return INTERVALS_S[endpoint] if endpoint in self._spaced else 0.0
 
     def _reserve_for_all(self, endpoint: str, interval_s: float) -> float:
         private_directory(self._directory)

@@ -175,7 +175,9 @@ class Transport:
                 held_back_s += pause
                 if held_back_s > RATE_LIMIT_PATIENCE_S:
                     raise
-                self._wait(pause * (1 + self._random.random() / 4))
+                pause *= 1 + self._random.random() / 4
+                self._throttle.refused(endpoint, pause)
+                self._wait(pause)
             except (MarketUnreachable, MarketAnswerInvalid) as error:
                 failures += 1
                 passing = error.status is None or not 300 <= error.status < 500

@@ -23,6 +23,7 @@ from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.providers.vast.transport import ApiRequest
@@ -267,3 +268,14 @@ def test_without_the_throttle_the_client_waits_when_it_is_told_to(tmp_path: Path
             client.list_instances()
             client.list_instances()
     assert [call.status for call in seen] == [200, 429, 200]
+
+
+@pytest.mark.parametrize(("limits", "calls", "refused"), [(False, 9, 0), (True, 3, 1)])
+def test_a_market_s_limits_are_kept_once_it_has_set_one(tmp_path: Path, limits: bool, calls: int, refused: int) -> None:
+    with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=limits) as market:
+        with open_provider(market.url, market.api_key, tmp_path) as provider:
+            for _ in range(calls):
+                provider.list_instances()
+        counted = {call["endpoint"]: call for call in market.status()["calls"]}["list"]
+    assert counted["count"] - counted["rate_limited"] == calls
+    assert counted["rate_limited"] <= refused

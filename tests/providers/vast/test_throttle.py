@@ -46,6 +46,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.waits: list[float] = []
+        self.told: list[str] = []
 
     def __call__(self) -> float:
         return self.now
@@ -54,8 +55,19 @@ class Clock:
         self.waits.append(seconds)
         self.now += seconds
 
-    def throttle(self, directory: Path, user: str = "user", lock_s: float = LOCK_TIMEOUT_S) -> Throttle:
-        return Throttle(directory, user, wait=self.wait, clock=self, lock_s=lock_s)
+    def throttle(
+        self, directory: Path, user: str = "user", lock_s: float = LOCK_TIMEOUT_S, *, spaced: bool = True
+    ) -> Throttle:
+        return Throttle(
+            directory,
+            user,
+            wait=self.wait,
+            clock=self,
+            lock_s=lock_s,
+            spaced=spaced,
+            learns=not spaced,
+            tell=lambda wait: self.told.append(str(wait)),
+        )
 
 
 def test_the_first_call_is_free_and_the_next_waits_for_the_rest_of_the_interval(tmp_path: Path) -> None:
@@ -75,6 +87,69 @@ def test_endpoints_and_accounts_do_not_wait_for_each_other(tmp_path: Path) -> No
         throttle.turn(endpoint)
     clock.throttle(tmp_path, "somebody else").turn("create")
     assert clock.waits == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("create", ["the market allows one create every 4.5 s: waiting 5 s"]),
+        ("search", ["the market allows one search every 2 s: waiting 2 s"]),
+        ("keys", ["the market allows one list of SSH keys every 1 s: waiting 1 s"]),
+        ("show", []),  # a look after a look: something else is waited for
+    ],
+)
+def test_a_wait_of_more_than_a_second_is_told_once(tmp_path: Path, endpoint: str, told: list[str]) -> None:
+    clock = Clock()
+    throttle = clock.throttle(tmp_path)
+    throttle.turn(endpoint)
+    throttle.turn(endpoint)
+    assert clock.told == told
+    clock.now += 60
+    throttle.turn(endpoint)
+    assert clock.told == told
+
+
+def test_a_short_wait_is_not_told(tmp_path: Path) -> None:
+    clock = Clock()
+    throttle = clock.throttle(tmp_path)
+    throttle.turn("create")
+    clock.now += 4
+    throttle.turn("create")
+    assert (len(clock.waits), clock.told) == (1, [])
+
+
+def test_looks_that_queue_up_are_told(tmp_path: Path) -> None:
+    clock = Clock()
+    delays: list[float] = []
+    throttle = Throttle(
+        tmp_path, "user", wait=delays.append, clock=clock, tell=lambda wait: clock.told.append(str(wait))
+    )
+    for _ in range(3):
+        throttle.turn("show")
+    assert clock.told == ["the market allows one look at an instance every 2 s: waiting 4 s"]
+
+
+def test_what_a_market_asks_for_is_told(tmp_path: Path) -> None:
+    clock = Clock()
+    throttle = clock.throttle(tmp_path, spaced=False)
+    throttle.refused("search", 0.5)
+    throttle.refused("search", 30.0)
+    assert clock.told == ["the market asks to wait 30 s with the next search (429)"]
+
+
+def test_limits_that_a_market_does_not_set_are_not_waited_for(tmp_path: Path) -> None:
+    clock = Clock()
+    throttle = clock.throttle(tmp_path, spaced=False)
+    for endpoint in INTERVALS_S:
+        throttle.turn(endpoint)
+        throttle.turn(endpoint)
+    assert clock.waits == []
+    throttle.refused("search", 2.0)
+    throttle.turn("search")
+    throttle.turn("search")
+    throttle.turn("create")
+    throttle.turn("create")
+    assert clock.waits == [pytest.approx(2.0 + MARGIN_S)]
 
 
 def test_processes_share_the_slots(tmp_path: Path) -> None:
