@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu import cli
+from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
@@ -100,6 +102,39 @@ def test_the_command_is_also_a_module() -> None:
         assert name in done.stdout
 
 
+def test_help_loads_nothing_that_a_command_needs() -> None:
+    script = "import sys; from pytest_vastgpu.cli.main import parser; parser(); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {"httpx", "paramiko", "cryptography", "yaml", "pytest"}.isdisjoint(done.stdout.split())
+    assert {name for name in done.stdout.split() if name.startswith("pytest_vastgpu.")} <= {
+        "pytest_vastgpu.cli",
+        *(f"pytest_vastgpu.cli.{path.stem}" for path in Path(cli.__path__[0]).glob("*.py")),
+        *("pytest_vastgpu.core", "pytest_vastgpu.core.environment"),
+        *("pytest_vastgpu.core.text", "pytest_vastgpu.core.text.nearest"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lss"], "vastgpu: there is no command 'lss'; did you mean ls? see `vastgpu --help`\n"),
+        (["hosts", "mrge"], "vastgpu hosts: there is no command 'mrge'; did you mean merge? see `vastgpu hosts --"),
+        (["reap", "--dryrun"], "vastgpu reap: does not take '--dryrun'; did you mean --dry-run? see `vastgpu reap"),
+        (["classify", "--channel", "shs"], "vastgpu classify: argument --channel: there is no value 'shs'; did you"),
+        (["qqqqqqqqq"], "vastgpu: there is no command 'qqqqqqqqq'; there are ls, "),
+        (["ls\x1b[0m\n::error::x"], "vastgpu: there is no command 'ls\\x1b[0m\\n::error::x'"),
+        ([], "vastgpu: the following arguments are required: COMMAND; see `vastgpu --help`\n"),
+    ],
+)
+def test_a_wrong_word_is_told_in_one_line_with_the_nearest_one(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == ExitCode.USAGE
+    assert capsys.readouterr().err.splitlines(keepends=True)[0].startswith(told)
+
+
 def test_serving_without_the_extra_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +164,7 @@ def test_an_error_of_the_market_is_one_line_without_the_key(
     monkeypatch.setenv("VAST_URL", server.url)
     monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
     server.will_answer({"success": False, "error": "x", "msg": "no key k3y-0f-the-account\r::error::x"})
-    assert main(["ls"], UNSPACED) == 1
+    assert main(["ls"], UNSPACED) == ExitCode.MARKET
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "k3y-0f" not in err
