@@ -20,6 +20,6 @@ def add_reap_parser(commands: Commands) -> None:
 
 
 def _reap(arguments: argparse.Namespace) -> int:
-    from pytest_vastgpu.cli.instances import reap
+    from pytest_vastgpu.cli.destroying import reap
 
-    return reap(arguments)
+    return reap(arguments.timeouts, dry_run=arguments.dry_run)

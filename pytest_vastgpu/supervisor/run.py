@@ -46,6 +46,7 @@ from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.settings import Strictness
+from pytest_vastgpu.ssh import known_hosts
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.cleanup.account_key import note_key
@@ -55,6 +56,7 @@ from pytest_vastgpu.supervisor.cleanup.guard import Guard
 from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.cleanup.sweep import sweeping
+from pytest_vastgpu.supervisor.ledger.embedded_market import published
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.run_directory import forget_old_runs
@@ -154,7 +156,9 @@ class Run:
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
             market = account_identity(url, api_key)
-            ledger.begin(run_id, market, url, embedded=embedded)
+            if embedded:
+                stack.enter_context(published(directory, url, api_key))
+            ledger.begin(run_id, market, url, embedded=embedded, started_in=opening.directory)
             ending = ending or CancelToken()
             throttle = directory / "throttle" if embedded else None
             client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
@@ -167,6 +171,7 @@ class Run:
                 events.write(Event("", None, f"warning: {unknown}"))
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
+            stack.enter_context(keeper.key_at_hand())
             budget = Budget(settings.budget, settings.longest_life, clock.monotonic)
             poller = InstancePoller(client.list_instances, timeouts, clock)
             services = RentalServices(
@@ -181,7 +186,7 @@ class Run:
                 budget,
                 poller,
                 keeper,
-                SshConnector(key, timeouts.connect_s),
+                SshConnector(key, timeouts.connect_s, hosts=directory / known_hosts.FILE),
                 timeouts,
                 clock,
                 ending=ending,
