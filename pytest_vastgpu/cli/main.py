@@ -18,10 +18,12 @@ from pytest_vastgpu.cli.destroy import add_destroy_parser
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.hosts import add_hosts_parser
 from pytest_vastgpu.cli.local import add_local_parser
+from pytest_vastgpu.cli.logs import add_logs_parser
 from pytest_vastgpu.cli.ls import add_ls_parser
 from pytest_vastgpu.cli.parsers import Commands
 from pytest_vastgpu.cli.parsers import Parser
 from pytest_vastgpu.cli.reap import add_reap_parser
+from pytest_vastgpu.cli.ssh import add_ssh_parser
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.timeouts import Timeouts
@@ -30,6 +32,8 @@ _COMMANDS: Sequence[Callable[[Commands], None]] = (
     # before anything is rented
     # what is rented now
     add_ls_parser,
+    add_logs_parser,
+    add_ssh_parser,
     # the end of it
     add_destroy_parser,
     add_reap_parser,

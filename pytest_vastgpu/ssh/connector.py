@@ -68,11 +68,7 @@ class SshConnector:
 
     def speaks_ssh(self, address: SshAddress) -> bool:
         """See :class:`~pytest_vastgpu.ssh.base.Connector`."""
-        try:
-            with socket.create_connection((address.host, address.port), BANNER_S) as sock:
-                return sock.recv(4, socket.MSG_WAITALL) == b"SSH-"
-        except OSError:
-            return False
+        return speaks_ssh(address)
 
     def answers(self, host: str, port: int) -> bool:
         """See :class:`~pytest_vastgpu.ssh.base.Connector`."""
@@ -83,3 +79,12 @@ class SshConnector:
             return True
         except OSError:
             return False
+
+
+def speaks_ssh(address: SshAddress) -> bool:
+    """Whether a server there sends the banner of SSH. This uses no key."""
+    try:
+        with socket.create_connection((address.host, address.port), BANNER_S) as sock:
+            return sock.recv(4, socket.MSG_WAITALL) == b"SSH-"
+    except OSError:
+        return False
