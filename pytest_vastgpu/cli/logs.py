@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pytest_vastgpu.cli.parsers import Commands
+from pytest_vastgpu.cli.parsers import whole_number
 
 
 def add_logs_parser(commands: Commands) -> None:
@@ -17,7 +18,7 @@ def add_logs_parser(commands: Commands) -> None:
     parser.add_argument(
         "-f", "--follow", action="store_true", help="go on until the instance is gone, or until Ctrl-C (exit code 130)"
     )
-    parser.add_argument("-n", "--lines", type=_count, metavar="N", help="only the last N lines (default: all)")
+    parser.add_argument("-n", "--lines", type=whole_number, metavar="N", help="only the last N lines (default: all)")
     parser.set_defaults(handler=_logs)
 
 
@@ -25,9 +26,3 @@ def _logs(arguments: argparse.Namespace) -> int:
     from pytest_vastgpu.cli.server_log import show_log
 
     return show_log(arguments.instance, arguments.timeouts, follow=arguments.follow, lines=arguments.lines)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines, such as 100")
-    return int(text)

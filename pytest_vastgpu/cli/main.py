@@ -23,6 +23,7 @@ from pytest_vastgpu.cli.ls import add_ls_parser
 from pytest_vastgpu.cli.parsers import Commands
 from pytest_vastgpu.cli.parsers import Parser
 from pytest_vastgpu.cli.reap import add_reap_parser
+from pytest_vastgpu.cli.runs import add_runs_parser
 from pytest_vastgpu.cli.ssh import add_ssh_parser
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _COMMANDS: Sequence[Callable[[Commands], None]] = (
     add_destroy_parser,
     add_reap_parser,
     # what was rented
+    add_runs_parser,
     add_hosts_parser,
     # when something is wrong
     add_classify_parser,

@@ -56,3 +56,10 @@ class Parser(argparse.ArgumentParser):
             kind = "command" if isinstance(action, argparse._SubParsersAction) else "value"
             text = f"there is no {kind} {str(value)[:80]!r}{hint}" + ("" if hint else f"; there are {', '.join(known)}")
             raise argparse.ArgumentError(None if kind == "command" else action, text)
+
+
+def whole_number(text: str) -> int:
+    """The value of an option that takes a number of things."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as 20")
+    return int(text)

@@ -42,7 +42,7 @@ def noted(path: Path, addresses: Iterable[SshAddress]) -> paramiko.PKey | None:
         if host in hosts:
             try:
                 return paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
-            except (binascii.Error, ValueError, paramiko.SSHException):
+            except (binascii.Error, ValueError, paramiko.SSHException, paramiko.UnknownKeyType):
                 return None
     return None
 

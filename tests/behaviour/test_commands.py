@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
-import re
+import stat
+from pathlib import Path
 
 import pytest
 
+from tests.behaviour.conftest import SERVER
 from tests.behaviour.test_switch import NO_GPU
 from tests.support.runs import run_directories
 
 LOOKS = """
-import json, subprocess, sys
+import json, pathlib, subprocess, sys
 
 def vastgpu(*words):
     done = subprocess.run([sys.executable, "-m", "pytest_vastgpu", *words], capture_output=True, text=True)
-    print(json.dumps([words[0], done.returncode, done.stdout, done.stderr]))
+    return done.returncode, done.stdout, done.stderr
 
 def test_it(vast_instance):
-    vastgpu("ls", "--json")
-    vastgpu("logs")
-    vastgpu("ssh", str(vast_instance.id), "echo it is $VAST_CONTAINERLABEL; exit 4")
-    vastgpu("runs", "--json")
-    print([path.name for path in __import__("pathlib").Path.home().glob(".local/state/pytest-vastgpu/runs/*/*")])
+    [run] = pathlib.Path.home().glob(".local/state/pytest-vastgpu/runs/*")
+    seen = {
+        "id": vast_instance.id,
+        "run": run.name,
+        "ls": vastgpu("ls", "--json"),
+        "logs": vastgpu("logs"),
+        "ssh": vastgpu("ssh", "echo", "$VASTGPU_NOTHING here; exit 4"),
+        "named": vastgpu("ssh", run.name, "exit 5"),
+        "runs": vastgpu("runs", "--json"),
+        "modes": {name: (run / name).stat().st_mode for name in (".", "id", "market.json", "known_hosts")},
+    }
+    pathlib.Path("seen.json").write_text(json.dumps(seen))
 """
 
 
@@ -30,10 +39,22 @@ def test_a_living_run_on_its_own_market_is_found_without_a_key(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VAST_BACKEND", "local")
-    server = "print('serving', flush=True)\nimport http.server as h\nh.HTTPServer(('127.0.0.1', 8000), type('H', (h.BaseHTTPRequestHandler,), {'do_GET': lambda s: (s.send_response(200), s.end_headers()), 'log_message': lambda *_: None})).serve_forever()\n"
-    pytester.path.joinpath("server.py").write_text(server)
-    pytester.makepyfile(NO_GPU + LOOKS)
-    result = pytester.runpytest_subprocess("-s")
+    pytester.path.joinpath("server.py").write_text(SERVER)
+    pytester.makepyfile(NO_GPU + LOOKS.replace('"ssh", "echo"', '"ssh", str(vast_instance.id), "echo"'))
+    result = pytester.runpytest_subprocess()
     result.assert_outcomes(passed=1)
-    print(result.stdout.str())
-    assert 0
+    seen = json.loads(Path("seen.json").read_text())
+    code, out, err = seen["ls"]
+    assert (code, err) == (0, "")
+    [listed] = json.loads(out)["instances"]
+    assert (listed["id"], listed["run"], listed["run_alive"]) == (seen["id"], seen["run"], True)
+    assert seen["logs"] == [0, "serving\n", ""]
+    assert seen["ssh"] == [4, "here\n", ""]
+    assert seen["named"][0] == 5
+    [told] = json.loads(seen["runs"][1])["runs"]
+    assert (told["state"], told["instances"], told["directory"]) == ("alive", 1, str(pytester.path))
+    assert {stat.S_IMODE(mode) for name, mode in seen["modes"].items() if name != "."} == {0o600}
+    assert stat.S_IMODE(seen["modes"]["."]) == 0o700
+    [directory] = run_directories()
+    assert not (directory / "id").exists(), "the key goes with the run"
+    assert not (directory / "market.json").exists()

@@ -70,6 +70,10 @@ class LedgerEntry:
     """Epoch seconds of the step ``intended``."""
     kept_until: float = 0.0
     """Epoch seconds until which it is kept for inspection; 0 where it is not kept."""
+    step: str = field(default="", compare=False)
+    """The last step that was written, for people."""
+    cost_usd: float = field(default=0.0, compare=False)
+    """Upper bound of what it had cost by then, in USD."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,8 @@ def _after(entry: LedgerEntry, row: Mapping[str, object]) -> LedgerEntry:
         gone=entry.gone or step in _OVER,
         intended_at=_number(row.get("time")) if step == "intended" else entry.intended_at,
         kept_until=_number(row.get("until")) if step == "kept" else entry.kept_until,
+        step=str(step),
+        cost_usd=_number(row.get("cost_usd")) or entry.cost_usd,
     )
 
 
