@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import paramiko
+from paramiko.pkey import UnknownKeyType
 
 from pytest_vastgpu.ssh.address import SshAddress
 
@@ -42,7 +43,7 @@ def noted(path: Path, addresses: Iterable[SshAddress]) -> paramiko.PKey | None:
         if host in hosts:
             try:
                 return paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
-            except (binascii.Error, ValueError, paramiko.SSHException, paramiko.UnknownKeyType):
+            except (binascii.Error, ValueError, paramiko.SSHException, UnknownKeyType):
                 return None
     return None
 
