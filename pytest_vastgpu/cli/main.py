@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.cli.classify import add_classify_parser
+from pytest_vastgpu.cli.completion import add_completion_parser
 from pytest_vastgpu.cli.destroy import add_destroy_parser
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.hosts import add_hosts_parser
@@ -25,6 +26,7 @@ from pytest_vastgpu.cli.parsers import Parser
 from pytest_vastgpu.cli.reap import add_reap_parser
 from pytest_vastgpu.cli.runs import add_runs_parser
 from pytest_vastgpu.cli.ssh import add_ssh_parser
+from pytest_vastgpu.cli.version import Version
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.timeouts import Timeouts
@@ -45,6 +47,7 @@ _COMMANDS: Sequence[Callable[[Commands], None]] = (
     add_classify_parser,
     # the rest
     add_local_parser,
+    add_completion_parser,
 )
 """Every command, in the order of ``vastgpu --help``."""
 
@@ -91,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="exit codes:\n" + "".join(f"  {code:<4} {code.meaning}\n" for code in ExitCode),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    whole.add_argument("--version", action=Version, help="print the versions of this package, Python and pytest")
+    whole.set_defaults(root=whole)
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(commands)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,29 @@ def test_machines_in_a_cache_file_are_shown_one_a_line(tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\n::error" not in out
+
+
+def test_the_versions_that_a_report_of_a_defect_should_tell_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code
+    python = ".".join(map(str, sys.version_info[:3]))
+    told = f"vastgpu {version('pytest-vastgpu')} (Python {python}, pytest {pytest.__version__})\n"
+    assert capsys.readouterr().out == told
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    for code in ExitCode:
+        assert f"\n  {code:<4} {code.meaning}\n" in out
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_vastgpu.cli.run_list.all_runs", interrupted)
+    assert main(["runs"]) == ExitCode.INTERRUPTED
+    assert capsys.readouterr() == ("", "")
