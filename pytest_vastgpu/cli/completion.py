@@ -22,12 +22,12 @@ def _completion(arguments: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from pytest_vastgpu.errors import ConfigurationError
+    from pytest_vastgpu.errors import VastGpuError
 
     try:
         import shtab
     except ImportError as error:
-        raise ConfigurationError(
+        raise VastGpuError(
             "the script is written by the package shtab: install it with pip install 'pytest-vastgpu[completion]'"
         ) from error
     for action in _actions(arguments.root):

@@ -16,6 +16,7 @@ from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -36,11 +37,14 @@ def destroy_one(word: str, timeouts: Timeouts, *, force: bool) -> int:
     :param word: Its id or label. The start of one is not enough here.
     :param force: Whether an instance without one of our labels is destroyed, too.
     :returns: The exit code.
+    :raises ConfigurationError: if the word is neither an id nor a label.
     :raises Refused: if it is not ours, or there has never been one.
     :raises MarketError: if the market cannot be asked.
     """
     if not (word.isdecimal() and word.isascii()) and Label.parse(word) is None:
-        raise Refused(f"{word!r} is neither an instance's id nor a label of pytest-vastgpu: `vastgpu ls` lists both")
+        raise ConfigurationError(
+            f"{word!r} is neither an instance's id nor a label of pytest-vastgpu: `vastgpu ls` lists both"
+        )
     with markets(timeouts) as open_ones:
         found = find_all(open_ones)
         matching = [(each.market, each.id) for each in found.instances if word in (str(each.id), each.status.label)]

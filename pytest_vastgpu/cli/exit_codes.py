@@ -22,10 +22,10 @@ class ExitCode(IntEnum):
 
 
 _MEANINGS = {
-    ExitCode.OK: "it is done; there is nothing to report",
-    ExitCode.FAILED: "it failed, or found something: what `ls --check` looks for, an instance that does not go",
-    ExitCode.USAGE: "wrong usage: a wrong word or value on the command line",
-    ExitCode.MARKET: "the market cannot be asked: no key, a wrong one, or no answer",
+    ExitCode.OK: "it is done",
+    ExitCode.FAILED: "it failed, or `ls --check` found something alive",
+    ExitCode.USAGE: "wrong usage: a word or value that cannot be meant",
+    ExitCode.MARKET: "the market cannot be asked: no key, a wrong one, no answer",
     ExitCode.INTERRUPTED: "it was interrupted (Ctrl-C)",
     ExitCode.CLOSED: "whoever read its output has closed it",
 }

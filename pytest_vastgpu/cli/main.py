@@ -59,10 +59,25 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts | None = None) ->
     :param timeouts: Time limits of calls to a market; None: those of production.
     :returns: One of :class:`~pytest_vastgpu.cli.exit_codes.ExitCode`, or a code of the command's own.
     """
+    try:
+        try:
+            return _run(argv, timeouts)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would print that this failed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.CLOSED
+
+
+def _run(argv: Sequence[str] | None, timeouts: Timeouts | None) -> int:
     arguments = parser().parse_args(argv)
     from pytest_vastgpu.core import environment
     from pytest_vastgpu.core.text.redaction import KNOWN
     from pytest_vastgpu.core.timeouts import DEFAULTS
+    from pytest_vastgpu.errors import ConfigurationError
     from pytest_vastgpu.errors import MarketError
     from pytest_vastgpu.errors import VastGpuError
 
@@ -72,18 +87,12 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts | None = None) ->
     KNOWN.add(environment.API_KEY, environment.api_key(os.environ))
     KNOWN.add_login(environment.IMAGE_LOGIN, environment.image_login(os.environ))
     try:
-        code = int(arguments.handler(arguments))
-        sys.stdout.flush()
+        return int(arguments.handler(arguments))
     except VastGpuError as error:
         sys.stderr.write(f"vastgpu: {error}\n")
-        return ExitCode.MARKET if isinstance(error, MarketError) else ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes once more at its end, and would print that this failed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.CLOSED
-    return code
+        if isinstance(error, MarketError):
+            return ExitCode.MARKET
+        return ExitCode.USAGE if isinstance(error, ConfigurationError) else ExitCode.FAILED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,7 +100,9 @@ def parser() -> argparse.ArgumentParser:
     whole: argparse.ArgumentParser = Parser(
         prog="vastgpu",
         description="GPU hosts for tests: look, remember, clean up.",
-        epilog="exit codes:\n" + "".join(f"  {code:<4} {code.meaning}\n" for code in ExitCode),
+        epilog="exit codes:\n"
+        + "".join(f"  {code:<4} {code.meaning}\n" for code in ExitCode)
+        + "  `classify --exit-code` and `ssh ID COMMAND` end with others, too.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole.add_argument("--version", action=Version, help="print the versions of this package, Python and pytest")

@@ -64,7 +64,7 @@ def test_somebody_elses_needs_force(market: LocalMarket, client: Provider, capsy
         "add --force if it is the one that you mean\n"
     )
     assert alive(market) == {instance}
-    assert main(["destroy", "my training"], UNSPACED) == ExitCode.FAILED
+    assert main(["destroy", "my training"], UNSPACED) == ExitCode.USAGE
     assert "neither an instance's id nor a label" in capsys.readouterr().err
     assert main(["destroy", "--force", str(instance)], UNSPACED) == ExitCode.OK
     assert alive(market) == set()
