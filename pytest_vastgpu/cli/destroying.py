@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from contextlib import suppress
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.instances import absent
@@ -24,6 +26,8 @@ from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
 from pytest_vastgpu.supervisor.cleanup.sweep import would
 from pytest_vastgpu.supervisor.ledger.ledger import Label
+from pytest_vastgpu.supervisor.ledger.ledger import Ledger
+from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
@@ -126,7 +130,20 @@ def _destroy(market: Market, instance_id: int, timeouts: Timeouts) -> int:
         tell(str(problem))
         return ExitCode.FAILED
     say(f"instance {instance_id} is gone")
+    _note(market, instance_id)
     return ExitCode.OK
+
+
+def _note(market: Market, instance_id: int) -> None:
+    """Write into the ledger of a run that is over that its instance is gone; a living run sees it for itself."""
+    known = entry_of(str(instance_id))
+    if known is None or known[0].record.market != market.identity:
+        return
+    run, entry = known
+    with suppress(OSError, ConfigurationError), ownership(run.directory) as over:  # a later sweep would find out, too
+        if over:
+            with closing(Ledger(run.directory)) as ledger:
+                ledger.write(entry.label, "gone", by="destroy")
 
 
 def reap(timeouts: Timeouts, *, dry_run: bool) -> int:

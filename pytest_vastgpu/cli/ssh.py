@@ -10,13 +10,15 @@ from pytest_vastgpu.cli.parsers import Commands
 def add_ssh_parser(commands: Commands) -> None:
     """Add ``ssh``."""
     text = "log in to an instance, or run a command there, with the system's ssh"
-    parser = commands.add_parser("ssh", help=text, description=text)
+    usage = "vastgpu ssh [-h] [-t] [ID] [COMMAND ...]"
+    parser = commands.add_parser("ssh", help=text, description=text, usage=usage)
     parser.add_argument("-t", action="store_true", dest="terminal", help="give the command a terminal, too")
     parser.add_argument(
-        "instance", metavar="ID", nargs="?", help="id, label or run, or the start of it (default: the only one)"
-    )
-    parser.add_argument(
-        "words", metavar="COMMAND", nargs=argparse.REMAINDER, help="its exit code becomes that of this command"
+        "words",
+        metavar="ID COMMAND",
+        nargs=argparse.REMAINDER,
+        help="the instance: its id, label or run, or the start of it (default: the only one); and a command, whose "
+        "exit code becomes that of this one (default: a shell); where ID is left out, -- stands before the command",
     )
     parser.set_defaults(handler=_ssh)
 
@@ -35,13 +37,21 @@ def _ssh(arguments: argparse.Namespace) -> int:
     if shutil.which("ssh") is None:
         raise NoLogin("no program ssh is found in PATH: install it, for example with apt-get install openssh-client")
     with markets(arguments.timeouts) as open_ones:
-        way = login(choose(open_ones, arguments.instance))
+        instance, words = _parts(arguments.words)
+        way = login(choose(open_ones, instance))
     address = next(filter(speaks_ssh, way.addresses), None)
     if address is None:
         tried = " and ".join(map(str, way.addresses))
         raise NoLogin(f"no SSH server answers at {tried}: it may be booting still, `vastgpu ls` says")
     way.hosts.parent.mkdir(parents=True, exist_ok=True)
-    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     sys.stdout.flush()
     command = way.command(address, words, terminal=arguments.terminal)
     os.execvp(command[0], command)  # noqa: S606 -- it is this command's whole purpose
+
+
+def _parts(words: list[str]) -> tuple[str | None, list[str]]:
+    """The instance and the command. Two hyphens may stand before the command."""
+    if words[:1] == ["--"]:
+        return None, words[1:]
+    instance, command = next(iter(words), None), words[1:]
+    return instance, command[1:] if command[:1] == ["--"] else command

@@ -38,7 +38,6 @@ def test_one_of_a_run_here_that_is_gone_already_is_told_apart(
 ) -> None:
     run = make_run("abcd1234", alive=False)
     assert main(["destroy", str(run.instance)], UNSPACED) == ExitCode.OK
-    run.write("gone")
     capsys.readouterr()
     for word in (str(run.instance), run.label):
         assert main(["destroy", word], UNSPACED) == ExitCode.OK

@@ -87,6 +87,7 @@ def test_ssh_runs_a_command_with_the_key_of_the_run_and_ends_as_it_ends(reachabl
     assert home == reachable.connection.run("echo $HOME", timeout_s=20).stdout.strip()
     assert vastgpu("ssh", reachable.id[:3], "--", "ls", "-d", "/").stdout == "/\n", "the start of its id, and options"
     assert vastgpu("ssh", "abcd", "false").returncode == 1, "its run"
+    assert vastgpu("ssh", "--", "ls", "-d", "/").stdout == "/\n", "the only one; a command"
     assert vastgpu("ssh", stdin="exit 3\n").returncode == 3, "the only one; a shell"
 
 
