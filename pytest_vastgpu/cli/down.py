@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import argparse
 
-from pytest_vastgpu.cli.output import say
-from pytest_vastgpu.cli.output import tell
-from pytest_vastgpu.client import warm
+from pytest_vastgpu.cli.parsers import Commands
 
 
-def add_down_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_down_parser(commands: Commands) -> None:
     """Add ``down``."""
     text = "give back what `pytest --vast-reuse` keeps warm, and see that it is gone"
     parser = commands.add_parser("down", help=text, description=text)
-    parser.set_defaults(handler=down)
+    parser.set_defaults(handler=_down)
 
 
-def down(_: argparse.Namespace) -> int:
+def _down(_: argparse.Namespace) -> int:
     """End every supervisor of this user that keeps instances warm, in whatever project.
 
     :returns: 0; 1 if a run uses one of them, or if something could not be destroyed, which this prints.
     """
+    from pytest_vastgpu.cli.output import say
+    from pytest_vastgpu.cli.output import tell
+    from pytest_vastgpu.client import warm
+
     found = warm.all_warm()
     if not found:
         say("nothing is kept warm")

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
-import time
-from collections.abc import Callable
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pytest_vastgpu.cli.output import say
-from pytest_vastgpu.cli.output import tell
-from pytest_vastgpu.core import environment
-from pytest_vastgpu.core.text import sanitize
-from pytest_vastgpu.core.text.durations import measured
-from pytest_vastgpu.core.text.durations import parse_duration
-from pytest_vastgpu.model import MachineRecord
-from pytest_vastgpu.model import Reputation
-from pytest_vastgpu.providers.market_name import VAST
-from pytest_vastgpu.providers.market_name import market_name
-from pytest_vastgpu.selection.bans import ban_in_force
-from pytest_vastgpu.selection.bans import operator_ban
-
-if TYPE_CHECKING:  # loaded late: with a package missing, the other commands work all the same
-    from pytest_vastgpu.reputation.host_cache import HostCache
-    from pytest_vastgpu.reputation.outcomes import Outcome
+from pytest_vastgpu.cli.parsers import Commands
 
 
-def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_hosts_parser(commands: Commands) -> None:
     """Add ``hosts`` and its commands; each sets ``handler``, which takes the arguments and returns the exit code."""
     hosts = commands.add_parser("hosts", help="what is remembered of machines: list, show, ban, allow, clear, merge")
     actions = hosts.add_subparsers(metavar="ACTION", required=True)
 
-    def action(name: str, handler: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def action(name: str, text: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(name, help=text, description=text)
         parser.add_argument(
             "--host-cache",
@@ -47,86 +26,35 @@ def add_hosts_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
             "--market",
             type=_market,
             metavar="URL",
-            help=f"the market whose machines are meant (default: VAST_URL, else {VAST})",
+            help="the market whose machines are meant (default: VAST_URL, else vast.ai)",
         )
-        parser.set_defaults(handler=handler)
+        parser.set_defaults(handler=_act, action=name)
         return parser
 
     def on_id(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("id", type=_id, metavar="ID", help="machine_id, or with --host the host_id of an operator")
         parser.add_argument("--host", action="store_true", help="ID is an operator: all of its machines")
 
-    action("list", _list, "all machines, banned ones first")
-    on_id(action("show", _show, "everything that is known of one machine"))
-    ban = action("ban", _ban, "never rent a machine, or for a time")
+    action("list", "all machines, banned ones first")
+    on_id(action("show", "everything that is known of one machine"))
+    ban = action("ban", "never rent a machine, or for a time")
     on_id(ban)
     ban.add_argument("--for", type=_duration, default=math.inf, dest="for_s", metavar="DURATION", help="e.g. 36h, 7d")
     ban.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever reads it later")
-    on_id(action("allow", _allow, "lift a ban, and never ban it whatever it does"))
-    clear = action("clear", _clear, "forget what is known of one machine, or of all")
+    on_id(action("allow", "lift a ban, and never ban it whatever it does"))
+    clear = action("clear", "forget what is known of one machine, or of all")
     what = clear.add_mutually_exclusive_group(required=True)
     what.add_argument("id", type=_id, nargs="?", metavar="ID", help="machine_id, or with --host the host_id")
     what.add_argument("--all", action="store_true", help="everything of the market; a copy of the file is kept")
     clear.add_argument("--host", action="store_true", help="ID is an operator: all of its machines")
-    merge = action("merge", _merge, "add what the caches of others know of the market; what is known counts once")
+    merge = action("merge", "add what the caches of others know of the market; what is known counts once")
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE")
 
 
-def machine_table(known: Reputation, now: float) -> list[str]:
-    """A line for each machine: banned ones first, then the least successful."""
+def _act(arguments: argparse.Namespace) -> int:
+    from pytest_vastgpu.cli.hosts_actions import ACTIONS
 
-    def order(record: MachineRecord) -> tuple[bool, float, int]:
-        ban = ban_in_force(known, record.machine_id, record.host_id, now)
-        return ban is None, record.successes, record.machine_id
-
-    return sanitize.table(
-        ("machine", "host", "ready", "failed", "start", "last reason", "standing"),
-        [
-            (
-                str(record.machine_id),
-                str(record.host_id or "-"),
-                f"{record.successes:.0f}",
-                f"{record.infra_failures:.1f}",
-                measured(record.ready_s),
-                record.last_reason or "-",
-                _standing(known, record, now),
-            )
-            for record in sorted(known.machines.values(), key=order)
-        ],
-    )
-
-
-def evidence_table(items: Iterable[Outcome]) -> list[str]:
-    """A line for each piece of evidence, the newest first."""
-    return sanitize.table(
-        ("time (UTC)", "machine", "GPU", "outcome", "reason", "seconds", "workload"),
-        [
-            (
-                _moment(item.time),
-                str(item.machine_id),
-                item.gpu_name or "-",
-                item.outcome.value,
-                item.reason or "-",
-                f"{math.fsum(item.seconds.values()):.0f}",
-                item.workload or "-",
-            )
-            for item in sorted(items, key=lambda item: (item.time, item.id), reverse=True)
-        ],
-    )
-
-
-def _standing(known: Reputation, record: MachineRecord, now: float) -> str:
-    if ban := ban_in_force(known, record.machine_id, record.host_id, now):
-        return f"banned {_until(ban.until)} ({ban.of}: {ban.reason})"
-    return "allowed" if record.allowed else "-"
-
-
-def _until(until: float) -> str:
-    return "for good" if until == math.inf else f"until {_moment(until)}"
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+    return ACTIONS[arguments.action](arguments)
 
 
 def _id(text: str) -> int:
@@ -139,6 +67,8 @@ def _id(text: str) -> int:
 
 
 def _market(text: str) -> str:
+    from pytest_vastgpu.providers.market_name import market_name
+
     try:
         return market_name(text)
     except ValueError as error:
@@ -146,106 +76,9 @@ def _market(text: str) -> str:
 
 
 def _duration(text: str) -> float:
+    from pytest_vastgpu.core.text.durations import parse_duration
+
     try:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _cache(arguments: argparse.Namespace) -> HostCache:
-    from pytest_vastgpu.reputation.cache_path import default_path
-    from pytest_vastgpu.reputation.cache_path import market_at
-    from pytest_vastgpu.reputation.host_cache import HostCache
-
-    market = arguments.market or market_at(environment.market_url(os.environ) or VAST)
-    return HostCache(arguments.host_cache or default_path(os.environ), tell, market)
-
-
-def _on(cache: HostCache) -> str:
-    """The market as a suffix, if it is not Vast.ai."""
-    return "" if cache.market == VAST else f" on {cache.market}"
-
-
-def _print(lines: Iterable[str]) -> None:
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
-def _name(arguments: argparse.Namespace) -> str:
-    return f"{'host' if arguments.host else 'machine'} {arguments.id}"
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    cache = _cache(arguments)
-    now = time.time()
-    known = cache.read(now)
-    others = [market for market in cache.contents().markets if market != cache.market]
-    if others:
-        tell(f"machines of other markets are not shown: --market {' or '.join(sorted(others))}")
-    if not (known.machines or known.hosts):
-        say(f"nothing is known yet{_on(cache)} ({cache.path})")
-        return 0
-    _print(machine_table(known, now))
-    for host in known.hosts.values():
-        if ban := operator_ban(known, host.host_id, now):
-            say(f"host {host.host_id}: banned {_until(ban.until)} ({ban.reason})")
-        elif host.allowed:
-            say(f"host {host.host_id}: allowed")
-    for gpu, workload in sorted(known.incompatible_kinds):
-        say(f"{gpu} cannot run {workload}")
-    return 0
-
-
-def _show(arguments: argparse.Namespace) -> int:
-    cache = _cache(arguments)
-    now = time.time()
-    known = cache.read(now)
-    machines = {
-        number: record
-        for number, record in known.machines.items()
-        if arguments.id == (record.host_id if arguments.host else number)
-    }
-    if not machines and not (arguments.host and arguments.id in known.hosts):
-        tell(f"nothing is known of {_name(arguments)}{_on(cache)} ({cache.path})")
-        return 1
-    _print(machine_table(Reputation(machines, known.hosts), now))
-    for record in machines.values():
-        for workload in sorted(record.incompatible):
-            say(f"machine {record.machine_id} cannot run {workload}")
-    if items := [item for item in cache.book().evidence.values() if item.machine_id in machines]:
-        _print(["", *evidence_table(items)])
-    return 0
-
-
-def _ban(arguments: argparse.Namespace) -> int:
-    now = round(time.time())
-    until = now + arguments.for_s
-    cache = _cache(arguments)
-    cache.ban(arguments.id, host=arguments.host, until=until, reason=arguments.reason, since=now)
-    say(f"{_name(arguments)}{_on(cache)} is banned {_until(until)}")
-    return 0
-
-
-def _allow(arguments: argparse.Namespace) -> int:
-    cache = _cache(arguments)
-    cache.allow(arguments.id, host=arguments.host)
-    say(f"{_name(arguments)}{_on(cache)} is allowed, whatever it does")
-    return 0
-
-
-def _clear(arguments: argparse.Namespace) -> int:
-    cache = _cache(arguments)
-    if arguments.all:
-        backup = cache.clear_all()
-        what = f"all is forgotten of {cache.market}; what was known is in {backup}"
-        say(what if backup else f"nothing was known ({cache.path})")
-        return 0
-    forgotten = cache.clear(arguments.id, host=arguments.host)
-    say(f"{_name(arguments)}{_on(cache)} is forgotten ({forgotten} records)")
-    return 0
-
-
-def _merge(arguments: argparse.Namespace) -> int:
-    cache = _cache(arguments)
-    new = cache.merge(arguments.files)
-    say(f"{new} new records{_on(cache)} from {len(arguments.files)} files in {cache.path}")
-    return 0

@@ -1,189 +1,167 @@
-"""Implements ``vastgpu ls``, ``vastgpu destroy`` and ``vastgpu reap``: managing instances outside of a run."""
+"""What of ours is alive on the markets, together with what the ledgers of this machine know of it."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 import time
+from collections.abc import Iterable
 from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from pytest_vastgpu.cli.output import say
-from pytest_vastgpu.cli.output import tell
-from pytest_vastgpu.core import environment
-from pytest_vastgpu.core.secret import Secret
-from pytest_vastgpu.core.text.durations import HOUR_S
-from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.cli.markets import Market
+from pytest_vastgpu.cli.markets import Markets
+from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.providers.base import InstanceStatus
-from pytest_vastgpu.providers.base import Provider
-from pytest_vastgpu.providers.open import account_identity
-from pytest_vastgpu.providers.open import open_provider
-from pytest_vastgpu.settings import DEFAULT_URL
-from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
-from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.cleanup.sweep import sweep
-from pytest_vastgpu.supervisor.cleanup.sweep import would
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Label
+from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
-@contextmanager
-def _market(timeouts: Timeouts) -> Iterator[tuple[Provider, str]]:
-    """A market client, and the identity of the account."""
-    key = Secret(environment.api_key(os.environ))
-    if not key:
-        raise ConfigurationError(f"{environment.missing_key(os.environ)}: set it to the key of the account to look at")
-    url = environment.market_url(os.environ) or DEFAULT_URL
-    with open_provider(url, key, timeouts=timeouts) as client:
-        yield client, account_identity(url, key)
+@dataclass(frozen=True)
+class LocalRun:
+    """A run of this machine."""
 
+    directory: Path
+    record: Record
+    alive: bool
+    """Whether its supervisor lives."""
 
-# --- ls ---------------------------------------------------------------------------------------------------------------
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.directory.name
 
 
 @dataclass(frozen=True)
-class Whose:
-    """Facts that this machine has about an instance's run."""
+class Ours:
+    """An instance with one of our labels."""
 
-    record: Record | None
+    status: InstanceStatus
+    label: Label
+    market: Market
+    run: LocalRun | None
     """None if another machine made the run, or its record is gone."""
-    alive: bool = False
 
-    def __str__(self) -> str:
-        if self.record is None:
-            return "not known on this machine"
-        return f"process {self.record.pid}, {'alive' if self.alive else 'dead'}"
+    @property
+    def id(self) -> int:
+        """Its id on the market."""
+        return self.status.id
+
+    @property
+    def kept_until(self) -> float:
+        """Epoch seconds until which it is kept for a look inside; 0 where it is not."""
+        entry = self.run.record.entries.get(self.status.label) if self.run else None
+        return entry.kept_until if entry else 0.0
+
+    @property
+    def ends_at(self) -> float:
+        """Epoch seconds at which it must be gone."""
+        return self.kept_until or self.label.ends_at
 
 
-def list_ours(arguments: argparse.Namespace) -> int:
-    """Print every instance with one of this package's labels: its run, its age and its cost.
+@dataclass(frozen=True)
+class Found:
+    """All that is alive, as far as the markets could be asked."""
 
-    :returns: 0
-    :raises VastGpuError: if the market cannot be asked.
+    instances: Sequence[Ours]
+    problems: Sequence[str]
+    """Why not all of it may be there, one line each."""
+
+
+class NoSuchInstance(VastGpuError):
+    """No instance, or more than one, is what the user has named."""
+
+
+def local_runs() -> Iterator[LocalRun]:
+    """Every run of this machine whose ledger can be read."""
+    for directory in filter(is_private, sorted(runs_dir().iterdir()) if runs_dir().is_dir() else []):
+        with suppress(OSError):  # it has no ledger yet, or is being removed
+            yield LocalRun(directory, read_ledger(directory / FILE), is_owned(directory))
+
+
+def find_all(markets: Markets) -> Found:
+    """Ask every market for what is ours; the account's comes first."""
+    runs = {run.id: run for run in local_runs()}
+    instances, problems = [], [markets.no_account] if markets.no_account else []
+    for market in markets.all:
+        try:
+            listed = market.client.list_instances()
+        except MarketError as error:
+            run = runs.get(market.run_id)
+            if not market.run_id or (run and is_owned(run.directory)):  # else it has ended meanwhile, as its run has
+                problems.append(str(error))
+            continue
+        for status in listed:
+            if label := Label.parse(status.label):
+                instances.append(Ours(status, label, market, runs.get(label.run_id)))
+    asked = {market.identity for market in markets.all}
+    return Found(instances, [*problems, *_elsewhere(runs.values(), asked, time.time())])
+
+
+def _elsewhere(runs: Iterable[LocalRun], asked: set[str], now: float) -> Iterator[str]:
+    """What runs of this machine have rented with another key, or on another market, and was not seen to be gone."""
+    for run in runs:
+        if run.record.embedded or run.record.market in asked:
+            continue
+        left = [entry for entry in run.record.entries.values() if not entry.gone]
+        if any((label := Label.parse(entry.label)) and max(label.ends_at, entry.kept_until) > now for entry in left):
+            yield (
+                f"what run {run.id} has rented at {run.record.url} is not looked at: VAST_URL and VAST_API_KEY name "
+                "another account"
+            )
+
+
+def choose(markets: Markets, word: str | None) -> Ours:
+    """The instance that the user means.
+
+    :param word: Its id or label, or the start of one of them or of its run's id; None: the only one.
+    :raises NoSuchInstance: if there is none, or more than one.
+    :raises MarketError: if there is none, and a market could not be asked.
     """
-    with _market(arguments.timeouts) as (client, _):
-        ours = [(label, status) for status in client.list_instances() if (label := Label.parse(status.label))]
-    if not ours:
-        say("no instance of pytest-vastgpu is alive")
-    for label, status in ours:
-        say(line(label, status, _whose(label), time.time()))
-    return 0
+    found = find_all(markets)
+    if word is None:
+        matching = list(found.instances)
+    else:
+        exact = [ours for ours in found.instances if word in (str(ours.id), ours.status.label)]
+        matching = exact or [ours for ours in found.instances if _starts(ours, word)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        which = ", ".join(f"{ours.id} (run {ours.label.run_id})" for ours in matching[:8])
+        raise NoSuchInstance(f"{len(matching)} instances are meant: name one of {which}")
+    if found.problems:
+        raise MarketError(found.problems[0])
+    if word is None:
+        raise NoSuchInstance("no instance of pytest-vastgpu is alive")
+    raise NoSuchInstance(absent(word))
 
 
-def _whose(label: Label) -> Whose:
-    directory = runs_dir() / label.run_id
-    try:
-        return Whose(read_ledger(directory / FILE), is_owned(directory))
-    except OSError:
-        return Whose(None)
+def _starts(ours: Ours, word: str) -> bool:
+    return any(name.startswith(word) for name in (str(ours.id), ours.status.label, ours.label.run_id))
 
 
-def line(label: Label, status: InstanceStatus, whose: Whose, now: float) -> str:
-    """One instance as one line. Pure.
-
-    :param now: Epoch seconds.
-    """
-    age_s = max(0.0, now - status.start_date) if status.start_date else 0.0
-    clock = time.strftime("%H:%M", time.localtime(status.start_date))
-    since = f"since {clock} ({age_s / 60:.0f} min)" if status.start_date else "age unknown"
-    spent_usd = status.price_usd_h * age_s / HOUR_S
-    left = (label.ends_at - now) / 60
-    entry = whose.record.entries.get(status.label) if whose.record else None
-    end = f"must be gone in {left:.0f} min" if left > 0 else f"OVERDUE by {-left:.0f} min"
-    if entry and entry.kept_until > now:
-        end = time.strftime("kept until %H:%M", time.localtime(entry.kept_until))
-    elif whose.record and not whose.alive:
-        end += "  `vastgpu reap` destroys it"
-    return "  ".join(
-        (
-            str(status.id),
-            status.state or "null",
-            f"machine {status.machine_id}",
-            status.gpu_name or "no GPU",
-            since,
-            f"price unknown: {status.incredible}"
-            if status.incredible
-            else f"{status.price_usd_h:.3f} USD/h, {spent_usd:.4f} USD so far without traffic",
-            f"run {label.run_id} ({whose})",
-            end,
-        )
-    )
+def entry_of(word: str) -> tuple[LocalRun, LedgerEntry] | None:
+    """What the ledgers of this machine know of an instance, by its id or label; the newest run's."""
+    for run in sorted(local_runs(), key=lambda run: -run.record.started_at):
+        for entry in run.record.entries.values():
+            if word in (str(entry.instance_id or ""), entry.label):
+                return run, entry
+    return None
 
 
-# --- destroy ----------------------------------------------------------------------------------------------------------
-
-
-def destroy_some(arguments: argparse.Namespace) -> int:
-    """Destroy an instance by its id or label, or all instances of a run, and check that they are gone.
-
-    :returns: 0; 1 if something is left, which this prints; 2 for wrong usage.
-    :raises VastGpuError: if the market cannot be asked.
-    """
-    wanted, run = arguments.instance, arguments.run
-    if (wanted is None) == (run is None):
-        sys.stderr.write("vastgpu destroy: say what: either an instance's ID, or --run ID\n")
-        return 2
-    with _market(arguments.timeouts) as (client, _):
-        if run is not None:
-            ids = [status.id for status in client.list_instances() if _run_of(status) == run]
-            none = f"no instance of run {run} is alive"
-        elif wanted.isdecimal():
-            client.account()  # a wrong key is told now, since a destroy is tried for minutes
-            ids, none = [int(wanted)], ""
-        elif Label.parse(wanted):
-            ids = [status.id for status in client.list_instances(wanted)]
-            none = f"no instance carries the label {wanted}"
-        else:
-            raise ConfigurationError(f"{wanted!r} is neither an instance's id nor a label of pytest-vastgpu")
-        if not ids:
-            say(none)
-        return max([_destroy(client, instance_id, arguments.timeouts) for instance_id in ids], default=0)
-
-
-def _run_of(status: InstanceStatus) -> str:
-    label = Label.parse(status.label)
-    return label.run_id if label else ""
-
-
-def _destroy(client: Provider, instance_id: int, timeouts: Timeouts) -> int:
-    try:
-        destroy(client, instance_id, time.sleep, timeouts)
-    except NotDestroyed as problem:
-        tell(str(problem))
-        return 1
-    say(f"instance {instance_id} is gone")
-    return 0
-
-
-# --- reap -------------------------------------------------------------------------------------------------------------
-
-
-def reap(arguments: argparse.Namespace) -> int:
-    """Destroy what ended runs have left; as a dry run, only print what that would be, and why.
-
-    :returns: 0; 1 if something could not be destroyed.
-    :raises VastGpuError: if the market cannot be asked.
-    """
-    with _market(arguments.timeouts) as (client, market):
-        reasons = would(client.list_instances(), runs_dir(), market)
-        for reason in reasons:
-            say(f"would destroy {reason}" if arguments.dry_run else f"destroying {reason}")
-        if not reasons:
-            say("runs that are over have left nothing")
-        elif arguments.dry_run:
-            say("nothing was done: `vastgpu reap --no-dry-run` does it")
-        else:
-            swept = sweep(client, runs_dir(), market, by="reap", timeouts=arguments.timeouts)
-            for instance_id in swept.destroyed:
-                say(f"instance {instance_id} is gone")
-            for problem in swept.problems:
-                tell(str(problem))
-            return 1 if swept.problems else 0
-    return 0
+def absent(word: str) -> str:
+    """Why there is no such instance, in words."""
+    shown = sanitize.line(word, sanitize.CELL_CHARS)
+    known = entry_of(word)
+    if known is None:
+        return f"there is no instance {shown} in this account, and no run here has ever rented it"
+    return f"instance {shown} of run {known[0].id} is not there any more"

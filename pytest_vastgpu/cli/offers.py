@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.cli.output import tell
+from pytest_vastgpu.cli.parsers import Commands
 from pytest_vastgpu.core import environment
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Workload
@@ -36,7 +37,7 @@ _LIMIT = 10
 _TEST = "the test"
 
 
-def add_offers_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_offers_parser(commands: Commands) -> None:
     """Add ``offers``. Its options are the fields of a workload that decide, and those options of a run that do."""
     text = "what would be rented for a workload, in which order, why, and what to change; nothing is rented"
     parser = commands.add_parser("offers", help=text, description=text)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sys
+from collections.abc import Sequence
 
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.layout import fitted
 
 
 def say(text: str) -> None:
@@ -15,3 +20,27 @@ def say(text: str) -> None:
 def tell(text: str) -> None:
     """Print a problem or a note on standard error."""
     sys.stderr.write(f"vastgpu: {sanitize.line(text)}\n")
+
+
+def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], expendable: Sequence[str] = ()) -> None:
+    """Print a table that fits on the terminal, or into ``COLUMNS``; as wide as it is, where the output is no terminal.
+
+    :param expendable: The headings of columns that may be left out, the least important first.
+    """
+    safe = [[sanitize.line(cell, sanitize.CELL_CHARS) for cell in row] for row in rows]
+    bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
+    width = shutil.get_terminal_size((0, 0)).columns if bounded else 0
+    sys.stdout.writelines(f"{line}\n" for line in fitted(header, safe, width, expendable))
+
+
+def say_json(value: object) -> None:
+    """Print a value as a JSON document."""
+    sys.stdout.write(json.dumps(sanitize.clean(value), indent=1) + "\n")
+
+
+def lasting(seconds: float) -> str:
+    """A time span in a table, in a unit that suits it: ``43 min``, ``5.2 h``, ``3.1 d``."""
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} d"

@@ -13,7 +13,8 @@ URL = "VAST_URL"
 """The vendor's own variable."""
 SSH_KEY_PATH = "VAST_SSH_KEY_PATH"
 HOST_CACHE = "VAST_HOST_CACHE"
-"""Also the variable of an option; the commands, which have no pytest options, read it here."""
+BACKEND = "VAST_BACKEND"
+"""These two are also variables of options; the commands, which have no pytest options, read them here."""
 
 
 def api_key(environ: Mapping[str, str]) -> str:
@@ -44,3 +45,8 @@ def ssh_key_path(environ: Mapping[str, str]) -> str:
 def host_cache(environ: Mapping[str, str]) -> str:
     """The path of the host cache; empty for the default."""
     return environ.get(HOST_CACHE, "")
+
+
+def only_local(environ: Mapping[str, str]) -> bool:
+    """Whether the user rents on this machine only, and so needs no key."""
+    return environ.get(BACKEND, "").strip().lower() == "local"

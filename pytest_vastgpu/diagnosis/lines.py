@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import IntEnum
 
+from pytest_vastgpu.core.text import sanitize
+
 MAX_CHARS = 3000
 """Longer lines are cut here, because causes are at their beginning."""
 MAX_CHATTER_CHARS = 300
@@ -45,7 +47,6 @@ class Line:
     """The server's process that printed the line, if the line names it."""
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PREFIX = re.compile(
     r"""(?:\s*(?:
         \((?!Ray|raylet)\w[\w.-]*(?:\ \w+=\d+)*\ pid=\d+[^)]*\)             # vLLM: (EngineCore pid=7)
@@ -128,7 +129,7 @@ _DULL = re.compile(
 
 def read_line(raw: str) -> Line:
     """Prepare a printed line for matching."""
-    printed = _COLOUR.sub("", raw[:MAX_CHARS]).rstrip()
+    printed = sanitize.COLOUR.sub("", raw[:MAX_CHARS]).rstrip()
     told = _PASSED_ON.sub("", printed)
     prefix = _PREFIX.match(told)
     before = prefix.group() if prefix else ""

@@ -183,7 +183,7 @@ class ClientRun:
 
     def joins(self, run: Run) -> None:
         """The supervisor can rent: from now on for this run, too."""
-        run.join(self.id, self.directory, self.opening.settings, self.opening.workers, self.outbox.put)
+        run.join(self.opening, self.directory, self.outbox.put)
         self._run = run
 
     def stops(self) -> None:

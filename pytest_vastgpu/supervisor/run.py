@@ -47,6 +47,7 @@ from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search_cache import SearchCache
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.settings import Settings
+from pytest_vastgpu.ssh import known_hosts
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.cleanup.account_key import note_key
@@ -56,6 +57,7 @@ from pytest_vastgpu.supervisor.cleanup.guard import Guard
 from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.cleanup.sweep import sweeping
+from pytest_vastgpu.supervisor.ledger.embedded_market import published
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.run_directory import forget_old_runs
@@ -175,7 +177,9 @@ class Run:
             # An embedded market belongs to this run alone: its throttle files go into the run's directory.
             embedded = settings.backend == "local"
             identity = account_identity(url, api_key)
-            ledger.begin(run_id, identity, url, embedded=embedded)
+            if embedded:
+                stack.enter_context(published(directory, url, api_key))
+            ledger.begin(run_id, identity, url, embedded=embedded, started_in=opening.directory)
             ending = ending or CancelToken()
             throttle = directory / "throttle" if embedded else None
             client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
@@ -188,6 +192,7 @@ class Run:
                 events.write(Event("", None, f"warning: {unknown}"))
             evidence = started_in / FOLDER / run_id
             keeper = Keeper(settings.keep, directory, key, clock)
+            stack.enter_context(keeper.key_at_hand())
             budgets = RunBudgets()
             poller = InstancePoller(client.list_instances, timeouts, clock)
             services = RentalServices(
@@ -202,7 +207,7 @@ class Run:
                 budgets,
                 poller,
                 keeper,
-                SshConnector(key, timeouts.connect_s),
+                SshConnector(key, timeouts.connect_s, hosts=directory / known_hosts.FILE),
                 timeouts,
                 clock,
                 ending=ending,
@@ -264,22 +269,21 @@ class Run:
             )
         raise AssertionError("unreachable: the stack swallows nothing")
 
-    def join(self, run: str, directory: Path, settings: Settings, workers: int, listener: Listener) -> None:
+    def join(self, opening: Opening, directory: Path, listener: Listener) -> None:
         """A pytest run begins.
 
-        :param run: Its id.
         :param directory: Its own directory.
-        :param workers: How many of its tests run at a time.
         :param listener: Called with every event.
         :raises ConfigurationError: if its directory cannot be used.
         """
+        run, settings = opening.run, opening.settings
         with contextlib.ExitStack() as stack:
             self.events.listen(listener)
             stack.callback(self.events.unlisten, listener)
             if directory != self.directory:  # the first run's records are the supervisor's own
                 stack.enter_context(owned(directory))
                 with contextlib.closing(Ledger(directory)) as ledger:
-                    ledger.begin(run, self.account, self.url, embedded=self.embedded)
+                    ledger.begin(run, self.account, self.url, embedded=self.embedded, started_in=opening.directory)
                 own = EventLog(directory)
                 self.events.listen(own.write)
                 stack.callback(self.events.unlisten, own.write)
@@ -289,7 +293,7 @@ class Run:
             costs = self.costs[run] = CostFile(directory, head, lambda: self.pool.books.of(run), self.tell)
             self.events.listen(costs.listen)
             self.closing.callback(costs.write)
-            self.pool.join(run, workers, settings.reuse)
+            self.pool.join(run, opening.workers, settings.reuse)
             self.joined[run] = stack.pop_all()
 
     def leave(self, run: str, wait: Callable[[float], bool]) -> bool:

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from pytest_vastgpu.cli.classify import EXIT_CODES
-from pytest_vastgpu.cli.classify import USAGE_EXIT_CODE
-from pytest_vastgpu.cli.classify import classify_stream
+from pytest_vastgpu.cli.classify_stream import EXIT_CODES
+from pytest_vastgpu.cli.classify_stream import USAGE_EXIT_CODE
+from pytest_vastgpu.cli.classify_stream import classify_stream
 from pytest_vastgpu.model import FailureClass
 from tests.diagnosis.samples import logs
 from tests.diagnosis.samples import samples

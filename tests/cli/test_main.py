@@ -2,25 +2,24 @@ from __future__ import annotations
 
 import io
 import json
-import re
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu import cli
+from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
-from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.providers.base import CreateRequest
-from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.providers.vast.scripted import ScriptedServer
 from tests.providers.vast.scripted import scripted_server
 from tests.support.limits import UNSPACED
-from tests.support.vast import search_offers
 
 
 @pytest.fixture
@@ -29,45 +28,20 @@ def server() -> Iterator[ScriptedServer]:
         yield running
 
 
-def test_ls_and_destroy_look_after_what_is_ours(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with LocalMarket({"market": {"rate_limits": False}, "machines": [{"count": 3}]}) as market:
-        monkeypatch.setenv("VAST_URL", market.url)
-        monkeypatch.setenv("VAST_API_KEY", market.api_key)
-        assert main(["ls"], UNSPACED) == 0
-        assert capsys.readouterr().out == "no instance of pytest-vastgpu is alive\n"
-        label = make_label("abcd1234", 1, time.time() + 3600)
-        with open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
-            offers = search_offers(client, {"limit": 3})
-            ours = client.create(offers[0].id, CreateRequest("image", 10, label))
-            foreign = client.create(offers[1].id, CreateRequest("image", 10, "somebody-elses"))
-        assert main(["ls"], UNSPACED) == 0
-        listed = capsys.readouterr().out
-        assert re.match(
-            rf"{ours}  \w+  machine \d+ .* \(0 min\)  .* USD/h, .* run abcd1234 .*  must be gone in 60 min\n$", listed
-        )
-        assert main(["destroy", label], UNSPACED) == 0
-        assert capsys.readouterr().out == f"instance {ours} is gone\n"
-        assert main(["destroy", str(ours)], UNSPACED) == 0, "idempotent"
-        assert main(["destroy", label], UNSPACED) == 0
-        assert "no instance carries the label" in capsys.readouterr().out
-        assert main(["destroy", "somebody-elses"], UNSPACED) == 1
-        assert "neither an instance's id nor a label" in capsys.readouterr().err
-        assert [row["id"] for row in market.status()["alive"]] == [foreign]
-
-
-@pytest.mark.parametrize("arguments", [["ls"], ["destroy", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["ls"], ["ls", "--check"], ["destroy", "1"], ["destroy", "--run", "a"], ["reap"]]
+)
 def test_without_a_key_it_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 1
+    assert main(arguments) == ExitCode.MARKET
     assert capsys.readouterr().err == (
-        "vastgpu: VAST_API_KEY is not set: set it to the key of the account to look at\n"
+        "vastgpu: VAST_API_KEY is not set: set it to the key of the account to look at, or set VAST_BACKEND=local if "
+        "you rent on this machine only\n"
     )
 
 
 def test_an_empty_key_is_not_called_unset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("VAST_API_KEY", "")
-    assert main(["ls"]) == 1
+    assert main(["ls"]) == ExitCode.MARKET
     assert capsys.readouterr().err.startswith("vastgpu: VAST_API_KEY is empty: set it")
 
 
@@ -100,6 +74,39 @@ def test_the_command_is_also_a_module() -> None:
         assert name in done.stdout
 
 
+def test_help_loads_nothing_that_a_command_needs() -> None:
+    script = "import sys; from pytest_vastgpu.cli.main import parser; parser(); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {"httpx", "paramiko", "cryptography", "yaml", "pytest"}.isdisjoint(done.stdout.split())
+    assert {name for name in done.stdout.split() if name.startswith("pytest_vastgpu.")} <= {
+        "pytest_vastgpu.cli",
+        *(f"pytest_vastgpu.cli.{path.stem}" for path in Path(cli.__path__[0]).glob("*.py")),
+        *("pytest_vastgpu.core", "pytest_vastgpu.core.environment"),
+        *("pytest_vastgpu.core.text", "pytest_vastgpu.core.text.nearest"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lss"], "vastgpu: there is no command 'lss'; did you mean ls? see `vastgpu --help`\n"),
+        (["hosts", "mrge"], "vastgpu hosts: there is no command 'mrge'; did you mean merge? see `vastgpu hosts --"),
+        (["reap", "--dryrun"], "vastgpu reap: does not take '--dryrun'; did you mean --dry-run? see `vastgpu reap"),
+        (["classify", "--channel", "shs"], "vastgpu classify: argument --channel: there is no value 'shs'; did you"),
+        (["qqqqqqqqq"], "vastgpu: there is no command 'qqqqqqqqq'; there are ls, "),
+        (["ls\x1b[0m\n::error::x"], "vastgpu: there is no command 'ls\\x1b[0m\\n::error::x'"),
+        ([], "vastgpu: the following arguments are required: COMMAND; see `vastgpu --help`\n"),
+    ],
+)
+def test_a_wrong_word_is_told_in_one_line_with_the_nearest_one(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == ExitCode.USAGE
+    assert capsys.readouterr().err.splitlines(keepends=True)[0].startswith(told)
+
+
 def test_serving_without_the_extra_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,9 +125,9 @@ def test_what_others_call_their_machines_is_one_line_of_ls(
     server.will_answer({"success": True, "instances": [{**row, "start_date": 1e299}], "next_token": None})
     assert main(["ls"], UNSPACED) == 0
     out = capsys.readouterr().out
-    assert len(out.splitlines()) == 1
+    assert len(out.splitlines()) == 3
     assert "RTX\\n: :error::<VAST_API_KEY>\\u001b[0m\\ud800" in out
-    assert "price unknown: dph_total is -1 USD/h, below 0" in out
+    assert "instance 7: price unknown: dph_total is -1 USD/h, below 0" in out
 
 
 def test_an_error_of_the_market_is_one_line_without_the_key(
@@ -129,7 +136,7 @@ def test_an_error_of_the_market_is_one_line_without_the_key(
     monkeypatch.setenv("VAST_URL", server.url)
     monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
     server.will_answer({"success": False, "error": "x", "msg": "no key k3y-0f-the-account\r::error::x"})
-    assert main(["ls"], UNSPACED) == 1
+    assert main(["ls"], UNSPACED) == ExitCode.MARKET
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "k3y-0f" not in err
@@ -142,3 +149,39 @@ def test_machines_in_a_cache_file_are_shown_one_a_line(tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\n::error" not in out
+
+
+def test_the_versions_that_a_report_of_a_defect_should_tell_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code
+    python = ".".join(map(str, sys.version_info[:3]))
+    told = f"vastgpu {version('pytest-vastgpu')} (Python {python}, pytest {pytest.__version__})\n"
+    assert capsys.readouterr().out == told
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    for code in ExitCode:
+        assert f"\n  {code:<4} {code.meaning}\n" in out
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_vastgpu.cli.run_list.all_runs", interrupted)
+    assert main(["runs"]) == ExitCode.INTERRUPTED
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], ExitCode.OK), (["runs"], ExitCode.CLOSED)])
+def test_a_reader_that_has_left_is_not_complained_about(words: list[str], code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pytest_vastgpu", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (code, b"")

@@ -93,7 +93,7 @@ class Scene:
         directory = self._home / "runs" / run_id
         make_directory(directory)
         self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), Nothing(), self.events.append))
-        self.runs[-1].join(run_id, directory, settings, 1, self.events.append)
+        self.runs[-1].join(opening, directory, self.events.append)
         return self.runs[-1]
 
     def rent(self, run: Run) -> Lease:

@@ -64,19 +64,6 @@ CHECKS = (
 """All checks, in the order of the report."""
 
 
-def add_doctor_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``doctor``; it sets ``handler``, which takes the arguments and returns the exit code."""
-    text = "what a run needs: is it there, and if not, what mends it"
-    parser = commands.add_parser(
-        "doctor",
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}. Rents nothing and changes nothing at the market.",
-        epilog="exit code: 0 without a problem (there may be warnings), 1 with one",
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON document")
-    parser.set_defaults(handler=doctor)
-
-
 def doctor(arguments: argparse.Namespace) -> int:
     """Make all checks and print what they find.
 

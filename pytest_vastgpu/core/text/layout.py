@@ -13,6 +13,29 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
+def fitted(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, expendable: Sequence[str] = ()
+) -> list[str]:
+    """The lines of a table that are no longer than that many characters, as far as they can be.
+
+    First columns are left out, until it fits. Where that is not enough, each row becomes a block with a line for each
+    column, none left out.
+
+    :param width: In characters; 0 or less: whatever it takes.
+    :param expendable: The headings of columns that may be left out, the least important first.
+    """
+    for left_out in range(len(expendable) + 1):
+        kept = [at for at, heading in enumerate(header) if heading not in expendable[:left_out]]
+        lines = columns([header[at] for at in kept], [[row[at] for at in kept] for row in rows])
+        if width <= 0 or max(map(len, lines)) <= width:
+            return lines
+    names = max(map(len, header))
+    blocks = [
+        [f"{heading:{names}}  {cell}".rstrip() for heading, cell in zip(header, row, strict=True)] for row in rows
+    ]
+    return [line for number, block in enumerate(blocks) for line in (*([""] if number else []), *block)]
+
+
 def bounded(text: str, limit: int) -> str:
     """A text of several lines, of about that many characters; a longer one says how much of its middle is missing."""
     return cut_middle(text, limit, left_out(len(text) - 2 * (limit // 2), "characters"))

@@ -27,6 +27,8 @@ TAIL_CHARS = 8000
 TAIL_LINE_CHARS = 500
 """Most characters of one line in that end."""
 
+COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""What programs print to colour their output, or to move the cursor."""
 _UNSAFE = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and newline

@@ -70,6 +70,10 @@ class LedgerEntry:
     """Epoch seconds of the step ``intended``."""
     kept_until: float = 0.0
     """Epoch seconds until which it is kept for inspection; 0 where it is not kept."""
+    step: str = field(default="", compare=False)
+    """The last step that was written, for people."""
+    cost_usd: float = field(default=0.0, compare=False)
+    """Upper bound of what it had cost by then, in USD."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Record:
     """Process id of the pytest that started it."""
     embedded: bool = False
     """Whether the market belonged to the run, and ended with it."""
+    started_in: str = ""
+    """The directory in which pytest was started; empty in ledgers of earlier versions."""
+    started_at: float = 0.0
+    """Epoch seconds."""
     guard: int = 0
     """Process id of the last guard."""
     key: str = ""
@@ -133,14 +141,15 @@ class Ledger:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def begin(self, run_id: str, market: str, url: str, *, embedded: bool) -> None:
+    def begin(self, run_id: str, market: str, url: str, *, embedded: bool, started_in: str = "") -> None:
         """Write the first line, which identifies the run. The supervisor, a child of the pytest process, calls this.
 
         :param market: See :attr:`Record.market`.
+        :param started_in: See :attr:`Record.started_in`.
         :raises ConfigurationError: if it cannot be written.
         """
-        facts = {"market": market, "url": url, "pid": os.getpid(), "started_by": os.getppid(), "embedded": embedded}
-        self.write("", "run", run=run_id, **facts)
+        processes = {"pid": os.getpid(), "started_by": os.getppid()}
+        self.write("", "run", run=run_id, market=market, url=url, embedded=embedded, directory=started_in, **processes)
 
     def write(self, label: str, step: str, **facts: object) -> None:
         """Append one line. Steps of an attempt: ``intended``, ``created`` (with ``instance_id``), any state, ``kept``
@@ -209,6 +218,8 @@ def _record(data: bytes) -> Record:
                 pid=_whole(row.get("pid")),
                 started_by=_whole(row.get("started_by")),
                 embedded=row.get("embedded") is True,
+                started_in=str(row.get("directory", "")),
+                started_at=_number(row.get("time")),
             )
         elif step == "guard":
             record = replace(record, guard=_whole(row.get("pid")))
@@ -229,6 +240,8 @@ def _after(entry: LedgerEntry, row: Mapping[str, object]) -> LedgerEntry:
         gone=entry.gone or step in _OVER,
         intended_at=_number(row.get("time")) if step == "intended" else entry.intended_at,
         kept_until=_number(row.get("until")) if step == "kept" else entry.kept_until,
+        step=str(step),
+        cost_usd=_number(row.get("cost_usd")) or entry.cost_usd,
     )
 
 

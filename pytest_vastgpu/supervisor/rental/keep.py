@@ -7,9 +7,12 @@ more instances; those that it kept before stay.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import shlex
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 KEY_FILE = "id"
 """File in the run's directory for the private key, where the key pair was made for the run."""
+
+_log = logging.getLogger(__name__)
 
 
 class NotKept(Exception):
@@ -73,6 +78,23 @@ class Keeper:
         self._key = key
         self._forbidden = False
         self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def key_at_hand(self) -> Iterator[None]:
+        """Have the key pair's private key in the run's directory for the time of a ``with`` block, for ``vastgpu ssh``
+        and ``vastgpu logs``; and from then on, where an instance is kept.
+        """
+        try:
+            path = self._key_file()
+        except NotKept as problem:  # the run itself has the key
+            _log.warning("%s", problem)
+            yield
+            return
+        try:
+            yield
+        finally:
+            if self._key.path is None and not self.kept:
+                path.unlink(missing_ok=True)
 
     def forbid(self) -> None:
         """Keep nothing from now on."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from pytest_vastgpu.cli.instances import Whose
-from pytest_vastgpu.cli.instances import line
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
-from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
@@ -26,10 +21,7 @@ from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
 from pytest_vastgpu.supervisor.cleanup.sweep import overdue
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.ownership import is_owned
@@ -164,24 +156,6 @@ def test_reap_fails_where_something_is_left(
         assert f"run `vastgpu destroy {late}`" in capsys.readouterr().err
 
 
-def test_destroy_takes_all_of_a_run_and_nothing_else(
-    market: LocalMarket, client: Provider, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ours = [rent(client, make_label("abcd", number, time.time() + 60)) for number in (1, 2)]
-    others = [rent(client, label) for label in (make_label("abcde", 1, time.time() + 60), "abcd")]
-    assert main(["destroy", "--run", "abcd"], UNSPACED) == 0
-    assert capsys.readouterr().out == "".join(f"instance {instance} is gone\n" for instance in ours)
-    assert alive(market) == sorted(others)
-    assert main(["destroy", "--run", "abcd"], UNSPACED) == 0
-    assert capsys.readouterr().out == "no instance of run abcd is alive\n"
-
-
-@pytest.mark.parametrize("arguments", [[], ["7", "--run", "abcd"]])
-def test_destroy_must_be_told_what(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["destroy", *arguments], UNSPACED) == 2
-    assert capsys.readouterr().err == "vastgpu destroy: say what: either an instance's ID, or --run ID\n"
-
-
 def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: Provider) -> None:
     offer = search_offers(client, {"rentable": {"eq": True}})[0]
     label = make_label("abcd", 1, time.time() + 60)
@@ -196,40 +170,3 @@ def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: Provider) -
     assert alive(market) == [instance]
     assert main(["destroy", "--run", "abcd"], UNSPACED) == 0
     assert alive(market) == []
-
-
-ONE: InstanceStatus = replace(
-    status(11, make_label("abcd", 1, NOW + 3600)), gpu_name="RTX 4090", price_usd_h=0.36, start_date=NOW - 600
-)
-
-
-@pytest.mark.parametrize(
-    ("instance", "whose", "pattern"),
-    [
-        (
-            ONE,
-            Whose(None),
-            r"11  running  machine 7  RTX 4090  since \d\d:\d\d \(10 min\)  0.360 USD/h, 0.0600 USD so far without "
-            r"traffic  run abcd \(not known on this machine\)  must be gone in 60 min",
-        ),
-        (ONE, Whose(Record(pid=7), alive=True), r".*  run abcd \(process 7, alive\)  .*"),
-        (ONE, Whose(Record(pid=7)), r".*  run abcd \(process 7, dead\)  .*  `vastgpu reap` destroys it"),
-        (
-            ONE,
-            Whose(Record(pid=7, entries={ONE.label: LedgerEntry(ONE.label, 11, kept_until=NOW + 60)})),
-            r".*  kept until \d\d:\d\d",
-        ),
-        (replace(ONE, label=make_label("abcd", 1, NOW - 120)), Whose(None), ".*  OVERDUE by 2 min"),
-        (
-            replace(ONE, state="", gpu_name="", start_date=0.0),
-            Whose(None),
-            "11  null  machine 7  no GPU  age unknown .*",
-        ),
-    ],
-)
-def test_ls_says_of_each_whose_it_is_since_when_and_what_it_costs(
-    instance: InstanceStatus, whose: Whose, pattern: str
-) -> None:
-    label = Label.parse(instance.label)
-    assert label
-    assert re.fullmatch(pattern, line(label, instance, whose, NOW))

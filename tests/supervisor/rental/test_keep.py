@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import stat
 import time
+from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu.client.calls import Kept
 from pytest_vastgpu.model import State
 from pytest_vastgpu.option_values import Keep
+from pytest_vastgpu.ssh.keys import KeyPair
+from pytest_vastgpu.ssh.keys import load_key
+from pytest_vastgpu.supervisor.rental.keep import KEY_FILE
+from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import wanted
 
 
@@ -39,3 +45,31 @@ def test_what_is_said_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         "  look inside: ssh -i '/a key' -p 22022 root@host",
         "  end it now:  vastgpu destroy 4711",
     ]
+
+
+def keeper(directory: Path, key: KeyPair) -> Keeper:
+    return Keeper(Keep("always", 60.0), directory, key)
+
+
+def test_a_key_that_was_made_for_the_run_is_at_hand_while_it_lives(tmp_path: Path) -> None:
+    made = load_key({}, tmp_path)
+    with keeper(tmp_path, made).key_at_hand():
+        assert (tmp_path / KEY_FILE).read_bytes() == made.private_text
+        assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
+    assert not (tmp_path / KEY_FILE).exists()
+    with (keeping := keeper(tmp_path, made)).key_at_hand():
+        keeping.note(Kept(4711, "ssh", 0.36, 1_800_000_000.0, 1800.0))
+    assert (tmp_path / KEY_FILE).exists(), "somebody shall look inside"
+
+
+def test_the_users_own_key_is_copied_nowhere(tmp_path: Path) -> None:
+    load_key({}, tmp_path).save(tmp_path / "own")
+    own = load_key({"VAST_SSH_KEY_PATH": str(tmp_path / "own")}, tmp_path)
+    with keeper(tmp_path, own).key_at_hand():
+        assert not (tmp_path / KEY_FILE).exists()
+    assert (tmp_path / "own").exists()
+
+
+def test_a_run_goes_on_where_its_key_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with keeper(tmp_path / "missing", load_key({}, tmp_path)).key_at_hand():
+        assert "cannot be written" in caplog.text
