@@ -24,6 +24,11 @@ def add_local_parser(commands: Commands) -> None:
         help="what an image's entrypoint is here (args run type)",
     )
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where instances keep their disks")
+    parser.add_argument(
+        "--rate-limits",
+        action=argparse.BooleanOptionalAction,
+        help="refuse calls that come too early, or not, whatever the fleet says",
+    )
     parser.add_argument("--lifeline", type=int, metavar="FD", help=argparse.SUPPRESS)
     parser.set_defaults(handler=_local)
     _add_local_commands(parser)
@@ -67,5 +72,6 @@ def _local(arguments: argparse.Namespace) -> int:
         fleet=arguments.fleet,
         images=arguments.image,
         state_dir=arguments.state_dir,
+        rate_limits=arguments.rate_limits,
         lifeline=arguments.lifeline,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
@@ -209,7 +210,7 @@ def test_a_market_that_does_not_answer_is_one_line(
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", "k3y-0f-the-account")
     monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")  # nothing listens on the discard port
-    assert main(["offers"], replace(UNSPACED, market_pause_s=0.01)) == 1
+    assert main(["offers"], replace(UNSPACED, market_pause_s=0.01)) == ExitCode.MARKET
     error = capsys.readouterr().err
     assert error.startswith("vastgpu: search: no answer from 127.0.0.1:9")
     assert error.count("\n") == 1
@@ -222,7 +223,7 @@ def test_a_key_that_may_not_search_is_one_line(
     with LocalMarket(fleet) as market:
         monkeypatch.setenv("VAST_URL", market.url)
         monkeypatch.setenv("VAST_API_KEY", market.api_key)
-        assert main(["offers"], UNSPACED) == 1
+        assert main(["offers"], UNSPACED) == ExitCode.MARKET
     assert capsys.readouterr().err == (
         "vastgpu: search: Not authorized (HTTP 403, not_authorized); the API key lacks the scope misc: make a key that "
         "has it in your account\n"
