@@ -153,10 +153,10 @@ def reap(timeouts: Timeouts, *, dry_run: bool) -> int:
     :raises MarketError: if the market cannot be asked.
     """
     with account(timeouts) as market:
-        reasons = would(market.client.list_instances(), runs_dir(), market.identity)
+        reasons = would(market.client.list_instances(), runs_dir(), market.identity) if market else []
         for reason in reasons:
             say(f"would destroy {reason}" if dry_run else f"destroying {reason}")
-        if not reasons:
+        if market is None or not reasons:
             say("runs that are over have left nothing")
         elif dry_run:
             say("nothing was done: `vastgpu reap --no-dry-run` does it")

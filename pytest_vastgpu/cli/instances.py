@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pytest_vastgpu.cli.markets import Market
 from pytest_vastgpu.cli.markets import Markets
-from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import VastGpuError
@@ -22,8 +21,8 @@ from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
+from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,9 @@ class NoSuchInstance(VastGpuError):
 
 def local_runs() -> Iterator[LocalRun]:
     """Every run of this machine whose ledger can be read."""
-    for directory in filter(is_private, sorted(runs_dir().iterdir()) if runs_dir().is_dir() else []):
+    for directory in run_directories():
         with suppress(OSError):  # it has no ledger yet, or is being removed
-            yield LocalRun(directory, read_ledger(directory / FILE), is_owned(directory))
+            yield LocalRun(directory, read_ledger(directory / FILE), is_alive(directory))
 
 
 def find_all(markets: Markets) -> Found:
@@ -97,7 +96,7 @@ def find_all(markets: Markets) -> Found:
             listed = market.client.list_instances()
         except MarketError as error:
             run = runs.get(market.run_id)
-            if not market.run_id or (run and is_owned(run.directory)):  # else it has ended meanwhile, as its run has
+            if not market.run_id or (run and is_alive(run.directory)):  # else it has ended meanwhile, as its run has
                 problems.append(str(error))
             continue
         for status in listed:

@@ -45,6 +45,7 @@ class Login:
             "IdentitiesOnly": "yes",
             "UserKnownHostsFile": f'"{self.hosts}"',
             "GlobalKnownHostsFile": "/dev/null",
+            "HashKnownHosts": "no",  # it is read by this package, too
             "StrictHostKeyChecking": "accept-new",  # refuses another key than the one that is known
             "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",

@@ -6,6 +6,7 @@ Each command has a module of its own. Here they are only listed.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -56,6 +57,7 @@ _COMMANDS: Sequence[Callable[[Commands], None]] = (
     add_completion_parser,
 )
 """Every command, in the order of ``vastgpu --help``."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def main(argv: Sequence[str] | None = None, timeouts: Timeouts | None = None) -> int:
@@ -76,6 +78,12 @@ def main(argv: Sequence[str] | None = None, timeouts: Timeouts | None = None) ->
         # Python flushes once more at its end, and would print that this failed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.CLOSED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        sys.stderr.write(f"vastgpu: the output cannot be written: {error.strerror}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
 
 
 def _run(argv: Sequence[str] | None, timeouts: Timeouts | None) -> int:

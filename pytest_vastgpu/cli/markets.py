@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pytest_vastgpu.core import environment
-from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
@@ -19,8 +18,8 @@ from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.supervisor.ledger import embedded_market
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
+from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,17 @@ class NothingToAsk(MarketError):
 
 
 @contextmanager
-def account(timeouts: Timeouts) -> Iterator[Market]:
-    """Open the market of the user's account.
+def account(timeouts: Timeouts) -> Iterator[Market | None]:
+    """Open the market of the user's account; None where the user rents on this machine only.
 
     :raises NothingToAsk: if there is no key to it.
     """
     key = Secret(environment.api_key(os.environ))
     if not key:
-        raise NothingToAsk(_no_account())
+        if not environment.only_local(os.environ):
+            raise NothingToAsk(_no_account())
+        yield None
+        return
     url = environment.market_url(os.environ) or DEFAULT_URL
     with open_provider(url, key, timeouts=timeouts) as client:
         yield Market(client, url, account_identity(url, key))
@@ -70,20 +72,20 @@ def markets(timeouts: Timeouts) -> Iterator[Markets]:
     """
     with ExitStack() as stack:
         found = []
-        for directory in filter(is_private, sorted(runs_dir().iterdir()) if runs_dir().is_dir() else []):
+        for directory in run_directories():
             market = embedded_market.read(directory)
-            if market is not None and is_owned(directory):
+            if market is not None and is_alive(directory):
                 client = open_provider(market.url, market.key, directory / "throttle", timeouts=timeouts)
                 identity = account_identity(market.url, market.key)
                 found.append(Market(stack.enter_context(client), market.url, identity, directory.name))
-        if environment.api_key(os.environ):
-            yield Markets([stack.enter_context(account(timeouts)), *found])
-        elif environment.only_local(os.environ):
-            yield Markets(found)
-        elif found:
-            yield Markets(found, _no_account())
+        try:
+            own = stack.enter_context(account(timeouts))
+        except NothingToAsk as problem:
+            if not found:
+                raise
+            yield Markets(found, str(problem))
         else:
-            raise NothingToAsk(_no_account())
+            yield Markets([*([own] if own else []), *found])
 
 
 def _no_account() -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 
-from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
@@ -24,8 +23,8 @@ from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
+from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 
 EVENTS = "events.jsonl"
 _MOST_BYTES = 64 << 20
@@ -105,9 +104,7 @@ class RunRecord:
 
 def all_runs() -> list[RunRecord]:
     """Every run of this machine, the newest first."""
-    with suppress(OSError):
-        return sorted(map(_read, filter(is_private, runs_dir().iterdir())), key=lambda run: -run.started_at)
-    return []
+    return sorted(map(_read, run_directories()), key=lambda run: -run.started_at)
 
 
 def steps(run: RunRecord) -> Mapping[str, Sequence[Step]]:
@@ -120,18 +117,19 @@ def steps(run: RunRecord) -> Mapping[str, Sequence[Step]]:
 
 
 def _read(directory: Path) -> RunRecord:
-    record, readable, alive, changed = Record(), False, False, 0.0
+    record, readable, changed = Record(), False, 0.0
     with suppress(OSError):
         changed = directory.stat().st_mtime
         record = read_ledger(directory / FILE)
         readable = True
-        alive = is_owned(directory)
     costs = _object(_content(directory / NAME))
     paid = {str(row.get("label")): row for row in _objects(costs.get("instances"))}
     rented = [_rented(entry, paid.get(label, {})) for label, entry in record.entries.items()]
     cost_usd = sum(each.cost_usd for each in rented)
     tests = len(_objects(costs.get("tests")))
-    return RunRecord(directory, record, alive, readable, record.started_at or changed, rented, cost_usd, tests)
+    return RunRecord(
+        directory, record, is_alive(directory), readable, record.started_at or changed, rented, cost_usd, tests
+    )
 
 
 def _rented(entry: LedgerEntry, paid: Mapping[str, object]) -> Rented:

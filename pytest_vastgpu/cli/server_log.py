@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +36,7 @@ from pytest_vastgpu.ssh.connection import SshConnection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.login import HostKeyPin
 from pytest_vastgpu.supervisor.ledger.ledger import Label
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
+from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.rental.server import job
 
 LOOK_S = 5.0
@@ -51,11 +52,19 @@ class NoLog(VastGpuError):
     """There is no log; the message says why."""
 
 
-def show_log(word: str | None, timeouts: Timeouts, *, follow: bool, lines: int | None) -> int:
+def show_log(
+    word: str | None,
+    timeouts: Timeouts,
+    *,
+    follow: bool,
+    lines: int | None,
+    wait: Callable[[float], None] = time.sleep,
+) -> int:
     """Print the log of an instance.
 
     :param word: See :func:`~pytest_vastgpu.cli.instances.choose`.
     :param lines: How many of its last lines; None: all.
+    :param wait: Waits for a number of seconds, before another look at the container's log.
     :returns: The exit code.
     :raises NoLog: if the instance is gone, and no log of it was kept.
     """
@@ -64,7 +73,7 @@ def show_log(word: str | None, timeouts: Timeouts, *, follow: bool, lines: int |
     with markets(timeouts) as open_ones:
         ours = choose(open_ones, word)
         if follow:
-            return _follow(ours, timeouts, lines)
+            return _follow(ours, timeouts, lines, wait)
         connection, why = _connected(ours, timeouts)
         if connection is not None:
             with closing(connection):
@@ -109,7 +118,7 @@ def _connected(ours: Ours, timeouts: Timeouts) -> tuple[SshConnection | None, st
         return None, str(problem)
 
 
-def _follow(ours: Ours, timeouts: Timeouts, lines: int | None) -> int:
+def _follow(ours: Ours, timeouts: Timeouts, lines: int | None, wait: Callable[[float], None]) -> int:
     """Print what there is and what comes, until the instance is gone."""
     printed, told = "", False
     first = "+1" if lines is None else str(lines)
@@ -132,7 +141,7 @@ def _follow(ours: Ours, timeouts: Timeouts, lines: int | None) -> int:
                 printed = text
             if _is_gone(ours):
                 break
-            time.sleep(LOOK_S)
+            wait(LOOK_S)
             status = ours.market.client.show(ours.id)
             if status is not None:
                 ours = Ours(status, ours.label, ours.market, ours.run)
@@ -166,7 +175,7 @@ def _is_gone(ours: Ours) -> bool:
             return False
         return all(status.id != ours.id for status in market.client.list_instances())
     except MarketError:
-        if market.run_id and ours.run and not is_owned(ours.run.directory):
+        if market.run_id and ours.run and not is_alive(ours.run.directory):
             return True
         raise
 

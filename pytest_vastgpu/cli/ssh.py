@@ -32,6 +32,7 @@ def _ssh(arguments: argparse.Namespace) -> int:
     from pytest_vastgpu.cli.logins import NoLogin
     from pytest_vastgpu.cli.logins import login
     from pytest_vastgpu.cli.markets import markets
+    from pytest_vastgpu.core.directories import private_directory
     from pytest_vastgpu.ssh.connector import speaks_ssh
 
     if shutil.which("ssh") is None:
@@ -43,7 +44,11 @@ def _ssh(arguments: argparse.Namespace) -> int:
     if address is None:
         tried = " and ".join(map(str, way.addresses))
         raise NoLogin(f"no SSH server answers at {tried}: it may be booting still, `vastgpu ls` says")
-    way.hosts.parent.mkdir(parents=True, exist_ok=True)
+    if way.alias:
+        try:
+            private_directory(way.hosts.parent)
+        except OSError as error:
+            raise NoLogin(f"{way.hosts.parent} cannot hold known host keys: {error.strerror}") from error
     sys.stdout.flush()
     command = way.command(address, words, terminal=arguments.terminal)
     os.execvp(command[0], command)  # noqa: S606 -- it is this command's whole purpose

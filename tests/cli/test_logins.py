@@ -16,6 +16,7 @@ import pytest
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.cli.server_log import news
+from pytest_vastgpu.cli.server_log import show_log
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.ssh import known_hosts
@@ -242,6 +243,37 @@ def test_of_one_that_is_gone_what_was_kept_of_its_failed_start_is_shown(
     printed = capsys.readouterr()
     assert printed.out == "two\n"
     assert printed.err.endswith(f"is not there any more; this is from {kept}\n")
+
+
+def test_a_containers_log_is_followed_until_the_instance_is_gone(
+    make_run: MakeRun, client: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("abcd1234", alive=True)
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            client.destroy(run.instance)
+
+    assert show_log(None, UNSPACED, follow=True, lines=None, wait=wait) == ExitCode.OK
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].endswith("; this is the container's log, until that changes")
+    assert told[1:] == [f"vastgpu: instance {run.instance} is gone"]
+    assert len(waits) >= 2
+
+
+def test_an_instance_of_another_machines_run_has_its_host_key_noted_by_its_label(
+    reachable: Reachable, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    elsewhere = home / "elsewhere"
+    reachable.run.directory.rename(elsewhere)
+    monkeypatch.setenv("VAST_SSH_KEY_PATH", str(elsewhere / KEY_FILE))
+    assert vastgpu("ssh", reachable.id, "exit 6").returncode == 6
+    noted = home / ".local/state/pytest-vastgpu/known_hosts"
+    assert noted.read_text().startswith(f"{reachable.run.label} ssh-")
+    assert vastgpu("ssh", reachable.id, "exit 6").returncode == 6
+    assert noted.read_text().count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,12 @@ from pytest_vastgpu.core.text.layout import fitted
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
+from tests.cli.conftest import FLEET
 from tests.cli.conftest import MakeRun
 from tests.supervisor.cleanup.test_recover import rent
 from tests.support.limits import UNSPACED
@@ -182,6 +184,26 @@ def test_without_a_key_what_is_known_is_shown_and_the_rest_said_to_be_missing(
     assert printed.out.splitlines()[1].startswith(f"{run.instance}  ")
     assert printed.err.startswith("vastgpu: VAST_API_KEY is not set: ")
     assert printed.err.count("\n") == 1
+
+
+def test_the_accounts_market_and_those_of_living_runs_are_shown_together_and_one_that_fails_hides_none(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("abcd1234", alive=True, embedded=True)
+    with LocalMarket(FLEET) as other:
+        monkeypatch.setenv("VAST_URL", other.url)
+        monkeypatch.setenv("VAST_API_KEY", other.api_key)
+        with open_provider(other.url, other.api_key, timeouts=UNSPACED) as client:
+            instance = rent(client, make_label("0ddba110", 1, time.time() + 3600))
+        assert main(["ls"], UNSPACED) == ExitCode.OK
+        lines = capsys.readouterr().out.splitlines()[1:]
+        assert [line.split("  ")[0] for line in lines] == [str(instance), str(run.instance)]
+        monkeypatch.setenv("VAST_API_KEY", "wrong")
+        assert main(["ls"], UNSPACED) == ExitCode.MARKET
+        printed = capsys.readouterr()
+        assert [line.split("  ")[0] for line in printed.out.splitlines()[1:]] == [str(run.instance)]
+        assert printed.err.count("\n") == 1
+        assert "check VAST_API_KEY" in printed.err
 
 
 def test_what_was_rented_with_another_key_is_said_not_to_be_looked_at(

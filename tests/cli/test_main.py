@@ -183,3 +183,32 @@ def test_a_reader_that_has_left_is_not_complained_about(words: list[str], code: 
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pytest_vastgpu", "runs"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "vastgpu: the output cannot be written: No space left on device\n"
+    assert done.returncode == ExitCode.FAILED
+
+
+def test_who_rents_on_this_machine_only_needs_no_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VAST_BACKEND", "local")
+    assert main(["ls", "--check"]) == ExitCode.OK
+    assert main(["reap"]) == ExitCode.OK
+    told = "no instance of pytest-vastgpu is alive\nruns that are over have left nothing\n"
+    assert capsys.readouterr() == (told, "")
+
+
+def test_a_state_directory_that_cannot_be_used_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VAST_BACKEND", "local")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    for words in (["ls"], ["runs"]):
+        assert main(words) == ExitCode.OK
+    assert capsys.readouterr().err == ""

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.supervisor.ledger.ownership import is_owned
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
 
 KEEP_RUNS = 20
@@ -22,6 +24,22 @@ KEEP_RUNS = 20
 def runs_dir() -> Path:
     """The directory that holds one directory for each run, named by its id."""
     return state_directory() / "runs"
+
+
+def run_directories() -> list[Path]:
+    """The directories of the runs of this machine, by name; without any that others could have written."""
+    try:
+        return list(filter(is_private, sorted(runs_dir().iterdir())))
+    except OSError:  # there is none yet, or it cannot be read
+        return []
+
+
+def is_alive(directory: Path) -> bool:
+    """Whether the supervisor of a run lives, as far as can be told: without locks, nobody rents."""
+    try:
+        return is_owned(directory)
+    except OSError:
+        return False
 
 
 def make_run_directory(run_id: str) -> Path:
