@@ -266,7 +266,8 @@ class Process:
         theirs = [(RemoteAdapter(offer, self._hooks), offer.origin) for offer in self._opening.adapters]
         plugins = RemoteHooks(self._hooks, frozenset(hook.name for hook in self._opening.hooks))
         known = by_name([*ours, *theirs])
-        return Run.open(self._opening, environ, self._directory, known, plugins, self._outbox.put, ending=self._ending)
+        put, show = self._outbox.put, self._outbox.put_waits
+        return Run.open(self._opening, environ, self._directory, known, plugins, put, ending=self._ending, show=show)
 
 
 def _keep_log(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import CostFile
+from pytest_vastgpu.reporting.waiting import Waiting
 from pytest_vastgpu.reputation.cache_path import cache_path
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.reputation.records import Records
@@ -69,6 +71,8 @@ from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import RentalServices
+from pytest_vastgpu.supervisor.waits import MarketWaits
+from pytest_vastgpu.supervisor.waits import WaitReports
 
 _PROCESSES = "its processes"
 
@@ -119,6 +123,7 @@ class Run:
         listener: Listener,
         clock: Clock = SYSTEM_CLOCK,
         ending: CancelToken | None = None,
+        show: Callable[[Sequence[Waiting]], None] = lambda _: None,
     ) -> Run:
         """Create everything that the run needs before it can rent.
 
@@ -127,6 +132,7 @@ class Run:
         :param known: Adapters by name.
         :param listener: Called with every event.
         :param ending: Cancelled when the run ends: from then on only giving back is waited for.
+        :param show: Called with what tests wait for, about once a second.
         :raises Cancelled: the run has ended meanwhile; nothing was rented.
         :raises pytest_vastgpu.errors.VastGpuError: one line; nothing was rented.
         """
@@ -157,10 +163,11 @@ class Run:
             ledger.begin(run_id, market, url, embedded=embedded)
             ending = ending or CancelToken()
             throttle = directory / "throttle" if embedded else None
-            client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
+            waits = MarketWaits(lambda text: events.write(Event("", None, text)), clock)
+            client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts, tell=waits.begins)
             stack.callback(client.close)
             cleaning = CancelToken()
-            cleaner = open_provider(url, api_key, throttle, cancel=cleaning, timeouts=timeouts)
+            cleaner = open_provider(url, api_key, throttle, cancel=cleaning, timeouts=timeouts, tell=waits.begins)
             stack.callback(cleaner.close)
             _require_credit(client, url, events)
             if not embedded and (unknown := note_key(directory, client, ledger, market, key)):
@@ -223,6 +230,8 @@ class Run:
             look_s = timeouts.price_look_s
             prices = PriceMonitor(client.list_instances, pool.registry.alive, pool.too_dear, pool.end, look_s, clock)
             stack.callback(prices.close)
+            reports = WaitReports(pool.wanted, pool.registry.alive, waits, settings.boot_timeout, show, clock)
+            stack.callback(clock.repeat("vastgpu-waits", reports.step).stop)
             pool.open(Provisioner(services, find, record, started, pool.registry.ended))
             return cls(
                 pool,

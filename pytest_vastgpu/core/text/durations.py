@@ -34,3 +34,11 @@ def shown(seconds: float) -> str:
     """A duration in the largest unit that leaves a whole number: ``30m``, ``2h``, ``90s``."""
     unit = next((unit for unit in "hm" if seconds and seconds % UNITS_S[unit] == 0), "s")
     return f"{seconds / UNITS_S[unit]:g}{unit}"
+
+
+def spoken(seconds: float) -> str:
+    """A duration for people who wait: ``45 s``, ``4 min 30 s``, ``1 h 5 min``."""
+    minutes, rest_s = divmod(int(seconds), 60)
+    hours, rest_min = divmod(minutes, 60)
+    parts = ((hours, "h"), (rest_min, "min")) if hours else ((minutes, "min"), (rest_s, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"

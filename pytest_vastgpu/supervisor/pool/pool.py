@@ -48,6 +48,7 @@ from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental.rental import Rental
+from pytest_vastgpu.supervisor.waits import Wanted
 
 TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
@@ -109,7 +110,7 @@ class InstancePool:
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         """
         self._check([workload])
-        ask = LeaseRequest(process, test, workload, exclusive)
+        ask = LeaseRequest(process, test, workload, exclusive, since=self._clock.monotonic())
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             self._planner.ask(ask)
@@ -210,6 +211,20 @@ class InstancePool:
     def problems(self) -> list[str]:
         """One line for each instance that could not be destroyed, with the command that does it."""
         return self.registry.problems
+
+    def wanted(self) -> list[Wanted]:
+        """The workloads for which tests wait."""
+        with self._changed:
+            asks = list(self._planner.asks)
+        return [
+            Wanted(
+                workload,
+                self._name(workload),
+                min(ask.since for ask in asks if ask.workload == workload),
+                any(ask.lacks_room for ask in asks if ask.workload == workload),
+            )
+            for workload in dict.fromkeys(ask.workload for ask in asks)
+        ]
 
     def attempts(self) -> list[Attempt]:
         """Every attempt of the run, in order, each with its cost so far."""
