@@ -36,6 +36,7 @@ CLOSES_WITHIN_S = 5.0
 PREFIX = "vastgpu: "
 REDRAWN_EVERY_S = 1.0
 """Between two updates of the lines at the bottom."""
+_monotonic = time.monotonic  # bound now: a test may replace it later
 
 
 class ProgressReporter:
@@ -85,7 +86,7 @@ class ProgressReporter:
 
     def take_waits(self, waits: Sequence[Waiting]) -> None:
         """Take what tests wait for now, as the supervisor reports it."""
-        self._display.take(waits, time.monotonic())
+        self._display.take(waits, _monotonic())
 
     @contextmanager
     def wait_for(self, what: str) -> Iterator[None]:
@@ -97,7 +98,7 @@ class ProgressReporter:
             yield
             return
         before, self._waits_here = self._waits_here, True
-        self._display.begin(what, time.monotonic())
+        self._display.begin(what, _monotonic())
         try:
             yield
         finally:
@@ -169,7 +170,7 @@ class ProgressReporter:
     def _show_waits(self) -> None:
         if not self._waits_here:
             return
-        now = time.monotonic()
+        now = _monotonic()
         if BottomLines.possible(self._reporter()):
             if now - self._drawn_at >= REDRAWN_EVERY_S:
                 self._draw(lambda columns: self._display.status(now, columns))
@@ -182,7 +183,7 @@ class ProgressReporter:
 
         :param lines: Returns them; its argument is the number of columns that each may take.
         """
-        self._drawn_at = time.monotonic()
+        self._drawn_at = _monotonic()
         if self._broken:
             return
         writer = self._config.get_terminal_writer()
