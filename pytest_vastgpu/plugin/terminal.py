@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -67,6 +66,8 @@ class ProgressReporter:
         """Whether this process shows what is waited for now: its own tests wait, or those of its workers."""
         self._bottom: BottomLines | None = None
         self._drawn_at = -math.inf
+        self._ending = ""
+        """What the end of the run waits for; empty before it."""
         self._thread: threading.Thread | None = None
         if own_thread:
             self._thread = threading.Thread(target=self._print_all, name="vastgpu-progress", daemon=True)
@@ -105,7 +106,7 @@ class ProgressReporter:
             self._display.end()
             self._waits_here = before
             if self._bottom is not None:
-                self._draw(lambda _: [])
+                self._draw()
 
     def pump(self) -> None:
         """Print the waiting events. The main thread calls this; it does nothing if a separate thread prints."""
@@ -117,10 +118,11 @@ class ProgressReporter:
             self._show_waits()
 
     def show(self, text: str) -> bool:
-        """Show a text in place at the bottom of the terminal; returns whether that is possible."""
+        """Show in place what the end of the run waits for; returns whether that is possible."""
         if not BottomLines.possible(self._reporter()):
             return False
-        self._draw(lambda _: [text])
+        self._ending = text
+        self._draw()
         return True
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class ProgressReporter:
             self._waiting.put(None)
             self._thread.join(CLOSES_WITHIN_S)
             self._thread = None
-        self._waits_here = False
+        self._waits_here, self._ending = False, ""
         self.pump()
         if self._bottom is not None:
             with self._printing, self._uncaptured():
@@ -173,17 +175,14 @@ class ProgressReporter:
         now = _monotonic()
         if BottomLines.possible(self._reporter()):
             if now - self._drawn_at >= REDRAWN_EVERY_S:
-                self._draw(lambda columns: self._display.status(now, columns))
+                self._draw()
         else:
             for text in self._display.lines(now):
                 self._print(PREFIX + text)
 
-    def _draw(self, lines: Callable[[int], Sequence[str]]) -> None:
-        """Show lines in place at the bottom of the terminal.
-
-        :param lines: Returns them; its argument is the number of columns that each may take.
-        """
-        self._drawn_at = _monotonic()
+    def _draw(self) -> None:
+        """Show in place, at the bottom of the terminal, what is waited for."""
+        now = self._drawn_at = _monotonic()
         if self._broken:
             return
         writer = self._config.get_terminal_writer()
@@ -191,7 +190,8 @@ class ProgressReporter:
             with self._printing, self._uncaptured():  # what captures the output hides the terminal's width, too
                 columns = writer.fullwidth - len(PREFIX) - 1
                 self._bottom = self._bottom or BottomLines(writer, self._printing)
-                self._bottom.show([PREFIX + cut_end(line, columns) for line in lines(columns)])
+                lines = [self._ending] if self._ending else self._display.status(now, columns)
+                self._bottom.show([PREFIX + cut_end(line, columns) for line in lines])
         except OSError:
             self._broken = True
 
