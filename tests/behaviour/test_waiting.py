@@ -83,3 +83,18 @@ def test_nothing_of_a_wait_is_left_between_the_lines(pytester: pytest.Pytester, 
 def test_who_wants_silence_has_it(pytester: pytest.Pytester, option: str) -> None:
     _, waits = watched(pytester, 80, option)
     assert waits == []
+
+
+def test_without_a_terminal_a_line_comes_after_half_a_minute_from_the_controller(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    rent_from({"machines": [{"stages": {"loading_s": 33}}]})
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_subprocess("-n2")
+    result.assert_outcomes(passed=4)
+    (line,) = [line for line in result.outlines if line.startswith("vastgpu: waiting")]
+    assert re.fullmatch(
+        r"vastgpu: waiting 3\d s for command '.+' on instance \d+ \(.+\): .+; boot budget 15 min, 14 min \d+ s left; "
+        r"0\.\d{4} USD so far",
+        line,
+    )
