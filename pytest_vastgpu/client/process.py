@@ -34,6 +34,7 @@ from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.reporting.waiting import Waiting
 from pytest_vastgpu.servers.base import Adapter
 
 SECRET_VARIABLES = (API_KEY, IMAGE_LOGIN)
@@ -57,6 +58,7 @@ class SupervisorProcess:
     :param adapters: Adapters of conftest files and plugins, by name.
     :param listen: Called with every event, in a thread of its own.
     :param idle: Called repeatedly while the thread that made this object waits.
+    :param show: Called with what tests wait for, about once a second, in the same thread as ``listen``.
     :param late: Whether tests run already: why nothing can be rented is then the answer to each of them.
     :raises VastGpuError: if the supervisor cannot be started, or cannot rent; one line, and nothing was rented.
     """
@@ -71,9 +73,11 @@ class SupervisorProcess:
         listen: Callable[[Event], None],
         idle: Callable[[], None],
         *,
+        show: Callable[[list[Waiting]], None] = lambda _: None,
         late: bool = False,
     ) -> None:
         self._listener = listener
+        self._show = show
         self._pid = _getpid()
         self._process: subprocess.Popen[bytes] | None = None
         """None where an earlier run has started it."""
@@ -176,6 +180,9 @@ class SupervisorProcess:
             with suppress(EOFError, OSError):
                 while True:
                     message = messages.receive(sock)
+                    if "waits" in message:
+                        self._show(decode(list[Waiting], message["waits"]))
+                        continue
                     listen(decode(Event, message["event"]))
                     with self._arrived:
                         self._newest = message["number"]

@@ -32,8 +32,10 @@ from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
 from pytest_vastgpu.plugin.signals import with_lines
+from pytest_vastgpu.plugin.terminal import REDRAWN_EVERY_S
 from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
+from pytest_vastgpu.plugin.wait_display import giving_back
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import checked
 from pytest_vastgpu.servers.base import kind_of
@@ -95,16 +97,18 @@ class Controller:
                 project=str(config.rootpath),
                 login=_login() if settings.reuse else 0,
             )
-            self.process = SupervisorProcess(
-                opening,
-                listener,
-                collected,
-                PytestHooks(config.hook),
-                {adapter.name: adapter for adapter in adapters},
-                self._listen,
-                self._idle,
-                late=late,
-            )
+            with self._progress.wait_for("the market, and all that is checked before anything is rented"):
+                self.process = SupervisorProcess(
+                    opening,
+                    listener,
+                    collected,
+                    PytestHooks(config.hook),
+                    {adapter.name: adapter for adapter in adapters},
+                    self._listen,
+                    self._idle,
+                    show=self._progress.take_waits,
+                    late=late,
+                )
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self.calls = self.process.calls
@@ -179,7 +183,7 @@ class Controller:
         if self._summary is not None or not self.process.owned:
             return
         with self._not_interrupted():
-            self._waits = _Waits(self._progress.insist, self._timeouts.told_every_s)
+            self._waits = _Waits(self._progress.show, self._progress.insist, self._timeouts.told_every_s)
             try:
                 self._summary = self.process.close(self._waits.now_for, self._timeouts.told_every_s)
             except (VastGpuError, Cancelled) as gone:
@@ -246,14 +250,17 @@ class Controller:
 class _Waits:
     """Says again and again what giving back waits for.
 
+    :param show: Shows a line in place, or returns that it cannot.
     :param say: Prints a line.
     """
 
-    def __init__(self, say: Callable[[str], None], every_s: float) -> None:
+    def __init__(self, show: Callable[[str], bool], say: Callable[[str], None], every_s: float) -> None:
+        self._show = show
         self._say = say
         self._every_s = every_s
         self._began = self._heard = self._said = time.monotonic()
         self._what: list[str] = []
+        self._in_place = False
 
     def now_for(self, what: list[str]) -> None:
         """Note what is waited for."""
@@ -263,13 +270,14 @@ class _Waits:
     def tell(self) -> None:
         """Say it where that is due."""
         now = time.monotonic()
-        if now - self._said < self._every_s:
+        if now - self._said < (REDRAWN_EVERY_S if self._in_place else self._every_s):
             return
         self._said = now
-        what = ", ".join(self._what) or "the supervisor"
         silent_s = now - self._heard
-        silent = f"; the supervisor has not answered for {silent_s:.0f} s" if silent_s > 2 * self._every_s else ""
-        self._say(f"still giving back, for {now - self._began:.0f} s: waiting for {what}{silent}")
+        text = giving_back(self._what, now - self._began, silent_s if silent_s > 2 * self._every_s else 0.0)
+        self._in_place = self._show(text)
+        if not self._in_place:
+            self._say(text)
 
 
 def _adapters(config: pytest.Config) -> list[Adapter]:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextlib import contextmanager
+from contextlib import nullcontext
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from os import getpid
+from typing import TYPE_CHECKING
 from typing import TypeVar
 
 import pytest
@@ -50,6 +53,9 @@ from pytest_vastgpu.plugin.running import Running
 from pytest_vastgpu.plugin.running import lead_to_own
 from pytest_vastgpu.plugin.unasked import ASKED
 from pytest_vastgpu.servers.workloads import require_workload
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.plugin.terminal import ProgressReporter
 
 _T = TypeVar("_T")
 _leases = pytest.StashKey[Leases]()
@@ -275,7 +281,7 @@ def _acquire(item: pytest.Item, ask: Callable[[Leases], Sequence[Lease]]) -> lis
     leases = _opened(item.session)
     item.stash[ASKED] = True
     try:
-        with _timer_stopped(item):
+        with _timer_stopped(item), _shown(item.config):
             granted = ask(leases)
     except VastGpuError as error:
         problem, excused = str(error), isinstance(error, ProvisioningFailed) and error.machines_failed
@@ -291,6 +297,12 @@ def _acquire(item: pytest.Item, ask: Callable[[Leases], Sequence[Lease]]) -> lis
         pytest.skip(problem)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
+
+
+def _shown(config: pytest.Config) -> AbstractContextManager[None]:
+    """Show for what this process waits; for a worker the controller does."""
+    progress: ProgressReporter | None = config.pluginmanager.get_plugin("vastgpu-progress")
+    return progress.wait_for("an instance") if progress else nullcontext()
 
 
 @contextmanager

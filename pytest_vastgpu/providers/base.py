@@ -75,9 +75,16 @@ class MarketWait:
     """Seconds that the market requires between two such calls; 0: it has refused one as too early (429)."""
 
     def __str__(self) -> str:
+        return self.with_left(self.seconds)
+
+    def with_left(self, left_s: float) -> str:
+        """The wait in a sentence.
+
+        :param left_s: Seconds that are left of it.
+        """
         if self.interval_s:
-            return f"the market allows one {self.what} every {self.interval_s:g} s: waiting {self.seconds:.0f} s"
-        return f"the market asks to wait {self.seconds:.0f} s with the next {self.what} (429)"
+            return f"the market allows one {self.what} every {self.interval_s:g} s: waiting {left_s:.0f} s"
+        return f"the market asks to wait {left_s:.0f} s with the next {self.what} (429)"
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class ClientRun:
 
     def joins(self, run: Run) -> None:
         """The supervisor can rent: from now on for this run, too."""
-        run.join(self.opening, self.directory, self.outbox.put)
+        run.join(self.opening, self.directory, self.outbox.put, self.outbox.put_waits)
         self._run = run
 
     def stops(self) -> None:

@@ -1,15 +1,20 @@
-"""Queue of events for pytest. The supervisor never waits for pytest: events over the limit are dropped and counted."""
+"""Queue of events for pytest. The supervisor never waits for pytest: events over the limit are dropped and counted.
+
+What tests wait for goes the same way. Only the newest such report is kept, and no file has it.
+"""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.reporting.waiting import Waiting
 
 MOST = 10_000
 """Most events that wait to be sent."""
@@ -28,6 +33,8 @@ class EventOutbox:
         self._most = most
         self._last_s = last_s
         self._waiting: deque[tuple[int, Event]] = deque()
+        self._waits: Sequence[Waiting] | None = None
+        """What tests wait for, where that is still to be sent."""
         self._changed = threading.Condition()
         self._lost = 0
         self.count = 0
@@ -45,6 +52,12 @@ class EventOutbox:
                 self._waiting.append((self.count, event))
             self._changed.notify_all()
 
+    def put_waits(self, waits: Sequence[Waiting]) -> None:
+        """Take what tests wait for now, in place of an older report that is not sent yet."""
+        with self._changed:
+            self._waits = waits
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Accept no more events, and wait a little until all are sent."""
         with self._changed:
@@ -59,21 +72,30 @@ class EventOutbox:
         """
         try:
             while (found := self._next()) is not None:
-                number, event = found
-                event = replace(event, facts={})  # the facts are for programs, which read them in the file
-                messages.send(sock, {"number": number, "event": encode(event)})
+                messages.send(sock, found)
         finally:
             self._sent.set()  # also where the other side is gone
 
-    def _next(self) -> tuple[int, Event] | None:
+    def _next(self) -> dict[str, object] | None:
+        """The next message; None: there will be no other."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._lost or self._closed)
+            self._changed.wait_for(
+                lambda: self._waiting or self._lost or self._closed or self._waits is not None,
+            )
             if self._waiting:
-                return self._waiting.popleft()
+                return _message(*self._waiting.popleft())
             if self._lost:
                 lost, self._lost = self._lost, 0
                 text = (
                     f"{lost} events are not shown here, since pytest did not take them in time; events.jsonl has them"
                 )
-                return self.count, Event("", None, text)
-            return None
+                return _message(self.count, Event("", None, text))
+            if self._closed or self._waits is None:
+                return None
+            waits, self._waits = self._waits, None
+            return {"waits": encode(list(waits))}
+
+
+def _message(number: int, event: Event) -> dict[str, object]:
+    event = replace(event, facts={})  # the facts are for programs, which read them in the file
+    return {"number": number, "event": encode(event)}

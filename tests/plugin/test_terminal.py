@@ -134,3 +134,44 @@ def test_without_a_terminal_nothing_is_printed(pytester: pytest.Pytester) -> Non
     result = pytester.runpytest_inprocess("-p", "no:terminal")
     assert result.ret == pytest.ExitCode.OK
     assert result.stdout.str().strip() == ""
+
+
+WAITS = """
+import pytest
+from pytest_vastgpu.plugin.terminal import ProgressReporter
+from pytest_vastgpu.reporting.waiting import Waiting
+
+LONG = Waiting("vllm 'org/model'", 270.0, "loading weights 3/8", 123, "RTX 4090", "warm-up window", 600.0, 290.0, 0.021)
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    progress = ProgressReporter(config, own_thread=False, header=[])
+    config.pluginmanager.register(progress, "vastgpu-progress")
+
+@pytest.fixture
+def wait(pytestconfig):
+    progress = pytestconfig.pluginmanager.get_plugin("vastgpu-progress")
+    progress.take_waits([LONG])
+    progress.pump()  # no test of this process waits: this report is of no wait of now
+    with progress.wait_for("an instance"):
+        progress.pump()
+        progress.take_waits([LONG])
+        progress.pump()
+        progress.pump()
+    progress.pump()
+"""
+LINE = re.compile(
+    r"vastgpu: waiting 4 min \d+ s for vllm 'org/model' on instance 123 \(RTX 4090\): loading weights 3/8; "
+    r"warm-up window 10 min, 4 min \d+ s left; 0\.0210 USD so far"
+)
+
+
+@pytest.mark.parametrize(("option", "times"), [("-v", 1), ("-q", 1), ("-s", 1), ("-qq", 0)])
+def test_without_a_terminal_a_long_wait_is_a_line(pytester: pytest.Pytester, option: str, times: int) -> None:
+    pytester.makeconftest(WAITS)
+    pytester.makepyfile("def test_one(wait): pass\ndef test_two(): pass")
+    result = pytester.runpytest_inprocess(option, "-p", "no:randomly")
+    assert result.ret == pytest.ExitCode.OK
+    told = [line for line in result.outlines if line.startswith("vastgpu")]
+    assert len(told) == times
+    assert all(LINE.fullmatch(line) for line in told)

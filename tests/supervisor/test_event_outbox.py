@@ -13,6 +13,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.model import State
+from pytest_vastgpu.reporting.waiting import Waiting
 from pytest_vastgpu.supervisor import event_outbox as outbox_module
 from pytest_vastgpu.supervisor.event_outbox import EventOutbox
 
@@ -177,3 +178,20 @@ def test_many_threads_may_put_at_once(pair: Pair) -> None:
     assert [each["number"] for each in found] == list(range(1, 201))
     for name in "abcd":
         assert [text for text in texts(found) if text[0] == name] == [f"{name} {number}" for number in range(50)]
+
+
+def test_of_what_is_waited_for_the_newest_report_is_sent_after_the_events_and_is_no_event(pair: Pair) -> None:
+    theirs, ours = pair
+    outbox = EventOutbox()
+    outbox.put_waits([Waiting("old", 1.0, "")])
+    outbox.put_waits([Waiting("new", 2.0, "goes on")])
+    outbox.put(event("one"))
+    thread = sending(outbox, theirs)
+    assert texts([messages.receive(ours)]) == ["one"]
+    assert decode(list[Waiting], messages.receive(ours)["waits"]) == [Waiting("new", 2.0, "goes on")]
+    outbox.put_waits([])
+    assert messages.receive(ours) == {"waits": []}
+    assert outbox.count == 1
+    outbox.close()
+    thread.join(WITHIN_S)
+    assert taken(ours) == []

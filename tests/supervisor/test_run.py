@@ -234,3 +234,14 @@ def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> N
     assert states.count(State.GONE) == 1
     assert [account.attempt.instance_id for account in run.summary(run.id).books] == [lease.instance_id]
     assert run.summary(run.id).problems == []
+
+
+@pytest.mark.slow
+def test_a_market_that_asks_to_wait_is_told(scene: Scene) -> None:
+    fault = {"name": "rate_limited", "endpoint": "search", "retry_after_s": 2, "times": 1}
+    scene.start({"faults": [fault], **HEALTHY})
+    run = scene.open()
+    scene.rent(run)
+    run.close()
+    told = [event.text for event in scene.events if "(429)" in event.text]
+    assert told in [[f"the market asks to wait {seconds} s with the next search (429)"] for seconds in (2, 3)]

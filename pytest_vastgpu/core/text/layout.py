@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -59,3 +60,27 @@ def left_out(count: int, unit: str) -> str:
     :param unit: The unit of ``count``: ``characters`` or ``bytes``.
     """
     return f"\n[... {count} {unit} left out ...]\n" if count > 0 else ""
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a line takes."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def cut_end(text: str, columns: int, mark: str = "…") -> str:
+    """A line that takes at most that many columns; a wider one loses its end."""
+    if columns_of(text) <= columns:
+        return text
+    room, kept = columns - columns_of(mark), 0
+    for character in text:
+        room -= _width(character)
+        if room < 0:
+            break
+        kept += 1
+    return text[:kept] + mark if columns > 0 else ""
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

@@ -40,6 +40,8 @@ class LeaseRequest:
     error: BaseException | None = None
     lacks_room: bool = False
     """Whether another instance must be given back before its own can be rented."""
+    since: float = 0.0
+    """When it began to wait, on the clock."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental.rental import Rental
+from pytest_vastgpu.supervisor.waits import Wanted
 
 TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
@@ -200,7 +201,7 @@ class InstancePool:
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         """
         self._check([workload])
-        ask = LeaseRequest(process, test, workload, exclusive, run)
+        ask = LeaseRequest(process, test, workload, exclusive, run, since=self._clock.monotonic())
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             self._planner.ask(ask)
@@ -241,6 +242,20 @@ class InstancePool:
     def problems(self) -> list[str]:
         """One line for each instance that could not be destroyed, with the command that does it."""
         return self.registry.problems
+
+    def wanted(self, run: str) -> list[Wanted]:
+        """The workloads for which tests of a run wait."""
+        with self._changed:
+            asks = [ask for ask in self._planner.asks if ask.run == run]
+        return [
+            Wanted(
+                workload,
+                self._name(workload),
+                min(ask.since for ask in asks if ask.workload == workload),
+                any(ask.lacks_room for ask in asks if ask.workload == workload),
+            )
+            for workload in dict.fromkeys(ask.workload for ask in asks)
+        ]
 
     def waits_for(self, rentals: Iterable[Rental] | None = None) -> list[str]:
         """What giving back waits for, one line for each instance that is not gone.

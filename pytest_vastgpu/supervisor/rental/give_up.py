@@ -300,13 +300,9 @@ def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float,
     :param window_s: The warm-up window, from the workload or its adapter.
     :param shown: What the server shows now, for the evidence.
     """
-    started_s = moves[0].at_s
-    firsts: dict[Progress, float] = {}
-    for move in moves:
-        firsts.setdefault(move.progress, move.at_s)
-    still_s = now_s - max(firsts.values())
-    if still_s < window_s and now_s - started_s < window_s * WARMUP_CAP:
+    if warmup_left_s(moves, now_s, window_s) > 0:
         return Wait()
+    started_s, still_s = moves[0].at_s, now_s - _newest_at_s(moves)
     return GiveUp(
         Verdict(
             FailureClass.WARMUP,
@@ -316,3 +312,19 @@ def judge_warmup(moves: Sequence[ProgressSample], now_s: float, window_s: float,
             "give the workload a longer warmup_s, or a machine with a faster network and disk",
         )
     )
+
+
+def warmup_left_s(moves: Sequence[ProgressSample], now_s: float, window_s: float) -> float:
+    """How long a warming server may still take if it makes no progress; 0 or less: its time is over.
+
+    :param moves: See :func:`judge_warmup`, also for the others.
+    """
+    return min(_newest_at_s(moves) + window_s, moves[0].at_s + window_s * WARMUP_CAP) - now_s
+
+
+def _newest_at_s(moves: Sequence[ProgressSample]) -> float:
+    """When the newest progress was made that had not been made before."""
+    firsts: dict[Progress, float] = {}
+    for move in moves:
+        firsts.setdefault(move.progress, move.at_s)
+    return max(firsts.values())

@@ -48,6 +48,7 @@ from pytest_vastgpu.supervisor.rental.server.watched import InstanceSilent
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
+from pytest_vastgpu.supervisor.rental.shown import Shown
 from pytest_vastgpu.supervisor.rental.states import TRANSITIONS
 
 _T = TypeVar("_T")
@@ -98,6 +99,8 @@ class Rental:
         self._entered = self._clock.monotonic()
         self._seconds: dict[str, float] = {}
         self.log = ""
+        self.shown = Shown()
+        """What it shows to people who wait for it."""
         self.directory = services.artifacts / str(number)
         """Where evidence is kept if the attempt fails."""
         self.facts: HostFacts | None = None
@@ -434,6 +437,13 @@ class Rental:
         self.headers = headers
         self.enter(State.WARMING, "server launched")
 
+    def shows(self, text: str, window: str = "", window_s: float = 0.0, left_s: float = 0.0) -> None:
+        """Note what goes on, for people who wait, until the next state begins.
+
+        :param window: The name of the time limit that runs, its length, and what is left of it.
+        """
+        self.shown = Shown(text, window, window_s, self._clock.monotonic() + left_s)
+
     def printed(self, log: str) -> None:
         """Take the server's whole log so far."""
         self.log = log
@@ -489,6 +499,7 @@ class Rental:
         self._seconds[self.state.value] = self._seconds.get(self.state.value, 0.0) + now - self._entered
         self._entered = now
         self.state = state
+        self.shown = Shown()
         self._services.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 9), **facts)
         self.tell(text, **facts)
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
 from pytest_vastgpu.core.text.layout import bounded
 from pytest_vastgpu.core.text.layout import columns
+from pytest_vastgpu.core.text.layout import columns_of
+from pytest_vastgpu.core.text.layout import cut_end
 from pytest_vastgpu.core.text.layout import cut_middle
 from pytest_vastgpu.core.text.layout import left_out
 
@@ -25,3 +29,20 @@ def test_a_long_text_keeps_its_start_and_its_end() -> None:
     assert text.endswith("b" * 50)
     assert "900 characters left out" in text
     assert bounded("short", 100) == "short"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "cut"),
+    [
+        ("0123456789", 10, "0123456789"),
+        ("0123456789x", 10, "012345678…"),
+        ("模型模型模", 10, "模型模型模"),
+        ("模型模型模x", 10, "模型模型…"),
+        ("e\u0301" * 10, 10, "e\u0301" * 10),
+        ("0123", 1, "…"),
+        ("0123", 0, ""),
+    ],
+)
+def test_a_line_is_cut_to_columns_of_which_wide_characters_take_two(text: str, columns: int, cut: str) -> None:
+    assert cut_end(text, columns) == cut
+    assert columns_of(cut) <= columns

@@ -277,6 +277,7 @@ def test_the_warm_up_window_is_extended_by_progress_up_to_a_cap(
 ) -> None:
     step = give_up.judge_warmup(moves, now_s, 100.0)
     assert isinstance(step, give_up.Wait if waits else give_up.GiveUp)
+    assert (give_up.warmup_left_s(moves, now_s, 100.0) > 0) is waits
     if isinstance(step, give_up.GiveUp):
         assert step.verdict.failure_class is FailureClass.WARMUP
 

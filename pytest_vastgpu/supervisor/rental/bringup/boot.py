@@ -43,10 +43,16 @@ def boot(context: BringUpContext, reports: MarketReports) -> None:
             raise AttemptFailed(verdict)
         if isinstance(step, give_up.Connect) or early.attempt():
             return
-        status = reports.history.samples[-1].status
+        newest = reports.history.samples[-1]
+        status = newest.status
+        rental.shows(_last_line(newest.log) or (status.message or status.state if status is not None else ""))
         if status is not None and (text := status.message or status.state) != told:
             told = text
             rental.tell(f"booting: {text[:100]}")
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 class _EarlyConnection:

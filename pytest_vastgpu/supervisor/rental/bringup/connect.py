@@ -59,6 +59,7 @@ def connect(context: BringUpContext, reports: MarketReports) -> None:
         if isinstance(step, give_up.AttachKey):
             attached_again = True
             attach_key(context)
+        rental.shows(f"waiting for SSH ({attempt.failures[0].value})")
         if attempt.failures[0] is not told and (told is None or attempt.failures[0] is ProbeFailure.NOT_RUN):
             told = attempt.failures[0]
             rental.tell(f"running; waiting for SSH ({attempt.text if told is ProbeFailure.NOT_RUN else told.value})")

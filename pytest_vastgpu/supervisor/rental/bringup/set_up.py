@@ -120,6 +120,8 @@ def _follow(context: BringUpContext, output: _Output, ends: float) -> None:
             text = f"the setup command takes longer than {context.rental.workload.setup_s:g} s: {output.last}"
             remedy = "give it longer with setup_s, or have it do less"
             raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "setup_timeout", text, remedy))
+        newest = f": {output.last}" if output.lines else ""
+        context.rental.shows(f"setup{newest}", "setup window", context.rental.workload.setup_s, left)
         context.cancel.wait(min(TELL_EVERY_S, left), lambda: output.over)
         if output.count > told:
             told = output.count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from pytest_vastgpu.model import Progress
+from pytest_vastgpu.reporting.waiting import stage
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
@@ -72,6 +73,8 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
             if monitor.trouble != told:
                 told = monitor.trouble
                 rental.tell(f"warming; watching the server is hard: {told}")
+            left_s = give_up.warmup_left_s(samples, age, window)
+            rental.shows(stage(found.progress), "warm-up window", window, left_s)
             step = give_up.judge_warmup(samples, age, window, str(standing))
             if isinstance(step, give_up.GiveUp):
                 raise AttemptFailed(step.verdict)
