@@ -161,9 +161,8 @@ class Provisioner:
             return found
         if found.verdict.failure_class.blames_machine or rental.restarted:
             return found.verdict
-        rental.tell("starting the server again; what it had in memory is lost")
         try:
-            restart(BringUpContext(self.services, rental, adapter, cancel))
+            restart(BringUpContext(self.services, rental, adapter, cancel), f"it {found.how}")
         except AttemptFailed as failed:
             return failed.verdict
         return None
