@@ -153,6 +153,8 @@ class Instance:
     all_looks: int = 0
     commands: list[str] = field(default_factory=list)
     """Those that were carried out."""
+    inputs: dict[str, bytes] = field(default_factory=dict)
+    """The last input of each command that has got one."""
 
     @property
     def end(self) -> tuple[End | None, float]:
@@ -345,6 +347,8 @@ class MemoryConnection:
         if self._provider.hijacked(instance):
             self._clock.sleep(min(1.0, timeout_s))
             return ProbeResult(name, ProbeFailure.NOT_RUN, None, "", "[the command was not run: no sessions]\n", 0.0)
+        if stdin:
+            instance.inputs[command] = stdin
         code, output = self._carry_out(instance, command)
         if self.closed:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
@@ -360,7 +364,7 @@ class MemoryConnection:
         if command == STOP:
             instance.stops += 1
             return 0, f"{job.LEFT} {instance.script.stays}\n" if instance.script.stays else ""
-        if command == gpu_memory.SCRIPT:
+        if command in (gpu_memory.SCRIPT, gpu_memory.QUICK_SCRIPT):
             instance.gpu_looks += 1
             said = instance.script.gpus[: instance.gpu_looks]
             return 0, said[-1] if said else ""
@@ -384,7 +388,7 @@ class MemoryConnection:
                 return int(code), ""
             case ["df", *_]:
                 return 0, f"Filesystem\noverlay 20000000 1 {instance.script.disk_free_kib} 1% /\n"
-            case ["true"] | ["umask", *_] | ["tail", *_]:
+            case ["true"] | ["umask", *_] | ["cd", job.WORK, "&&", "xargs", *_] | ["tail", *_]:
                 return 0, ""
             case ["grep", "-qs", *_] if instance.script.lists_sockets:
                 return 0, ""
@@ -397,8 +401,9 @@ class MemoryConnection:
             self.close()
             return 1, ""
         lines = []
-        for number, _, probe in re.findall(r"^probe (\d+) (\d+) ((?:[^'\n ]|'[^']*')+) &$", command, re.MULTILINE):
-            code, output = self._carry_out(instance, shlex.split(probe)[0])
+        words = shlex.split(command[command.index("\nprobe 1 ") :])
+        for number, _, probe in (words[at + 1 : at + 4] for at, word in enumerate(words) if word == "probe"):
+            code, output = self._carry_out(instance, probe)
             lines.append(f"probe {number} {code} 0 {output.encode().hex()} \n")
         return 0, "".join(lines)
 
@@ -524,6 +529,7 @@ class MemoryStream:
 class MemoryForward:
     """Implements :class:`~pytest_vastgpu.ssh.base.Forward`, and leads nowhere."""
 
+    port: int
     url: str = "http://memory.invalid"
     unanswered: int = 0
     hung_up: int = 0
@@ -584,7 +590,7 @@ class MemoryConnector:
         return connection
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> MemoryForward:
-        self.forwards.append(MemoryForward())
+        self.forwards.append(MemoryForward(port))
         return self.forwards[-1]
 
     def speaks_ssh(self, address: SshAddress) -> bool:

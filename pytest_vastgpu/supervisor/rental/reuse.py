@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from dataclasses import field
 
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.hostcheck import judge as hostcheck
 from pytest_vastgpu.hostcheck.facts import df
@@ -15,6 +16,7 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Failed
@@ -128,8 +130,9 @@ def _gpu_trouble(before: GpuMemory | None, now: GpuMemory | None) -> Verdict | N
 def look_again(context: BringUpContext) -> Fit | Restart | Useless:
     """Look whether a ready instance, which no test uses, can be handed out; one command where it can.
 
-    From now on the adapter of the context judges the server. What is handed out again is told. What may be a gap (an
-    instance that does not answer, a server that is not ready for a moment) is looked at twice.
+    From now on the adapter of the context judges the server. What is handed out again is told. Where it cannot, a
+    second look is closer, since the first may have been a gap: an instance that does not answer, a server that is not
+    ready for a moment.
 
     :raises HookFailed: if the adapter fails.
     :raises ConfigurationError: if the workload's files cannot be read any more.
@@ -145,14 +148,14 @@ def look_again(context: BringUpContext) -> Fit | Restart | Useless:
             cancel.wait(context.services.timeouts.look_least_s)
         cancel.check()
         signs = server.signs
-        seen = _look(context, changed)
+        seen = _look(context, changed, closely=bool(look))
         if isinstance(seen, Verdict):
             found = Useless(seen)
             if seen.failure_class is not FailureClass.UNKNOWN:
                 break
             continue
         found = decide(seen)
-        if seen.end is not None or isinstance(found, Useless) or isinstance(seen.readiness, Ready):
+        if seen.end is not None or isinstance(found, Fit | Useless) or found == Restart(changed):
             break
     if isinstance(found, Fit):
         server.was_seen(signs)
@@ -192,14 +195,19 @@ def takes(rental: Rental, workload: Workload, adapter: Adapter) -> str:
     return f"its host does not fit: {verdict.evidence}" if verdict is not None else ""
 
 
-def _look(context: BringUpContext, changed: str) -> Condition | Verdict:
-    """What is seen now, or why nothing can be seen."""
+def _look(context: BringUpContext, changed: str, *, closely: bool) -> Condition | Verdict:
+    """What is seen now, or why nothing can be seen.
+
+    :param closely: Whether to run also probes that are run seldom while a server starts, and to ask whose the GPU
+        memory is.
+    """
     rental, adapter, workload = context.rental, context.adapter, context.rental.workload
     server = rental.servers[-1]
-    gpus = [Probe("gpus", gpu_memory.SCRIPT, gpu_memory.LIMIT_S)] if workload.gpus else []
+    script = gpu_memory.SCRIPT if closely else gpu_memory.QUICK_SCRIPT
+    gpus = [Probe("gpus", script, gpu_memory.LIMIT_S)] if workload.gpus else []
     ours = [Probe("server", job.look(workload.port)), Probe("disk", "df -Pk ."), *gpus]
     theirs = adapter.probes(workload)
-    probes = [*ours, *theirs]
+    probes = [*ours, *(probe for probe in theirs if closely or not probe.every_s)]
     command = f"{job.IN_IMAGE_ENV}{at_once.script(probes)}"
     limit_s = _LIMIT_S + max(probe.timeout_s for probe in probes)
     try:
@@ -215,7 +223,8 @@ def _look(context: BringUpContext, changed: str) -> Condition | Verdict:
     end = rental.look() if state != job.LISTENING or server.end is not None else None
     if isinstance(end, Verdict):
         return end
-    seen = {result.name: result for result in results[len(ours) :]}
+    seen = {probe.name: at_once.not_run(probe) for probe in theirs}
+    seen |= {result.name: result for result in results[len(ours) :]}
     return Condition(
         rental.remaining_life_s,
         df(disk, 4, 1024 / 1e9),
@@ -238,8 +247,8 @@ def _changed(context: BringUpContext) -> str:
     if others := sorted(
         name for name in files.keys() | rental.files.keys() if files.get(name) != rental.files.get(name)
     ):
-        more = f" and {len(others) - 1} more files have" if len(others) > 1 else " has"
-        return f"{others[0]}{more} changed here"
+        more = f" and {count(len(others) - 1, 'more file')} have" if len(others) > 1 else " has"
+        return f"{sanitize.line(others[0])}{more} changed here"
     start = adapter.launch(workload, rental.api_key)
     if Launched(start, dict(adapter.headers(workload, rental.api_key))) != rental.start:
         return f"its adapter {adapter.name!r} starts it in another way now"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ def bring(connection: Connection, workload: Workload, before: Iterable[str] = ()
         raise _fatal("files_unreadable", str(error), "leave the files where they are while tests run") from error
     brought = contents(archive)
     if gone := sorted(set(before) - brought.keys()):
-        names = "".join(f"{name}\0" for name in gone).encode()
+        names = b"".join(os.fsencode(name) + b"\0" for name in gone)
         check_ran(connection.run(job.REMOVE, timeout_s=LIMIT_S, stdin=names), connection)
     if not workload.files:
         return brought

@@ -16,7 +16,7 @@ umask 077
 notes=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) || exit 1
 trap 'rm -rf "$notes"' EXIT
 limited() { if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi; }
-hex() { head -c 262144 "$1" | od -An -v -tx1 | tr -d ' \n'; }
+hex() { [ ! -s "$1" ] || head -c 262144 "$1" | od -An -v -tx1 | tr -d ' \n'; }
 probe() { # number, time limit, command
   limited "$2" sh -c "$3" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null
   code=$?
@@ -36,6 +36,11 @@ def script(probes: Sequence[Probe]) -> str:
     return f'{_SCRIPT}{starts}wait\ncat "$notes"/*.told\n'
 
 
+def not_run(probe: Probe) -> ProbeResult:
+    """The result of a probe that was not run."""
+    return ProbeResult(probe.name, ProbeFailure.NOT_RUN, None, "", "[not run]\n", 0.0)
+
+
 def results(output: str, probes: Sequence[Probe]) -> list[ProbeResult]:
     """The result of each probe, in their order. One of which the output says nothing was not run."""
     found: dict[int, ProbeResult] = {}
@@ -44,7 +49,4 @@ def results(output: str, probes: Sequence[Probe]) -> list[ProbeResult]:
         result = parse(line, probes)
         if isinstance(result, ProbeResult):
             found[int(words[1])] = result
-    return [
-        found.get(number, ProbeResult(probe.name, ProbeFailure.NOT_RUN, None, "", "", 0.0))
-        for number, probe in enumerate(probes, 1)
-    ]
+    return [found.get(number, not_run(probe)) for number, probe in enumerate(probes, 1)]

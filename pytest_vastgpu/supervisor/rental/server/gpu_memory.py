@@ -14,36 +14,40 @@ from pytest_vastgpu.hostcheck.judge import HELD_SHARE
 from pytest_vastgpu.supervisor.rental.server import job
 
 LIMIT_S = 2 * SMI_LIMIT_S + 3.0
-"""Time limit of :data:`SCRIPT`: it asks ``nvidia-smi`` two questions at a time."""
+"""Time limit of each script here: they ask ``nvidia-smi`` up to two questions at a time."""
 GROWTH = 0.10
 """A server's GPU memory may have grown by this share of what it was when it was ready."""
 NOISE_MIB = 64.0
 """A difference below this is none: drivers take and give back some blocks by themselves."""
 
-# nvidia-smi may name processes by ids of the host, which mean nothing here: only what /proc has is inside. The key is
-# kept out of the environment of what is started here, which would else count as the server's.
-SCRIPT = rf"""
+_ASK = rf"""
 command -v nvidia-smi >/dev/null 2>&1 || exit 0
 key=${job.API_KEY}
 unset {job.API_KEY}
 limited() {{ if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi; }}
 smi() {{ limited {SMI_LIMIT_S} nvidia-smi "--query-$1=$2" --format=csv,noheader,nounits 2>&1; }}
-processes() {{
-  smi compute-apps pid,used_memory,process_name | while IFS=', ' read -r pid used name; do
-    whose=outside
-    case $pid in ''|*[!0-9]*) continue ;; esac
-    [ ! -d "/proc/$pid" ] || whose=inside
-    printf '{job.API_KEY}=%s\n' "$key" | grep -qsFf - "/proc/$pid/environ" && whose=server
-    echo "process $whose $pid $used $name"
-  done
-}}
-processes &
+""".lstrip()
+_MEMORY = """
 memory=$(smi gpu memory.used,memory.total)
 code=$?
 wait
 printf '%s\n' "$memory" | sed 's/^/gpu /'
 echo "end $code"
-""".lstrip()
+"""
+# nvidia-smi may name processes by ids of the host, which mean nothing here: only what /proc has is inside. The key is
+# kept out of the environment of what is started here, which would else count as the server's.
+_PROCESSES = rf"""
+smi compute-apps pid,used_memory,process_name | while IFS=', ' read -r pid used name; do
+  whose=outside
+  case $pid in ''|*[!0-9]*) continue ;; esac
+  [ ! -d "/proc/$pid" ] || whose=inside
+  printf '{job.API_KEY}=%s\n' "$key" | grep -qsFf - "/proc/$pid/environ" && whose=server
+  echo "process $whose $pid $used $name"
+done &
+"""
+QUICK_SCRIPT = f"{_ASK}{_MEMORY}"
+"""Prints the memory of each GPU."""
+SCRIPT = f"{_ASK}{_PROCESSES}{_MEMORY}"
 """Prints the memory of each GPU, and the processes that hold some. The instance's key is in its environment."""
 
 
@@ -101,7 +105,7 @@ class GpuMemory:
 
 
 def parse(output: str) -> GpuMemory | None:
-    """Read the output of :data:`SCRIPT`; None where it says nothing, as without ``nvidia-smi``."""
+    """Read the output of a script; None where it says nothing, as without ``nvidia-smi``."""
     ended = re.search(r"^end (\d{1,9})$", output, re.MULTILINE)
     if ended is None:
         return None

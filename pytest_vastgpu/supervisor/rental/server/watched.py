@@ -220,6 +220,6 @@ class WatchedServer:
         if self._workload.gpus and not self._asked_gpus:  # later it would say what tests have done
             self._asked_gpus = True
             with suppress(ConnectFailed):
-                told = self._connection.run(gpu_memory.SCRIPT, gpu_memory.LIMIT_S, env=self._env)
+                told = self._connection.run(gpu_memory.QUICK_SCRIPT, gpu_memory.LIMIT_S)
                 self.gpu_memory = gpu_memory.parse(told.stdout)
         return KEEP_UP_S if self._monitor.runs else _AGAIN_S
