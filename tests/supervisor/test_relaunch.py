@@ -68,7 +68,7 @@ def test_another_workload_takes_the_place_of_the_first(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script())
     (rental,) = life.rentals
     before = rental.mark()
-    relaunch(context(life), OTHER, NAME)
+    relaunch(context(life), OTHER, name=NAME)
     assert (rental.state, rental.workload, rental.purpose) == (State.READY, OTHER, NAME)
     assert rental.headers == {"Model": "other"}
     assert there(life).files[f"{job.HOME}/start.sh"] == b"exec serve other\n"
@@ -94,7 +94,7 @@ def test_another_workload_takes_the_place_of_the_first(tmp_path: Path) -> None:
 def test_the_same_port_keeps_the_endpoint(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script())
     endpoint = life.rentals[0].endpoint
-    relaunch(context(life), replace(OTHER, port=8000), NAME)
+    relaunch(context(life), replace(OTHER, port=8000), name=NAME)
     assert life.rentals[0].endpoint == endpoint
     assert [forward.closed for forward in life.connector.forwards] == [False]
 
@@ -135,11 +135,11 @@ def test_files_that_do_not_come_again_are_removed(tmp_path: Path) -> None:
     one.write_text("1")
     two.write_text("2")
     life = life_of(tmp_path, Script(), files=(("a.py", str(one)), ("b.py", str(two))))
-    relaunch(context(life), replace(OTHER, files=(("b.py", str(one)),)), NAME)
+    relaunch(context(life), replace(OTHER, files=(("b.py", str(one)),)), name=NAME)
     assert there(life).inputs[job.REMOVE] == b"a.py\0"
     assert there(life).commands.count(job.UNPACK) == 2
     assert life.rentals[0].files.keys() == {"b.py"}
-    relaunch(context(life), OTHER, NAME)
+    relaunch(context(life), OTHER, name=NAME)
     assert there(life).inputs[job.REMOVE] == b"b.py\0"
     assert there(life).commands.count(job.UNPACK) == 2, "there is nothing to bring"
 
@@ -147,7 +147,7 @@ def test_files_that_do_not_come_again_are_removed(tmp_path: Path) -> None:
 def test_a_server_that_does_not_end(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script(stays="17 18"))
     with pytest.raises(AttemptFailed) as failed:
-        relaunch(context(life), OTHER, NAME)
+        relaunch(context(life), OTHER, name=NAME)
     verdict = failed.value.verdict
     assert (verdict.failure_class, verdict.reason) == (FailureClass.UNKNOWN, "server_not_stopped")
     assert verdict.evidence == "processes 17 18 of the server live on after SIGKILL"
@@ -164,7 +164,7 @@ def used(mib: int, *processes: str) -> str:
 
 def test_memory_that_is_given_back_late_is_waited_for(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script(gpus=(used(9000), used(9000), used(4000), used(10))), gpus=1)
-    relaunch(context(life), replace(OTHER, gpus=1), NAME)
+    relaunch(context(life), replace(OTHER, gpus=1), name=NAME)
     assert life.rentals[0].state is State.READY
     life.clock.sleep(1)
     memory = life.rentals[0].servers[-1].gpu_memory
@@ -192,7 +192,7 @@ def test_memory_that_stays_names_who_holds_it_and_blames_no_machine(tmp_path: Pa
 def test_a_new_server_that_dies_has_the_verdict_of_its_workload(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script(ready_starts=1, log=("loading", "2/4", "3/4", "4/4", "ready")))
     with pytest.raises(AttemptFailed) as failed:
-        relaunch(context(life), OTHER, NAME)
+        relaunch(context(life), OTHER, name=NAME)
     assert failed.value.verdict.reason == "server_ended"
     attempt = life.rentals[0].finish(failed.value.verdict)
     assert (attempt.workload, attempt.failed_in, attempt.log_tail) == (NAME, State.WARMING, "loading")
@@ -204,7 +204,7 @@ def test_a_new_server_that_dies_has_the_verdict_of_its_workload(tmp_path: Path) 
 def test_a_connection_that_breaks_on_the_way_is_made_again(tmp_path: Path, at: str) -> None:
     life = life_of(tmp_path, Script())
     there(life).script = replace(there(life).script, breaks_at=at)
-    relaunch(context(life), OTHER, NAME)
+    relaunch(context(life), OTHER, name=NAME)
     assert (life.rentals[0].state, there(life).broke) == (State.READY, 1)
     life.rentals[0].give_back()
     assert_nothing_is_left(life)
@@ -215,7 +215,7 @@ def test_one_that_is_called_off_leaves_nothing(tmp_path: Path, after_s: float) -
     life = life_of(tmp_path, Script(gpus=(used(9000), used(9000), used(9000), used(10))), gpus=1)
     life.clock.at(after_s, life.cancel.cancel)
     with pytest.raises(Cancelled):
-        relaunch(context(life), replace(OTHER, gpus=1), NAME)
+        relaunch(context(life), replace(OTHER, gpus=1), name=NAME)
     life.rentals[0].give_back()
     assert_nothing_is_left(life)
 
@@ -227,7 +227,7 @@ def test_another_model_costs_its_transfer(tmp_path: Path) -> None:
     life.provider.offers[offer.id] = dear
     rental = life.bring_up()
     assert rental.bill.transfer_usd == pytest.approx(0.14)
-    relaunch(context(life), replace(rental.workload, model="b", model_gb=6.0), "b")
+    relaunch(context(life), replace(rental.workload, model="b", model_gb=6.0), name="b")
     assert rental.bill.transfer_usd == pytest.approx(0.20), "the image is there"
-    relaunch(context(life), replace(rental.workload, args=("--fast",)), "b")
+    relaunch(context(life), replace(rental.workload, args=("--fast",)), name="b")
     assert rental.bill.transfer_usd == pytest.approx(0.20)

@@ -73,7 +73,7 @@ def test_a_server_is_looked_at_and_replaced(scene: Scene, tmp_path: Path) -> Non
     only = {"server.py": server}
     two = command("exec python3 server.py two 9000", model="two", port=9000, files=only, gpus=1, setup=SETUP)
     assert takes(rental, two, adapter) == ""
-    relaunch(context, two, "two")
+    relaunch(context, two)
     answer = httpx.get(rental.endpoint, headers=rental.headers).json()
     assert answer == {"data": [{"id": "two"}], "files": ["ran", "server.py"]}
     assert rental.read_log().splitlines()[-1] == "serving two"

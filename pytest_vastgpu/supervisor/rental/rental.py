@@ -99,13 +99,13 @@ class Rental:
         """When its server became ready: epoch seconds."""
         self.cut_short: Verdict | None = None
         """Why it was taken from the tests that used it; None where it was not."""
-        self._transfer_usd = transfer_usd(offer, workload)
         settings, budget = services.settings, services.budget
         self._price = InstancePrice(self.label, offer, workload, settings.max_price, budget, self._clock.monotonic)
         self._created: float | None = None
         self._entered = self._clock.monotonic()
         self._seconds: dict[str, float] = {}
         self.log = ""
+        self._transfer_usd = transfer_usd(offer, workload)
         self.directory = services.artifacts / str(number)
         """Where evidence is kept if the attempt fails."""
         self.facts: HostFacts | None = None
@@ -133,11 +133,6 @@ class Rental:
     def age_s(self) -> float:
         """Seconds since create."""
         return 0.0 if self._created is None else self._clock.monotonic() - self._created
-
-    @property
-    def remaining_life_s(self) -> float:
-        """Seconds until its hard end of life, ``--vast-max-lifetime`` after create."""
-        return self._services.settings.max_lifetime - self.age_s
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -443,20 +438,21 @@ class Rental:
     def replaces_server(self, workload: Workload, name: str, why: str) -> None:
         """Its server is ended, and started again, or that of another workload is.
 
-        :param why: Ends a sentence after "because"; empty: for the other workload.
+        :param name: The workload's name.
+        :param why: Why its server is started again: ends a sentence after "because".
         """
         before, same = self.purpose, workload == self.workload
         if (workload.model, workload.model_gb) != (self.workload.model, self.workload.model_gb):
             self._transfer_usd += transfer_usd(self.offer, replace(workload, image_gb=0.0))
         self.workload, self.purpose = workload, sanitize.line(name)
         self.start, self.log = None, ""
-        because = f" because {why}" if why else ""
         if same:
+            because = f" because {why}" if why else ""
             self.servers[-1].replace(f"was stopped{because}")
             text = f"starting the server again{because}; what it had in memory is lost"
         else:
             self.servers[-1].replace(f"was stopped for {self.purpose}")
-            text = f"starting {self.purpose} in place of {before}{because}"
+            text = f"starting {self.purpose} in place of {before}"
         self.enter(State.WARMING, text)
 
     def printed(self, log: str) -> None:

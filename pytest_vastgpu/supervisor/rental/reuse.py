@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.diagnosis.verdicts import classify
@@ -18,6 +20,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import verdict_line
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
@@ -40,6 +43,8 @@ from pytest_vastgpu.supervisor.rental.server.job import Launched
 
 LEAST_LIFE_S = 300.0
 """An instance with less life left is not handed out: a run of some minutes would lose it."""
+LEAST_LIFE_SHARE = 0.1
+"""Where lives are short, so that this share of one is less than :data:`LEAST_LIFE_S`, this share is enough."""
 LEAST_DISK_GB = 0.5
 """A disk with less free space counts as full."""
 _LIMIT_S = 15.0
@@ -72,6 +77,8 @@ class Condition:
 
     life_s: float = float("inf")
     """Seconds until its end of life."""
+    whole_life_s: float = float("inf")
+    """Seconds from create to that end."""
     disk_free_gb: float | None = None
     """None: unknown, which counts against nothing. So do all other unknown values."""
     end: ServerEnd | None = None
@@ -100,7 +107,7 @@ def decide(seen: Condition) -> Fit | Restart | Useless:
 
 def _useless(seen: Condition) -> Verdict | None:
     """Why another start of the server would not help; None where it would, or none is needed."""
-    if seen.life_s < LEAST_LIFE_S:
+    if seen.life_s < min(LEAST_LIFE_S, LEAST_LIFE_SHARE * seen.whole_life_s):
         text = f"its life ends in {max(0.0, seen.life_s):.0f} s (--vast-max-lifetime)"
         return Verdict(FailureClass.OWN_FAULT, "lifetime_over", text, "raise --vast-max-lifetime")
     if seen.disk_free_gb is not None and seen.disk_free_gb < LEAST_DISK_GB:
@@ -127,28 +134,33 @@ def _gpu_trouble(before: GpuMemory | None, now: GpuMemory | None) -> Verdict | N
     return None
 
 
-def look_again(context: BringUpContext) -> Fit | Restart | Useless:
+def look_again(context: BringUpContext, workload: Workload | None = None) -> Fit | Restart | Useless:
     """Look whether a ready instance, which no test uses, can be handed out; one command where it can.
 
     From now on the adapter of the context judges the server. What is handed out again is told. Where it cannot, a
     second look is closer, since the first may have been a gap: an instance that does not answer, a server that is not
     ready for a moment.
 
+    :param workload: What it is wanted for; None: what it serves. Its server must be replaced for another one, which it
+        must take (:func:`takes`); so only what stays is looked at.
     :raises HookFailed: if the adapter fails.
     :raises ConfigurationError: if the workload's files cannot be read any more.
     :raises Cancelled: the run is ending.
     """
     rental, cancel = context.rental, context.cancel
     server = rental.servers[-1]
-    server.judge_with(context.adapter)
-    changed = _changed(context)
+    if workload is None or workload == rental.workload:
+        server.judge_with(context.adapter)
+        probes, changed = context.adapter.probes(rental.workload), _changed(context)
+    else:
+        probes, changed = None, f"{workload_line(workload)} is needed"
     found: Fit | Restart | Useless = Fit()
     for look in range(LOOKS):
         if look:
             cancel.wait(context.services.timeouts.look_least_s)
         cancel.check()
         signs = server.signs
-        seen = _look(context, changed, closely=bool(look))
+        seen = _look(context, probes, changed, closely=bool(look))
         if isinstance(seen, Verdict):
             found = Useless(seen)
             if seen.failure_class is not FailureClass.UNKNOWN:
@@ -195,9 +207,12 @@ def takes(rental: Rental, workload: Workload, adapter: Adapter) -> str:
     return f"its host does not fit: {verdict.evidence}" if verdict is not None else ""
 
 
-def _look(context: BringUpContext, changed: str, *, closely: bool) -> Condition | Verdict:
+def _look(
+    context: BringUpContext, theirs: Sequence[Probe] | None, changed: str, *, closely: bool
+) -> Condition | Verdict:
     """What is seen now, or why nothing can be seen.
 
+    :param theirs: The adapter's probes; None: the server does not matter.
     :param closely: Whether to run also probes that are run seldom while a server starts, and to ask whose the GPU
         memory is.
     """
@@ -205,9 +220,10 @@ def _look(context: BringUpContext, changed: str, *, closely: bool) -> Condition 
     server = rental.servers[-1]
     script = gpu_memory.SCRIPT if closely else gpu_memory.QUICK_SCRIPT
     gpus = [Probe("gpus", script, gpu_memory.LIMIT_S)] if workload.gpus else []
-    ours = [Probe("server", job.look(workload.port)), Probe("disk", "df -Pk ."), *gpus]
-    theirs = adapter.probes(workload)
-    probes = [*ours, *(probe for probe in theirs if closely or not probe.every_s)]
+    ours = [Probe("disk", "df -Pk ."), *gpus]
+    if theirs is not None:
+        ours.append(Probe("server", job.look(workload.port)))
+    probes = [*ours, *(probe for probe in theirs or () if closely or not probe.every_s)]
     command = f"{job.IN_IMAGE_ENV}{at_once.script(probes)}"
     limit_s = _LIMIT_S + max(probe.timeout_s for probe in probes)
     try:
@@ -217,23 +233,28 @@ def _look(context: BringUpContext, changed: str, *, closely: bool) -> Condition 
     if answer.exit_code is None:
         return rental.confirm_lost() or _unseen(answer.stderr.strip() or answer.failure.value)
     results = at_once.results(answer.stdout, probes)
-    state, disk = results[0].stdout.strip(), results[1].stdout
     if not any(result.exit_code is not None for result in results):
         return _unseen(answer.stderr.strip() or f"exit code {answer.exit_code}")
-    end = rental.look() if state != job.LISTENING or server.end is not None else None
+    whole_life_s = context.services.settings.max_lifetime
+    found = Condition(
+        whole_life_s - rental.age_s,
+        whole_life_s,
+        df(results[0].stdout, 4, 1024 / 1e9),
+        gpus_at_ready=server.gpu_memory,
+        gpus=gpu_memory.parse(results[1].stdout) if gpus else None,
+        changed=changed,
+    )
+    if theirs is None:
+        return replace(found, gpus_at_ready=None)  # its server is ended, with whatever memory it holds
+    listens = results[len(ours) - 1].stdout.strip() == job.LISTENING
+    end = rental.look() if server.end is not None or not listens else None
     if isinstance(end, Verdict):
         return end
+    if end is not None:
+        return replace(found, end=end)
     seen = {probe.name: at_once.not_run(probe) for probe in theirs}
     seen |= {result.name: result for result in results[len(ours) :]}
-    return Condition(
-        rental.remaining_life_s,
-        df(disk, 4, 1024 / 1e9),
-        end,
-        adapter.assess(workload, Observation(seen, rental.log, None, server.age_s)) if end is None else Ready(),
-        server.gpu_memory,
-        gpu_memory.parse(results[2].stdout) if gpus else None,
-        changed,
-    )
+    return replace(found, readiness=adapter.assess(workload, Observation(seen, rental.log, None, server.age_s)))
 
 
 def _unseen(text: str) -> Verdict:

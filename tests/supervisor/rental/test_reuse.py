@@ -78,6 +78,8 @@ def ended(verdict: Verdict) -> ServerEnd:
         ({"disk_free_gb": LEAST_DISK_GB - 0.1, "end": ended(WRONG)}, "disk_full"),
         ({"life_s": LEAST_LIFE_S}, Fit()),
         ({"life_s": LEAST_LIFE_S - 1, "disk_free_gb": 0.0}, "lifetime_over"),
+        ({"life_s": 60.0, "whole_life_s": 600.0}, Fit()),
+        ({"life_s": 59.0, "whole_life_s": 600.0}, "lifetime_over"),
     ],
 )
 def test_what_becomes_of_an_instance(seen: Mapping[str, Any], becomes: Fit | Verdict | str) -> None:
@@ -189,10 +191,25 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 def test_one_at_the_end_of_its_life(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script())
     rental = life.bring_up()
-    life.clock.sleep(rental.remaining_life_s - LEAST_LIFE_S + 1)
+    life.clock.sleep(life.services.settings.max_lifetime - rental.age_s - LEAST_LIFE_S + 1)
     found = look_again(context(life))
     assert isinstance(found, Useless)
     assert (found.verdict.failure_class, found.verdict.reason) == (FailureClass.OWN_FAULT, "lifetime_over")
+
+
+def test_for_another_workload_only_what_stays_is_looked_at(tmp_path: Path) -> None:
+    life = life_of(tmp_path, Script(gpus=(used("10000"), used("20000")), ends=(End(60, 3),)), gpus=1)
+    rental = life.bring_up()
+    life.clock.sleep(100)
+    adapter = Adapter(answers=(Failed(GPU_GONE),))
+    other = replace(rental.workload, model="other")
+    assert look_again(context(life, adapter), other) == Restart("scripted 'other' is needed")
+    assert adapter.asked == 0, "it knows nothing of the server that runs"
+    (instance,) = life.provider.instances.values()
+    instance.script = replace(instance.script, disk_free_kib=1000)
+    found = look_again(context(life, adapter), other)
+    assert isinstance(found, Useless)
+    assert found.verdict.reason == "disk_full"
 
 
 @pytest.mark.parametrize(("answers", "found"), [((False, True), Fit()), ((False,), "not_seen")])

@@ -8,6 +8,7 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
@@ -66,10 +67,10 @@ def restart(context: BringUpContext, why: str = "") -> None:
     :raises AttemptFailed: as :func:`relaunch`.
     :raises Cancelled: the instance is given back.
     """
-    relaunch(context, context.rental.workload, context.rental.purpose, why)
+    relaunch(context, context.rental.workload, why)
 
 
-def relaunch(context: BringUpContext, workload: Workload, name: str, why: str = "") -> None:
+def relaunch(context: BringUpContext, workload: Workload, why: str = "", name: str = "") -> None:
     """Replace the server of a ready instance, which no test uses, by that of a workload that it takes.
 
     Image, disk, and what is on it stay: only files and setup command that differ are brought and run. The endpoint
@@ -77,12 +78,14 @@ def relaunch(context: BringUpContext, workload: Workload, name: str, why: str = 
 
     :param context: With the adapter of the workload.
     :param workload: See :func:`~pytest_vastgpu.supervisor.rental.reuse.takes`.
-    :param name: The workload's name.
     :param why: As for :func:`restart`.
+    :param name: The workload's name in this run; empty: what it is called where it needs no other name.
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
     :raises Cancelled: the instance is given back.
     """
-    context.rental.replaces_server(workload, name, why)
+    rental = context.rental
+    known = rental.purpose if workload == rental.workload else workload_line(workload)
+    rental.replaces_server(workload, name or known, why)
     _through_gaps(context, lambda: _prepare_again(context))
 
 
