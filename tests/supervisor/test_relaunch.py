@@ -231,3 +231,27 @@ def test_another_model_costs_its_transfer(tmp_path: Path) -> None:
     assert rental.bill.transfer_usd == pytest.approx(0.20), "the image is there"
     relaunch(context(life), replace(rental.workload, args=("--fast",)), name="b")
     assert rental.bill.transfer_usd == pytest.approx(0.20)
+
+
+def test_an_instance_that_is_lost_on_the_way_is_told_so(tmp_path: Path) -> None:
+    life = life_of(tmp_path, Script())
+    there(life).script = replace(there(life).script, vanishes_after_s=life.rentals[0].age_s + 10)
+    with pytest.raises(AttemptFailed) as failed:
+        relaunch(context(life), OTHER, name=NAME)
+    assert failed.value.verdict.reason == "ssh_lost"
+    life.rentals[0].give_back()
+    assert_nothing_is_left(life)
+
+
+def test_the_end_of_its_life_ends_the_relaunch(tmp_path: Path) -> None:
+    life = Life(tmp_path, [Script(start_s=20)], KEY, {"vast_max_lifetime": "120"})
+    rental = life.bring_up()
+    life.clock.sleep(110 - rental.age_s)
+    with pytest.raises(AttemptFailed) as failed:
+        relaunch(context(life), OTHER, name=NAME)
+    assert (failed.value.verdict.failure_class, failed.value.verdict.reason) == (
+        FailureClass.OWN_FAULT,
+        "lifetime_over",
+    )
+    rental.give_back()
+    assert_nothing_is_left(life)

@@ -18,6 +18,7 @@ trap 'rm -rf "$notes"' EXIT
 limited() { if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi; }
 hex() { [ ! -s "$1" ] || head -c 262144 "$1" | od -An -v -tx1 | tr -d ' \n'; }
 probe() { # number, time limit, command
+  ulimit -f 16384
   limited "$2" sh -c "$3" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null
   code=$?
   [ "$code" != 124 ] || code=late
