@@ -39,6 +39,10 @@ class Timeouts:
     """A server that shows nothing new for this long, and gives an answer that no start gives, has settled."""
     doubtful_s: float = 120.0
     """The same for an answer that a starting server may give."""
+    stop_s: float = 10.0
+    """For a server that is replaced, from SIGTERM to SIGKILL."""
+    gpu_memory_s: float = 20.0
+    """For the memory of a server that was stopped to be free again: drivers take some seconds."""
     arm_within_s: float = 5.0
     """The dead man's switch starts before SSH lets us in, or soon after. Later it counts as absent."""
     evidence_s: float = 6.0

@@ -145,8 +145,8 @@ def parse(output: str) -> HostFacts:
         cuda=_number(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", texts.get("driver", "")) or 0.0,
         libcuda={0: True, 1: False}.get(codes.get("libcuda", 2)),
         holders=_holders(texts.get("holders", "")) if codes.get("holders") == 0 else (),
-        disk_free_gb=_df(texts.get("disk", ""), 4, 1024 / 1e9),
-        shm_mb=_df(texts.get("shm", ""), 2, 1024 / 1e6),
+        disk_free_gb=df(texts.get("disk", ""), 4, 1024 / 1e9),
+        shm_mb=df(texts.get("shm", ""), 2, 1024 / 1e6),
         cpu_cores=_least(cgroups.cores(texts.get("limits", "")), _number(r"^(\d+)$", texts.get("cores", ""))),
         memory_mb=_least(cgroups.memory_mb(texts.get("limits", "")), _memory(texts.get("memory", ""))),
         way_out=_way_out(codes.get("way_out"), texts.get("way_out", "")),
@@ -184,8 +184,11 @@ def _holders(text: str) -> tuple[Holder, ...]:
     return tuple(Holder(int(pid), name, _float(used)) for pid, name, used in found)
 
 
-def _df(text: str, column: int, factor: float) -> float | None:
-    """A column of ``df -Pk``: 2 is the size, 4 the free space."""
+def df(text: str, column: int, factor: float) -> float | None:
+    """A column of the output of ``df -Pk`` for one place: 2 is the size, 4 the free space; None where it has none.
+
+    :param factor: Multiplies the kibibytes.
+    """
     lines = text.splitlines()
     found = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%", lines[-1]) if lines else None
     return float(found.group(column - 1)) * factor if found else None

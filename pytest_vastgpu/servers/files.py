@@ -6,6 +6,7 @@ a file is executable on the instance if it is here. What tools leave behind (:da
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import tarfile
@@ -95,6 +96,16 @@ def packed(files: Iterable[tuple[str, str]]) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return archive.getvalue()
+
+
+def contents(archive: bytes) -> dict[str, str]:
+    """What an archive of :func:`packed` has: a digest of each file with its mode, by the file's name."""
+    found: dict[str, str] = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            if (data := tar.extractfile(member)) is not None:
+                found[member.name] = f"{member.mode:o} {hashlib.sha256(data.read()).hexdigest()}"
+    return found
 
 
 def _absolute(name: str, path: str | Path) -> str:

@@ -14,6 +14,7 @@ from pytest_vastgpu import command
 from pytest_vastgpu import vllm
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers import files
+from pytest_vastgpu.servers.files import contents
 from pytest_vastgpu.servers.files import entries
 from pytest_vastgpu.servers.files import packed
 from pytest_vastgpu.supervisor.rental.server import job
@@ -69,6 +70,32 @@ def test_a_directory_is_brought_with_all_that_is_below_it(tree: Path, tmp_path: 
         "deep/er/two.txt": ("plain", 0o700),
     }
     assert not any(path.is_symlink() for path in found.values())
+
+
+def test_a_digest_changes_with_content_and_mode_and_with_nothing_else(tree: Path) -> None:
+    def seen() -> dict[str, str]:
+        return contents(packed(command("x", files={"app": tree}).files))
+
+    before = seen()
+    assert before.keys() >= {"app/plain.txt", "app/sub/run.sh"}
+    (tree / "plain.txt").touch()
+    assert seen() == before
+    (tree / "plain.txt").write_text("PLAIN")
+    (tree / "sub" / "run.sh").chmod(0o644)
+    (tree / "new").touch()
+    after = seen()
+    differ = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
+    assert differ == {"app/plain.txt", "app/link.txt", "app/sub/run.sh", "app/new"}
+
+
+def test_files_are_removed_by_their_names_whatever_they_are(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / job.WORK).mkdir(parents=True)
+    names = ["-rf", "näme $x 'y'", "two\nlines"]
+    for name in [*names, "stays"]:
+        (tmp_path / job.WORK / name).touch()
+    told = b"".join(os.fsencode(name) + b"\0" for name in [*names, "is not there"])
+    subprocess.run(["sh", "-c", job.REMOVE], cwd=tmp_path, input=told, check=True)
+    assert [path.name for path in (tmp_path / job.WORK).iterdir()] == ["stays"]
 
 
 def test_a_directory_may_be_the_whole_working_directory(tree: Path) -> None:

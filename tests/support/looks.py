@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import time
 import traceback
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +26,16 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def sleeper(env: Mapping[str, str] | None = None) -> Iterator[int]:
+    """A process that sleeps, in a session of its own, until the ``with`` block ends; its id."""
+    with subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def alive(market: LocalMarket) -> set[int]:

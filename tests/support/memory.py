@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import OfferRefused
@@ -36,8 +37,13 @@ from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.ssh.base import TransferFailed
+from pytest_vastgpu.supervisor.rental.server import at_once
+from pytest_vastgpu.supervisor.rental.server import gpu_memory
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.virtual import VirtualClock
+
+STOP = job.stop(DEFAULTS.stop_s)
+AT_ONCE = f"{job.IN_IMAGE_ENV}{at_once.script(())[:40]}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,13 @@ class Script:
     """Starts beyond this many end instead of being ready."""
     lists_sockets: bool = True
     """Whether its system lists what listens on its ports."""
+    stays: str = ""
+    """The processes that live on when the server is ended; empty: none does."""
+    gpus: tuple[str, ...] = ()
+    """What its driver says of the GPUs' memory: the first time, the second, and so on; the last again and again."""
+    disk_free_kib: int = 10**7
+    answers: tuple[bool, ...] = (True,)
+    """Whether a look that runs several probes at once gets an answer: the first, the second, and so on."""
     vanishes_after_s: float = float("inf")
     """When the provider takes it away, since create."""
 
@@ -135,6 +148,13 @@ class Instance:
     lease_ends: float = float("inf")
     looks: int = 0
     broke: int = 0
+    stops: int = 0
+    gpu_looks: int = 0
+    all_looks: int = 0
+    commands: list[str] = field(default_factory=list)
+    """Those that were carried out."""
+    inputs: dict[str, bytes] = field(default_factory=dict)
+    """The last input of each command that has got one."""
 
     @property
     def end(self) -> tuple[End | None, float]:
@@ -327,7 +347,11 @@ class MemoryConnection:
         if self._provider.hijacked(instance):
             self._clock.sleep(min(1.0, timeout_s))
             return ProbeResult(name, ProbeFailure.NOT_RUN, None, "", "[the command was not run: no sessions]\n", 0.0)
+        if stdin:
+            instance.inputs[command] = stdin
         code, output = self._carry_out(instance, command)
+        if self.closed:
+            return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
         failure = ProbeFailure.COMMAND if code else ProbeFailure.NONE
         return ProbeResult(name, failure, code, output, "", 0.0)
 
@@ -336,6 +360,16 @@ class MemoryConnection:
             return 0, self._heartbeat(instance, int(lease[1]), command)
         if command == judge.SCRIPT:
             return 0, "@@ end 0\n"
+        instance.commands.append(command)
+        if command == STOP:
+            instance.stops += 1
+            return 0, f"{job.LEFT} {instance.script.stays}\n" if instance.script.stays else ""
+        if command in (gpu_memory.SCRIPT, gpu_memory.QUICK_SCRIPT):
+            instance.gpu_looks += 1
+            said = instance.script.gpus[: instance.gpu_looks]
+            return 0, said[-1] if said else ""
+        if command.startswith(AT_ONCE):
+            return self._at_once(instance, command)
         if command == job.START:
             instance.launched = self._clock.monotonic()
             instance.starts += 1
@@ -352,11 +386,26 @@ class MemoryConnection:
                 return 0, f"{word}\n"
             case ["exit", code]:
                 return int(code), ""
-            case ["true"] | ["umask", *_] | ["tail", *_]:
+            case ["df", *_]:
+                return 0, f"Filesystem\noverlay 20000000 1 {instance.script.disk_free_kib} 1% /\n"
+            case ["true"] | ["umask", *_] | ["cd", job.WORK, "&&", "xargs", *_] | ["tail", *_]:
                 return 0, ""
             case ["grep", "-qs", *_] if instance.script.lists_sockets:
                 return 0, ""
         return 127, ""
+
+    def _at_once(self, instance: Instance, command: str) -> tuple[int, str]:
+        """Carry out several probes in one command."""
+        instance.all_looks += 1
+        if not instance.script.answers[min(instance.all_looks, len(instance.script.answers)) - 1]:
+            self.close()
+            return 1, ""
+        lines = []
+        words = shlex.split(command[command.index("\nprobe 1 ") :])
+        for number, _, probe in (words[at + 1 : at + 4] for at, word in enumerate(words) if word == "probe"):
+            code, output = self._carry_out(instance, probe)
+            lines.append(f"probe {number} {code} 0 {output.encode().hex()} \n")
+        return 0, "".join(lines)
 
     def _look(self, instance: Instance) -> str:
         end, at = instance.end
@@ -480,6 +529,7 @@ class MemoryStream:
 class MemoryForward:
     """Implements :class:`~pytest_vastgpu.ssh.base.Forward`, and leads nowhere."""
 
+    port: int
     url: str = "http://memory.invalid"
     unanswered: int = 0
     hung_up: int = 0
@@ -540,7 +590,7 @@ class MemoryConnector:
         return connection
 
     def forward(self, connection: Callable[[], Connection | None], port: int) -> MemoryForward:
-        self.forwards.append(MemoryForward())
+        self.forwards.append(MemoryForward(port))
         return self.forwards[-1]
 
     def speaks_ssh(self, address: SshAddress) -> bool:

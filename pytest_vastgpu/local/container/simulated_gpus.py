@@ -2,6 +2,8 @@
 
 They lie in a directory that comes first in the instance's ``PATH``. Run as a program, this file is ``nvidia-smi``, so
 it imports the standard library only.
+
+No process holds memory of a simulated GPU, unless the file :data:`PROCESSES` says so.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,6 +30,10 @@ INVALID_STATUS = 2
 NO_DEVICE_STATUS = 6
 """The exit status for a device that does not exist."""
 SYSTEM_LDCONFIG = "/sbin/ldconfig"
+
+PROCESSES = ".gpu-processes"
+"""A file in the home: a line ``GPU PID MIB NAME`` for each process that holds memory of a GPU. A process that has ended
+holds none; what has id 0 holds it for ever, and is not listed, as if it were outside the instance."""
 
 LDCONFIG = """\
 #!/bin/sh
@@ -92,6 +99,23 @@ class NvidiaSmiError(Exception):
 
 Facts = dict[str, str]
 
+
+class Holder(NamedTuple):
+    """A process that holds memory of a GPU."""
+
+    gpu: int
+    pid: int
+    mib: int
+    name: str
+
+
+def holders(text: str) -> list[Holder]:
+    """Parse the file :data:`PROCESSES`, without the processes that have ended."""
+    found = [line.split(None, 3) for line in text.splitlines() if line.strip()]
+    each = [Holder(int(gpu), int(pid), int(mib), name) for gpu, pid, mib, name in found]
+    return [holder for holder in each if not holder.pid or Path(f"/proc/{holder.pid}").exists()]
+
+
 UNITS = {
     **dict.fromkeys(("memory.total", "memory.used", "memory.free", "used_memory", "used_gpu_memory"), "MiB"),
     **dict.fromkeys(("utilization.gpu", "utilization.memory"), "%"),
@@ -103,8 +127,9 @@ USED_MB = 2
 """The memory of an idle device that the driver uses."""
 
 
-def _facts(index: int, gpu: dict[str, Any], count: int) -> Facts:
-    """Return all query fields of an idle device."""
+def _facts(index: int, gpu: dict[str, Any], count: int, held: list[Holder]) -> Facts:
+    """Return all query fields of a device that does nothing."""
+    used = USED_MB + sum(holder.mib for holder in held if holder.gpu == index)
     return {
         "index": str(index),
         "count": str(count),
@@ -130,8 +155,8 @@ def _facts(index: int, gpu: dict[str, Any], count: int) -> Facts:
         "temperature.gpu": "34",
         "fan.speed": "[N/A]",
         "memory.total": str(gpu["ram_mb"]),
-        "memory.used": str(USED_MB),
-        "memory.free": str(gpu["ram_mb"] - USED_MB),
+        "memory.used": str(used),
+        "memory.free": str(gpu["ram_mb"] - used),
         "utilization.gpu": "0",
         "utilization.memory": "0",
         "power.draw": "21.00",
@@ -209,7 +234,22 @@ _WITH_VALUE = ("-i", "--id", "-d", "--display")
 _QUERIES = ("--query-gpu", "--query-compute-apps")
 
 
-def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
+def _apps(rows: list[Facts], held: list[Holder]) -> list[Facts]:
+    """Return the fields of the processes that hold memory of these devices."""
+    by_index = {row["index"]: row for row in rows}
+    return [
+        {
+            **{field: by_index[str(holder.gpu)].get(field, "") for field in APP_FIELDS},
+            **dict.fromkeys(("process_name", "name"), holder.name),
+            **dict.fromkeys(("used_memory", "used_gpu_memory"), str(holder.mib)),
+            "pid": str(holder.pid),
+        }
+        for holder in held
+        if holder.pid and str(holder.gpu) in by_index
+    ]
+
+
+def answer(gpus: list[dict[str, Any]], arguments: list[str], held: list[Holder] | None = None) -> str:
     """Return the output of ``nvidia-smi`` for these arguments.
 
     :raises NvidiaSmiError: if an argument is not valid, or a device does not exist.
@@ -222,7 +262,8 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
     unknown = given.keys() - {*_WITH_VALUE, *_QUERIES, "--format", "-L", "--list-gpus", "-q", "--query"}
     if unknown:
         raise NvidiaSmiError(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
-    rows = [_facts(index, gpu, len(gpus)) for index, gpu in enumerate(gpus)]
+    held = held or []
+    rows = [_facts(index, gpu, len(gpus), held) for index, gpu in enumerate(gpus)]
     wanted = [number.strip() for number in (given.get("-i") or given.get("--id") or "").split(",") if number]
     shown = [row for row in rows if not wanted or row["index"] in wanted or row["uuid"] in wanted]
     if len(shown) < len(wanted) or not shown:
@@ -231,7 +272,7 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str]) -> str:
     if "--query-gpu" in given:
         return _csv(shown, rows[0].keys(), given["--query-gpu"], form)
     if "--query-compute-apps" in given:
-        return _csv([], APP_FIELDS, given["--query-compute-apps"], form)
+        return _csv(_apps(shown, held), APP_FIELDS, given["--query-compute-apps"], form)
     if given.keys() & {"-L", "--list-gpus"}:
         return _list(shown)
     cuda = gpus[0]["cuda"]
@@ -245,7 +286,8 @@ def main() -> None:
         sys.stdout.write(f"{machine['failure']}\n")
         sys.exit(FAILED_STATUS)
     try:
-        text = answer(machine["gpus"], sys.argv[2:])
+        told = Path.home() / PROCESSES
+        text = answer(machine["gpus"], sys.argv[2:], holders(told.read_text()) if told.exists() else None)
     except NvidiaSmiError as error:
         sys.stdout.write(f"{error}\n")
         sys.exit(error.status)

@@ -24,6 +24,8 @@ class Payment:
     """On the monotonic clock, in seconds."""
     before_usd: float = 0.0
     """What the instance had cost until then; earlier runs have paid that."""
+    transfer_usd: float = 0.0
+    """For the transfer of image and model."""
     until: float = math.inf
     """Infinite while the run goes on paying."""
     idle_since: float = math.inf
@@ -61,21 +63,31 @@ class RunBudgets:
         """
         with self._lock:
             self._budgets[run].reserve(label, usd_h, transfer_usd)
-            self._payments[label] = [Payment(run, now)]
+            self._payments[label] = [Payment(run, now, transfer_usd=transfer_usd)]
 
-    def hand_over(self, label: str, run: str, usd_h: float, cost_usd: float, life_s: float, now: float) -> None:
+    def hand_over(
+        self,
+        label: str,
+        run: str,
+        usd_h: float,
+        cost_usd: float,
+        life_s: float,
+        now: float,
+        transfer_usd: float = 0.0,
+    ) -> None:
         """Have another run pay for an instance from now on.
 
         :param cost_usd: What it has cost so far.
         :param life_s: Seconds until it is given back at the latest.
+        :param transfer_usd: What bringing another model will cost.
         :raises BudgetSpent: if that does not fit into the run's budget. Nothing changes then.
         """
         with self._lock:
             last = self._payments[label][-1]
-            self._budgets[run].reserve(label, usd_h, 0.0, life_s)
+            self._budgets[run].reserve(label, usd_h, transfer_usd, life_s)
             self._budgets[last.run].settle(label, cost_usd - last.before_usd)
             self._payments[label][-1] = replace(last, until=now)
-            self._payments[label].append(Payment(run, now, cost_usd))
+            self._payments[label].append(Payment(run, now, cost_usd, transfer_usd))
 
     def wait(self, label: str, usd_h: float, cost_usd: float, life_s: float, now: float) -> None:
         """Have the same run go on paying, for a shorter time than was reserved: the instance waits for the next run.

@@ -38,7 +38,9 @@ class Books:
             payment = next((each for each in self._budgets.payments(attempt.label) if each.run == run), None)
             if payment is None and attempt.label not in used:
                 continue
-            part = bill.within(payment.since, payment.until) if payment else bill.within(bill.until, bill.until)
+            part = bill.within(bill.until, bill.until)
+            if payment is not None:
+                part = bill.within(payment.since, payment.until)._replace(transfer_usd=payment.transfer_usd)
             idle_usd = bill.within(payment.idle_since, payment.until).cost_usd if payment else 0.0
             reused_at_s = part.since - bill.since if payment is None or payment.before_usd else 0.0
             if payment is not None and payment.until < math.inf:  # what came later is another run's

@@ -171,7 +171,7 @@ class Provisioner:
         """
         context = BringUpContext(self.services, rental, adapter, cancel)
         try:
-            rental.paid_by(run)
+            rental.paid_by(run, workload)
             found = look_again(context, workload)
             if isinstance(found, Useless):
                 attempt = rental.finish(found.verdict)
@@ -179,7 +179,7 @@ class Provisioner:
                 if found.verdict.failure_class.blames_machine:
                     self.record(attempt, rental.workload)
             elif isinstance(found, Restart):
-                relaunch(context, workload)
+                relaunch(context, workload, found.why, self.names[workload])
                 return True
             else:
                 return True
@@ -229,9 +229,8 @@ class Provisioner:
             return found
         if found.verdict.failure_class.blames_machine or rental.restarted:
             return found.verdict
-        rental.tell("starting the server again; what it had in memory is lost")
         try:
-            restart(BringUpContext(self.services, rental, adapter, cancel))
+            restart(BringUpContext(self.services, rental, adapter, cancel), f"it {found.how}")
         except AttemptFailed as failed:
             return failed.verdict
         return None

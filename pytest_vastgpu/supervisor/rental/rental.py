@@ -23,6 +23,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.sentences import offer_line
@@ -43,7 +44,8 @@ from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
-from pytest_vastgpu.supervisor.rental.server.end import ended
+from pytest_vastgpu.supervisor.rental.server.job import Launched
+from pytest_vastgpu.supervisor.rental.server.starts import Starts
 from pytest_vastgpu.supervisor.rental.server.watched import InstanceSilent
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -84,13 +86,18 @@ class Rental:
         self._services = services
         self._clock = services.clock
         self.label = make_label(services.run_id, number, self._clock.time() + services.settings.longest_life)
-        self.headers: Mapping[str, str] = {}
-        """HTTP headers that a client of the endpoint must send; known from the launch on."""
+        self.rented: CreateRequest | None = None
+        """What was fixed when it was created; known from the create on."""
+        self.start: Launched | None = None
+        """How its server was started; None before that, and while it is replaced."""
+        self.files: Mapping[str, str] = {}
+        """A digest of each file that was brought for its server, by name."""
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
-        self.servers: list[WatchedServer] = []
-        """Its server, once for each start."""
+        self.servers = Starts()
+        self.ready_at = 0.0
+        """When its server became ready: epoch seconds."""
         self.cut_short: Verdict | None = None
         """Why it was taken from the tests that used it; None where it was not."""
         settings, budgets = services.settings, services.budgets
@@ -101,6 +108,7 @@ class Rental:
         self.log = ""
         self.shown = Shown()
         """What it shows to people who wait for it."""
+        self._transfer_usd = transfer_usd(offer, workload)
         self.directory = services.artifacts / str(number)
         """Where evidence is kept if the attempt fails."""
         self.facts: HostFacts | None = None
@@ -130,6 +138,11 @@ class Rental:
         return 0.0 if self._created is None else self._clock.monotonic() - self._created
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """HTTP headers that a client of the endpoint must send; known from the launch on."""
+        return self.start.headers if self.start is not None else {}
+
+    @property
     def cost_usd(self) -> float:
         """Upper bound of its cost so far."""
         return self.bill.cost_usd
@@ -144,9 +157,10 @@ class Rental:
         until = self._clock.monotonic() if self._gone_at is None else self._gone_at
         if self._created is None or not (self.instance_id or self.unsettled):
             return CostRecord(self.label, 0.0, 0.0, until, until, gone=True)
-        transfer = transfer_usd(self.offer, self.workload)
         gone = self._gone_at is not None
-        return CostRecord(self.label, self.price_usd_h, transfer, self._created, until, gone, self._price.earlier)
+        return CostRecord(
+            self.label, self.price_usd_h, self._transfer_usd, self._created, until, gone, self._price.earlier
+        )
 
     @property
     def price_usd_h(self) -> float:
@@ -182,13 +196,23 @@ class Rental:
         """Seconds until the hard end of its life."""
         return self._services.settings.max_lifetime - self.age_s
 
-    def paid_by(self, run: str) -> None:
+    def paid_by(self, run: str, workload: Workload | None = None) -> None:
         """Have another run pay for it from now on.
 
+        :param workload: What that run needs there; None: what is there.
         :raises BudgetSpent: if that does not fit into the run's budget.
         """
-        budgets, life_s = self._services.budgets, max(0.0, self.remaining_life_s)
-        budgets.hand_over(self.label, run, self.price_usd_h, self.cost_usd, life_s, self._clock.monotonic())
+        life_s, now = max(0.0, self.remaining_life_s), self._clock.monotonic()
+        brings_usd = 0.0 if workload is None else self._brings_usd(workload)
+        self._services.budgets.hand_over(
+            self.label, run, self.price_usd_h, self.cost_usd, life_s, now, transfer_usd=brings_usd
+        )
+
+    def _brings_usd(self, workload: Workload) -> float:
+        """What it costs to bring the model of another workload."""
+        if (workload.model, workload.model_gb) == (self.workload.model, self.workload.model_gb):
+            return 0.0
+        return transfer_usd(self.offer, replace(workload, image_gb=0.0))
 
     def waits(self, seconds: float) -> None:
         """Have it wait that long for the next run, at most until the end of its life. The same run pays for that.
@@ -212,7 +236,7 @@ class Rental:
 
     def mark(self) -> Mark:
         """Where its server is now, for a test that gets it."""
-        return self.servers[-1].mark(len(self.servers) - 1)
+        return self.servers.mark()
 
     @property
     def doubtful(self) -> bool:
@@ -226,9 +250,7 @@ class Rental:
     @property
     def restarted(self) -> str:
         """Why its server was started again, in a sentence; empty if it was not."""
-        if len(self.servers) < 2 or (end := self.servers[-2].end) is None:
-            return ""
-        return f"server started again, since the one before {ended(end.exit_code)}; what that had in memory is lost"
+        return self.servers.again
 
     def cuts_short(self, verdict: Verdict) -> None:
         """Note why it is taken from the tests that use it."""
@@ -244,6 +266,11 @@ class Rental:
         """Note that a test that used it has failed."""
         self.went_wrong = True
 
+    def forget_tests(self) -> None:
+        """Forget what tests of an earlier run have done: failures, and starts of the server that they had got."""
+        self.went_wrong = False
+        self.servers.forget_earlier()
+
     # ---------------------------------------------------------------- the end
 
     def give_back(self) -> None:
@@ -257,8 +284,7 @@ class Rental:
                 self._whatever_happens(self._keep_for_inspection)
             if self.heartbeat is not None:
                 self._whatever_happens(self.heartbeat.stop)
-            for server in self.servers:
-                self._whatever_happens(server.close)
+            self._whatever_happens(self.servers.close)
             if self._forward is not None:
                 self._whatever_happens(self._forward.close)
             if self.connection is not None:
@@ -379,9 +405,9 @@ class Rental:
 
     # ------------------------------------------------- results of bring-up's steps
 
-    def begin(self) -> None:
+    def begin(self, request: CreateRequest | None = None) -> None:
         """Bring-up is about to rent the offer: from now on it may cost money."""
-        offer = self.offer
+        offer, self.rented = self.offer, request
         self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
         self.tell(f"renting {offer_line(offer)} for {self.purpose}")
         self._entered = self._created = self._clock.monotonic()
@@ -432,10 +458,36 @@ class Rental:
         facts = {"sold": asdict(self.offer), "found": asdict(self.host_facts), "switch": asdict(switch)}
         self.enter(State.CHECKED, "host checked", **facts)
 
-    def launched(self, headers: Mapping[str, str]) -> None:
-        """Bring-up has started the server."""
-        self.headers = headers
-        self.enter(State.WARMING, "server launched")
+    def brought(self, files: Mapping[str, str]) -> None:
+        """The workload's files are there."""
+        self.files = files
+
+    def launched(self, start: Launched) -> None:
+        """The server is started."""
+        self.start = start
+        if self.state is State.WARMING:
+            self.tell("server launched")
+        else:
+            self.enter(State.WARMING, "server launched")
+
+    def replaces_server(self, workload: Workload, name: str, why: str) -> None:
+        """Its server is ended, and started again, or that of another workload is.
+
+        :param name: The workload's name.
+        :param why: Why its server is started again: ends a sentence after "because".
+        """
+        before, same = self.purpose, workload == self.workload
+        self._transfer_usd += self._brings_usd(workload)
+        self.workload, self.purpose = workload, sanitize.line(name)
+        self.start, self.log = None, ""
+        if same:
+            because = f" because {why}" if why else ""
+            self.servers[-1].replace(f"was stopped{because}")
+            text = f"starting the server again{because}; what it had in memory is lost"
+        else:
+            self.servers[-1].replace(f"was stopped for {self.purpose}")
+            text = f"starting {self.purpose} in place of {before}"
+        self.enter(State.WARMING, text)
 
     def shows(self, text: str, window: str = "", window_s: float = 0.0, left_s: float = 0.0) -> None:
         """Note what goes on, for people who wait, until the next state begins.
@@ -450,16 +502,21 @@ class Rental:
 
     def ready(self, endpoint: str, forward: Forward | None, server: WatchedServer) -> None:
         """The server is ready; tests may use the endpoint."""
-        self.endpoint, self._forward = endpoint, forward
-        self.servers.append(server)
-        self.enter(State.READY, f"ready after {self.age_s:.1f} s ({self.purpose})", endpoint=endpoint)
-
-    def ready_again(self, server: WatchedServer) -> None:
-        """The server, started again, is ready; the endpoint stays the same."""
-        self.servers.append(server)
-        self.enter(State.READY, self.restarted, endpoint=self.endpoint)
+        before, self._forward = self._forward, forward
+        if before is not None and before is not forward:
+            before.close()
+        first, took_s = not self.ready_at, self._clock.monotonic() - self._entered
+        self.endpoint, self.ready_at = endpoint, self._clock.time()
+        self.servers.add(server)
+        text = f"ready after {self.age_s if first else took_s:.1f} s ({self.purpose})"
+        self.enter(State.READY, self.restarted or text, endpoint=endpoint)
 
     # --------------------------------------------------------------- plumbing
+
+    @property
+    def services(self) -> RentalServices:
+        """What it shares with the other rentals."""
+        return self._services
 
     @property
     def connected(self) -> ReconnectingConnection:

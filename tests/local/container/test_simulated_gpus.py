@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ GPUS = [
 )
 def test_answers(arguments: list[str], expected: str) -> None:
     assert simulated_gpus.answer(GPUS, arguments) == expected
+
+
+def test_memory_is_held_by_processes_that_live_and_by_what_is_outside() -> None:
+    pid = os.getpid()
+    held = simulated_gpus.holders(f"1 {pid} 9000 python3 serve.py\n0 0 500 -\n0 99999999 4000 gone\n")
+    used = simulated_gpus.answer(GPUS, ["--query-gpu=memory.used,memory.free", "--format=csv,noheader,nounits"], held)
+    assert used == "502, 81418\n9002, 72918"
+    query = ["--query-compute-apps=pid,used_memory,process_name", "--format=csv,noheader,nounits"]
+    assert simulated_gpus.answer(GPUS, query, held) == f"{pid}, 9000, python3 serve.py"
+    assert simulated_gpus.answer(GPUS, [*query, "-i", "0"], held) == ""
 
 
 @pytest.mark.parametrize(

@@ -125,9 +125,9 @@ class Shell:
         (home / job.HOME / "env.sh").write_text("export NAME='a value'\n")
         (home / job.HOME / "setup.sh").write_text(setup + "\n")
 
-    def follow(self, sent: int = 0) -> tuple[int, list[str]]:
+    def follow(self, sent: int = 0, key: str = "") -> tuple[int, list[str]]:
         run = subprocess.run(
-            ["sh", "-c", job.setup_command(sent)], cwd=self.home, capture_output=True, text=True, check=False
+            ["sh", "-c", job.setup_command(sent, key)], cwd=self.home, capture_output=True, text=True, check=False
         )
         assert run.stderr == ""
         return run.returncode, run.stdout.split("\n")[:-1]
@@ -142,6 +142,12 @@ def test_it_runs_once_in_the_servers_directory_and_environment(tmp_path: Path) -
     assert shell.follow(2) == (0, [work, "no newline"])  # the session broke after two lines
     assert (tmp_path / job.WORK / "runs").read_text() == "x\n"
     assert "trouble" in (tmp_path / job.HOME / "setup.log").read_text()
+
+
+def test_it_runs_once_more_where_what_it_depends_on_has_changed(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "echo x >> runs; wc -l < runs")
+    assert [shell.follow(key=key)[1] for key in ("a", "a", "b", "b", "a")] == [["1"], [], ["2"], [], ["3"]]
+    assert shell.follow(sent=0, key="a") == (0, [])
 
 
 def test_it_ends_as_the_command_ends(tmp_path: Path) -> None:

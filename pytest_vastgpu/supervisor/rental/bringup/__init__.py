@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
@@ -17,9 +19,11 @@ from pytest_vastgpu.supervisor.rental.bringup.connect import connect
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.create import create
 from pytest_vastgpu.supervisor.rental.bringup.create import create_request
+from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_again
 from pytest_vastgpu.supervisor.rental.bringup.endpoint import open_endpoint
 from pytest_vastgpu.supervisor.rental.bringup.launch import launch
 from pytest_vastgpu.supervisor.rental.bringup.market_reports import MarketReports
+from pytest_vastgpu.supervisor.rental.bringup.stop import stop
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
@@ -43,7 +47,7 @@ def bring_up(context: BringUpContext) -> None:
     rental = context.rental
     request = create_request(context)
     context.cancel.check()
-    rental.begin()
+    rental.begin(request)
     rental.created(create(context, request))
     attach_key(context)
     rental.booting()
@@ -56,12 +60,32 @@ def bring_up(context: BringUpContext) -> None:
     _through_gaps(context, lambda: _prepare(context, reports))
 
 
-def restart(context: BringUpContext) -> None:
-    """Start the server of a ready instance again, after it has ended. The endpoint stays the same.
+def restart(context: BringUpContext, why: str = "") -> None:
+    """Start the server of a ready instance again, whether it has ended or not. The endpoint stays the same.
 
+    :param why: Ends a sentence after "because": ``its GPU memory has grown``.
+    :raises AttemptFailed: as :func:`relaunch`.
+    :raises Cancelled: the instance is given back.
+    """
+    relaunch(context, context.rental.workload, why)
+
+
+def relaunch(context: BringUpContext, workload: Workload, why: str = "", name: str = "") -> None:
+    """Replace the server of a ready instance, which no test uses, by that of a workload that it takes.
+
+    Image, disk, and what is on it stay: only files and setup command that differ are brought and run. The endpoint
+    changes with the port.
+
+    :param context: With the adapter of the workload.
+    :param workload: See :func:`~pytest_vastgpu.supervisor.rental.reuse.takes`.
+    :param why: As for :func:`restart`.
+    :param name: The workload's name in this run; empty: what it is called where it needs no other name.
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
     :raises Cancelled: the instance is given back.
     """
+    rental = context.rental
+    known = rental.purpose if workload == rental.workload else workload_line(workload)
+    rental.replaces_server(workload, name or known, why)
     _through_gaps(context, lambda: _prepare_again(context))
 
 
@@ -101,41 +125,42 @@ def _prepare(context: BringUpContext, reports: MarketReports) -> None:
     if rental.state is State.CHECKED:
         rental.launched(launch(context))
     monitor = warm_up(context)
-    endpoint, forward = open_endpoint(context, reports)
-    try:
-        server = _watched(context, monitor, forward)
-    except BaseException:
-        if forward is not None:
-            forward.close()
-        raise
-    rental.ready(endpoint, forward, server)
+    _open(context, monitor, *open_endpoint(context, reports))
 
 
 def _prepare_again(context: BringUpContext) -> None:
-    """Take a ready instance whose server has ended to *ready* again.
+    """Take an instance whose server is replaced to *ready* again.
 
     :raises ConnectFailed: if SSH does not let us in.
     """
     rental = context.rental
     context.go_on()
-    if rental.state is State.READY:
+    if rental.start is None:
+        stop(context)
         rental.launched(launch(context))
     monitor = warm_up(context)
-    rental.ready_again(_watched(context, monitor, rental.forward))
+    _open(context, monitor, *open_again(context))
 
 
-def _watched(context: BringUpContext, monitor: ServerMonitor, forward: Forward | None) -> WatchedServer:
+def _open(context: BringUpContext, monitor: ServerMonitor, endpoint: str, forward: Forward | None) -> None:
+    """From now on tests may use the server."""
     rental = context.rental
-    return WatchedServer(
-        monitor,
-        rental.connected,
-        forward,
-        rental.workload,
-        context.adapter,
-        rental.api_key,
-        rental.tell,
-        context.services.clock,
-    )
+    try:
+        server = WatchedServer(
+            monitor,
+            rental.connected,
+            forward,
+            rental.workload,
+            context.adapter,
+            rental.api_key,
+            rental.tell,
+            context.services.clock,
+        )
+    except BaseException:
+        if forward is not None and forward is not rental.forward:
+            forward.close()
+        raise
+    rental.ready(endpoint, forward, server)
 
 
 def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
@@ -155,8 +180,3 @@ def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
 
 def _ssh_lost(evidence: str) -> Verdict:
     return Verdict(FailureClass.INFRA_FATAL, "ssh_lost", evidence, "another host would do")
-
-
-def relaunch(context: BringUpContext, workload: object) -> None:
-    """STUB."""
-    raise NotImplementedError

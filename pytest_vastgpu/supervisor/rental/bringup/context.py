@@ -8,10 +8,21 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from pytest_vastgpu.supervisor.rental.services import RentalServices
+
+
+def login_for(workload: Workload, image: str, users: ImageLogin | None) -> ImageLogin | None:
+    """The login with which an image is pulled for a workload; None: none.
+
+    :param users: The user's login at a registry, for the images of that registry.
+    """
+    if workload.image_login:
+        return ImageLogin.parse(workload.image_login)
+    return users if users is not None and users.is_for(image) else None
 
 
 @dataclass(frozen=True)
@@ -32,10 +43,7 @@ class BringUpContext:
     @property
     def image_login(self) -> ImageLogin | None:
         """The login with which it is pulled: the workload's own, or the user's where it is for the image's registry."""
-        if self.rental.workload.image_login:
-            return ImageLogin.parse(self.rental.workload.image_login)
-        users = self.services.image_login
-        return users if users is not None and users.is_for(self.image) else None
+        return login_for(self.rental.workload, self.image, self.services.image_login)
 
     def go_on(self) -> None:
         """Check that bring-up should go on.

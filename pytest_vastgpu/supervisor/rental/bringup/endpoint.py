@@ -26,7 +26,23 @@ def open_endpoint(context: BringUpContext, reports: MarketReports) -> tuple[str,
         with reports.followed():
             reports.wait(LOOK_AGAIN_S)
     rental.connected.knows(reports.history.ssh)
-    forward = services.connector.forward(rental.connected.connection_if_any, port)
+    return _tunnel(context)
+
+
+def open_again(context: BringUpContext) -> tuple[str, Forward | None]:
+    """Open the endpoint of another start of the server; it stays the same where the port does.
+
+    A published port cannot change: see :func:`~pytest_vastgpu.supervisor.rental.reuse.takes`.
+    """
+    rental = context.rental
+    if rental.forward is None or rental.servers[-1].port == rental.workload.port:
+        return rental.endpoint, rental.forward
+    return _tunnel(context)
+
+
+def _tunnel(context: BringUpContext) -> tuple[str, Forward]:
+    rental = context.rental
+    forward = context.services.connector.forward(rental.connected.connection_if_any, rental.workload.port)
     return forward.url, forward
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
@@ -12,14 +10,15 @@ from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.set_up import bring
 from pytest_vastgpu.supervisor.rental.bringup.set_up import set_up
 from pytest_vastgpu.supervisor.rental.server import job
+from pytest_vastgpu.supervisor.rental.server.job import Launched
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 LIMIT_S = 30.0
 """Time limit of each command here: they make folders and start a process in the background."""
 
 
-def launch(context: BringUpContext) -> Mapping[str, str]:
-    """Start the server; returns the HTTP headers that its clients must send.
+def launch(context: BringUpContext) -> Launched:
+    """Start the server; what is left of an earlier start is ended.
 
     :raises AttemptFailed: if the host can neither write files nor start processes, its login runs no command, or the
         workload's setup fails.
@@ -28,7 +27,7 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
     rental, adapter = context.rental, context.adapter
     workload = rental.workload
     start = adapter.launch(workload, rental.api_key)
-    headers = adapter.headers(workload, rental.api_key)
+    headers = dict(adapter.headers(workload, rental.api_key))
     connection = rental.connected.connection()
     made = check_ran(connection.run(job.MAKE_FOLDERS, timeout_s=LIMIT_S), connection)
     host = "0.0.0.0" if context.services.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose
@@ -38,16 +37,16 @@ def launch(context: BringUpContext) -> Mapping[str, str]:
     except TransferFailed as failed:
         check_ran(failed.result, connection)
         raise _cannot_start(made.stderr or str(failed)) from failed
-    if workload.files:
-        bring(connection, workload)
+    files = bring(connection, workload, rental.files)
+    rental.brought(files)
     if workload.setup:
-        set_up(context)
+        set_up(context, files)
     # Where the connection breaks, the server may have been started or not. It is started again, which ends an earlier
     # start; its log tells nothing, since it may be that of the server before.
     started = check_ran(connection.run(job.START, timeout_s=LIMIT_S), connection)
     if not started.ok:
         raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
-    return headers
+    return Launched(start, headers)
 
 
 def _cannot_start(evidence: str) -> AttemptFailed:

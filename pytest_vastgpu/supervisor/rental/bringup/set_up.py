@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import deque
+from collections.abc import Iterable
+from collections.abc import Mapping
 
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ConfigurationError
@@ -10,6 +15,7 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.files import contents
 from pytest_vastgpu.servers.files import packed
 from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
@@ -29,9 +35,10 @@ LINES = 400
 """Most lines of a setup command's output that are kept for the report of its failure."""
 
 
-def bring(connection: Connection, workload: Workload) -> None:
-    """Bring the workload's files in one stream.
+def bring(connection: Connection, workload: Workload, before: Iterable[str] = ()) -> dict[str, str]:
+    """Bring the workload's files in one stream; returns a digest of each, by name.
 
+    :param before: The files that were brought for the server before; those that do not come again are removed.
     :raises AttemptFailed: if they can no longer be read here, cannot be written there, or take too long.
     :raises ConnectFailed: if the connection broke.
     """
@@ -39,6 +46,12 @@ def bring(connection: Connection, workload: Workload) -> None:
         archive = packed(workload.files)
     except ConfigurationError as error:
         raise _fatal("files_unreadable", str(error), "leave the files where they are while tests run") from error
+    brought = contents(archive)
+    if gone := sorted(set(before) - brought.keys()):
+        names = b"".join(os.fsencode(name) + b"\0" for name in gone)
+        check_ran(connection.run(job.REMOVE, timeout_s=LIMIT_S, stdin=names), connection)
+    if not workload.files:
+        return brought
     limit_s = LIMIT_S + len(archive) / SLOWEST_BYTES_S
     sent = connection.run(job.UNPACK, timeout_s=limit_s, stdin=archive, name="write_files")
     result = check_ran(sent, connection)
@@ -52,6 +65,7 @@ def bring(connection: Connection, workload: Workload) -> None:
         evidence = result.stderr.strip() or f"files could not be written: {result.failure.value}"
         remedy = "another host would do; this one cannot write files"
         raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "cannot_write_files", evidence, remedy))
+    return brought
 
 
 class _Output:
@@ -79,10 +93,13 @@ class _Output:
         return next((line for line in reversed(self.lines) if line.strip()), "it printed nothing")
 
 
-def set_up(context: BringUpContext) -> None:
-    """Run the setup command, and show its output as it arrives. It runs once on an instance.
+def set_up(context: BringUpContext, files: Mapping[str, str]) -> None:
+    """Run the setup command, and show its output as it arrives.
 
-    The command outlives a connection that breaks.
+    It runs once on an instance, and once more where it, the files or the workload's environment have changed. The
+    command outlives a connection that breaks.
+
+    :param files: Digests of the files that were brought, by name.
 
     :raises AttemptFailed: if it fails, or takes longer than the workload's ``setup_s``.
     :raises ConnectFailed: if the instance can no longer be reached.
@@ -90,12 +107,14 @@ def set_up(context: BringUpContext) -> None:
     rental, workload, cancel = context.rental, context.rental.workload, context.cancel
     output = _Output(cancel)
     ends = context.services.clock.monotonic() + workload.setup_s
+    depends_on = json.dumps([workload.setup, workload.env, sorted(files.items())])
+    key = hashlib.sha256(depends_on.encode()).hexdigest()[:32]
     rental.tell(f"setup: {workload.setup}")
     while output.code is None:
         if output.over:
             cancel.wait(AGAIN_S)
         output.over = False
-        stream = rental.connected.connection().stream(job.setup_command(output.count), output.take, output.end)
+        stream = rental.connected.connection().stream(job.setup_command(output.count, key), output.take, output.end)
         try:
             _follow(context, output, ends)
         finally:

@@ -39,6 +39,13 @@ class ServerEnd:
     """All that it had printed; the middle of a huge log is cut out."""
     printed: int
     """Characters that it had printed."""
+    stopped: str = ""
+    """How we ended it, in words; empty where it ended by itself."""
+
+    @property
+    def how(self) -> str:
+        """How it ended, in words that go after "it"."""
+        return self.stopped or ended(self.exit_code)
 
     def log_since(self, mark: Mark) -> str:
         """What it had printed since a test got it."""
@@ -55,8 +62,8 @@ class ServerEnd:
         clock = time.strftime("%H:%M:%S", time.localtime(self.at))
         when = f"at {clock}, {after_s:.1f} s after the test had got it" if after_s > 0 else f"at {clock}"
         before = "" if after_s > 0 else ", before the test got it"
-        what = f"the server {ended(self.exit_code)} {when}{before}"
-        excuses = self.verdict.failure_class.blames_machine or after_s <= 0
+        what = f"the server {self.how} {when}{before}"
+        excuses = self.verdict.failure_class.blames_machine or after_s <= 0 or bool(self.stopped)
         return Fate(what, self.verdict, excuses, then, self.log_since(mark))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.text.shell import NAME_RULE
@@ -12,6 +13,16 @@ from pytest_vastgpu.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pytest_vastgpu.servers.base import Launch
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a server was started."""
+
+    start: Launch
+    headers: Mapping[str, str]
+    """HTTP headers that a client of the endpoint must send."""
+
 
 HOME = ".vastgpu"
 """Directory of our files on an instance, relative to the home directory, where every SSH session starts."""
@@ -38,12 +49,48 @@ server follows after ``ended``."""
 _LOOKS = 20
 _LOOK_S = 0.1
 
+LEFT = "left"
+_STOP_LOOK_S = 0.05
+_KILL_LOOKS = 100
+
+# Where it has left its exit code, its id may be another process's by now. The key is read from the input: each process
+# that has it in its environment is ended.
+_STOP = f"""\
+cd {HOME} || exit 1
+read -r key
+session=none
+[ -e exit_code ] || read -r session < pid
+all() {{
+  for stat in /proc/[0-9]*/stat; do
+    read -r line < "$stat" || continue
+    set -- ${{line##*) }}
+    if [ "$4" = "$session" ] && [ "$1" != Z ]; then echo "${{line%% *}}"; fi
+  done
+  printf '{API_KEY}=%s\n' "$key" | grep -slFf - /proc/[0-9]*/environ | tr -cd '0-9\n'
+}}
+rest() {{ sleep {_STOP_LOOK_S} || {{ sleep 1; n=$((n + {round(1 / _STOP_LOOK_S)})); }}; n=$((n + 1)); }}
+n=0
+pids=$(all)
+[ -z "$pids" ] || kill $pids
+while [ -n "$pids" ] && [ "$n" -lt @ ]; do rest; pids=$(all); done
+n=0
+while [ -n "$pids" ] && [ "$n" -lt {_KILL_LOOKS} ]; do kill -9 $pids; rest; pids=$(all); done
+[ -z "$pids" ] || echo {LEFT} $pids
+"""
+
 UNPACK = f"umask 077; tar -xpof - -C {WORK}"
 """Unpacks the archive of the workload's files from its input."""
+REMOVE = f"cd {WORK} && xargs -0 rm -f --"
+"""Removes files whose names come from its input, a NUL after each."""
 
 SETUP = f"""\
 cd {WORK} || exit 1
 sent=@
+key='%'
+if [ "$(cat ../setup.key 2> /dev/null)" != "$key" ]; then
+    rm -rf ../setup.begun ../setup.code
+    echo "$key" > ../setup.key
+fi
 if mkdir ../setup.begun 2> /dev/null; then
     : > ../setup.log
     setsid nohup sh -c '. ../image_env.sh; . ../env.sh; sh ../setup.sh
@@ -62,7 +109,8 @@ while :; do
 done
 """
 """Runs the setup command so that it outlives the SSH session, once on an instance; prints what it prints, and ends as
-it ends. ``@`` is the number of lines that were received before the session broke."""
+it ends. ``@`` is the number of lines that were received before the session broke. ``%`` is a key of all that the setup
+command depends on: another key runs it once more."""
 
 RUN_SCRIPT = """\
 [ ! -p "$HOME/.vastgpu/alive" ] || exec 9<>"$HOME/.vastgpu/alive"
@@ -150,12 +198,23 @@ MAKE_FOLDERS = f"umask 077; mkdir -p {WORK}"
 """Makes our folders on the instance, readable only by their owner."""
 
 
-def setup_command(sent: int) -> str:
+def setup_command(sent: int, key: str = "") -> str:
     """The command that runs :data:`SETUP`.
 
     :param sent: How many lines of its output were received before.
+    :param key: Letters and digits that differ where it must run once more.
     """
-    return SETUP.replace("@", str(sent), 1)
+    return SETUP.replace("@", str(sent), 1).replace("%", key, 1)
+
+
+def stop(within_s: float) -> str:
+    """The command that ends the server: all processes of its session, and all that have its key, wherever they are.
+
+    It prints :data:`LEFT` and the ids of those that live on even after SIGKILL. Its input is the instance's key.
+
+    :param within_s: Seconds from SIGTERM to SIGKILL.
+    """
+    return _STOP.replace("@", str(round(within_s / _STOP_LOOK_S)), 1)
 
 
 def files_of(

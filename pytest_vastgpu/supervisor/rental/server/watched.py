@@ -12,7 +12,9 @@ from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import HookFailed
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.servers.base import Adapter
@@ -20,10 +22,11 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
+from pytest_vastgpu.supervisor.rental.server import gpu_memory
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
-from pytest_vastgpu.supervisor.rental.server.end import ended
 from pytest_vastgpu.supervisor.rental.server.end import judge
+from pytest_vastgpu.supervisor.rental.server.gpu_memory import GpuMemory
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.state import parse
 
@@ -75,12 +78,34 @@ class WatchedServer:
         self._since = clock.monotonic()
         self._unanswered = self.unanswered
         self._touches = 0
-        self._signs = self._signs_now()
+        self._signs = self.signs
         self._listed = connection.run(job.lists(workload.port), timeout_s=_LOOK_S).ok
         """Whether the system lists that it listens, now that it does."""
         self.end: ServerEnd | None = None
         """How it ended, once that has been looked at."""
+        self.gpu_memory: GpuMemory | None = None
+        """The memory of the GPUs when it was ready; None: not known yet, or it needs no GPU."""
+        self._asked_gpus = False
         self._task = clock.repeat("vastgpu-server", self._step)
+
+    @property
+    def port(self) -> int:
+        """The port on which it listens."""
+        return self._workload.port
+
+    @property
+    def workload(self) -> Workload:
+        """What it serves."""
+        return self._workload
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was ready."""
+        return self._clock.monotonic() - self._since
+
+    def judge_with(self, adapter: Adapter) -> None:
+        """Have this adapter judge its end: the one that it was started with may be another run's, and gone."""
+        self._adapter = adapter
 
     @property
     def unanswered(self) -> int:
@@ -90,13 +115,21 @@ class WatchedServer:
     @property
     def doubtful(self) -> bool:
         """Whether it has ended, as far as is known without asking the instance, or may have: :meth:`look` tells."""
-        return self.end is not None or self._monitor.ended_at is not None or self._signs_now() != self._signs
+        return self.end is not None or self._monitor.ended_at is not None or self.signs != self._signs
 
     def touched(self) -> None:
         """Note that a test runs a command on the instance, which may end the server."""
         self._touches += 1
 
-    def _signs_now(self) -> tuple[int, int, int]:
+    def was_seen(self, signs: tuple[int, int, int]) -> None:
+        """Note that it was seen to serve.
+
+        :param signs: Those from before the look.
+        """
+        self._signs = signs
+
+    @property
+    def signs(self) -> tuple[int, int, int]:
         """What has happened that may have been its end."""
         return self.unanswered, self._forward.hung_up if self._forward is not None else 0, self._touches
 
@@ -115,7 +148,7 @@ class WatchedServer:
         """
         with self._looking:
             if self.end is None:
-                now, signs = self.unanswered, self._signs_now()
+                now, signs = self.unanswered, self.signs
                 if unanswered is None and now == self._unanswered and self._answers():
                     self._signs = signs
                     return None
@@ -127,9 +160,21 @@ class WatchedServer:
                     self._task.stop()
                     self._monitor.close()
                     self.end = self._explained()
-                    self._tell(f"the server {ended(self.end.exit_code)}: {verdict_line(self.end.verdict)}")
+                    self._tell(f"the server {self.end.how}: {verdict_line(self.end.verdict)}")
                 self._unanswered, self._signs = now, signs
             return self.end
+
+    def replace(self, how: str) -> None:
+        """Watch it no more, since another start replaces it.
+
+        :param how: What is done to it, in words that go after "it".
+        """
+        with self._looking:
+            self.close()
+            if self.end is None:
+                verdict = Verdict(FailureClass.OWN_FAULT, "server_replaced", f"it {how}", "run the test again")
+                log = self._monitor.observe(self.age_s).log
+                self.end = ServerEnd(self._clock.time(), None, verdict, log, self._monitor.printed, how)
 
     def close(self) -> None:
         """Watch it no more."""
@@ -161,7 +206,7 @@ class WatchedServer:
         with suppress(ConnectFailed, Cancelled, HookFailed):  # it is judged by what is known
             self._monitor.catch_up()
             probes = self._connection.connection().probe_all(self._adapter.probes(self._workload), self._env)
-        seen = self._monitor.observe(self._clock.monotonic() - self._since)
+        seen = self._monitor.observe(self.age_s)
         verdict = judge(self._adapter, self._workload, Observation(probes, seen.log, seen.exit_code, seen.age_s))
         return ServerEnd(at, seen.exit_code, verdict, seen.log, self._monitor.printed)
 
@@ -172,4 +217,9 @@ class WatchedServer:
             return _AGAIN_S
         except Cancelled:
             return None
+        if self._workload.gpus and not self._asked_gpus:  # later it would say what tests have done
+            self._asked_gpus = True
+            with suppress(ConnectFailed):
+                told = self._connection.run(gpu_memory.QUICK_SCRIPT, gpu_memory.LIMIT_S)
+                self.gpu_memory = gpu_memory.parse(told.stdout)
         return KEEP_UP_S if self._monitor.runs else _AGAIN_S

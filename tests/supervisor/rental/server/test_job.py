@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.looks import is_running
+from tests.support.looks import sleeper
 from tests.support.looks import until
 from tests.support.quick import only
 
@@ -109,6 +111,42 @@ def test_a_start_ends_what_is_left_of_the_one_before(home: Path) -> None:
     put(home, job.files_of(Launch("exit 0"), "s3cret", "127.0.0.1", {}))
     sh(home, job.START + "wait")
     until(lambda: is_running(left), lambda runs: not runs)
+
+
+def stop(home: Path, shell: list[str], within_s: float) -> str:
+    command = [*shell, "-c", job.stop(within_s)]
+    return subprocess.run(command, cwd=home, input="s3cret\n", capture_output=True, text=True, check=True).stdout
+
+
+ALONE = "python3 -c 'import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(1000)'"
+"""A process in a session of its own."""
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["it obeys", "it ignores SIGTERM"])
+def test_a_server_is_stopped_with_all_that_it_has_started(home: Path, shell: list[str], deaf: bool) -> None:
+    trap = "trap '' TERM; " if deaf else ""
+    launch = Launch(f"{trap}{ALONE} > ../alone & sleep 1000 & echo $! > ../child; echo $$ > ../self; sleep 1000")
+    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {}))
+    with sleeper({**os.environ, "OTHER": "s3cret"}) as stranger:
+        sh(home, job.START)
+        files = [home / ".vastgpu" / name for name in ("self", "child", "alone", "pid")]
+        pids = [int(until(functools.partial(_read, file), bool)) for file in files]
+        assert all(is_running(pid) for pid in pids)
+        assert stop(home, shell, 0.5 if deaf else 60.0) == ""
+        assert [pid for pid in pids if is_running(pid)] == []
+        assert is_running(stranger)
+    assert stop(home, shell, 60.0) == "", "there is nothing left to stop"
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def test_a_process_that_has_got_the_id_of_a_server_that_ended_lives_on(home: Path, shell: list[str]) -> None:
+    with sleeper() as stranger:
+        put(home, {"pid": f"{stranger}\n", "exit_code": "3\n"})
+        assert stop(home, shell, 1.0) == ""
+        assert is_running(stranger)
 
 
 @pytest.mark.parametrize("name", ["X=1; touch pwned; Y", "A B", "1A", "", "A\nB", "Ä"])
