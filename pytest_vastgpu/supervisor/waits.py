@@ -112,34 +112,36 @@ class WaitReports:
         return EVERY_S
 
     def _waiting(self, wanted: Wanted) -> Waiting:
-        coming = [one for one in self._rentals() if one.workload == wanted.workload and one.state in STATES]
+        # Another thread brings them up: each state is read once.
+        coming = [(one, one.state) for one in self._rentals() if one.workload == wanted.workload]
+        coming = [(one, state) for one, state in coming if state in STATES]
         seconds = self._clock.monotonic() - wanted.since
         if not coming:
             room = "waiting for another instance to be given back" if wanted.lacks_room else "looking for an offer"
             return Waiting(wanted.name, seconds, self._market.shown() or room)
-        rental = max(coming, key=lambda one: _ORDER.index(one.state))
-        doing = sanitize.line(self._doing(rental), DOING_CHARS)
+        rental, state = max(coming, key=lambda each: _ORDER.index(each[1]))
+        doing = sanitize.line(self._doing(rental, state), DOING_CHARS)
         again = f", attempt {rental.nth}" if rental.nth > 1 else ""
         machine = sanitize.line(gpus(rental.offer.num_gpus, rental.offer.gpu_name) + again, DOING_CHARS)
-        window, window_s, left_s = self._window(rental)
+        window, window_s, left_s = self._window(rental, state)
         return Waiting(
             wanted.name, seconds, doing, rental.instance_id, machine, window, window_s, left_s, rental.cost_usd
         )
 
-    def _doing(self, rental: Rental) -> str:
+    def _doing(self, rental: Rental, state: State) -> str:
         shown = rental.shown
-        if rental.state is State.INTENDED and (waits := self._market.shown()):
+        if state is State.INTENDED and (waits := self._market.shown()):
             return waits
-        if rental.state is State.WARMING:
+        if state is State.WARMING:
             found = newest(rental.log)
             if isinstance(found, Progress):
                 return stage(found)
-            return ": ".join(filter(None, (shown.text, found))) or STATES[rental.state]
-        return shown.text or STATES[rental.state]
+            return ": ".join(filter(None, (shown.text, found))) or STATES[state]
+        return shown.text or STATES[state]
 
-    def _window(self, rental: Rental) -> tuple[str, float, float]:
+    def _window(self, rental: Rental, state: State) -> tuple[str, float, float]:
         """Which time limit runs, how long it is, and how much of it is left."""
-        if rental.state in BOOTS:
+        if state in BOOTS:
             return "boot budget", self._boot_timeout_s, self._boot_timeout_s - rental.age_s
         shown = rental.shown
         return shown.window, shown.window_s, shown.ends - self._clock.monotonic()

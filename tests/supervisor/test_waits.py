@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.model import State
 from pytest_vastgpu.providers.base import MarketWait
 from pytest_vastgpu.reporting.waiting import Waiting
 from pytest_vastgpu.reporting.waiting import sentence
+from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.waits import MarketWaits
 from pytest_vastgpu.supervisor.waits import WaitReports
 from pytest_vastgpu.supervisor.waits import Wanted
@@ -94,6 +96,22 @@ def test_secrets_and_control_characters_of_others_are_not_shown(watch: Watch) ->
     assert "\\u001b[2J" in line
     assert "hunter2" not in line
     assert len(line) < 120
+
+
+def test_an_instance_that_fails_meanwhile_ends_no_report(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch(Script())
+    rental = watched.life.bring_up()
+    states = iter([State.BOOTING])
+    monkeypatch.setattr(Rental, "state", property(lambda _: next(states, State.FAILED), lambda *_: None), raising=False)
+    reports = WaitReports(
+        lambda: watched.wanted, lambda: [rental], watched.market, 900.0, watched.reports.append, watched.life.clock
+    )
+    reports.step()
+    (waiting,) = watched.reports[-1]
+    assert (waiting.doing, waiting.window) == ("booting", "boot budget")
+    reports.step()
+    (waiting,) = watched.reports[-1]
+    assert (waiting.doing, waiting.instance_id) == ("looking for an offer", 0)
 
 
 def test_what_comes_before_there_is_an_instance(watch: Watch) -> None:
