@@ -120,6 +120,14 @@ def test_a_restart_of_a_server_that_runs_stops_it_first_and_tells_who_had_it(tmp
     assert_nothing_is_left(life)
 
 
+def test_what_a_server_says_is_made_safe(tmp_path: Path) -> None:
+    life = life_of(tmp_path, Script())
+    restart(context(life), "it does not answer as one that is ready (\x1b[31mloading\n)")
+    assert "\x1b" not in life.rentals[0].restarted
+    assert "\n" not in life.rentals[0].restarted
+    assert "loading" in life.rentals[0].restarted
+
+
 def test_a_later_run_does_not_learn_of_it(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script())
     (rental,) = life.rentals

@@ -481,7 +481,7 @@ class Rental:
         self.workload, self.purpose = workload, sanitize.line(name)
         self.start, self.log = None, ""
         if same:
-            because = f" because {why}" if why else ""
+            because = f" because {sanitize.line(why)}" if why else ""
             self.servers[-1].replace(f"was stopped{because}")
             text = f"starting the server again{because}; what it had in memory is lost"
         else:
