@@ -185,7 +185,7 @@ class SupervisorProcess:
             return
         self.line.close()
         with suppress(subprocess.TimeoutExpired, AttributeError):  # it takes longer, or was never started
-            self._process.wait(within_s)
+            child.await_end(self._process, within_s)
         self._listener.remove()
         self._complaints.close()
 
