@@ -102,6 +102,7 @@ def document(ours: Ours, now: float) -> Mapping[str, object]:
         "ends_at": ours.ends_at,
         "overdue": ours.ends_at < now,
         "kept_until": ours.kept_until or None,
+        "warm_until": ours.warm_until or None,
     }
 
 
@@ -118,4 +119,6 @@ def _ends(ours: Ours, now: float) -> str:
         return f"OVERDUE by {lasting(now - ours.ends_at)}"
     if ours.kept_until:
         return time.strftime("kept until %H:%M", time.localtime(ours.kept_until))
+    if ours.warm_until:
+        return time.strftime("warm until %H:%M", time.localtime(ours.warm_until))
     return f"in {lasting(ours.ends_at - now)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_vastgpu.cli.markets import Market
 from pytest_vastgpu.cli.markets import Markets
+from pytest_vastgpu.client import warm
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import VastGpuError
@@ -49,6 +50,8 @@ class Ours:
     market: Market
     run: LocalRun | None
     """None if another machine made the run, or its record is gone."""
+    warm_until: float = 0.0
+    """Epoch seconds until which it waits for the next run with ``--vast-reuse``; 0 where it does not."""
 
     @property
     def id(self) -> int:
@@ -64,7 +67,7 @@ class Ours:
     @property
     def ends_at(self) -> float:
         """Epoch seconds at which it must be gone."""
-        return self.kept_until or self.label.ends_at
+        return self.kept_until or self.warm_until or self.label.ends_at
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def local_runs() -> Iterator[LocalRun]:
 def find_all(markets: Markets) -> Found:
     """Ask every market for what is ours; the account's comes first."""
     runs = {run.id: run for run in local_runs()}
+    waits = {each.label: each.until for known in warm.all_warm() for each in warm.instances(known) or ()}
     instances, problems = [], [markets.no_account] if markets.no_account else []
     for market in markets.all:
         try:
@@ -101,7 +105,7 @@ def find_all(markets: Markets) -> Found:
             continue
         for status in listed:
             if label := Label.parse(status.label):
-                instances.append(Ours(status, label, market, runs.get(label.run_id)))
+                instances.append(Ours(status, label, market, runs.get(label.run_id), waits.get(status.label, 0.0)))
     asked = {market.identity for market in markets.all}
     return Found(instances, [*problems, *_elsewhere(runs.values(), asked, time.time())])
 

@@ -193,6 +193,7 @@ class Kept:
 class Warm:
     """An instance that waits for the next run."""
 
+    label: str
     instance_id: int
     workload: str
     """In words."""

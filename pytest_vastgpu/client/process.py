@@ -239,7 +239,7 @@ class SupervisorProcess:
                     self._process.returncode = 0  # it outlives this process, which Popen would complain of
             else:
                 with suppress(subprocess.TimeoutExpired):  # it takes longer
-                    self._process.wait(within_s)
+                    child.await_end(self._process, within_s)
         self._listener.remove()
         self._complaints.close()
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.codec import NotDeclared
@@ -157,12 +158,18 @@ def all_warm() -> list[WarmSupervisor]:
 
 def is_alive(known: WarmSupervisor) -> bool:
     """Whether a supervisor still listens."""
+    return instances(known) is not None
+
+
+def instances(known: WarmSupervisor) -> list[Warm] | None:
+    """What a supervisor keeps warm for the next run; None if it does not answer."""
     try:
         with _connected(known) as sock:
             messages.send(sock, {"secret": known.secret, "ask": "alive"})
-            return bool(messages.receive(sock, within_s=ANSWERS_WITHIN_S))
+            found: list[Warm] = decode(list[Warm], messages.receive(sock, within_s=ANSWERS_WITHIN_S)["warm"])
     except (OSError, EOFError, ValueError):
-        return False
+        return None
+    return found
 
 
 def join(known: WarmSupervisor, opening: Opening, listener: Listener) -> None:

@@ -234,7 +234,7 @@ def _not_started(process: subprocess.Popen[str], line: str, starting: _Scratch) 
 def _ended(process: subprocess.Popen[str]) -> int:
     """The exit code of a process that is about to end; it is killed where it does not."""
     try:
-        return process.wait(_STOP_S)
+        return child.await_end(process, _STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait(_STOP_S)

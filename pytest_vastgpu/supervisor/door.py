@@ -15,11 +15,13 @@ from typing import Protocol
 
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.version import version
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.settings import OPTIONS
@@ -48,6 +50,10 @@ class Host(Protocol):
 
     def in_use(self) -> list[str]:
         """The ids of the runs that there are."""
+        ...
+
+    def warm(self) -> list[Warm]:
+        """The instances that wait for the next run."""
         ...
 
     def end(self) -> None:
@@ -134,7 +140,7 @@ class Door:
             elif hello.get("ask") == "end":
                 messages.send(sock, self._end())
             else:
-                messages.send(sock, {"alive": True})
+                messages.send(sock, {"alive": True, "warm": encode(self._host.warm())})
 
     def _join(self, sock: socket.socket) -> str:
         """Let a run in; returns why not, for people."""

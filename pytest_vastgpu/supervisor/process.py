@@ -21,6 +21,7 @@ from queue import Empty
 from queue import SimpleQueue
 
 from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.core import child
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
@@ -124,13 +125,17 @@ class Process:
             raise Refused("it is about to end")
         self._login, before = LoginSession(opening.login), self._login
         before.close()
-        for warm in run.warm():
-            client.tell(warm.told())
+        for each in run.warm():
+            client.tell(each.told())
 
     def in_use(self) -> list[str]:
         """The ids of the runs that there are."""
         with self._lock:
             return [client.id for client in self._clients]
+
+    def warm(self) -> list[Warm]:
+        """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
+        return self._run.warm() if self._run is not None else []
 
     def await_end(self) -> list[str]:
         """See :class:`~pytest_vastgpu.supervisor.door.Host`."""

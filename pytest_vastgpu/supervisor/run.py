@@ -366,7 +366,16 @@ class Run:
         """
         now = self.clock.time()
         return [
-            Warm(rental.instance_id, rental.purpose, rental.price_usd_h, now + left_s, left_s, rental.age_s, idle_s)
+            Warm(
+                rental.label,
+                rental.instance_id,
+                rental.purpose,
+                rental.price_usd_h,
+                now + left_s,
+                left_s,
+                rental.age_s,
+                idle_s,
+            )
             for rental, idle_s, left_s in self.pool.warm()
             if run in ("", self.budgets.payer(rental.label))
         ]

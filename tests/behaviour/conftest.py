@@ -114,7 +114,8 @@ class TimeLimits:
     """Those of every run of this test that is in this process; the supervisor is handed them."""
 
     def __init__(self) -> None:
-        self._value = Timeouts(rate_limits=False)
+        # How long a second look at an instance that seems to be lost, or is still there, waits is nothing that shows.
+        self._value = Timeouts(rate_limits=False, look_most_s=0.2, destroy_pause_s=0.1, market_pause_s=0.1)
 
     def change(self, **seconds: float) -> None:
         """Have other ones."""

@@ -95,7 +95,8 @@ def test_a_try_after_a_loss_has_another_instance_and_one_only(
     market = rent_from(FLEET)
     pytester.makeconftest(RERUNS)
     pytester.makepyfile(LOST)
-    result = pytester.runpytest_subprocess(f"-n{workers}", "-p", "no:randomly")
+    run = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
+    result = run(f"-n{workers}", "-p", "no:randomly")
     assert "2 passed" in result.stdout.str()
     assert len(set(ids(pytester, "1"))) == len(ids(pytester, "1")) == 2
     assert rents(market) == {"one": 2}

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.behaviour.conftest import AGGRESSIVE
@@ -76,11 +77,13 @@ def costs(home: Path, number: int = -1) -> dict[str, Any]:
 
 
 def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
-    run: Callable[..., str], market: LocalMarket, home: Path
+    run: Callable[..., str], market: LocalMarket, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run("--vast-reuse=1h")
     (instance,) = alive(market)
     assert f"WARM: instance {instance} (command " in first
+    assert main(["ls"]) == 0
+    assert "warm until " in capsys.readouterr().out
     second = run("--vast-reuse=1h")
     assert alive(market) == {instance}
     assert "renting machine" not in second
@@ -90,8 +93,12 @@ def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
     assert row["age_s"] > row["reused_at_s"] > 0
     assert f"{BAD} " in second.partition("USD/h  boot")[2], "it is in the table"
     (known,) = warm.all_warm()
-    assert warm.stop(known) == []
+    capsys.readouterr()
+    assert main(["down"]) == 0
+    assert capsys.readouterr().out.startswith(f"what was warm for {known.project} since ")
     assert alive(market) == set()
+    assert main(["down"]) == 0
+    assert capsys.readouterr().out == "nothing is kept warm\n"
     until(warm.all_warm, lambda found: found == [])
     assert not known.file.exists()
     assert [rent["machine_id"] for rent in market.status()["ended"]] == [BAD], "one rent for both"

@@ -120,10 +120,11 @@ def test_a_program_gets_the_same_as_numbers() -> None:
         "ends_at": NOW + 60,
         "overdue": False,
         "kept_until": NOW + 60,
+        "warm_until": None,
     }
     unknown = document(ours(replace(ONE, start_date=0.0, incredible="it is -1", label=make_label("a", 1, 1))), NOW)
     assert {name for name, value in unknown.items() if value is None} == {
-        *("since", "age_s", "usd_h", "usd_so_far", "run_alive", "kept_until")
+        *("since", "age_s", "usd_h", "usd_so_far", "run_alive", "kept_until", "warm_until")
     }
     assert unknown["overdue"] is True
 

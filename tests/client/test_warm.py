@@ -17,6 +17,7 @@ import pytest
 
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.timeouts import DEFAULTS
@@ -24,6 +25,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.supervisor.door import Door
 
+WAITS = Warm("a label", 7, "vllm 'org/model'", 0.36, 1790000600.0, 600.0, 725.0, 90.0)
 LOCAL = {"VAST_API_KEY": "k", "VAST_URL": "http://127.0.0.1:9"}
 
 
@@ -51,6 +53,9 @@ class Host:
 
     def in_use(self) -> list[str]:
         return self.runs
+
+    def warm(self) -> list[Warm]:
+        return [WAITS]
 
     def end(self) -> None:
         self.ended += 1
@@ -227,6 +232,15 @@ def test_a_damaged_file_is_none(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     assert warm.read(path) is None
     assert warm.all_warm() == []
+
+
+@pytest.mark.usefixtures("door")
+def test_what_waits_there_is_told(tmp_path: Path) -> None:
+    assert warm.instances(found(tmp_path)) == [WAITS]
+    assert WAITS.told() == (
+        "instance 7 (vllm 'org/model') is warm: 12 min 5 s old, 0.360 USD/h, idle for 1 min 30 s (0.0090 USD)"
+    )
+    assert "at 0.360 USD/h (0.0600 USD)" in WAITS.lines()[0]
 
 
 def test_projects_and_markets_have_files_of_their_own() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,17 @@ def test_the_environment_is_that_of_now(monkeypatch: pytest.MonkeyPatch) -> None
     assert child.environment()["VAST_URL"] == "http://now"
     monkeypatch.setattr(os, "environ", {"VAST_URL": "a fake"})
     assert child.environment()["VAST_URL"] == "http://now", "a test that replaces os.environ replaces its own"
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="there is no pidfd")
+def test_the_end_of_a_process_is_noticed_and_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.await_end(process, 0.01)
+        monkeypatch.setattr("subprocess.time.sleep", lambda _: pytest.fail("it looks again and again"))
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(child.await_end, process, 30.0)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert ended.result() == 0
+        assert child.await_end(process, 30.0) == 0

@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 
-import asyncssh
+from pytest_vastgpu.local.container.ssh_library import asyncssh
 
 _PREFIX = {
     "plain": "",

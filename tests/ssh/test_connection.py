@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LONG_S = 30.0
 """For what ends long before."""
-SHORT_S = 3.0
+SHORT_S = 1.0
 """For what does not end by itself; long enough to get going on a busy machine."""
 
 
@@ -101,7 +101,10 @@ def test_endless_output_is_ended_too(connection: SshConnection) -> None:
     assert len(result.stdout) <= OUTPUT_LIMIT + 100
 
 
-def test_a_process_left_in_the_background_does_not_hold_us(connection: SshConnection) -> None:
+def test_a_process_left_in_the_background_does_not_hold_us(
+    connection: SshConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.execution._LINGER_S", 0.2)
     result = connection.run("sleep 1000 & echo $!", timeout_s=LONG_S)
     try:
         assert (result.failure, result.exit_code) == (ProbeFailure.NONE, 0)
@@ -380,7 +383,10 @@ def test_a_stream_can_be_closed_from_its_own_callback(connection: SshConnection)
     assert seen == ["one"]
 
 
-def test_a_reader_of_lines_that_hangs_keeps_the_end_from_nothing(connection: SshConnection) -> None:
+def test_a_reader_of_lines_that_hangs_keeps_the_end_from_nothing(
+    connection: SshConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.stream.LEAVE_S", 0.1)
     over, begun = threading.Event(), threading.Event()
 
     def on_line(_: str) -> None:

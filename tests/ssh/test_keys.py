@@ -39,7 +39,7 @@ def made(kind: str) -> PrivateKeyTypes:
         case "ecdsa":
             return ec.generate_private_key(ec.SECP256R1())
         case _:
-            return dsa.generate_private_key(2048)
+            return dsa.generate_private_key(1024)  # noqa: S505 - it is refused, and a longer one takes seconds
 
 
 def text(kind: str, form: serialization.PrivateFormat, passphrase: bytes = b"") -> bytes:

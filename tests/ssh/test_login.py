@@ -126,6 +126,7 @@ def test_a_name_whose_look_up_hangs(key: KeyPair, monkeypatch: pytest.MonkeyPatc
         raise OSError("it is over")
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    monkeypatch.setattr("pytest_vastgpu.ssh.login.LEAVE_S", 0.1)
     try:
         assert failure(direct(22, "slow.invalid"), key=key, timeout_s=0.1).kind is ProbeFailure.UNREACHABLE
     finally:
@@ -145,8 +146,12 @@ def mute() -> Iterator[SshAddress]:
 
 @pytest.mark.parametrize("silent", [black_hole, mute])
 def test_a_silent_address_does_not_keep_us_from_the_proxy(
-    server: Server, key: KeyPair, silent: Callable[[], contextlib.AbstractContextManager[SshAddress]]
+    server: Server,
+    key: KeyPair,
+    silent: Callable[[], contextlib.AbstractContextManager[SshAddress]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.login._HEAD_START_S", 0.1)
     proxy = SshAddress(server.address.host, server.address.port, "proxy")
     pin = HostKeyPin()
     with silent() as hidden:  # it would be waited for longer than any test takes

@@ -88,7 +88,7 @@ def test_an_embedded_market_has_ended_with_its_run() -> None:
 # --- on a market ------------------------------------------------------------------------------------------------------
 
 
-QUICK = Timeouts(recovery_pauses_s=(0.02,), rate_limits=False)
+QUICK = Timeouts(recovery_pauses_s=(0.02,), destroy_pause_s=0.02, market_pause_s=0.02, rate_limits=False)
 
 
 @pytest.fixture
