@@ -178,10 +178,10 @@ class Provisioner:
                 self.ended(rental, attempt)
                 if found.verdict.failure_class.blames_machine:
                     self.record(attempt, rental.workload)
-            elif isinstance(found, Restart):
-                relaunch(context, workload, found.why, self.names[workload])
-                return True
             else:
+                if isinstance(found, Restart):
+                    relaunch(context, workload, found.why, self.names[workload])
+                rental.forget_tests()
                 return True
         except BudgetSpent as refused:
             rental.tell(f"is not used again: {refused}")
