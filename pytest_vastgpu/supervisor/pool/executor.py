@@ -80,10 +80,10 @@ class PlanExecutor:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
-        for slot in self._planner.to_take_over(self._may_take_over) + self._planner.wanted():
-            self._planner.checks(slot)
-            self._busy.add(slot.number)
-            self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
+        for slot in self._planner.wanted():
+            self._use_again(slot)
+        for slot in self._planner.to_take_over(self._may_take_over):
+            self._use_again(slot)
         for slot in self._planner.about_to_be_shared():
             if self._registry[slot.label].doubtful:
                 self._planner.doubt(slot)
@@ -129,6 +129,12 @@ class PlanExecutor:
                 self._end(slot)
 
     # -------------------------------------------------------------- threads
+
+    def _use_again(self, slot: Slot) -> None:
+        """Have a thread look at a warm instance, and make it serve the workload of its slot."""
+        self._planner.checks(slot)
+        self._busy.add(slot.number)
+        self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
 
     @property
     def _opened(self) -> Provisioner:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
@@ -17,6 +21,7 @@ from pytest_vastgpu.supervisor.pool.placement import SlotView
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.planner import Slot
+from pytest_vastgpu.supervisor.rental.rental import Rental
 from tests.supervisor.pool.test_pool import Scene
 from tests.support.lives import RUN
 from tests.support.looks import until
@@ -181,6 +186,28 @@ def test_what_a_run_leaves_waits_and_its_budget_pays(desk: Desk) -> None:
     assert cost.attempt.cost_usd == pytest.approx(before_usd + cost.idle_usd)
     desk.pool.close()
     assert rental.state is State.GONE
+
+
+def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = command("serve something else", gpus=1)
+    taken: list[Rental | None] = []
+    end = threading.Event()
+
+    def provision(*arguments: object) -> Rental:
+        taken.append(cast("Rental | None", arguments[-1]))
+        end.wait(30)
+        raise Cancelled
+
+    monkeypatch.setattr(desk.provisioner, "provision", provision)
+    desk.pool.leave(RUN)
+    desk.join("two")
+    desk.pool.expect("two", {"t": Expected(other)})
+    threads = [thread for thread in threading.enumerate() if thread.name == f"vastgpu-reuse-{desk.first.label}"]
+    end.set()
+    for thread in threads:
+        thread.join(30)
+    assert (len(threads), taken[0]) == (1, desk.first)
+    desk.pool.call_off("two")
 
 
 def test_what_waits_too_long_is_gone(desk: Desk) -> None:
