@@ -120,8 +120,9 @@ class PlanExecutor:
             if heirs:
                 rental.paid_by(heirs[0])
             else:
-                rental.waits(self._planner.warm_s)
-                self._planner.waits(slot)
+                warm_s = self._planner.warm_s(payer)
+                rental.waits(warm_s)
+                self._planner.waits(slot, warm_s)
         except BudgetSpent as refused:
             rental.tell(f"is given back: {refused}")
             self._planner.leave(slot) if heirs else self._planner.retire(slot)
@@ -185,10 +186,13 @@ class PlanExecutor:
     def _provision(self, slot: Slot) -> None:
         error: BaseException | None = None
         rental: Rental | None = None
+        attempts: list[Attempt] = []
         try:
-            warm = self._registry[slot.label] if slot.label else None
             adapter = self._adapters[slot.workload.adapter]
-            rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, warm)
+            if slot.label:
+                rental, attempts = self._used_again(slot, adapter)
+            if rental is None:
+                rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, attempts)
         except Cancelled:
             pass
         except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it
@@ -208,6 +212,17 @@ class PlanExecutor:
                 self._planner.failed(slot, error, scarce)
             self.act()
             self._changed.notify_all()
+
+    def _used_again(self, slot: Slot, adapter: Adapter) -> tuple[Rental | None, list[Attempt]]:
+        """The warm instance of a slot, if it is of use; else the attempts that have failed on it. It is gone then."""
+        warm = self._registry[slot.label]
+        attempts = self._opened.use_again(warm, slot.workload, adapter, slot.cancel, slot.run)
+        if attempts is None:
+            return warm, []
+        with self._changed:
+            self._planner.rents_anew(slot)
+            self.act()  # the run for which it was wanted may be over
+        return None, attempts
 
     def _scarce(self, workload: Workload, error: BaseException) -> bool:
         """Whether the error is for lack of what this run's other instances hold: budget, or the suitable machines."""

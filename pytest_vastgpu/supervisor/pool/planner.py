@@ -71,6 +71,8 @@ class Slot:
     """The run that it is rented for."""
     label: str = ""
     """The rental's label, from its first *ready* on."""
+    warm_s: float = 0.0
+    """Seconds that it stays unused before it is given back. Where it is warm, money is set aside for that time."""
     holds: list[Hold] = field(default_factory=list)
     served: set[tuple[str, str]] = field(default_factory=set)
     """Process and test of each use so far."""
@@ -94,8 +96,8 @@ class PoolPlanner:
 
     def __init__(self, limit: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.runs = Demands()
-        self.warm_s = 0.0
-        """Seconds that an instance which has been ready stays unused before it is given back."""
+        self._warm_s: dict[str, float] = {}
+        """Seconds that what each run leaves may wait unused for the next one, also after its end."""
         self.asks: list[LeaseRequest] = []
         self.slots: dict[int, Slot] = {}
         self._limit = limit
@@ -113,12 +115,14 @@ class PoolPlanner:
 
     # -------------------------------------------------------------------- runs
 
-    def join(self, run: str, workers: int = 1) -> None:
+    def join(self, run: str, workers: int = 1, warm_s: float = 0.0) -> None:
         """A run begins. What was not to be had before it is tried again.
 
         :param workers: How many of its tests run at a time.
+        :param warm_s: Seconds that an instance which it has had stays unused before it is given back.
         """
         self.runs.join(run, workers)
+        self._warm_s[run] = warm_s
         for known in (self._failures, self._refusals, self._single, self._unused):
             known.clear()
         self._scarce = False
@@ -219,13 +223,22 @@ class PoolPlanner:
     def arrived(self, slot: Slot, label: str) -> None:
         """The instance of a slot is ready."""
         slot.label = label
+        slot.warm_s = self.warm_s(slot.run)
         slot.unused_since = self._clock()
         slot.ready_for = self._waiting_for(slot)
         if slot.phase in (SlotPhase.COMING, SlotPhase.CHECKING):
             slot.phase = SlotPhase.READY
 
-    def waits(self, slot: Slot) -> None:
-        """The run that paid for a shared instance is over: it waits for another one, unused from now on."""
+    def warm_s(self, run: str) -> float:
+        """Seconds that what a run leaves may wait unused for the next one."""
+        return self._warm_s.get(run, 0.0)
+
+    def waits(self, slot: Slot, warm_s: float) -> None:
+        """The run that paid for a shared instance is over: it waits for another one, unused from now on.
+
+        :param warm_s: For how many seconds.
+        """
+        slot.warm_s = warm_s
         slot.unused_since = self._clock()
         slot.phase = SlotPhase.WARM
 
@@ -259,6 +272,12 @@ class PoolPlanner:
         """A warm instance is being looked at, until :meth:`arrived`."""
         slot.phase = SlotPhase.CHECKING
         slot.run = self._run_for(slot.workload)
+
+    def rents_anew(self, slot: Slot) -> None:
+        """The instance that was looked at is of no use, and given back: another one is rented in its place."""
+        slot.label = ""
+        if slot.phase is SlotPhase.CHECKING:
+            slot.phase = SlotPhase.COMING
 
     def about_to_be_shared(self) -> list[Slot]:
         """The ready instances that a waiting test may get, and that are worth a look before.
@@ -376,12 +395,13 @@ class PoolPlanner:
             users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
         unused_s = 0.0 if users else self._clock() - slot.unused_since
         held = bool(slot.holds)
-        return SlotView(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), held, unused_s)
+        exclusive, stays_s = slot.owner is not None, slot.warm_s
+        return SlotView(slot.number, slot.workload, slot.phase, exclusive, tuple(users), held, unused_s, stays_s)
 
     def _useless(self) -> list[SlotView]:
         places = self._places()
         own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
-        return own + placement.to_give_back(self._pending, self.runs.unknown, places, self.warm_s)
+        return own + placement.to_give_back(self._pending, self.runs.unknown, places)
 
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:

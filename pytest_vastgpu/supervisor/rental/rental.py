@@ -163,6 +163,11 @@ class Rental:
         )
 
     @property
+    def may_cost(self) -> bool:
+        """Whether something is rented, or may be, that must be given back: neither gone, nor kept on purpose."""
+        return bool(self.instance_id or self.unsettled) and self.state not in (State.GONE, State.KEPT)
+
+    @property
     def price_usd_h(self) -> float:
         """Its price per hour: the market's, or the offer's until the market shows one."""
         return self._price.usd_h

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from pytest_vastgpu.client.calls import Expected
-from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.pool import placement
@@ -37,13 +37,12 @@ class Stage:
     def __init__(self) -> None:
         self.now = 0.0
         self.planner = PoolPlanner(None, lambda: self.now)
-        self.planner.warm_s = WARM_S
-        self.planner.join("one")
+        self.planner.join("one", warm_s=WARM_S)
         self.planner.runs["one"].expect({"t": Expected(A)})
         ((self.slot,), _) = self.planner.plan()
         self.planner.arrived(self.slot, "label")
         self.planner.over("one")
-        self.planner.waits(self.slot)
+        self.planner.waits(self.slot, self.planner.warm_s("one"))
 
     def join(self, workload: Workload, run: str = "two") -> None:
         self.planner.join(run)
@@ -190,15 +189,15 @@ def test_what_a_run_leaves_waits_and_its_budget_pays(desk: Desk) -> None:
 
 def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     other = command("serve something else", gpus=1)
-    taken: list[Rental | None] = []
+    taken: list[Rental] = []
     end = threading.Event()
 
-    def provision(*arguments: object) -> Rental:
-        taken.append(cast("Rental | None", arguments[-1]))
+    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
+        taken.append(rental)
         end.wait(30)
-        raise Cancelled
+        rental.paid_by(run)
 
-    monkeypatch.setattr(desk.provisioner, "provision", provision)
+    monkeypatch.setattr(desk.provisioner, "use_again", use_again)
     desk.pool.leave(RUN)
     desk.join("two")
     desk.pool.expect("two", {"t": Expected(other)})
@@ -206,8 +205,7 @@ def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeyp
     end.set()
     for thread in threads:
         thread.join(30)
-    assert (len(threads), taken[0]) == (1, desk.first)
-    desk.pool.call_off("two")
+    assert (len(threads), taken) == (1, [desk.first])
 
 
 def test_what_waits_too_long_is_gone(desk: Desk) -> None:
