@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
@@ -69,6 +70,24 @@ def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
     assert stage.planner.plan() == ([], []), "nothing else is rented meanwhile"
     stage.planner.arrived(stage.slot, "label")
     assert stage.planner.answer(ask) is stage.slot
+
+
+def test_another_run_does_not_change_how_long_it_waits() -> None:
+    stage = Stage()
+    stage.planner.join("two", warm_s=10 * WARM_S)
+    stage.now = WARM_S
+    assert stage.planner.plan() == ([], [stage.slot]), "no money is set aside for longer"
+
+
+def test_what_is_rented_in_its_place_is_given_back_when_no_test_needs_it() -> None:
+    stage = Stage()
+    stage.join(A)
+    stage.planner.checks(stage.slot)
+    stage.planner.call_off("two")
+    assert stage.planner.plan() == ([], []), "while it is looked at it may still be of use"
+    stage.planner.rents_anew(stage.slot)
+    assert stage.planner.of("label") is None
+    assert stage.planner.plan() == ([], [stage.slot])
 
 
 def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
@@ -206,6 +225,42 @@ def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeyp
     for thread in threads:
         thread.join(30)
     assert (len(threads), taken) == (1, [desk.first])
+
+
+def test_an_offer_that_was_refused_keeps_nobody_waiting(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Script(refused="no such ask"), Script())
+    assert len(desk.pool.registry.alive()) == 2, "the attempt on it is never gone, since it never was there"
+    desk.pool.leave(RUN)
+    assert (desk.pool.left_by(RUN), desk.pool.gives_back(RUN), desk.pool.is_of_no_use) == ([], False, False)
+    desk.life.clock.sleep(620)
+    until(lambda: desk.pool.is_of_no_use, bool)
+
+
+def test_an_instance_that_resists_is_left_to_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resists(*_: object) -> None:
+        raise MarketError("HTTP 503")
+
+    desk.pool.leave(RUN)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.life.provider, "destroy", resists)
+        desk.life.clock.sleep(620)
+        until(lambda: desk.pool.problems, bool)
+        until(lambda: desk.pool.is_of_no_use, bool)
+    assert desk.pool.left_by(RUN) == [desk.first]
+
+
+def test_what_the_end_gives_back_is_not_warm(desk: Desk) -> None:
+    desk.pool.leave(RUN)
+    desk.pool.close()
+    assert desk.pool.warm() == []
+
+
+def test_a_run_waits_for_no_test_of_another_one(desk: Desk) -> None:
+    desk.join("two", budget=0.0001)
+    label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
+    desk.pool.leave(RUN)
+    assert desk.life.budgets.payer(label) == RUN, "the other one cannot pay"
+    assert (desk.pool.gives_back(RUN), desk.pool.left_by(RUN)) == (False, [])
 
 
 def test_what_waits_too_long_is_gone(desk: Desk) -> None:
