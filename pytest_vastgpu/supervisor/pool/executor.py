@@ -118,9 +118,9 @@ class PlanExecutor:
             return  # the planner gives it back
         try:
             if heirs:
-                rental.paid_by(heirs[0])
+                rental.cost.paid_by(heirs[0], rental.workload, rental.workload)
             else:
-                rental.waits(self._planner.warm_s)
+                rental.cost.waits(self._planner.warm_s)
                 self._planner.waits(slot)
         except BudgetSpent as refused:
             rental.tell(f"is given back: {refused}")

@@ -184,7 +184,7 @@ class InstancePool:
         with self._changed:
             now, warm_s = self._clock.monotonic(), self._planner.warm_s
             return [
-                (rental, now - slot.unused_since, min(slot.unused_since + warm_s - now, rental.remaining_life_s))
+                (rental, now - slot.unused_since, min(slot.unused_since + warm_s - now, rental.cost.remaining_life_s))
                 for slot in self._planner.slots.values()
                 if slot.phase is SlotPhase.WARM
                 for rental in [self.registry[slot.label]]

@@ -177,7 +177,7 @@ def test_what_a_run_leaves_waits_and_its_budget_pays(desk: Desk) -> None:
     before_usd = desk.pool.books.of(RUN)[0].attempt.cost_usd
     desk.life.clock.sleep(300)
     (cost,) = desk.pool.books.of(RUN)
-    assert cost.idle_usd == pytest.approx(rental.price_usd_h * 300 / 3600)
+    assert cost.idle_usd == pytest.approx(rental.cost.usd_h * 300 / 3600)
     assert cost.attempt.cost_usd == pytest.approx(before_usd + cost.idle_usd)
     desk.pool.close()
     assert rental.state is State.GONE
@@ -204,8 +204,8 @@ def test_a_run_that_uses_what_another_one_pays_for_goes_on_paying_for_it(desk: D
     assert desk.life.budgets.payer(label) == "two"
     desk.life.clock.sleep(360)
     (one,), (two,) = desk.pool.books.of(RUN), desk.pool.books.of("two")
-    assert two.bill.cost_usd == pytest.approx(desk.first.price_usd_h * 0.1)
-    assert one.bill.cost_usd + two.bill.cost_usd == pytest.approx(desk.first.cost_usd)
+    assert two.bill.cost_usd == pytest.approx(desk.first.cost.usd_h * 0.1)
+    assert one.bill.cost_usd + two.bill.cost_usd == pytest.approx(desk.first.cost.usd)
     assert "t" in two.shares.tests
 
 
