@@ -89,7 +89,8 @@ class InstancePool:
             budgets,
             record_lost,
             fits,
-            settings.max_lifetime,
+            settings,
+            clock,
         )
         self.losses = self._executor.losses
         """What becomes of instances in use."""

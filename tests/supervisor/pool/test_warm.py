@@ -10,6 +10,7 @@ import pytest
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
@@ -235,3 +236,24 @@ def test_tests_of_the_same_name_are_told_apart(desk: Desk) -> None:
     desk.life.clock.sleep(360)
     assert set(desk.pool.books.of(RUN)[0].shares.tests) == {"one", "one (run two)"}
     assert desk.pool.books.spent(RUN, "one") == pytest.approx(desk.pool.books.spent("two", "one"), rel=0.5)
+
+
+def test_another_workload_takes_a_warm_instance_over_and_only_its_server_is_started(desk: Desk) -> None:
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.join("two")
+    other = command("serve --another", gpus=0)  # the machines of this scene have none
+    label = desk.pool.acquire("two", "t", other, False, "p", lambda: False)
+    assert label == desk.first.label
+    assert desk.first.workload == other
+    assert len(desk.life.provider.instances) == 1
+    assert "starting command 'serve --another' in place of command 'serve'" in desk.events()
+
+
+def test_a_workload_that_the_machine_does_not_fit_gets_another_instance(desk: Desk) -> None:
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.join("two")
+    label = desk.pool.acquire("two", "t", command("serve", gpus=0, image="another/image"), False, "p", lambda: False)
+    assert label != desk.first.label
+    assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first], "it goes on waiting"
