@@ -22,7 +22,7 @@ def section(title: str) -> str:
 def options_table() -> str:
     rows = ["| option | variable | ini key | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for option in OPTIONS:
-        flag = f"{option.flag} {option.metavar}".strip()
+        flag = f"{option.flag}[={option.metavar}]" if option.alone else f"{option.flag} {option.metavar}".strip()
         default = option.show(option.default)
         rows.append(f"| `{flag}` | `{option.variable}` | `{option.ini}` | {default} | {option.help} |")
     return "\n".join(rows)

@@ -372,7 +372,7 @@ class Run:
                 rental.label,
                 rental.instance_id,
                 rental.purpose,
-                rental.price_usd_h,
+                rental.cost.usd_h,
                 now + left_s,
                 left_s,
                 rental.age_s,

@@ -125,7 +125,7 @@ class WaitReports:
         machine = sanitize.line(gpus(rental.offer.num_gpus, rental.offer.gpu_name) + again, DOING_CHARS)
         window, window_s, left_s = self._window(rental, state)
         return Waiting(
-            wanted.name, seconds, doing, rental.instance_id, machine, window, window_s, left_s, rental.cost_usd
+            wanted.name, seconds, doing, rental.instance_id, machine, window, window_s, left_s, rental.cost.usd
         )
 
     def _doing(self, rental: Rental, state: State) -> str:

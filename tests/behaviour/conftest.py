@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpcore  # noqa: F401 - loaded once, since httpx knows its exceptions by the classes of the first time
+import httpx  # noqa: F401 - loaded once: pytester forgets what a run in this process has loaded
 import pytest
 
 import pytest_vastgpu.servers.vllm  # noqa: F401 - once for all runs in this process: rules and reader belong together

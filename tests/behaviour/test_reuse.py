@@ -18,6 +18,9 @@ import pytest
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.supervisor.ledger.ledger import FILE
+from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import AGGRESSIVE
 from tests.behaviour.conftest import BAD
 from tests.behaviour.conftest import WORKLOAD
@@ -108,6 +111,7 @@ def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
     assert all(cost["instances"][0]["idle_usd"] > 0 for cost in both), "each has paid for a while without a run"
 
 
+@pytest.mark.slow
 def test_without_the_option_nothing_is_kept_and_nothing_is_reused(run: Callable[..., str], market: LocalMarket) -> None:
     run("--vast-reuse=1h")
     (instance,) = alive(market)
@@ -123,6 +127,7 @@ def test_an_instance_that_no_run_uses_is_given_back_and_the_supervisor_ends(
     until(warm.all_warm, lambda found: found == [])
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_an_instance(start: Start, market: LocalMarket, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_long=f"""{WORKLOAD}
@@ -240,6 +245,7 @@ def test_the_guard_destroys_what_a_warm_supervisor_leaves_that_is_killed(
     assert "renting machine" in run("--vast-reuse=1h"), "the next run does not mind the file"
 
 
+@pytest.mark.slow
 def test_the_end_of_the_login_session_ends_what_is_warm(market: LocalMarket, pytester: pytest.Pytester) -> None:
     line = f"{sys.executable} -m pytest -p no:randomly {AGGRESSIVE} --vast-reuse=1h; read answer"
     shell = subprocess.Popen(
@@ -336,3 +342,29 @@ def test_two_that_start_at_once_rent_once(start: Start, market: LocalMarket) -> 
     assert [each.rest() for each in runs] == [0, 0, 0]
     assert len(alive(market)) == 1
     assert market.status()["ended"] == []
+
+
+def kill_all(known: warm.WarmSupervisor) -> None:
+    """As when the machine goes off: no process of the run is left."""
+    record = read_ledger(runs_dir() / known.run / FILE)
+    os.kill(record.guard, signal.SIGKILL)
+    os.kill(known.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_with_the_machine_off_the_instance_ends_itself(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h", "--vast-lease=5")
+    (known,) = warm.all_warm()
+    kill_all(known)
+    assert len(alive(market)) == 1
+    until(lambda: alive(market), lambda left: left == set())
+
+
+@pytest.mark.slow
+def test_after_a_reboot_the_next_run_sweeps(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h", "--vast-lease=3600")
+    (instance,) = alive(market)
+    (known,) = warm.all_warm()
+    kill_all(known)
+    run()
+    assert instance not in alive(market)

@@ -177,6 +177,7 @@ def test_a_supervisor_that_dies_is_told_at_once(process: int, listener: Listener
     line = connected(listener.address)
     line.told_of_its_end(lambda: " (killed by SIGKILL)")
     assert leases(line).cost("1") == 1.0
+    until(lambda: line.supervisor, bool)  # its introduction comes on a connection of its own
     waits = in_thread(lambda: leases(line).spent("1"))
     os.kill(process, signal.SIGKILL)
     story = (

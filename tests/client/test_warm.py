@@ -21,6 +21,7 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.options import resolve
@@ -160,12 +161,14 @@ def test_why_it_cannot_serve_is_told(host: Host, tmp_path: Path, listener: Liste
 
 
 @pytest.mark.usefixtures("door")
-def test_the_socket_of_a_run_that_waits_no_more_is_not_touched(
-    host: Host, tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(warm, "ANSWERS_WITHIN_S", 0.0)
-    with pytest.raises(warm.NotJoined, match=r"^it does not answer$"):
-        warm.join(found(tmp_path), opening(tmp_path), listener)
+def test_the_socket_of_a_run_that_waits_no_more_is_not_touched(host: Host, tmp_path: Path, listener: Listener) -> None:
+    known = found(tmp_path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(known.path)
+        messages.send(client, {"secret": known.secret, "ask": "join"})
+        messages.send(client, [encode(opening(tmp_path)), LOCAL])
+        socket.send_fds(client, [b"L"], [listener.socket.fileno()])
+        assert messages.receive(client, within_s=30) == {"refused": ""}
     until(lambda: [each.name for each in threading.enumerate()].count("vastgpu-door"), lambda count: count == 1)
     assert host.runs == []
 

@@ -134,7 +134,7 @@ def test_the_same_life_twice_is_the_same(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         life = Life(tmp_path / name, [Script(refuses_key_s=9000), Script()], KEY)
         life.live()
-        told.append((life.clock.now, [rental.bill.cost_usd for rental in life.rentals], life.ledger.steps.keys()))
+        told.append((life.clock.now, [rental.cost.bill.cost_usd for rental in life.rentals], life.ledger.steps.keys()))
     assert [each[:2] for each in told[:1]] == [each[:2] for each in told[1:]]
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_asked_for_is_no_rent_that_may_have_happened(
     with pytest.raises(AttributeError):
         life.bring_up()
     (rental,) = life.rentals
-    assert (rental.unsettled, rental.cost_usd, life.ledger.steps) == (False, 0.0, {})
+    assert (rental.unsettled, rental.cost.usd, life.ledger.steps) == (False, 0.0, {})
 
 
 def test_a_connection_that_is_made_while_the_life_is_called_off_is_closed(lives_on: LivesOn) -> None:

@@ -234,11 +234,11 @@ def test_another_model_costs_its_transfer(tmp_path: Path) -> None:
     dear = replace(offer, inet_down_usd_gb=0.01)
     life.provider.offers[offer.id] = dear
     rental = life.bring_up()
-    assert rental.bill.transfer_usd == pytest.approx(0.14)
+    assert rental.cost.bill.transfer_usd == pytest.approx(0.14)
     relaunch(context(life), replace(rental.workload, model="b", model_gb=6.0), name="b")
-    assert rental.bill.transfer_usd == pytest.approx(0.20), "the image is there"
+    assert rental.cost.bill.transfer_usd == pytest.approx(0.20), "the image is there"
     relaunch(context(life), replace(rental.workload, args=("--fast",)), name="b")
-    assert rental.bill.transfer_usd == pytest.approx(0.20)
+    assert rental.cost.bill.transfer_usd == pytest.approx(0.20)
 
 
 def test_an_instance_that_is_lost_on_the_way_is_told_so(tmp_path: Path) -> None:

@@ -187,4 +187,4 @@ def assert_nothing_is_left(life: Life) -> None:
     assert all(connection.closed for connection in life.connector.connections)
     assert all(forward.closed for forward in life.connector.forwards)
     assert {steps[-1] for steps in life.ledger.steps.values()} <= {"gone", "not_created"}
-    assert life.budget.committed_usd == pytest.approx(sum(rental.cost_usd for rental in life.rentals))
+    assert life.budget.committed_usd == pytest.approx(sum(rental.cost.usd for rental in life.rentals))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pytest_vastgpu.cli.doctor.finding import Finding
 from pytest_vastgpu.cli.doctor.finding import ok
@@ -17,6 +19,9 @@ from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.settings import OPTIONS
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.client.calls import Warm
 
 _BILLING_PAGE = "https://cloud.vast.ai/billing/"
 _FIFTH = 5
@@ -83,3 +88,19 @@ def judge_left(reasons: Sequence[str]) -> Finding:
         return ok("left over", "runs that are over have left nothing")
     more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
     return warning("left over", reasons[0] + more, "the next run destroys it, and so does", "vastgpu reap --no-dry-run")
+
+
+def check_warm(_: Situation) -> Sequence[Finding]:
+    """What waits for the next run with ``--vast-reuse``."""
+    from pytest_vastgpu.client import warm
+
+    return [judge_warm(known.project, found) for known in warm.all_warm() if (found := warm.instances(known))]
+
+
+def judge_warm(project: str, found: Sequence[Warm]) -> Finding:
+    """Judge what is warm for a project: that is wanted, and costs money. Pure."""
+    usd_h = sum(each.price_usd_h for each in found)
+    until = time.strftime("%H:%M", time.localtime(max(each.until for each in found)))
+    what = f"instance {found[0].instance_id} is" if len(found) == 1 else f"{len(found)} instances are"
+    text = f"{what} warm for {project} until {until}, at {usd_h:.3f} USD/h (`vastgpu down` ends that)"
+    return ok("warm", text)

@@ -48,6 +48,7 @@ CHECKS = (
     Check("credit", account.check_credit, _NETWORK),
     Check("market", network.check_market, _NETWORK),
     Check("left over", account.check_left, _DISK),
+    Check("warm", account.check_warm, "vastgpu down"),
     Check("ssh key", ssh.check_key, f"{_DISK} with VAST_SSH_KEY_PATH"),
     Check("ssh way out", ssh.check_way_out, "let connections to all TCP ports out"),
     Check("ssh program", ssh.check_program, _DISK),

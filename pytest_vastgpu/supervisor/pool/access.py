@@ -24,7 +24,7 @@ class InstanceAccess:
         """The lease of an instance: everything that a test needs in order to use it."""
         rental = self._registry[label]
         seconds = rental.attempt().seconds
-        offer = replace(rental.offer, price_usd_h=rental.price_usd_h)
+        offer = replace(rental.offer, price_usd_h=rental.cost.usd_h)
         return Lease(
             rental.label,
             rental.instance_id,
@@ -56,7 +56,7 @@ class InstanceAccess:
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""
-        return self._registry[label].cost_usd
+        return self._registry[label].cost.usd
 
     def failed(self, label: str) -> None:
         """See :meth:`Leases.failed`."""

@@ -7,15 +7,21 @@ from collections.abc import Callable
 from collections.abc import Mapping
 
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reputation.outcomes import workload_key
+from pytest_vastgpu.selection.admission import admit
+from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.losses import Losses
@@ -36,7 +42,6 @@ class PlanExecutor:
     :param budgets: Who pays for which instance.
     :param record_lost: Called for each instance that was lost while in use.
     :param fits: Whether an offer that was taken would also satisfy a workload.
-    :param max_lifetime_s: Seconds to the hard end of an instance's life.
     """
 
     def __init__(
@@ -48,7 +53,8 @@ class PlanExecutor:
         budgets: RunBudgets,
         record_lost: Callable[[Attempt, Workload], None],
         fits: Callable[[Workload, Offer], bool],
-        max_lifetime_s: float,
+        settings: Settings,
+        clock: Clock,
     ) -> None:
         self._changed = lock
         self._planner = planner
@@ -56,7 +62,9 @@ class PlanExecutor:
         self._adapters = adapters
         self._budgets = budgets
         self._fits = fits
-        self.losses = Losses(lock, planner, registry, self, record_lost, max_lifetime_s)
+        self._settings = settings
+        self._clock = clock
+        self.losses = Losses(lock, planner, registry, self, record_lost, settings.max_lifetime)
         """Takes instances away from tests."""
         self._provisioner: Provisioner | None = None
         self._threads: list[threading.Thread] = []
@@ -118,10 +126,10 @@ class PlanExecutor:
             return  # the planner gives it back
         try:
             if heirs:
-                rental.paid_by(heirs[0])
+                rental.cost.paid_by(heirs[0], rental.workload, rental.workload)
             else:
                 warm_s = self._planner.warm_s(payer)
-                rental.waits(warm_s)
+                rental.cost.waits(warm_s)
                 self._planner.waits(slot, warm_s)
         except BudgetSpent as refused:
             rental.tell(f"is given back: {refused}")
@@ -153,10 +161,10 @@ class PlanExecutor:
         rental = self._registry[slot.label]
         if workload.adapter not in self._adapters or reuse.takes(rental, workload, self._adapters[workload.adapter]):
             return False
-        try:
-            return self._fits(workload, rental.offer)
-        except VastGpuError:  # the reputation cannot be read now; renting reports it
-            return False
+        # What is remembered of machines does not count for one that is rented, and is not read under the lock.
+        key, now = workload_key(workload), self._clock.time()
+        wanted = OfferRequirements.under(self._settings, workload, key, Reputation(), now)
+        return bool(admit([rental.offer], wanted).kept)
 
     def _revive(self, slot: Slot) -> None:
         """See whether the server of an instance serves; start it again, or end an instance that is of no more use."""

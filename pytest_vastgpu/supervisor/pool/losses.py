@@ -88,7 +88,7 @@ class Losses:
 
     def end(self, rental: Rental) -> None:
         """Give an instance back now that has become too dear, even if a test uses it."""
-        self._cut_short(rental, loss.became_too_dear(rental.too_dear))
+        self._cut_short(rental, loss.became_too_dear(rental.cost.too_dear))
 
     def lifetime_over(self, rental: Rental) -> None:
         """Give an instance back that has reached the hard end of its life."""

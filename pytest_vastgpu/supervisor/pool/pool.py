@@ -89,7 +89,8 @@ class InstancePool:
             budgets,
             record_lost,
             fits,
-            settings.max_lifetime,
+            settings,
+            clock,
         )
         self.losses = self._executor.losses
         """What becomes of instances in use."""
@@ -205,7 +206,11 @@ class InstancePool:
         with self._changed:
             now = self._clock.monotonic()
             return [
-                (rental, now - slot.unused_since, min(slot.unused_since + slot.warm_s - now, rental.remaining_life_s))
+                (
+                    rental,
+                    now - slot.unused_since,
+                    min(slot.unused_since + slot.warm_s - now, rental.cost.remaining_life_s),
+                )
                 for slot in self._planner.slots.values()
                 if slot.phase is SlotPhase.WARM and not self._closed
                 for rental in [self.registry[slot.label]]

@@ -64,7 +64,7 @@ class PriceMonitor:
     def _step(self) -> float | None:
         try:
             self._check()
-            left_s = [rental.money_lasts_s for rental in self._rentals() if rental.too_dear is not None]
+            left_s = [rental.cost.money_lasts_s for rental in self._rentals() if rental.cost.too_dear is not None]
         except Cancelled:
             return None
         except Exception:  # noqa: BLE001 - logged; the monitor must go on
@@ -82,9 +82,9 @@ class PriceMonitor:
             for rental in rentals:
                 if (status := found.get(rental.label)) is not None:
                     rental.look_at_price(status)
-                if rental.too_dear is not None and rental.state is State.READY:
+                if rental.cost.too_dear is not None and rental.state is State.READY:
                     self._dearer(rental)
-                    if not rental.money_lasts_s > 0:
+                    if not rental.cost.money_lasts_s > 0:
                         self._end(rental)
 
     def _rentals(self) -> list[Rental]:

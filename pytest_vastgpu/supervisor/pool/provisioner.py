@@ -174,7 +174,7 @@ class Provisioner:
         """
         context = BringUpContext(self.services, rental, adapter, cancel)
         try:
-            rental.paid_by(run, workload)
+            rental.cost.paid_by(run, rental.workload, workload)
             found = look_again(context, workload)
             if isinstance(found, Useless):
                 attempt = rental.finish(found.verdict)

@@ -59,7 +59,7 @@ class RentalRegistry:
         """Every attempt of the run, in order, each with its cost so far."""
         with self._lock:
             return [
-                replace(self._ended.get(label) or rental.attempt(), cost_usd=rental.cost_usd)
+                replace(self._ended.get(label) or rental.attempt(), cost_usd=rental.cost.usd)
                 for label, rental in self._rentals.items()
                 if rental.instance_id
             ]
@@ -67,7 +67,7 @@ class RentalRegistry:
     def bills(self) -> dict[str, CostRecord]:
         """The cost of each rental so far, by label."""
         with self._lock:
-            return {label: rental.bill for label, rental in self._rentals.items()}
+            return {label: rental.cost.bill for label, rental in self._rentals.items()}
 
     def give_back(self, rental: Rental) -> None:
         """Destroy an instance, verified. The end of the run tries again what resists, and reports it."""
@@ -102,4 +102,4 @@ class RentalRegistry:
 
     def _resists(self, rental: Rental, problem: str) -> None:
         with self._lock:
-            self._problems[rental.label] = f"{problem} ({rental.price_usd_h:.2f} USD/h)"
+            self._problems[rental.label] = f"{problem} ({rental.cost.usd_h:.2f} USD/h)"

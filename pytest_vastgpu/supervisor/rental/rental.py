@@ -25,20 +25,18 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
-from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
-from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.money.instance_price import InstancePrice
 from pytest_vastgpu.supervisor.rental import evidence
 from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental import self_check
+from pytest_vastgpu.supervisor.rental.cost import RentalCost
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
@@ -101,14 +99,14 @@ class Rental:
         self.cut_short: Verdict | None = None
         """Why it was taken from the tests that used it; None where it was not."""
         settings, budgets = services.settings, services.budgets
-        self._price = InstancePrice(self.label, offer, workload, settings.max_price, budgets, self._clock.monotonic)
-        self._created: float | None = None
+        self.cost = RentalCost(
+            self.label, offer, workload, settings.max_price, settings.max_lifetime, budgets, self._clock
+        )
         self._entered = self._clock.monotonic()
         self._seconds: dict[str, float] = {}
         self.log = ""
         self.shown = Shown()
         """What it shows to people who wait for it."""
-        self._transfer_usd = transfer_usd(offer, workload)
         self.directory = services.artifacts / str(number)
         """Where evidence is kept if the attempt fails."""
         self.facts: HostFacts | None = None
@@ -121,7 +119,6 @@ class Rental:
         """Whether its bring-up failed, or a test that used it."""
         self.resists = ""
         """Why the last try to destroy it has failed; empty where none has."""
-        self._gone_at: float | None = None
         self._destroy_lock = threading.Lock()
 
     # -------------------------------------------------------------------- use
@@ -135,7 +132,7 @@ class Rental:
     @property
     def age_s(self) -> float:
         """Seconds since create."""
-        return 0.0 if self._created is None else self._clock.monotonic() - self._created
+        return self.cost.age_s
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -143,34 +140,9 @@ class Rental:
         return self.start.headers if self.start is not None else {}
 
     @property
-    def cost_usd(self) -> float:
-        """Upper bound of its cost so far."""
-        return self.bill.cost_usd
-
-    @property
-    def bill(self) -> CostRecord:
-        """Upper bound of its cost so far: its price from create on, and the transfer of image and model.
-
-        The time runs on our own clock from before the create until the instance is verified gone, and so is never
-        shorter than the market's.
-        """
-        until = self._clock.monotonic() if self._gone_at is None else self._gone_at
-        if self._created is None or not (self.instance_id or self.unsettled):
-            return CostRecord(self.label, 0.0, 0.0, until, until, gone=True)
-        gone = self._gone_at is not None
-        return CostRecord(
-            self.label, self.price_usd_h, self._transfer_usd, self._created, until, gone, self._price.earlier
-        )
-
-    @property
     def may_cost(self) -> bool:
         """Whether something is rented, or may be, that must be given back: neither gone, nor kept on purpose."""
         return bool(self.instance_id or self.unsettled) and self.state not in (State.GONE, State.KEPT)
-
-    @property
-    def price_usd_h(self) -> float:
-        """Its price per hour: the market's, or the offer's until the market shows one."""
-        return self._price.usd_h
 
     def priced(self, status: InstanceStatus) -> None:
         """Take the price that the market shows during the boot.
@@ -178,55 +150,13 @@ class Rental:
         :raises AttemptFailed: if the price is above the limits.
         """
         self.look_at_price(status)
-        if self.too_dear is not None:
-            raise AttemptFailed(self.too_dear)
+        if self.cost.too_dear is not None:
+            raise AttemptFailed(self.cost.too_dear)
 
     def look_at_price(self, status: InstanceStatus) -> None:
-        """Take the price that the market shows now. A price above the limits sets :attr:`too_dear`."""
-        if text := self._price.look(status, lambda: self.bill):
+        """See :meth:`RentalCost.look`."""
+        if text := self.cost.look(status):
             self.tell(text)
-
-    @property
-    def too_dear(self) -> Verdict | None:
-        """Why no new test may use it, where its price is above the limits; None otherwise."""
-        return self._price.too_dear
-
-    @property
-    def money_lasts_s(self) -> float:
-        """See :meth:`~pytest_vastgpu.supervisor.money.budget.Budget.lasts_s`."""
-        return self._services.budgets.lasts_s(self.label)
-
-    @property
-    def remaining_life_s(self) -> float:
-        """Seconds until the hard end of its life."""
-        return self._services.settings.max_lifetime - self.age_s
-
-    def paid_by(self, run: str, workload: Workload | None = None) -> None:
-        """Have another run pay for it from now on.
-
-        :param workload: What that run needs there; None: what is there.
-        :raises BudgetSpent: if that does not fit into the run's budget.
-        """
-        life_s, now = max(0.0, self.remaining_life_s), self._clock.monotonic()
-        brings_usd = 0.0 if workload is None else self._brings_usd(workload)
-        self._services.budgets.hand_over(
-            self.label, run, self.price_usd_h, self.cost_usd, life_s, now, transfer_usd=brings_usd
-        )
-
-    def _brings_usd(self, workload: Workload) -> float:
-        """What it costs to bring the model of another workload."""
-        if (workload.model, workload.model_gb) == (self.workload.model, self.workload.model_gb):
-            return 0.0
-        return transfer_usd(self.offer, replace(workload, image_gb=0.0))
-
-    def waits(self, seconds: float) -> None:
-        """Have it wait that long for the next run, at most until the end of its life. The same run pays for that.
-
-        :raises BudgetSpent: if that does not fit into the run's budget.
-        """
-        life_s = max(0.0, min(seconds, self.remaining_life_s))
-        now = self._clock.monotonic()
-        self._services.budgets.wait(self.label, self.price_usd_h, self.cost_usd, life_s, now)
 
     def look(self, mark: Mark | None = None) -> ServerEnd | Verdict | None:
         """What has become of its server, or why the instance counts as lost; None: it serves, or nothing can tell.
@@ -285,7 +215,7 @@ class Rental:
         """
         with self._destroy_lock:
             self._whatever_happens(self._keep_evidence)
-            if self.state is not State.KEPT and self.too_dear is None:
+            if self.state is not State.KEPT and self.cost.too_dear is None:
                 self._whatever_happens(self._keep_for_inspection)
             if self.heartbeat is not None:
                 self._whatever_happens(self.heartbeat.stop)
@@ -312,9 +242,9 @@ class Rental:
                     self._clock,
                     self._resisted,
                 )
-                self._gone_at = self._clock.monotonic()
-                self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost_usd:.4f} USD")
-            self._services.budgets.settle(self.label, self.cost_usd)
+                self.cost.ends()
+                self.enter(State.GONE, f"gone after {self.age_s:.1f} s, {self.cost.usd:.4f} USD")
+            self.cost.settle()
 
     def _whatever_happens(self, step: Callable[[], object]) -> None:
         """Do a step of the end. An error in it is told, and does not keep the instance from being destroyed."""
@@ -333,7 +263,7 @@ class Rental:
             return
         connection = self.connection.living() if self.connection is not None else None
         try:
-            kept = keeper.leave(self.instance_id, connection, self.heartbeat, self.price_usd_h)
+            kept = keeper.leave(self.instance_id, connection, self.heartbeat, self.cost.usd_h)
         except NotKept as why:
             self.tell(f"is not kept: {why}")
             return
@@ -401,8 +331,8 @@ class Rental:
             verdict=verdict,
             failed_in=failed_in,
             seconds=seconds,
-            price_usd_h=self.price_usd_h,
-            cost_usd=self.cost_usd,
+            price_usd_h=self.cost.usd_h,
+            cost_usd=self.cost.usd,
             log_tail=sanitize.tail(self.log, LOG_TAIL_LINES) if verdict else "",
             unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
             workload=self.purpose,
@@ -415,12 +345,14 @@ class Rental:
         offer, self.rented = self.offer, request
         self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
         self.tell(f"renting {offer_line(offer)} for {self.purpose}")
-        self._entered = self._created = self._clock.monotonic()
+        self._entered = self._clock.monotonic()
+        self.cost.begins()
         self.unsettled = True  # until the provider has answered; without an answer, the label finds the instance
 
     def not_created(self) -> None:
         """The provider has rented nothing."""
         self.unsettled = False
+        self.cost.refused()
         self._services.ledger.write(self.label, "not_created")
 
     def created(self, instance_id: int, how: str = "created") -> None:
@@ -448,7 +380,7 @@ class Rental:
         :param nudge: Called when the state of the dead man's switch is known.
         """
         settings = self._services.settings
-        end = Deadline((self._created or 0.0) + settings.max_lifetime + END_GRACE_S, self._clock)
+        end = Deadline(self.cost.created + settings.max_lifetime + END_GRACE_S, self._clock)
         self.heartbeat = Heartbeat(
             self.connected, settings.lease, end, self.tell, nudge, self._clock, self._services.timeouts.arm_within_s
         )
@@ -482,7 +414,7 @@ class Rental:
         :param why: Why its server is started again: ends a sentence after "because".
         """
         before, same = self.purpose, workload == self.workload
-        self._transfer_usd += self._brings_usd(workload)
+        self.cost.brings(self.workload, workload)
         self.workload, self.purpose = workload, sanitize.line(name)
         self.start, self.log = None, ""
         if same:
@@ -562,7 +494,7 @@ class Rental:
         self._entered = now
         self.state = state
         self.shown = Shown()
-        self._services.ledger.write(self.label, state.value, cost_usd=round(self.cost_usd, 9), **facts)
+        self._services.ledger.write(self.label, state.value, cost_usd=round(self.cost.usd, 9), **facts)
         self.tell(text, **facts)
 
     def tell(self, text: str, **facts: object) -> None:

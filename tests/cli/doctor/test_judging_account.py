@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from pytest_vastgpu.cli.doctor import market
 from pytest_vastgpu.cli.doctor import network
 from pytest_vastgpu.cli.doctor.market import Greeting
 from pytest_vastgpu.cli.doctor.pending import NoAnswer
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketAnswerInvalid
@@ -226,3 +228,17 @@ def test_what_runs_have_left() -> None:
     finding = account.judge_left(["instance 7: its run is over", "instance 8: its run is over"])
     assert said(finding).startswith("warning: instance 7: its run is over, and 1 more")
     assert finding.command == "vastgpu reap --no-dry-run"
+
+
+# --- what is warm -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_warm() -> None:
+    one = Warm("a label", 7, "vllm 'org/model'", 0.36, 1790000600.0, 600.0, 725.0, 90.0)
+    two = replace(one, instance_id=8, price_usd_h=0.1, until=1790000900.0)
+    found = account.judge_warm("/home/me/project", [one])
+    assert (found.level, found.command) == ("ok", "")
+    assert found.text.startswith("instance 7 is warm for /home/me/project until ")
+    assert found.text.endswith(", at 0.360 USD/h (`vastgpu down` ends that)")
+    assert "2 instances are warm" in account.judge_warm("/p", [one, two]).text
+    assert "at 0.460 USD/h" in account.judge_warm("/p", [one, two]).text

@@ -200,21 +200,21 @@ def test_what_a_run_leaves_waits_and_its_budget_pays(desk: Desk) -> None:
     before_usd = desk.pool.books.of(RUN)[0].attempt.cost_usd
     desk.life.clock.sleep(300)
     (cost,) = desk.pool.books.of(RUN)
-    assert cost.idle_usd == pytest.approx(rental.price_usd_h * 300 / 3600)
+    assert cost.idle_usd == pytest.approx(rental.cost.usd_h * 300 / 3600)
     assert cost.attempt.cost_usd == pytest.approx(before_usd + cost.idle_usd)
     desk.pool.close()
     assert rental.state is State.GONE
 
 
 def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = command("serve something else", gpus=1)
+    other = command("serve something else", gpus=0)
     taken: list[Rental] = []
     end = threading.Event()
 
     def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
         taken.append(rental)
         end.wait(30)
-        rental.paid_by(run)
+        rental.cost.paid_by(run, rental.workload, rental.workload)
 
     monkeypatch.setattr(desk.provisioner, "use_again", use_again)
     desk.pool.leave(RUN)
@@ -284,8 +284,8 @@ def test_a_run_that_uses_what_another_one_pays_for_goes_on_paying_for_it(desk: D
     assert desk.life.budgets.payer(label) == "two"
     desk.life.clock.sleep(360)
     (one,), (two,) = desk.pool.books.of(RUN), desk.pool.books.of("two")
-    assert two.bill.cost_usd == pytest.approx(desk.first.price_usd_h * 0.1)
-    assert one.bill.cost_usd + two.bill.cost_usd == pytest.approx(desk.first.cost_usd)
+    assert two.bill.cost_usd == pytest.approx(desk.first.cost.usd_h * 0.1)
+    assert one.bill.cost_usd + two.bill.cost_usd == pytest.approx(desk.first.cost.usd)
     assert "t" in two.shares.tests
 
 
@@ -315,3 +315,24 @@ def test_tests_of_the_same_name_are_told_apart(desk: Desk) -> None:
     desk.life.clock.sleep(360)
     assert set(desk.pool.books.of(RUN)[0].shares.tests) == {"one", "one (run two)"}
     assert desk.pool.books.spent(RUN, "one") == pytest.approx(desk.pool.books.spent("two", "one"), rel=0.5)
+
+
+def test_another_workload_takes_a_warm_instance_over_and_only_its_server_is_started(desk: Desk) -> None:
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.join("two")
+    other = command("serve --another", gpus=0)  # the machines of this scene have none
+    label = desk.pool.acquire("two", "t", other, False, "p", lambda: False)
+    assert label == desk.first.label
+    assert desk.first.workload == other
+    assert len(desk.life.provider.instances) == 1
+    assert "starting command 'serve --another' in place of command 'serve'" in desk.events()
+
+
+def test_a_workload_that_the_machine_does_not_fit_gets_another_instance(desk: Desk) -> None:
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.join("two")
+    label = desk.pool.acquire("two", "t", command("serve", gpus=0, image="another/image"), False, "p", lambda: False)
+    assert label != desk.first.label
+    assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first], "it goes on waiting"

@@ -52,8 +52,8 @@ class BringUpContext:
         :raises AttemptFailed: the instance has reached its hard end of life, or its price is above the limits.
         """
         self.cancel.check()
-        if self.rental.too_dear is not None:
-            raise AttemptFailed(self.rental.too_dear)
+        if self.rental.cost.too_dear is not None:
+            raise AttemptFailed(self.rental.cost.too_dear)
         limit = self.services.settings.max_lifetime
         if self.rental.age_s > limit:
             raise AttemptFailed(
