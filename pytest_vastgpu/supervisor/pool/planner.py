@@ -18,6 +18,7 @@ from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import Use
+from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.demand import Demands
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
@@ -68,7 +69,7 @@ class Slot:
     cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
     run: str = ""
-    """The run that it is rented for."""
+    """The run that pays for it, or that it is rented for."""
     label: str = ""
     """The rental's label, from its first *ready* on."""
     warm_s: float = 0.0
@@ -80,11 +81,19 @@ class Slot:
     """The requests that waited when it was last known to be ready."""
 
 
+_Shared = tuple[str, Workload]
+"""What a run needs that its tests share."""
+
+
 @dataclass
 class _Failure:
     error: BaseException
     told: str = ""
     """The test that got the full error."""
+
+
+def _key(ask: LeaseRequest) -> _Shared | LeaseRequest:
+    return ask if ask.exclusive else (ask.run, ask.workload)
 
 
 class PoolPlanner:
@@ -105,8 +114,8 @@ class PoolPlanner:
         self._used: list[Use] = []
         self._begun = 0
         self._returned = 0
-        self._failures: dict[Workload, _Failure] = {}
-        self._refusals: dict[Workload | LeaseRequest, tuple[int, BaseException]] = {}
+        self._failures: dict[_Shared, _Failure] = {}
+        self._refusals: dict[_Shared | LeaseRequest, tuple[int, BaseException]] = {}
         self._single: set[Workload] = set()
         self._unused: set[Workload] = set()
         """Workloads whose instance has reached its end before a test used it, and that no test has asked for since."""
@@ -123,7 +132,7 @@ class PoolPlanner:
         """
         self.runs.join(run, workers)
         self._warm_s[run] = warm_s
-        for known in (self._failures, self._refusals, self._single, self._unused):
+        for known in (self._refusals, self._single, self._unused):
             known.clear()
         self._scarce = False
 
@@ -160,8 +169,8 @@ class PoolPlanner:
         """
         if ask.error is not None:
             raise ask.error
-        if not ask.exclusive and ask.workload in self._failures:
-            raise self._shared(self._failures[ask.workload], ask.test)
+        if not ask.exclusive and (failure := self._failures.get((ask.run, ask.workload))):
+            raise self._shared(failure, ask.test)
         slot = ask.slot
         if not ask.exclusive:
             slot = self._to_hand_out(ask)
@@ -201,22 +210,22 @@ class PoolPlanner:
         """
         ends = [self._end(place) for place in self._useless()]
         starts: list[Slot] = []
-        lacking: set[Workload | LeaseRequest] = set()
-        for ask in self.asks:
-            key = ask if ask.exclusive else ask.workload
+        lacking: set[_Shared | LeaseRequest] = set()
+        for ask in self._waiting:
+            key = _key(ask)
             ask.lacks_room = not self._under_way(ask) and (self._full or key in self._refused())
             if ask.lacks_room:
                 lacking.add(key)
             elif not self._under_way(ask):
                 starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
         if lacking:
-            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.runs.workers
+            all_wait = len({ask.process for ask in self._waiting if ask.lacks_room}) >= self.runs.workers
             while sum(slot.phase is SlotPhase.ENDING for slot in self.slots.values()) < len(lacking):
-                place = placement.to_make_room(self._places(), self._pending, all_wait)
+                place = placement.to_make_room(self._that_help(lacking), self._pending, all_wait)
                 if place is None:
                     break
                 ends.append(self._end(place))
-        elif not (self._scarce and self.asks):
+        elif not (self._scarce and self._waiting):
             starts += [self._begin(workload, None) for workload in self._ahead()]
         return starts, ends
 
@@ -244,10 +253,7 @@ class PoolPlanner:
 
     def wanted(self) -> list[Slot]:
         """The warm instances that a run needs, to look at before a test gets them."""
-        pending = self._pending
-        return [
-            slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM and pending.get(slot.workload, 0) > 0
-        ]
+        return [slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM and self._run_for(slot.workload)]
 
     def to_take_over(self, may: Callable[[Slot, Workload], bool]) -> list[Slot]:
         """The warm instances that shall run another workload, which a run needs and no instance has. They are taken.
@@ -255,9 +261,9 @@ class PoolPlanner:
         :param may: Whether an instance may run a workload.
         """
         taken: list[Slot] = []
-        asked = [ask.workload for ask in self.asks if not ask.exclusive]
+        asked = [ask.workload for ask in self._waiting if not ask.exclusive]
         for workload in dict.fromkeys([*asked, *(each for each, tests in self.runs.certain.items() if tests)]):
-            if workload in self._failures or any(
+            if not self._run_for(workload) or any(
                 slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
             ):
                 continue
@@ -309,8 +315,8 @@ class PoolPlanner:
             for other in self.slots.values()
         ):
             self._single.add(slot.workload)
-        elif scarce and (self.slots or slot.returned_before != self._returned):
-            self._refusals[ask or slot.workload] = (slot.returned_before, error)
+        elif scarce and (self.slots or self.has_given_back_since(slot)):
+            self._refusals[ask or (slot.run, slot.workload)] = (slot.returned_before, error)
             self._scarce = True
             if ask is not None:
                 ask.slot = None
@@ -318,8 +324,12 @@ class PoolPlanner:
         elif ask is not None:
             ask.error = error
         else:
-            self._failures[slot.workload] = _Failure(error)
+            self._failures[slot.run, slot.workload] = _Failure(error)
         self._returned += 1
+
+    def has_given_back_since(self, slot: Slot) -> bool:
+        """Whether an instance was given back since renting this one began."""
+        return slot.returned_before != self._returned
 
     def gone(self, slot: Slot) -> None:
         """The instance of a slot has been given back."""
@@ -355,7 +365,7 @@ class PoolPlanner:
         """The requests that a shared instance would satisfy; none for one that is exclusive."""
         if slot.owner is not None:
             return []
-        return [ask for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
+        return [ask for ask in self._waiting if not ask.exclusive and ask.workload == slot.workload]
 
     def _let_go(self, slot: Slot, holds: Iterable[Hold]) -> None:
         for hold in holds:
@@ -373,12 +383,22 @@ class PoolPlanner:
     @property
     def _pending(self) -> Counter[Workload]:
         """How many tests may still ask for each workload. A test that waits counts, whatever else was told of it."""
-        return self.runs.pending | Counter(ask.workload for ask in self.asks if not ask.exclusive)
+        return self.runs.pending | Counter(ask.workload for ask in self._waiting if not ask.exclusive)
+
+    @property
+    def _waiting(self) -> list[LeaseRequest]:
+        """The tests that wait. One of a run that is over waits no more, though it may not have learnt it yet."""
+        return [ask for ask in self.asks if ask.run in self.runs]
 
     def _run_for(self, workload: Workload) -> str:
-        """The run that needs a workload: the first that waits for it, or else the first that may ask for it."""
-        waiting = (ask.run for ask in self.asks if ask.workload == workload and not ask.exclusive)
-        return next(waiting, "") or self.runs.first_to_need(workload)
+        """The run that needs a workload: the first that waits for it, or else the first that may ask for it.
+
+        Empty if there is none. A run in which renting it has failed gets an error instead.
+        """
+        waiting = [ask.run for ask in self._waiting if ask.workload == workload and not ask.exclusive]
+        return next(
+            (run for run in [*waiting, *self.runs.that_need(workload)] if (run, workload) not in self._failures), ""
+        )
 
     @property
     def _full(self) -> bool:
@@ -389,10 +409,10 @@ class PoolPlanner:
 
     def _place(self, slot: Slot) -> SlotView:
         users = [hold.process for hold in slot.holds]
-        if slot.owner is not None and slot.owner in self.asks:
+        if slot.owner is not None and slot.owner in self._waiting:
             users.append(slot.owner.process)
         elif slot.owner is None and slot.phase.stays:
-            users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
+            users += [ask.process for ask in self._waiting_for(slot)]
         unused_s = 0.0 if users else self._clock() - slot.unused_since
         held = bool(slot.holds)
         exclusive, stays_s = slot.owner is not None, slot.warm_s
@@ -406,24 +426,34 @@ class PoolPlanner:
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
-        return ask.workload in self._failures or any(
+        return (ask.run, ask.workload) in self._failures or any(
             slot.workload == ask.workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
         )
 
     def _ahead(self) -> list[Workload]:
-        certain = {workload: tests for workload, tests in self.runs.certain.items() if workload not in self._failures}
-        barred = {key for key in self._refused() if isinstance(key, Workload)} | self._unused
+        certain = {workload: tests for workload, tests in self.runs.certain.items() if self._run_for(workload)}
+        barred = {key[1] for key in self._refused() if not isinstance(key, LeaseRequest)} | self._unused
         return placement.to_start(certain, self._places(), self._limit, self.runs.workers, barred, self._single)
 
-    def _refused(self) -> set[Workload | LeaseRequest]:
+    def _refused(self) -> set[_Shared | LeaseRequest]:
         """What there was no room for, where nothing has been given back since."""
         return {key for key, (returned, _) in self._refusals.items() if returned == self._returned}
+
+    def _that_help(self, lacking: Iterable[_Shared | LeaseRequest]) -> list[SlotView]:
+        """The instances that make room: any of them, or those of runs whose budget alone lacks what they hold."""
+        refused = self._refused()
+        runs: set[str] = set()
+        for key in lacking:
+            if key not in refused or not isinstance(self._refusals[key][1], BudgetSpent):
+                return self._places()
+            runs.add(key.run if isinstance(key, LeaseRequest) else key[0])
+        return [place for place in self._places() if self.slots[place.number].run in runs]
 
     def _begin(self, workload: Workload, owner: LeaseRequest | None) -> Slot:
         self._begun += 1
         slot = self.slots[self._begun] = Slot(self._begun, workload, owner, self._returned, self._clock())
         slot.run = owner.run if owner is not None else self._run_for(workload)
-        self._refusals.pop(owner or workload, None)
+        self._refusals.pop(owner or (slot.run, workload), None)
         if owner is not None:
             owner.slot = slot
         return slot
@@ -434,7 +464,7 @@ class PoolPlanner:
         return slot
 
     def _no_room(self, ask: LeaseRequest) -> BaseException:
-        refusal = self._refusals.get(ask if ask.exclusive else ask.workload)
+        refusal = self._refusals.get(_key(ask))
         if refusal is not None:
             return refusal[1]
         held = sum(place.users == (ask.process,) for place in self._places())

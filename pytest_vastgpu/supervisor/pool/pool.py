@@ -176,9 +176,8 @@ class InstancePool:
         """Whether something is being given back that a run has left, which is over."""
         with self._changed:
             return any(
-                (self._budgets.payer(slot.label) if slot.label else slot.run) == run
+                slot.run == run and slot.phase is not SlotPhase.WARM and not slot.holds
                 for slot in self._planner.slots.values()
-                if slot.phase is not SlotPhase.WARM and not slot.holds
             )
 
     def left_by(self, run: str) -> list[Rental]:

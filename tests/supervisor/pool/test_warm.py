@@ -16,6 +16,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.placement import SlotView
@@ -125,6 +126,50 @@ def test_what_failed_for_one_run_is_tried_again_for_the_next() -> None:
     stage.join(B, "three")
     (again,), _ = stage.planner.plan()
     assert again.workload == B
+
+
+def test_for_a_request_of_a_run_that_is_over_nothing_is_rented() -> None:
+    stage = Stage()
+    stage.planner.join("two")
+    for exclusive in (False, True):
+        stage.planner.ask(LeaseRequest("p", f"t{exclusive}", B, exclusive, "two"))
+    stage.planner.call_off("two")
+    assert stage.planner.plan() == ([], []), "the threads that wait have not learnt it yet"
+    stage.planner.ask(LeaseRequest("p", "t", A, False, "two"))
+    assert stage.planner.wanted() == []
+    assert stage.planner.to_take_over(lambda _slot, _workload: True) == []
+
+
+def test_what_fails_for_one_run_is_not_the_failure_of_another() -> None:
+    stage = Stage()
+    stage.join(B)
+    stage.join(B, "three")
+    asks = [LeaseRequest(run, "t", B, False, run) for run in ("two", "three")]
+    for ask in asks:
+        stage.planner.ask(ask)
+    (slot,), _ = stage.planner.plan()
+    assert slot.run == "two"
+    stage.planner.failed(slot, BudgetSpent("no money"), scarce=False)
+    with pytest.raises(BudgetSpent, match="no money"):
+        stage.planner.answer(asks[0])
+    assert stage.planner.answer(asks[1]) is None
+    (again,), _ = stage.planner.plan()
+    assert again.run == "three"
+    stage.planner.arrived(again, "another label")
+    assert stage.planner.answer(asks[1]) is again
+
+
+def test_only_what_the_same_budget_pays_for_makes_room_in_it() -> None:
+    stage = Stage()
+    stage.join(B)
+    ask = LeaseRequest("p", "t", B, False, "two")
+    stage.planner.ask(ask)
+    (slot,), _ = stage.planner.plan()
+    stage.now = 30.0
+    stage.planner.failed(slot, BudgetSpent("no money"), scarce=True)
+    assert stage.planner.plan() == ([], []), "what is warm costs the first run's money"
+    stage.slot.run = "two"
+    assert stage.planner.plan() == ([], [stage.slot])
 
 
 def test_the_end_of_a_run_ends_its_uses_and_no_others() -> None:
@@ -307,6 +352,26 @@ def test_a_run_that_cannot_pay_rents_nothing_either(desk: Desk) -> None:
         desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
     assert "is not used again: an instance that is there already could cost" in desk.events()
     assert desk.first.state is State.GONE
+
+
+def test_a_run_without_money_leaves_alone_what_is_warm(desk: Desk) -> None:
+    desk.pool.leave(RUN)
+    desk.join("two", budget=0.0001)
+    desk.life.clock.sleep(10)
+    with pytest.raises(BudgetSpent):
+        desk.pool.acquire("two", "t", command("another", gpus=2), False, "p", lambda: False)
+    assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first]
+
+
+def test_what_a_test_of_a_run_that_was_called_off_uses_is_not_warm(desk: Desk) -> None:
+    slot = desk.pool._planner.of(desk.first.label)
+    assert slot is not None
+    desk.pool.call_off(RUN)
+    with desk.pool._changed:
+        desk.pool._executor.pass_on(slot)
+    assert (slot.phase, desk.pool.warm()) == (SlotPhase.READY, [])
+    desk.pool.leave(RUN)
+    assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first]
 
 
 def test_tests_of_the_same_name_are_told_apart(desk: Desk) -> None:
