@@ -229,7 +229,7 @@ class Process:
             return os.getppid() != self._owner
         if self._login.over:
             return True
-        return not self.in_use() and (self._run is None or not self._run.pool.registry.alive())
+        return not self.in_use() and (self._run is None or self._run.pool.empty)
 
     def _stays_after(self, client: ClientRun) -> bool:
         """Whether this process goes on after a run."""

@@ -88,8 +88,7 @@ class PlanExecutor:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
-        for slot in self._planner.to_take_over(self._may_take_over) + self._planner.wanted():
-            self._planner.checks(slot)
+        for slot in self._planner.to_reuse(self._may_take_over):
             self._busy.add(slot.number)
             self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
         for slot in self._planner.about_to_be_shared():

@@ -229,36 +229,39 @@ class PoolPlanner:
         slot.unused_since = self._clock()
         slot.phase = SlotPhase.WARM
 
-    def wanted(self) -> list[Slot]:
-        """The warm instances that a run needs, to look at before a test gets them."""
-        pending = self._pending
-        return [
-            slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM and pending.get(slot.workload, 0) > 0
-        ]
+    def to_reuse(self, may: Callable[[Slot, Workload], bool]) -> list[Slot]:
+        """The warm instances that runs need, to look at before a test gets them. They are taken, until :meth:`arrived`.
 
-    def to_take_over(self, may: Callable[[Slot, Workload], bool]) -> list[Slot]:
-        """The warm instances that shall run another workload, which a run needs and no instance has. They are taken.
+        What waits for its own workload comes first. A workload that no instance has may take over one that serves
+        another, which no run needs.
 
-        :param may: Whether an instance may run a workload.
+        :param may: Whether an instance may run another workload.
         """
-        taken: list[Slot] = []
+        warm = [slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM]
+        found = [slot for slot in warm if self._pending.get(slot.workload, 0) > 0]
+        for slot in found:
+            self._checks(slot)
         asked = [ask.workload for ask in self.asks if not ask.exclusive]
         for workload in dict.fromkeys([*asked, *(each for each, tests in self.runs.certain.items() if tests)]):
-            if workload in self._failures or any(
-                slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
-            ):
+            if workload in self._failures or self._comes(workload):
                 continue
             places = placement.to_take_over(self._places(), self._pending)
-            slot = next((slot for place in places if may(slot := self.slots[place.number], workload)), None)
-            if slot is not None:
-                slot.workload = workload
-                taken.append(slot)
-        return taken
+            taken = next((slot for place in places if may(slot := self.slots[place.number], workload)), None)
+            if taken is not None:
+                taken.workload = workload
+                self._checks(taken)
+                found.append(taken)
+        return found
 
-    def checks(self, slot: Slot) -> None:
-        """A warm instance is being looked at, until :meth:`arrived`."""
+    def _checks(self, slot: Slot) -> None:
         slot.phase = SlotPhase.CHECKING
         slot.run = self._run_for(slot.workload)
+
+    def _comes(self, workload: Workload) -> bool:
+        """Whether a shared instance of a workload is there, or on its way."""
+        return any(
+            slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
+        )
 
     def about_to_be_shared(self) -> list[Slot]:
         """The ready instances that a waiting test may get, and that are worth a look before.
@@ -386,9 +389,7 @@ class PoolPlanner:
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
-        return ask.workload in self._failures or any(
-            slot.workload == ask.workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
-        )
+        return ask.workload in self._failures or self._comes(ask.workload)
 
     def _ahead(self) -> list[Workload]:
         certain = {workload: tests for workload, tests in self.runs.certain.items() if workload not in self._failures}

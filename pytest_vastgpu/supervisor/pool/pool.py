@@ -177,8 +177,19 @@ class InstancePool:
         """What a run that is over pays for, and that does not wait for another one: it is being given back."""
         with self._changed:
             warm = {slot.label for slot in self._planner.slots.values() if slot.phase is SlotPhase.WARM}
-        alive = [rental for rental in self.registry.alive() if self._budgets.payer(rental.label) == run]
-        return [rental for rental in alive if rental.label not in warm and rental.state is not State.KEPT]
+        return [
+            rental
+            for rental in self.registry.alive()
+            if rental.instance_id or rental.unsettled  # an offer that was not to be had costs nothing
+            if self._budgets.payer(rental.label) == run and rental.label not in warm
+            if rental.state is not State.KEPT
+        ]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no instance that a test could get, and none on its way."""
+        with self._changed:
+            return not self._planner.slots
 
     def warm(self) -> list[tuple[Rental, float, float]]:
         """The instances that wait for the next run: for how many seconds already, and for how many more at most."""

@@ -27,6 +27,11 @@ A, B = (Workload("command", command=name) for name in "ab")
 WARM_S = 60.0
 
 
+def no(_slot: Slot, _workload: Workload) -> bool:
+    """No instance may run another workload."""
+    return False
+
+
 class Stage:
     """A planner whose first run has left a warm instance of A."""
 
@@ -59,9 +64,9 @@ def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
     stage.join(A)
     ask = LeaseRequest("p", "t", A, False, "two")
     stage.planner.ask(ask)
-    assert stage.planner.wanted() == [stage.slot]
     assert stage.planner.answer(ask) is None
-    stage.planner.checks(stage.slot)
+    assert stage.planner.to_reuse(no) == [stage.slot]
+    assert stage.planner.to_reuse(no) == [], "once"
     assert (stage.slot.run, stage.planner.answer(ask)) == ("two", None)
     assert stage.planner.plan() == ([], []), "nothing else is rented meanwhile"
     stage.planner.arrived(stage.slot, "label")
@@ -71,7 +76,7 @@ def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
 def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.wanted() == []
+    assert stage.planner.to_reuse(no) == []
     (started,), ends = stage.planner.plan()
     assert (started.workload, ends) == (B, [])
 
@@ -79,10 +84,10 @@ def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
 def test_a_run_that_needs_another_workload_takes_it_over_where_that_fits() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.to_take_over(lambda _slot, _workload: False) == []
-    assert stage.planner.to_take_over(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
+    assert stage.planner.to_reuse(no) == []
+    assert stage.planner.to_reuse(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
     assert stage.slot.workload == B
-    stage.planner.checks(stage.slot)
+    assert stage.planner.to_reuse(lambda _slot, _workload: True) == [], "once"
     assert stage.planner.plan() == ([], [])
 
 
@@ -90,8 +95,8 @@ def test_what_another_run_needs_is_not_taken_over() -> None:
     stage = Stage()
     stage.join(A)
     stage.join(B, "three")
-    assert stage.planner.to_take_over(lambda _slot, _workload: True) == []
-    assert stage.planner.wanted() == [stage.slot]
+    assert stage.planner.to_reuse(lambda _slot, _workload: True) == [stage.slot]
+    assert stage.slot.workload == A
 
 
 def test_what_failed_for_one_run_is_tried_again_for_the_next() -> None:
