@@ -18,6 +18,7 @@ from pytest_vastgpu.supervisor.pool.placement import SlotView
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.planner import Slot
+from pytest_vastgpu.supervisor.rental.rental import Rental
 from tests.supervisor.pool.test_pool import Scene
 from tests.support.lives import RUN
 from tests.support.looks import until
@@ -262,3 +263,16 @@ def test_a_workload_that_the_machine_does_not_fit_gets_another_instance(desk: De
     label = desk.pool.acquire("two", "t", command("serve", gpus=0, image="another/image"), False, "p", lambda: False)
     assert label != desk.first.label
     assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first], "it goes on waiting"
+
+
+def test_an_offer_that_was_not_to_be_had_is_not_waited_for(desk: Desk) -> None:
+    rental = Rental(desk.life.services, desk.workload, desk.first.offer, number=7, nth=2, name="command 'serve'")
+    desk.life.budgets.reserve(RUN, rental.label, 0.1, 0.0, desk.life.clock.monotonic())
+    desk.pool.registry.started(rental)
+    rental.begin()
+    rental.not_created()
+    desk.pool.leave(RUN)
+    assert desk.pool.left_by(RUN) == []
+    assert not desk.pool.empty, "the other one waits"
+    desk.life.clock.sleep(700)
+    until(lambda: desk.pool.empty, bool)
