@@ -186,6 +186,9 @@ def join(known: WarmSupervisor, opening: Opening, listener: Listener) -> None:
             messages.send(sock, [encode(opening), {name: os.environ[name] for name in SENT if name in os.environ}])
             socket.send_fds(sock, [b"L"], [listener.socket.fileno()])
             answer = messages.receive(sock, within_s=ANSWERS_WITHIN_S)
+            if answer.get("refused") == "":
+                messages.send(sock, {"goes on": True})  # until then the supervisor does not touch the socket
+                answer = messages.receive(sock, within_s=ANSWERS_WITHIN_S)
     except (OSError, EOFError, ValueError):
         answer = {"refused": "it does not answer"}
     if refused := answer.get("refused"):

@@ -88,8 +88,19 @@ def readable(sock: socket.socket, timeout_s: float) -> bool:
 
 def peer_uid(sock: socket.socket) -> int:
     """The user id of the process at the other end of a Unix socket; -1 if the system does not provide it."""
+    credentials = _peer(sock)
+    return credentials[1] if credentials else -1
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """The process at the other end of a Unix socket; 0 if the system does not provide it, or not for this process."""
+    credentials = _peer(sock)
+    return credentials[0] if credentials else 0
+
+
+def _peer(sock: socket.socket) -> tuple[int, int, int] | None:
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
-        return -1
-    _, uid, _ = _CREDENTIALS.unpack(_getsockopt(sock, socket.SOL_SOCKET, option, _CREDENTIALS.size))
-    return int(uid)
+        return None
+    pid, uid, gid = _CREDENTIALS.unpack(_getsockopt(sock, socket.SOL_SOCKET, option, _CREDENTIALS.size))
+    return int(pid), int(uid), int(gid)

@@ -28,6 +28,7 @@ from pytest_vastgpu.supervisor.rpc_server import Caller
 from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from pytest_vastgpu.supervisor.run import Run
 from pytest_vastgpu.supervisor.session import Session
+from pytest_vastgpu.supervisor.watched_process import WatchedProcess
 
 COLLECTED_WITHIN_S = 60.0
 """How long it waits until a connected worker reports its tests. Without that, nothing is rented in advance."""
@@ -59,12 +60,15 @@ class ClientRun:
 
     :param listener: Where the run's processes connect; each begins with the secret in ``opening``.
     :param directory: The run's own directory.
+    :param pid: The process that runs pytest, or its controller; 0 if not known.
     """
 
-    def __init__(self, owner: Owner, opening: Opening, listener: socket.socket, directory: Path) -> None:
+    def __init__(self, owner: Owner, opening: Opening, listener: socket.socket, directory: Path, pid: int = 0) -> None:
         self.id = opening.run
         self.opening = opening
         self.directory = directory
+        self.process = WatchedProcess(pid)
+        """A fork of it may hold the connection open when it is gone."""
         self._owner = owner
         self.outbox = EventOutbox()
         self._hooks = HookClient(opening.timeouts.hook_told_s, self.tell, opening.timeouts.hook_within_s)
@@ -88,7 +92,13 @@ class ClientRun:
         """Whether pytest waits for the summary."""
         self._hung_up = threading.Event()
         self._run: Run | None = None
-        self._server = RpcServer(listener, opening.secret, self)
+        self._listener = listener
+        self._server: RpcServer | None = None
+        self._closing = threading.Lock()
+
+    def serves(self) -> None:
+        """Accept connections from now on. A run that is refused uses its socket for another supervisor."""
+        self._server = RpcServer(self._listener, self.opening.secret, self)
 
     def tell(self, text: str) -> None:
         """Tell this run alone."""
@@ -193,18 +203,24 @@ class ClientRun:
         self._decided.set()
         self._hooks.cancel()
 
-    def ends(self) -> bool:
+    def ends(self, run: Run) -> bool:
         """Give back what it has left, where other runs may follow; returns whether all of that is gone."""
         self.stops()
-        assert self._run is not None  # noqa: S101 - a run that has not joined never gets here
-        return self._run.leave(self.id, lambda seconds: not self._closed.wait(seconds))
+        return run.leave(self.id, lambda seconds: not self._closed.wait(seconds))
 
     def closes(self) -> None:
-        """Everything that it has left is given back: hand the summary over, and end its connections."""
-        if self._run is not None:
-            self._summary = self._run.summary(self.id)
-        self.outbox.close()
-        self._closed.set()
-        if self._asked:
-            self._hung_up.wait(FETCHED_WITHIN_S)
-        self._server.close()
+        """Everything that it has left is given back: hand the summary over, and end its connections. Idempotent."""
+        with self._closing:
+            if self._closed.is_set():
+                return
+            try:
+                if self._run is not None:
+                    self._summary = self._run.summary(self.id)
+            finally:
+                self.outbox.close()
+                self._closed.set()
+                if self._asked:
+                    self._hung_up.wait(FETCHED_WITHIN_S)
+                self.process.close()
+                if self._server is not None:
+                    self._server.close()

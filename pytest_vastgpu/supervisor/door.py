@@ -34,30 +34,24 @@ OWN = frozenset({"budget", "on_infra_failure", "reuse"})
 _log = logging.getLogger(__name__)
 
 
-class Refused(VastGpuError):
-    """The supervisor does not serve this run; the text says why."""
-
-
 class Host(Protocol):
     """The supervisor, as the door sees it."""
 
-    def joins(self, opening: Opening, listener: socket.socket) -> None:
-        """Serve a later run.
+    def joins(self, opening: Opening, listener: socket.socket, pid: int) -> None:
+        """Serve a later run, on this socket and from now on.
 
+        :param pid: The process that runs pytest.
         :raises VastGpuError: it cannot.
+        :raises Cancelled: it is ending.
         """
-        ...
-
-    def in_use(self) -> list[str]:
-        """The ids of the runs that there are."""
         ...
 
     def warm(self) -> list[Warm]:
         """The instances that wait for the next run."""
         ...
 
-    def end(self) -> None:
-        """Request the end."""
+    def end_unless_used(self) -> list[str]:
+        """Request the end, unless there are runs; returns their ids."""
         ...
 
     def await_end(self) -> list[str]:
@@ -145,21 +139,30 @@ class Door:
     def _join(self, sock: socket.socket) -> str:
         """Let a run in; returns why not, for people."""
         told, environ = messages.receive(sock, within_s=ASKED_WITHIN_S)
+        if not messages.readable(sock, ASKED_WITHIN_S):
+            raise messages.Late
         _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+        if not descriptors:
+            raise EOFError
         listener = socket.socket(fileno=descriptors[0])
         try:
             opening: Opening = decode(Opening, told)
-            if differs := self._differs(opening.settings, environ):
-                listener.close()
-                return differs
-            self._host.joins(opening, listener)
-        except (VastGpuError, NotDeclared) as refused:
-            listener.close()
-            return str(refused)
+            refused = self._differs(opening.settings, environ)
+            if not refused:
+                # A run that has waited too long uses its socket for another supervisor: it must not have two.
+                messages.send(sock, {"refused": ""})
+                messages.receive(sock, within_s=ASKED_WITHIN_S)
+                self._host.joins(opening, listener, messages.peer_pid(sock))
+                return ""
+        except (VastGpuError, NotDeclared) as problem:
+            refused = str(problem)
         except Cancelled:
+            refused = "it is about to end"
+        except (EOFError, OSError):
             listener.close()
-            return "it is about to end"
-        return ""
+            raise
+        listener.close()
+        return refused
 
     def _differs(self, settings: Settings, environ: Mapping[str, str]) -> str:
         """What a run has that does not fit, for people; empty if it fits."""
@@ -173,7 +176,6 @@ class Door:
         return ""
 
     def _end(self) -> dict[str, Any]:
-        if runs := self._host.in_use():
+        if runs := self._host.end_unless_used():
             return {"refused": f"run {runs[0]} uses it: end that first"}
-        self._host.end()
         return {"problems": self._host.await_end()}

@@ -31,17 +31,14 @@ from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.servers.base import Adapter
-from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.supervisor.adapter_process import AdapterProcess
 from pytest_vastgpu.supervisor.callbacks import HookClient
 from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
 from pytest_vastgpu.supervisor.client_run import ClientRun
+from pytest_vastgpu.supervisor.client_runs import ClientRuns
 from pytest_vastgpu.supervisor.door import Door
-from pytest_vastgpu.supervisor.door import Refused
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
-from pytest_vastgpu.supervisor.login import LoginSession
 from pytest_vastgpu.supervisor.run import Run
 
 OWNER_LOOK_S = 1.0
@@ -64,9 +61,10 @@ class Process:
         self._owner = os.getppid()
         self.log = ""
         """Path of its log; empty if it has none."""
+        self._runs = ClientRuns()
+        """The pytest runs that there are."""
         self._lock = threading.Lock()
-        """Guards the list of runs."""
-        self._clients: list[ClientRun] = []
+        """Guards whether it is opened."""
         self._settled = threading.Event()
         """Set once the run is opened, or has failed to open."""
         self._ending = CancelToken()
@@ -77,9 +75,6 @@ class Process:
         self._requests: SimpleQueue[ClientRun | None] = SimpleQueue()
         """Runs that are over; None: this process shall end. An event would not do: a signal handler blocks if it
         interrupts the holder of its lock."""
-        self._known: dict[str, Adapter] = {}
-        """The adapters of all runs, by name."""
-        self._login = LoginSession(opening.login if self._reuses else 0)
         self._door: Door | None = None
         self._closed = threading.Event()
         """Set once everything is given back."""
@@ -103,35 +98,28 @@ class Process:
 
     # ------------------------------------------------------------------ runs
 
-    def admit(self, opening: Opening, listener: socket.socket) -> ClientRun:
-        """Serve a run, which connects to this socket."""
-        client = ClientRun(self, opening, listener, runs_dir() / opening.run)
-        with self._lock:
-            self._clients.append(client)
-        return client
+    def admit(self, opening: Opening, listener: socket.socket) -> None:
+        """Serve the run that has started this process; it connects to this socket."""
+        client = ClientRun(self, opening, listener, runs_dir() / opening.run, self._owner)
+        self._runs.add(client)
+        client.serves()
 
-    def joins(self, opening: Opening, listener: socket.socket) -> None:
-        """Serve a later run, which finds this process by its file. See :mod:`.door`.
-
-        :raises Refused: this process is about to end.
-        :raises VastGpuError: the run's directory cannot be made.
-        """
+    def joins(self, opening: Opening, listener: socket.socket, pid: int) -> None:
+        """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
         run = self.opened()
         make_run_directory(opening.run)
-        client = self.admit(opening, listener)
-        client.joins(run)
-        self._bring_adapters()
-        if self._ending.cancelled:
-            raise Refused("it is about to end")
-        self._login, before = LoginSession(opening.login), self._login
-        before.close()
+        client = ClientRun(self, opening, listener, runs_dir() / opening.run, pid)
+        self._runs.add(client, lambda: client.joins(run))
         for each in run.warm():
             client.tell(each.told())
+        client.serves()
 
-    def in_use(self) -> list[str]:
-        """The ids of the runs that there are."""
-        with self._lock:
-            return [client.id for client in self._clients]
+    def end_unless_used(self) -> list[str]:
+        """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
+        if not self._runs.end_if(lambda: True):
+            return [client.id for client in self._runs.serving]
+        self.end()
+        return []
 
     def warm(self) -> list[Warm]:
         """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
@@ -155,29 +143,16 @@ class Process:
         """See :class:`~pytest_vastgpu.supervisor.client_run.Owner`."""
         self._requests.put(client)
 
-    def _bring_adapters(self) -> None:
-        """Have the adapters of the newest run count, where several have one of the same name."""
-        ours = [(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._offers]
-        with self._lock:
-            runs = [client.adapters for client in self._clients] or [[]]
-        for theirs in runs:
-            self._known.update(by_name([*ours, *theirs]))
-
     # ----------------------------------------------------------------- hooks
 
     def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
         """Call the hooks of the newest run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
-        with self._lock:
-            newest = self._clients[-1:]
-        for client in newest:
-            return client.plugins.offers(offers, workload)
-        return offers
+        newest = self._runs.serving[-1:]
+        return newest[0].plugins.offers(offers, workload) if newest else offers
 
     def outcome(self, attempt: Attempt, workload: Workload) -> None:
         """Call the hooks of each run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
-        with self._lock:
-            clients = list(self._clients)
-        for client in clients:
+        for client in self._runs.serving:
             client.plugins.outcome(attempt, workload)
 
     # -------------------------------------------------------------- its life
@@ -192,9 +167,8 @@ class Process:
         opening = threading.Thread(target=self._begin, args=(environ,), name="vastgpu-open", daemon=True)
         opening.start()
         self._serve()
+        clients = self._runs.end()
         self._ending.cancel()
-        with self._lock:
-            clients = list(self._clients)
         for client in clients:
             client.stops()
         self._adapters.close()
@@ -214,37 +188,43 @@ class Process:
 
     def _serve(self) -> None:
         """Wait for the end, and have the runs leave that are over before."""
-        while not self._is_alone:
+        while not self._is_alone():
             with contextlib.suppress(Empty):
                 client = self._requests.get(timeout=OWNER_LOOK_S)
                 if client is None or not self._stays_after(client):
                     return
 
-    @property
     def _is_alone(self) -> bool:
         """Whether there is neither a run, nor an instance that waits for one, nor a user."""
         if not self._reuses:
             # A fork of the pytest process may hold the connection open; our parent process id shows that pytest is
             # gone.
             return os.getppid() != self._owner
-        if self._login.over:
-            return True
-        return not self.in_use() and (self._run is None or self._run.pool.empty)
+        for client in self._runs.serving:
+            if client.process.gone:
+                self.leaves(client)
+        return self._runs.end_if(lambda: self._runs.login_over or self._run is None or self._run.pool.is_of_no_use)
 
     def _stays_after(self, client: ClientRun) -> bool:
         """Whether this process goes on after a run."""
         if not self._reuses or self._run is None:
             return False
-        with self._lock:
-            if client in self._clients:
-                self._clients.remove(client)
-                threading.Thread(target=self._see_off, args=(client,), name="vastgpu-leave", daemon=True).start()
+        if self._runs.serving == [client] and self._runs.login_over:
+            return False
+        if self._runs.leaves(client):
+            threading.Thread(target=self._see_off, args=(client, self._run), name="vastgpu-leave", daemon=True).start()
         return True
 
-    def _see_off(self, client: ClientRun) -> None:
-        if not client.ends() and not self.in_use():
-            self.end()  # what cannot be given back is for the guard, and for the end of this process
-        client.closes()
+    def _see_off(self, client: ClientRun, run: Run) -> None:
+        try:
+            if not client.ends(run):  # what cannot be given back is for the end of this process, and for the guard
+                self.end_unless_used()
+        except Exception:  # noqa: BLE001 - logged; pytest must not wait for ever
+            _log.exception("what run %s has left cannot be given back", client.id)
+            self.end_unless_used()
+        finally:
+            client.closes()
+            self._runs.left(client)
 
     def _begin(self, environ: Mapping[str, str]) -> None:
         """Open the run."""
@@ -267,17 +247,17 @@ class Process:
                 self._settled.set()
 
     def _open(self, environ: Mapping[str, str]) -> Run:
-        self._offers = self._adapters.offers()
-        self._bring_adapters()
-        first = self._clients[0]
+        self._runs.has([(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._adapters.offers()])
+        first, known = self._runs.serving[0], self._runs.adapters
         put, ending, market = first.outbox.put, self._ending, self._market
-        run = Run.open(self._opening, environ, self._directory, self._known, self, put, ending=ending, market=market)
-        first.joins(run)
+        run = Run.open(self._opening, environ, self._directory, known, self, put, ending=ending, market=market)
         if self._reuses:
             self._door = Door(self._opening, environ, self)
             if refused := self._door.publish():
                 run.tell(refused)
                 self._reuses = False
+                first.opening = first.opening.for_one_run()
+        first.joins(run)
         return run
 
 

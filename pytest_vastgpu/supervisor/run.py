@@ -322,11 +322,12 @@ class Run:
         """
         self.pool.leave(run)
         ends = self.clock.monotonic() + self.timeouts.close_within_s
-        while (left := self.pool.left_by(run)) and self.clock.monotonic() < ends and wait(LEFT_LOOK_S):
+        while self.pool.gives_back(run) and self.clock.monotonic() < ends and wait(LEFT_LOOK_S):
             pass
         self.costs[run].write()
-        self.joined.pop(run).close()
-        return not left
+        if (stack := self.joined.pop(run, None)) is not None:
+            stack.close()
+        return not self.pool.left_by(run)
 
     def close(self) -> None:
         """Give everything back, then close what was opened. Idempotent; a second caller waits for the first."""
@@ -336,8 +337,9 @@ class Run:
             self.ending.cancel()
             self.pool.close()
             self._settle()
-            for stack in self.joined.values():
-                stack.close()
+            while self.joined:  # a run that is over may be about to leave
+                with contextlib.suppress(KeyError):
+                    self.joined.popitem()[1].close()
             self.closing.close()
             self.over = True
 

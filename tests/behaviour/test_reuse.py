@@ -180,6 +180,60 @@ def test_killed_it_stays_warm_for_its_time_only(start: Start, market: LocalMarke
     until(lambda: alive(market), lambda left: left == set())
 
 
+@pytest.mark.slow
+def test_killed_it_is_over_also_where_a_fork_holds_its_connection(
+    start: Start, run: Callable[..., str], market: LocalMarket, pytester: pytest.Pytester
+) -> None:
+    run("--vast-reuse=1h")
+    pytester.makepyfile(
+        test_one=f"""{WORKLOAD}
+import ctypes, os, pathlib, time
+def test_it(vast_instance):
+    if not ctypes.PyDLL(None).fork():  # Python does not learn of it, and closes nothing in it
+        while not pathlib.Path("go").exists():
+            time.sleep(0.05)
+        os._exit(0)
+    print("has it", flush=True)
+    time.sleep(60)
+"""
+    )
+    second = start(AGGRESSIVE, "--vast-reuse=1h", "-s")
+    second.until("has it")
+    (known,) = warm.all_warm()
+    assert warm.instances(known) == []
+    second.process.kill()
+    second.process.wait()
+    try:
+        until(lambda: warm.instances(known), bool)
+    finally:
+        pytester.path.joinpath("go").touch()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_without_its_login_session(market: LocalMarket, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_one=f"""{WORKLOAD}
+import os, pathlib, time
+def test_it(vast_instance):
+    pathlib.Path("has it").touch()
+    while not pathlib.Path("go").exists():
+        time.sleep(0.05)
+    time.sleep(2)  # the supervisor looks once a second
+    assert vast_instance.run("true").ok
+    pathlib.Path("passed").touch()
+"""
+    )
+    line = f"nohup {sys.executable} -m pytest -p no:randomly {AGGRESSIVE} --vast-reuse=1h > out 2>&1 & read answer"
+    with subprocess.Popen(
+        ["sh", "-c", line], cwd=pytester.path, stdin=subprocess.PIPE, start_new_session=True
+    ) as shell:
+        until(pytester.path.joinpath("has it").exists, bool)
+        shell.communicate(b"\n")
+    pytester.path.joinpath("go").touch()
+    until(pytester.path.joinpath("passed").exists, bool)
+    until(lambda: alive(market), lambda left: left == set())
+
+
 def test_the_guard_destroys_what_a_warm_supervisor_leaves_that_is_killed(
     run: Callable[..., str], market: LocalMarket
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,10 +21,12 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.supervisor.door import Door
+from tests.support.looks import until
 
 WAITS = Warm("a label", 7, "vllm 'org/model'", 0.36, 1790000600.0, 600.0, 725.0, 90.0)
 LOCAL = {"VAST_API_KEY": "k", "VAST_URL": "http://127.0.0.1:9"}
@@ -42,23 +45,23 @@ class Host:
     problem: Exception | None = None
     runs: list[str] = field(default_factory=list)
     sockets: list[socket.socket] = field(default_factory=list)
+    pids: list[int] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     ended: int = 0
 
-    def joins(self, opening: Opening, listener: socket.socket) -> None:
+    def joins(self, opening: Opening, listener: socket.socket, pid: int) -> None:
         if self.problem is not None:
             raise self.problem
         self.runs.append(opening.run)
         self.sockets.append(listener)
+        self.pids.append(pid)
 
-    def in_use(self) -> list[str]:
+    def end_unless_used(self) -> list[str]:
+        self.ended += not self.runs
         return self.runs
 
     def warm(self) -> list[Warm]:
         return [WAITS]
-
-    def end(self) -> None:
-        self.ended += 1
 
     def await_end(self) -> list[str]:
         return self.left
@@ -104,7 +107,7 @@ def test_only_this_user_can_read_where_it_listens(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("door")
 def test_it_serves_on_the_socket_of_the_run_that_joins(host: Host, tmp_path: Path, listener: Listener) -> None:
     warm.join(found(tmp_path), opening(tmp_path), listener)
-    assert host.runs == ["0000000b"]
+    assert (host.runs, host.pids) == (["0000000b"], [os.getpid()])
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(listener.address.path)
         listener.close()
@@ -155,6 +158,19 @@ def test_why_it_cannot_serve_is_told(host: Host, tmp_path: Path, listener: Liste
     host.problem = ConfigurationError("there is no room")
     with pytest.raises(warm.NotJoined, match=r"^there is no room$"):
         warm.join(found(tmp_path), opening(tmp_path), listener)
+
+
+@pytest.mark.usefixtures("door")
+def test_the_socket_of_a_run_that_waits_no_more_is_not_touched(host: Host, tmp_path: Path, listener: Listener) -> None:
+    known = found(tmp_path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(known.path)
+        messages.send(client, {"secret": known.secret, "ask": "join"})
+        messages.send(client, [encode(opening(tmp_path)), LOCAL])
+        socket.send_fds(client, [b"L"], [listener.socket.fileno()])
+        assert messages.receive(client, within_s=30) == {"refused": ""}
+    until(lambda: [each.name for each in threading.enumerate()].count("vastgpu-door"), lambda count: count == 1)
+    assert host.runs == []
 
 
 @pytest.mark.usefixtures("door")

@@ -147,6 +147,12 @@ class Budget:
             return mine.priced_from + free_usd / mine.usd_h * HOUR_S - GOING_S - now
 
     @property
+    def holds(self) -> bool:
+        """Whether money is set aside for an instance that is not gone."""
+        with self._lock:
+            return bool(self._reserved)
+
+    @property
     def committed_usd(self) -> float:
         """Money spent, and set aside for instances that are not gone."""
         with self._lock:

@@ -56,6 +56,11 @@ class RunBudgets:
             payments = self._payments.get(label)
             return payments[-1].run if payments else ""
 
+    def holds(self, run: str) -> bool:
+        """Whether money of a run is set aside for an instance."""
+        with self._lock:
+            return self._budgets[run].holds
+
     def reserve(self, run: str, label: str, usd_h: float, transfer_usd: float, now: float) -> None:
         """Have a run pay for an instance that is about to be rented. See :meth:`Budget.reserve`.
 

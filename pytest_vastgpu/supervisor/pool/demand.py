@@ -118,9 +118,9 @@ class Demands:
         """The demand of a run; what is told of a run that needs nothing any more has no effect."""
         return self._runs.get(run) or Demand()
 
-    def first_to_need(self, workload: Workload) -> str:
-        """The first run whose tests may ask for a workload; empty if none may."""
-        return next((run for run, demand in self._runs.items() if demand.pending[workload] > 0), "")
+    def that_need(self, workload: Workload) -> list[str]:
+        """The runs whose tests may ask for a workload, in order."""
+        return [run for run, demand in self._runs.items() if demand.pending[workload] > 0]
 
     @property
     def pending(self) -> Counter[Workload]:

@@ -88,9 +88,10 @@ class PlanExecutor:
         """Carry out the planner's decisions. The caller holds the lock."""
         if self._closed or self._provisioner is None:
             return
-        for slot in self._planner.to_reuse(self._may_take_over):
-            self._busy.add(slot.number)
-            self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
+        for slot in self._planner.wanted():
+            self._use_again(slot)
+        for slot in self._planner.to_take_over(self._may_take_over):
+            self._use_again(slot)
         for slot in self._planner.about_to_be_shared():
             if self._registry[slot.label].doubtful:
                 self._planner.doubt(slot)
@@ -123,12 +124,16 @@ class PlanExecutor:
         heirs = [hold.run for hold in slot.holds if hold.run in self._planner.runs]
         if slot.owner is not None or (not heirs and slot.phase is SlotPhase.LEAVING):
             return  # the planner gives it back
+        if slot.holds and not heirs:
+            return  # tests of a run that was called off use it until that run leaves
         try:
             if heirs:
                 rental.cost.paid_by(heirs[0], rental.workload, rental.workload)
+                slot.run = heirs[0]
             else:
-                rental.cost.waits(self._planner.warm_s)
-                self._planner.waits(slot)
+                warm_s = self._planner.warm_s(payer)
+                rental.cost.waits(warm_s)
+                self._planner.waits(slot, warm_s)
         except BudgetSpent as refused:
             rental.tell(f"is given back: {refused}")
             self._planner.leave(slot) if heirs else self._planner.retire(slot)
@@ -136,6 +141,12 @@ class PlanExecutor:
                 self._end(slot)
 
     # -------------------------------------------------------------- threads
+
+    def _use_again(self, slot: Slot) -> None:
+        """Have a thread look at a warm instance, and make it serve the workload of its slot."""
+        self._planner.checks(slot)
+        self._busy.add(slot.number)
+        self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
 
     @property
     def _opened(self) -> Provisioner:
@@ -186,15 +197,18 @@ class PlanExecutor:
     def _provision(self, slot: Slot) -> None:
         error: BaseException | None = None
         rental: Rental | None = None
+        attempts: list[Attempt] = []
         try:
-            warm = self._registry[slot.label] if slot.label else None
             adapter = self._adapters[slot.workload.adapter]
-            rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, warm)
+            if slot.label:
+                rental, attempts = self._used_again(slot, adapter)
+            if rental is None:
+                rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, attempts)
         except Cancelled:
             pass
         except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it
             error = failed
-        scarce = error is not None and self._scarce(slot.workload, error)
+        scarce = error is not None and self._scarce(slot, error)
         with self._changed:
             self._busy.discard(slot.number)
             if rental is not None:
@@ -210,14 +224,26 @@ class PlanExecutor:
             self.act()
             self._changed.notify_all()
 
-    def _scarce(self, workload: Workload, error: BaseException) -> bool:
-        """Whether the error is for lack of what this run's other instances hold: budget, or the suitable machines."""
+    def _used_again(self, slot: Slot, adapter: Adapter) -> tuple[Rental | None, list[Attempt]]:
+        """The warm instance of a slot, if it is of use; else the attempts that have failed on it. It is gone then."""
+        warm = self._registry[slot.label]
+        attempts = self._opened.use_again(warm, slot.workload, adapter, slot.cancel, slot.run)
+        if attempts is None:
+            return warm, []
+        with self._changed:
+            self._planner.rents_anew(slot)
+            self.act()  # the run for which it was wanted may be over
+        return None, attempts
+
+    def _scarce(self, slot: Slot, error: BaseException) -> bool:
+        """Whether the error is for lack of what other instances hold: budget of the same run, or suitable machines."""
         if isinstance(error, BudgetSpent):
-            return True
+            return self._budgets.holds(slot.run) or self._planner.has_given_back_since(slot)
         if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
             return False
         try:
-            return any(rental.instance_id and self._fits(workload, rental.offer) for rental in self._registry.alive())
+            alive = self._registry.alive()
+            return any(rental.instance_id and self._fits(slot.workload, rental.offer) for rental in alive)
         except VastGpuError:  # the reputation cannot be read now; report the first error
             return False
 

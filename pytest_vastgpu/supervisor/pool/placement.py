@@ -52,6 +52,8 @@ class SlotView:
     """Whether a test uses it."""
     unused_s: float = 0.0
     """Seconds since its last use."""
+    warm_s: float = 0.0
+    """Seconds that it stays unused before it is given back, if it has been ready."""
 
 
 def to_hand_out(places: Sequence[SlotView], workload: Workload) -> SlotView | None:
@@ -103,16 +105,13 @@ def to_start(
     return starts
 
 
-def to_give_back(
-    pending: Mapping[Workload, int], unknown: int, places: Sequence[SlotView], warm_s: float = 0.0
-) -> list[SlotView]:
+def to_give_back(pending: Mapping[Workload, int], unknown: int, places: Sequence[SlotView]) -> list[SlotView]:
     """The instances to give back: those of a workload beyond the number of tests that may still ask for it.
 
     An instance that a test uses stays. Instances that are not ready yet go first.
 
     :param pending: How many tests may still ask for each workload.
     :param unknown: How many tests may still ask for a workload that is not known yet.
-    :param warm_s: Seconds that an instance which has been ready stays unused before it is given back.
     """
     found = [place for place in places if place.phase is SlotPhase.LEAVING and not (place.users or place.exclusive)]
     for workload in {place.workload for place in places}:
@@ -120,7 +119,7 @@ def to_give_back(
         extra = max(0, len(ours) - pending.get(workload, 0) - unknown)
         idle = [place for place in ours if not place.held and (place.phase is SlotPhase.COMING or not place.users)]
         idle.sort(key=lambda place: (place.phase is not SlotPhase.COMING, -place.number))
-        found += [place for place in idle[:extra] if place.phase is SlotPhase.COMING or place.unused_s >= warm_s]
+        found += [place for place in idle[:extra] if place.phase is SlotPhase.COMING or place.unused_s >= place.warm_s]
     return found
 
 

@@ -18,6 +18,7 @@ from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import Use
+from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.demand import Demands
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
@@ -68,9 +69,11 @@ class Slot:
     cancel: CancelToken = field(default_factory=CancelToken)
     phase: SlotPhase = SlotPhase.COMING
     run: str = ""
-    """The run that it is rented for."""
+    """The run that pays for it, or that it is rented for."""
     label: str = ""
     """The rental's label, from its first *ready* on."""
+    warm_s: float = 0.0
+    """Seconds that it stays unused before it is given back. Where it is warm, money is set aside for that time."""
     holds: list[Hold] = field(default_factory=list)
     served: set[tuple[str, str]] = field(default_factory=set)
     """Process and test of each use so far."""
@@ -78,11 +81,19 @@ class Slot:
     """The requests that waited when it was last known to be ready."""
 
 
+_Shared = tuple[str, Workload]
+"""What a run needs that its tests share."""
+
+
 @dataclass
 class _Failure:
     error: BaseException
     told: str = ""
     """The test that got the full error."""
+
+
+def _key(ask: LeaseRequest) -> _Shared | LeaseRequest:
+    return ask if ask.exclusive else (ask.run, ask.workload)
 
 
 class PoolPlanner:
@@ -94,8 +105,8 @@ class PoolPlanner:
 
     def __init__(self, limit: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.runs = Demands()
-        self.warm_s = 0.0
-        """Seconds that an instance which has been ready stays unused before it is given back."""
+        self._warm_s: dict[str, float] = {}
+        """Seconds that what each run leaves may wait unused for the next one, also after its end."""
         self.asks: list[LeaseRequest] = []
         self.slots: dict[int, Slot] = {}
         self._limit = limit
@@ -103,8 +114,8 @@ class PoolPlanner:
         self._used: list[Use] = []
         self._begun = 0
         self._returned = 0
-        self._failures: dict[Workload, _Failure] = {}
-        self._refusals: dict[Workload | LeaseRequest, tuple[int, BaseException]] = {}
+        self._failures: dict[_Shared, _Failure] = {}
+        self._refusals: dict[_Shared | LeaseRequest, tuple[int, BaseException]] = {}
         self._single: set[Workload] = set()
         self._unused: set[Workload] = set()
         """Workloads whose instance has reached its end before a test used it, and that no test has asked for since."""
@@ -113,13 +124,15 @@ class PoolPlanner:
 
     # -------------------------------------------------------------------- runs
 
-    def join(self, run: str, workers: int = 1) -> None:
+    def join(self, run: str, workers: int = 1, warm_s: float = 0.0) -> None:
         """A run begins. What was not to be had before it is tried again.
 
         :param workers: How many of its tests run at a time.
+        :param warm_s: Seconds that an instance which it has had stays unused before it is given back.
         """
         self.runs.join(run, workers)
-        for known in (self._failures, self._refusals, self._single, self._unused):
+        self._warm_s[run] = warm_s
+        for known in (self._refusals, self._single, self._unused):
             known.clear()
         self._scarce = False
 
@@ -156,8 +169,8 @@ class PoolPlanner:
         """
         if ask.error is not None:
             raise ask.error
-        if not ask.exclusive and ask.workload in self._failures:
-            raise self._shared(self._failures[ask.workload], ask.test)
+        if not ask.exclusive and (failure := self._failures.get((ask.run, ask.workload))):
+            raise self._shared(failure, ask.test)
         slot = ask.slot
         if not ask.exclusive:
             slot = self._to_hand_out(ask)
@@ -197,71 +210,80 @@ class PoolPlanner:
         """
         ends = [self._end(place) for place in self._useless()]
         starts: list[Slot] = []
-        lacking: set[Workload | LeaseRequest] = set()
-        for ask in self.asks:
-            key = ask if ask.exclusive else ask.workload
+        lacking: set[_Shared | LeaseRequest] = set()
+        for ask in self._waiting:
+            key = _key(ask)
             ask.lacks_room = not self._under_way(ask) and (self._full or key in self._refused())
             if ask.lacks_room:
                 lacking.add(key)
             elif not self._under_way(ask):
                 starts.append(self._begin(ask.workload, ask if ask.exclusive else None))
         if lacking:
-            all_wait = len({ask.process for ask in self.asks if ask.lacks_room}) >= self.runs.workers
+            all_wait = len({ask.process for ask in self._waiting if ask.lacks_room}) >= self.runs.workers
             while sum(slot.phase is SlotPhase.ENDING for slot in self.slots.values()) < len(lacking):
-                place = placement.to_make_room(self._places(), self._pending, all_wait)
+                place = placement.to_make_room(self._that_help(lacking), self._pending, all_wait)
                 if place is None:
                     break
                 ends.append(self._end(place))
-        elif not (self._scarce and self.asks):
+        elif not (self._scarce and self._waiting):
             starts += [self._begin(workload, None) for workload in self._ahead()]
         return starts, ends
 
     def arrived(self, slot: Slot, label: str) -> None:
         """The instance of a slot is ready."""
         slot.label = label
+        slot.warm_s = self.warm_s(slot.run)
         slot.unused_since = self._clock()
         slot.ready_for = self._waiting_for(slot)
         if slot.phase in (SlotPhase.COMING, SlotPhase.CHECKING):
             slot.phase = SlotPhase.READY
 
-    def waits(self, slot: Slot) -> None:
-        """The run that paid for a shared instance is over: it waits for another one, unused from now on."""
+    def warm_s(self, run: str) -> float:
+        """Seconds that what a run leaves may wait unused for the next one."""
+        return self._warm_s.get(run, 0.0)
+
+    def waits(self, slot: Slot, warm_s: float) -> None:
+        """The run that paid for a shared instance is over: it waits for another one, unused from now on.
+
+        :param warm_s: For how many seconds.
+        """
+        slot.warm_s = warm_s
         slot.unused_since = self._clock()
         slot.phase = SlotPhase.WARM
 
-    def to_reuse(self, may: Callable[[Slot, Workload], bool]) -> list[Slot]:
-        """The warm instances that runs need, to look at before a test gets them. They are taken, until :meth:`arrived`.
+    def wanted(self) -> list[Slot]:
+        """The warm instances that a run needs, to look at before a test gets them."""
+        return [slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM and self._run_for(slot.workload)]
 
-        What waits for its own workload comes first. A workload that no instance has may take over one that serves
-        another, which no run needs.
+    def to_take_over(self, may: Callable[[Slot, Workload], bool]) -> list[Slot]:
+        """The warm instances that shall run another workload, which a run needs and no instance has. They are taken.
 
-        :param may: Whether an instance may run another workload.
+        :param may: Whether an instance may run a workload.
         """
-        warm = [slot for slot in self.slots.values() if slot.phase is SlotPhase.WARM]
-        found = [slot for slot in warm if self._pending.get(slot.workload, 0) > 0]
-        for slot in found:
-            self._checks(slot)
-        asked = [ask.workload for ask in self.asks if not ask.exclusive]
+        taken: list[Slot] = []
+        asked = [ask.workload for ask in self._waiting if not ask.exclusive]
         for workload in dict.fromkeys([*asked, *(each for each, tests in self.runs.certain.items() if tests)]):
-            if workload in self._failures or self._comes(workload):
+            if not self._run_for(workload) or any(
+                slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
+            ):
                 continue
             places = placement.to_take_over(self._places(), self._pending)
-            taken = next((slot for place in places if may(slot := self.slots[place.number], workload)), None)
-            if taken is not None:
-                taken.workload = workload
-                self._checks(taken)
-                found.append(taken)
-        return found
+            slot = next((slot for place in places if may(slot := self.slots[place.number], workload)), None)
+            if slot is not None:
+                slot.workload = workload
+                taken.append(slot)
+        return taken
 
-    def _checks(self, slot: Slot) -> None:
+    def checks(self, slot: Slot) -> None:
+        """A warm instance is being looked at, until :meth:`arrived`."""
         slot.phase = SlotPhase.CHECKING
         slot.run = self._run_for(slot.workload)
 
-    def _comes(self, workload: Workload) -> bool:
-        """Whether a shared instance of a workload is there, or on its way."""
-        return any(
-            slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
-        )
+    def rents_anew(self, slot: Slot) -> None:
+        """The instance that was looked at is of no use, and given back: another one is rented in its place."""
+        slot.label = ""
+        if slot.phase is SlotPhase.CHECKING:
+            slot.phase = SlotPhase.COMING
 
     def about_to_be_shared(self) -> list[Slot]:
         """The ready instances that a waiting test may get, and that are worth a look before.
@@ -293,8 +315,8 @@ class PoolPlanner:
             for other in self.slots.values()
         ):
             self._single.add(slot.workload)
-        elif scarce and (self.slots or slot.returned_before != self._returned):
-            self._refusals[ask or slot.workload] = (slot.returned_before, error)
+        elif scarce and (self.slots or self.has_given_back_since(slot)):
+            self._refusals[ask or (slot.run, slot.workload)] = (slot.returned_before, error)
             self._scarce = True
             if ask is not None:
                 ask.slot = None
@@ -302,8 +324,12 @@ class PoolPlanner:
         elif ask is not None:
             ask.error = error
         else:
-            self._failures[slot.workload] = _Failure(error)
+            self._failures[slot.run, slot.workload] = _Failure(error)
         self._returned += 1
+
+    def has_given_back_since(self, slot: Slot) -> bool:
+        """Whether an instance was given back since renting this one began."""
+        return slot.returned_before != self._returned
 
     def gone(self, slot: Slot) -> None:
         """The instance of a slot has been given back."""
@@ -339,7 +365,7 @@ class PoolPlanner:
         """The requests that a shared instance would satisfy; none for one that is exclusive."""
         if slot.owner is not None:
             return []
-        return [ask for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
+        return [ask for ask in self._waiting if not ask.exclusive and ask.workload == slot.workload]
 
     def _let_go(self, slot: Slot, holds: Iterable[Hold]) -> None:
         for hold in holds:
@@ -357,12 +383,22 @@ class PoolPlanner:
     @property
     def _pending(self) -> Counter[Workload]:
         """How many tests may still ask for each workload. A test that waits counts, whatever else was told of it."""
-        return self.runs.pending | Counter(ask.workload for ask in self.asks if not ask.exclusive)
+        return self.runs.pending | Counter(ask.workload for ask in self._waiting if not ask.exclusive)
+
+    @property
+    def _waiting(self) -> list[LeaseRequest]:
+        """The tests that wait. One of a run that is over waits no more, though it may not have learnt it yet."""
+        return [ask for ask in self.asks if ask.run in self.runs]
 
     def _run_for(self, workload: Workload) -> str:
-        """The run that needs a workload: the first that waits for it, or else the first that may ask for it."""
-        waiting = (ask.run for ask in self.asks if ask.workload == workload and not ask.exclusive)
-        return next(waiting, "") or self.runs.first_to_need(workload)
+        """The run that needs a workload: the first that waits for it, or else the first that may ask for it.
+
+        Empty if there is none. A run in which renting it has failed gets an error instead.
+        """
+        waiting = [ask.run for ask in self._waiting if ask.workload == workload and not ask.exclusive]
+        return next(
+            (run for run in [*waiting, *self.runs.that_need(workload)] if (run, workload) not in self._failures), ""
+        )
 
     @property
     def _full(self) -> bool:
@@ -373,38 +409,51 @@ class PoolPlanner:
 
     def _place(self, slot: Slot) -> SlotView:
         users = [hold.process for hold in slot.holds]
-        if slot.owner is not None and slot.owner in self.asks:
+        if slot.owner is not None and slot.owner in self._waiting:
             users.append(slot.owner.process)
         elif slot.owner is None and slot.phase.stays:
-            users += [ask.process for ask in self.asks if not ask.exclusive and ask.workload == slot.workload]
+            users += [ask.process for ask in self._waiting_for(slot)]
         unused_s = 0.0 if users else self._clock() - slot.unused_since
         held = bool(slot.holds)
-        return SlotView(slot.number, slot.workload, slot.phase, slot.owner is not None, tuple(users), held, unused_s)
+        exclusive, stays_s = slot.owner is not None, slot.warm_s
+        return SlotView(slot.number, slot.workload, slot.phase, exclusive, tuple(users), held, unused_s, stays_s)
 
     def _useless(self) -> list[SlotView]:
         places = self._places()
         own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
-        return own + placement.to_give_back(self._pending, self.runs.unknown, places, self.warm_s)
+        return own + placement.to_give_back(self._pending, self.runs.unknown, places)
 
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
-        return ask.workload in self._failures or self._comes(ask.workload)
+        return (ask.run, ask.workload) in self._failures or any(
+            slot.workload == ask.workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
+        )
 
     def _ahead(self) -> list[Workload]:
-        certain = {workload: tests for workload, tests in self.runs.certain.items() if workload not in self._failures}
-        barred = {key for key in self._refused() if isinstance(key, Workload)} | self._unused
+        certain = {workload: tests for workload, tests in self.runs.certain.items() if self._run_for(workload)}
+        barred = {key[1] for key in self._refused() if not isinstance(key, LeaseRequest)} | self._unused
         return placement.to_start(certain, self._places(), self._limit, self.runs.workers, barred, self._single)
 
-    def _refused(self) -> set[Workload | LeaseRequest]:
+    def _refused(self) -> set[_Shared | LeaseRequest]:
         """What there was no room for, where nothing has been given back since."""
         return {key for key, (returned, _) in self._refusals.items() if returned == self._returned}
+
+    def _that_help(self, lacking: Iterable[_Shared | LeaseRequest]) -> list[SlotView]:
+        """The instances that make room: any of them, or those of runs whose budget alone lacks what they hold."""
+        refused = self._refused()
+        runs: set[str] = set()
+        for key in lacking:
+            if key not in refused or not isinstance(self._refusals[key][1], BudgetSpent):
+                return self._places()
+            runs.add(key.run if isinstance(key, LeaseRequest) else key[0])
+        return [place for place in self._places() if self.slots[place.number].run in runs]
 
     def _begin(self, workload: Workload, owner: LeaseRequest | None) -> Slot:
         self._begun += 1
         slot = self.slots[self._begun] = Slot(self._begun, workload, owner, self._returned, self._clock())
         slot.run = owner.run if owner is not None else self._run_for(workload)
-        self._refusals.pop(owner or workload, None)
+        self._refusals.pop(owner or (slot.run, workload), None)
         if owner is not None:
             owner.slot = slot
         return slot
@@ -415,7 +464,7 @@ class PoolPlanner:
         return slot
 
     def _no_room(self, ask: LeaseRequest) -> BaseException:
-        refusal = self._refusals.get(ask if ask.exclusive else ask.workload)
+        refusal = self._refusals.get(_key(ask))
         if refusal is not None:
             return refusal[1]
         held = sum(place.users == (ask.process,) for place in self._places())

@@ -114,8 +114,7 @@ class InstancePool:
         :param warm_s: Seconds that an instance may wait unused for the next run.
         """
         with self._changed:
-            self._planner.join(run, workers)
-            self._planner.warm_s = warm_s
+            self._planner.join(run, workers, warm_s)
             if warm_s and self._ageing is None:
                 self._ageing = self._clock.repeat("vastgpu-warm", self._age, WARM_LOOK_S)
 
@@ -173,32 +172,46 @@ class InstancePool:
             self._executor.act()
             self._changed.notify_all()
 
-    def left_by(self, run: str) -> list[Rental]:
-        """What a run that is over pays for, and that does not wait for another one: it is being given back."""
+    def gives_back(self, run: str) -> bool:
+        """Whether something is being given back that a run has left, which is over."""
         with self._changed:
-            warm = {slot.label for slot in self._planner.slots.values() if slot.phase is SlotPhase.WARM}
+            return any(
+                slot.run == run and slot.phase is not SlotPhase.WARM and not slot.holds
+                for slot in self._planner.slots.values()
+            )
+
+    def left_by(self, run: str) -> list[Rental]:
+        """What a run that is over pays for, and that neither waits for another one, nor is used by one."""
+        with self._changed:
+            used = {slot.label for slot in self._planner.slots.values() if slot.phase is SlotPhase.WARM or slot.holds}
         return [
             rental
             for rental in self.registry.alive()
-            if rental.instance_id or rental.unsettled  # an offer that was not to be had costs nothing
-            if self._budgets.payer(rental.label) == run and rental.label not in warm
-            if rental.state is not State.KEPT
+            if rental.label not in used and self._budgets.payer(rental.label) == run
+            if rental.may_cost
         ]
 
     @property
-    def empty(self) -> bool:
-        """Whether there is no instance that a test could get, and none on its way."""
+    def is_of_no_use(self) -> bool:
+        """Whether nothing waits for a run, or something is left that only the end of the pool tries to give back."""
         with self._changed:
-            return not self._planner.slots
+            phases = {slot.phase for slot in self._planner.slots.values()}
+        if phases - {SlotPhase.WARM}:
+            return False
+        return not phases or bool(self.problems) or any(rental.unsettled for rental in self.registry.alive())
 
     def warm(self) -> list[tuple[Rental, float, float]]:
         """The instances that wait for the next run: for how many seconds already, and for how many more at most."""
         with self._changed:
-            now, warm_s = self._clock.monotonic(), self._planner.warm_s
+            now = self._clock.monotonic()
             return [
-                (rental, now - slot.unused_since, min(slot.unused_since + warm_s - now, rental.cost.remaining_life_s))
+                (
+                    rental,
+                    now - slot.unused_since,
+                    min(slot.unused_since + slot.warm_s - now, rental.cost.remaining_life_s),
+                )
                 for slot in self._planner.slots.values()
-                if slot.phase is SlotPhase.WARM
+                if slot.phase is SlotPhase.WARM and not self._closed
                 for rental in [self.registry[slot.label]]
             ]
 
@@ -278,8 +291,7 @@ class InstancePool:
             (f"instance {rental.instance_id}" if rental.instance_id else f"attempt {rental.nth} of {rental.purpose}")
             + (f" ({rental.resists})" if rental.resists else "")
             for rental in (self.registry.alive() if rentals is None else rentals)
-            if rental.instance_id or rental.unsettled
-            if rental.state is not State.KEPT
+            if rental.may_cost
         ]
 
     # --------------------------------------------------------------- the end

@@ -75,12 +75,17 @@ class Provisioner:
     _taking: threading.Lock = field(default_factory=threading.Lock)
 
     def provision(
-        self, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str, warm: Rental | None = None
+        self,
+        workload: Workload,
+        adapter: Adapter,
+        cancel: CancelToken,
+        run: str,
+        before: Sequence[Attempt] = (),
     ) -> Rental:
-        """Bring an instance to *ready*: the warm one, or one that is rented.
+        """Rent an instance and bring it to *ready*.
 
         :param run: The run that pays for it.
-        :param warm: An instance that an earlier run has left. It is given back if it is of no use.
+        :param before: What :meth:`use_again` has returned.
         :raises ProvisioningFailed: with all attempts, if none became ready.
         :raises NoOffers: if the market has no suitable offer.
         :raises BudgetSpent: if the first offer could cost more than the budget has left.
@@ -88,20 +93,14 @@ class Provisioner:
         :raises MarketError: the market's or our own fault.
         :raises Cancelled: the run is ending; everything rented is given back.
         """
-        attempts: list[Attempt] = []
-        tried: set[int] = set()
+        attempts = list(before)
+        tried = {attempt.offer.machine_id for attempt in attempts}
         gone: set[int] = set()
         refusals = Refusals()
         lost_to_another = 0
+        if attempts:
+            self._go_on(workload, attempts)
         while True:
-            if warm is not None:
-                try:
-                    if self._reuse(warm, workload, adapter, cancel, run):
-                        return warm
-                except _Over as over:
-                    attempts.append(over.attempt)
-                    self._go_on(workload, attempts)
-                warm = None
             cancel.check()
             try:
                 offers = self.find(workload, frozenset(self._failed_machines | tried), frozenset(gone))
@@ -163,11 +162,15 @@ class Provisioner:
             ended = f"--vast-attempts {most} allows no more" if len(attempts) >= most else ""
             raise self._failed(workload, attempts, ended) from None
 
-    def _reuse(self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str) -> bool:
-        """Make an instance that an earlier run has left serve a workload.
+    def use_again(
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str
+    ) -> list[Attempt] | None:
+        """Make an instance that an earlier run has left serve a workload. If it is of no use, it is given back.
 
-        :returns: False if it is of no use; it is given back then.
-        :raises _Over: the workload's server was started on it, and has failed.
+        :param run: The run that pays for it from now on.
+        :returns: None: it serves. Otherwise the attempt that has failed, if the workload's server was started on it.
+        :raises VastGpuError: our own fault, or the market's; the instance is given back.
+        :raises Cancelled: the same.
         """
         context = BringUpContext(self.services, rental, adapter, cancel)
         try:
@@ -182,16 +185,16 @@ class Provisioner:
                 if isinstance(found, Restart):
                     relaunch(context, workload, found.why, self.names[workload])
                 rental.forget_tests()
-                return True
+                return None
         except BudgetSpent as refused:
             rental.tell(f"is not used again: {refused}")
         except AttemptFailed as failed:
-            raise self._over(rental, failed.verdict, workload, cancel) from failed
+            return [self._over(rental, failed.verdict, workload, cancel).attempt]
         except BaseException:
             self._give_back(rental)
             raise
         self._give_back(rental)
-        return False
+        return []
 
     def _over(self, rental: Rental, verdict: Verdict, workload: Workload, cancel: CancelToken) -> _Over:
         """Record a failed attempt, and give its instance back.

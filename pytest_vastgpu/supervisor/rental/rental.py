@@ -139,6 +139,11 @@ class Rental:
         """HTTP headers that a client of the endpoint must send; known from the launch on."""
         return self.start.headers if self.start is not None else {}
 
+    @property
+    def may_cost(self) -> bool:
+        """Whether something is rented, or may be, that must be given back: neither gone, nor kept on purpose."""
+        return bool(self.instance_id or self.unsettled) and self.state not in (State.GONE, State.KEPT)
+
     def priced(self, status: InstanceStatus) -> None:
         """Take the price that the market shows during the boot.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,9 +90,14 @@ class _OnTheClock(Provisioner):
     """What looking at a server raises."""
 
     def provision(
-        self, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str, warm: Rental | None = None
+        self, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str, before: Sequence[Attempt] = ()
     ) -> Rental:
-        return super().provision(workload, adapter, self.cancel, run, warm)
+        return super().provision(workload, adapter, self.cancel, run, before)
+
+    def use_again(
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str
+    ) -> list[Attempt] | None:
+        return super().use_again(rental, workload, adapter, self.cancel, run)
 
     def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
         if self.problem is not None:

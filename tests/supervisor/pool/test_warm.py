@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.money.budget import Budget
+from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.placement import SlotView
@@ -39,13 +44,12 @@ class Stage:
     def __init__(self) -> None:
         self.now = 0.0
         self.planner = PoolPlanner(None, lambda: self.now)
-        self.planner.warm_s = WARM_S
-        self.planner.join("one")
+        self.planner.join("one", warm_s=WARM_S)
         self.planner.runs["one"].expect({"t": Expected(A)})
         ((self.slot,), _) = self.planner.plan()
         self.planner.arrived(self.slot, "label")
         self.planner.over("one")
-        self.planner.waits(self.slot)
+        self.planner.waits(self.slot, self.planner.warm_s("one"))
 
     def join(self, workload: Workload, run: str = "two") -> None:
         self.planner.join(run)
@@ -66,18 +70,37 @@ def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
     ask = LeaseRequest("p", "t", A, False, "two")
     stage.planner.ask(ask)
     assert stage.planner.answer(ask) is None
-    assert stage.planner.to_reuse(no) == [stage.slot]
-    assert stage.planner.to_reuse(no) == [], "once"
+    assert stage.planner.wanted() == [stage.slot]
+    stage.planner.checks(stage.slot)
+    assert stage.planner.wanted() == [], "once"
     assert (stage.slot.run, stage.planner.answer(ask)) == ("two", None)
     assert stage.planner.plan() == ([], []), "nothing else is rented meanwhile"
     stage.planner.arrived(stage.slot, "label")
     assert stage.planner.answer(ask) is stage.slot
 
 
+def test_another_run_does_not_change_how_long_it_waits() -> None:
+    stage = Stage()
+    stage.planner.join("two", warm_s=10 * WARM_S)
+    stage.now = WARM_S
+    assert stage.planner.plan() == ([], [stage.slot]), "no money is set aside for longer"
+
+
+def test_what_is_rented_in_its_place_is_given_back_when_no_test_needs_it() -> None:
+    stage = Stage()
+    stage.join(A)
+    stage.planner.checks(stage.slot)
+    stage.planner.call_off("two")
+    assert stage.planner.plan() == ([], []), "while it is looked at it may still be of use"
+    stage.planner.rents_anew(stage.slot)
+    assert stage.planner.of("label") is None
+    assert stage.planner.plan() == ([], [stage.slot])
+
+
 def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.to_reuse(no) == []
+    assert stage.planner.wanted() == stage.planner.to_take_over(no) == []
     (started,), ends = stage.planner.plan()
     assert (started.workload, ends) == (B, [])
 
@@ -85,10 +108,11 @@ def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
 def test_a_run_that_needs_another_workload_takes_it_over_where_that_fits() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.to_reuse(no) == []
-    assert stage.planner.to_reuse(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
+    assert stage.planner.to_take_over(no) == []
+    assert stage.planner.to_take_over(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
     assert stage.slot.workload == B
-    assert stage.planner.to_reuse(lambda _slot, _workload: True) == [], "once"
+    stage.planner.checks(stage.slot)
+    assert stage.planner.wanted() == stage.planner.to_take_over(lambda _slot, _workload: True) == [], "once"
     assert stage.planner.plan() == ([], [])
 
 
@@ -96,8 +120,8 @@ def test_what_another_run_needs_is_not_taken_over() -> None:
     stage = Stage()
     stage.join(A)
     stage.join(B, "three")
-    assert stage.planner.to_reuse(lambda _slot, _workload: True) == [stage.slot]
-    assert stage.slot.workload == A
+    assert stage.planner.to_take_over(lambda _slot, _workload: True) == []
+    assert stage.planner.wanted() == [stage.slot]
 
 
 def test_what_failed_for_one_run_is_tried_again_for_the_next() -> None:
@@ -109,6 +133,50 @@ def test_what_failed_for_one_run_is_tried_again_for_the_next() -> None:
     stage.join(B, "three")
     (again,), _ = stage.planner.plan()
     assert again.workload == B
+
+
+def test_for_a_request_of_a_run_that_is_over_nothing_is_rented() -> None:
+    stage = Stage()
+    stage.planner.join("two")
+    for exclusive in (False, True):
+        stage.planner.ask(LeaseRequest("p", f"t{exclusive}", B, exclusive, "two"))
+    stage.planner.call_off("two")
+    assert stage.planner.plan() == ([], []), "the threads that wait have not learnt it yet"
+    stage.planner.ask(LeaseRequest("p", "t", A, False, "two"))
+    assert stage.planner.wanted() == []
+    assert stage.planner.to_take_over(lambda _slot, _workload: True) == []
+
+
+def test_what_fails_for_one_run_is_not_the_failure_of_another() -> None:
+    stage = Stage()
+    stage.join(B)
+    stage.join(B, "three")
+    asks = [LeaseRequest(run, "t", B, False, run) for run in ("two", "three")]
+    for ask in asks:
+        stage.planner.ask(ask)
+    (slot,), _ = stage.planner.plan()
+    assert slot.run == "two"
+    stage.planner.failed(slot, BudgetSpent("no money"), scarce=False)
+    with pytest.raises(BudgetSpent, match="no money"):
+        stage.planner.answer(asks[0])
+    assert stage.planner.answer(asks[1]) is None
+    (again,), _ = stage.planner.plan()
+    assert again.run == "three"
+    stage.planner.arrived(again, "another label")
+    assert stage.planner.answer(asks[1]) is again
+
+
+def test_only_what_the_same_budget_pays_for_makes_room_in_it() -> None:
+    stage = Stage()
+    stage.join(B)
+    ask = LeaseRequest("p", "t", B, False, "two")
+    stage.planner.ask(ask)
+    (slot,), _ = stage.planner.plan()
+    stage.now = 30.0
+    stage.planner.failed(slot, BudgetSpent("no money"), scarce=True)
+    assert stage.planner.plan() == ([], []), "what is warm costs the first run's money"
+    stage.slot.run = "two"
+    assert stage.planner.plan() == ([], [stage.slot])
 
 
 def test_the_end_of_a_run_ends_its_uses_and_no_others() -> None:
@@ -190,6 +258,63 @@ def test_what_a_run_leaves_waits_and_its_budget_pays(desk: Desk) -> None:
     assert rental.state is State.GONE
 
 
+def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = command("serve something else", gpus=0)
+    taken: list[Rental] = []
+    end = threading.Event()
+
+    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
+        taken.append(rental)
+        end.wait(30)
+        rental.cost.paid_by(run, rental.workload, rental.workload)
+
+    monkeypatch.setattr(desk.provisioner, "use_again", use_again)
+    desk.pool.leave(RUN)
+    desk.join("two")
+    desk.pool.expect("two", {"t": Expected(other)})
+    threads = [thread for thread in threading.enumerate() if thread.name == f"vastgpu-reuse-{desk.first.label}"]
+    end.set()
+    for thread in threads:
+        thread.join(30)
+    assert (len(threads), taken) == (1, [desk.first])
+
+
+def test_an_offer_that_was_refused_keeps_nobody_waiting(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Script(refused="no such ask"), Script())
+    assert len(desk.pool.registry.alive()) == 2, "the attempt on it is never gone, since it never was there"
+    desk.pool.leave(RUN)
+    assert (desk.pool.left_by(RUN), desk.pool.gives_back(RUN), desk.pool.is_of_no_use) == ([], False, False)
+    desk.life.clock.sleep(620)
+    until(lambda: desk.pool.is_of_no_use, bool)
+
+
+def test_an_instance_that_resists_is_left_to_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resists(*_: object) -> None:
+        raise MarketError("HTTP 503")
+
+    desk.pool.leave(RUN)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.life.provider, "destroy", resists)
+        desk.life.clock.sleep(620)
+        until(lambda: desk.pool.problems, bool)
+        until(lambda: desk.pool.is_of_no_use, bool)
+    assert desk.pool.left_by(RUN) == [desk.first]
+
+
+def test_what_the_end_gives_back_is_not_warm(desk: Desk) -> None:
+    desk.pool.leave(RUN)
+    desk.pool.close()
+    assert desk.pool.warm() == []
+
+
+def test_a_run_waits_for_no_test_of_another_one(desk: Desk) -> None:
+    desk.join("two", budget=0.0001)
+    label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
+    desk.pool.leave(RUN)
+    assert desk.life.budgets.payer(label) == RUN, "the other one cannot pay"
+    assert (desk.pool.gives_back(RUN), desk.pool.left_by(RUN)) == (False, [])
+
+
 def test_what_waits_too_long_is_gone(desk: Desk) -> None:
     desk.pool.done("one", "one")
     desk.pool.leave(RUN)
@@ -236,6 +361,26 @@ def test_a_run_that_cannot_pay_rents_nothing_either(desk: Desk) -> None:
     assert desk.first.state is State.GONE
 
 
+def test_a_run_without_money_leaves_alone_what_is_warm(desk: Desk) -> None:
+    desk.pool.leave(RUN)
+    desk.join("two", budget=0.0001)
+    desk.life.clock.sleep(10)
+    with pytest.raises(BudgetSpent):
+        desk.pool.acquire("two", "t", command("another", gpus=2), False, "p", lambda: False)
+    assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first]
+
+
+def test_what_a_test_of_a_run_that_was_called_off_uses_is_not_warm(desk: Desk) -> None:
+    slot = desk.pool._planner.of(desk.first.label)
+    assert slot is not None
+    desk.pool.call_off(RUN)
+    with desk.pool._changed:
+        desk.pool._executor.pass_on(slot)
+    assert (slot.phase, desk.pool.warm()) == (SlotPhase.READY, [])
+    desk.pool.leave(RUN)
+    assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first]
+
+
 def test_tests_of_the_same_name_are_told_apart(desk: Desk) -> None:
     desk.join("two")
     desk.pool.acquire("two", "one", desk.workload, False, "p", lambda: False)
@@ -273,6 +418,6 @@ def test_an_offer_that_was_not_to_be_had_is_not_waited_for(desk: Desk) -> None:
     rental.not_created()
     desk.pool.leave(RUN)
     assert desk.pool.left_by(RUN) == []
-    assert not desk.pool.empty, "the other one waits"
+    assert not desk.pool.is_of_no_use, "the other one waits"
     desk.life.clock.sleep(700)
-    until(lambda: desk.pool.empty, bool)
+    until(lambda: desk.pool.is_of_no_use, bool)
