@@ -246,6 +246,16 @@ def test_the_guard_destroys_what_a_warm_supervisor_leaves_that_is_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_what_no_later_run_can_find_is_given_back(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h")
+    assert len(alive(market)) == 1
+    (known,) = warm.all_warm()
+    known.file.unlink()  # as another run does with that of a supervisor that does not answer
+    until(lambda: alive(market), lambda left: left == set())
+    until(lambda: is_running(known.pid), lambda runs: not runs)
+
+
 def test_the_end_of_the_login_session_ends_what_is_warm(market: LocalMarket, pytester: pytest.Pytester) -> None:
     line = f"{sys.executable} -m pytest -p no:randomly {AGGRESSIVE} --vast-reuse=1h; read answer"
     shell = subprocess.Popen(

@@ -279,6 +279,41 @@ def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeyp
     assert (len(threads), taken) == (1, [desk.first])
 
 
+def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, end = threading.Event(), threading.Event()
+
+    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
+        rental.cost.paid_by(run, rental.workload, rental.workload)
+        looks.set()
+        end.wait(30)
+
+    monkeypatch.setattr(desk.provisioner, "use_again", use_again)
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.join("two")
+    desk.pool.expect("two", {"t": Expected(desk.workload)})
+    assert looks.wait(30)
+    assert desk.pool.warm() == [], "the second run is about to get it"
+    desk.pool.call_off("two")
+    desk.pool.leave("two")
+    assert desk.pool.left_by("two") == []
+    assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
+    end.set()
+    desk.life.clock.sleep(300)
+    until(lambda: desk.pool.books.of("two")[0].idle_usd, bool)
+    assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
+
+
+def test_what_nothing_would_end_if_this_machine_died_is_not_kept_warm(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Script(no_switch=True))
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    assert desk.pool.warm() == []
+    until(lambda: desk.first.state, lambda state: state is State.GONE)
+    assert "is given back: it has no dead man's switch" in desk.events()
+    desk.pool.close()
+
+
 def test_an_offer_that_was_refused_keeps_nobody_waiting(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Script(refused="no such ask"), Script())
     assert len(desk.pool.registry.alive()) == 2, "the attempt on it is never gone, since it never was there"
