@@ -98,6 +98,11 @@ class Door:
             "warm (`vastgpu down` ends it)"
         )
 
+    @property
+    def is_found(self) -> bool:
+        """Whether later runs and ``vastgpu down`` find this supervisor: its file may be removed, or another one's."""
+        return warm.read(self._known.file) == self._known
+
     def close(self) -> None:
         """Let no more runs in."""
         with contextlib.suppress(OSError):

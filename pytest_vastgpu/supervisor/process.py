@@ -203,7 +203,10 @@ class Process:
         for client in self._runs.serving:
             if client.process.gone:
                 self.leaves(client)
-        return self._runs.end_if(lambda: self._runs.login_over or self._run is None or self._run.pool.is_of_no_use)
+        unknown = self._door is not None and not self._door.is_found  # what it keeps warm would be forgotten
+        return self._runs.end_if(
+            lambda: unknown or self._runs.login_over or self._run is None or self._run.pool.is_of_no_use
+        )
 
     def _stays_after(self, client: ClientRun) -> bool:
         """Whether this process goes on after a run."""

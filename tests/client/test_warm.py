@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -102,6 +103,16 @@ def test_only_this_user_can_read_where_it_listens(tmp_path: Path) -> None:
     file = found(tmp_path).file
     assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
     assert "secret" not in repr(found(tmp_path)).replace("secret=", "")
+
+
+def test_it_knows_whether_later_runs_find_it(door: Door, tmp_path: Path) -> None:
+    assert door.is_found
+    file = found(tmp_path).file
+    other = replace(found(tmp_path), secret="another supervisor's")
+    file.write_text(json.dumps(encode(other)))
+    assert not door.is_found
+    file.unlink()
+    assert not door.is_found
 
 
 @pytest.mark.usefixtures("door")

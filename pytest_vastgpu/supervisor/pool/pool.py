@@ -36,6 +36,7 @@ from pytest_vastgpu.supervisor.pool.executor import PlanExecutor
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
+from pytest_vastgpu.supervisor.pool.planner import Slot
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental.rental import Rental
@@ -183,7 +184,7 @@ class InstancePool:
     def left_by(self, run: str) -> list[Rental]:
         """What a run that is over pays for, and that neither waits for another one, nor is used by one."""
         with self._changed:
-            used = {slot.label for slot in self._planner.slots.values() if slot.phase is SlotPhase.WARM or slot.holds}
+            used = {slot.label for slot in self._planner.slots.values() if self._waits_for_a_run(slot) or slot.holds}
         return [
             rental
             for rental in self.registry.alive()
@@ -211,7 +212,7 @@ class InstancePool:
                     min(slot.unused_since + slot.warm_s - now, rental.cost.remaining_life_s),
                 )
                 for slot in self._planner.slots.values()
-                if slot.phase is SlotPhase.WARM and not self._closed
+                if self._waits_for_a_run(slot) and not self._closed
                 for rental in [self.registry[slot.label]]
             ]
 
@@ -314,6 +315,12 @@ class InstancePool:
         self._join(destroyers, ends)
 
     # ---------------------------------------------------------------- plumbing
+
+    def _waits_for_a_run(self, slot: Slot) -> bool:
+        """Whether an instance is warm, or will be once the look at it is over, which nobody waits for any more."""
+        if slot.phase is SlotPhase.CHECKING:
+            return bool(slot.label) and self._budgets.payer(slot.label) not in self._planner.runs
+        return slot.phase is SlotPhase.WARM
 
     def _check(self, workloads: Iterable[Workload]) -> None:
         """Check workloads, and hide their secrets in all that is told from now on.

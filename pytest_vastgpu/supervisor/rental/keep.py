@@ -94,7 +94,10 @@ class Keeper:
             yield
         finally:
             if self._key.path is None and not self.kept:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:  # nothing is left that it opens
+                    _log.warning("the key %s cannot be removed (%s)", path, error.strerror)
 
     def forbid(self) -> None:
         """Keep nothing from now on."""

@@ -140,6 +140,11 @@ class Rental:
         return self.start.headers if self.start is not None else {}
 
     @property
+    def unguarded(self) -> str:
+        """Why nothing would end it if this machine died; empty where its dead man's switch is armed, or not known."""
+        return self.heartbeat.missing if self.heartbeat is not None else ""
+
+    @property
     def may_cost(self) -> bool:
         """Whether something is rented, or may be, that must be given back: neither gone, nor kept on purpose."""
         return bool(self.instance_id or self.unsettled) and self.state not in (State.GONE, State.KEPT)
@@ -334,7 +339,7 @@ class Rental:
             price_usd_h=self.cost.usd_h,
             cost_usd=self.cost.usd,
             log_tail=sanitize.tail(self.log, LOG_TAIL_LINES) if verdict else "",
-            unguarded=self.heartbeat.missing if self.heartbeat is not None else "",
+            unguarded=self.unguarded,
             workload=self.purpose,
         )
 

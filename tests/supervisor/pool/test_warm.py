@@ -34,6 +34,11 @@ A, B = (Workload("command", command=name) for name in "ab")
 WARM_S = 60.0
 
 
+def no(_slot: Slot, _workload: Workload) -> bool:
+    """No instance may run another workload."""
+    return False
+
+
 class Stage:
     """A planner whose first run has left a warm instance of A."""
 
@@ -65,9 +70,10 @@ def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
     stage.join(A)
     ask = LeaseRequest("p", "t", A, False, "two")
     stage.planner.ask(ask)
-    assert stage.planner.wanted() == [stage.slot]
     assert stage.planner.answer(ask) is None
+    assert stage.planner.wanted() == [stage.slot]
     stage.planner.checks(stage.slot)
+    assert stage.planner.wanted() == [], "once"
     assert (stage.slot.run, stage.planner.answer(ask)) == ("two", None)
     assert stage.planner.plan() == ([], []), "nothing else is rented meanwhile"
     stage.planner.arrived(stage.slot, "label")
@@ -95,7 +101,7 @@ def test_what_is_rented_in_its_place_is_given_back_when_no_test_needs_it() -> No
 def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.wanted() == []
+    assert stage.planner.wanted() == stage.planner.to_take_over(no) == []
     (started,), ends = stage.planner.plan()
     assert (started.workload, ends) == (B, [])
 
@@ -103,10 +109,11 @@ def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
 def test_a_run_that_needs_another_workload_takes_it_over_where_that_fits() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.to_take_over(lambda _slot, _workload: False) == []
+    assert stage.planner.to_take_over(no) == []
     assert stage.planner.to_take_over(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
     assert stage.slot.workload == B
     stage.planner.checks(stage.slot)
+    assert stage.planner.wanted() == stage.planner.to_take_over(lambda _slot, _workload: True) == [], "once"
     assert stage.planner.plan() == ([], [])
 
 
@@ -273,6 +280,41 @@ def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeyp
     assert (len(threads), taken) == (1, [desk.first])
 
 
+def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, end = threading.Event(), threading.Event()
+
+    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
+        rental.cost.paid_by(run, rental.workload, rental.workload)
+        looks.set()
+        end.wait(30)
+
+    monkeypatch.setattr(desk.provisioner, "use_again", use_again)
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    desk.join("two")
+    desk.pool.expect("two", {"t": Expected(desk.workload)})
+    assert looks.wait(30)
+    assert desk.pool.warm() == [], "the second run is about to get it"
+    desk.pool.call_off("two")
+    desk.pool.leave("two")
+    assert desk.pool.left_by("two") == []
+    assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
+    end.set()
+    desk.life.clock.sleep(300)
+    until(lambda: desk.pool.books.of("two")[0].idle_usd, bool)
+    assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
+
+
+def test_what_nothing_would_end_if_this_machine_died_is_not_kept_warm(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Script(no_switch=True))
+    desk.pool.done("one", "one")
+    desk.pool.leave(RUN)
+    assert desk.pool.warm() == []
+    until(lambda: desk.first.state, lambda state: state is State.GONE)
+    assert "is given back: it has no dead man's switch" in desk.events()
+    desk.pool.close()
+
+
 def test_an_offer_that_was_refused_keeps_nobody_waiting(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Script(refused="no such ask"), Script())
     assert len(desk.pool.registry.alive()) == 2, "the attempt on it is never gone, since it never was there"
@@ -403,3 +445,16 @@ def test_a_workload_that_the_machine_does_not_fit_gets_another_instance(desk: De
     label = desk.pool.acquire("two", "t", command("serve", gpus=0, image="another/image"), False, "p", lambda: False)
     assert label != desk.first.label
     assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first], "it goes on waiting"
+
+
+def test_an_offer_that_was_not_to_be_had_is_not_waited_for(desk: Desk) -> None:
+    rental = Rental(desk.life.services, desk.workload, desk.first.offer, number=7, nth=2, name="command 'serve'")
+    desk.life.budgets.reserve(RUN, rental.label, 0.1, 0.0, desk.life.clock.monotonic())
+    desk.pool.registry.started(rental)
+    rental.begin()
+    rental.not_created()
+    desk.pool.leave(RUN)
+    assert desk.pool.left_by(RUN) == []
+    assert not desk.pool.is_of_no_use, "the other one waits"
+    desk.life.clock.sleep(700)
+    until(lambda: desk.pool.is_of_no_use, bool)

@@ -73,3 +73,12 @@ def test_the_users_own_key_is_copied_nowhere(tmp_path: Path) -> None:
 def test_a_run_goes_on_where_its_key_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with keeper(tmp_path / "missing", load_key({}, tmp_path)).key_at_hand():
         assert "cannot be written" in caplog.text
+
+
+def test_a_run_ends_as_it_should_where_its_key_cannot_be_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with keeper(tmp_path, load_key({}, tmp_path)).key_at_hand():
+        (tmp_path / KEY_FILE).unlink()
+        (tmp_path / KEY_FILE).mkdir()
+    assert "cannot be removed" in caplog.text
