@@ -66,6 +66,8 @@ class Provisioner:
     """Called with each rental before its instance is created, so that it is given back in any case."""
     ended: Callable[[Rental, Attempt], None]
     """Called with each failed attempt after its instance is given back."""
+    reused: Callable[[Rental], None] = lambda _: None
+    """Called with each rental that another run pays for from now on."""
     names: WorkloadNames = field(default_factory=WorkloadNames)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _attempts: Counter[Workload] = field(default_factory=Counter)
@@ -175,6 +177,7 @@ class Provisioner:
         context = BringUpContext(self.services, rental, adapter, cancel)
         try:
             rental.cost.paid_by(run, rental.workload, workload)
+            self.reused(rental)
             found = look_again(context, workload)
             if isinstance(found, Useless):
                 attempt = rental.finish(found.verdict)
