@@ -88,12 +88,12 @@ _PROCESSES = "its processes"
 class Plugins(Protocol):
     """The hooks of conftest files and plugins, as plain calls."""
 
-    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """Filter or re-rank offers."""
+    def offers(self, run: str, offers: list[Offer], workload: Workload) -> list[Offer]:
+        """Filter or re-rank offers for a pytest run."""
         ...
 
-    def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Report the outcome of an attempt."""
+    def outcome(self, run: str, attempt: Attempt, workload: Workload) -> None:
+        """Report the outcome of an attempt to the pytest run that pays for it."""
         ...
 
 
@@ -225,13 +225,13 @@ class Run:
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 records.record(attempt, workload, run_id)
-                plugins.outcome(attempt, workload)
+                plugins.outcome(budgets.payer(attempt.label), attempt, workload)
 
             searches = SearchCache(client.search, clock.monotonic)
 
-            def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
+            def find(run: str, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
                 found = searches.find(_need(settings, records, workload, clock.time(), failed), gone)
-                return plugins.offers([ranked.offer for ranked in found], workload)
+                return plugins.offers(run, [ranked.offer for ranked in found], workload)
 
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload, clock.time())).kept)

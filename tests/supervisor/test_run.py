@@ -61,11 +61,16 @@ HEALTHY = {"machines": [{"machine_id": BAD}]}
 class Nothing:
     """Nothing is plugged in."""
 
-    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        """The runs for which something would be asked."""
+
+    def offers(self, run: str, offers: list[Offer], workload: Workload) -> list[Offer]:
+        self.asked.append(f"offers {run}")
         return offers
 
-    def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Ignore the outcome."""
+    def outcome(self, run: str, attempt: Attempt, workload: Workload) -> None:
+        self.asked.append(f"outcome {run}")
 
 
 class Scene:
@@ -75,6 +80,7 @@ class Scene:
         self.directory = directory
         """Where pytest was started."""
         self.market = LocalMarket()
+        self.plugins = Nothing()
         self.events: list[Event] = []
         self.runs: list[Run] = []
         self._home = home
@@ -95,7 +101,7 @@ class Scene:
         opening = Opening("", run_id, settings, timeouts, str(self.directory), 1, False, (), ())
         directory = self._home / "runs" / run_id
         make_directory(directory)
-        self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), Nothing(), self.events.append))
+        self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), self.plugins, self.events.append))
         self.runs[-1].join(opening, directory, self.events.append)
         self.opening = opening
         return self.runs[-1]
@@ -260,6 +266,7 @@ def test_the_file_of_a_run_follows_what_it_has_left(scene: Scene) -> None:
     first = scene.rent(run)
     assert run.leave(run.id, lambda _: True)
     left = scene.cost(run.id)["cost_usd"]
+    assert scene.plugins.asked == [f"offers {run.id}", f"outcome {run.id}"]
     scene.join(run, "0000000b")
     assert scene.rent(run, "0000000b").instance_id == first.instance_id
     idle = scene.cost(run.id)

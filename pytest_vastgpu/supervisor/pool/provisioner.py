@@ -58,8 +58,8 @@ class Provisioner:
     """Finds offers for workloads and brings instances up. Thread-safe; it holds no lock while it waits."""
 
     services: RentalServices
-    find: Callable[[Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
-    """Returns offers for a workload, best first, without these machines and these offers. Raises NoOffers."""
+    find: Callable[[str, Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
+    """Returns offers for a run's workload, best first, without these machines and these offers. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
     """Records the outcome of an attempt."""
     started: Callable[[Rental], None]
@@ -105,7 +105,7 @@ class Provisioner:
         while True:
             cancel.check()
             try:
-                offers = self.find(workload, frozenset(self._failed_machines | tried), frozenset(gone))
+                offers = self.find(run, workload, frozenset(self._failed_machines | tried), frozenset(gone))
             except NoOffers as none_left:
                 if not attempts:
                     raise
