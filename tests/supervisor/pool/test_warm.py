@@ -365,8 +365,10 @@ def test_a_run_that_uses_what_another_one_pays_for_goes_on_paying_for_it(desk: D
     desk.join("two")
     label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
     assert label == desk.first.label
-    assert [each.bill.cost_usd for each in desk.pool.books.of("two")] == [0.0], "the first run pays"
+    age_s = desk.first.age_s
     desk.life.clock.sleep(360)
+    (two,) = desk.pool.books.of("two")
+    assert (two.bill.cost_usd, two.attempt.reused_at_s) == (0.0, age_s), "the first run pays"
     desk.pool.leave(RUN)
     assert desk.pool.warm() == []
     assert desk.life.budgets.payer(label) == "two"
