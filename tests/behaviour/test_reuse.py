@@ -378,3 +378,35 @@ def test_after_a_reboot_the_next_run_sweeps(run: Callable[..., str], market: Loc
     kill_all(known)
     run()
     assert instance not in alive(market)
+
+
+@pytest.mark.slow
+def test_after_an_edit_only_the_server_is_started_again(
+    run: Callable[..., str], market: LocalMarket, pytester: pytest.Pytester
+) -> None:
+    run("--vast-reuse=1h")
+    (instance,) = alive(market)
+    changed = ONE.replace("exec python3 server.py", "exec python3 -u server.py")
+    pytester.makepyfile(test_one=changed)
+    assert "in place of command 'exec python3 server.py'" in run("--vast-reuse=1h")
+    server = pytester.path / "server.py"
+    server.write_text(server.read_text().replace("here I am", "another answer"))
+    pytester.makepyfile(test_one=changed.replace("here I am", "another answer"))
+    assert "because server.py has changed here" in run("--vast-reuse=1h")
+    assert "used again" in run("--vast-reuse=1h")
+    assert alive(market) == {instance}
+    assert market.status()["ended"] == []
+
+
+@pytest.mark.slow
+def test_a_wrong_argument_is_told_at_once_and_costs_no_other_machine(
+    run: Callable[..., str], market: LocalMarket, pytester: pytest.Pytester
+) -> None:
+    run("--vast-reuse=1h")
+    pytester.makepyfile(test_one=ONE.replace("exec python3 server.py", "exec python3 server.py --wrong"))
+    refuses = "import argparse; argparse.ArgumentParser().parse_args()\n"
+    pytester.path.joinpath("server.py").write_text(refuses)
+    output = run("--vast-reuse=1h", code=1)
+    assert "workload_fatal" in output
+    assert sum(rent["machine_id"] == BAD for rent in market.status()["ended"]) == 1
+    assert len(market.status()["ended"]) == 1

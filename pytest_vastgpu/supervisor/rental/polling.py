@@ -14,6 +14,10 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.supervisor.rental.give_up import ConnectAttempt
 
 LOOK_SHARE = 0.02
+YOUNG_SHARE = 0.1
+"""The share in the first seconds, in which an instance of a local market boots."""
+YOUNG_MOST_S = 0.5
+"""Longest pause by that share; no instance elsewhere is ready so soon that a shorter one would show."""
 KNOCK_SHARE = 0.01
 KNOCK_LEAST_S = 0.1
 KNOCK_MOST_S = 0.5
@@ -26,7 +30,8 @@ def poll_pause_s(awaited_s: float, timeouts: Timeouts = DEFAULTS) -> float:
 
     :param awaited_s: How long the youngest instance has been booting.
     """
-    return min(max(LOOK_SHARE * awaited_s, timeouts.look_least_s), timeouts.look_most_s)
+    young_s = min(YOUNG_SHARE * awaited_s, YOUNG_MOST_S)
+    return min(max(LOOK_SHARE * awaited_s, young_s, timeouts.look_least_s), timeouts.look_most_s)
 
 
 def connect_pause_s(attempts: Sequence[ConnectAttempt], running_at_s: float, timeouts: Timeouts = DEFAULTS) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,11 @@ from tests.support.memory import Script
 
 A, B = (Workload("command", command=name) for name in "ab")
 WARM_S = 60.0
+
+
+def no(_slot: Slot, _workload: Workload) -> bool:
+    """No instance may run another workload."""
+    return False
 
 
 class Stage:
@@ -64,9 +70,10 @@ def test_a_run_that_needs_it_gets_it_only_after_a_look() -> None:
     stage.join(A)
     ask = LeaseRequest("p", "t", A, False, "two")
     stage.planner.ask(ask)
-    assert stage.planner.wanted() == [stage.slot]
     assert stage.planner.answer(ask) is None
+    assert stage.planner.wanted() == [stage.slot]
     stage.planner.checks(stage.slot)
+    assert stage.planner.wanted() == [], "once"
     assert (stage.slot.run, stage.planner.answer(ask)) == ("two", None)
     assert stage.planner.plan() == ([], []), "nothing else is rented meanwhile"
     stage.planner.arrived(stage.slot, "label")
@@ -94,7 +101,7 @@ def test_what_is_rented_in_its_place_is_given_back_when_no_test_needs_it() -> No
 def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.wanted() == []
+    assert stage.planner.wanted() == stage.planner.to_take_over(no) == []
     (started,), ends = stage.planner.plan()
     assert (started.workload, ends) == (B, [])
 
@@ -102,10 +109,11 @@ def test_a_run_that_does_not_need_it_leaves_it_alone() -> None:
 def test_a_run_that_needs_another_workload_takes_it_over_where_that_fits() -> None:
     stage = Stage()
     stage.join(B)
-    assert stage.planner.to_take_over(lambda _slot, _workload: False) == []
+    assert stage.planner.to_take_over(no) == []
     assert stage.planner.to_take_over(lambda slot, workload: (slot, workload) == (stage.slot, B)) == [stage.slot]
     assert stage.slot.workload == B
     stage.planner.checks(stage.slot)
+    assert stage.planner.wanted() == stage.planner.to_take_over(lambda _slot, _workload: True) == [], "once"
     assert stage.planner.plan() == ([], [])
 
 
@@ -359,8 +367,10 @@ def test_a_run_that_uses_what_another_one_pays_for_goes_on_paying_for_it(desk: D
     desk.join("two")
     label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
     assert label == desk.first.label
-    assert [each.bill.cost_usd for each in desk.pool.books.of("two")] == [0.0], "the first run pays"
+    age_s = desk.first.age_s
     desk.life.clock.sleep(360)
+    (two,) = desk.pool.books.of("two")
+    assert (two.bill.cost_usd, two.attempt.reused_at_s) == (0.0, age_s), "the first run pays"
     desk.pool.leave(RUN)
     assert desk.pool.warm() == []
     assert desk.life.budgets.payer(label) == "two"
@@ -395,8 +405,9 @@ def test_a_run_without_money_leaves_alone_what_is_warm(desk: Desk) -> None:
     desk.pool.leave(RUN)
     desk.join("two", budget=0.0001)
     desk.life.clock.sleep(10)
+    ends = time.monotonic() + 30
     with pytest.raises(BudgetSpent):
-        desk.pool.acquire("two", "t", command("another", gpus=2), False, "p", lambda: False)
+        desk.pool.acquire("two", "t", command("another", gpus=2), False, "p", lambda: time.monotonic() > ends)
     assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first]
 
 
@@ -438,3 +449,16 @@ def test_a_workload_that_the_machine_does_not_fit_gets_another_instance(desk: De
     label = desk.pool.acquire("two", "t", command("serve", gpus=0, image="another/image"), False, "p", lambda: False)
     assert label != desk.first.label
     assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first], "it goes on waiting"
+
+
+def test_an_offer_that_was_not_to_be_had_is_not_waited_for(desk: Desk) -> None:
+    rental = Rental(desk.life.services, desk.workload, desk.first.offer, number=7, nth=2, name="command 'serve'")
+    desk.life.budgets.reserve(RUN, rental.label, 0.1, 0.0, desk.life.clock.monotonic())
+    desk.pool.registry.started(rental)
+    rental.begin()
+    rental.not_created()
+    desk.pool.leave(RUN)
+    assert desk.pool.left_by(RUN) == []
+    assert not desk.pool.is_of_no_use, "the other one waits"
+    desk.life.clock.sleep(700)
+    until(lambda: desk.pool.is_of_no_use, bool)

@@ -14,7 +14,8 @@ KEY = (ProbeFailure.AUTHENTICATION,)
 
 
 @pytest.mark.parametrize(
-    ("awaited_s", "pause_s"), [(-1, 0.05), (0, 0.05), (2.5, 0.05), (25, 0.5), (60, 1.2), (250, 5), (3600, 5)]
+    ("awaited_s", "pause_s"),
+    [(-1, 0.05), (0, 0.05), (0.5, 0.05), (2, 0.2), (5, 0.5), (25, 0.5), (60, 1.2), (250, 5), (3600, 5)],
 )
 def test_looks_grow_rarer_with_what_was_waited(awaited_s: float, pause_s: float) -> None:
     assert poll_pause_s(awaited_s) == pytest.approx(pause_s)
