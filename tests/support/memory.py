@@ -177,6 +177,8 @@ class MemoryProvider:
         self.scripts = scripts or {}
         self.instances: dict[int, Instance] = {}
         self.calls: list[str] = []
+        self.unanswered: MarketError | None = None
+        """What asking for an instance raises."""
         self.keys: dict[int, str] = {}
         """The account's SSH keys."""
         self._ids = itertools.count(1)
@@ -215,6 +217,8 @@ class MemoryProvider:
 
     def show(self, instance_id: int) -> InstanceStatus | None:
         self.calls.append("show")
+        if self.unanswered is not None:
+            raise self.unanswered
         instance = self._find(instance_id)
         return self._reported(instance) if instance is not None else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.diagnosis.verdicts import classify
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.hostcheck import judge as hostcheck
 from pytest_vastgpu.hostcheck.facts import df
 from pytest_vastgpu.model import Channel
@@ -139,7 +142,7 @@ def look_again(context: BringUpContext, workload: Workload | None = None) -> Fit
 
     From now on the adapter of the context judges the server. What is handed out again is told. Where it cannot, a
     second look is closer, since the first may have been a gap: an instance that does not answer, a server that is not
-    ready for a moment.
+    ready for a moment. Where the market does not answer either, it looks again until that does.
 
     :param workload: What it is wanted for; None: what it serves. Its server must be replaced for another one, which it
         must take (:func:`takes`); so only what stays is looked at.
@@ -155,9 +158,11 @@ def look_again(context: BringUpContext, workload: Workload | None = None) -> Fit
     else:
         probes, changed = None, f"{workload_line(workload)} is needed"
     found: Fit | Restart | Useless = Fit()
-    for look in range(LOOKS):
+    clock, timeouts = context.services.clock, context.services.timeouts
+    silence_ends = clock.monotonic() + timeouts.market_silence_s
+    for look in itertools.count():
         if look:
-            cancel.wait(context.services.timeouts.look_least_s)
+            cancel.wait(timeouts.look_least_s if look < LOOKS else timeouts.look_most_s)
         cancel.check()
         signs = server.signs
         seen = _look(context, probes, changed, closely=bool(look))
@@ -165,9 +170,15 @@ def look_again(context: BringUpContext, workload: Workload | None = None) -> Fit
             found = Useless(seen)
             if seen.failure_class is not FailureClass.UNKNOWN:
                 break
+            if look + 1 < LOOKS:
+                continue
+            if clock.monotonic() >= silence_ends or not _market_is_silent(rental):
+                break
+            if look + 1 == LOOKS:
+                rental.tell("neither it nor the market answers: our own network may be down; it is looked at again")
             continue
         found = decide(seen)
-        if seen.end is not None or isinstance(found, Fit | Useless) or found == Restart(changed):
+        if seen.end is not None or isinstance(found, Fit | Useless) or found == Restart(changed) or look + 1 >= LOOKS:
             break
     if isinstance(found, Fit):
         server.was_seen(signs)
@@ -255,6 +266,16 @@ def _look(
     seen = {probe.name: at_once.not_run(probe) for probe in theirs}
     seen |= {result.name: result for result in results[len(ours) :]}
     return replace(found, readiness=adapter.assess(workload, Observation(seen, rental.log, None, server.age_s)))
+
+
+def _market_is_silent(rental: Rental) -> bool:
+    try:
+        rental.services.provider.show(rental.instance_id)
+    except MarketUnreachable:
+        return True
+    except MarketError:  # it answers
+        pass
+    return False
 
 
 def _unseen(text: str) -> Verdict:

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.errors import BadApiKey
+from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
@@ -221,6 +225,32 @@ def test_a_look_that_cannot_be_made_once_is_a_gap(tmp_path: Path, answers: tuple
         assert (seen.verdict.failure_class, seen.verdict.reason) == (FailureClass.UNKNOWN, found)
     else:
         assert seen == found
+
+
+NOBODY = MarketUnreachable("no answer")
+
+
+@pytest.mark.parametrize(
+    ("answers", "market", "found", "least_s"),
+    [
+        ((False,) * 6 + (True,), NOBODY, Fit(), 4 * DEFAULTS.look_most_s),
+        ((False,), NOBODY, "not_seen", DEFAULTS.market_silence_s),
+        ((False,) * 6 + (True,), BadApiKey("the key is wrong"), "not_seen", 0.0),
+    ],
+    ids=["a gap of our network", "no end of it", "the market answers"],
+)
+def test_a_gap_of_our_own_network_costs_no_healthy_instance(
+    tmp_path: Path, answers: tuple[bool, ...], market: MarketError, found: Fit | str, least_s: float
+) -> None:
+    life = life_of(tmp_path, Script(answers=answers))
+    life.bring_up()
+    life.provider.unanswered = market
+    began = life.clock.monotonic()
+    seen = look_again(context(life))
+    assert (seen.verdict.reason if isinstance(seen, Useless) else seen) == found
+    assert least_s <= life.clock.monotonic() - began <= least_s + 60
+    told = [event.text for event in life.events.events if "our own network may be down" in event.text]
+    assert len(told) == (market is NOBODY), "once"
 
 
 def test_one_that_is_lost_is_told_so(tmp_path: Path) -> None:
