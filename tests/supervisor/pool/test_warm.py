@@ -297,7 +297,7 @@ def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkey
     assert desk.pool.warm() == [], "the second run is about to get it"
     desk.pool.call_off("two")
     desk.pool.leave("two")
-    assert desk.pool.left_by("two") == []
+    assert (desk.pool.gives_back("two"), desk.pool.left_by("two")) == (False, [])
     assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
     end.set()
     desk.life.clock.sleep(300)
