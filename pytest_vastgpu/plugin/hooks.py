@@ -41,7 +41,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     """Keep a path away from an option that stands alone, before pytest looks for conftest files below its paths."""
     if (whole := with_values(args)) != args:
         args[:] = whole
-        early_config.known_args_namespace = parser.parse_known_args(args)
+        # The rest of it stays: pytest has added to it what it has found out.
+        early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
 
 
 def pytest_configure(config: pytest.Config) -> None:

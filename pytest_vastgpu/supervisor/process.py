@@ -109,7 +109,11 @@ class Process:
         run = self.opened()
         make_run_directory(opening.run)
         client = ClientRun(self, opening, listener, runs_dir() / opening.run, pid)
-        self._runs.add(client, lambda: client.joins(run))
+        try:
+            self._runs.add(client, lambda: client.joins(run))
+        except BaseException:
+            client.process.close()
+            raise
         for each in run.warm():
             client.tell(each.told())
         client.serves()

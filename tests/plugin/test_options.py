@@ -256,3 +256,15 @@ def test_a_conftest_file_of_a_path_after_it_is_loaded_first(pytester: pytest.Pyt
     )
     folder.joinpath("test_it.py").write_text("def test_it(pytestconfig):\n    assert pytestconfig.option.mine\n")
     pytester.runpytest_inprocess("--mine", "--vast-reuse", "below").assert_outcomes(passed=1)
+
+
+def test_an_option_that_stands_alone_lets_in_no_conftest_file_above_the_root(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pytester.mkdir("root")
+    pytester.makeconftest("raise RuntimeError")
+    root.joinpath("pytest.ini").write_text("[pytest]")
+    root.joinpath("below").mkdir()
+    root.joinpath("below", "test_one.py").write_text("def test_it(): pass")
+    monkeypatch.chdir(root)
+    pytester.runpytest_inprocess("--vast-reuse", "below").assert_outcomes(passed=1)

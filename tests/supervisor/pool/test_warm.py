@@ -339,6 +339,32 @@ def test_an_instance_that_resists_is_left_to_the_end(desk: Desk, monkeypatch: py
     assert desk.pool.left_by(RUN) == [desk.first]
 
 
+def test_what_resists_is_left_to_the_end_also_beside_what_is_warm(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.pool.acquire(RUN, "t", command("another", gpus=1), False, "p", lambda: False)
+    desk.pool.leave(RUN)
+    assert not desk.pool.is_of_no_use
+    destroy = desk.life.provider.destroy
+
+    def resists(instance_id: int) -> None:
+        if instance_id == desk.first.instance_id:
+            raise MarketError("HTTP 503")
+        destroy(instance_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.life.provider, "destroy", resists)
+        desk.pool.release(desk.first.label)
+        until(lambda: desk.pool.problems, bool)
+        until(lambda: desk.pool.is_of_no_use, bool)
+    assert len(desk.pool.warm()) == 1
+
+
+def test_what_a_run_leaves_waits_as_long_as_that_run_has_said(desk: Desk) -> None:
+    desk.pool.join("two", warm_s=60.0)
+    desk.pool.leave(RUN)
+    ((_, _, left_s),) = desk.pool.warm()
+    assert left_s == 600.0
+
+
 def test_what_the_end_gives_back_is_not_warm(desk: Desk) -> None:
     desk.pool.leave(RUN)
     desk.pool.close()
