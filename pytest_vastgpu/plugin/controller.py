@@ -218,7 +218,8 @@ class Controller:
             except OSError as error:
                 left = [f"nobody knows what: its ledger cannot be read ({error}); run `vastgpu ls`"]
                 break
-            left = [str(NotDestroyed(entry.instance_id or entry.label, "its supervisor died")) for entry in entries]
+            why = "its supervisor has died, or does not answer"
+            left = [str(NotDestroyed(entry.instance_id or entry.label, why)) for entry in entries]
             if not left:
                 break
             if self._waits is not None:
