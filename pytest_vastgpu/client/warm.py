@@ -191,7 +191,8 @@ def join(known: WarmSupervisor, opening: Opening, listener: Listener) -> None:
         with _connected(known) as sock:
             messages.send(sock, {"secret": known.secret, "ask": "join"})
             # Not in a variable: a traceback that shows variables must not show a key.
-            messages.send(sock, [encode(opening), {name: os.environ[name] for name in SENT if name in os.environ}])
+            environ = (name for name in SENT if name in os.environ)
+            messages.sendall(sock, messages.framed([encode(opening), {name: os.environ[name] for name in environ}]))
             socket.send_fds(sock, [b"L"], [listener.socket.fileno()])
             answer = messages.receive(sock, within_s=ANSWERS_WITHIN_S)
             if answer.get("refused") == "":

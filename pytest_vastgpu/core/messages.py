@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("!I")
 _CREDENTIALS = struct.Struct("3i")
 _ENCODING = ("utf-8", "surrogatepass")
 """Names of files that cannot be decoded arrive unchanged."""
-_sendall = socket.socket.sendall
+sendall = socket.socket.sendall
 _recv_into = socket.socket.recv_into
 _getsockopt = socket.socket.getsockopt
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -43,10 +43,18 @@ def send(sock: socket.socket, message: Any, largest: int = LARGEST) -> None:
     :raises TooLarge: if the message is too long; nothing was sent.
     :raises OSError: if the other side has closed the connection.
     """
+    sendall(sock, framed(message, largest))
+
+
+def framed(message: Any, largest: int = LARGEST) -> bytes:
+    """What :func:`send` sends, for one whose secrets must be in no variable while it is sent.
+
+    :raises TooLarge: if the message is too long.
+    """
     data = _to_json(message).encode(*_ENCODING)
     if len(data) > largest:
         raise TooLarge(f"a message of {len(data)} bytes; {largest} are the most")
-    _sendall(sock, _LENGTH.pack(len(data)) + data)
+    return _LENGTH.pack(len(data)) + data
 
 
 def receive(sock: socket.socket, largest: int = LARGEST, within_s: float | None = None) -> Any:

@@ -185,6 +185,26 @@ def test_the_socket_of_a_run_that_waits_no_more_is_not_touched(host: Host, tmp_p
 
 
 @pytest.mark.usefixtures("door")
+def test_a_traceback_with_variables_shows_no_key(
+    tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(sock: socket.socket, data: bytes) -> None:
+        """Ctrl-C, or a test's time limit, while the key is sent."""
+        if b"a-key-of-the-account" in data:
+            data = b""
+            raise KeyboardInterrupt
+        sock.sendall(data)
+
+    monkeypatch.setattr(messages, "sendall", interrupted)
+    monkeypatch.setenv("VAST_API_KEY", "a-key-of-the-account")
+    with pytest.raises(KeyboardInterrupt) as caught:
+        warm.join(found(tmp_path), opening(tmp_path), listener)
+    shown = [frame.locals for frame in caught.traceback if "pytest_vastgpu" in str(frame.path)]
+    assert len(shown) == 1
+    assert "a-key-of-the-account" not in repr(shown)
+
+
+@pytest.mark.usefixtures("door")
 def test_another_version_is_left_alone(host: Host, tmp_path: Path, listener: Listener) -> None:
     with pytest.raises(warm.NotJoined, match=r"^it is of version 0\.0\.1, and this one is "):
         warm.join(replace(found(tmp_path), version="0.0.1"), opening(tmp_path), listener)
