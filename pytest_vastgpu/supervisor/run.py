@@ -127,6 +127,8 @@ class Run:
     clock: Clock
     ledger: Ledger
     ending: CancelToken
+    guard: Guard | None
+    """None where the market ends with this supervisor."""
     closing: contextlib.ExitStack
     lock: threading.RLock = field(default_factory=threading.RLock)
     over: bool = False
@@ -288,6 +290,7 @@ class Run:
                 clock,
                 ledger,
                 ending,
+                guard,
                 stack.pop_all(),
                 costs=costs,
             )
@@ -312,6 +315,8 @@ class Run:
             self.events.listen(listener)
             stack.callback(self.events.unlisten, listener)
             if directory != self.directory:  # the first run's records are the supervisor's own
+                if self.guard is not None:  # it may use what is there, and rent nothing
+                    self.guard.ensure()
                 stack.enter_context(owned(directory))
                 with contextlib.closing(Ledger(directory)) as ledger:
                     ledger.begin(run, self.account, self.url, embedded=self.embedded, started_in=opening.directory)

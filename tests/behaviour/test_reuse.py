@@ -30,6 +30,7 @@ from tests.behaviour.conftest import fleet
 from tests.support.looks import alive
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.runs import guards
 
 ONE = f"""{WORKLOAD}
 def test_it(vast_instance):
@@ -246,6 +247,20 @@ def test_the_guard_destroys_what_a_warm_supervisor_leaves_that_is_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_run_that_joins_finds_a_guard(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h")
+    (guard,) = guards()
+    os.kill(guard, signal.SIGKILL)
+    assert "renting machine" not in run("--vast-reuse=1h")
+    (another,) = guards()
+    assert another != guard
+    assert is_running(another)
+    (known,) = warm.all_warm()
+    os.kill(known.pid, signal.SIGKILL)
+    until(lambda: alive(market), lambda left: left == set())
+
+
 @pytest.mark.slow
 def test_what_no_later_run_can_find_is_given_back(run: Callable[..., str], market: LocalMarket) -> None:
     run("--vast-reuse=1h")
