@@ -114,6 +114,9 @@ class Demands:
     def __contains__(self, run: str) -> bool:
         return run in self._runs
 
+    def __len__(self) -> int:
+        return len(self._runs)
+
     def __getitem__(self, run: str) -> Demand:
         """The demand of a run; what is told of a run that needs nothing any more has no effect."""
         return self._runs.get(run) or Demand()

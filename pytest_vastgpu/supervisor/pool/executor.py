@@ -115,6 +115,11 @@ class PlanExecutor:
         """Do not rent this machine again: it failed by its own fault."""
         self._opened.avoid(machine_id)
 
+    def begin_anew(self) -> None:
+        """A run begins where there is none: only what is remembered of machines counts. The caller holds the lock."""
+        if self._provisioner is not None:
+            self._provisioner.begin_anew()
+
     def pass_on(self, slot: Slot) -> None:
         """Have another run pay for a ready instance whose run is over, or have it wait for one."""
         payer = self._budgets.payer(slot.label)

@@ -115,6 +115,8 @@ class InstancePool:
         :param warm_s: Seconds that an instance may wait unused for the next run.
         """
         with self._changed:
+            if not self._planner.runs:
+                self._executor.begin_anew()
             self._planner.join(run, workers, warm_s)
             if warm_s and self._ageing is None:
                 self._ageing = self._clock.repeat("vastgpu-warm", self._age, WARM_LOOK_S)

@@ -245,6 +245,10 @@ class Provisioner:
         """Do not rent this machine again in this run, for any workload: it failed by its own fault."""
         self._failed_machines.add(machine_id)
 
+    def begin_anew(self) -> None:
+        """Forget which machines have failed, as a supervisor that starts does: the reputation knows for how long."""
+        self._failed_machines = set()
+
     def _take(self, workload: Workload, offers: Sequence[Offer]) -> Rental:
         """A rental of the best offer that this run has not taken yet; where there is none, of the best offer.
 

@@ -12,6 +12,8 @@ import pytest
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
@@ -305,6 +307,31 @@ def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkey
     desk.life.clock.sleep(300)
     assert desk.pool.books.of("two")[0].idle_usd > 0
     assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
+
+
+def test_a_machine_that_failed_in_an_earlier_run_is_not_said_to_have_failed_in_this_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: dict[str, frozenset[int]] = {}
+
+    def find(run: str, _workload: Workload, machines: frozenset[int], _gone: frozenset[int]) -> list[Offer]:
+        failed[run] = machines
+        raise NoOffers("no offers: none is there")
+
+    def needs_another(run: str) -> None:
+        desk.pool.expect(run, {"t": Expected(command("serve", image="another/image", gpus=1))})
+        until(lambda: run in failed, bool)
+
+    monkeypatch.setattr(desk.provisioner, "find", find)
+    desk.provisioner.avoid(7)
+    desk.join("two")
+    needs_another("two")
+    assert failed["two"] == {7}, "the run in which it failed goes on"
+    desk.pool.leave(RUN)
+    desk.pool.leave("two")
+    desk.join("three")
+    needs_another("three")
+    assert failed["three"] == frozenset()
 
 
 def test_what_nothing_would_end_if_this_machine_died_is_not_kept_warm(tmp_path: Path) -> None:
