@@ -157,19 +157,27 @@ def all_warm() -> list[WarmSupervisor]:
 
 
 def is_alive(known: WarmSupervisor) -> bool:
-    """Whether a supervisor still listens."""
-    return instances(known) is not None
+    """Whether a supervisor still listens, also one of another version."""
+    return _answer(known) is not None
 
 
 def instances(known: WarmSupervisor) -> list[Warm] | None:
-    """What a supervisor keeps warm for the next run; None if it does not answer."""
+    """What a supervisor keeps warm for the next run; None if it does not say, perhaps in the words of this version."""
+    answer = _answer(known)
+    try:
+        return decode(list[Warm], answer["warm"]) if answer is not None else None
+    except (NotDeclared, LookupError):
+        return None
+
+
+def _answer(known: WarmSupervisor) -> dict[str, Any] | None:
     try:
         with _connected(known) as sock:
             messages.send(sock, {"secret": known.secret, "ask": "alive"})
-            found: list[Warm] = decode(list[Warm], messages.receive(sock, within_s=ANSWERS_WITHIN_S)["warm"])
+            answer = messages.receive(sock, within_s=ANSWERS_WITHIN_S)
     except (OSError, EOFError, ValueError):
         return None
-    return found
+    return answer if isinstance(answer, dict) else {}
 
 
 def join(known: WarmSupervisor, opening: Opening, listener: Listener) -> None:

@@ -1,10 +1,10 @@
 """Writes ``cost.json``, the cost of a run for programs. It is in the run's directory; the summary names the path.
 
-The whole file is written again whenever an instance is gone, and at the run's end, so that a crash leaves the newest
-state. Amounts are USD, exact to nine digits: an instance's ``cost_usd`` is the sum of its ``overhead_usd`` and the
-``cost_usd`` of its tests, and ``total_usd`` is the sum over all instances. They are upper bounds: an instance's price
-is counted from just before its create until it is seen to be gone, and the transfer is computed from the workload's
-sizes of image and model. ::
+The whole file is written again whenever an instance that the run has paid for is gone or has found another run, and at
+the run's end, so that a crash leaves the newest state. Amounts are USD, exact to nine digits: an instance's
+``cost_usd`` is the sum of its ``overhead_usd`` and the ``cost_usd`` of its tests, and ``total_usd`` is the sum over all
+instances. They are upper bounds: an instance's price is counted from just before its create until it is seen to be
+gone, and the transfer is computed from the workload's sizes of image and model. ::
 
     {
       "version": 1,
@@ -51,14 +51,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.core.text import sanitize
-from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.costs import by_test
 from pytest_vastgpu.reporting.costs import money
 from pytest_vastgpu.reporting.sentences import gpus
 from pytest_vastgpu.reporting.sentences import outcome
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.core.events import Event
     from pytest_vastgpu.reporting.costs import InstanceCost
 
 VERSION = 1
@@ -128,11 +126,6 @@ class CostFile:
         self._books = books
         self._warn = warn
         self._lock = threading.Lock()
-
-    def listen(self, event: Event) -> None:
-        """Write the file when an instance is gone."""
-        if event.state is State.GONE:
-            self.write()
 
     def write(self) -> None:
         """Write the newest state. If the file cannot be written, the run continues."""

@@ -200,7 +200,7 @@ class RemoteAdapter:
 
 
 class RemoteHooks:
-    """The hooks of the pytest process. Implements :class:`~pytest_vastgpu.supervisor.run.Plugins`.
+    """The hooks of a pytest process.
 
     :param implemented: Names of the hooks that have an implementation; others are not called.
     """

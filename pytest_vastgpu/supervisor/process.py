@@ -109,7 +109,11 @@ class Process:
         run = self.opened()
         make_run_directory(opening.run)
         client = ClientRun(self, opening, listener, runs_dir() / opening.run, pid)
-        self._runs.add(client, lambda: client.joins(run))
+        try:
+            self._runs.add(client, lambda: client.joins(run))
+        except BaseException:
+            client.process.close()
+            raise
         for each in run.warm():
             client.tell(each.told())
         client.serves()
@@ -145,15 +149,18 @@ class Process:
 
     # ----------------------------------------------------------------- hooks
 
-    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """Call the hooks of the newest run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
-        newest = self._runs.serving[-1:]
-        return newest[0].plugins.offers(offers, workload) if newest else offers
-
-    def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Call the hooks of each run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
+    def offers(self, run: str, offers: list[Offer], workload: Workload) -> list[Offer]:
+        """Call the hooks of a run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
         for client in self._runs.serving:
-            client.plugins.outcome(attempt, workload)
+            if client.id == run:
+                return client.plugins.offers(offers, workload)
+        return offers
+
+    def outcome(self, run: str, attempt: Attempt, workload: Workload) -> None:
+        """Call the hooks of a run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
+        for client in self._runs.serving:
+            if client.id == run:
+                client.plugins.outcome(attempt, workload)
 
     # -------------------------------------------------------------- its life
 

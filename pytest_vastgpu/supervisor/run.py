@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from pytest_vastgpu.errors import NotAuthorized
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import account_identity
@@ -86,12 +88,12 @@ _PROCESSES = "its processes"
 class Plugins(Protocol):
     """The hooks of conftest files and plugins, as plain calls."""
 
-    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """Filter or re-rank offers."""
+    def offers(self, run: str, offers: list[Offer], workload: Workload) -> list[Offer]:
+        """Filter or re-rank offers for a pytest run."""
         ...
 
-    def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Report the outcome of an attempt."""
+    def outcome(self, run: str, attempt: Attempt, workload: Workload) -> None:
+        """Report the outcome of an attempt to the pytest run that pays for it."""
         ...
 
 
@@ -223,13 +225,13 @@ class Run:
 
             def record(attempt: Attempt, workload: Workload) -> None:
                 records.record(attempt, workload, run_id)
-                plugins.outcome(attempt, workload)
+                plugins.outcome(budgets.payer(attempt.label), attempt, workload)
 
             searches = SearchCache(client.search, clock.monotonic)
 
-            def find(workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
+            def find(run: str, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
                 found = searches.find(_need(settings, records, workload, clock.time(), failed), gone)
-                return plugins.offers([ranked.offer for ranked in found], workload)
+                return plugins.offers(run, [ranked.offer for ranked in found], workload)
 
             def fits(workload: Workload, offer: Offer) -> bool:
                 return bool(admit([offer], _need(settings, records, workload, clock.time())).kept)
@@ -254,7 +256,20 @@ class Run:
             rentals = pool.registry.alive
             prices = PriceMonitor(client.list_instances, rentals, losses.too_dear, losses.end, look_s, clock)
             stack.callback(prices.close)
-            pool.open(Provisioner(services, find, record, started, pool.registry.ended))
+            costs: dict[str, CostFile] = {}
+
+            def write_costs(labels: Iterable[str]) -> None:
+                """Write the files of all runs that have paid for these instances."""
+                for run in {payment.run for label in labels for payment in budgets.payments(label)}:
+                    if run in costs and costs[run].path.parent.is_dir():  # the directories of old runs are removed
+                        costs[run].write()
+
+            def reused(rental: Rental) -> None:
+                write_costs([rental.label])
+
+            events.listen(lambda event: write_costs([event.label]) if event.state is State.GONE else None)
+            stack.callback(lambda: write_costs(pool.registry.bills()))
+            pool.open(Provisioner(services, find, record, started, pool.registry.ended, reused))
             return cls(
                 pool,
                 InstanceAccess(pool.registry),
@@ -274,6 +289,7 @@ class Run:
                 ledger,
                 ending,
                 stack.pop_all(),
+                costs=costs,
             )
         raise AssertionError("unreachable: the stack swallows nothing")
 
@@ -306,8 +322,7 @@ class Run:
             self.budgets.join(run, Budget(settings.budget, settings.longest_life, self.clock.monotonic))
             head = {"run": run, "market": self.url, "budget_usd": settings.budget}
             costs = self.costs[run] = CostFile(directory, head, lambda: self.pool.books.of(run), self.tell)
-            self.events.listen(costs.listen)
-            self.closing.callback(costs.write)
+            stack.callback(costs.write)
             self.pool.join(run, opening.workers, settings.reuse)
             wanted, alive = partial(self.pool.wanted, run), self.pool.registry.alive
             reports = WaitReports(wanted, alive, self.waits, settings.boot_timeout, show, self.clock)
@@ -324,7 +339,6 @@ class Run:
         ends = self.clock.monotonic() + self.timeouts.close_within_s
         while self.pool.gives_back(run) and self.clock.monotonic() < ends and wait(LEFT_LOOK_S):
             pass
-        self.costs[run].write()
         if (stack := self.joined.pop(run, None)) is not None:
             stack.close()
         return not self.pool.left_by(run)

@@ -270,6 +270,15 @@ def test_what_waits_there_is_told(tmp_path: Path) -> None:
     assert "at 0.360 USD/h (0.0600 USD)" in WAITS.lines()[0]
 
 
+@pytest.mark.usefixtures("door")
+@pytest.mark.parametrize("says", [[1], {"alive": True}], ids=repr)
+def test_one_that_uses_other_words_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: object) -> None:
+    monkeypatch.setattr(Host, "warm", lambda _: says)
+    assert warm.is_alive(found(tmp_path))
+    assert warm.instances(found(tmp_path)) is None
+    assert warm.all_warm() == [found(tmp_path)]
+
+
 def test_projects_and_markets_have_files_of_their_own() -> None:
     files = {warm.file_for(project, market) for project in ("/a", "/b") for market in ("", "https://x")}
     assert len(files) == 4

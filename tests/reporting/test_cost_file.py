@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
@@ -129,13 +128,11 @@ def written(file: CostFile) -> dict[str, Any]:
     return found
 
 
-def test_it_is_written_whenever_an_instance_is_gone(tmp_path: Path) -> None:
+def test_it_is_written_again_as_a_whole(tmp_path: Path) -> None:
     books: list[InstanceCost] = []
     file = cost_file(tmp_path, books, [])
-    file.listen(Event("one", State.BOOTING, "booting"))
-    assert not file.path.exists()
     books += BOOKS[:1]
-    file.listen(Event("one", State.GONE, "gone"))
+    file.write()
     assert [row["label"] for row in written(file)["instances"]] == ["one"]
     assert written(file)["written"] > 1.7e9
     books += BOOKS[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import threading
 import time
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -58,11 +61,16 @@ HEALTHY = {"machines": [{"machine_id": BAD}]}
 class Nothing:
     """Nothing is plugged in."""
 
-    def offers(self, offers: list[Offer], workload: Workload) -> list[Offer]:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        """The runs for which something would be asked."""
+
+    def offers(self, run: str, offers: list[Offer], workload: Workload) -> list[Offer]:
+        self.asked.append(f"offers {run}")
         return offers
 
-    def outcome(self, attempt: Attempt, workload: Workload) -> None:
-        """Ignore the outcome."""
+    def outcome(self, run: str, attempt: Attempt, workload: Workload) -> None:
+        self.asked.append(f"outcome {run}")
 
 
 class Scene:
@@ -72,6 +80,7 @@ class Scene:
         self.directory = directory
         """Where pytest was started."""
         self.market = LocalMarket()
+        self.plugins = Nothing()
         self.events: list[Event] = []
         self.runs: list[Run] = []
         self._home = home
@@ -92,14 +101,28 @@ class Scene:
         opening = Opening("", run_id, settings, timeouts, str(self.directory), 1, False, (), ())
         directory = self._home / "runs" / run_id
         make_directory(directory)
-        self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), Nothing(), self.events.append))
+        self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), self.plugins, self.events.append))
         self.runs[-1].join(opening, directory, self.events.append)
+        self.opening = opening
         return self.runs[-1]
 
-    def rent(self, run: Run) -> Lease:
+    def join(self, run: Run, number: str) -> None:
+        """Have another pytest run join."""
+        make_directory(self._home / "runs" / number)
+        run.join(replace(self.opening, run=number), self._home / "runs" / number, self.events.append)
+
+    def rent(self, run: Run, number: str = "") -> Lease:
         return run.access.lease(
-            run.pool.acquire(run.id, "test_it.py::test_it", self.workload, False, "a process", lambda: False)
+            run.pool.acquire(
+                number or run.id, "test_it.py::test_it", self.workload, False, f"process {number}", lambda: False
+            )
         )
+
+    def cost(self, number: str) -> dict[str, Any]:
+        """What the file of a run says of its only instance."""
+        text = (self._home / "runs" / number / "cost.json").read_text()
+        (found,) = json.loads(text)["instances"]
+        return dict(found)
 
     def rented(self) -> list[int]:
         """The machines, in order; all of it is over."""
@@ -237,6 +260,27 @@ def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> N
 
 
 @pytest.mark.slow
+def test_the_file_of_a_run_follows_what_it_has_left(scene: Scene) -> None:
+    scene.start(HEALTHY)
+    run = scene.open({"vast_reuse": "1h"})
+    first = scene.rent(run)
+    assert run.leave(run.id, lambda _: True)
+    left = scene.cost(run.id)["cost_usd"]
+    assert scene.plugins.asked == [f"offers {run.id}", f"outcome {run.id}"]
+    scene.join(run, "0000000b")
+    assert scene.rent(run, "0000000b").instance_id == first.instance_id
+    idle = scene.cost(run.id)
+    assert idle["cost_usd"] > left
+    assert idle["idle_usd"] > 0
+    assert run.leave("0000000b", lambda _: True)
+    scene.join(run, "0000000c")
+    shutil.rmtree(scene.runs[0].directory.parent / "0000000b")
+    run.close()
+    assert "cannot be written" not in "\n".join(event.text for event in scene.events), "old runs are forgotten"
+    assert scene.cost(run.id)["cost_usd"] == idle["cost_usd"]
+    assert [rent["machine_id"] for rent in scene.market.status()["ended"]] == [BAD]
+
+
 def test_a_market_that_asks_to_wait_is_told(scene: Scene) -> None:
     fault = {"name": "rate_limited", "endpoint": "search", "retry_after_s": 2, "times": 1}
     scene.start({"faults": [fault], **HEALTHY})

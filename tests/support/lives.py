@@ -142,7 +142,7 @@ class Life:
         self.cancel = CancelToken(self.clock)
         self.provisioner = Provisioner(
             self.services,
-            lambda workload, failed, gone: self.find(workload, failed, gone),
+            lambda _run, workload, failed, gone: self.find(workload, failed, gone),
             lambda attempt, _: self.records.append(attempt),
             self.rentals.append,
             lambda _rental, _attempt: None,

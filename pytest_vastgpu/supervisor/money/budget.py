@@ -98,7 +98,9 @@ class Budget:
         """
         with self._lock:
             before, now = self._reserved.pop(label, None), self._clock()
-            wanted = Reservation(usd_h, 0.0, life_s + GOING_S, now, now, cost_usd)
+            transfer_usd = before.transfer_usd if before is not None else 0.0
+            earlier_usd = max(0.0, cost_usd - transfer_usd)
+            wanted = Reservation(usd_h, transfer_usd, life_s + GOING_S, now, now, earlier_usd)
             try:
                 self._fit(wanted, "keeping an instance warm")
             except BudgetSpent:

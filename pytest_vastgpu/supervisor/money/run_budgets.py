@@ -109,7 +109,8 @@ class RunBudgets:
         with self._lock:
             if payments := self._payments.get(label):
                 last = payments[-1]
-                earlier = max(0.0, earlier_usd - last.before_usd)
+                transfer_usd = sum(each.transfer_usd for each in payments[:-1])  # which is no part of earlier_usd
+                earlier = max(0.0, earlier_usd - (last.before_usd - transfer_usd))
                 self._budgets[last.run].reprice(label, usd_h, since=since, earlier_usd=earlier)
 
     def settle(self, label: str, cost_usd: float) -> None:

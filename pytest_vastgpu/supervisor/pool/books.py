@@ -31,16 +31,20 @@ class Books:
     def of(self, run: str) -> list[InstanceCost]:
         """What each instance that a run has paid for or used has cost it so far, and each test's share of that."""
         bills, uses = self._registry.bills(), self._named(run)
-        used = {use.label for use in uses if use.run == run}
+        used: dict[str, float] = {}  # since when the run has used each instance
+        for use in uses:
+            if use.run == run:
+                used[use.label] = min(use.start, used.get(use.label, math.inf))
         found = []
         for attempt in self._registry.attempts():
             bill = bills[attempt.label]
             payment = next((each for each in self._budgets.payments(attempt.label) if each.run == run), None)
             if payment is None and attempt.label not in used:
                 continue
-            part = bill.within(bill.until, bill.until)
             if payment is not None:
                 part = bill.within(payment.since, payment.until)._replace(transfer_usd=payment.transfer_usd)
+            else:
+                part = bill.within(used[attempt.label], used[attempt.label])
             idle_usd = bill.within(payment.idle_since, payment.until).cost_usd if payment else 0.0
             reused_at_s = part.since - bill.since if payment is None or payment.before_usd else 0.0
             if payment is not None and payment.until < math.inf:  # what came later is another run's

@@ -177,7 +177,7 @@ class InstancePool:
         """Whether something is being given back that a run has left, which is over."""
         with self._changed:
             return any(
-                slot.run == run and slot.phase is not SlotPhase.WARM and not slot.holds
+                slot.run == run and not self._waits_for_a_run(slot) and not slot.holds
                 for slot in self._planner.slots.values()
             )
 

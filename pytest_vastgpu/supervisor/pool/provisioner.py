@@ -58,14 +58,16 @@ class Provisioner:
     """Finds offers for workloads and brings instances up. Thread-safe; it holds no lock while it waits."""
 
     services: RentalServices
-    find: Callable[[Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
-    """Returns offers for a workload, best first, without these machines and these offers. Raises NoOffers."""
+    find: Callable[[str, Workload, frozenset[int], frozenset[int]], Sequence[Offer]]
+    """Returns offers for a run's workload, best first, without these machines and these offers. Raises NoOffers."""
     record: Callable[[Attempt, Workload], None]
     """Records the outcome of an attempt."""
     started: Callable[[Rental], None]
     """Called with each rental before its instance is created, so that it is given back in any case."""
     ended: Callable[[Rental, Attempt], None]
     """Called with each failed attempt after its instance is given back."""
+    reused: Callable[[Rental], None] = lambda _: None
+    """Called with each rental that another run pays for from now on."""
     names: WorkloadNames = field(default_factory=WorkloadNames)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _attempts: Counter[Workload] = field(default_factory=Counter)
@@ -103,7 +105,7 @@ class Provisioner:
         while True:
             cancel.check()
             try:
-                offers = self.find(workload, frozenset(self._failed_machines | tried), frozenset(gone))
+                offers = self.find(run, workload, frozenset(self._failed_machines | tried), frozenset(gone))
             except NoOffers as none_left:
                 if not attempts:
                     raise
@@ -175,6 +177,7 @@ class Provisioner:
         context = BringUpContext(self.services, rental, adapter, cancel)
         try:
             rental.cost.paid_by(run, rental.workload, workload)
+            self.reused(rental)
             found = look_again(context, workload)
             if isinstance(found, Useless):
                 attempt = rental.finish(found.verdict)

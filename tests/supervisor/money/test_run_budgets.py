@@ -81,7 +81,7 @@ def test_a_raised_price_is_the_payer_s() -> None:
     scene = Scene()
     scene.budgets.hand_over("a", "two", 1.0, 0.5, HOUR_S - GOING_S, scene.now)
     scene.now = 360.0
-    scene.budgets.reprice("a", 1.5, since=360.0, earlier_usd=0.6)
+    scene.budgets.reprice("a", 1.5, since=360.0, earlier_usd=0.1)
     assert scene.two.committed_usd == pytest.approx(0.1 + 1.5 * 0.9)
     assert scene.one.committed_usd == pytest.approx(0.5)
     assert scene.budgets.lasts_s("a") == scene.two.lasts_s("a")
@@ -96,3 +96,20 @@ def test_of_what_was_never_rented_nothing_is_known() -> None:
     scene.budgets.settle("b", 1.0)
     scene.budgets.reprice("b", 1.0)
     assert scene.one.committed_usd == 1.5
+
+
+def test_a_price_that_rises_while_it_waits_costs_its_transfer_still() -> None:
+    scene = Scene()
+    scene.now = 900.0
+    scene.budgets.wait("a", 1.0, 0.75, 360.0 - GOING_S, scene.now)
+    scene.budgets.reprice("a", 2.0, since=900.0, earlier_usd=0.25)
+    assert scene.one.committed_usd == pytest.approx(0.5 + 0.25 + 0.2)
+
+
+def test_a_price_that_rises_costs_the_next_run_its_own_time_only() -> None:
+    scene = Scene()
+    scene.now = 900.0
+    scene.budgets.hand_over("a", "two", 1.0, 0.75, 1800.0 - GOING_S, scene.now)
+    scene.now = 1800.0
+    scene.budgets.reprice("a", 2.0, since=1800.0, earlier_usd=0.5)
+    assert scene.two.committed_usd == pytest.approx(0.25 + 0.5), "the first one has paid for the transfer"

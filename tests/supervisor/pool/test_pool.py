@@ -55,7 +55,7 @@ class Scene:
         )
         self.provisioner = _OnTheClock(
             life.services,
-            lambda workload, failed, gone: life.find(workload, failed, gone),
+            lambda _run, workload, failed, gone: life.find(workload, failed, gone),
             lambda _attempt, _workload: None,
             self.pool.registry.started,
             self.pool.registry.ended,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -296,7 +297,7 @@ def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkey
     assert desk.pool.warm() == [], "the second run is about to get it"
     desk.pool.call_off("two")
     desk.pool.leave("two")
-    assert desk.pool.left_by("two") == []
+    assert (desk.pool.gives_back("two"), desk.pool.left_by("two")) == (False, [])
     assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
     end.set()
     desk.life.clock.sleep(300)
@@ -364,8 +365,10 @@ def test_a_run_that_uses_what_another_one_pays_for_goes_on_paying_for_it(desk: D
     desk.join("two")
     label = desk.pool.acquire("two", "t", desk.workload, False, "p", lambda: False)
     assert label == desk.first.label
-    assert [each.bill.cost_usd for each in desk.pool.books.of("two")] == [0.0], "the first run pays"
+    age_s = desk.first.age_s
     desk.life.clock.sleep(360)
+    (two,) = desk.pool.books.of("two")
+    assert (two.bill.cost_usd, two.attempt.reused_at_s) == (0.0, age_s), "the first run pays"
     desk.pool.leave(RUN)
     assert desk.pool.warm() == []
     assert desk.life.budgets.payer(label) == "two"
@@ -400,8 +403,9 @@ def test_a_run_without_money_leaves_alone_what_is_warm(desk: Desk) -> None:
     desk.pool.leave(RUN)
     desk.join("two", budget=0.0001)
     desk.life.clock.sleep(10)
+    ends = time.monotonic() + 30
     with pytest.raises(BudgetSpent):
-        desk.pool.acquire("two", "t", command("another", gpus=2), False, "p", lambda: False)
+        desk.pool.acquire("two", "t", command("another", gpus=2), False, "p", lambda: time.monotonic() > ends)
     assert [rental for rental, _, _ in desk.pool.warm()] == [desk.first]
 
 
