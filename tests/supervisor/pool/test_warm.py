@@ -299,9 +299,11 @@ def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkey
     desk.pool.leave("two")
     assert (desk.pool.gives_back("two"), desk.pool.left_by("two")) == (False, [])
     assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
+    (thread,) = [each for each in threading.enumerate() if each.name == f"vastgpu-reuse-{desk.first.label}"]
     end.set()
+    thread.join(30)
     desk.life.clock.sleep(300)
-    until(lambda: desk.pool.books.of("two")[0].idle_usd, bool)
+    assert desk.pool.books.of("two")[0].idle_usd > 0
     assert [rental for rental, *_ in desk.pool.warm()] == [desk.first]
 
 
