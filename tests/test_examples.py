@@ -55,6 +55,7 @@ def test_four_workers_share_the_quick_starts_instance() -> None:
     assert len(re.findall(r"created instance", run_example("quickstart", "-n4"))) == 1
 
 
+@pytest.mark.slow
 def test_the_gpu_example_says_why_it_skips_where_there_is_no_gpu() -> None:
     if subprocess.run(["sh", "-c", "nvidia-smi"], capture_output=True, check=False).returncode == 0:
         pytest.skip("this machine has a GPU, so the example runs")

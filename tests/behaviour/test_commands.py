@@ -35,6 +35,7 @@ def test_it(vast_instance):
 """
 
 
+@pytest.mark.slow
 def test_a_living_run_on_its_own_market_is_found_without_a_key(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

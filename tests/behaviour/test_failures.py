@@ -222,6 +222,7 @@ def test_an_instance_lost_in_use_is_an_error_and_the_next_test_gets_another(
 
 
 @pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
+@pytest.mark.slow
 def test_machines_that_all_fail_can_skip_the_tests(
     pytester: pytest.Pytester, rent_from: RentFrom, more: list[str]
 ) -> None:

@@ -23,7 +23,7 @@ from tests.behaviour.conftest import loses_one
 from tests.behaviour.conftest import record_of
 
 slow = pytest.mark.slow
-TELLING = {"server_answers", "oci_runtime_failed", "driver_too_old", "create_lost", "destroy_lies"}
+TELLING = {"driver_too_old", "create_lost", "destroy_lies"}
 """One start for each class and for the market's worst manners; the others are the slow suite."""
 OUR_SERVER = {"program": "python3", "argument": "server.py"}
 READY = ""
@@ -266,6 +266,7 @@ def test_a_start(
     assert (len(bad.incompatible) == 1) is (failure_class == "incompatible")
 
 
+@pytest.mark.slow
 def test_a_host_that_does_everything_late_and_one_way_only_is_not_blamed(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:

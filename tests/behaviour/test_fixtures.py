@@ -104,6 +104,7 @@ def pytest_collection(session):
 """As ``--looponfail`` of xdist does."""
 
 
+@pytest.mark.slow
 def test_a_handle_of_a_wider_scope_leads_to_the_instance_of_the_test(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -299,6 +300,7 @@ def pytest_runtest_protocol(item):
 """What pytest-timeout has of hooks; the plugin itself is a neighbour."""
 
 
+@pytest.mark.slow
 def test_parameters_are_rented_ahead_and_several_come_up_at_once(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

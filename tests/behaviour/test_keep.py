@@ -90,6 +90,7 @@ def test_one_on_which_all_went_well_stays_only_where_always_is_asked_for(
     until_destroyed_by(market, "account", "container")
 
 
+@pytest.mark.slow
 def test_without_a_dead_mans_switch_nothing_is_kept(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from({"machines": [{"faults": ["container_key_missing"]}]})
     pytester.makepyfile(WORKLOAD + FAILS)

@@ -196,6 +196,7 @@ def test_2_good(vast_instance): pass
     result.stdout.no_fnmatch_line("*During handling*")
 
 
+@pytest.mark.slow
 def test_an_exposed_server_is_reached_by_its_public_port(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     late = {"name": "ports_late", "looks": 6}  # it is ready before its ports are published
     rent_from({"machines": [{"machine_id": 7, "faults": [late]}]})

@@ -148,6 +148,7 @@ def _watched(time_limits: TimeLimits) -> None:
 
 
 @pytest.mark.usefixtures("_watched")
+@pytest.mark.slow
 def test_an_instance_that_becomes_too_dear_is_used_to_the_end_and_given_to_no_new_test(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:

@@ -235,6 +235,7 @@ def test_it(vast_instance):
     until(lambda: alive(market), lambda left: left == set())
 
 
+@pytest.mark.slow
 def test_the_guard_destroys_what_a_warm_supervisor_leaves_that_is_killed(
     run: Callable[..., str], market: LocalMarket
 ) -> None:
@@ -271,6 +272,7 @@ def test_what_no_later_run_can_find_is_given_back(run: Callable[..., str], marke
     until(lambda: is_running(known.pid), lambda runs: not runs)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_login_session_ends_what_is_warm(market: LocalMarket, pytester: pytest.Pytester) -> None:
     line = f"{sys.executable} -m pytest -p no:randomly {AGGRESSIVE} --vast-reuse=1h; read answer"
     shell = subprocess.Popen(

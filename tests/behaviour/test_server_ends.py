@@ -98,6 +98,7 @@ def test_5_gets_another_instance(vast_instance):
 
 
 @needs_subtests
+@pytest.mark.slow
 def test_a_server_that_ends_by_the_machines_fault_fails_no_test(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:

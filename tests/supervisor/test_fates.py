@@ -125,6 +125,7 @@ def test_a_server_that_stops_listening_is_replaced(scene: Scene) -> None:
     assert httpx.get(rent(run, scene, "two").endpoint).status_code == 200
 
 
+@pytest.mark.slow
 def test_only_the_end_of_its_life_is_called_that(scene: Scene) -> None:
     run = scene.open()
     lease = rent(run, scene, "one", exclusive=True)

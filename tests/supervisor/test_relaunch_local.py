@@ -51,6 +51,7 @@ def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
     scene.market.stop()
 
 
+@pytest.mark.slow
 def test_a_server_is_looked_at_and_replaced(scene: Scene, tmp_path: Path) -> None:
     server, note = tmp_path / "a_server.py", tmp_path / "note"
     server.write_text(SERVER)
