@@ -227,6 +227,9 @@ class PlanExecutor:
                     self._end(slot)
                 else:
                     self.pass_on(slot)
+            elif isinstance(error, BudgetSpent) and slot.phase is SlotPhase.CHECKING:
+                payer, serves = self._budgets.payer(slot.label), self._registry[slot.label].workload
+                self._planner.cannot_pay(slot, payer, serves, error, scarce)
             elif error is None or slot.phase is SlotPhase.ENDING:
                 self._planner.gone(slot)
             else:

@@ -285,6 +285,19 @@ class PoolPlanner:
         if slot.phase is SlotPhase.CHECKING:
             slot.phase = SlotPhase.COMING
 
+    def cannot_pay(self, slot: Slot, payer: str, serves: Workload, error: BaseException, scarce: bool) -> None:
+        """The run that a warm instance was wanted for cannot pay for it: it goes on waiting for another one.
+
+        :param payer: The run that goes on paying.
+        :param serves: The instance's own workload.
+        :param scarce: Whether that run may be able to once another instance of its own has been given back.
+        """
+        if scarce:
+            self._refusals[slot.run, slot.workload] = (self._returned, error)
+        else:
+            self._failures[slot.run, slot.workload] = _Failure(error)
+        slot.run, slot.workload, slot.phase = payer, serves, SlotPhase.WARM
+
     def about_to_be_shared(self) -> list[Slot]:
         """The ready instances that a waiting test may get, and that are worth a look before.
 
@@ -393,12 +406,11 @@ class PoolPlanner:
     def _run_for(self, workload: Workload) -> str:
         """The run that needs a workload: the first that waits for it, or else the first that may ask for it.
 
-        Empty if there is none. A run in which renting it has failed gets an error instead.
+        Empty if there is none. A run in which renting it has failed gets an error instead, or waits for room.
         """
         waiting = [ask.run for ask in self._waiting if ask.workload == workload and not ask.exclusive]
-        return next(
-            (run for run in [*waiting, *self.runs.that_need(workload)] if (run, workload) not in self._failures), ""
-        )
+        barred = self._failures.keys() | self._refused()
+        return next((run for run in [*waiting, *self.runs.that_need(workload)] if (run, workload) not in barred), "")
 
     @property
     def _full(self) -> bool:
@@ -426,12 +438,21 @@ class PoolPlanner:
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
-        return (ask.run, ask.workload) in self._failures or any(
-            slot.workload == ask.workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
+        if (ask.run, ask.workload) in self._failures:
+            return True
+        refused = (ask.run, ask.workload) in self._refused()  # it cannot pay for a warm one
+        return any(
+            slot.workload == ask.workload and slot.owner is None and slot.phase.stays
+            for slot in self.slots.values()
+            if not (refused and slot.phase is SlotPhase.WARM)
         )
 
     def _ahead(self) -> list[Workload]:
-        certain = {workload: tests for workload, tests in self.runs.certain.items() if self._run_for(workload)}
+        certain = {
+            workload: tests
+            for workload, tests in self.runs.certain.items()
+            if any((run, workload) not in self._failures for run in self.runs.that_need(workload))
+        }
         barred = {key[1] for key in self._refused() if not isinstance(key, LeaseRequest)} | self._unused
         return placement.to_start(certain, self._places(), self._limit, self.runs.workers, barred, self._single)
 

@@ -171,12 +171,13 @@ class Provisioner:
 
         :param run: The run that pays for it from now on.
         :returns: None: it serves. Otherwise the attempt that has failed, if the workload's server was started on it.
+        :raises BudgetSpent: the run cannot pay for it; it waits for another one.
         :raises VastGpuError: our own fault, or the market's; the instance is given back.
         :raises Cancelled: the same.
         """
         context = BringUpContext(self.services, rental, adapter, cancel)
+        rental.cost.paid_by(run, rental.workload, workload)
         try:
-            rental.cost.paid_by(run, rental.workload, workload)
             self.reused(rental)
             found = look_again(context, workload)
             if isinstance(found, Useless):
@@ -189,8 +190,6 @@ class Provisioner:
                     relaunch(context, workload, found.why, self.names[workload])
                 rental.forget_tests()
                 return None
-        except BudgetSpent as refused:
-            rental.tell(f"is not used again: {refused}")
         except AttemptFailed as failed:
             return [self._over(rental, failed.verdict, workload, cancel).attempt]
         except BaseException:
