@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pytest_vastgpu.core import environment
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.providers.base import Provider
-from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.settings import DEFAULT_URL
 from pytest_vastgpu.supervisor.ledger import embedded_market

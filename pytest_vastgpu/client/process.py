@@ -58,6 +58,7 @@ class SupervisorProcess:
     :param adapters: Adapters of conftest files and plugins, by name.
     :param listen: Called with every event, in a thread of its own.
     :param idle: Called repeatedly while the thread that made this object waits.
+    :param insist: Called with what must be told also in a quiet run.
     :param show: Called with what tests wait for, about once a second, in the same thread as ``listen``.
     :param late: Whether tests run already: why nothing can be rented is then the answer to each of them.
     :raises VastGpuError: if the supervisor cannot be started, or cannot rent; one line, and nothing was rented.
@@ -73,6 +74,7 @@ class SupervisorProcess:
         listen: Callable[[Event], None],
         idle: Callable[[], None],
         *,
+        insist: Callable[[str], None] = lambda _: None,
         show: Callable[[list[Waiting]], None] = lambda _: None,
         late: bool = False,
     ) -> None:
@@ -92,7 +94,7 @@ class SupervisorProcess:
         self.line = RpcClient(listener.address, "control", idle, opening.timeouts.answers_s)
         try:
             turn = self._turn(opening)
-            if not (self._stays and self._joined(opening, listen)):
+            if not (self._stays and self._joined(opening, insist)):
                 self._process = self._start(opening if self._stays else opening.for_one_run())
             listener.close()
             self.line.told_of_its_end(self._end)
@@ -131,12 +133,12 @@ class SupervisorProcess:
                 raise ConfigurationError(f"nothing can be kept warm ({error}): leave out --vast-reuse") from error
         return turn
 
-    def _joined(self, opening: Opening, listen: Callable[[Event], None]) -> bool:
+    def _joined(self, opening: Opening, insist: Callable[[str], None]) -> bool:
         """Have a supervisor serve this run that an earlier one has started; returns whether there is one that does."""
         from pytest_vastgpu.client import warm
 
-        known = warm.read(warm.file_for(opening.project, opening.settings.url))
-        if known is None or not warm.is_alive(known):
+        known = warm.find(opening.project, opening.settings.url)
+        if known is None:
             return False
         try:
             warm.join(known, opening, self._listener)
@@ -145,7 +147,7 @@ class SupervisorProcess:
                 f"the instances that run {known.run} keeps warm since {warm.age(known)} are left alone: {refused}; "
                 "nothing of this run is kept warm (`vastgpu down` ends them)"
             )
-            listen(Event("", None, text))
+            insist(text)
             self._stays = False
             return False
         return True

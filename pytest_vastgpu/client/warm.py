@@ -15,6 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -24,6 +25,7 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core import messages
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.core.codec import NotDeclared
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
@@ -64,6 +66,8 @@ class WarmSupervisor:
     """Of this package."""
     market: str
     """The market's base URL; empty for a local market of its own."""
+    account: str
+    """Identity of the account there; empty for a local market of its own."""
     project: str
     """The root directory of the tests."""
     run: str
@@ -74,13 +78,24 @@ class WarmSupervisor:
     @property
     def file(self) -> Path:
         """Its file."""
-        return file_for(self.project, self.market)
+        return file_for(self.project, self.account)
 
 
-def file_for(project: str, market: str) -> Path:
-    """The file of the supervisor that keeps instances of a market warm for a project."""
-    name = hashlib.sha256(f"{market}\0{project}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
+def file_for(project: str, account: str) -> Path:
+    """The file of the supervisor that keeps instances of an account warm for a project."""
+    name = hashlib.sha256(f"{account}\0{project}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
     return _directory() / f"{name}.json"
+
+
+def account_at(market: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Identity of the user's account at a market; empty for a local market of the run's own."""
+    return account_identity(market, environ.get(API_KEY, "").strip()) if market else ""
+
+
+def find(project: str, market: str) -> WarmSupervisor | None:
+    """The supervisor that keeps instances of the user's account warm for a project, if one lives."""
+    known = read(file_for(project, account_at(market)))
+    return known if known is not None and is_alive(known) else None
 
 
 @contextlib.contextmanager
@@ -89,7 +104,7 @@ def turn(project: str, market: str) -> Iterator[None]:
 
     :raises OSError: if the directory of these files cannot be made or used.
     """
-    path = private_directory(_directory()) / file_for(project, market).with_suffix(".lock").name
+    path = private_directory(_directory()) / file_for(project, account_at(market)).with_suffix(".lock").name
     descriptor = keep_private(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     ends = time.monotonic() + TURN_WITHIN_S
     try:

@@ -106,6 +106,7 @@ class Controller:
                     {adapter.name: adapter for adapter in adapters},
                     self._listen,
                     self._idle,
+                    insist=self._progress.insist,
                     show=self._progress.take_waits,
                     late=late,
                 )

@@ -115,13 +115,31 @@ def resolve(
 
         if wrong_one := wrong_login(login):
             raise pytest.UsageError(f"{IMAGE_LOGIN}: {wrong_one}")
-    if values["reuse"] and values["keep"].when != "no":
-        raise pytest.UsageError(
-            f"--vast-reuse ({sources['reuse']}) and --vast-keep ({sources['keep']}) exclude each other: what is warm "
-            "can be looked at with `vastgpu ssh`"
-        )
+    _keep_or_reuse(values, sources)
     reason, url = _market(values, sources, environ)
     return Settings(**values, backend_reason=reason, url=url, sources=sources)
+
+
+def _keep_or_reuse(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Decide between two options that exclude each other: the one that is nearer to the command line wins.
+
+    :raises pytest.UsageError: if both stand at the same place.
+    """
+    if not values["reuse"] or values["keep"].when == "no":
+        return
+    order = ("command line", "VAST_", "ini")
+    ranks = {
+        field: next(rank for rank, source in enumerate(order) if sources[field].startswith(source))
+        for field in ("reuse", "keep")
+    }
+    if ranks["reuse"] == ranks["keep"]:
+        raise pytest.UsageError(
+            f"--vast-reuse and --vast-keep ({sources['keep']}) exclude each other: leave out one of them, or say "
+            "--vast-reuse=no; what is warm can be looked at with `vastgpu ssh`"
+        )
+    loses = max(ranks, key=lambda field: ranks[field])
+    option = next(option for option in OPTIONS if option.field == loses)
+    values[loses], sources[loses] = option.default, "default"
 
 
 def _market(values: dict[str, Any], sources: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.secret import Secret
@@ -34,11 +34,6 @@ def ssh_proxy(url: str) -> SshAddress | None:
     The port may belong to no instance. Then a refusal is the answer, which also shows that SSH leaves this network.
     """
     return _VAST_SSH_PROXY if market_name(url) == VAST else None
-
-
-def account_identity(url: str, api_key: str | Secret) -> str:
-    """Identity of an account on a market, as a file name that reveals nothing about the key."""
-    return hashlib.sha256(f"{url}\0{Secret.of(api_key).reveal()}".encode()).hexdigest()[:20]
 
 
 def open_provider(

@@ -80,6 +80,7 @@ class Door:
             os.getpid(),
             version(),
             settings.url,
+            warm.account_at(settings.url, environ),
             opening.project,
             opening.run,
             time.time(),

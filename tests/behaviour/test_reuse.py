@@ -153,7 +153,7 @@ def test_it(vast_instance):
 def test_a_run_with_other_settings_is_left_to_itself(run: Callable[..., str], market: LocalMarket) -> None:
     run("--vast-reuse=1h")
     (instance,) = alive(market)
-    other = run("--vast-reuse=1h", "--vast-max-price=0.9")
+    other = run("-q", "--vast-reuse=1h", "--vast-max-price=0.9")
     assert "are left alone: it has --vast-max-price=1 USD/h, and this run 0.9 USD/h" in other
     assert "WARM" not in other
     assert alive(market) == {instance}

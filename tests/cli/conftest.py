@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 import pytest
 
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import Provider
-from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.ledger.embedded_market import published
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger

@@ -93,7 +93,7 @@ def listener() -> Iterator[Listener]:
 
 
 def found(project: Path) -> warm.WarmSupervisor:
-    known = warm.read(warm.file_for(str(project), LOCAL["VAST_URL"]))
+    known = warm.read(found_file(project))
     assert known is not None
     return known
 
@@ -243,7 +243,7 @@ def test_it_ends_when_it_is_told_to_and_says_what_is_left(host: Host, door: Door
 
 
 def found_file(project: Path) -> Path:
-    return warm.file_for(str(project), LOCAL["VAST_URL"])
+    return warm.file_for(str(project), warm.account_at(LOCAL["VAST_URL"], LOCAL))
 
 
 @pytest.mark.usefixtures("door")
@@ -299,9 +299,23 @@ def test_one_that_uses_other_words_is_alive(tmp_path: Path, monkeypatch: pytest.
     assert warm.all_warm() == [found(tmp_path)]
 
 
-def test_projects_and_markets_have_files_of_their_own() -> None:
-    files = {warm.file_for(project, market) for project in ("/a", "/b") for market in ("", "https://x")}
-    assert len(files) == 4
+def test_projects_markets_and_accounts_have_files_of_their_own() -> None:
+    files = {
+        warm.file_for(project, warm.account_at(market, {"VAST_API_KEY": key}))
+        for project in ("/a", "/b")
+        for market in ("https://x", "https://y")
+        for key in ("k1", "k2")
+    }
+    assert len(files) == 8
+    assert warm.account_at("", {"VAST_API_KEY": "k1"}) == ""
+
+
+@pytest.mark.usefixtures("door")
+def test_a_run_finds_that_of_its_own_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warm.find(str(tmp_path), LOCAL["VAST_URL"]) == found(tmp_path)
+    assert LOCAL["VAST_API_KEY"] not in found(tmp_path).account
+    monkeypatch.setenv("VAST_API_KEY", "another")
+    assert warm.find(str(tmp_path), LOCAL["VAST_URL"]) is None
 
 
 def test_runs_that_start_at_once_take_turns(home: Path, tmp_path: Path) -> None:

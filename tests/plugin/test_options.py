@@ -230,8 +230,25 @@ def test_what_is_no_duration_is_told(text: str) -> None:
 
 
 def test_what_is_kept_for_a_look_inside_is_not_kept_for_the_next_run() -> None:
-    with pytest.raises(pytest.UsageError, match=r"^--vast-reuse \(ini\) and --vast-keep \(VAST_KEEP\) exclude each"):
-        settle(environ={"VAST_KEEP": "failed"}, ini={"vast_reuse": "20m"})
+    with pytest.raises(pytest.UsageError, match=r"^--vast-reuse and --vast-keep \(ini\) exclude each other: "):
+        settle(ini={"vast_reuse": "20m", "vast_keep": "failed"})
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "ini", "reuse", "keep"),
+    [
+        ({"vast_keep": "failed"}, {}, {"vast_reuse": "20m"}, 0.0, "failed"),
+        ({"vast_keep": "failed"}, {"VAST_REUSE": "20m"}, {}, 0.0, "failed"),
+        ({}, {"VAST_KEEP": "always"}, {"vast_reuse": "20m"}, 0.0, "always"),
+        ({"vast_reuse": "20m"}, {"VAST_KEEP": "always"}, {}, 1200.0, "no"),
+        ({"vast_reuse": "20m"}, {"VAST_KEEP": "no"}, {}, 1200.0, "no"),
+    ],
+)
+def test_of_both_the_one_nearer_to_the_command_line_wins(
+    given: dict[str, str], environ: dict[str, str], ini: dict[str, str], reuse: float, keep: str
+) -> None:
+    settings = settle(given, environ, ini)
+    assert (settings.reuse, settings.keep.when) == (reuse, keep)
 
 
 @pytest.mark.parametrize(

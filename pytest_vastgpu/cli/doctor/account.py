@@ -75,7 +75,7 @@ def check_left(now: Situation) -> Sequence[Finding]:
     listed = now.market.instances.outcome()
     if isinstance(listed, Exception):
         return []
-    from pytest_vastgpu.providers.open import account_identity
+    from pytest_vastgpu.core.account import account_identity
     from pytest_vastgpu.supervisor.cleanup.sweep import would
     from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NoCredit
@@ -22,7 +23,6 @@ from pytest_vastgpu.errors import SearchQuotaExceeded
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.providers.base import CreateRequest
-from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle

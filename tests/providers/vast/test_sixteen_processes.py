@@ -19,7 +19,7 @@ CALLER = """
 import sys, time
 from pathlib import Path
 from pytest_vastgpu.providers.vast.client import MarketClient
-from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.providers.vast.throttle import Throttle
 
 url, key, directory, turns = sys.argv[1:]

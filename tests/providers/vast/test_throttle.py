@@ -12,7 +12,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vastgpu.providers.open import account_identity
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.providers.vast.throttle import INTERVALS_S
 from pytest_vastgpu.providers.vast.throttle import LOCK_TIMEOUT_S
 from pytest_vastgpu.providers.vast.throttle import MARGIN_S

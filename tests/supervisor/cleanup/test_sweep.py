@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.core.account import account_identity
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import Provider
-from pytest_vastgpu.providers.open import account_identity
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
