@@ -36,6 +36,7 @@ from pytest_vastgpu.supervisor.callbacks import HookClient
 from pytest_vastgpu.supervisor.callbacks import RemoteAdapter
 from pytest_vastgpu.supervisor.client_run import ClientRun
 from pytest_vastgpu.supervisor.client_runs import ClientRuns
+from pytest_vastgpu.supervisor.composition import open_run
 from pytest_vastgpu.supervisor.door import Door
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
@@ -150,14 +151,14 @@ class Process:
     # ----------------------------------------------------------------- hooks
 
     def offers(self, run: str, offers: list[Offer], workload: Workload) -> list[Offer]:
-        """Call the hooks of a run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
+        """Call the hooks of a run. See :class:`~pytest_vastgpu.supervisor.composition.Plugins`."""
         for client in self._runs.serving:
             if client.id == run:
                 return client.plugins.offers(offers, workload)
         return offers
 
     def outcome(self, run: str, attempt: Attempt, workload: Workload) -> None:
-        """Call the hooks of a run. See :class:`~pytest_vastgpu.supervisor.run.Plugins`."""
+        """Call the hooks of a run. See :class:`~pytest_vastgpu.supervisor.composition.Plugins`."""
         for client in self._runs.serving:
             if client.id == run:
                 client.plugins.outcome(attempt, workload)
@@ -260,7 +261,7 @@ class Process:
         self._runs.has([(RemoteAdapter(offer, self._adapters), offer.origin) for offer in self._adapters.offers()])
         first, known = self._runs.serving[0], self._runs.adapters
         put, ending, market = first.outbox.put, self._ending, self._market
-        run = Run.open(self._opening, environ, self._directory, known, self, put, ending=ending, market=market)
+        run = open_run(self._opening, environ, self._directory, known, self, put, ending=ending, market=market)
         if self._reuses:
             self._door = Door(self._opening, environ, self)
             if refused := self._door.publish():

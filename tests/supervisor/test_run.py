@@ -37,6 +37,7 @@ from pytest_vastgpu.reputation.scoring import reputation
 from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.registry import adapters
+from pytest_vastgpu.supervisor.composition import open_run
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
 from pytest_vastgpu.supervisor.run import Run
 from tests.behaviour.conftest import BAD
@@ -101,7 +102,7 @@ class Scene:
         opening = Opening("", run_id, settings, timeouts, str(self.directory), 1, False, (), ())
         directory = self._home / "runs" / run_id
         make_directory(directory)
-        self.runs.append(Run.open(opening, environ, directory, by_name(adapters()), self.plugins, self.events.append))
+        self.runs.append(open_run(opening, environ, directory, by_name(adapters()), self.plugins, self.events.append))
         self.runs[-1].join(opening, directory, self.events.append)
         self.opening = opening
         return self.runs[-1]
