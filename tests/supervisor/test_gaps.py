@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
 from pytest_vastgpu.errors import MarketError
@@ -236,6 +237,27 @@ def test_a_network_of_ours_that_is_down_for_a_while_costs_no_attempt(
     assert life.live(use_s=0) is None
     assert reasons(life) == ["ready"]
     assert life.clock.now >= 200
+
+
+def test_a_network_of_ours_that_stays_down_ends_a_bring_up(lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = lives_on(Script(ssh_gap_s=(45, 9000)), Script())
+    show = life.provider.show
+
+    def silent(instance_id: int) -> InstanceStatus | None:
+        if life.clock.now >= 45:
+            raise MarketUnreachable("no route")
+        return show(instance_id)
+
+    monkeypatch.setattr(life.provider, "show", silent)
+    problem = life.live(use_s=0)
+    assert isinstance(problem, MarketUnreachable)
+    assert "nor the market has answered for 3" in str(problem)
+    assert 45 + DEFAULTS.market_silence_s <= life.clock.now < 60 + 2 * DEFAULTS.market_silence_s
+    assert life.records == [], "no machine is blamed"
+    told = [event.text for event in life.events.events if "SSH" in event.text and "answer" in event.text]
+    assert [text.partition(": ")[2] for text in told[1:]] == [
+        "neither SSH nor the market answers: our own network may be down"
+    ]
 
 
 def test_a_connection_that_breaks_twice_costs_no_attempt(lives_on: LivesOn) -> None:

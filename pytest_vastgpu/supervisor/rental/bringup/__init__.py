@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
@@ -93,17 +94,23 @@ def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
     """Take a step, and take it again where SSH fails on an instance that is not lost.
 
     :raises AttemptFailed: if SSH fails again and again, though it lets us in, and the instance comes no further.
+    :raises MarketUnreachable: if neither the instance nor the market has answered for too long.
     """
     rental = context.rental
-    state, gaps = rental.state, 0
+    state, gaps, silent = rental.state, 0, False
     while True:
         try:
             step()
         except ConnectFailed as failed:
-            _check_lost(context, failed)
+            _check_lost(context)
             if rental.state is not state:
                 state, gaps = rental.state, 0
-            gaps += rental.connected.living() is not None  # else the market is silent, too: our network may be down
+            if rental.connected.living() is None:  # the market is silent, too: our network may be down
+                _check_silence(context, told=silent)
+                silent = True
+            else:
+                rental.tell(f"SSH let us in no more, and does again: {failed}")
+                gaps, silent = gaps + 1, False
             if gaps == GAPS:
                 text = f"SSH lets us in, and failed {GAPS} times in a row while {state.value}: {failed}"
                 raise AttemptFailed(rental.attribute_fault(_ssh_lost(text))) from failed
@@ -163,7 +170,7 @@ def _open(context: BringUpContext, monitor: ServerMonitor, endpoint: str, forwar
     rental.ready(endpoint, forward, server)
 
 
-def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
+def _check_lost(context: BringUpContext) -> None:
     """Look whether an instance that SSH let us into before is lost; one login that fails may be a gap.
 
     :raises AttemptFailed: it is.
@@ -171,11 +178,27 @@ def _check_lost(context: BringUpContext, failed: ConnectFailed) -> None:
     rental = context.rental
     lost = rental.confirm_lost()
     if lost is None:
-        rental.tell(f"SSH let us in no more, and does again: {failed}")
-    elif lost.failure_class is FailureClass.RUNTIME_LOST:
+        return
+    if lost.failure_class is FailureClass.RUNTIME_LOST:
         raise AttemptFailed(_ssh_lost(lost.evidence))
-    else:
-        raise AttemptFailed(lost)
+    raise AttemptFailed(lost)
+
+
+def _check_silence(context: BringUpContext, *, told: bool) -> None:
+    """Look how long neither the instance nor the market has answered.
+
+    :param told: Whether this silence has been told.
+    :raises MarketUnreachable: for too long.
+    """
+    rental = context.rental
+    silent_s = rental.beating.silent_s
+    if silent_s > context.services.timeouts.market_silence_s:
+        raise MarketUnreachable(
+            f"neither instance {rental.instance_id} nor the market has answered for {silent_s:.0f} s: see whether the "
+            "network of this machine is up"
+        )
+    if not told:
+        rental.tell("neither SSH nor the market answers: our own network may be down")
 
 
 def _ssh_lost(evidence: str) -> Verdict:
