@@ -113,6 +113,8 @@ class Controller:
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self.calls = self.process.calls
+        if not settings.reuse:
+            _told_of_warm(config, settings, lambda text: self._progress.tell(Event("", None, text)))
         config.add_cleanup(self._last_words)
         # A safety net below pytest_sessionfinish: this also runs when a second Ctrl-C interrupts that hook.
         config.add_cleanup(self._give_back)
@@ -286,6 +288,15 @@ def _adapters(config: pytest.Config) -> list[Adapter]:
     """The adapters that hooks supply."""
     found = [adapter for each in config.hook.pytest_vastgpu_adapters() for adapter in each]
     return [checked(adapter, "a conftest file") for adapter in found]
+
+
+def _told_of_warm(config: pytest.Config, settings: Settings, tell: Callable[[str], None]) -> None:
+    """Say that instances are warm that this run does not use: they cost money."""
+    from pytest_vastgpu.client import warm
+
+    known = warm.find(str(config.rootpath), settings.url)
+    for each in (warm.instances(known) if known is not None else None) or ():
+        tell(f"{each.told()}; this run does not use it (--vast-reuse does, `vastgpu down` ends it)")
 
 
 def _login() -> int:

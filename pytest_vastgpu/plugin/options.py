@@ -97,7 +97,9 @@ def resolve(
         if (text := given(option.ini)) is not None:
             source, name = "command line", option.flag
         elif option.at_a_desk and environ.get("CI"):
-            values[option.field], sources[option.field] = option.default, "default"
+            given_elsewhere = environ.get(option.variable) or ini(option.ini) is not None
+            values[option.field] = option.default
+            sources[option.field] = "CI is set" if given_elsewhere else "default"
             continue
         elif text := environ.get(option.variable):
             source = name = option.variable

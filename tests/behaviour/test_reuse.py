@@ -116,7 +116,9 @@ def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
 def test_without_the_option_nothing_is_kept_and_nothing_is_reused(run: Callable[..., str], market: LocalMarket) -> None:
     run("--vast-reuse=1h")
     (instance,) = alive(market)
-    assert "renting machine" in run()
+    other = run()
+    assert "renting machine" in other
+    assert "; this run does not use it (--vast-reuse does, `vastgpu down` ends it)" in other
     assert alive(market) == {instance}
 
 

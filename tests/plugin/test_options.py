@@ -210,7 +210,9 @@ REUSED_FOR = [
     ({}, {}, {"vast_reuse": "20m"}, (1200.0, "ini")),
     ({"vast_reuse": "no"}, {"VAST_REUSE": "1h"}, {}, (0.0, "command line")),
     ({}, {}, {}, (0.0, "default")),
-    ({}, {"VAST_REUSE": "1h", "CI": "true"}, {"vast_reuse": "20m"}, (0.0, "default")),
+    ({}, {"CI": "true"}, {}, (0.0, "default")),
+    ({}, {"VAST_REUSE": "1h", "CI": "true"}, {}, (0.0, "CI is set")),
+    ({}, {"CI": "true"}, {"vast_reuse": "20m"}, (0.0, "CI is set")),
     ({"vast_reuse": "1h"}, {"CI": "true"}, {}, (3600.0, "command line")),
 ]
 
