@@ -384,8 +384,10 @@ def kill_all(known: warm.WarmSupervisor) -> None:
 def test_with_the_machine_off_the_instance_ends_itself(run: Callable[..., str], market: LocalMarket) -> None:
     run("--vast-reuse=1h", "--vast-lease=5")
     (known,) = warm.all_warm()
+    (instance,) = market.status()["alive"]
+    until(lambda: market.status()["now"] - instance["created_at"], lambda age_s: age_s > 8)
+    assert len(alive(market)) == 1, "its lease is renewed while it waits"
     kill_all(known)
-    assert len(alive(market)) == 1
     until(lambda: alive(market), lambda left: left == set())
 
 

@@ -222,6 +222,18 @@ def test_without_the_secret_nothing_is_answered(host: Host, tmp_path: Path, ask:
     assert (host.runs, host.ended) == ([], 0)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.usefixtures("door")
+def test_another_user_is_not_let_in_even_with_the_secret(host: Host, tmp_path: Path) -> None:
+    known = found(tmp_path)
+    child = os.fork()
+    if not child:
+        os.setuid(65534)
+        os._exit(0 if warm.instances(known) is None and warm.read(known.file) is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert warm.instances(known) == [WAITS]
+
+
 @pytest.mark.usefixtures("door")
 @pytest.mark.parametrize("sent", [{}, {"secret": 1}, [], "x", {"secret": "x"}], ids=repr)
 def test_what_is_no_question_gets_no_answer(tmp_path: Path, sent: object) -> None:
