@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from contextlib import closing
+from contextlib import contextmanager
 from contextlib import nullcontext
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +16,11 @@ from pytest_vastgpu.cli.instances import LocalRun
 from pytest_vastgpu.cli.instances import absent
 from pytest_vastgpu.cli.instances import entry_of
 from pytest_vastgpu.cli.instances import find_all
+from pytest_vastgpu.cli.instances import is_gone
 from pytest_vastgpu.cli.instances import local_runs
 from pytest_vastgpu.cli.markets import Market
 from pytest_vastgpu.cli.markets import Markets
+from pytest_vastgpu.cli.markets import NothingToAsk
 from pytest_vastgpu.cli.markets import account
 from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import say
@@ -53,7 +58,7 @@ def destroy_one(word: str, timeouts: Timeouts, *, force: bool) -> int:
         raise ConfigurationError(
             f"{word!r} is neither an instance's id nor a label of pytest-vastgpu: `vastgpu ls` lists both"
         )
-    with markets(timeouts) as open_ones:
+    with _markets_unless_gone(word, timeouts) as open_ones:
         found = find_all(open_ones)
         named = [each for each in found.instances if word in (str(each.id), each.status.label)]
         matching = [_Target(each.market, each.id, each.status.label) for each in named]
@@ -62,11 +67,27 @@ def destroy_one(word: str, timeouts: Timeouts, *, force: bool) -> int:
             raise Refused(f"instance {word} is on several markets: name its label, one of {labels}")
         if not matching:
             matching = _unlisted(open_ones, word, force=force)
-        if not matching and found.problems:
-            raise MarketError(found.problems[0])
         if not matching:
+            if not is_gone(word):
+                found.require_all()
             return _was_gone(word)
         return max(_destroy(target, timeouts) for target in matching)
+
+
+@contextmanager
+def _markets_unless_gone(word: str, timeouts: Timeouts) -> Iterator[Markets]:
+    """All markets; none where none can be asked and none need be, since the instance is known here to be gone.
+
+    :raises NothingToAsk: if there is none, and the instance may be alive.
+    """
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(markets(timeouts))
+        except NothingToAsk:
+            if not is_gone(word):
+                raise
+            found = Markets(())
+        yield found
 
 
 @dataclass(frozen=True)
@@ -137,8 +158,8 @@ def destroy_run(run_id: str, timeouts: Timeouts) -> int:
     with markets(timeouts) as open_ones:
         found = find_all(open_ones)
         matching = [ours for ours in found.instances if ours.label.run_id == run_id]
-        if not matching and found.problems:
-            raise MarketError(found.problems[0])
+        if not matching:
+            found.require_all()
         if not matching and all(run.id != run_id for run in local_runs()):
             raise Refused(f"no instance of run {run_id} is alive, and no run here has that name")
         if not matching:
