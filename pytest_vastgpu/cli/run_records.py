@@ -20,6 +20,7 @@ from pytest_vastgpu.client import warm
 from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
+from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
@@ -27,6 +28,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 EVENTS = "events.jsonl"
 _MOST_BYTES = 64 << 20
@@ -155,9 +157,16 @@ def _read(directory: Path) -> _Files:
 
 
 def _waiting() -> Mapping[str, Mapping[str, float]]:
-    """What the supervisors of this user keep warm: by the run that started each, until when by label."""
+    """What the supervisors of this user keep warm: by the run that started each, until when by label.
+
+    A supervisor misses what the user has destroyed by hand only when a run wants it.
+    """
     found = {known.run: warm.instances(known) for known in warm.all_warm()}
-    return {run: {each.label: each.until for each in kept} for run, kept in found.items() if kept is not None}
+    return {
+        run: {each.label: each.until for each in kept if not is_destroyed(runs_dir() / run, each.label)}
+        for run, kept in found.items()
+        if kept is not None
+    }
 
 
 def _run(own: _Files, files: Sequence[_Files], waiting: Mapping[str, Mapping[str, float]]) -> RunRecord:

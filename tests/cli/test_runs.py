@@ -14,6 +14,7 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Warm
+from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
@@ -193,6 +194,8 @@ def test_a_run_whose_supervisor_keeps_instances_warm_is_not_alive(
         assert state() == "warm 1"
         assert main(["runs", "aaaa"]) == ExitCode.OK
         assert "  warm     until " in capsys.readouterr().out
+        with destroying(make_run_directory("aaaa0001"), kept[0].label):
+            assert state() == "over", "the user has destroyed it"
         kept.clear()
         assert state() == "over", "another run uses what it has left"
 
