@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from contextlib import closing
+from contextlib import contextmanager
+from contextlib import nullcontext
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
+from pytest_vastgpu.cli.instances import LocalRun
 from pytest_vastgpu.cli.instances import absent
 from pytest_vastgpu.cli.instances import entry_of
 from pytest_vastgpu.cli.instances import find_all
+from pytest_vastgpu.cli.instances import is_gone
 from pytest_vastgpu.cli.instances import local_runs
 from pytest_vastgpu.cli.markets import Market
 from pytest_vastgpu.cli.markets import Markets
+from pytest_vastgpu.cli.markets import NothingToAsk
 from pytest_vastgpu.cli.markets import account
 from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import say
@@ -25,6 +33,7 @@ from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
 from pytest_vastgpu.supervisor.cleanup.sweep import would
+from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
@@ -49,30 +58,59 @@ def destroy_one(word: str, timeouts: Timeouts, *, force: bool) -> int:
         raise ConfigurationError(
             f"{word!r} is neither an instance's id nor a label of pytest-vastgpu: `vastgpu ls` lists both"
         )
-    with markets(timeouts) as open_ones:
+    with _markets_unless_gone(word, timeouts) as open_ones:
         found = find_all(open_ones)
-        matching = [(each.market, each.id) for each in found.instances if word in (str(each.id), each.status.label)]
+        named = [each for each in found.instances if word in (str(each.id), each.status.label)]
+        matching = [_Target(each.market, each.id, each.status.label) for each in named]
         if len(matching) > 1 and word.isdecimal():
             labels = ", ".join(each.status.label for each in found.instances if str(each.id) == word)
             raise Refused(f"instance {word} is on several markets: name its label, one of {labels}")
         if not matching:
             matching = _unlisted(open_ones, word, force=force)
-        if not matching and found.problems:
-            raise MarketError(found.problems[0])
         if not matching:
+            if not is_gone(word):
+                found.require_all()
             return _was_gone(word)
-        return max(_destroy(market, instance_id, timeouts) for market, instance_id in matching)
+        return max(_destroy(target, timeouts) for target in matching)
 
 
-def _unlisted(open_ones: Markets, word: str, *, force: bool) -> list[tuple[Market, int]]:
+@contextmanager
+def _markets_unless_gone(word: str, timeouts: Timeouts) -> Iterator[Markets]:
+    """All markets; none where none can be asked and none need be, since the instance is known here to be gone.
+
+    :raises NothingToAsk: if there is none, and the instance may be alive.
+    """
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(markets(timeouts))
+        except NothingToAsk:
+            if not is_gone(word):
+                raise
+            found = Markets(())
+        yield found
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is to be destroyed."""
+
+    market: Market
+    id: int
+    label: str
+    seen: bool = True
+    """False: its market knows it no more. It is destroyed all the same, since one answer may be a gap."""
+
+
+def _unlisted(open_ones: Markets, word: str, *, force: bool) -> list[_Target]:
     """An instance that no market lists as ours: a market's list may lag, and it may be somebody else's.
 
     :raises Refused: if it is not ours.
     """
     known = entry_of(word)
     if known and not known[1].gone and known[1].instance_id:  # whatever its market says of it now
+        number, label = known[1].instance_id, known[1].label
         own = [market for market in open_ones.all if market.identity == known[0].record.market]
-        return [(market, known[1].instance_id) for market in own]
+        return [_Target(market, number, label, _is_seen(market, number)) for market in own]
     if not word.isdecimal():
         return []
     for market in open_ones.all:
@@ -83,8 +121,14 @@ def _unlisted(open_ones: Markets, word: str, *, force: bool) -> list[tuple[Marke
                     f"instance {word} is not of pytest-vastgpu (its label is {status.label!r}): nothing was destroyed; "
                     "add --force if it is the one that you mean"
                 )
-            return [(market, status.id)]
+            return [_Target(market, status.id, status.label)]
     return []
+
+
+def _is_seen(market: Market, instance_id: int) -> bool:
+    with suppress(MarketError):  # destroying asks again, and for longer
+        return market.client.show(instance_id) is not None
+    return True
 
 
 def _was_gone(word: str) -> int:
@@ -95,7 +139,7 @@ def _was_gone(word: str) -> int:
     if not entry.instance_id:
         say(f"no instance carries the label {word}")
     elif entry.gone or run.record.embedded:
-        say(f"instance {entry.instance_id} of run {run.id} was gone already")
+        say(_gone_already(entry.instance_id, run))
     else:
         raise MarketError(
             f"instance {entry.instance_id} of run {run.id} was rented at {run.record.url} and not seen to be gone: set "
@@ -114,24 +158,33 @@ def destroy_run(run_id: str, timeouts: Timeouts) -> int:
     with markets(timeouts) as open_ones:
         found = find_all(open_ones)
         matching = [ours for ours in found.instances if ours.label.run_id == run_id]
-        if not matching and found.problems:
-            raise MarketError(found.problems[0])
+        if not matching:
+            found.require_all()
         if not matching and all(run.id != run_id for run in local_runs()):
             raise Refused(f"no instance of run {run_id} is alive, and no run here has that name")
         if not matching:
             say(f"no instance of run {run_id} is alive")
-        return max((_destroy(ours.market, ours.id, timeouts) for ours in matching), default=ExitCode.OK)
+        targets = [_Target(ours.market, ours.id, ours.status.label) for ours in matching]
+        return max((_destroy(target, timeouts) for target in targets), default=ExitCode.OK)
 
 
-def _destroy(market: Market, instance_id: int, timeouts: Timeouts) -> int:
+def _destroy(target: _Target, timeouts: Timeouts) -> int:
+    label = Label.parse(target.label)
+    run = next((each for each in local_runs() if label and each.id == label.run_id), None)
     try:
-        destroy(market.client, instance_id, time.sleep, timeouts)
+        # A living run that misses it must not blame the machine.
+        with destroying(run.directory, target.label) if run and run.alive else nullcontext():
+            destroy(target.market.client, target.id, time.sleep, timeouts)
     except NotDestroyed as problem:
         tell(str(problem))
         return ExitCode.FAILED
-    say(f"instance {instance_id} is gone")
-    _note(market, instance_id)
+    say(f"instance {target.id} is gone" if target.seen or not run else _gone_already(target.id, run))
+    _note(target.market, target.id)
     return ExitCode.OK
+
+
+def _gone_already(instance_id: int, run: LocalRun) -> str:
+    return f"instance {instance_id} of run {run.id} was gone already"
 
 
 def _note(market: Market, instance_id: int) -> None:

@@ -37,18 +37,21 @@ def list_ours(timeouts: Timeouts, *, as_json: bool, check: bool) -> int:
     now = time.time()
     if as_json:
         instances = [document(ours, now) for ours in found.instances]
-        say_json({"version": VERSION, "instances": instances, "problems": found.problems})
+        unlooked = [found.no_account] if found.no_account else []
+        say_json({"version": VERSION, "instances": instances, "problems": [*unlooked, *found.problems]})
     elif found.instances:
         say_table(HEADER, [row(ours, now) for ours in found.instances], EXPENDABLE)
         for note in notes(found.instances, now):
             say(note)
     elif not found.problems:
         say("no instance of pytest-vastgpu is alive")
+    if found.no_account and not as_json:
+        say(f"only this machine's own markets were looked at, since {found.no_account}")
     for problem in found.problems:
         tell(problem)
     if check and found.instances:
         return ExitCode.FAILED
-    return ExitCode.MARKET if found.problems else ExitCode.OK
+    return ExitCode.MARKET if found.problems or (check and found.no_account) else ExitCode.OK
 
 
 def row(ours: Ours, now: float) -> tuple[str, ...]:

@@ -77,6 +77,17 @@ class Found:
     instances: Sequence[Ours]
     problems: Sequence[str]
     """Why not all of it may be there, one line each."""
+    no_account: str = ""
+    """See :attr:`~pytest_vastgpu.cli.markets.Markets.no_account`. It is no problem to those who rent here only."""
+
+    def require_all(self) -> None:
+        """Check that everything was looked at, before something is said not to be there.
+
+        :raises MarketError: if it was not.
+        """
+        for why in (*self.problems, self.no_account):
+            if why:
+                raise MarketError(why)
 
 
 class NoSuchInstance(VastGpuError):
@@ -94,7 +105,7 @@ def find_all(markets: Markets) -> Found:
     """Ask every market for what is ours; the account's comes first."""
     runs = {run.id: run for run in local_runs()}
     waits = {each.label: each.until for known in warm.all_warm() for each in warm.instances(known) or ()}
-    instances, problems = [], [markets.no_account] if markets.no_account else []
+    instances, problems = [], []
     for market in markets.all:
         try:
             listed = market.client.list_instances()
@@ -107,7 +118,7 @@ def find_all(markets: Markets) -> Found:
             if label := Label.parse(status.label):
                 instances.append(Ours(status, label, market, runs.get(label.run_id), waits.get(status.label, 0.0)))
     asked = {market.identity for market in markets.all}
-    return Found(instances, [*problems, *_elsewhere(runs.values(), asked, time.time())])
+    return Found(instances, [*problems, *_elsewhere(runs.values(), asked, time.time())], markets.no_account)
 
 
 def _elsewhere(runs: Iterable[LocalRun], asked: set[str], now: float) -> Iterator[str]:
@@ -128,7 +139,7 @@ def choose(markets: Markets, word: str | None) -> Ours:
 
     :param word: Its id or label, or the start of one of them or of its run's id; None: the only one.
     :raises NoSuchInstance: if there is none, or more than one.
-    :raises MarketError: if there is none, and a market could not be asked.
+    :raises MarketError: if there is none, and a market could not be asked that may have it.
     """
     found = find_all(markets)
     if word is None:
@@ -141,8 +152,8 @@ def choose(markets: Markets, word: str | None) -> Ours:
     if matching:
         which = ", ".join(f"{ours.id} (run {ours.label.run_id})" for ours in matching[:8])
         raise NoSuchInstance(f"{len(matching)} instances are meant: name one of {which}")
-    if found.problems:
-        raise MarketError(found.problems[0])
+    if word is None or not is_gone(word):
+        found.require_all()
     if word is None:
         raise NoSuchInstance("no instance of pytest-vastgpu is alive")
     raise NoSuchInstance(absent(word))
@@ -159,6 +170,15 @@ def entry_of(word: str) -> tuple[LocalRun, LedgerEntry] | None:
             if word in (str(entry.instance_id or ""), entry.label):
                 return run, entry
     return None
+
+
+def is_gone(word: str) -> bool:
+    """Whether a run of this machine has had this instance, and it is known here to be gone: no market need be asked.
+
+    :param word: Its id or label.
+    """
+    known = entry_of(word)
+    return known is not None and (known[1].gone or (known[0].record.embedded and not known[0].alive))
 
 
 def absent(word: str) -> str:

@@ -135,6 +135,7 @@ def _instance(run: RunRecord, rented: Rented, events: Sequence[Step]) -> dict[st
         "cost_usd": rented.cost_usd,
         "gone": rented.gone,
         "kept_until": rented.kept_until or None,
+        "warm_until": rented.warm_until or None,
         "tests": rented.tests,
         "artifacts": str(artifacts) if artifacts else None,
         "steps": [{"time": step.time, "state": step.state, "text": step.text} for step in events],
@@ -161,7 +162,9 @@ def story(run: RunRecord, found: Mapping[str, Sequence[Step]], now: float) -> li
         lines.append(f"  outcome  {each.outcome or 'unknown'}, {each.cost_usd:.4f} USD, {count(each.tests, 'test')}")
         if each.kept_until > now and not each.gone:
             lines.append(f"  kept     until {_moment(each.kept_until)}: `vastgpu ssh {each.id}`")
-        elif not each.gone and not run.alive and not run.record.embedded:
+        elif each.warm_until > now and not each.gone:
+            lines.append(f"  warm     until {_moment(each.warm_until)}: `vastgpu down` gives it back")
+        elif each.left:
             lines.append("  LEFT     not seen to be gone: `vastgpu reap` says what is left")
         if artifacts := run.artifacts(each.label):
             lines.append(f"  kept in  {_short(str(artifacts))}")

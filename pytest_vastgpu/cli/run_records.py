@@ -7,6 +7,7 @@ is left out; nothing here raises an exception.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 
+from pytest_vastgpu.client import warm
 from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
+from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
@@ -25,6 +28,7 @@ from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 EVENTS = "events.jsonl"
 _MOST_BYTES = 64 << 20
@@ -57,6 +61,10 @@ class Rented:
     cost_usd: float = 0.0
     gone: bool = False
     kept_until: float = 0.0
+    warm_until: float = 0.0
+    """Epoch seconds until which it waits for the next run with ``--vast-reuse``; 0 where it does not."""
+    left: bool = False
+    """Whether it was not seen to be gone, and nobody looks after it."""
     tests: int = 0
 
     @property
@@ -72,6 +80,7 @@ class RunRecord:
     directory: Path
     record: Record
     alive: bool
+    """Whether its supervisor lives."""
     readable: bool
     """Whether it has a ledger that can be read."""
     started_at: float
@@ -79,6 +88,8 @@ class RunRecord:
     rented: Sequence[Rented] = ()
     cost_usd: float = 0.0
     tests: int = 0
+    warm: int | None = None
+    """How many instances its supervisor, which has outlived its pytest, keeps warm; None where it has not."""
 
     @property
     def id(self) -> str:
@@ -87,6 +98,8 @@ class RunRecord:
 
     def state(self, now: float) -> str:
         """What has become of it, in a word or two."""
+        if self.warm is not None:
+            return f"warm {self.warm}" if self.warm else "over"
         if self.alive:
             return "alive"
         if not self.readable:
@@ -104,7 +117,8 @@ class RunRecord:
 
 def all_runs() -> list[RunRecord]:
     """Every run of this machine, the newest first."""
-    return sorted(map(_read, run_directories()), key=lambda run: -run.started_at)
+    files, waiting = list(map(_read, run_directories())), _waiting()
+    return sorted((_run(each, files, waiting) for each in files), key=lambda run: -run.started_at)
 
 
 def steps(run: RunRecord) -> Mapping[str, Sequence[Step]]:
@@ -116,38 +130,111 @@ def steps(run: RunRecord) -> Mapping[str, Sequence[Step]]:
     return found
 
 
-def _read(directory: Path) -> RunRecord:
+@dataclass(frozen=True)
+class _Files:
+    """What the files of one run say."""
+
+    directory: Path
+    record: Record = field(default_factory=Record)
+    readable: bool = False
+    changed: float = 0.0
+    costs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """What each instance has cost this run, by label."""
+    tests: int = 0
+    alive: bool = False
+
+
+def _read(directory: Path) -> _Files:
     record, readable, changed = Record(), False, 0.0
     with suppress(OSError):
         changed = directory.stat().st_mtime
         record = read_ledger(directory / FILE)
         readable = True
     costs = _object(_content(directory / NAME))
-    paid = {str(row.get("label")): row for row in _objects(costs.get("instances"))}
-    rented = [_rented(entry, paid.get(label, {})) for label, entry in record.entries.items()]
-    cost_usd = sum(each.cost_usd for each in rented)
-    tests = len(_objects(costs.get("tests")))
+    rows = {str(row.get("label")): row for row in _objects(costs.get("instances"))}
+    rows = {label: row for label, row in rows.items() if Label.parse(label)}
+    return _Files(directory, record, readable, changed, rows, len(_objects(costs.get("tests"))), is_alive(directory))
+
+
+def _waiting() -> Mapping[str, Mapping[str, float]]:
+    """What the supervisors of this user keep warm: by the run that started each, until when by label.
+
+    A supervisor misses what the user has destroyed by hand only when a run wants it.
+    """
+    found = {known.run: warm.instances(known) for known in warm.all_warm()}
+    return {
+        run: {each.label: each.until for each in kept if not is_destroyed(runs_dir() / run, each.label)}
+        for run, kept in found.items()
+        if kept is not None
+    }
+
+
+def _run(own: _Files, files: Sequence[_Files], waiting: Mapping[str, Mapping[str, float]]) -> RunRecord:
+    """A run with what it has paid for, and what its ledger has that no other run has paid for.
+
+    With ``--vast-reuse`` one supervisor, and so one ledger, serves several runs, and each has its own costs.
+    """
+    paid_elsewhere = {label for each in files if each is not own for label in each.costs}
+    entries = own.record.entries
+    labels = [label for label in entries if label in own.costs or label not in paid_elsewhere]
+    labels += [label for label in own.costs if label not in entries]
+    owners = {label: each for each in files for label in each.record.entries}
+    until = {label: at for kept in waiting.values() for label, at in kept.items()}
+    rented = [
+        _rented(label, own.costs.get(label, {}), owners.get(label), label in paid_elsewhere, until.get(label, 0.0))
+        for label in labels
+    ]
+    kept = waiting.get(own.directory.name)
     return RunRecord(
-        directory, record, is_alive(directory), readable, record.started_at or changed, rented, cost_usd, tests
+        own.directory,
+        own.record,
+        own.alive,
+        own.readable,
+        own.record.started_at or own.changed,
+        rented,
+        sum(each.cost_usd for each in rented),
+        own.tests,
+        None if kept is None or _lives(own.record.started_by) else len(kept),
     )
 
 
-def _rented(entry: LedgerEntry, paid: Mapping[str, object]) -> Rented:
+def _rented(label: str, paid: Mapping[str, object], owner: _Files | None, shared: bool, warm_until: float) -> Rented:
+    """An attempt as one run has it.
+
+    :param paid: What the run has paid for it; empty where that is not known.
+    :param owner: The run with the ledger that has it.
+    :param shared: Whether other runs have paid for it, too: the ledger's cost is that of all.
+    """
+    entry = owner.record.entries[label] if owner is not None else LedgerEntry(label)
     seconds = paid.get("seconds")
+    gone = entry.gone or owner is None or paid.get("gone") is True
     return Rented(
-        entry.label,
-        entry.instance_id,
+        label,
+        entry.instance_id or int(_number(paid.get("id"))),
         str(paid.get("workload", "")),
         int(_number(paid.get("machine"))),
         str(paid.get("gpu", "")),
         _number(paid.get("usd_h")),
         str(paid.get("outcome", "")) or entry.step,
         {str(name): _number(value) for name, value in seconds.items()} if isinstance(seconds, dict) else {},
-        max(_number(paid.get("cost_usd")), entry.cost_usd),
-        entry.gone,
+        _number(paid.get("cost_usd")) if paid and shared else max(_number(paid.get("cost_usd")), entry.cost_usd),
+        gone,
         entry.kept_until,
+        warm_until,
+        not gone and owner is not None and not owner.alive and not owner.record.embedded,
         len(_objects(paid.get("tests"))),
     )
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this user lives."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _content(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from pytest_vastgpu.cli.instances import Ours
 from pytest_vastgpu.cli.instances import absent
 from pytest_vastgpu.cli.instances import choose
 from pytest_vastgpu.cli.instances import entry_of
+from pytest_vastgpu.cli.instances import is_gone
 from pytest_vastgpu.cli.logins import NoLogin
 from pytest_vastgpu.cli.logins import login
 from pytest_vastgpu.cli.markets import markets
@@ -68,7 +69,7 @@ def show_log(
     :returns: The exit code.
     :raises NoLog: if the instance is gone, and no log of it was kept.
     """
-    if word and (known := entry_of(word)) and known[1].gone:
+    if word and is_gone(word):
         return _show_kept(word, lines)
     with markets(timeouts) as open_ones:
         ours = choose(open_ones, word)

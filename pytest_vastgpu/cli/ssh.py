@@ -28,7 +28,10 @@ def _ssh(arguments: argparse.Namespace) -> int:
     import shutil
     import sys
 
+    from pytest_vastgpu.cli.instances import NoSuchInstance
+    from pytest_vastgpu.cli.instances import absent
     from pytest_vastgpu.cli.instances import choose
+    from pytest_vastgpu.cli.instances import is_gone
     from pytest_vastgpu.cli.logins import NoLogin
     from pytest_vastgpu.cli.logins import login
     from pytest_vastgpu.cli.markets import markets
@@ -37,8 +40,10 @@ def _ssh(arguments: argparse.Namespace) -> int:
 
     if shutil.which("ssh") is None:
         raise NoLogin("no program ssh is found in PATH: install it, for example with apt-get install openssh-client")
+    instance, words = _parts(arguments.words)
+    if instance and is_gone(instance):
+        raise NoSuchInstance(absent(instance))
     with markets(arguments.timeouts) as open_ones:
-        instance, words = _parts(arguments.words)
         way = login(choose(open_ones, instance))
     address = next(filter(speaks_ssh, way.addresses), None)
     if address is None:

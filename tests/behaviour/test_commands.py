@@ -59,3 +59,33 @@ def test_a_living_run_on_its_own_market_is_found_without_a_key(
     [directory] = run_directories()
     assert not (directory / "id").exists(), "the key goes with the run"
     assert not (directory / "market.json").exists()
+
+
+DESTROYS = """
+import subprocess, sys
+
+def test_destroys(vast_instance):
+    for _ in range(2):
+        subprocess.run([sys.executable, "-m", "pytest_vastgpu", "destroy", str(vast_instance.id)], check=True)
+    assert vast_instance.run("true").ok
+
+def test_next(vast_instance):
+    assert vast_instance.run("true").ok
+"""
+
+
+@pytest.mark.slow
+def test_what_the_user_destroys_is_nobodys_fault_and_the_next_test_gets_another(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAST_BACKEND", "local")
+    pytester.path.joinpath("server.py").write_text(SERVER)
+    pytester.makepyfile(NO_GPU + DESTROYS)
+    result = pytester.runpytest_subprocess()
+    output = result.stdout.str()
+    assert "own_fault: destroyed_by_user" in output
+    assert "you have destroyed it with `vastgpu destroy`" in output
+    assert "runtime_lost" not in output
+    [directory] = run_directories()
+    assert "failed" not in (directory / "hosts.yaml").read_text()
+    assert "1 passed" in output

@@ -98,6 +98,9 @@ def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
     assert f"{BAD} " in second.partition("USD/h  boot")[2], "it is in the table"
     (known,) = warm.all_warm()
     capsys.readouterr()
+    assert main(["runs", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["runs"]
+    assert [(each["state"], each["instances"], each["tests"]) for each in told] == [("over", 1, 1), ("warm 1", 1, 1)]
     assert main(["down"]) == 0
     assert capsys.readouterr().out.startswith(f"what was warm for {known.project} since ")
     assert alive(market) == set()

@@ -4,11 +4,13 @@ import time
 
 import pytest
 
+from pytest_vastgpu.cli import destroying
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import open_provider
+from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.cli.conftest import MakeRun
 from tests.supervisor.cleanup.test_recover import rent
@@ -136,3 +138,34 @@ def test_it_must_be_told_what(arguments: list[str], capsys: pytest.CaptureFixtur
         main(["destroy", *arguments], UNSPACED)
     assert ended.value.code == ExitCode.USAGE
     assert capsys.readouterr().err.startswith("vastgpu destroy: say what: either an instance's ID, or --run ID; see")
+
+
+@pytest.mark.parametrize("how", ["id", "label", "run"])
+def test_a_living_run_learns_that_it_was_destroyed_by_hand(
+    how: str, make_run: MakeRun, client: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("abcd1234", alive=True)
+    assert run.ledger is not None
+    assert not run.ledger.destroyed_by_user(run.label)
+    words = {"id": [str(run.instance)], "label": [run.label], "run": ["--run", "abcd1234"]}[how]
+    assert main(["destroy", *words], UNSPACED) == ExitCode.OK
+    assert run.ledger.destroyed_by_user(run.label)
+    assert capsys.readouterr().out == f"instance {run.instance} is gone\n"
+    again = "no instance of run abcd1234 is alive" if how == "run" else "of run abcd1234 was gone already"
+    assert main(["destroy", *words], UNSPACED) == ExitCode.OK
+    assert again in capsys.readouterr().out
+
+
+def test_what_could_not_be_destroyed_is_not_said_to_be(
+    make_run: MakeRun, client: Provider, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("abcd1234", alive=True)
+    assert run.ledger is not None
+
+    def resists(*_: object) -> None:
+        raise NotDestroyed(run.instance, "it resists")
+
+    monkeypatch.setattr(destroying, "destroy", resists)
+    assert main(["destroy", str(run.instance)], UNSPACED) == ExitCode.FAILED
+    assert "it resists" in capsys.readouterr().err
+    assert not run.ledger.destroyed_by_user(run.label)

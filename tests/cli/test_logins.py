@@ -17,8 +17,10 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.cli.server_log import news
 from pytest_vastgpu.cli.server_log import show_log
+from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
+from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.ssh import known_hosts
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.connection import SshConnection
@@ -288,3 +290,24 @@ def test_an_instance_of_another_machines_run_has_its_host_key_noted_by_its_label
 )
 def test_of_a_log_that_is_read_again_only_the_new_part_is_printed(before: str, now: str, new: str) -> None:
     assert news(before, now) == new
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["no run lives", "another run lives"])
+@pytest.mark.parametrize("command", ["ssh", "logs", "destroy"])
+def test_of_one_that_a_run_here_had_it_is_said_that_it_is_gone_also_without_a_key(
+    command: str, another: bool, market: LocalMarket, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("abcd1234", alive=False, embedded=True)
+    if another:
+        make_run("0ddba110", alive=True, embedded=True)
+        run.write("gone")
+        with open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
+            client.destroy(run.instance)
+    code = main([command, str(run.instance)], UNSPACED)
+    printed = capsys.readouterr()
+    assert "VAST_API_KEY" not in printed.err
+    if command == "destroy":
+        assert (code, printed.out) == (ExitCode.OK, f"instance {run.instance} of run abcd1234 was gone already\n")
+    else:
+        assert code == ExitCode.FAILED
+        assert printed.err.startswith(f"vastgpu: instance {run.instance} of run abcd1234 is not there any more")

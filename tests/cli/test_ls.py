@@ -177,14 +177,30 @@ def test_a_market_that_died_with_its_run_is_not_asked(
 
 
 def test_without_a_key_what_is_known_is_shown_and_the_rest_said_to_be_missing(
-    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+    make_run: MakeRun, market: LocalMarket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run("abcd1234", alive=True, embedded=True)
-    assert main(["ls"], UNSPACED) == ExitCode.MARKET
+    note = "only this machine's own markets were looked at, since VAST_API_KEY is not set: "
+    assert main(["ls"], UNSPACED) == ExitCode.OK
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[1].startswith(f"{run.instance}  ")
-    assert printed.err.startswith("vastgpu: VAST_API_KEY is not set: ")
-    assert printed.err.count("\n") == 1
+    assert (printed.out.splitlines()[1].split()[0], printed.err) == (str(run.instance), "")
+    assert printed.out.splitlines()[-1].startswith(note)
+    assert main(["ls", "--json"], UNSPACED) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["problems"][0].startswith("VAST_API_KEY is not set: ")
+    assert main(["ls", "--check"], UNSPACED) == ExitCode.FAILED
+    with open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
+        client.destroy(run.instance)
+    capsys.readouterr()
+    assert main(["ls"], UNSPACED) == ExitCode.OK
+    assert capsys.readouterr().out.startswith(f"no instance of pytest-vastgpu is alive\n{note}")
+    assert main(["ls", "--check"], UNSPACED) == ExitCode.MARKET
+
+
+def test_without_a_key_and_without_a_market_here_there_is_nothing_to_look_at(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["ls"], UNSPACED) == ExitCode.MARKET
+    assert capsys.readouterr().err.startswith("vastgpu: VAST_API_KEY is not set: ")
 
 
 def test_the_accounts_market_and_those_of_living_runs_are_shown_together_and_one_that_fails_hides_none(

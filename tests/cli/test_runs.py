@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.client import warm
+from pytest_vastgpu.client.calls import Warm
+from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.ledger.ownership import ownership
@@ -122,6 +128,76 @@ def test_one_run_is_told_with_the_steps_of_its_instances_their_verdicts_costs_an
     assert [step["state"] for step in rented["steps"]] == ["created"]
     assert Path(run["costs"]).is_file()
     assert Path(run["events"]).is_file()
+
+
+def share(run_id: str, started_in: Path, label: str, outcome: str, cost_usd: float) -> None:
+    """What a run leaves that has joined the supervisor of another one, whose ledger has the instance."""
+    directory = make_run_directory(run_id)
+    ledger = Ledger(directory)
+    ledger.begin(run_id, "account", "http://market", embedded=False, started_in=str(started_in))
+    ledger.close()
+    row = {"label": label, "id": 4711, "workload": "vllm 'org/m'", "outcome": outcome, "cost_usd": cost_usd}
+    costs = {"version": 1, "instances": [{**row, "gone": False, "tests": [{"test": "a"}]}], "tests": [{"test": "a"}]}
+    (directory / "cost.json").write_text(json.dumps(costs))
+
+
+def test_what_runs_share_is_told_with_each_by_what_it_has_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = record_run("aaaa0001", tmp_path, gone=False)
+    label, later = make_label("aaaa0001", 1, ENDS_AT), make_label("aaaa0001", 2, ENDS_AT)
+    share("bbbb0002", tmp_path, label, "runtime_lost: instance_lost", 0.003)
+    share("cccc0003", tmp_path, later, "ready", 0.004)
+    with closing(Ledger(first)) as ledger:
+        ledger.write(label, "gone", cost_usd=0.0451)
+        ledger.write(later, "intended")
+        ledger.write(later, "created", instance_id=4712)
+    with ownership(first):
+        assert main(["runs", "--json"]) == ExitCode.OK
+        told = {run["id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}
+        facts = ("state", "instances", "failed", "tests", "cost_usd")
+        assert {name: tuple(run[fact] for fact in facts) for name, run in told.items()} == {
+            "aaaa0001": ("alive", 1, 0, 2, 0.0421),
+            "bbbb0002": ("over", 1, 1, 1, 0.003),
+            "cccc0003": ("over", 1, 0, 1, 0.004),
+        }
+        assert main(["runs", "cccc"]) == ExitCode.OK
+        out = capsys.readouterr().out
+        assert "instance 4712: vllm 'org/m'" in out
+        assert "  outcome  ready, 0.0040 USD, 1 test" in out
+        assert "LEFT" not in out, "its supervisor lives"
+    assert main(["runs", "cccc"]) == ExitCode.OK
+    assert "LEFT" in capsys.readouterr().out
+
+
+def test_a_run_whose_supervisor_keeps_instances_warm_is_not_alive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    kept = [Warm(make_label("aaaa0001", 1, ENDS_AT), 4711, "vllm 'org/m'", 0.36, ENDS_AT, 3600.0, 60.0, 1.0)]
+    known = warm.WarmSupervisor("path", "secret", 1, "1", "http://market", str(tmp_path), "aaaa0001", time.time())
+    monkeypatch.setattr(warm, "all_warm", lambda: [known])
+    monkeypatch.setattr(warm, "instances", lambda _: kept)
+
+    def state() -> str:
+        assert main(["runs", "--json"]) == ExitCode.OK
+        [run] = json.loads(capsys.readouterr().out)["runs"]
+        assert run["alive"] is True
+        return str(run["state"])
+
+    with ownership(record_run("aaaa0001", tmp_path, gone=False)):
+        assert state() == "alive", "its pytest lives"
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getppid", lambda: ended.pid)
+            record_run("aaaa0001", tmp_path, gone=False)
+        assert state() == "warm 1"
+        assert main(["runs", "aaaa"]) == ExitCode.OK
+        assert "  warm     until " in capsys.readouterr().out
+        with destroying(make_run_directory("aaaa0001"), kept[0].label):
+            assert state() == "over", "the user has destroyed it"
+        kept.clear()
+        assert state() == "over", "another run uses what it has left"
 
 
 def test_a_run_that_nobody_knows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

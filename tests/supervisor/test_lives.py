@@ -26,6 +26,7 @@ from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.pool.provisioner import STALE_OFFERS
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S
@@ -238,6 +239,15 @@ def test_silence_that_our_own_network_explains_is_held_against_no_machine(lives_
     problem = life.live()
     assert "lets connections to any TCP port out" in str(problem)
     assert reasons(life) == ["ssh_dark_from_here"] * 2, "once may be the proxy's trouble, twice is ours"
+    assert {attempt.verdict and attempt.verdict.failure_class for attempt in life.records} == {FailureClass.OWN_FAULT}
+    assert_nothing_is_left(life)
+
+
+def test_what_the_user_destroys_while_it_boots_is_held_against_no_machine(lives_on: LivesOn) -> None:
+    life = lives_on(Script(vanishes_after_s=15), Script())
+    life.ledger.destroyed.add(make_label("abcd1234", 1, life.clock.time() + life.services.settings.longest_life))
+    problem = life.live()
+    assert "you have destroyed it with `vastgpu destroy`" in str(problem)
     assert {attempt.verdict and attempt.verdict.failure_class for attempt in life.records} == {FailureClass.OWN_FAULT}
     assert_nothing_is_left(life)
 

@@ -77,6 +77,11 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.steps: dict[str, list[str]] = {}
+        self.destroyed: set[str] = set()
+        """The labels of what the user has destroyed."""
+
+    def destroyed_by_user(self, label: str) -> bool:
+        return label in self.destroyed
 
     def write(self, label: str, step: str, **facts: object) -> None:
         self.steps.setdefault(label, []).append(step)

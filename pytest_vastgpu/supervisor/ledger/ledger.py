@@ -20,6 +20,7 @@ from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.reputation.locked_files import sync_directory
+from pytest_vastgpu.supervisor.ledger import by_user
 
 LABEL_PREFIX = "vastgpu"
 FILE = "ledger.jsonl"
@@ -179,6 +180,10 @@ class Ledger:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._ragged = False
         os.fsync(self._file)
+
+    def destroyed_by_user(self, label: str) -> bool:
+        """See :func:`~pytest_vastgpu.supervisor.ledger.by_user.is_destroyed`."""
+        return by_user.is_destroyed(self.path.parent, label)
 
     def record(self) -> Record:
         """Read the ledger, also where a test has removed the file.

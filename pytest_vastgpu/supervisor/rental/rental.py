@@ -488,7 +488,8 @@ class Rental:
     def attribute_fault(self, verdict: Verdict, *, ssh_leaves: bool = True) -> Verdict:
         """See :func:`~pytest_vastgpu.supervisor.rental.self_check.attribute_fault`."""
         seen = self_check.look(self._services.provider)
-        return self_check.attribute_fault(verdict, replace(seen, ssh_leaves=ssh_leaves))
+        by_user = self._services.ledger.destroyed_by_user(self.label)
+        return self_check.attribute_fault(verdict, replace(seen, ssh_leaves=ssh_leaves, destroyed_by_user=by_user))
 
     def enter(self, state: State, text: str, **facts: object) -> None:
         """Enter another state, and record that in the ledger and the events."""

@@ -31,6 +31,8 @@ class SelfCheck:
     """The error, where the market gave no account."""
     ssh_leaves: bool = False
     """Whether a host has answered on a port like those of SSH, so that our network lets such connections out."""
+    destroyed_by_user: bool = False
+    """Whether the user has destroyed the instance with ``vastgpu destroy``."""
 
 
 def look(provider: Provider) -> SelfCheck:
@@ -59,6 +61,9 @@ def proxy_answers(connector: Connector, proxy: SshAddress | None) -> bool:
 
 def attribute_fault(verdict: Verdict, seen: SelfCheck) -> Verdict:
     """Return the verdict, or one of our own fault where that explains the failure better than the machine. Pure."""
+    if seen.destroyed_by_user:
+        what = "you have destroyed it with `vastgpu destroy`"
+        return _ours("destroyed_by_user", what, "run the test again: it gets another instance")
     if not verdict.failure_class.blames_machine:
         return verdict
     if not seen.market_answers:

@@ -34,10 +34,14 @@ class AttemptFailed(Exception):
 
 
 class LedgerWriter(Protocol):
-    """Records each step of a rental on disk before it happens."""
+    """Records each step of a rental on disk before it happens, and knows what the user has done beside the run."""
 
     def write(self, label: str, step: str, **facts: object) -> None:
         """See :meth:`pytest_vastgpu.supervisor.ledger.ledger.Ledger.write`."""
+        ...
+
+    def destroyed_by_user(self, label: str) -> bool:
+        """Whether the user has destroyed an instance with ``vastgpu destroy``."""
         ...
 
 

@@ -201,6 +201,17 @@ def test_one_at_the_end_of_its_life(tmp_path: Path) -> None:
     assert (found.verdict.failure_class, found.verdict.reason) == (FailureClass.OWN_FAULT, "lifetime_over")
 
 
+def test_one_that_the_user_has_destroyed_is_nobodys_fault(tmp_path: Path) -> None:
+    life = life_of(tmp_path, Script(vanishes_after_s=600))
+    rental = life.bring_up()
+    life.clock.sleep(600)
+    life.ledger.destroyed.add(rental.label)
+    found = look_again(context(life))
+    assert isinstance(found, Useless)
+    assert (found.verdict.failure_class, found.verdict.reason) == (FailureClass.OWN_FAULT, "destroyed_by_user")
+    assert "you have destroyed it with `vastgpu destroy`" in found.verdict.evidence
+
+
 def test_for_another_workload_only_what_stays_is_looked_at(tmp_path: Path) -> None:
     life = life_of(tmp_path, Script(gpus=(used("10000"), used("20000")), ends=(End(60, 3),)), gpus=1)
     rental = life.bring_up()

@@ -33,6 +33,7 @@ CONNECTOR = SshConnector(load_key({}, Path("/nonexistent")), connect_s=1.0, answ
         pytest.param(SelfCheck(key_works=False, said="401"), "api_key_refused", id="key bad"),
         pytest.param(SelfCheck(credit_usd=0.0), "credit_used_up", id="no credit"),
         pytest.param(SelfCheck(credit_usd=-0.4), "credit_used_up", id="in debt"),
+        pytest.param(SelfCheck(destroyed_by_user=True), "destroyed_by_user", id="destroyed by hand"),
     ],
 )
 def test_what_our_own_side_explains_is_recorded_against_nobody(verdict: Verdict, seen: SelfCheck, reason: str) -> None:
