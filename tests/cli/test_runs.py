@@ -176,7 +176,9 @@ def test_a_run_whose_supervisor_keeps_instances_warm_is_not_alive(
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     kept = [Warm(make_label("aaaa0001", 1, ENDS_AT), 4711, "vllm 'org/m'", 0.36, ENDS_AT, 3600.0, 60.0, 1.0)]
-    known = warm.WarmSupervisor("path", "secret", 1, "1", "http://market", str(tmp_path), "aaaa0001", time.time())
+    known = warm.WarmSupervisor(
+        "path", "secret", 1, "1", "http://market", "an account", str(tmp_path), "aaaa0001", time.time()
+    )
     monkeypatch.setattr(warm, "all_warm", lambda: [known])
     monkeypatch.setattr(warm, "instances", lambda _: kept)
 
