@@ -103,6 +103,8 @@ def changes(
 ) -> list[Change]:
     """The smallest changes that would admit an offer, the nearest first; each relaxes other requirements.
 
+    One that relaxes more than a nearer one must lead to a lower price.
+
     :param below_usd_h: Only offers that cost less an hour are worth a change.
     """
     ways = [
@@ -112,9 +114,11 @@ def changes(
         if (way := _way(one, need))
     ]
     ways.sort(key=lambda way: (way[0], way[1].hourly_usd))
-    nearest_of: dict[tuple[str, ...], Change] = {}
+    nearest_of: dict[frozenset[str], Change] = {}
     for _, change in ways:
-        nearest_of.setdefault(tuple(step.partition("=")[0] for step in change.steps), change)
+        relaxed = frozenset(step.partition("=")[0] for step in change.steps)
+        if not any(other <= relaxed and nearer.hourly_usd <= change.hourly_usd for other, nearer in nearest_of.items()):
+            nearest_of.setdefault(relaxed, change)
     return list(nearest_of.values())[:most]
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.selection.admission import admit
+from pytest_vastgpu.selection.explanation import changes as changes_for
 from pytest_vastgpu.selection.explanation import explain_no_offers
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.settings import Strictness
@@ -126,6 +127,23 @@ def test_the_nearest_of_several() -> None:
 
 def test_an_empty_market() -> None:
     assert "nothing to rent" in explain_no_offers([], need())
+
+
+@pytest.mark.parametrize(
+    ("dear", "told"),
+    [
+        (1.6, [("--vast-max-price=1.20",)]),
+        (1.2, [("--vast-max-price=1.20",)]),
+        (1.1, [("--vast-max-price=1.20",), ("--vast-strictness=aggressive", "--vast-max-price=1.10")]),
+    ],
+    ids=["dearer", "as dear", "cheaper"],
+)
+def test_a_change_that_relaxes_more_than_another_must_lead_to_a_lower_price(
+    dear: float, told: list[tuple[str, ...]]
+) -> None:
+    found = [offer(price_usd_h=1.2), offer(machine_id=101, price_usd_h=dear, reliability=0.97)]
+    wanted = need(workload())
+    assert [change.steps for change in changes_for(admit(found, wanted).dropped, wanted, 3)] == told
 
 
 @given(offers)
