@@ -76,6 +76,17 @@ not known   what 1 test will rent by vast_instance_factory while they run
 """
 
 
+def test_of_this_machine_seconds_are_expected_and_no_history_is_told() -> None:
+    here = plan(expect(replace(SMALL, image_gb=10)), backend="local")
+    assert here.workloads[0].ready_s < 10
+    told = " ".join(" ".join(lines(here, 80)).split())
+    assert "how sure no history is kept of this machine: chances and times are assumptions" in told
+    assert " 99% " in told
+    there = plan(expect(replace(SMALL, image_gb=10)))
+    assert there.workloads[0].ready_s > 180
+    assert "no history" not in "\n".join(lines(there, 80))
+
+
 @pytest.mark.parametrize("width", [70, 80, 120])
 def test_lines_fit_the_terminal(width: int) -> None:
     known = Reputation(machines={2: MachineRecord(2, successes=3), 1: MachineRecord(1, infra_failures=2.5)})
