@@ -85,6 +85,13 @@ def lines(plan: Plan, width: int, most: int | None = None, wording: Wording = OF
 def _workload(each: WorkloadPlan, plan: Plan, width: int, most: int, wording: Wording) -> Iterator[str]:
     yield from _wrapped(wording.title or f"{each.name}: {_who_asks(each)}", width, "", "  ")
     survey = each.found.survey
+    for warm, same in plan.warm_for(each):
+        use = (
+            "is used where it still serves" if same else f"its server ({warm.workload}) is replaced where this one fits"
+        )
+        yield from _wrapped(f"instance {warm.instance_id} is warm, and {use}", width, "  ")
+    if plan.warm_for(each):
+        yield from _wrapped("otherwise, as without --vast-reuse:", width, "  ")
     if each.found.ranked:
         yield from _offers(each, width, most)
         if (more := len(each.found.ranked) - most) > 0:
