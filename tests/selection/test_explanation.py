@@ -54,6 +54,12 @@ BANNED = Reputation(machines={100: MachineRecord(100, banned_until=NOW + 9)})
         ({}, {"gpu_ram_gb": 40}, {}, "gpu_ram_gb=24.5 in the workload would admit"),
         ({}, {"gpu_name": "H100"}, {}, 'gpu_name="RTX 4090" in the workload would admit'),
         ({"duration_s": 7201}, {"expected_use_s": 7200}, {}, "expected_use_s=3600 in the workload would admit"),
+        (
+            {"duration_s": 720, "inet_down_usd_gb": 0.02},
+            {"expected_use_s": 1800, "image_gb": 5},
+            {},
+            "expected_use_s=360 in the workload with --vast-max-price=1.40 would admit machine 100 (RTX 4090) at 1.40",
+        ),
         ({}, {"gpus": 2}, {}, "gpus=1 in the workload would admit"),
         ({}, {}, {"reputation": BANNED}, "`vastgpu hosts allow 100` would admit"),
         ({}, {}, {"failed_machines": frozenset({100})}, "none fits, and no option would change that"),
