@@ -75,6 +75,15 @@ def _workload(each: WorkloadPlan, plan: Plan, most: int | None, wording: Wording
         "worst_usd": each.worst_usd,
         "every_attempt_usd": each.every_attempt_usd,
         "ready_s": _finite(each.ready_s),
+        "warm": [
+            {
+                "instance_id": warm.instance_id,
+                "workload": warm.workload,
+                "usd_h": warm.price_usd_h,
+                "server_is_replaced": not same,
+            }
+            for warm, same in plan.warm_for(each)
+        ],
         "changed_by_hook": each.found.by_hook,
         "offers": [
             _offer(rank, ranked, each.workload, plan) for rank, ranked in enumerate(each.found.ranked[:most], 1)

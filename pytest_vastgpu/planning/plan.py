@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
@@ -121,6 +122,17 @@ class Plan:
     """Number of tests whose workload is known only when they run."""
     own: int = 0
     """Number of tests that rent instances of their own while they run."""
+    warm: tuple[Warm, ...] = ()
+    """What an earlier run has left for this one. The rest of the plan is for the case that it cannot be used."""
+
+    def warm_for(self, each: WorkloadPlan) -> list[tuple[Warm, bool]]:
+        """The warm instances that may serve a workload, and whether each has its server, as far as names tell.
+
+        Those whose own workload no test of the plan needs may take another one's server.
+        """
+        own = [(warm, True) for warm in self.warm if warm.workload == each.name]
+        names = {other.name for other in self.workloads}
+        return own or [(warm, False) for warm in self.warm if warm.workload not in names]
 
     @property
     def set_aside_usd(self) -> float:
@@ -184,6 +196,7 @@ def make_plan(
     credit_usd: float | None = None,
     workers: int = 1,
     own: int = 0,
+    warm: Sequence[Warm] = (),
 ) -> Plan:
     """The plan of a run with these tests.
 
@@ -191,6 +204,7 @@ def make_plan(
     :param found: What the market has, for each workload of these tests.
     :param workers: How many tests run at a time.
     :param own: How many tests rent instances of their own.
+    :param warm: What an earlier run has left for this one.
     """
     pool = PoolPlanner(settings.max_instances, lambda: 0.0)
     pool.join(_RUN, workers)
@@ -227,6 +241,7 @@ def make_plan(
         credit_usd,
         pool.runs.unknown,
         own,
+        tuple(warm),
     )
 
 

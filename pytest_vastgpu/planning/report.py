@@ -85,6 +85,13 @@ def lines(plan: Plan, width: int, most: int | None = None, wording: Wording = OF
 def _workload(each: WorkloadPlan, plan: Plan, width: int, most: int, wording: Wording) -> Iterator[str]:
     yield from _wrapped(wording.title or f"{each.name}: {_who_asks(each)}", width, "", "  ")
     survey = each.found.survey
+    for warm, same in plan.warm_for(each):
+        use = (
+            "is used where it still serves" if same else f"its server ({warm.workload}) is replaced where this one fits"
+        )
+        yield from _wrapped(f"instance {warm.instance_id} is warm, and {use}", width, "  ")
+    if plan.warm_for(each):
+        yield from _wrapped("otherwise, as without --vast-reuse:", width, "  ")
     if each.found.ranked:
         yield from _offers(each, width, most)
         if (more := len(each.found.ranked) - most) > 0:
@@ -194,7 +201,8 @@ def _facts(plan: Plan, wording: Wording) -> Iterator[tuple[str, str]]:
             f"about {plan.expected_usd:.2f} USD: {plan.until_ready_usd:.2f} USD until ready, the rest while each is "
             f"used as long as its workload expects ({_expected_uses(list(possible.values()))})",
         )
-        yield "how sure", _how_sure(list(possible.values()))
+        here = settings.backend == "local"
+        yield "how sure", _NO_HISTORY if here else _how_sure(list(possible.values()))
         yield "at worst", _at_worst(plan, of_run=of_run)
     if plan.unknown:
         yield "not known", f"what {count(plan.unknown, 'test')} will need: that is known only when they run"
@@ -217,6 +225,9 @@ def _at_worst(plan: Plan, *, of_run: bool) -> str:
 def _expected_uses(possible: Sequence[WorkloadPlan]) -> str:
     uses = sorted({each.workload.expected_use_s for each in possible})
     return " to ".join(dict.fromkeys((duration(uses[0]), duration(uses[-1]))))
+
+
+_NO_HISTORY = "no history is kept of this machine: chances and times are assumptions"
 
 
 def _how_sure(possible: Sequence[WorkloadPlan]) -> str:

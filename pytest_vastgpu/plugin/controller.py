@@ -81,7 +81,7 @@ class Controller:
         self._story = ""
         self._told: list[str] = []
         self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
-        config.add_cleanup(end_like_ctrl_c())
+        config.add_cleanup(end_like_ctrl_c(debugs=config.getoption("usepdb", False)))
         try:
             adapters = _adapters(config)
             opening = Opening(

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.callbacks import PytestHooks
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.core.environment import API_KEY
 from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.environment import image_login
@@ -36,6 +38,7 @@ from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.running import lead_to_own
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.selection.search import Survey
+from pytest_vastgpu.settings import Settings
 
 
 class PlanOnly:
@@ -108,7 +111,23 @@ class PlanOnly:
             workload: _hooked(survey, workload, config)
             for workload, survey in zip(workloads, answer.surveys, strict=True)
         }
-        return make_plan(tests, found, settings, credit_usd=answer.credit_usd, workers=self._workers, own=own)
+        return make_plan(
+            tests,
+            found,
+            settings,
+            credit_usd=answer.credit_usd,
+            workers=self._workers,
+            own=own,
+            warm=_left_warm(settings, str(config.rootpath)),
+        )
+
+
+def _left_warm(settings: Settings, project: str) -> Sequence[Warm]:
+    """What an earlier run has left for one with these settings; to know it, its supervisor is asked."""
+    if not settings.reuse:
+        return ()
+    known = warm.read(warm.file_for(project, settings.url))
+    return (warm.instances(known) or ()) if known is not None else ()
 
 
 def _workloads(tests: Iterable[Expected]) -> tuple[Workload, ...]:

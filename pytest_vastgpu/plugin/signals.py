@@ -7,30 +7,35 @@ lost SSH session) would end the process on the spot.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def end_like_ctrl_c() -> Callable[[], None]:
+def end_like_ctrl_c(*, debugs: bool = False) -> Callable[[], None]:
     """Make SIGTERM and SIGHUP end the run as Ctrl-C does, unless other code handles or ignores (``nohup``) them.
 
+    At a debugger's prompt Ctrl-C only leads back to the prompt; there, the run ends as by the debugger's own ``quit``.
+
+    :param debugs: Whether pytest enters a debugger on any exception, which includes that of Ctrl-C (``--pdb``).
     :returns: A function that restores the old handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if debugs or _in_debugger(frame):
+            raise pytest.exit.Exception(name)
+        raise KeyboardInterrupt(name)  # unlike the other one, no `except Exception` of a test catches it
 
     ours = [number for number in _ENDING if signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
@@ -41,6 +46,20 @@ def end_like_ctrl_c() -> Callable[[], None]:
             signal.signal(number, signal.SIG_DFL)
 
     return undo
+
+
+def _in_debugger(frame: FrameType | None) -> bool:
+    """Whether a debugger (pdb, or one made from it) waits for a command, or would stop at an exception in this code."""
+    if (bdb := sys.modules.get("bdb")) is None:
+        return False
+    if issubclass(type(getattr(sys.gettrace(), "__self__", None)), bdb.Bdb):
+        sys.settrace(None)  # a step is under way: the debugger would show its prompt at the exception
+        return True
+    while frame is not None:
+        if issubclass(type(frame.f_locals.get("self")), bdb.Bdb):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def with_lines(interrupt: pytest.ExceptionInfo[BaseException]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 from operator import attrgetter
 
 from pytest_vastgpu.model import Offer
@@ -127,6 +128,18 @@ def _affordable(need: OfferRequirements) -> Test:
     return lambda offer: price(offer) <= limit
 
 
+def _longest_use_s(offer: Offer) -> int:
+    return math.floor(offer.duration_s / _DURATION_FACTOR)
+
+
+def for_shorter_use(offer: Offer, need: OfferRequirements) -> OfferRequirements:
+    """The requirements with a use as short as the offer needs it; a transfer then costs more an hour."""
+    use_s = _longest_use_s(offer)
+    if not 0 < use_s < need.workload.expected_use_s:
+        return need
+    return replace(need, workload=replace(need.workload, expected_use_s=use_s))
+
+
 def ban(offer: Offer, need: OfferRequirements) -> str:
     """Why the machine is banned now; empty if it is not."""
     found = ban_in_force(need.reputation, offer.machine_id, offer.host_id, need.now)
@@ -218,7 +231,7 @@ CONDITIONS: tuple[OfferCondition, ...] = (
         in_workload(
             "expected_use_s",
             lambda need: need.workload.expected_use_s,
-            lambda offer: math.floor(offer.duration_s / _DURATION_FACTOR),
+            _longest_use_s,
         ),
     ),
     _at_least(

@@ -12,6 +12,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import Dropped
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.conditions import CONDITIONS
+from pytest_vastgpu.selection.conditions import for_shorter_use
 from pytest_vastgpu.selection.gpu_names import KNOWN
 from pytest_vastgpu.selection.gpu_names import nearest
 from pytest_vastgpu.selection.gpu_names import spelling
@@ -103,18 +104,22 @@ def changes(
 ) -> list[Change]:
     """The smallest changes that would admit an offer, the nearest first; each relaxes other requirements.
 
+    One that relaxes more than a nearer one must lead to a lower price.
+
     :param below_usd_h: Only offers that cost less an hour are worth a change.
     """
     ways = [
         (sum(step.distance for step in way), Change(tuple(step.text for step in way), one.offer, usd_h))
         for one in dropped
-        if (usd_h := hourly_usd(one.offer, need.workload)) < below_usd_h
+        if (usd_h := hourly_usd(one.offer, for_shorter_use(one.offer, need).workload)) < below_usd_h
         if (way := _way(one, need))
     ]
     ways.sort(key=lambda way: (way[0], way[1].hourly_usd))
-    nearest_of: dict[tuple[str, ...], Change] = {}
+    nearest_of: dict[frozenset[str], Change] = {}
     for _, change in ways:
-        nearest_of.setdefault(tuple(step.partition("=")[0] for step in change.steps), change)
+        relaxed = frozenset(step.partition("=")[0] for step in change.steps)
+        if not any(other <= relaxed and nearer.hourly_usd <= change.hourly_usd for other, nearer in nearest_of.items()):
+            nearest_of.setdefault(relaxed, change)
     return list(nearest_of.values())[:most]
 
 
@@ -122,7 +127,10 @@ def _way(one: Dropped, need: OfferRequirements) -> list[Relaxation]:
     """Everything that must be relaxed to admit this offer; empty if that is impossible."""
     if one.offer.incredible:
         return []  # an impossible amount is infinite, so there is nothing to compare
-    steps = [condition.relax(one.offer, need) for condition in one.failed]
+    shorter = for_shorter_use(one.offer, need)
+    then = [condition for again in admit([one.offer], shorter).dropped for condition in again.failed]
+    failed = [condition for condition in CONDITIONS if condition in one.failed or condition in then]
+    steps = [condition.relax(one.offer, shorter if condition in then else need) for condition in failed]
     # One looser level can remove several conditions: it counts once.
     return list(dict.fromkeys(step for step in steps if step)) if all(steps) else []
 

@@ -16,9 +16,6 @@ from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.selection.requirements import image_key
 from pytest_vastgpu.selection.strictness import Policy
 
-_PRIOR_CHANCE = 0.8
-"""Share of starts that succeed on a machine of perfect reliability and without any other record. An assumption:
-reliability measures uptime, and a machine can be up with a broken driver or network."""
 _PRIOR_WEIGHT = 2.0
 """Number of a machine's own starts that weigh as much as the assumption about it."""
 _HOST_WEIGHT = 1.0
@@ -26,13 +23,29 @@ _HOST_WEIGHT = 1.0
 _LEAST_RELIABILITY = 0.5
 """A lower reliability is treated as this value."""
 
-_BOOT_S = 180.0
-"""Seconds from create to a running container, without the download: the middle of Vast's documented 1 to 5 minutes."""
-_SERVER_START_S = 90.0
-"""Approximate seconds from weights on the disk to the first answer, for a small model."""
 _BITS_PER_GB = 8000.0  # in megabits
 _FASTEST = 0.5
 """A machine's own times can at most halve its expected time, so that its record does not shut out all newcomers."""
+
+
+class Prior(NamedTuple):
+    """What is expected of a machine without any record."""
+
+    chance: float
+    """Share of starts that succeed where the reliability is perfect."""
+    boot_s: float
+    """Seconds from create to a running container, without the download."""
+    server_start_s: float
+    """Approximate seconds from weights on the disk to the first answer, for a small model."""
+    pulls: bool = True
+    """Whether images are downloaded."""
+
+
+RENTED = Prior(chance=0.8, boot_s=180.0, server_start_s=90.0)
+"""Of a machine that somebody rents out. The chance is an assumption: reliability measures uptime, and a machine can be
+up with a broken driver or network. The boot is the middle of Vast's documented 1 to 5 minutes."""
+THIS_MACHINE = Prior(chance=0.99, boot_s=1.0, server_start_s=1.0, pulls=False)
+"""Of the machine that a run is on: processes are started there, and no image is pulled."""
 
 
 class Ranked(NamedTuple):
@@ -61,14 +74,16 @@ class Ranked(NamedTuple):
         )
 
 
-def rank(offers: Iterable[Offer], workload: Workload, policy: Policy, reputation: Reputation) -> list[Ranked]:
+def rank(
+    offers: Iterable[Offer], workload: Workload, policy: Policy, reputation: Reputation, prior: Prior = RENTED
+) -> list[Ranked]:
     """Offers in the order to try them.
 
     With ``by_record``: by the expected cost until an endpoint is ready, which is price and transfer divided by the
     chance. A machine's record changes chance and time only within bounds, so an unknown machine gets its turn if it is
     cheap enough or the known ones are gone. Otherwise by price alone, transfer included.
     """
-    ranked = [_expect(offer, workload, reputation) for offer in offers]
+    ranked = [_expect(offer, workload, reputation, prior) for offer in offers]
     if policy.by_record:
         ranked.sort(key=lambda one: (one.expected_cost_usd, -one.chance, one.offer.machine_id, one.offer.id))
     else:
@@ -76,13 +91,13 @@ def rank(offers: Iterable[Offer], workload: Workload, policy: Policy, reputation
     return ranked
 
 
-def chance(reliability: float, machine: MachineRecord | None, host: HostRecord | None) -> float:
+def chance(reliability: float, machine: MachineRecord | None, host: HostRecord | None, prior: Prior = RENTED) -> float:
     """The probability that a start succeeds: the mean of a Beta distribution over the record.
 
     The prior is the market's reliability, adjusted slightly by the record of the operator's other machines. Each start
     of the machine itself is then added.
     """
-    mean = _PRIOR_CHANCE * min(1.0, max(_LEAST_RELIABILITY, reliability))
+    mean = prior.chance * min(1.0, max(_LEAST_RELIABILITY, reliability))
     good, weight = mean * _PRIOR_WEIGHT, _PRIOR_WEIGHT
     own_good = machine.successes if machine else 0.0
     own_bad = machine.infra_failures if machine else 0.0
@@ -95,24 +110,24 @@ def chance(reliability: float, machine: MachineRecord | None, host: HostRecord |
     return (good + own_good) / (weight + own_good + own_bad)
 
 
-def seconds_to_ready(offer: Offer, workload: Workload, machine: MachineRecord | None) -> float:
+def seconds_to_ready(offer: Offer, workload: Workload, machine: MachineRecord | None, prior: Prior = RENTED) -> float:
     """Expected seconds from create to ready: from the download speed, and from the machine's own times.
 
     A machine that has booted this image lately need not pull it again.
     """
     booted_s = machine.boot_s.get(image_key(workload), 0.0) if machine is not None else 0.0
-    download_gb = workload.model_gb + (0.0 if booted_s else workload.image_gb)
+    download_gb = workload.model_gb + (workload.image_gb if prior.pulls and not booted_s else 0.0)
     download_s = download_gb * _BITS_PER_GB / max(offer.inet_down_mbps, 1.0)
-    estimate = (min(booted_s, _BOOT_S) or _BOOT_S) + _SERVER_START_S + download_s
+    estimate = (min(booted_s, prior.boot_s) or prior.boot_s) + prior.server_start_s + download_s
     if machine is None or machine.successes <= 0 or machine.ready_s <= 0:
         return estimate
     learnt = (_PRIOR_WEIGHT * estimate + machine.successes * machine.ready_s) / (_PRIOR_WEIGHT + machine.successes)
     return max(learnt, _FASTEST * estimate)
 
 
-def _expect(offer: Offer, workload: Workload, reputation: Reputation) -> Ranked:
+def _expect(offer: Offer, workload: Workload, reputation: Reputation, prior: Prior) -> Ranked:
     machine = reputation.machines.get(offer.machine_id)
-    likely = chance(offer.reliability, machine, reputation.hosts.get(offer.host_id))
-    seconds = seconds_to_ready(offer, workload, machine)
+    likely = chance(offer.reliability, machine, reputation.hosts.get(offer.host_id), prior)
+    seconds = seconds_to_ready(offer, workload, machine, prior)
     cost = (offer.price_usd_h * seconds / HOUR_S + transfer_usd(offer, workload)) / likely
     return Ranked(offer, cost, likely, seconds, machine)

@@ -39,6 +39,8 @@ class OfferRequirements:
     """Machines that failed in this run."""
     workload_key: str = ""
     """The workload's key in the reputation."""
+    on_this_machine: bool = False
+    """Whether the market rents out the machine that the run is on, and ends with the run."""
 
     @classmethod
     def under(
@@ -60,4 +62,5 @@ class OfferRequirements:
             now,
             failed_machines,
             workload_key,
+            on_this_machine=settings.backend == "local",
         )

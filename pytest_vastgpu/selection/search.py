@@ -24,6 +24,8 @@ from pytest_vastgpu.selection.explanation import removed
 from pytest_vastgpu.selection.explanation import why_none
 from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.selection.pricing import hourly_usd
+from pytest_vastgpu.selection.ranking import RENTED
+from pytest_vastgpu.selection.ranking import THIS_MACHINE
 from pytest_vastgpu.selection.ranking import Ranked
 from pytest_vastgpu.selection.ranking import rank
 from pytest_vastgpu.selection.requirements import OfferRequirements
@@ -31,7 +33,8 @@ from pytest_vastgpu.selection.requirements import OfferRequirements
 
 def admitted(offers: Iterable[Offer], need: OfferRequirements) -> list[Ranked]:
     """The admitted offers among the given ones, best first."""
-    return rank(admissible(offers, need), need.workload, need.policy, need.reputation)
+    prior = THIS_MACHINE if need.on_this_machine else RENTED
+    return rank(admissible(offers, need), need.workload, need.policy, need.reputation, prior)
 
 
 _QUERIES = (search_query, wide_query, widest_query)

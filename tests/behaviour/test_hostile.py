@@ -301,6 +301,23 @@ def test_2(vast_instance):
     assert "1 failed, 1 passed" in run.output
 
 
+@slow
+@pytest.mark.parametrize("where", ["a prompt", "a test"])
+def test_sigterm_ends_a_run_with_a_debugger_and_everything_is_given_back(
+    pytester: pytest.Pytester, rent_from: RentFrom, start: Start, where: str
+) -> None:
+    market = rent_from(HERE)
+    body = "assert 0" if where == "a prompt" else "print('test begins', flush=True); time.sleep(60)"
+    pytester.makepyfile(f"{NO_GPU}\nimport time\ndef test_it(vast_instance):\n    {body}\n")
+    run = start("--pdb", "-s", stdin=True)
+    run.until("-> assert 0" if where == "a prompt" else "test begins")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.rest() == pytest.ExitCode.INTERRUPTED, run.output
+    run.say("")
+    assert "Exit: SIGTERM" in run.output
+    assert not alive(market)
+
+
 @pytest.mark.slow
 def test_a_logging_handler_that_fails_a_test_fails_nothing_of_ours(
     pytester: pytest.Pytester, rent_from: RentFrom

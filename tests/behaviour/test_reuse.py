@@ -80,6 +80,15 @@ def costs(home: Path, number: int = -1) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
+def test_a_plan_says_what_is_warm_and_touches_nothing(run: Callable[..., str], market: LocalMarket) -> None:
+    run("--vast-reuse=1h")
+    (instance,) = alive(market)
+    assert f"instance {instance} is warm, and is used where it still serves" in run("--vast-reuse=1h", "--vast-plan")
+    assert "is warm" not in run("--vast-plan")
+    assert alive(market) == {instance}
+
+
 def test_the_next_run_gets_the_instance_that_the_first_one_has_warmed_up(
     run: Callable[..., str], market: LocalMarket, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
@@ -74,6 +75,51 @@ at worst    2.27 USD to set aside when collection ends (2 instances of at most 2
 not known   what 1 test will need: that is known only when they run
 not known   what 1 test will rent by vast_instance_factory while they run
 """
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ([], {}),
+        (["vllm 'small'"], {"vllm 'small'": ["instance 1 is warm, and is used where it still serves"]}),
+        (
+            ["vllm 'small'", "vllm 'old'"],
+            {
+                "vllm 'small'": ["instance 1 is warm, and is used where it still serves"],
+                "vllm 'large'": ["instance 2 is warm, and its server (vllm 'old') is replaced where this one fits"],
+            },
+        ),
+    ],
+)
+def test_what_is_warm_is_said_and_the_rest_of_the_plan_is_for_the_case_without_it(
+    left: list[str], told: dict[str, list[str]]
+) -> None:
+    wanted = expect(LARGE, SMALL)
+    warm = [Warm(f"label{n}", n, name, 0.3, 2e9, 60.0, 60.0, 5.0) for n, name in enumerate(left, 1)]
+    found, without = plan(wanted, warm=warm), plan(wanted)
+    for block in "\n".join(lines(found, 120)).split("\n\n")[:2]:
+        name, *said = block.splitlines()
+        here = [line.strip() for line in said if "is warm" in line]
+        assert here == told.get(name.partition(":")[0], [])
+        assert ("  otherwise, as without --vast-reuse:" in said) == bool(here)
+    rest = [line for line in lines(found, 120) if "is warm" not in line and "otherwise, as" not in line]
+    assert rest == lines(without, 120)
+    documents = [{each["workload"]: each["warm"] for each in as_json(one)["workloads"]} for one in (found, without)]
+    assert {name: len(each) for name, each in documents[0].items() if each} == {name: len(told[name]) for name in told}
+    assert not any(documents[1].values())
+    for each in documents[0].get("vllm 'large'", []):
+        assert each == {"instance_id": 2, "workload": "vllm 'old'", "usd_h": 0.3, "server_is_replaced": True}
+
+
+def test_of_this_machine_seconds_are_expected_and_no_history_is_told() -> None:
+    here = plan(expect(replace(SMALL, image_gb=10)), backend="local")
+    assert here.workloads[0].ready_s < 10
+    told = " ".join(" ".join(lines(here, 80)).split())
+    assert "how sure no history is kept of this machine: chances and times are assumptions" in told
+    assert " 99% " in told
+    there = plan(expect(replace(SMALL, image_gb=10)))
+    assert there.workloads[0].ready_s > 180
+    assert "no history" not in "\n".join(lines(there, 80))
 
 
 @pytest.mark.parametrize("width", [70, 80, 120])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
@@ -51,6 +52,7 @@ def plan(
     workers: int = 1,
     credit_usd: float | None = None,
     own: int = 0,
+    warm: Sequence[Warm] = (),
     **changes: Any,
 ) -> Plan:
     """The plan of a run on a market with these offers."""
@@ -62,4 +64,4 @@ def plan(
             need = OfferRequirements.under(wanted, each.workload, each.workload.model, known or Reputation(), NOW)
             there = survey(lambda _: offers, need)
             found[each.workload] = Found(there, there.ranked)
-    return make_plan(tests, found, wanted, workers=workers, credit_usd=credit_usd, own=own)
+    return make_plan(tests, found, wanted, workers=workers, credit_usd=credit_usd, own=own, warm=warm)

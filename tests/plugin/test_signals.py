@@ -1,8 +1,73 @@
 from __future__ import annotations
 
+import io
+import os
+import pdb
+import signal
+import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack
+
 import pytest
 
+from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import with_lines
+
+
+@pytest.fixture
+def handled() -> Iterator[Callable[..., None]]:
+    """Handles signals as a run does that rents."""
+    with ExitStack() as stack:
+
+        def handle(**how: bool) -> None:
+            stack.callback(end_like_ctrl_c(**how))
+
+        yield handle
+
+
+def _terminated() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Person(io.StringIO):
+    """Types nothing at the prompt, but ends the process as ``kill`` does. A further prompt is one too many."""
+
+    def readline(self, *_: object) -> str:  # type: ignore[override] # typeshed has that of bytes above this class
+        assert not self.closed
+        self.close()
+        _terminated()
+        return "quit\n"
+
+
+def test_a_signal_ends_a_run_as_ctrl_c_does(handled: Callable[..., None]) -> None:
+    handled()
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        _terminated()
+
+
+def test_a_signal_ends_a_run_that_waits_at_a_debuggers_prompt(handled: Callable[..., None]) -> None:
+    handled()
+    with pytest.raises(pytest.exit.Exception, match="SIGTERM"):
+        pdb.Pdb(stdin=_Person(), stdout=io.StringIO(), nosigint=True, readrc=False).runcall(_interrupted)
+
+
+def test_a_signal_ends_a_run_in_which_a_debugger_takes_a_step(handled: Callable[..., None]) -> None:
+    handled()
+    shown = io.StringIO()
+    before = sys.gettrace()
+    try:
+        with pytest.raises(pytest.exit.Exception, match="SIGTERM"):
+            pdb.Pdb(stdin=io.StringIO("next\nnext\n"), stdout=shown, nosigint=True, readrc=False).runcall(_terminated)
+    finally:
+        sys.settrace(before)
+    assert shown.getvalue().count("(Pdb)") == 1, "no prompt at the exception"
+
+
+def test_a_signal_is_no_exception_on_which_pytest_enters_a_debugger(handled: Callable[..., None]) -> None:
+    handled(debugs=True)
+    with pytest.raises(pytest.exit.Exception, match="SIGTERM"):
+        _terminated()
 
 
 def _interrupted() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.selection.admission import admit
+from pytest_vastgpu.selection.explanation import changes as changes_for
 from pytest_vastgpu.selection.explanation import explain_no_offers
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.settings import Strictness
@@ -53,6 +54,12 @@ BANNED = Reputation(machines={100: MachineRecord(100, banned_until=NOW + 9)})
         ({}, {"gpu_ram_gb": 40}, {}, "gpu_ram_gb=24.5 in the workload would admit"),
         ({}, {"gpu_name": "H100"}, {}, 'gpu_name="RTX 4090" in the workload would admit'),
         ({"duration_s": 7201}, {"expected_use_s": 7200}, {}, "expected_use_s=3600 in the workload would admit"),
+        (
+            {"duration_s": 720, "inet_down_usd_gb": 0.02},
+            {"expected_use_s": 1800, "image_gb": 5},
+            {},
+            "expected_use_s=360 in the workload with --vast-max-price=1.40 would admit machine 100 (RTX 4090) at 1.40",
+        ),
         ({}, {"gpus": 2}, {}, "gpus=1 in the workload would admit"),
         ({}, {}, {"reputation": BANNED}, "`vastgpu hosts allow 100` would admit"),
         ({}, {}, {"failed_machines": frozenset({100})}, "none fits, and no option would change that"),
@@ -126,6 +133,23 @@ def test_the_nearest_of_several() -> None:
 
 def test_an_empty_market() -> None:
     assert "nothing to rent" in explain_no_offers([], need())
+
+
+@pytest.mark.parametrize(
+    ("dear", "told"),
+    [
+        (1.6, [("--vast-max-price=1.20",)]),
+        (1.2, [("--vast-max-price=1.20",)]),
+        (1.1, [("--vast-max-price=1.20",), ("--vast-strictness=aggressive", "--vast-max-price=1.10")]),
+    ],
+    ids=["dearer", "as dear", "cheaper"],
+)
+def test_a_change_that_relaxes_more_than_another_must_lead_to_a_lower_price(
+    dear: float, told: list[tuple[str, ...]]
+) -> None:
+    found = [offer(price_usd_h=1.2), offer(machine_id=101, price_usd_h=dear, reliability=0.97)]
+    wanted = need(workload())
+    assert [change.steps for change in changes_for(admit(found, wanted).dropped, wanted, 3)] == told
 
 
 @given(offers)
