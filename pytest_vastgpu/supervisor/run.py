@@ -146,10 +146,10 @@ class Run:
             self.ending.cancel()
             self.pool.close()
             self._settle()
+            self.closing.close()  # what closes may have something to tell the runs, so these end after it
             while self.joined:  # a run that is over may be about to leave
                 with contextlib.suppress(KeyError):
                     self.joined.popitem()[1].close()
-            self.closing.close()
             self.over = True
 
     def waits_for(self, run: str = "") -> list[str]:

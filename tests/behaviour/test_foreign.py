@@ -172,7 +172,9 @@ def test_no_line_of_a_server_steers_the_terminal_or_the_ci_system(
             "'../x' must be a path below",
             marks=pytest.mark.slow,
         ),
-        pytest.param('command("true", env={"A": 1})', "the value of A is a int, not text", marks=pytest.mark.slow),
+        pytest.param(
+            'command("true", env={"A": 1})', "the value of A is of type int, not text", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_workload_that_cannot_be_carried_out_is_a_usage_error(

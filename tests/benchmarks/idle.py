@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest_vastgpu
 from tests.benchmarks import report
 
-ENTRY_POINT = "[pytest11]\nvastgpu = pytest_vastgpu:plugin\n"
+ENTRY_POINT = "[pytest11]\nvastgpu = pytest_vastgpu:pytest_plugin\n"
 GOAL_RATIO = 1.01
 WITHOUT = ("-p", "no:vastgpu")
 RUNS = ((), ("-n", "0"))
