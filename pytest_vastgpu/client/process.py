@@ -92,8 +92,10 @@ class SupervisorProcess:
         """Whether it may outlive this run."""
         # Connect before it starts: if this process dies a moment later, the supervisor sees the connection end.
         self.line = RpcClient(listener.address, "control", idle, opening.timeouts.answers_s)
+        turn = ExitStack()
         try:
-            turn = self._turn(opening)
+            if self._stays:
+                self._take_turn(turn, opening)
             if not (self._stays and self._joined(opening, insist)):
                 self._process = self._start(opening if self._stays else opening.for_one_run())
             listener.close()
@@ -115,23 +117,20 @@ class SupervisorProcess:
             except VastGpuError:
                 if not late:
                     raise
-            finally:
-                turn.close()
         except BaseException:
             self.hang_up(UNOPENED_WITHIN_S)
             raise
+        finally:
+            turn.close()
 
-    def _turn(self, opening: Opening) -> ExitStack:
+    def _take_turn(self, turn: ExitStack, opening: Opening) -> None:
         """Have one run at a time look for a supervisor and start one: the next run then finds it."""
-        turn = ExitStack()
-        if self._stays:
-            from pytest_vastgpu.client import warm
+        from pytest_vastgpu.client import warm
 
-            try:
-                turn.enter_context(warm.turn(opening.project, opening.settings.url))
-            except OSError as error:
-                raise ConfigurationError(f"nothing can be kept warm ({error}): leave out --vast-reuse") from error
-        return turn
+        try:
+            turn.enter_context(warm.turn(opening.project, opening.settings.url))
+        except OSError as error:
+            raise ConfigurationError(f"nothing can be kept warm ({error}): leave out --vast-reuse") from error
 
     def _joined(self, opening: Opening, insist: Callable[[str], None]) -> bool:
         """Have a supervisor serve this run that an earlier one has started; returns whether there is one that does."""
