@@ -126,7 +126,7 @@ def _left_warm(settings: Settings, project: str) -> Sequence[Warm]:
     """What an earlier run has left for one with these settings; to know it, its supervisor is asked."""
     if not settings.reuse:
         return ()
-    known = warm.read(warm.file_for(project, settings.url))
+    known = warm.find(project, settings.url)
     return (warm.instances(known) or ()) if known is not None else ()
 
 
