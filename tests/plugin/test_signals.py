@@ -19,6 +19,8 @@ from pytest_vastgpu.plugin.signals import with_lines
 def handled() -> Iterator[Callable[..., None]]:
     """Handles signals as a run does that rents."""
     with ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # coverage has a handler of its own, which would be left alone
+            stack.callback(signal.signal, number, signal.signal(number, signal.SIG_DFL))
 
         def handle(**how: bool) -> None:
             stack.callback(end_like_ctrl_c(**how))
