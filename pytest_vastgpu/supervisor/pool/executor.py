@@ -107,8 +107,7 @@ class PlanExecutor:
         """Give an instance back, so that no test gets it any more. The caller holds the lock."""
         slot = self._planner.of(label)
         if slot is not None and not self.losses.closing:
-            self._planner.retire(slot)
-            self._end(slot)
+            self._retire(slot)
             self.act()
 
     def avoid(self, machine_id: int) -> None:
@@ -133,8 +132,7 @@ class PlanExecutor:
             return  # tests of a run that was called off use it until that run leaves
         if not heirs and rental.unguarded:  # it may only go on as long as pytest waits for its end
             rental.tell("is given back: it has no dead man's switch, so nothing would end it if this machine died")
-            self._planner.retire(slot)
-            self._end(slot)
+            self._retire(slot)
             return
         try:
             if heirs:
@@ -146,11 +144,16 @@ class PlanExecutor:
                 self._planner.waits(slot, warm_s)
         except BudgetSpent as refused:
             rental.tell(f"is given back: {refused}")
-            self._planner.leave(slot) if heirs else self._planner.retire(slot)
-            if not heirs:
-                self._end(slot)
+            if heirs:
+                self._planner.leave(slot)
+            else:
+                self._retire(slot)
 
     # -------------------------------------------------------------- threads
+
+    def _retire(self, slot: Slot) -> None:
+        self._planner.retire(slot)
+        self._end(slot)
 
     def _use_again(self, slot: Slot) -> None:
         """Have a thread look at a warm instance, and make it serve the workload of its slot."""

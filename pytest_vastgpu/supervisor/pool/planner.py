@@ -261,11 +261,11 @@ class PoolPlanner:
         :param may: Whether an instance may run a workload.
         """
         taken: list[Slot] = []
+        if all(slot.phase is not SlotPhase.WARM for slot in self.slots.values()):
+            return taken  # this is asked again and again while tests wait
         asked = [ask.workload for ask in self._waiting if not ask.exclusive]
         for workload in dict.fromkeys([*asked, *(each for each, tests in self.runs.certain.items() if tests)]):
-            if not self._run_for(workload) or any(
-                slot.workload == workload and slot.owner is None and slot.phase.stays for slot in self.slots.values()
-            ):
+            if not self._run_for(workload) or self._shared_by(workload):
                 continue
             places = placement.to_take_over(self._places(), self._pending)
             slot = next((slot for place in places if may(slot := self.slots[place.number], workload)), None)
@@ -323,10 +323,7 @@ class PoolPlanner:
         """
         del self.slots[slot.number]
         ask = slot.owner
-        if ask is None and any(
-            other.workload == slot.workload and other.owner is None and other.phase.stays
-            for other in self.slots.values()
-        ):
+        if ask is None and self._shared_by(slot.workload):
             self._single.add(slot.workload)
         elif scarce and (self.slots or self.has_given_back_since(slot)):
             self._refusals[ask or (slot.run, slot.workload)] = (slot.returned_before, error)
@@ -435,17 +432,18 @@ class PoolPlanner:
         own = [place for place in places if place.exclusive and not place.users and place.phase is not SlotPhase.ENDING]
         return own + placement.to_give_back(self._pending, self.runs.unknown, places)
 
+    def _shared_by(self, workload: Workload) -> list[Slot]:
+        """The shared instances of a workload that are there, or on their way."""
+        slots = self.slots.values()
+        return [slot for slot in slots if slot.workload == workload and slot.owner is None and slot.phase.stays]
+
     def _under_way(self, ask: LeaseRequest) -> bool:
         if ask.exclusive:
             return ask.slot is not None or ask.error is not None
         if (ask.run, ask.workload) in self._failures:
             return True
         refused = (ask.run, ask.workload) in self._refused()  # it cannot pay for a warm one
-        return any(
-            slot.workload == ask.workload and slot.owner is None and slot.phase.stays
-            for slot in self.slots.values()
-            if not (refused and slot.phase is SlotPhase.WARM)
-        )
+        return any(not (refused and slot.phase is SlotPhase.WARM) for slot in self._shared_by(ask.workload))
 
     def _ahead(self) -> list[Workload]:
         certain = {
