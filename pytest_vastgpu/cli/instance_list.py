@@ -10,12 +10,12 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.instances import Ours
 from pytest_vastgpu.cli.instances import find_all
 from pytest_vastgpu.cli.markets import markets
-from pytest_vastgpu.cli.output import lasting
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import say_json
 from pytest_vastgpu.cli.output import say_table
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core.text.durations import HOUR_S
+from pytest_vastgpu.core.text.durations import lasting
 from pytest_vastgpu.core.timeouts import Timeouts
 
 VERSION = 1

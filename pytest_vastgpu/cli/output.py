@@ -36,11 +36,3 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], expendable: 
 def say_json(value: object) -> None:
     """Print a value as a JSON document."""
     sys.stdout.write(json.dumps(sanitize.clean(value), indent=1) + "\n")
-
-
-def lasting(seconds: float) -> str:
-    """A time span in a table, in a unit that suits it: ``43 min``, ``5.2 h``, ``3.1 d``."""
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} d"

@@ -21,8 +21,10 @@ class Version(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Print and end."""
-        from importlib.metadata import version
+        from importlib import metadata
+
+        from pytest_vastgpu.core.version import version
 
         python = ".".join(map(str, sys.version_info[:3]))
-        sys.stdout.write(f"vastgpu {version('pytest-vastgpu')} (Python {python}, pytest {version('pytest')})\n")
+        sys.stdout.write(f"vastgpu {version()} (Python {python}, pytest {metadata.version('pytest')})\n")
         parser.exit()

@@ -29,9 +29,7 @@ def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
     tmp_path.joinpath("server.py").write_text(SERVER)
     scene.start(fleet())
     yield scene
-    for run in scene.runs:
-        run.close()
-    scene.market.stop()
+    scene.close()
 
 
 def rent(run: Run, scene: Scene, test: str, *, exclusive: bool = False) -> Lease:
@@ -81,7 +79,8 @@ def test_tests_that_share_a_server_learn_of_its_end_and_later_ones_share_one_res
     assert fate(run, later[1]).then == "the next test that needs it gets another instance"
     assert rent(run, scene, "six").offer.machine_id == GOOD
     assert [
-        (attempt.offer.machine_id, attempt.verdict and attempt.verdict.reason) for attempt in run.pool.books.attempts()
+        (attempt.offer.machine_id, attempt.verdict and attempt.verdict.reason)
+        for attempt in run.pool.registry.attempts()
     ] == [
         (BAD, "server_exited"),
         (GOOD, None),

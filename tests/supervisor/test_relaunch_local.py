@@ -46,9 +46,7 @@ HOG = "nohup sleep 1000 >/dev/null 2>&1 & echo 0 $! 2867 /usr/bin/python >> ~/.g
 def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
     scene = Scene(tmp_path, home)
     yield scene
-    for run in scene.runs:
-        run.close()
-    scene.market.stop()
+    scene.close()
 
 
 @pytest.mark.slow

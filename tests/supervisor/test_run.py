@@ -125,6 +125,11 @@ class Scene:
         (found,) = json.loads(text)["instances"]
         return dict(found)
 
+    def close(self) -> None:
+        for run in self.runs:
+            run.close()
+        self.market.stop()
+
     def rented(self) -> list[int]:
         """The machines, in order; all of it is over."""
         status = self.market.status()
@@ -143,9 +148,7 @@ def known(cache: Path) -> set[int]:
 def scene(tmp_path: Path, home: Path) -> Iterator[Scene]:
     scene = Scene(tmp_path, home)
     yield scene
-    for run in scene.runs:
-        run.close()
-    scene.market.stop()
+    scene.close()
 
 
 def test_without_a_guard_nothing_is_rented(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

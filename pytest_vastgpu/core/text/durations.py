@@ -42,3 +42,11 @@ def spoken(seconds: float) -> str:
     hours, rest_min = divmod(minutes, 60)
     parts = ((hours, "h"), (rest_min, "min")) if hours else ((minutes, "min"), (rest_s, "s"))
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def lasting(seconds: float) -> str:
+    """A time span in a table, in a unit that suits it: ``43 min``, ``5.2 h``, ``3.1 d``."""
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} d"

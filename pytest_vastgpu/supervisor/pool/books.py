@@ -7,7 +7,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.reporting.costs import Use
@@ -60,10 +59,6 @@ class Books:
     def spent(self, run: str, test: str) -> float:
         """See :meth:`Leases.spent`."""
         return float(spent(test, self._registry.bills(), self._named(run)))
-
-    def attempts(self) -> list[Attempt]:
-        """Every attempt of all runs, in order, each with its cost so far."""
-        return self._registry.attempts()
 
     def _named(self, run: str) -> list[Use]:
         """All uses, where the tests of other runs have another name."""

@@ -530,6 +530,6 @@ def test_a_run_whose_money_is_for_one_at_a_time_uses_one_after_the_other(tmp_pat
         desk.pool.done("one", "p")
         desk.pool.finished("two", "one", "p")
         assert desk.pool.acquire("two", "two", other, False, "p", lambda: False) == second.label
-        assert len(desk.pool.books.attempts()) == 2, "nothing was rented"
+        assert len(desk.pool.registry.attempts()) == 2, "nothing was rented"
     finally:
         desk.pool.close()
