@@ -214,8 +214,9 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     living, dead = start(), start()
     living.until("ready after")
     dead.until("ready after")
-    theirs = set(living_ids := [entry.instance_id for entry in living.record.entries.values()])
-    assert len(living_ids) == 1
+    # Both may have asked for the same offer, which only one of them got: that create has no instance.
+    theirs = {entry.instance_id for entry in living.record.entries.values() if entry.instance_id}
+    assert len(theirs) == 1
     dead.kill_guard()
     dead.kill_supervisor()
     dead.kill_controller()

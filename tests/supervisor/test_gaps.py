@@ -100,6 +100,21 @@ def test_what_the_market_says_twice_is_believed_while_it_boots_and_while_ssh_is_
     assert life.clock.now < since_s + 120, "it is not waited for any longer"
 
 
+@pytest.mark.parametrize("looks", [1, 1000])
+def test_a_start_that_is_quicker_than_a_second_report_waits_for_it(lives_on: LivesOn, looks: int) -> None:
+    asked = []
+
+    def reports(_: int, status: InstanceStatus) -> InstanceStatus | None:
+        asked.append(status.id)
+        return GAPS["no price in this world"](status) if len(asked) <= looks else status
+
+    life = lives_on(Script(ssh_from_s=0, refuses_s=0, start_s=0, reports=reports), Script())
+    assert life.live(use_s=0) is None
+    assert reasons(life) == (["ready"] if looks == 1 else ["price_incredible", "ready"])
+    launched = [event.label for event in life.events.events if event.text.endswith("server launched")]
+    assert launched == [rental.label for rental in life.rentals][-1:], "not on one whose price is in doubt"
+
+
 def test_one_that_is_not_there_while_it_boots_is_gone_to_another_client(lives_on: LivesOn) -> None:
     life = lives_on(Script(boot_s=60, reports=lambda _, __: None), Script())
     assert life.live(use_s=0) is None

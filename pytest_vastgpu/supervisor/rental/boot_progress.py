@@ -69,6 +69,12 @@ class BootHistory:
         self._disk_gb = 0.0
         self._log_at_s = 0.0
 
+    @property
+    def doubted(self) -> bool:
+        """Whether the newest answer shows another machine or an impossible price: it may be a gap in the data."""
+        status = self.samples[-1].status if self.samples else None
+        return status is not None and (bool(status.incredible) or not self.concerns(status))
+
     def add(self, sample: StatusSample) -> None:
         """Add the newest answer."""
         if not self.samples:

@@ -19,6 +19,8 @@ from pytest_vastgpu.supervisor.rental.bringup.market_reports import MarketReport
 from pytest_vastgpu.supervisor.rental.polling import connect_pause_s
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
+LOOK_AGAIN_S = 1.0
+"""Pause between two checks whether to go on waiting."""
 _MARK = "vastgpu-is-in"
 
 
@@ -46,6 +48,7 @@ def connect(context: BringUpContext, reports: MarketReports) -> None:
         connection.knows(known)
         attempt = _knock(context, connection)
         if attempt is None:
+            _settle_doubts(context, reports)
             return
         attempts.append(attempt)
         step = give_up.judge_connect(attempts, since, services.settings.boot_timeout, attached_again, services.timeouts)
@@ -66,6 +69,20 @@ def connect(context: BringUpContext, reports: MarketReports) -> None:
         pause = Deadline.after(connect_pause_s(attempts, since, services.timeouts), services.clock)
         while not pause.passed and reports.history.ssh == known:
             reports.wait(pause.remaining_s)
+
+
+def _settle_doubts(context: BringUpContext, reports: MarketReports) -> None:
+    """Ask the market once more about what its newest report doubts: a quick start may have seen but this one.
+
+    :raises AttemptFailed: it says the same again.
+    """
+    while reports.history.doubted:
+        if not reports.wait(LOOK_AGAIN_S):
+            reports.check_heard()
+            continue
+        against = give_up.judge_reports(reports.history, context.services.timeouts)
+        if isinstance(against, give_up.GiveUp):
+            raise AttemptFailed(context.rental.attribute_fault(against.verdict))
 
 
 def check_ran(result: ProbeResult, connection: Connection) -> ProbeResult:

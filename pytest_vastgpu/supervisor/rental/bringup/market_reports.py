@@ -94,8 +94,7 @@ class MarketReports:
 
     def _price_counts(self, status: InstanceStatus) -> bool:
         """An impossible price is looked at twice, as everything else that may be a gap."""
-        before = self.history.samples[-1].status if self.history.samples else None
-        return self.history.concerns(status) and (not status.incredible or bool(before and before.incredible))
+        return self.history.concerns(status) and (not status.incredible or self.history.doubted)
 
     def _container_log(self) -> str:
         try:
