@@ -50,8 +50,9 @@ FLEET = {"machines": [{"count": 3}]}
 def test_the_guard_destroys_what_a_killed_supervisor_has_left(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start, moment: str, workers: int
 ) -> None:
-    market = rent_from(FLEET)
-    pytester.makepyfile(PASSES if moment == "destroying" else SLEEPS)
+    late = moment == "destroying"  # a destroy that succeeds at once would leave the guard nothing to do
+    market = rent_from({**FLEET, "faults": [{"name": "destroy_fails"}] * late})
+    pytester.makepyfile(PASSES if late else SLEEPS)
     run = start(f"-n{workers}")
     run.until(moment)
     guard = run.record.guard
