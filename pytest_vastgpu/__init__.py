@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from pytest_vastgpu.servers.base import Ready
     from pytest_vastgpu.servers.base import Warming
     from pytest_vastgpu.servers.command import command
+    from pytest_vastgpu.servers.llamacpp import llamacpp
+    from pytest_vastgpu.servers.ollama import ollama
+    from pytest_vastgpu.servers.openai_server import openai_server
+    from pytest_vastgpu.servers.sglang import sglang
+    from pytest_vastgpu.servers.triton import triton
     from pytest_vastgpu.servers.vllm import vllm
 
 _HOMES = {
@@ -53,6 +58,11 @@ _HOMES = {
     "Warming": "servers.base",
     "Workload": "model",
     "command": "servers.command",
+    "llamacpp": "servers.llamacpp",
+    "ollama": "servers.ollama",
+    "openai_server": "servers.openai_server",
+    "sglang": "servers.sglang",
+    "triton": "servers.triton",
     "vllm": "servers.vllm",
 }
 
@@ -77,6 +87,11 @@ __all__ = [
     "Warming",
     "Workload",
     "command",
+    "llamacpp",
+    "ollama",
+    "openai_server",
+    "sglang",
+    "triton",
     "vllm",
 ]
 

@@ -126,6 +126,9 @@ class Workload:
         (),
         "Files and directories to bring along: (path relative to the server's working directory, absolute local path).",
     )
+    details: tuple[tuple[str, str], ...] = _declared(
+        (), "What only the adapter knows of, as sorted (name, value) pairs, such as the task of a model."
+    )
     setup: str = _declared(
         "",
         "Shell command to run on the instance before the server, once, in its directory and environment, when the "

@@ -20,12 +20,10 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.servers.files import local_files
+from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import checked
-from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -57,17 +55,9 @@ def command(
     """
     require_known("command", fields, _OWN)
     text("command", command, "'python3 server.py --port 8000'")
-    workload = Workload(
-        adapter="command",
-        model=model,
-        command=command,
-        env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
-        files=local_files(files),
-        port=port,
-        ready_path=ready_path,
-        **fields,
+    return build(
+        "command", model=model, command=command, env=env, files=files, port=port, ready_path=ready_path, **fields
     )
-    return checked(workload)
 
 
 _OWN = ("command", "port", "ready_path", "model", "files", "env")

@@ -10,10 +10,26 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import checked
 from pytest_vastgpu.servers.command import CommandAdapter
+from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
+from pytest_vastgpu.servers.ollama import OllamaAdapter
+from pytest_vastgpu.servers.openai_server import OpenAiServerAdapter
+from pytest_vastgpu.servers.sglang import SglangAdapter
+from pytest_vastgpu.servers.triton import TritonAdapter
 from pytest_vastgpu.servers.vllm import VllmAdapter
 
 ENTRY_POINT_GROUP = "pytest_vastgpu.adapters"
 """Entry point group: a package declares an adapter here, or an adapter class whose constructor takes no arguments."""
+
+OWN: tuple[type[Adapter], ...] = (
+    CommandAdapter,
+    LlamaCppAdapter,
+    OllamaAdapter,
+    OpenAiServerAdapter,
+    SglangAdapter,
+    TritonAdapter,
+    VllmAdapter,
+)
+"""The adapters of this package."""
 
 
 def adapters(points: Iterable[EntryPoint] | None = None) -> list[tuple[Adapter, str]]:
@@ -24,7 +40,7 @@ def adapters(points: Iterable[EntryPoint] | None = None) -> list[tuple[Adapter, 
     """
     if points is None:
         points = entry_points(group=ENTRY_POINT_GROUP)
-    found: list[tuple[Adapter, str]] = [(VllmAdapter(), "this package"), (CommandAdapter(), "this package")]
+    found: list[tuple[Adapter, str]] = [(kind(), "this package") for kind in OWN]
     found += [(_load(point), f"entry point {point.name} = {point.value}") for point in points]
     return found
 

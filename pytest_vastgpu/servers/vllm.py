@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from pytest_vastgpu.diagnosis.evidence import shown
-from pytest_vastgpu.diagnosis.verdicts import ends_start
-from pytest_vastgpu.diagnosis.verdicts import judge_end
-from pytest_vastgpu.diagnosis.verdicts import judge_log
-from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Probe
-from pytest_vastgpu.model import Progress
-from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
-from pytest_vastgpu.servers.base import Failed
+from pytest_vastgpu.servers import openai_api
 from pytest_vastgpu.servers.base import Launch
-from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
-from pytest_vastgpu.servers.base import Ready
-from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.servers.files import local_files
-from pytest_vastgpu.servers.system_probes import SURROUNDINGS
-from pytest_vastgpu.servers.system_probes import gpu_trouble
+from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.http_server import HttpServer
+from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import checked
-from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -42,10 +27,6 @@ IMAGE_CUDA = 13.0
 """CUDA version that the image is built with, according to vLLM's Dockerfile: the driver must support it."""
 IMAGE_COMPUTE_CAP = 7.5
 """Oldest GPU generation that the image's kernels are built for."""
-FIRST_COMPLETION_S = 30
-"""Longer than other requests, because the first completion may compile kernels."""
-
-
 DEFAULTS: WorkloadFields = {"disk_gb": 60.0, "image_gb": 12.0}
 """For vLLM's official image and a small model."""
 
@@ -77,19 +58,16 @@ def vllm(
     require_known("vllm", fields, ("model", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
-    pairs = tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str))
-    workload = checked(
-        Workload(adapter="vllm", model=model, args=args, env=pairs, files=local_files(files), port=port, **needs)
-    )
+    workload = build("vllm", model=model, args=args, env=env, files=files, port=port, **needs)
     if workload.image or workload.gpus == 0:
         return workload
     return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
 
 
-class VllmAdapter:
+class VllmAdapter(HttpServer):
     """vLLM: ready when it lists the workload's model and has completed one token."""
 
-    name = "vllm"
+    name = kind = "vllm"
     default_image = IMAGE
     warmup_s = 900.0
 
@@ -104,72 +82,10 @@ class VllmAdapter:
         )
         return Launch(script, {"VLLM_API_KEY": api_key})
 
-    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
-        """The header with the server's key."""
-        return {"Authorization": f"Bearer {api_key}"}
+    def questions(self, workload: Workload) -> tuple[Question, ...]:
+        """Whether it is healthy, lists the model, and completes one token."""
+        return (Question("health", "/health"), *openai_api.questions(workload.model))
 
-    def probes(self, workload: Workload) -> tuple[Probe, ...]:
-        """The server's answers, in one round trip, and the state of the system around it."""
-        body = {"model": workload.model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
-        quoted = shlex.quote(json.dumps(workload.model, ensure_ascii=False))
-        command = http_probe.script(
-            workload.port,
-            f"health=$({http_probe.request('health', '/health')}); printf '%s\\n' \"$health\"",
-            'case "$health" in *"@@ health 200") ;; *) exit 0 ;; esac',
-            f"models=$({http_probe.request('models', '/v1/models')}); printf '%s\\n' \"$models\"",
-            f"name={quoted}",
-            'case "$models" in *"$name"*"@@ models 200") ;; *) exit 0 ;; esac',
-            http_probe.request("completion", "/v1/completions", timeout_s=FIRST_COMPLETION_S, body=body),
-        )
-        return (Probe("answers", command, FIRST_COMPLETION_S + 15.0, workload.port), *SURROUNDINGS)
-
-    def assess(self, workload: Workload, seen: Observation) -> Readiness:
-        """Ready by its answers; failed by its exit, by its log once it shows nothing new, or by the loss of a GPU."""
-        context = f"gpus={workload.gpus}"
-        if seen.exit_code is not None:
-            return Failed(judge_end(seen.log, server="vllm", context=context, exit_code=seen.exit_code))
-        probe = seen.probes.get("answers")
-        served = _served(workload.model, http_probe.answers(probe.stdout) if probe else {})
-        if served is not None:
-            return served
-        judged = judge_log(seen.log, server="vllm", context=context, still_s=seen.still_s)
-        if ends_start(judged.verdict):
-            return Failed(judged.verdict)
-        lost = gpu_trouble(workload, seen.probes.get("gpu"))
-        return Failed(lost) if lost else Warming(judged.progress)
-
-
-def _served(model: str, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
-    """The result that the answers alone give; None if they give none."""
-    if "models" not in answers:
-        return None
-    listed = http_probe.listed_models(answers["models"])
-    if listed is not None and model not in listed:
-        remedy = "ask for the model by the name it is served under: leave --served-model-name to the plugin"
-        return _wrong("model_not_listed", f"/v1/models lists {', '.join(listed) or 'nothing'}, not {model}", remedy)
-    completion = answers.get("completion")
-    if listed is None or completion is None:
-        return None
-    if _completed(completion):
-        return Ready()
-    if completion.status in (400, 404, 405, 422, 501):
-        evidence = shown(f"/v1/completions answered {completion.status}: {completion.body}")
-        remedy = "a model that completes no text is better served with command(..., ready_path='/health')"
-        return _wrong("model_completes_no_text", evidence, remedy)
-    return Warming(Progress("serving"))
-
-
-def _wrong(reason: str, evidence: str, remedy: str) -> Failed:
-    return Failed(Verdict(FailureClass.WORKLOAD_FATAL, reason, evidence, remedy))
-
-
-def _completed(answer: http_probe.Answer) -> bool:
-    parsed = answer.json()
-    choices = parsed.get("choices") if isinstance(parsed, dict) else None
-    return (
-        answer.status == 200
-        and isinstance(choices, Sequence)
-        and len(choices) > 0
-        and isinstance(choices[0], dict)
-        and isinstance(choices[0].get("text"), str)
-    )
+    def served(self, workload: Workload, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
+        """See :func:`~pytest_vastgpu.servers.openai_api.served`."""
+        return openai_api.served(workload.model, answers)

@@ -174,7 +174,7 @@ def _of_tuples(workload: Workload) -> Iterator[str]:
     """Wrong forms of the fields that hold several values; the builders make them right."""
     if not isinstance(workload.args, tuple):
         yield f"args of the workload is of type {_type(workload.args)}; give a tuple of texts, one for each argument"
-    for name in ("env", "files"):
+    for name in ("env", "files", "details"):
         pairs = getattr(workload, name)
         if not isinstance(pairs, tuple):
             yield f"{name} of the workload is of type {_type(pairs)}; give a tuple of pairs"
@@ -184,6 +184,10 @@ def _of_tuples(workload: Workload) -> Iterator[str]:
         for path in pair:
             if not isinstance(path, str):
                 yield f"files of the workload: {path!r} is of type {_type(path)}, not a path as text"
+    for pair in workload.details:
+        for value in pair:
+            if not isinstance(value, str):
+                yield f"details of the workload hold {value!r}, which is of type {_type(value)}, not text"
 
 
 def _of_texts(workload: Workload) -> Iterator[str]:
@@ -201,6 +205,8 @@ def _of_texts(workload: Workload) -> Iterator[str]:
     for pair in workload.files:
         for path in pair:
             yield from _of_text("files of the workload: a path", path, one_line=True)
+    for name, value in workload.details:
+        yield from _of_text(f"{name} of the workload", value)
 
 
 def _of_text(what: str, value: str, *, one_line: bool = False) -> Iterator[str]:

@@ -1,0 +1,45 @@
+"""Builds a workload from the arguments of a builder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.files import local_files
+from pytest_vastgpu.servers.workloads import checked
+from pytest_vastgpu.servers.workloads import mapping
+
+
+def build(
+    adapter: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, str | Path] | None = None,
+    details: Mapping[str, str] | None = None,
+    **values: Any,
+) -> Workload:
+    """The workload for an adapter, checked.
+
+    :param env: Environment of the server.
+    :param files: Local files and directories, by their path in the server's working directory.
+    :param details: What only this adapter knows of; those that are empty are left out.
+    :param values: Other fields of :class:`~pytest_vastgpu.model.Workload`.
+    :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
+        that has a wrong value: one line, which field, its value, what is expected.
+    """
+    return checked(
+        Workload(
+            adapter=adapter,
+            env=tuple(sorted(mapping("env", env, "{'NAME': 'value'}").items(), key=str)),
+            files=local_files(files),
+            details=tuple(sorted((name, value) for name, value in (details or {}).items() if value)),
+            **values,
+        )
+    )
+
+
+def detail(workload: Workload, name: str) -> str:
+    """One of the workload's details; empty where it has none of this name."""
+    return dict(workload.details).get(name, "")
