@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterator
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
+from pytest_vastgpu.core import real_paths
+from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
@@ -14,6 +19,7 @@ from pytest_vastgpu.servers import openai_api
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
@@ -21,40 +27,127 @@ from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
-"""The server's usual image."""
+"""llama.cpp's official image of its server, built with CUDA."""
+CPU_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
+"""The same, built without: for ``gpus=0``."""
+IMAGE_CUDA = 12.8
+"""CUDA version that the image is built with, according to llama.cpp's ``.devops/cuda.Dockerfile`` (12.8.1): the driver
+must support it."""
+IMAGE_COMPUTE_CAP = 5.0
+"""Oldest GPU generation that the image's kernels are built for: ``ggml/src/ggml-cuda/CMakeLists.txt`` names 50."""
 DEFAULTS: WorkloadFields = {"disk_gb": 60.0}
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
+"""What ``--hf-repo`` takes."""
+_PART = re.compile(r"-\d{5}-of-(\d{5})$")
+"""The end of the name of one of several files that hold a model together, as ``llama-gguf-split`` makes them."""
+_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
 @builder(**DEFAULTS)
 def llamacpp(
-    model: str,
+    model: str | Path,
     *args: str,
+    alias: str = "",
+    ctx_size: int = 0,
+    gpu_layers: int | None = None,
     env: Mapping[str, str] | None = None,
     port: int = 8080,
     files: Mapping[str, str | Path] | None = None,
     **fields: Unpack[WorkloadFields],
 ) -> Workload:
-    """A workload that serves a model with llama.cpp.
+    """A workload that serves a model with llama.cpp's ``llama-server``.
 
-    :param model: A repository of GGUF files on the Hugging Face Hub, ``org/model`` or ``org/model:Q4_K_M``; also the
-        name that clients use.
-    :param args: Further arguments of the server, one string each.
-    :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
+    With llama.cpp's official image ``cuda`` and ``compute_cap`` have that image's requirements, unless they are given.
+    With another image give its ``cuda``. ``gpus=0`` takes the official image without CUDA.
+
+    :param model: A GGUF file of this machine, which is brought along: a ``Path``, or text that names an existing file
+        ``….gguf``; of a model in several files, any one of them. Or a GGUF file on the instance: its absolute path in
+        the image, or its name in ``files``. Or a repository of the Hugging Face Hub, ``org/model`` or
+        ``org/model:Q4_K_M``, from which the server downloads it.
+    :param args: Further arguments of ``llama-server``, one string each, e.g. ``"--jinja"``.
+    :param alias: The name that clients use. Default: a file's name without ``.gguf``, or the repository as given.
+    :param ctx_size: Tokens of context that the server reserves memory for, all its slots together. Default: 0, what the
+        model was trained with, or as much of it as fits into the GPUs' memory.
+    :param gpu_layers: How many layers of the model lie on the GPUs. Default: all; a start that leaves some on the CPU
+        has failed.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8080.
-    :param files: Local files and directories to copy, by their path in the server's working directory; see
-        :mod:`~pytest_vastgpu.servers.files`. Default: none.
+    :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
+        directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("llamacpp", fields, ("model", "files", "env", "port"))
-    text("model", model, "'org/model'")
+    require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
+    source, name, brought = _model(model, dict(files or {}))
     needs: WorkloadFields = {**DEFAULTS, **fields}
-    return build("llamacpp", model=model, args=args, env=env, files=files, port=port, **needs)
+    workload = build(
+        "llamacpp",
+        model=alias or name,
+        args=args,
+        env=env,
+        files={**brought, **(files or {})},
+        port=port,
+        details={
+            "source": source,
+            "ctx_size": "" if ctx_size == 0 else _whole("ctx_size", ctx_size),
+            "gpu_layers": "" if gpu_layers is None else _whole("gpu_layers", gpu_layers),
+        },
+        **needs,
+    )
+    if workload.image:
+        return workload
+    if workload.gpus == 0:
+        return replace(workload, image=CPU_IMAGE)
+    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+
+
+def _whole(name: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise WorkloadInvalid(f"{name}={value!r} of the workload is not a whole number from 0 on")
+    return str(value)
+
+
+def _model(model: object, files: Mapping[str, object]) -> tuple[str, str, dict[str, str | Path]]:
+    """Where the server finds the model, the name that follows from it, and the local files to bring along."""
+    given = model if isinstance(model, Path) else text("model", model, "'org/model:Q4_K_M' or 'models/tiny.gguf'")
+    if isinstance(given, Path) or (given.endswith(".gguf") and given not in files and _is_here(given)):
+        path = Path(given).expanduser()
+        return path.name, _stem(path), {each.name: each for each in _parts(path)}
+    if given in files or given.startswith("/"):
+        return given, _stem(Path(given)), {}
+    if _HUB.fullmatch(given) and not given.endswith(".gguf"):
+        return f"hf:{given}", given, {}
+    raise WorkloadInvalid(
+        f"model={given!r} of the workload is no file here, no absolute path in the image, and no repository of the "
+        "Hugging Face Hub such as 'org/model:Q4_K_M'; give one of them"
+    )
+
+
+def _is_here(path: str) -> bool:
+    try:
+        real_paths.stat(str(real_paths.absolute(Path(path).expanduser())))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _stem(path: Path) -> str:
+    return _PART.sub("", path.name.removesuffix(".gguf"))
+
+
+def _parts(path: Path) -> Iterator[Path]:
+    """The file, or all files of its model."""
+    stem = path.name.removesuffix(".gguf")
+    if not (found := _PART.search(stem)):
+        yield path
+        return
+    for number in range(1, int(found[1]) + 1):
+        yield path.with_name(f"{_stem(path)}-{number:05}-of-{found[1]}.gguf")
 
 
 class LlamaCppAdapter(HttpServer):
-    """llama.cpp: ready when it lists the workload's model and has completed one token."""
+    """llama.cpp: ready when it is healthy, lists the workload's model and has completed one token."""
 
     name = "llamacpp"
     kind = "llama.cpp"
@@ -62,11 +155,20 @@ class LlamaCppAdapter(HttpServer):
     warmup_s = 600.0
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
-        """Start ``llama-server``."""
-        served = ["--port", str(workload.port), "--alias", workload.model, "-hf", workload.model, *workload.args]
+        """Start ``llama-server``, or the same server from the wheel ``xllamacpp`` where only that is installed."""
+        source = detail(workload, "source")
+        served = ["--port", str(workload.port), "--alias", workload.model]
+        served += ["-hf", source.removeprefix("hf:")] if source.startswith("hf:") else ["--model", source]
+        for name in ("ctx_size", "gpu_layers"):
+            if value := detail(workload, name):
+                served += [f"--{name.replace('_', '-')}", value]
+        arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join([*served, *workload.args])}'
         script = (
-            'PATH="$PATH:/app"\n'  # the official image has it there
-            f'exec llama-server --host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join(served)}\n'
+            'PATH="$PATH:/app"\n'  # where the official image has it
+            "if ! command -v llama-server >/dev/null 2>&1 && python3 -c 'import xllamacpp' 2>/dev/null; then\n"
+            f"exec python3 - {arguments} <<'VASTGPU_PYTHON'\n{_WHEEL.read_text(encoding='utf-8')}VASTGPU_PYTHON\n"
+            "fi\n"
+            f"exec llama-server {arguments}\n"
         )
         return Launch(script, {"LLAMA_API_KEY": api_key})
 
