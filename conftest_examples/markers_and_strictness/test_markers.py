@@ -10,17 +10,11 @@ import pytest
 
 from pytest_vastgpu import VastInstance
 from pytest_vastgpu import command
+from pytest_vastgpu import llamacpp
 
 HERE = Path(__file__).parent
-QUICKSTART = HERE.parent / "quickstart"
 
-language_model = command(
-    "exec python3 model_server.py --port 8000",
-    files={name: QUICKSTART / name for name in ("model_server.py", "weights.json")},
-    ready_path="/health",
-    model="quickstart-30k",
-    gpus=0,
-)
+language_model = llamacpp(HERE.parent / "quickstart/quickstart-30k.gguf", gpus=0, disk_gb=16)
 file_server = command(
     "exec python3 -m http.server 8000 --bind 127.0.0.1",
     files={"greeting.txt": HERE / "greeting.txt"},

@@ -5,19 +5,12 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu import Workload
-from pytest_vastgpu import command
+from pytest_vastgpu import llamacpp
 
-HERE = Path(__file__).parent
+MODEL = Path(__file__).with_name("quickstart-30k.gguf")
 
 
 @pytest.fixture
 def vast_workload() -> Workload:
     """What every test here needs, unless a marker says otherwise."""
-    return command(
-        "exec python3 model_server.py --port 8000",
-        files={name: HERE / name for name in ("model_server.py", "weights.json")},
-        port=8000,
-        ready_path="/health",
-        model="quickstart-30k",
-        gpus=0,
-    )
+    return llamacpp(MODEL, gpus=0, disk_gb=8)

@@ -6,20 +6,14 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu import Workload
-from pytest_vastgpu import command
+from pytest_vastgpu import llamacpp
 
-QUICKSTART = Path(__file__).parent.parent / "quickstart"
+MODEL = Path(__file__).parent.parent / "quickstart/quickstart-30k.gguf"
 
 
 @pytest.fixture
 def vast_workload() -> Workload:
-    return command(
-        "exec python3 model_server.py --port 8000",
-        files={name: QUICKSTART / name for name in ("model_server.py", "weights.json")},
-        ready_path="/health",
-        model="quickstart-30k",
-        gpus=0,
-    )
+    return llamacpp(MODEL, gpus=0, disk_gb=8)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 ``python -m tests.benchmarks.first_run`` runs both again and again in turn, each time with a fresh home, and shows the
 quickest round: whatever else goes on makes a run slower, never quicker. Byte code is compiled beforehand, as ``pip
 install`` does it. Plugins of a development environment count with both; for what a user sees, install the package into
-an environment of its own with ``pip install -e '.[local]'``, and run this with its Python.
+an environment of its own with ``pip install -e '.[quickstart]'``, and run this with its Python.
 """
 
 from __future__ import annotations

