@@ -146,7 +146,8 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
     if isinstance(given, Path) or (given.endswith(".gguf") and given not in files and _is_here(given)):
         path = Path(given).expanduser()
         _require_gguf(path)
-        return path.name, _stem(path), {each.name: each for each in _parts(path)}
+        parts = list(_parts(path))
+        return parts[0].name, _stem(path), {each.name: each for each in parts}
     if given in files or given.startswith("/"):
         return given, _stem(Path(given)), {}
     if _HUB.fullmatch(given) and not given.endswith(".gguf"):

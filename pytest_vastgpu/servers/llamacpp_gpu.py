@@ -27,7 +27,7 @@ _NO_GPU = re.compile(
 _BUILT_WITH_CUDA = re.compile(r"loaded CUDA backend|CUDA : ARCHS|ggml_cuda_")
 _OF_WHEEL = re.compile(r"^llama\.cpp's server of xllamacpp", re.MULTILINE)
 _OFFLOADED = re.compile(r"^.*offloaded (\d+)/(\d+) layers to GPU.*$", re.MULTILINE)
-_DOTS = re.compile(r"(?:^|\n)(\.{1,100})$")
+_DOTS = re.compile(r"(?:^|\n)(\.{1,100})\Z")
 
 
 def missed(workload: Workload, asked: str, seen: Observation) -> Verdict | None:
@@ -35,7 +35,7 @@ def missed(workload: Workload, asked: str, seen: Observation) -> Verdict | None:
 
     :param asked: How many layers shall be on the GPUs, as text; empty: all.
     """
-    if workload.gpus == 0 or asked == "0":
+    if workload.gpus == 0:
         return None
     if failed := _INIT_FAILED.search(seen.log):
         told = judge_log(seen.log, server="llama.cpp", context=f"gpus={workload.gpus}").verdict

@@ -40,13 +40,13 @@ def main(words: list[str]) -> None:
     :param words: The arguments of ``llama-server``.
     """
     wheel: Any = importlib.import_module("xllamacpp")
-    print(f"llama.cpp's server of xllamacpp {wheel.__version__}", flush=True)
+    sys.stderr.write(f"llama.cpp's server of xllamacpp {wheel.__version__}\n")
     params = wheel.CommonParams()
     params.verbosity = int(os.environ.get("LLAMA_ARG_LOG_VERBOSITY") or params.verbosity)
     params.api_keys = [key] if (key := os.environ.get("LLAMA_API_KEY")) else []
-    _apply(words, params)
+    apply(words, params)
     if params.n_gpu_layers > 0 and not any(device["type"].name.endswith("GPU") for device in wheel.get_device_info()):
-        print("warning: no usable GPU found, --gpu-layers option will be ignored", flush=True)
+        sys.stderr.write("warning: no usable GPU found, --gpu-layers option will be ignored\n")
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: os._exit(0))
     try:
@@ -57,7 +57,11 @@ def main(words: list[str]) -> None:
         signal.pause()
 
 
-def _apply(words: list[str], params: Any) -> None:
+def apply(words: list[str], params: Any) -> None:
+    """Set the parameters that arguments name.
+
+    :raises SystemExit: with the server's words for an argument that it refuses.
+    """
     by_name = {name: target for names, target in ARGUMENTS.items() for name in names}
     rest = iter(words)
     for word in rest:
@@ -65,12 +69,13 @@ def _apply(words: list[str], params: Any) -> None:
             sys.exit(f"error: invalid argument: {word}: xllamacpp downloads no models; give a GGUF file")
         if word not in by_name:
             sys.exit(f"error: invalid argument: {word}")
-        path, value = by_name[word]
-        if callable(value):
+        path, converts = by_name[word]
+        value: object = converts
+        if callable(converts):
             if (given := next(rest, None)) is None:
                 sys.exit(f'error while handling argument "{word}": expected value for argument')
             try:
-                value = value(given)
+                value = converts(given)
             except ValueError:
                 sys.exit(f'error while handling argument "{word}": stoi')
         *owners, attribute = path.split(".")
