@@ -18,7 +18,6 @@ from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers import llamacpp_gpu
 from pytest_vastgpu.servers import openai_api
-from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
@@ -229,8 +228,8 @@ class LlamaCppAdapter(HttpServer):
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """As any HTTP server; but one that has not put on the GPUs what was asked for has failed, though it answers."""
-        if seen.exit_code is None and (lost := llamacpp_gpu.missed(workload, detail(workload, "gpu_layers"), seen)):
-            return Failed(lost)
+        if seen.exit_code is None and (unmet := llamacpp_gpu.unmet(workload, detail(workload, "gpu_layers"), seen)):
+            return unmet
         found = super().assess(workload, seen)
         if isinstance(found, Warming) and (loaded := llamacpp_gpu.loaded(seen.log)):
             return Warming(loaded)

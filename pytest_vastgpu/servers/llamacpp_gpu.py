@@ -18,7 +18,9 @@ from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Warming
 
 _INIT_FAILED = re.compile(r"^.*ggml_cuda_init: (?:failed to initialize CUDA|no CUDA devices found).*$", re.MULTILINE)
 _NO_GPU = re.compile(
@@ -30,46 +32,45 @@ _OFFLOADED = re.compile(r"^.*offloaded (\d+)/(\d+) layers to GPU.*$", re.MULTILI
 _DOTS = re.compile(r"(?:^|\n)(\.{1,100})\Z")
 
 
-def missed(workload: Workload, asked: str, seen: Observation) -> Verdict | None:
-    """The verdict on a server that has put less on the GPUs than asked for; None: nothing was rented, or all is there.
+def unmet(workload: Workload, asked: str, seen: Observation) -> Failed | Warming | None:
+    """What becomes of a running server that has put less on the GPUs than asked for.
 
     :param asked: How many layers shall be on the GPUs, as text; empty: all.
+    :returns: None if nothing was rented, or all that the log tells of is there.
     """
     if workload.gpus == 0:
         return None
     if failed := _INIT_FAILED.search(seen.log):
         told = judge_log(seen.log, server="llama.cpp", context=f"gpus={workload.gpus}").verdict
-        return told if ends_start(told) else _verdict(SERVES_WITHOUT_GPU, failed[0])
+        return Failed(told if ends_start(told) else _verdict(SERVES_WITHOUT_GPU, failed[0]))
     if found := _NO_GPU.search(seen.log):
         return _without(workload, found[0], seen)
     if offloaded := _OFFLOADED.search(seen.log):  # the first one: that of a draft model comes later
         there, layers = int(offloaded[1]), int(offloaded[2])
         if there < min(layers, int(asked or layers)):
-            return Verdict(
-                FailureClass.INCOMPATIBLE,
-                "layers_on_cpu",
-                shown(offloaded[0]),
+            remedy = (
                 "the GPUs' memory does not hold the model: rent more (gpu_ram_gb=, gpus=), take a smaller quantization "
-                f"or ctx_size=, or ask for fewer layers there (gpu_layers={there})",
+                f"or ctx_size=, or ask for fewer layers there (gpu_layers={there})"
             )
+            return Failed(Verdict(FailureClass.INCOMPATIBLE, "layers_on_cpu", shown(offloaded[0]), remedy))
     return None
 
 
-def _without(workload: Workload, line: str, seen: Observation) -> Verdict:
+def _without(workload: Workload, line: str, seen: Observation) -> Failed | Warming:
     """A build with CUDA that finds no GPU: the host's fault. One without, beside a GPU that is there: the image's."""
     official = not workload.image and not _OF_WHEEL.search(seen.log)  # its CUDA library may lack the host's driver
     if official or _BUILT_WITH_CUDA.search(seen.log):
-        return _verdict(SERVES_WITHOUT_GPU, line)
+        return Failed(_verdict(SERVES_WITHOUT_GPU, line))
     smi = seen.probes.get("gpu")
-    if smi is not None and smi.ok and "NVIDIA-SMI" in smi.stdout:
-        return Verdict(
-            FailureClass.WORKLOAD_FATAL,
-            "built_without_gpu",
-            shown(line),
+    if smi is None:  # the server was quicker than the first look at the GPUs
+        return Warming(Progress("starting"))
+    if smi.ok and "NVIDIA-SMI" in smi.stdout:
+        remedy = (
             "the host has its GPU, and this llama-server is built without CUDA: use an image that has it, such as "
-            "ghcr.io/ggml-org/llama.cpp:server-cuda, or gpus=0",
+            "ghcr.io/ggml-org/llama.cpp:server-cuda, or gpus=0"
         )
-    return _verdict(BUILT_WITHOUT_GPU, line)
+        return Failed(Verdict(FailureClass.WORKLOAD_FATAL, "built_without_gpu", shown(line), remedy))
+    return Failed(_verdict(BUILT_WITHOUT_GPU, line))
 
 
 def _verdict(rule: Rule, line: str) -> Verdict:

@@ -338,6 +338,11 @@ def test_a_server_that_does_not_use_the_rented_gpu_has_failed(
     assert assess(llamacpp("/m", image=image, gpus=0), log, READY, smi=smi) == Ready()
 
 
+def test_whether_the_host_has_its_gpu_is_awaited_before_a_build_is_blamed() -> None:
+    seen = Observation({"answers": result("answers", READY)}, NO_GPU, None, 1.0)
+    assert ADAPTER.assess(llamacpp("/m", image="mine"), seen) == Warming(Progress("starting"))
+
+
 @pytest.mark.parametrize(("asked", "there"), [(None, 33), (99, 33), (20, 20), (20, 33), (0, 0)])
 def test_whoever_asks_for_fewer_layers_gets_fewer(asked: int | None, there: int) -> None:
     assert assess(llamacpp("/m", gpu_layers=asked), BACKENDS + offloaded(there), READY, smi=SMI) == Ready()
