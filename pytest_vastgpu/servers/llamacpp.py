@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,14 +16,18 @@ from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
+from pytest_vastgpu.servers import llamacpp_gpu
 from pytest_vastgpu.servers import openai_api
 from pytest_vastgpu.servers.base import Launch
+from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
+from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -36,11 +41,28 @@ must support it."""
 IMAGE_COMPUTE_CAP = 5.0
 """Oldest GPU generation that the image's kernels are built for: ``ggml/src/ggml-cuda/CMakeLists.txt`` names 50."""
 DEFAULTS: WorkloadFields = {"disk_gb": 60.0}
+HUB = "hf:"
+"""Begins the source of a model that the server downloads from the Hub."""
+_MAGIC = b"GGUF"
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 """What ``--hf-repo`` takes."""
 _PART = re.compile(r"-\d{5}-of-(\d{5})$")
 """The end of the name of one of several files that hold a model together, as ``llama-gguf-split`` makes them."""
-_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
+_OWN_ARGUMENTS = {
+    **dict.fromkeys(("-m", "--model", "-hf", "-hfr", "--hf-repo", "-mu", "--model-url"), "the first argument, model"),
+    **dict.fromkeys(("-a", "--alias"), "alias="),
+    **dict.fromkeys(("-c", "--ctx-size"), "ctx_size="),
+    **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers"), "gpu_layers="),
+    **dict.fromkeys(("--host", "--port"), "port=; the host is the instance's loopback"),
+    **dict.fromkeys(("--api-key", "--api-key-file"), "nothing: each instance has a key of its own"),
+}
+"""Arguments of the server that follow from the builder's parameters, and what to give instead."""
+ALL_LAYERS = "999"
+"""More layers than any model has. The word ``all`` is known to new builds only. A number keeps the server from leaving
+layers on the CPU where they do not fit: it then makes its context smaller, or fails (``common/fit.cpp``)."""
+VERBOSITY = "4"
+"""What tells the build, the GPUs and the layers on them; the default of new builds, 3, does not (``common/log.h``)."""
+_SERVER_OF_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
 @builder(**DEFAULTS)
@@ -64,13 +86,14 @@ def llamacpp(
         ``….gguf``; of a model in several files, any one of them. Or a GGUF file on the instance: its absolute path in
         the image, or its name in ``files``. Or a repository of the Hugging Face Hub, ``org/model`` or
         ``org/model:Q4_K_M``, from which the server downloads it.
-    :param args: Further arguments of ``llama-server``, one string each, e.g. ``"--jinja"``.
+    :param args: Further arguments of ``llama-server``, one string each, e.g. ``"--parallel", "4"``.
     :param alias: The name that clients use. Default: a file's name without ``.gguf``, or the repository as given.
     :param ctx_size: Tokens of context that the server reserves memory for, all its slots together. Default: 0, what the
         model was trained with, or as much of it as fits into the GPUs' memory.
-    :param gpu_layers: How many layers of the model lie on the GPUs. Default: all; a start that leaves some on the CPU
-        has failed.
-    :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
+    :param gpu_layers: How many of the model's layers shall be on the GPUs. Default: all. A start that has fewer there
+        than asked for has failed.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none,
+        beside ``LLAMA_ARG_LOG_VERBOSITY=4``, with which the log tells what lies on the GPUs.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8080.
     :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
         directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
@@ -79,14 +102,22 @@ def llamacpp(
         that has a wrong value (one line: which field, its value, what is expected).
     """
     require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
-    source, name, brought = _model(model, dict(files or {}))
+    for argument in args:
+        if argument in _OWN_ARGUMENTS:
+            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
+    given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
+    source, name, brought = _model(model, given)
+    if alias:
+        name = text("alias", alias, "'my-model'")
+    if "," in name:
+        raise WorkloadInvalid(f"{name!r}, the model's name, has a comma, which the server splits it at; give alias=")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     workload = build(
         "llamacpp",
-        model=alias or name,
+        model=name,
         args=args,
         env=env,
-        files={**brought, **(files or {})},
+        files={**brought, **given},
         port=port,
         details={
             "source": source,
@@ -108,20 +139,34 @@ def _whole(name: str, value: object) -> str:
     return str(value)
 
 
-def _model(model: object, files: Mapping[str, object]) -> tuple[str, str, dict[str, str | Path]]:
+def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, dict[str, str | Path]]:
     """Where the server finds the model, the name that follows from it, and the local files to bring along."""
     given = model if isinstance(model, Path) else text("model", model, "'org/model:Q4_K_M' or 'models/tiny.gguf'")
     if isinstance(given, Path) or (given.endswith(".gguf") and given not in files and _is_here(given)):
         path = Path(given).expanduser()
-        return path.name, _stem(path), {each.name: each for each in _parts(path)}
+        _require_gguf(path)
+        parts = list(_parts(path))
+        return parts[0].name, _stem(path), {each.name: each for each in parts}
     if given in files or given.startswith("/"):
         return given, _stem(Path(given)), {}
     if _HUB.fullmatch(given) and not given.endswith(".gguf"):
-        return f"hf:{given}", given, {}
+        return HUB + given, given, {}
     raise WorkloadInvalid(
         f"model={given!r} of the workload is no file here, no absolute path in the image, and no repository of the "
         "Hugging Face Hub such as 'org/model:Q4_K_M'; give one of them"
     )
+
+
+def _require_gguf(path: Path) -> None:
+    """Check how a file begins; one that cannot be read is reported with the other files."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(_MAGIC))
+    except OSError:
+        return
+    if begins != _MAGIC:
+        remedy = "run 'git lfs pull'" if begins == b"vers" else "download or convert the model again"
+        raise WorkloadInvalid(f"model: {path} is no GGUF file, it begins with {begins!r} and not {_MAGIC!r}; {remedy}")
 
 
 def _is_here(path: str) -> bool:
@@ -147,7 +192,7 @@ def _parts(path: Path) -> Iterator[Path]:
 
 
 class LlamaCppAdapter(HttpServer):
-    """llama.cpp: ready when it is healthy, lists the workload's model and has completed one token."""
+    """llama.cpp: ready when it is healthy, lists the workload's model, has completed one token and uses the GPUs."""
 
     name = "llamacpp"
     kind = "llama.cpp"
@@ -158,19 +203,20 @@ class LlamaCppAdapter(HttpServer):
         """Start ``llama-server``, or the same server from the wheel ``xllamacpp`` where only that is installed."""
         source = detail(workload, "source")
         served = ["--port", str(workload.port), "--alias", workload.model]
-        served += ["-hf", source.removeprefix("hf:")] if source.startswith("hf:") else ["--model", source]
-        for name in ("ctx_size", "gpu_layers"):
-            if value := detail(workload, name):
-                served += [f"--{name.replace('_', '-')}", value]
+        served += ["--hf-repo", source.removeprefix(HUB)] if source.startswith(HUB) else ["--model", source]
+        if context := detail(workload, "ctx_size"):
+            served += ["--ctx-size", context]
+        if layers := detail(workload, "gpu_layers") or (ALL_LAYERS if workload.gpus else ""):
+            served += ["--gpu-layers", layers]
         arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join([*served, *workload.args])}'
         script = (
             'PATH="$PATH:/app"\n'  # where the official image has it
             "if ! command -v llama-server >/dev/null 2>&1 && python3 -c 'import xllamacpp' 2>/dev/null; then\n"
-            f"exec python3 - {arguments} <<'VASTGPU_PYTHON'\n{_WHEEL.read_text(encoding='utf-8')}VASTGPU_PYTHON\n"
+            f"exec python3 - {arguments} <<'VASTGPU_PYTHON'\n{_server_of_wheel()}VASTGPU_PYTHON\n"
             "fi\n"
             f"exec llama-server {arguments}\n"
         )
-        return Launch(script, {"LLAMA_API_KEY": api_key})
+        return Launch(script, {"LLAMA_ARG_LOG_VERBOSITY": VERBOSITY, "LLAMA_API_KEY": api_key})
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         """Whether it is healthy, lists the model, and completes one token."""
@@ -179,3 +225,17 @@ class LlamaCppAdapter(HttpServer):
     def served(self, workload: Workload, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
         """See :func:`~pytest_vastgpu.servers.openai_api.served`."""
         return openai_api.served(workload.model, answers)
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        """As any HTTP server; but one that has not put on the GPUs what was asked for has failed, though it answers."""
+        if seen.exit_code is None and (unmet := llamacpp_gpu.unmet(workload, detail(workload, "gpu_layers"), seen)):
+            return unmet
+        found = super().assess(workload, seen)
+        if isinstance(found, Warming) and (loaded := llamacpp_gpu.loaded(seen.log)):
+            return Warming(loaded)
+        return found
+
+
+@functools.cache
+def _server_of_wheel() -> str:
+    return _SERVER_OF_WHEEL.read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """llama.cpp's own server from the wheel ``xllamacpp``, started with the arguments of ``llama-server``.
 
-Runs on the instance, with nothing but the standard library and that wheel: the wheel has the server, but not the
-reader of its command line. An argument that is not in :data:`ARGUMENTS` ends it as ``llama-server`` is ended by one
-that it does not know.
+Runs on the instance, with nothing but the standard library and that wheel, which has the server but neither the reader
+of its command line (llama.cpp's ``common/arg.cpp``) nor its downloads. What that reader refuses is refused here in the
+same words, and so are its arguments that are not in :data:`ARGUMENTS`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
-ARGUMENTS = {
+ARGUMENTS: dict[tuple[str, ...], tuple[str, Callable[[str], object] | bool]] = {
     ("-m", "--model"): ("model.path", str),
-    ("-hf", "-hfr", "--hf-repo"): ("model.hf_repo", str),
-    ("-hff", "--hf-file"): ("model.hf_file", str),
     ("-a", "--alias"): ("model_alias", lambda value: {value}),
     ("--host",): ("hostnames", lambda value: [value]),
     ("--port",): ("port", int),
@@ -25,15 +25,11 @@ ARGUMENTS = {
     ("-ub", "--ubatch-size"): ("n_ubatch", int),
     ("-np", "--parallel"): ("n_parallel", int),
     ("-t", "--threads"): ("cpuparams.n_threads", int),
-    ("-ngl", "--gpu-layers", "--n-gpu-layers"): (
-        "n_gpu_layers",
-        lambda value: {"auto": -1, "all": -2}.get(value) or int(value),
-    ),
-    ("-lv", "--verbosity", "--log-verbosity"): ("verbosity", int),
+    ("-ngl", "--gpu-layers", "--n-gpu-layers"): ("n_gpu_layers", int),
     ("--chat-template",): ("chat_template", str),
+    ("--check-tensors",): ("check_tensors", True),
     ("--embedding", "--embeddings"): ("embedding", True),
     ("--no-warmup",): ("warmup", False),
-    ("--offline",): ("offline", True),
 }
 """Where the server's parameters hold the value of an argument, and how to convert it; or the value of a switch."""
 
@@ -43,38 +39,50 @@ def main(words: list[str]) -> None:
 
     :param words: The arguments of ``llama-server``.
     """
-    xllamacpp = importlib.import_module("xllamacpp")
-    params = xllamacpp.CommonParams()
-    by_name = {name: target for names, target in ARGUMENTS.items() for name in names}
-    rest = iter(words)
-    for word in rest:
-        if word not in by_name:
-            sys.exit(f"error: invalid argument: {word}")
-        path, convert = by_name[word]
-        owner = params
-        *parents, attribute = path.split(".")
-        for parent in parents:
-            owner = getattr(owner, parent)
-        if callable(convert):
-            value = next(rest, None)
-            if value is None:
-                sys.exit(f'error while handling argument "{word}": expected value for argument')
-            try:
-                convert = convert(value)
-            except ValueError:
-                sys.exit(f'error while handling argument "{word}": stoi')
-        setattr(owner, attribute, convert)
-    if key := os.environ.get("LLAMA_API_KEY"):
-        params.api_keys = [key]
-    params.hf_token = os.environ.get("HF_TOKEN", "")
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: os._exit(0))
+    wheel: Any = importlib.import_module("xllamacpp")
+    sys.stderr.write(f"llama.cpp's server of xllamacpp {wheel.__version__}\n")
+    params = wheel.CommonParams()
+    params.verbosity = int(os.environ.get("LLAMA_ARG_LOG_VERBOSITY") or params.verbosity)
+    params.api_keys = [key] if (key := os.environ.get("LLAMA_API_KEY")) else []
+    apply(words, params)
+    if params.n_gpu_layers > 0 and not any(device["type"].name.endswith("GPU") for device in wheel.get_device_info()):
+        sys.stderr.write("warning: no usable GPU found, --gpu-layers option will be ignored\n")
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: os._exit(0))
     try:
-        server = xllamacpp.Server(params)
-    except RuntimeError:  # the server has printed why
+        server = wheel.Server(params)
+    except RuntimeError:  # it has printed why
         sys.exit(1)
     while server:
         signal.pause()
+
+
+def apply(words: list[str], params: Any) -> None:
+    """Set the parameters that arguments name.
+
+    :raises SystemExit: with the server's words for an argument that it refuses.
+    """
+    by_name = {name: target for names, target in ARGUMENTS.items() for name in names}
+    rest = iter(words)
+    for word in rest:
+        if word in ("-hf", "--hf-repo"):
+            sys.exit(f"error: invalid argument: {word}: xllamacpp downloads no models; give a GGUF file")
+        if word not in by_name:
+            sys.exit(f"error: invalid argument: {word}")
+        path, converts = by_name[word]
+        value: object = converts
+        if callable(converts):
+            if (given := next(rest, None)) is None:
+                sys.exit(f'error while handling argument "{word}": expected value for argument')
+            try:
+                value = converts(given)
+            except ValueError:
+                sys.exit(f'error while handling argument "{word}": stoi')
+        *owners, attribute = path.split(".")
+        owner = params
+        for name in owners:
+            owner = getattr(owner, name)
+        setattr(owner, attribute, value)
 
 
 if __name__ == "__main__":

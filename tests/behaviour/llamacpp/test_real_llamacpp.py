@@ -1,0 +1,191 @@
+"""llama.cpp's own server, on CPU, through the plugin and the local market: whose fault its real failures are.
+
+The server is that of the wheel ``xllamacpp``, which the extra ``dev`` installs; the model is made on the spot.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.local.embed import LocalMarket
+from tests.behaviour import conftest as renting
+from tests.support import tiny_gguf
+
+pytest.importorskip("xllamacpp", reason="there is no wheel of llama.cpp's server for this machine")
+
+RentFrom = Callable[[dict[str, Any]], LocalMarket]
+
+CONFTEST = """
+import dataclasses, pytest
+from pytest_vastgpu import llamacpp
+from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
+
+class Disturbed(LlamaCppAdapter):
+    # The same server; something goes on beside it.
+    name = "disturbed"
+
+    def launch(self, workload, api_key):
+        launch = super().launch(workload, api_key)
+        return dataclasses.replace(launch, script={before!r} + launch.script)
+
+def pytest_vastgpu_adapters():
+    return [Disturbed()]
+
+@pytest.fixture
+def vast_workload():
+    workload = llamacpp({model!r}, *{args!r}, gpus={gpus}, disk_gb=8, cuda=12.4, warmup_s=60, env={env!r})
+    return dataclasses.replace(workload, adapter="disturbed") if {before!r} else workload
+"""
+ASKS = """
+import httpx
+
+def ask(instance, headers):
+    return httpx.post(
+        instance.endpoint + "/v1/completions",
+        headers=headers,
+        json={"model": MODEL, "prompt": "The cheapest machine", "max_tokens": 4, "temperature": 0},
+        timeout=60,
+    )
+"""
+HOLD_PORT = """
+python3 -m http.server 8080 --bind 127.0.0.1 > /dev/null 2>&1 &
+until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8080))' 2> /dev/null; do sleep 0.1; done
+"""
+ENV = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+QUICK = ("--threads", "1")
+"""Two threads wait for each other by turns of the processor, which takes seconds where others use it, too."""
+
+
+def write_suite(
+    pytester: pytest.Pytester, model: Path, tests: str, args: tuple[str, ...] = (), before: str = "", gpus: int = 0
+) -> None:
+    pytester.makeconftest(CONFTEST.format(before=before, model=str(model), args=(*QUICK, *args), env=ENV, gpus=gpus))
+    pytester.makepyfile(f"MODEL = {model.stem!r}\n{ASKS}{tests}")
+
+
+def good(place: Path) -> Path:
+    return tiny_gguf.write(place / "tiny.gguf")
+
+
+def truncated(place: Path) -> Path:
+    model = good(place)
+    os.truncate(model, model.stat().st_size // 2)
+    return model
+
+
+def no_gguf(place: Path) -> Path:
+    """In the image, where it is not looked at before."""
+    model = place / "model.bin"
+    model.write_bytes(b"PK\3\4" + bytes(1000))
+    return model
+
+
+def unknown_architecture(place: Path) -> Path:
+    model = good(place)
+    content = model.read_bytes()
+    model.write_bytes(content.replace(b"llama", b"lamma", 1))
+    return model
+
+
+def test_a_good_start_serves_and_a_server_killed_in_a_test_leaves_its_failure_to_the_test(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, tmp_path: Path
+) -> None:
+    rent_from({"this_machine": True})
+    write_suite(
+        pytester,
+        good(tmp_path),
+        """
+def test_1_answers(vast_instance):
+    answer = ask(vast_instance, vast_instance.headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 4
+    assert ask(vast_instance, {}).status_code == 401
+    assert vast_instance.api_key not in vast_instance.run("cat /proc/[0-9]*/cmdline").stdout
+
+def test_2_loses_its_server(vast_instance):
+    killed = vast_instance.run("kill -9 $(pgrep -f '[p]ython3 - --host')")
+    assert killed.ok, killed
+    assert ask(vast_instance, vast_instance.headers).status_code == 200
+""",
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*: ready after *(llamacpp 'tiny')*"])
+    result.stdout.fnmatch_lines(
+        ["*the server ended with exit code 137 (signal 9, SIGKILL) at *", "*vastgpu server log (*"]
+    )
+    assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
+    assert_nobody_blamed(host_cache)
+
+
+@pytest.mark.parametrize(
+    ("make_model", "more", "verdict"),
+    [
+        # A broken download, or a file that is broken where it comes from: the log cannot tell.
+        pytest.param(truncated, {}, "unknown: model_file_truncated", id="truncated"),
+        pytest.param(no_gguf, {}, "workload_fatal: model_path_invalid", id="no GGUF", marks=pytest.mark.slow),
+        pytest.param(
+            lambda place: place / "nowhere",
+            {},
+            "workload_fatal: model_path_invalid",
+            id="missing",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            unknown_architecture, {}, "workload_fatal: unknown_architecture", id="architecture", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            good,
+            {"args": ("--no-such-flag",)},
+            "workload_fatal: bad_cli_argument",
+            id="argument",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            good, {"before": HOLD_PORT}, "workload_fatal: address_in_use", id="port taken", marks=pytest.mark.slow
+        ),
+        pytest.param(good, {"gpus": 1}, "workload_fatal: built_without_gpu", id="no CUDA", marks=pytest.mark.slow),
+    ],
+)
+def test_a_start_that_fails_gets_its_verdict_and_blames_no_machine(
+    pytester: pytest.Pytester,
+    rent_from: RentFrom,
+    host_cache: Path,
+    tmp_path: Path,
+    make_model: Callable[[Path], Path],
+    more: dict[str, Any],
+    verdict: str,
+) -> None:
+    market = rent_from({"machines": [{"price_usd_h": 0.2}]} if more.get("gpus") else {"this_machine": True})
+    write_suite(pytester, make_model(tmp_path), "def test_it(vast_instance): pass", **more)
+    result = pytester.runpytest_inprocess("--vast-attempts=1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*failed while warming: {verdict}*", "*whose fault: *", "*what to do: *"])
+    assert len(market.status()["ended"]) == 1
+    assert_nobody_blamed(host_cache)
+
+
+@pytest.mark.slow
+def test_a_model_that_takes_long_to_load_shows_how_far_it_is(
+    pytester: pytest.Pytester, rent_from: RentFrom, tmp_path: Path
+) -> None:
+    rent_from({"this_machine": True})
+    # A gigabyte of zeros, each of which is looked at: seconds in which the server answers 503.
+    model = tiny_gguf.write(tmp_path / "large.bin", embedding=2048, feed_forward=8192, layers=4, zeros=True)
+    write_suite(pytester, model, "def test_it(vast_instance): pass", args=("--check-tensors",))
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*warming: weights*", "*: ready after *"])
+
+
+def assert_nobody_blamed(cache: Path) -> None:
+    for machine in renting.known(cache).values():
+        assert machine.banned_until == 0
+        assert machine.last_reason == ""
+        assert machine.infra_failures < 0.5  # an end that nobody can explain is weak evidence, and no more

@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import inspect
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu import llamacpp
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers import xllamacpp_server
+from pytest_vastgpu.servers.base import Failed
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.llamacpp import CPU_IMAGE
+from pytest_vastgpu.servers.llamacpp import IMAGE_COMPUTE_CAP
+from pytest_vastgpu.servers.llamacpp import IMAGE_CUDA
+from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
+from tests.support import tiny_gguf
+
+HUB = "ggml-org/gemma-3-1b-it-GGUF:Q8_0"
+NASTY = """it's "$HOME"; exit 3 `id` *"""
+ADAPTER = LlamaCppAdapter()
+READY = '{"status":"ok"}\n@@ health 200\n{"data": [{"id": "m"}]}\n@@ models 200\n{"choices": [{"text": ""}]}\n'
+READY += "@@ completion 200\n"
+SMI = "| NVIDIA-SMI 550.54.14  Driver Version: 550.54.14  CUDA Version: 12.4 |\n"
+
+
+def result(name: str, stdout: str) -> ProbeResult:
+    return ProbeResult(name, ProbeFailure.NONE, 0, stdout, "", 0.1)
+
+
+def assess(
+    workload: Workload, log: str = "", answers: str = "", exit_code: int | None = None, smi: str = ""
+) -> Readiness:
+    probes = {"answers": result("answers", answers), "gpu": result("gpu", smi)}
+    return ADAPTER.assess(workload, Observation(probes, log, exit_code, 1.0))
+
+
+# ---------------------------------------------------------------- the builder
+
+
+def files_of(workload: Workload) -> dict[str, str]:
+    return dict(workload.files)
+
+
+def source_of(workload: Workload) -> str:
+    return dict(workload.details)["source"]
+
+
+def test_a_gguf_file_of_this_machine_is_brought_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tiny_gguf.write(tmp_path / "tiny-q4.gguf")
+    monkeypatch.chdir(tmp_path)
+    for given in (file, str(file), "tiny-q4.gguf", Path("tiny-q4.gguf")):
+        workload = llamacpp(given)
+        assert files_of(workload) == {"tiny-q4.gguf": str(file)}
+        assert (workload.model, source_of(workload)) == ("tiny-q4", "tiny-q4.gguf")
+    assert llamacpp(file, alias="mine").model == "mine"
+
+
+def test_a_model_in_several_files_is_brought_whole(tmp_path: Path) -> None:
+    parts = [tmp_path / f"big-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"GGUF")
+    for part in parts:  # llama.cpp is given the first one
+        workload = llamacpp(part)
+        assert files_of(workload) == {each.name: str(each) for each in parts}
+        assert (workload.model, source_of(workload)) == ("big", parts[0].name)
+    parts[1].unlink()
+    with pytest.raises(ConfigurationError, match=r"big-00002-of-00002\.gguf.*cannot be read"):
+        llamacpp(parts[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "files", "name", "source"),
+    [
+        ("/models/qwen.gguf", {}, "qwen", "/models/qwen.gguf"),
+        ("/models/qwen", {}, "qwen", "/models/qwen"),
+        ("brought.gguf", {"brought.gguf": __file__}, "brought", "brought.gguf"),
+        (HUB, {}, HUB, f"hf:{HUB}"),
+        ("org/model", {}, "org/model", "hf:org/model"),
+    ],
+)
+def test_a_model_that_is_not_here(model: str, files: dict[str, str], name: str, source: str) -> None:
+    workload = llamacpp(model, files=files)
+    assert (workload.model, source_of(workload)) == (name, source)
+    assert files_of(workload).keys() == files.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "words"),
+    [
+        ("tiny.gguf", {}, "is no file here, no absolute path in the image, and no repository"),
+        ("models/tiny.gguf", {}, "is no file here"),
+        ("tiny", {}, "'org/model:Q4_K_M'"),
+        ("", {}, "model of the workload is empty"),
+        (7, {}, "model of the workload is of type int"),
+        (Path("nowhere.gguf"), {}, "nowhere.gguf.* cannot be read"),
+        ("org/model", {"alias": "a,b"}, "comma"),
+        ("org/model", {"alias": 3}, "alias of the workload is of type int"),
+        ("org/model", {"ctx_size": -1}, "ctx_size=-1 of the workload is not a whole number"),
+        ("org/model", {"gpu_layers": "all"}, "gpu_layers='all' of the workload is not a whole number"),
+        ("org/model", {"files": ["a"]}, "files of the workload is a list"),
+        ("org/model", {"contxt": 3}, "unexpected keyword argument 'contxt'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_rented(model: Any, more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        llamacpp(model, **more)
+
+
+@pytest.mark.parametrize(
+    ("argument", "instead"),
+    [("--alias", "alias="), ("-ngl", "gpu_layers="), ("-c", "ctx_size="), ("--port", "port="), ("--api-key", "key")],
+)
+def test_an_argument_that_a_parameter_has_is_refused(argument: str, instead: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"args of the workload hold '{argument}'; give .*{instead}"):
+        llamacpp("org/model", argument, "x")
+
+
+@pytest.mark.parametrize(
+    ("begins", "words"),
+    [
+        (b"PK\3\4", "begins with b'PK"),
+        (b"", "begins with b''"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, begins: bytes, words: str) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(begins)
+    with pytest.raises(ConfigurationError, match=f"model.gguf is no GGUF file, it .*{words}"):
+        llamacpp(file)
+
+
+def test_what_the_images_need() -> None:
+    rented = llamacpp(HUB)
+    assert (rented.image, rented.cuda, rented.compute_cap) == ("", IMAGE_CUDA, IMAGE_COMPUTE_CAP)
+    assert (llamacpp(HUB, cuda=13.0).cuda, llamacpp(HUB, compute_cap=9.0).compute_cap) == (13.0, 9.0)
+    other = llamacpp(HUB, image="mine")
+    assert (other.image, other.cuda, other.compute_cap) == ("mine", 0.0, 0.0)
+    without = llamacpp(HUB, gpus=0)
+    assert (without.image, without.cuda, without.compute_cap) == (CPU_IMAGE, 0.0, 0.0)
+
+
+def test_every_parameter_is_explained() -> None:
+    assert llamacpp.__doc__
+    for name in inspect.signature(llamacpp).parameters:
+        assert f":param {name}:" in llamacpp.__doc__
+
+
+# ---------------------------------------------------------------- the start
+
+
+def start(workload: Workload, tmp_path: Path, **tools: str) -> list[str]:
+    """Run a start script for real; each tool is a stand-in that runs a shell command."""
+    launch = ADAPTER.launch(workload, "the-key")
+    assert "the-key" not in launch.script
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, does in tools.items():
+        (folder / name.replace("_", "-")).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name.replace("_", "-")).chmod(0o755)
+    env = {"PATH": str(folder), **launch.env, **dict(workload.env)}
+    subprocess.run(["/bin/sh", "-c", launch.script], env=env, check=True, timeout=30)
+    return (tmp_path / "called").read_text().split("\0")
+
+
+def notes(tmp_path: Path, *variables: str) -> str:
+    wanted = [f"os.environ[{name!r}]" for name in variables]
+    told = f"'\\0'.join([*sys.argv[1:], {', '.join(wanted)}])"
+    code = f"import os, sys; open({str(tmp_path / 'called')!r}, 'w').write({told})"
+    return f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"'
+
+
+@pytest.mark.parametrize(
+    ("workload", "arguments"),
+    [
+        (llamacpp(HUB), ["--hf-repo", HUB, "--gpu-layers", "999"]),
+        (llamacpp(HUB, gpus=0), ["--hf-repo", HUB]),
+        (llamacpp("/models/m.gguf", gpu_layers=20), ["--model", "/models/m.gguf", "--gpu-layers", "20"]),
+        (
+            llamacpp("/m.gguf", gpu_layers=0, ctx_size=512),
+            ["--model", "/m.gguf", "--ctx-size", "512", "--gpu-layers", "0"],
+        ),
+        (llamacpp(f"/{NASTY}", "--jinja", NASTY, gpus=0), ["--model", f"/{NASTY}", "--jinja", NASTY]),
+    ],
+)
+def test_how_the_server_is_started(tmp_path: Path, workload: Workload, arguments: list[str]) -> None:
+    called = start(workload, tmp_path, llama_server=notes(tmp_path, "LLAMA_API_KEY", "LLAMA_ARG_LOG_VERBOSITY"))
+    assert called == [
+        *("--host", "127.0.0.1", "--port", "8080", "--alias", workload.model),
+        *arguments,
+        *("the-key", "4"),
+    ]
+
+
+def test_the_user_decides_how_much_the_server_says(tmp_path: Path) -> None:
+    workload = llamacpp(HUB, env={"LLAMA_ARG_LOG_VERBOSITY": "3"})
+    assert start(workload, tmp_path, llama_server=notes(tmp_path, "LLAMA_ARG_LOG_VERBOSITY"))[-1] == "3"
+
+
+def test_without_the_command_the_server_of_the_wheel_is_started(tmp_path: Path) -> None:
+    python = f'[ "$1" = -c ] || {{ /bin/cat > {shlex.quote(str(tmp_path / "program"))}; {notes(tmp_path)}; }}'
+    called = start(llamacpp("/m.gguf", gpus=0), tmp_path, python3=python)
+    assert called == ["-", "--host", "127.0.0.1", "--port", "8080", "--alias", "m", "--model", "/m.gguf"]
+    assert (tmp_path / "program").read_text() == inspect.getsource(xllamacpp_server)
+
+
+def test_where_neither_is_there_the_missing_command_is_named(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as missing:
+        start(llamacpp("/m.gguf", gpus=0), tmp_path, python3="exit 1")
+    assert missing.value.returncode == 127
+
+
+# ---------------------------------------------------------------- the server of the wheel
+
+
+def parameters(*words: str) -> Any:
+    params = SimpleNamespace(model=SimpleNamespace(path=""), cpuparams=SimpleNamespace(n_threads=-1), embedding=False)
+    xllamacpp_server.apply(list(words), params)
+    return params
+
+
+def test_the_arguments_of_the_server_reach_the_wheel() -> None:
+    params = parameters("--model", "m.gguf", "-t", "3", "--embedding", "--alias", "a", "--port", "81", "-ngl", "999")
+    assert (params.model.path, params.cpuparams.n_threads, params.embedding) == ("m.gguf", 3, True)
+    assert (params.model_alias, params.port, params.n_gpu_layers) == ({"a"}, 81, 999)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--no-such"], "error: invalid argument: --no-such"),
+        (["--port"], 'error while handling argument "--port": expected value for argument'),
+        (["--port", "x"], 'error while handling argument "--port": stoi'),
+        (["--hf-repo", "org/m"], "error: invalid argument: --hf-repo: xllamacpp downloads no models"),
+    ],
+)
+def test_what_the_server_refuses_the_wheel_refuses_in_its_words(words: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match=said):
+        parameters(*words)
+    found = assess(llamacpp("/m", gpus=0), said + "\n", exit_code=1)
+    assert isinstance(found, Failed)
+    assert (found.verdict.failure_class, found.verdict.reason) == (FailureClass.WORKLOAD_FATAL, "bad_cli_argument")
+
+
+# ---------------------------------------------------------------- where the start stands
+
+CHAT_ONLY = READY.replace('{"choices": [{"text": ""}]}\n@@ completion 200', "{}\n@@ completion 501")
+CHAT_ONLY += '{"choices": [{"message": {}}]}\n@@ chat 200\n'
+LOADING = '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}\n@@ health 503\n'
+LOADED = "load_tensors: loading model tensors, this can take a while... (mmap = true)\nload_tensors: CPU buffer\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "answers", "expected"),
+    [
+        ("", "", Warming(Progress("starting"))),
+        ("0.00.008.075 I srv    load_model: loading model 'tiny.gguf'\n", LOADING, Warming(Progress("weights"))),
+        (LOADED + "." * 42, LOADING, Warming(Progress("weights", 42, 100))),
+        (LOADED + "." * 100 + "\n", LOADING, Warming(Progress("weights"))),
+        ("llama_context: constructing llama_context\n", LOADING, Warming(Progress("engine"))),
+        ("", READY.replace("@@ completion 200", "@@ completion 000"), Warming(Progress("serving"))),
+        ("", READY, Ready()),
+        (LOADED + "." * 42, READY, Ready()),
+        ("", CHAT_ONLY, Ready()),
+    ],
+)
+def test_where_the_start_stands(log: str, answers: str, expected: Readiness) -> None:
+    assert assess(llamacpp("/m", gpus=0), log, answers) == expected
+
+
+def test_it_is_asked_for_its_health_first() -> None:
+    assert [question.name for question in ADAPTER.questions(llamacpp("/m"))] == ["health", "models", "completion"]
+
+
+# ---------------------------------------------------------------- the GPUs
+# Lines as published in llama.cpp's issues 6787, 12614 and 13689 and in logs of its official images.
+
+NO_GPU = "warning: no usable GPU found, --gpu-layers option will be ignored\n"
+NO_GPU_OLD = "warning: not compiled with GPU offload support, --gpu-layers option will be ignored\n"
+NO_DEVICE = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\n"
+OLD_DRIVER = "ggml_cuda_init: failed to initialize CUDA: forward compatibility was attempted on non supported HW\n"
+FOUND = "ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA H800, compute capability 9.0, VMM: yes\n"
+BACKENDS = "load_backend: loaded CUDA backend from /app/libggml-cuda.so\n"
+CPU_BACKEND = "load_backend: loaded CPU backend from /app/libggml-cpu-haswell.so\n"
+OF_WHEEL = "llama.cpp's server of xllamacpp 2026.10.11549\n"
+
+
+def offloaded(layers: int) -> str:
+    return f"{FOUND}load_tensors: offloading output layer to GPU\nload_tensors: offloaded {layers}/33 layers to GPU\n"
+
+
+@pytest.mark.parametrize(
+    ("image", "log", "smi", "failure", "reason"),
+    [
+        ("", NO_DEVICE + BACKENDS + CPU_BACKEND + NO_GPU, "", FailureClass.INFRA_FATAL, "no_gpu_in_container"),
+        # Before backends were loaded at run time, llama.cpp said that the layers were offloaded all the same.
+        (
+            "",
+            NO_DEVICE + "load_tensors: offloaded 29/29 layers to GPU\n",
+            "",
+            FailureClass.INFRA_FATAL,
+            "no_gpu_in_container",
+        ),
+        ("", OLD_DRIVER + BACKENDS + NO_GPU, SMI, FailureClass.INCOMPATIBLE, "cuda_804_forward_compatibility"),
+        ("", CPU_BACKEND + NO_GPU, "", FailureClass.INFRA_FATAL, "no_gpu_in_container"),
+        ("mine", BACKENDS + NO_GPU, "", FailureClass.INFRA_FATAL, "no_gpu_in_container"),
+        ("mine", CPU_BACKEND + NO_GPU, SMI, FailureClass.WORKLOAD_FATAL, "built_without_gpu"),
+        ("mine", NO_GPU_OLD, SMI, FailureClass.WORKLOAD_FATAL, "built_without_gpu"),
+        ("", OF_WHEEL + NO_GPU, SMI, FailureClass.WORKLOAD_FATAL, "built_without_gpu"),
+        ("mine", CPU_BACKEND + NO_GPU, "", FailureClass.UNKNOWN, "serves_without_gpu"),
+        ("", offloaded(0), SMI, FailureClass.INCOMPATIBLE, "layers_on_cpu"),
+        ("", offloaded(20), SMI, FailureClass.INCOMPATIBLE, "layers_on_cpu"),
+    ],
+)
+@pytest.mark.parametrize("answers", ["", READY])
+def test_a_server_that_does_not_use_the_rented_gpu_has_failed(
+    image: str, log: str, smi: str, failure: FailureClass, reason: str, answers: str
+) -> None:
+    found = assess(llamacpp("/m", image=image), log, answers, smi=smi)
+    assert isinstance(found, Failed)
+    assert (found.verdict.failure_class, found.verdict.reason) == (failure, reason)
+    assert found.verdict.evidence in (line.strip() for line in log.splitlines())
+    assert found.verdict.remedy
+    assert assess(llamacpp("/m", image=image, gpus=0), log, READY, smi=smi) == Ready()
+
+
+def test_whether_the_host_has_its_gpu_is_awaited_before_a_build_is_blamed() -> None:
+    seen = Observation({"answers": result("answers", READY)}, NO_GPU, None, 1.0)
+    assert ADAPTER.assess(llamacpp("/m", image="mine"), seen) == Warming(Progress("starting"))
+
+
+@pytest.mark.parametrize(("asked", "there"), [(None, 33), (99, 33), (20, 20), (20, 33), (0, 0)])
+def test_whoever_asks_for_fewer_layers_gets_fewer(asked: int | None, there: int) -> None:
+    assert assess(llamacpp("/m", gpu_layers=asked), BACKENDS + offloaded(there), READY, smi=SMI) == Ready()
+
+
+def test_fewer_layers_than_asked_for_are_a_failure_with_a_remedy() -> None:
+    found = assess(llamacpp("/m", gpu_layers=20), offloaded(12), READY)
+    assert isinstance(found, Failed)
+    assert "gpu_layers=12" in found.verdict.remedy
+
+
+def test_too_little_memory_is_another_kind_of_machines_business() -> None:
+    log = (
+        BACKENDS + FOUND + "W common_fit_params: failed to fit params to free device memory: n_gpu_layers already set "
+        "by user to 999, abort\nE ggml_backend_cuda_buffer_type_alloc_buffer: allocating 51748.72 MiB on device 0: "
+        "cudaMalloc failed: out of memory\nE llama_model_load: error loading model: unable to allocate CUDA0 buffer\n"
+        "E srv    load_model: failed to load model, '/m'\nE srv  init: exiting due to model loading error\n"
+    )
+    found = assess(llamacpp("/m"), log, exit_code=1)
+    assert isinstance(found, Failed)
+    assert (found.verdict.failure_class, found.verdict.reason) == (FailureClass.INCOMPATIBLE, "vram_too_small")
