@@ -122,8 +122,8 @@ def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, obje
 
 
 def _printable(content: bytes) -> str:
-    """Any bytes as the format of the shell's ``printf``, in ASCII."""
-    plain = (chr(each) if 32 <= each < 127 and each not in b"%\\" else f"\\{each:03o}" for each in content)
+    """Any bytes as the format of the shell's ``printf``, in ASCII; with no ``-``, which might begin an option."""
+    plain = (chr(each) if 32 <= each < 127 and each not in b"%\\-" else f"\\{each:03o}" for each in content)
     return shlex.quote("".join(plain))
 
 

@@ -10,8 +10,10 @@ import math
 import os
 import threading
 import wave
+from collections.abc import Callable
 from collections.abc import Iterator
 from email.message import EmailMessage
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -307,9 +309,10 @@ def test_a_workload_that_names_no_task_generates() -> None:
 
 @pytest.mark.parametrize("task", ["embedding", "", None, 3])
 def test_a_task_that_is_none_is_told_in_one_line(task: object) -> None:
-    for build in (lambda: vllm("m", task=task), lambda: openai_server("serve", model="m", task=task)):  # type: ignore[arg-type]
+    builders: tuple[Callable[..., Workload], ...] = (vllm, partial(openai_server, "serve"))
+    for build in builders:
         with pytest.raises(WorkloadInvalid) as caught:
-            build()
+            build(model="m", task=task)
         text = str(caught.value)
         assert text.startswith(f"task={task!r} of the workload is none of ")
         assert all(repr(each) in text for each in tasks.TASKS)
