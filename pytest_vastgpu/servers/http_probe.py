@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_BOUNDARY = "pytest-vastgpu-7f1c9a52"
 ELSEWHERE_S = 3
 """Time limit of a request to a place where the server was not expected, in seconds."""
 _ASK = r"""
@@ -21,17 +22,19 @@ ask() {
     printf 'header = "Authorization: Bearer %s"\n' "$VASTGPU_API_KEY" |
       curl --config - -sSk -g --noproxy '*' --max-time "$3" \
         -w "\n@> %{url_effective} %{redirect_url}\n@@ $1 %{http_code}\n" \
-        ${4:+-H 'Content-Type: application/json' --data-raw "$4"} "$base$2" 2>&1
+        ${4:+-H 'Content-Type: application/json' --data-raw "$4"} \
+        ${5:+-H "Content-Type: $5" --data-binary @/dev/fd/3} "$base$2" 2>&1
   else
-    python3 - "$base$2" "$1" "$3" "${4:-}" <<'VASTGPU_PYTHON'
+    python3 - "$base$2" "$1" "$3" "${4:-}" "${5:-}" <<'VASTGPU_PYTHON'
 import http.client, os, ssl, sys, urllib.error, urllib.parse, urllib.request
-url, name, seconds, body = sys.argv[1:]
+url, name, seconds, body, form = sys.argv[1:]
+data = open(3, "rb").read() if form else body.encode() or None
 class Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
         return None
-head = {"Authorization": "Bearer " + os.environ.get("VASTGPU_API_KEY", ""), "Content-Type": "application/json"}
+head = {"Authorization": "Bearer " + os.environ.get("VASTGPU_API_KEY", ""), "Content-Type": form or "application/json"}
 try:
-    request = urllib.request.Request(url, body.encode() or None, head)
+    request = urllib.request.Request(url, data, head)
     any_certificate = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay, any_certificate)
     try:
@@ -73,20 +76,55 @@ class Answer:
             return None
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a browser sends that uploads a file: ``multipart/form-data``."""
+
+    fields: Mapping[str, str]
+    file_name: str
+    file_type: str
+    content: bytes
+
+    @property
+    def type(self) -> str:
+        """The value of the header ``Content-Type``."""
+        return f"multipart/form-data; boundary={_BOUNDARY}"
+
+    def encoded(self) -> bytes:
+        """The request's body; the file's field is called ``file``."""
+        parts = [(f'name="{name}"', value.encode()) for name, value in self.fields.items()]
+        described = f'name="file"; filename="{self.file_name}"\r\nContent-Type: {self.file_type}'
+        parts.append((described, self.content))
+        body = b"".join(
+            f"--{_BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + value + b"\r\n"
+            for head, value in parts
+        )
+        return body + f"--{_BOUNDARY}--\r\n".encode()
+
+
 def script(port: int, *lines: str) -> str:
     """Shell text that runs the given lines; they may call the function ``ask`` (see :func:`request`)."""
     return "\n".join([_ASK.strip(), f"base=http://127.0.0.1:{port}", *lines])
 
 
-def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, object] | None = None) -> str:
+def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, object] | Form | None = None) -> str:
     """One request, for :func:`script`.
 
-    :param body: Sent as JSON with POST; None: GET.
+    :param body: Sent with POST, as JSON or as a form; None: GET.
     """
     words = ["ask", name, shlex.quote(path), str(timeout_s)]
+    if isinstance(body, Form):
+        # The body goes through descriptor 3, since the client reads its secret, or its program, from the standard input
+        return f"printf {_printable(body.encoded())} | {' '.join(words)} '' {shlex.quote(body.type)} 3<&0"
     if body is not None:
         words.append(shlex.quote(json.dumps(body)))
     return " ".join(words)
+
+
+def _printable(content: bytes) -> str:
+    """Any bytes as the format of the shell's ``printf``, in ASCII; with no ``-``, which might begin an option."""
+    plain = (chr(each) if 32 <= each < 127 and each not in b"%\\-" else f"\\{each:03o}" for each in content)
+    return shlex.quote("".join(plain))
 
 
 def elsewhere(places: Sequence[tuple[str, str]], path: str) -> str:

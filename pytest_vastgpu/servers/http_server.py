@@ -72,12 +72,16 @@ class HttpServer(ABC):
         judged = judge_log(seen.log, server=self.kind, context=context, still_s=seen.still_s)
         asked = seen.probes.get(PROBE)
         found = self.served(workload, http_probe.answers(asked.stdout) if asked else {})
-        if found is not None and not (isinstance(found, Ready) and judged.verdict.reason == BUILT_WITHOUT_GPU.reason):
+        if isinstance(found, Failed):
+            return found
+        if isinstance(found, Ready) and judged.verdict.reason != BUILT_WITHOUT_GPU.reason:
             return found
         if ends_start(judged.verdict):
             return Failed(judged.verdict)
         lost = gpu_trouble(workload, seen.probes.get("gpu"))
-        return Failed(lost) if lost else Warming(judged.progress)
+        if lost:
+            return Failed(lost)
+        return found if isinstance(found, Warming) else Warming(judged.progress)
 
 
 def wrong(reason: str, evidence: str, remedy: str) -> Failed:

@@ -4,60 +4,96 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from pytest_vastgpu.diagnosis.evidence import shown
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Progress
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.servers import http_probe
+from pytest_vastgpu.servers import tasks
+from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
+from pytest_vastgpu.servers.tasks import Task
 
-FIRST_TOKEN_S = 30
-"""Longer than other requests, because the first token may compile kernels."""
+FIRST_TOKEN_S = tasks.FIRST_ANSWER_S
 
 
-def questions(model: str) -> tuple[Question, ...]:
-    """Whether the server lists the model, and completes one token: of a text, or of a chat where it takes only that."""
-    one_token = {"model": model, "max_tokens": 1, "temperature": 0}
-    chat = {**one_token, "messages": [{"role": "user", "content": "Hello"}]}
+def questions(model: str, task: Task = tasks.DEFAULT, *, must_list: bool = True) -> tuple[Question, ...]:
+    """Whether the server lists the model, and does its task; generates text in a chat where it takes only chats.
+
+    :param must_list: False: it is asked for the task whether it lists its models or not.
+    """
+    if must_list:
+        listing = Question("models", "/v1/models", holds=json.dumps(model, ensure_ascii=False))
+    else:
+        listing = Question("listing", "/v1/models", needed=False)
+    return (listing, tasks.question(model, task))
+
+
+def served(
+    model: str,
+    answers: Mapping[str, http_probe.Answer],
+    task: Task = tasks.DEFAULT,
+    *,
+    rename: str = "",
+    tells_tasks: bool = False,
+) -> Readiness | None:
+    """The result that the answers to :func:`questions` give; None if they give none.
+
+    :param rename: How this server is made to serve a model under another name, for the remedy.
+    :param tells_tasks: Whether the workload's builder takes ``task``, for the remedy.
+    """
+    listing = answers.get("models") or answers.get("listing")
+    if listing is None:
+        return None
+    listed = http_probe.listed_models(listing)
+    if listed is not None and model not in listed and (listed or "models" in answers):
+        evidence = f"/v1/models lists {', '.join(listed) or 'nothing'}, not {model}"
+        return wrong("model_not_listed", shown(evidence), _call_it(model, listed, rename))
+    if listed is None and "models" in answers:
+        return None
+    own = tasks.ways(task)
+    asked = [(way, answers[way.name]) for way in own if way.name in answers]
+    for way, answer in asked:
+        done = way.done(answer)
+        if done:
+            return Ready()
+        if done is None:
+            evidence = shown(f"{way.path} answered numbers that are not finite: {answer.body}")
+            remedy = "see whether the model needs another precision (--dtype), or this GPU computes wrongly"
+            return Failed(Verdict(FailureClass.UNKNOWN, "answer_not_finite", evidence, remedy))
+    if len(asked) == len(own) and all(answer.status in tasks.REFUSALS for _, answer in asked):
+        evidence = "; ".join(f"{way.path} answered {answer.status}: {answer.body}" for way, answer in asked)
+        reason = "model_completes_no_text" if task == tasks.DEFAULT else "model_not_for_task"
+        return wrong(reason, shown(evidence), _fitting(answers, task, tells_tasks=tells_tasks))
+    return Warming(Progress("serving")) if asked else None
+
+
+def _call_it(model: str, listed: Sequence[str], rename: str) -> str:
+    have_it = f"have the server serve {model!r}" + (f" ({rename})" if rename else "")
+    if not listed:
+        return f"the server has no model: {have_it}"
+    near = [name for name in listed if _last(name) == _last(model)]
+    return f"give model={(near or listed)[0]!r}, as the server calls it, or {have_it}"
+
+
+def _last(name: str) -> str:
+    """A model's name without the path to it and the case of its letters, which servers change."""
+    return PurePosixPath(name).name.casefold()
+
+
+def _fitting(answers: Mapping[str, http_probe.Answer], task: Task, *, tells_tasks: bool) -> str:
+    for other in tasks.TASKS:
+        if other != task and any(way.name in answers and way.done(answers[way.name]) for way in tasks.ways(other)):
+            give = f"give task={other!r}" if tells_tasks else f"use openai_server(…, task={other!r})"
+            return f"the model does not {task}, but it does {other}: {give}"
+    others = ", ".join(other for other in tasks.TASKS if other != task)
     return (
-        Question("models", "/v1/models", holds=json.dumps(model, ensure_ascii=False)),
-        Question(
-            "completion",
-            "/v1/completions",
-            {**one_token, "prompt": "Hello"},
-            FIRST_TOKEN_S,
-            otherwise=Question("chat", "/v1/chat/completions", chat, FIRST_TOKEN_S),
-        ),
+        f"the server does not {task} with this model, nor {others}: give another model, or command(…) with ready_path"
     )
-
-
-def served(model: str, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
-    """The result that the answers to :func:`questions` give; None if they give none."""
-    if "models" not in answers:
-        return None
-    listed = http_probe.listed_models(answers["models"])
-    if listed is not None and model not in listed:
-        remedy = "ask for the model by the name it is served under: leave --served-model-name to the plugin"
-        return wrong("model_not_listed", f"/v1/models lists {', '.join(listed) or 'nothing'}, not {model}", remedy)
-    completion, chat = answers.get("completion"), answers.get("chat")
-    if listed is None or completion is None:
-        return None
-    if _has_choice(completion, "text") or (chat is not None and _has_choice(chat, "message")):
-        return Ready()
-    if chat is not None and chat.status in (400, 404, 405, 422, 501):
-        evidence = shown(
-            f"/v1/completions answered {completion.status}: {completion.body}; /v1/chat/completions answered "
-            f"{chat.status}: {chat.body}"
-        )
-        remedy = "a model that completes no text is better served with command(..., ready_path='/health')"
-        return wrong("model_completes_no_text", evidence, remedy)
-    return Warming(Progress("serving"))
-
-
-def _has_choice(answer: http_probe.Answer, field: str) -> bool:
-    parsed = answer.json()
-    choices = parsed.get("choices") if isinstance(parsed, dict) else None
-    return answer.status == 200 and isinstance(choices, list) and bool(choices) and field in (choices[0] or ())

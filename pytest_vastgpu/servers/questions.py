@@ -23,34 +23,51 @@ class Question:
     name: str
     """Names the answer: letters, digits and ``_``."""
     path: str
-    body: Mapping[str, object] | None = None
-    """Sent as JSON with POST; None: GET."""
+    body: Mapping[str, object] | http_probe.Form | None = None
+    """Sent with POST, as JSON or as a form; None: GET."""
     timeout_s: int = 5
     holds: str = ""
     """Text that the answer must hold before the next question is asked; empty: any."""
+    needed: bool = True
+    """False: the next question is asked whatever the answer is, if there is one."""
     otherwise: Question | None = None
-    """What is asked where this is answered with 4xx: the server may do the same in another way."""
+    """What is asked where this is answered with 4xx or 501: the server may do the same in another way."""
 
 
 def probe(port: int, questions: Iterable[Question]) -> Probe:
     """The probe that asks all questions in one round trip, up to the first that is not answered as it should be."""
     asked = tuple(questions)
     lines = [line for question in asked for line in _lines(question)]
-    most_s = sum(max(each.timeout_s, each.otherwise.timeout_s if each.otherwise else 0) for each in asked)
+    most_s = sum(max(each.timeout_s for each in _chain(question)) for question in asked)
     return Probe(PROBE, http_probe.script(port, *lines), most_s + _BETWEEN_S, port)
 
 
+def _chain(question: Question) -> Iterable[Question]:
+    """A question, and what is asked in its place."""
+    link: Question | None = question
+    while link is not None:
+        yield link
+        link = link.otherwise
+
+
 def _lines(question: Question) -> Iterable[str]:
-    name = question.name
-    yield f"{name}=$({_request(question)}); printf '%s\\n' \"${name}\""
-    if question.otherwise is not None:
-        other = question.otherwise.name
-        yield f"{other}="
-        yield f'case "${name}" in *"@@ {name} 4"??) {other}=$({_request(question.otherwise)}); echo "${other}" ;; esac'
-        yield f'case "${name}${other}" in *"@@ {name} 200"|*"@@ {other} 200") ;; *) exit 0 ;; esac'
-    else:
-        yield f"held={shlex.quote(question.holds)}"
-        yield f'case "${name}" in *"$held"*"@@ {name} 200") ;; *) exit 0 ;; esac'
+    chain = tuple(_chain(question))
+    before = ""
+    for each in chain:
+        name = each.name
+        ask = f"{name}=$({_request(each)}); printf '%s\\n' \"${name}\""
+        if before:
+            yield f"{name}="
+            ask = f'case "${before}" in *"@@ {before} 4"??|*"@@ {before} 501") {ask} ;; esac'
+        yield ask
+        before = name
+    if not question.needed:
+        yield f'case "${question.name}" in *"@@ {question.name} 000") exit 0 ;; esac'
+        return
+    yield f"held={shlex.quote(question.holds)}"
+    answered = "".join(f"${each.name}" for each in chain)
+    right = "|".join(f'*"$held"*"@@ {each.name} 200"' for each in chain)
+    yield f'case "{answered}" in {right}) ;; *) exit 0 ;; esac'
 
 
 def _request(question: Question) -> str:

@@ -12,11 +12,13 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers import openai_api
+from pytest_vastgpu.servers import tasks
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
+from pytest_vastgpu.servers.tasks import Task
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
@@ -27,6 +29,8 @@ IMAGE_CUDA = 13.0
 """CUDA version that the image is built with, according to vLLM's Dockerfile: the driver must support it."""
 IMAGE_COMPUTE_CAP = 7.5
 """Oldest GPU generation that the image's kernels are built for."""
+_RUNNERS = dict.fromkeys(("embed", "score", "classify"), ("--runner", "pooling"))
+"""Arguments by task: a model that generates text embeds it only with them. vLLM finds the rest in the model's files."""
 DEFAULTS: WorkloadFields = {"disk_gb": 60.0, "image_gb": 12.0}
 """For vLLM's official image and a small model."""
 
@@ -35,6 +39,7 @@ DEFAULTS: WorkloadFields = {"disk_gb": 60.0, "image_gb": 12.0}
 def vllm(
     model: str,
     *args: str,
+    task: Task = tasks.DEFAULT,
     env: Mapping[str, str] | None = None,
     port: int = 8000,
     files: Mapping[str, str | Path] | None = None,
@@ -48,6 +53,8 @@ def vllm(
 
     :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients use.
     :param args: Further arguments of ``vllm serve``, one string each, e.g. ``"--max-model-len=2048"``.
+    :param task: What the model is for: ``generate`` text, ``embed`` it, ``score`` one text against another,
+        ``classify`` it, or ``transcribe`` speech. The server is ready once it has done that. Default: ``generate``.
     :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8000.
     :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
@@ -55,17 +62,18 @@ def vllm(
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises WorkloadInvalid: one line: which field, its value, what is expected.
     """
-    require_known("vllm", fields, ("model", "files", "env", "port"))
+    require_known("vllm", fields, ("model", "task", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
-    workload = build("vllm", model=model, args=args, env=env, files=files, port=port, **needs)
+    details = {"task": tasks.known("vllm", task)}
+    workload = build("vllm", model=model, args=args, env=env, files=files, port=port, details=details, **needs)
     if workload.image or workload.gpus == 0:
         return workload
     return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
 
 
 class VllmAdapter(HttpServer):
-    """vLLM: ready when it lists the workload's model and has completed one token."""
+    """vLLM: ready when it lists the workload's model and has done its task once."""
 
     name = kind = "vllm"
     default_image = IMAGE
@@ -74,7 +82,8 @@ class VllmAdapter(HttpServer):
     def launch(self, workload: Workload, api_key: str) -> Launch:
         """Start ``vllm serve``, or the module of the same server if the image has no such command."""
         model = shlex.quote(workload.model)
-        served = ["--port", str(workload.port), "--served-model-name", workload.model, *workload.args]
+        served = ["--port", str(workload.port), "--served-model-name", workload.model]
+        served += [*_RUNNERS.get(tasks.of(workload), ()), *workload.args]
         arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join(served)}'
         script = (
             f"if command -v vllm >/dev/null 2>&1; then exec vllm serve {model} {arguments}; fi\n"
@@ -83,9 +92,10 @@ class VllmAdapter(HttpServer):
         return Launch(script, {"VLLM_API_KEY": api_key})
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
-        """Whether it is healthy, lists the model, and completes one token."""
-        return (Question("health", "/health"), *openai_api.questions(workload.model))
+        """Whether it is healthy, lists the model, and does its task."""
+        return (Question("health", "/health"), *openai_api.questions(workload.model, tasks.of(workload)))
 
     def served(self, workload: Workload, answers: Mapping[str, http_probe.Answer]) -> Readiness | None:
         """See :func:`~pytest_vastgpu.servers.openai_api.served`."""
-        return openai_api.served(workload.model, answers)
+        rename = "leave --served-model-name to the plugin"
+        return openai_api.served(workload.model, answers, tasks.of(workload), rename=rename, tells_tasks=True)
