@@ -287,6 +287,22 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def address(self, port: int) -> str:
+        """Where a port of the instance is reached from here: ``127.0.0.1:40123``.
+
+        For what listens on the instance's loopback beside the server's own port, such as gRPC or metrics:
+        ``grpc.insecure_channel(vast_instance.address(8001))``. The way is a tunnel through SSH, also with
+        ``--vast-expose``. It is opened when it is first asked for, shared by all tests that use the instance, survives
+        a broken connection and another start of the server, and is closed when the instance is given back. Another
+        instance has another address, so ask each time. The server's own port leads to the address of the endpoint.
+
+        :param port: A TCP port of the instance, from 1 to 65535.
+        :raises ConfigurationError: if that is no port.
+        :raises VastGpuError: if nothing listens there, with where the server listens.
+        """
+        raise NotImplementedError
+
+    @_call
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
         raise NotImplementedError

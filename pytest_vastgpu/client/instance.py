@@ -8,6 +8,7 @@ from typing import overload
 
 from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import Mark
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import gpus
@@ -32,6 +33,13 @@ class VastInstance(InstanceCalls):
     def endpoint(self) -> str:
         """URL of the server, without a slash at the end: ``http://127.0.0.1:40123``."""
         return self._lease.endpoint
+
+    def address(self, port: int) -> str:
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+            raise ConfigurationError(f"address({port!r:.40}): that is no TCP port; give a whole number from 1 to 65535")
+        return super().address(port)
+
+    address.__doc__ = InstanceCalls.address.__doc__
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.core.codec import hints
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
@@ -38,6 +39,13 @@ def test_a_method_asks_for_its_instance(connect: Connect, host: Host) -> None:
         handle.failed()
     with pytest.raises(TypeError, match="command"):
         handle.run()  # type: ignore[call-arg] # too few
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1, True, "8001", 8001.0, None])
+def test_what_is_no_port_is_refused_here(connect: Connect, port: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        instance(connect, "label").address(port)
+    assert str(refused.value) == f"address({port!r}): that is no TCP port; give a whole number from 1 to 65535"
 
 
 @pytest.mark.parametrize("declaration", [Leases, RunControl])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
+from pytest_vastgpu.servers.standing_still import listeners
+from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
+from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.server import job
 
 
@@ -50,6 +55,18 @@ class InstanceAccess:
         except ValueError as error:
             raise ConfigurationError(f"{error}: {command!r:.200}") from error
 
+    def address(self, label: str, port: int) -> str:
+        """See :meth:`Leases.address`."""
+        rental = self._registry[label]
+        if rental.state is not State.READY:
+            raise VastGpuError(f"port {port} leads nowhere: instance {rental.instance_id} is {rental.state.value}")
+        if port == rental.workload.port:
+            return urlsplit(rental.endpoint).netloc
+        forward = rental.further_ports.open(port)
+        if not forward.answers():
+            raise VastGpuError(_no_way(rental, port))
+        return urlsplit(forward.url).netloc
+
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""
         return self._registry[label].read_log()
@@ -61,6 +78,19 @@ class InstanceAccess:
     def failed(self, label: str) -> None:
         """See :meth:`Leases.failed`."""
         self._registry[label].fails()
+
+
+def _no_way(rental: Rental, port: int) -> str:
+    """Why nothing answers at a port of an instance, in a sentence."""
+    try:
+        seen = rental.connected.run(LISTENERS.command, LISTENERS.timeout_s, env={"VASTGPU_API_KEY": rental.api_key})
+    except ConnectFailed as failed:
+        return f"port {port} of instance {rental.instance_id} cannot be reached: {failed}"
+    there = ", ".join(map(str, listeners(seen.stdout))) or "nothing"
+    return (
+        f"nothing listens on 127.0.0.1:{port} of instance {rental.instance_id}; its server listens on {there}: "
+        "ask for another port, or once something listens there"
+    )
 
 
 def _no_answer(text: str) -> ProbeResult:

@@ -38,6 +38,7 @@ from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental.cost import RentalCost
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
+from pytest_vastgpu.supervisor.rental.further_ports import FurtherPorts
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
@@ -93,6 +94,9 @@ class Rental:
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
+        self.further_ports = FurtherPorts(
+            lambda port: services.connector.forward(self.connected.connection_if_any, port)
+        )
         self.servers = Starts()
         self.ready_at = 0.0
         """When its server became ready: epoch seconds."""
@@ -227,6 +231,7 @@ class Rental:
             self._whatever_happens(self.servers.close)
             if self._forward is not None:
                 self._whatever_happens(self._forward.close)
+            self._whatever_happens(self.further_ports.close)
             if self.connection is not None:
                 self._whatever_happens(self.connection.close)
             if self.state is State.KEPT:

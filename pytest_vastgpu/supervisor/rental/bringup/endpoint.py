@@ -1,4 +1,7 @@
-"""From *warming* to *ready*: opens the URL at which tests reach the server."""
+"""From *warming* to *ready*: opens the URL at which tests reach the server.
+
+Further ports are forwarded when a test asks for them, see :mod:`~pytest_vastgpu.supervisor.rental.further_ports`.
+"""
 
 from __future__ import annotations
 
