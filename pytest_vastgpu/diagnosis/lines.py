@@ -56,6 +56,9 @@ _PREFIX = re.compile(
       | std(?:out|err)\ [FP](?=\s)                                        # containerd
       | [A-Z][a-z]{2}\ [\ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [\w.-]+(?:\[\d+\])?:   # syslog
       | \d+\.\d\d\.\d{3}\.\d{3}\ [DIWE](?=\s)                               # llama.cpp: its clock and level
+      | (?:\[\d\d/\d\d/\d{4}-[\d:]+\]\ )?\[TRT-LLM\](?:\ \[RANK\ \d+\])?\ \[[A-Z]\](?=\s)   # trtllm-serve
+      | \[(?:TensorRT-LLM|TM)\]\[[A-Z]+\](?=\s)                            # TensorRT-LLM and TurboMind
+      | │(?=\s)                                                            # Rich: an error in a box
       | <\ (?=HTTP/)                                                        # curl -v: the answer's head
       | ERROR:\ {2,}                                                        # Uvicorn, also for each line of a traceback
       | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ [\d:.,]{8,15}\ (?:\[[^\]]*\]|[\w./-]+:\d+\])   # vLLM
@@ -73,6 +76,7 @@ _LEVEL = re.compile(
     | level"?[=:]\s*"?(?:(?P<chatter2>trace|debug|info)|(?P<warning2>warn\w*)|(?P<error2>error|fatal|panic))\b
     | ^\W{0,3}(?:(?P<chatter3>I)|(?P<warning3>W)|(?P<error3>[EF]))\d{3,6}[ ]+\d\d:\d\d
     | ^(?:\[\d+\]\ )?\d+\.\d\d\.\d{3}\.\d{3}\ (?:(?P<chatter5>[DI])|(?P<warning4b>W)|(?P<error5>E))\s
+    | \[TRT-LLM\](?:\ \[RANK\ \d+\])?\ \[(?:(?P<chatter6>[IVDT])|(?P<warning6>W)|(?P<error6>[EF]))\]
     | :\ (?:(?P<chatter4>I)|(?P<warning4>W)|(?P<error4>E))\ \w[\w/.-]+:\d+\]
     """,
     re.VERBOSE,
@@ -107,7 +111,7 @@ _ECHO = re.compile(
 _WRONG = re.compile(r"error|fail|invalid|fatal|exception|cannot|unable", re.IGNORECASE)
 """If this stands before the repeated arguments, they belong to an error."""
 _PASSED_ON = re.compile(
-    r"\d{4}-\d\d-\d\d \S+ - [\w.]+ - [A-Z]+ - (?=(?:[A-Z]+ \d\d-\d\d |\w*(?:Error|Exception): |\w+ error: ))"
+    r"\d{4}-\d\d-\d\d \S+ - [\w.]+ - [A-Z]+ - (?:[\w.]+:\d+ - )?(?=(?:[A-Z]+ \d\d-\d\d |\w*(?:Error|Exception): |\w+ error: ))"
 )
 """A program's prefix before a line of a program that it started: the level of the inner line counts."""
 _LEVEL_WITHIN = 160

@@ -139,9 +139,14 @@ class LogReader:
     def _is_of_a_request(self, cause: Finding, ready: Finding) -> bool:
         """Whether a failure after readiness concerns only a request and not the start of the server.
 
-        It concerns the start if another container reports it, or if the server began to load a model after readiness.
+        It concerns the start if no request can cause it, if another container reports it, or if the server began to
+        load a model after readiness.
         """
-        return cause.container == ready.container and not ready.number < self._moved < cause.number
+        return (
+            not cause.rule.of_start
+            and cause.container == ready.container
+            and not ready.number < self._moved < cause.number
+        )
 
     def _first(self, weight: Weight) -> Finding | None:
         """The finding of one weight that decides."""

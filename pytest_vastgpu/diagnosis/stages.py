@@ -19,7 +19,8 @@ _BAR = r"\|\s*(?P<done>\d+)/(?P<total>\d+)\s*\["
 """The count in one of tqdm's bars."""
 
 STAGES: tuple[Stage, ...] = (
-    Stage("weights", re.compile(r"(?:Loading|Multi-thread loading)[\w ]*\bshards\b.*?" + _BAR)),
+    Stage("weights", re.compile(r"(?:Loading|Multi-thread loading)[\w ]*\b(?:shards|weights)\b.*?" + _BAR)),
+    Stage("weights", re.compile(r"Convert to turbomind format:.*?" + _BAR)),
     Stage("graphs", re.compile(r"Captur(?:ing|e)\b[^:]*\b(?:graphs?|batches|num tokens)\b.*?" + _BAR)),
     Stage("downloading", re.compile(r"^Fetching \d+ files.*?" + _BAR)),
     Stage("downloading", re.compile(r"^[\w./-]+\.(?:safetensors|bin|gguf|pth?|json)\S*:\s+(?P<percent>\d+)%\|")),

@@ -14,8 +14,8 @@ _PLACES = re.compile(r"custom[_ ]nodes?\b|load_custom_node|load_plugins_by_group
 """Paths and loaders of parts that a server does not require."""
 _WORDS = re.compile(
     r"""telemetry | usage\ stat | \[ComfyUI-Manager\] | update\ check | check(?:ing)?\ for\ updates
-      | (?:plugin|extension)s?\b.{0,80}\b(?:failed|error|not\ be\ (?:imported|loaded)|No\ module)
-      | (?:(?:import|load)\w*|failed|error)\b.{0,80}\b(?:plugin|extension)s?\b
+      | (?<![/\\])(?:plugin|extension)s?\b(?![/\\]).{0,80}\b(?:failed|error|not\ be\ (?:imported|loaded)|No\ module)
+      | (?:(?:import|load)\w*|failed|error)\b.{0,80}(?<![/\\])\b(?:plugin|extension)s?\b(?![/\\])
     """,
     re.VERBOSE | re.IGNORECASE,
 )

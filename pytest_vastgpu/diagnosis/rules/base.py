@@ -60,6 +60,8 @@ class Rule:
     """Regular expression: the rule does not apply to lines in which it is found."""
     context: str = ""
     """Regular expression that must be found in the context, e.g. ``phase=booting``; empty: any context."""
+    of_start: bool = False
+    """Whether no request can cause it: it counts after a line, too, that called the start complete."""
     chatty: bool = False
     """Also read in lines that their program marks as information, or, against the workload, as a warning. In such a
     line the rule is a hint at most."""

@@ -257,6 +257,7 @@ RULES: tuple[Rule, ...] = (
             r"lib(?:cuda\.so|nvidia-ml\.so)\S*: (?:cannot open shared object|file too short)",
             r"running on UnspecifiedPlatform|0 active driver\(s\) found|cudaErrorNoDevice|CUDA_ERROR_NO_DEVICE|init failure: 100\b",
             r"The NVIDIA Driver was not detected|CUDA driver initialization failed, you might not have",
+            r"has kind KIND_GPU but no GPUs are available",  # Triton
             r"No CUDA runtime is found|unable to get number of CUDA devices: (?:unknown|initialization) error",
         ),
         "the host gave the container no GPU; " + _ANOTHER,

@@ -54,7 +54,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:init failure|Error|error code)[: ]+(?:35|36)\b",
             r"was detected and compatibility mode is UNAVAILABLE",
             r"(?:minimum|required?s?) (?:NVIDIA |CUDA )?driver(?: version)?.*(?:but|found|detected|installed)",
-            r"driver\b.{0,40}\btoo old|old driver",
+            r"driver\b.{0,40}\btoo old|old (?:CUDA )?driver",
         ),
         _NEWER_DRIVER,
         _TORCH,
@@ -156,9 +156,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "gpu_generation_not_supported",
         FailureClass.INCOMPATIBLE,
-        (r"GPU is too old|\.cuh?:\d+: Unsupported architecture",),
+        (r"GPU is too old|\.cuh?:\d+: Unsupported architecture|\bon Pre-(?:Hopper|Ada|Ampere|Blackwell)\b",),
         _NEWER_CARD,
-        "Ollama and FlashInfer",
+        "Ollama, FlashInfer, TensorRT-LLM",
+        chatty=True,
     ),
     # ---------------------------------------------------- too few GPUs, or too little memory
     Rule(
@@ -183,10 +184,11 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INCOMPATIBLE,
         (
             r"(?:CUDA|HIP|GPU|VRAM)\b.{0,30}\bout of memory|OutOfMemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
-            r"unable to allocate (?:CUDA|backend)|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
+            r"unable to allocate (?:CUDA|ROCm|Vulkan|SYCL|backend)|ErrorOutOfDeviceMemory|Cuda failure.*out of memory|RESOURCE_EXHAUSTED|CUBLAS_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)",
             r"(?:terminated|error loading|failed to initialize)\b.*(?:cudaMalloc failed|failed to allocate)",
+            r"CUDA runtime error in .*: out of memory",  # TensorRT-LLM
             r"Allocation on device \d+ would exceed allowed memory",
-            r"Not enough memory to handle \d+|Not enought? (?:GPU )?memory\b",
+            r"Not enough memory to handle \d+|Not? enought? (?:GPU )?memory\b|make sure you have enough GPU (?:RAM|memory)",
             r"not enough (?:VRAM|GPU memory|device memory|video memory)|insufficient (?:VRAM|GPU memory)",
             r"model requires more (?:GPU|video) memory|exceeds (?:the )?(?:available )?(?:GPU|VRAM|device) memory",
         ),
@@ -212,6 +214,8 @@ RULES: tuple[Rule, ...] = (
             r"(?:tensor|pipeline)[- _]parallel.*(?:larger|greater|exceeds?|more) than the (?:total )?number of (?:available |visible )?(?:GPUs|devices)",
             r"(?:required|requested) (?:number of )?GPUs.*(?:exceeds?|more than|available|but)|requires? \d+ GPUs?\b.*(?:only|but|found|available)",
             r"invalid or unsupported gpu id|exceeds available GPUs|Current node has no GPU available",
+            r"NotEnoughCUDADevices|\bbut only \d+ (?:CUDA devices|GPUs?)\b",
+            r"Only \d+ GPUs? (?:are|is) available, but \d+ (?:are|is) required|larger than the number of GPUs",
             r"Duplicate GPU detected|not enough (?:GPUs|devices)|number of GPUs .*(?:less|smaller|fewer) than",
         ),
         "a machine with more GPUs would do: say how many with gpus",

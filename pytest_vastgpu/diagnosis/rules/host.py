@@ -51,12 +51,37 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "address_in_use",
         FailureClass.WORKLOAD_FATAL,
+        (r"error while attempting to bind on address .*address already in use",),
+        "two programs of the workload want the same port: change one",
+        "Uvicorn, which calls the start complete before it binds",
+        of_start=True,
+    ),
+    Rule(
+        "bind_address_not_local",
+        FailureClass.WORKLOAD_FATAL,
+        (r"error while attempting to bind on address .*(?:cannot assign requested address|Name or service not known)",),
+        "the address to listen on is none of the container's: use 127.0.0.1",
+        "Uvicorn, which calls the start complete before it binds",
+        of_start=True,
+    ),
+    Rule(
+        "address_in_use",
+        FailureClass.WORKLOAD_FATAL,
         (
             r"Address already in use|\bEADDRINUSE\b|\[Errno 98\]|only one usage of each socket address",
+            r"Socket '\S+' already in use|\bAddrInUse\b",  # Triton, Rust
             r"(?:port\w*|address)(?: at)? \S* ?is (?:already )?(?:in use|being used|occupied|not available)|couldn't bind (?:HTTP )?server socket",
         ),
         "two programs of the workload want the same port: change one",
         _LIBC,
+    ),
+    Rule(
+        "address_in_use",
+        FailureClass.WORKLOAD_FATAL,
+        (r"failed to start (?:HTTP|GRPC|Metrics) service",),
+        "the server cannot listen on its port: two programs of the workload may want the same one",
+        "Triton",
+        Weight.HINT,
     ),
     Rule(
         "bind_address_not_local",

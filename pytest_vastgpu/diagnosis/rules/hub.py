@@ -67,7 +67,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"RepositoryNotFoundError|Repository Not Found for url|DisabledRepoError|Access to this resource is disabled|is not a valid model identifier",
-            r"pull model manifest: (?:file does not exist|404)|model '?\S+'? not found",
+            r"pull model manifest: (?:file does not exist|40[134])|model '?\S+'? not found",
             r"40[14] Client Error.*"
             + _PLACE
             + r"|client error \(40[134] .*"

@@ -30,7 +30,7 @@ RULES: tuple[Rule, ...] = (
         "import_error_in_image",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"(?:^|UNAVAILABLE: )(?:[\w.]+: )?(?:ModuleNotFoundError|ImportError)\b|cannot import name|numpy\.dtype size changed",
+            r"(?:^|UNAVAILABLE: )(?:[\w.]+: )?(?:ModuleNotFoundError|ImportError)\b|cannot import name|^RuntimeError: Failed to import \w+\.|numpy\.dtype size changed",
             r"^\w*Error: .*\bpip install \S",
             r"^\w*Error: .*(?:not (?:available|installed|found)|outdated|missing)\b.*please (?:install|update|upgrade)",
         ),

@@ -211,6 +211,7 @@ RULES: tuple[Rule, ...] = (
         r"Error when initializing model|Sharded \w+ requires Flash Attention|WebServer Crashed|Scheduler hit an exception",
         r"Received sigquit from a child process|scheduler is dead|Initialization failed\. ",
     ),
+    _end("TensorRT-LLM", r"Executor worker (?:returned error|died during initialization|initialization error)"),
     _end(
         "llama.cpp, Ollama and Triton",
         r"failed to load model|failed to create context|exiting due to|llama runner (?:process has )?terminated|error loading (?:llama )?(?:server|model)",

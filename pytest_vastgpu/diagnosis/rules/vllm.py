@@ -84,10 +84,10 @@ RULES: tuple[Rule, ...] = (
         "unknown_architecture",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"does not recognize this architecture",
+            r"does not recognize this architecture|Could not find model architecture from config",
             r"(?:Model )?architectures? .*(?:not supported|failed to be inspected|unsupported|not (?:yet )?implemented)",
             r"has no vLLM implementation|Cannot find model module|Unrecognized configuration class",
-            r"unknown (?:model )?architecture|unsupported (?:model )?architecture|unsupported model(?: type)?\b|Model type \S+ (?:is )?not supported",
+            r"unknown (?:model )?architecture|unknown pre-tokenizer type|unsupported (?:model )?architecture|unsupported model(?: type)?\b|Model type \S+ (?:is )?not supported",
         ),
         "the server does not know this kind of model: a newer image may",
         _TRANSFORMERS,
