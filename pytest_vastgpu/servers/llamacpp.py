@@ -62,6 +62,19 @@ ALL_LAYERS = "999"
 layers on the CPU where they do not fit: it then makes its context smaller, or fails (``common/fit.cpp``)."""
 VERBOSITY = "4"
 """What tells the build, the GPUs and the layers on them; the default of new builds, 3, does not (``common/log.h``)."""
+_TELL_DOWNLOAD = """\
+cache=${LLAMA_CACHE:-${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}}}}}
+while sleep 5 && kill -0 $$ && [ "${looks:=0}" -lt 24 ]; do
+  bytes=0
+  for size in $(find "$cache" -name '*.downloadInProgress' -exec stat -c %s {} +); do bytes=$((bytes + size)); done
+  mb=$((bytes / 1000000)) looks=$((looks + 1))
+  [ "$bytes" = 0 ] || looks=0
+  [ "$mb" -ge "${told:=0}" ] || told=0  # a file is complete
+  [ $((mb * 10)) -le $((told * 11)) ] || { told=$mb; echo "downloading: $mb@ MB"; }
+done 2>/dev/null &
+"""
+"""Tells how much the server has downloaded, each time that it is a tenth more: it does so itself on a terminal only.
+The cache and the names of unfinished files are those of ``common/hf-cache.cpp`` and ``common/download.cpp``."""
 _SERVER_OF_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
@@ -208,9 +221,11 @@ class LlamaCppAdapter(HttpServer):
             served += ["--ctx-size", context]
         if layers := detail(workload, "gpu_layers") or (ALL_LAYERS if workload.gpus else ""):
             served += ["--gpu-layers", layers]
+        tell = _TELL_DOWNLOAD.replace("@", f"/{workload.model_gb * 1000:.0f}" if workload.model_gb else "")
         arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join([*served, *workload.args])}'
         script = (
             'PATH="$PATH:/app"\n'  # where the official image has it
+            f"{tell if source.startswith(HUB) else ''}"
             "if ! command -v llama-server >/dev/null 2>&1 && python3 -c 'import xllamacpp' 2>/dev/null; then\n"
             f"exec python3 - {arguments} <<'VASTGPU_PYTHON'\n{_server_of_wheel()}VASTGPU_PYTHON\n"
             "fi\n"

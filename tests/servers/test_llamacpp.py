@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu import llamacpp
+from pytest_vastgpu.diagnosis.stages import progress_of
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.waiting import stage
 from pytest_vastgpu.servers import xllamacpp_server
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
@@ -222,6 +224,63 @@ def test_where_neither_is_there_the_missing_command_is_named(tmp_path: Path) -> 
     with pytest.raises(subprocess.CalledProcessError) as missing:
         start(llamacpp("/m.gguf", gpus=0), tmp_path, python3="exit 1")
     assert missing.value.returncode == 127
+
+
+DOWNLOADS = """
+import os, sys, time
+from pathlib import Path
+cache, log = Path(os.environ["LLAMA_CACHE"]), Path(sys.argv[1])
+part = cache / "models--org--m/blobs/0123.downloadInProgress"
+part.parent.mkdir(parents=True)
+for mb, told in ((200, True), (210, False), (1000, True)):
+    with part.open("ab") as file:
+        file.truncate(mb * 10**6)
+    while told and f"downloading: {mb}" not in log.read_text():
+        time.sleep(0.01)
+part.rename(cache / "m.gguf")
+"""
+
+
+@pytest.mark.parametrize(
+    ("model_gb", "told"),
+    [
+        (0.0, [Progress("downloading", 200, 0, "MB"), Progress("downloading", 1000, 0, "MB")]),
+        (1.2, [Progress("downloading", 200, 1200, "MB"), Progress("downloading", 1000, 1200, "MB")]),
+    ],
+)
+def test_a_download_is_told_while_it_grows(tmp_path: Path, model_gb: float, told: list[Progress]) -> None:
+    launch, folder, log = ADAPTER.launch(llamacpp("org/m", model_gb=model_gb), "k"), tmp_path / "bin", tmp_path / "log"
+    folder.mkdir()
+    tools = {
+        "llama-server": f"exec {shlex.quote(sys.executable)} -c {shlex.quote(DOWNLOADS)} {shlex.quote(str(log))}",
+        "sleep": "exec /bin/sleep 0.01",  # instead of the seconds between two looks
+        "find": 'exec /usr/bin/find "$@"',
+        "stat": 'exec /usr/bin/stat "$@"',
+    }
+    for name, does in tools.items():
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    env = {"PATH": str(folder), "LLAMA_CACHE": str(tmp_path / "cache"), **launch.env}
+    with log.open("w") as file:
+        subprocess.run(["/bin/sh", "-c", launch.script], env=env, stdout=file, check=True, timeout=30)
+    progress = [progress_of(line) for line in log.read_text().splitlines()]
+    assert [progress[0], progress[-1]] == told
+    assert Progress("downloading", 210, told[0].total, "MB") not in progress
+
+
+def test_nothing_is_looked_for_where_nothing_is_downloaded() -> None:
+    assert "downloading" not in ADAPTER.launch(llamacpp("/m.gguf"), "k").script
+
+
+def test_how_a_download_is_shown() -> None:
+    assert str(Progress("downloading", 612, 0, "MB")) == "downloading 612 MB"
+    assert str(Progress("downloading", 612, 4800, "MB")) == "downloading 612/4800 MB"
+    assert stage(Progress("downloading", 612, 0, "MB")).endswith("downloading 612 MB")
+    assert [str(Progress("weights")), str(Progress("weights", 3)), str(Progress("weights", 3, 8))] == [
+        "weights",
+        "weights",
+        "weights 3/8",
+    ]
 
 
 # ---------------------------------------------------------------- the server of the wheel
