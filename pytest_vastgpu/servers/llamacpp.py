@@ -13,11 +13,13 @@ from typing import Unpack
 
 from pytest_vastgpu.core import real_paths
 from pytest_vastgpu.errors import WorkloadInvalid
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers import llamacpp_gpu
 from pytest_vastgpu.servers import openai_api
+from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
@@ -248,7 +250,16 @@ class LlamaCppAdapter(HttpServer):
         found = super().assess(workload, seen)
         if isinstance(found, Warming) and (loaded := llamacpp_gpu.loaded(seen.log)):
             return Warming(loaded)
+        if isinstance(found, Failed) and found.verdict.reason == "model_file_truncated" and _same_everywhere(workload):
+            remedy = "the file is not whole, and the same on every host: download or convert the model again"
+            return Failed(replace(found.verdict, failure_class=FailureClass.WORKLOAD_FATAL, remedy=remedy))
         return found
+
+
+def _same_everywhere(workload: Workload) -> bool:
+    """Whether the model was brought along, or is in the image; what an instance has downloaded may be broken there."""
+    source = detail(workload, "source")
+    return source in dict(workload.files) or not (source.startswith(HUB) or workload.setup)
 
 
 @functools.cache

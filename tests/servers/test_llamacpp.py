@@ -341,6 +341,26 @@ def test_where_the_start_stands(log: str, answers: str, expected: Readiness) -> 
     assert assess(llamacpp("/m", gpus=0), log, answers) == expected
 
 
+@pytest.mark.parametrize(
+    ("workload", "failure"),
+    [
+        (llamacpp("/m.gguf"), FailureClass.WORKLOAD_FATAL),
+        (llamacpp("m.gguf", files={"m.gguf": __file__}, setup="true"), FailureClass.WORKLOAD_FATAL),
+        (llamacpp("/m.gguf", setup="curl -o /m.gguf https://…"), FailureClass.UNKNOWN),
+        (llamacpp(HUB), FailureClass.UNKNOWN),
+    ],
+)
+def test_a_file_that_is_cut_short_is_the_workloads_fault_where_it_is_the_same_on_each_host(
+    workload: Workload, failure: FailureClass
+) -> None:
+    log = (
+        "E llama_model_load: error loading model: tensor 'a' data is not within the file bounds, model is corrupted or"
+    )
+    found = assess(workload, log + " incomplete\nE srv  init: exiting due to model loading error\n", exit_code=1)
+    assert isinstance(found, Failed)
+    assert (found.verdict.failure_class, found.verdict.reason) == (failure, "model_file_truncated")
+
+
 def test_it_is_asked_for_its_health_first() -> None:
     assert [question.name for question in ADAPTER.questions(llamacpp("/m"))] == ["health", "models", "completion"]
 
