@@ -108,7 +108,7 @@ def llamacpp(
     :param gpu_layers: How many of the model's layers shall be on the GPUs. Default: all. A start that has fewer there
         than asked for has failed.
     :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none,
-        beside ``LLAMA_ARG_LOG_VERBOSITY=4``, with which the log tells what lies on the GPUs.
+        and with GPUs ``LLAMA_ARG_LOG_VERBOSITY=4``, with which the log tells how many layers are on them.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8080.
     :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
         directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
@@ -233,7 +233,8 @@ class LlamaCppAdapter(HttpServer):
             "fi\n"
             f"exec llama-server {arguments}\n"
         )
-        return Launch(script, {"LLAMA_ARG_LOG_VERBOSITY": VERBOSITY, "LLAMA_API_KEY": api_key})
+        verbosity = {"LLAMA_ARG_LOG_VERBOSITY": VERBOSITY} if workload.gpus else {}
+        return Launch(script, {"LLAMA_API_KEY": api_key, **verbosity})
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         """Whether it is healthy, lists the model, and completes one token."""

@@ -180,7 +180,7 @@ def start(workload: Workload, tmp_path: Path, **tools: str) -> list[str]:
 
 
 def notes(tmp_path: Path, *variables: str) -> str:
-    wanted = [f"os.environ[{name!r}]" for name in variables]
+    wanted = [f"os.environ.get({name!r}, '')" for name in variables]
     told = f"'\\0'.join([*sys.argv[1:], {', '.join(wanted)}])"
     code = f"import os, sys; open({str(tmp_path / 'called')!r}, 'w').write({told})"
     return f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"'
@@ -204,7 +204,7 @@ def test_how_the_server_is_started(tmp_path: Path, workload: Workload, arguments
     assert called == [
         *("--host", "127.0.0.1", "--port", "8080", "--alias", workload.model),
         *arguments,
-        *("the-key", "4"),
+        *("the-key", "4" if workload.gpus else ""),
     ]
 
 
@@ -298,6 +298,15 @@ def test_the_arguments_of_the_server_reach_the_wheel() -> None:
     assert (params.model_alias, params.port, params.n_gpu_layers) == ({"a"}, 81, 999)
 
 
+def test_the_wheel_has_a_place_for_every_argument() -> None:
+    params = pytest.importorskip("xllamacpp").CommonParams()
+    for (name, *_), (path, value) in xllamacpp_server.ARGUMENTS.items():
+        xllamacpp_server.apply([name] if isinstance(value, bool) else [name, "7"], params)
+        owner, _, attribute = path.rpartition(".")
+        found = getattr(getattr(params, owner) if owner else params, attribute)
+        assert found in ((value,) if isinstance(value, bool) else (7, "7", {"7"}, ["7"])), name
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -317,7 +326,7 @@ def test_what_the_server_refuses_the_wheel_refuses_in_its_words(words: list[str]
 
 # ---------------------------------------------------------------- where the start stands
 
-CHAT_ONLY = READY.replace('{"choices": [{"text": ""}]}\n@@ completion 200', "{}\n@@ completion 501")
+CHAT_ONLY = READY.replace('{"choices": [{"text": ""}]}\n@@ completion 200', "{}\n@@ completion 404")
 CHAT_ONLY += '{"choices": [{"message": {}}]}\n@@ chat 200\n'
 LOADING = '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}\n@@ health 503\n'
 LOADED = "load_tensors: loading model tensors, this can take a while... (mmap = true)\nload_tensors: CPU buffer\n"
