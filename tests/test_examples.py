@@ -9,9 +9,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from pytest_vastgpu.diagnosis.verdicts import judge_end
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
@@ -60,6 +63,13 @@ def test_the_gpu_example_says_why_it_skips_where_there_is_no_gpu() -> None:
     if subprocess.run(["sh", "-c", "nvidia-smi"], capture_output=True, check=False).returncode == 0:
         pytest.skip("this machine has a GPU, so the example runs")
     assert re.search(r"SKIPPED .*nvidia-smi", run_example("local_gpu", "-rs"))
+
+
+def test_where_there_is_no_llama_cpp_the_remedy_is_the_quick_starts_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert any(requirement.startswith("xllamacpp") for requirement in extras["quickstart"])
+    log = "/root/.vastgpu/start.sh: 95: exec: llama-server: not found"
+    assert "pip install 'pytest-vastgpu[quickstart]'" in judge_end(log, exit_code=127, server="llama.cpp").remedy
 
 
 def test_every_example_is_run() -> None:

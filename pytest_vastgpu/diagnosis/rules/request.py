@@ -78,6 +78,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "entrypoint_missing_in_image",
         FailureClass.WORKLOAD_FATAL,
+        (r"exec: (?:line \d+: )?llama-server: not found",),
+        "the image has no llama-server: take one that has; on the local market pip install 'pytest-vastgpu[quickstart]' "
+        "brings it to this machine",
+        "shells",
+    ),
+    Rule(
+        "entrypoint_missing_in_image",
+        FailureClass.WORKLOAD_FATAL,
         (
             r"executable file not found in \$?PATH",
             r"exec:? \\?\"?[^\":]*\"?: (?:stat .*: )?(?:no such file or directory|permission denied|is a directory)",
