@@ -274,6 +274,7 @@ def test_a_server_that_calls_the_model_otherwise_is_told_with_that_name(
     workload = openai_server("serve", model="org/Tiny-Llama", port=server.port)
     reason, evidence, remedy = failed(look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path))
     assert (reason, evidence) == ("model_not_listed", f"/v1/models lists {', '.join(listed)}, not org/Tiny-Llama")
+    assert server.asked == ["/v1/models"], "it is asked for nothing with a name that it does not know"
     assert remedy == f"give model={named!r}, as the server calls it, or have the server serve 'org/Tiny-Llama'"
 
 
