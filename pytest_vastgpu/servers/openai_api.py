@@ -27,12 +27,14 @@ FIRST_TOKEN_S = tasks.FIRST_ANSWER_S
 def questions(model: str, task: Task = tasks.DEFAULT, *, must_list: bool = True) -> tuple[Question, ...]:
     """Whether the server lists the model, and does its task; generates text in a chat where it takes only chats.
 
-    :param must_list: False: it is asked for the task whether it lists its models or not.
+    :param must_list: False: it is asked for the task also where it lists no models.
     """
+    named = json.dumps(model, ensure_ascii=False)
     if must_list:
-        listing = Question("models", "/v1/models", holds=json.dumps(model, ensure_ascii=False))
+        listing = Question("models", "/v1/models", holds=named)
     else:
-        listing = Question("listing", "/v1/models", needed=False)
+        # Under another name: to those who see that a server has settled, the absence from a list means a wrong model
+        listing = Question("listing", "/v1/models", holds=named, holds_where='"id"')
     return (listing, tasks.question(model, task))
 
 

@@ -28,8 +28,8 @@ class Question:
     timeout_s: int = 5
     holds: str = ""
     """Text that the answer must hold before the next question is asked; empty: any."""
-    needed: bool = True
-    """False: the next question is asked whatever the answer is, if there is one."""
+    holds_where: str | None = None
+    """Text of those answers that must hold :attr:`holds`; any other answer will do. None: all must, and with 200."""
     otherwise: Question | None = None
     """What is asked where this is answered with 4xx or 501: the server may do the same in another way."""
 
@@ -61,10 +61,12 @@ def _lines(question: Question) -> Iterable[str]:
             ask = f'case "${before}" in *"@@ {before} 4"??|*"@@ {before} 501") {ask} ;; esac'
         yield ask
         before = name
-    if not question.needed:
-        yield f'case "${question.name}" in *"@@ {question.name} 000") exit 0 ;; esac'
-        return
     yield f"held={shlex.quote(question.holds)}"
+    if question.holds_where is not None:
+        name = question.name
+        yield f"where={shlex.quote(question.holds_where)}"
+        yield f'case "${name}" in *"@@ {name} 000") exit 0 ;; *"$held"*) ;; *"$where"*"@@ {name} 200") exit 0 ;; esac'
+        return
     answered = "".join(f"${each.name}" for each in chain)
     right = "|".join(f'*"$held"*"@@ {each.name} 200"' for each in chain)
     yield f'case "{answered}" in {right}) ;; *) exit 0 ;; esac'

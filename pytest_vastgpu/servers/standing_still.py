@@ -149,6 +149,9 @@ class StandingStill:
             best = min(self._elsewhere, key=lambda answer: answer.status != 200)
             if self._settled(doubtful=best.status != 200):
                 yield self._elsewhere_verdict(best)
+        last = next(reversed(self._answers.values()), None)
+        if last is None or last.status in {0, *_PASSING}:
+            return  # the server is at work on it; what it answered before was no end
         for name, answer in self._answers.items():
             if answer.status in {0, 200, *_PASSING} or (answer.status == 400 and _NOT_READY.search(answer.url)):
                 continue

@@ -42,6 +42,7 @@ from pytest_vastgpu.servers.tasks import Task
 from pytest_vastgpu.servers.vllm import VllmAdapter
 from pytest_vastgpu.servers.vllm import vllm
 from tests.servers import test_http_probe as probing
+from tests.servers import test_standing_still as settled
 from tests.servers.test_adapters import result
 
 path = probing.path
@@ -273,6 +274,7 @@ def test_a_server_that_calls_the_model_otherwise_is_told_with_that_name(
     workload = openai_server("serve", model="org/Tiny-Llama", port=server.port)
     reason, evidence, remedy = failed(look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path))
     assert (reason, evidence) == ("model_not_listed", f"/v1/models lists {', '.join(listed)}, not org/Tiny-Llama")
+    assert server.asked == ["/v1/models"], "it is asked for nothing with a name that it does not know"
     assert remedy == f"give model={named!r}, as the server calls it, or have the server serve 'org/Tiny-Llama'"
 
 
@@ -330,3 +332,16 @@ def test_vllm_is_started_with_a_runner_for_the_task(task: Task) -> None:
     pools = task in ("embed", "score", "classify")
     assert script.count("--runner pooling --runner=auto") == (2 if pools else 0), "the user's own argument wins"
     assert script.count("--runner=auto") == 2
+
+
+@pytest.mark.parametrize("last", [0, 503])
+@pytest.mark.parametrize("listing", [(200, '{"data": []}'), (404, "Not Found")])
+def test_a_first_answer_that_takes_long_is_no_wrong_path(last: int, listing: tuple[int, str]) -> None:
+    status, body = listing
+    answers = (
+        settled.answered(status, "/v1/models", name="listing", body=body)
+        + settled.answered(404, "/v1/completions", name="completion")
+        + settled.answered(last, "/v1/chat/completions", name="chat")
+    )
+    workload = openai_server("serve", model="m", gpus=0)
+    assert settled.after(*settled.every_5_s(120, answers=answers), workload=workload) is None

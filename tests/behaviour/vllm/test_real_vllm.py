@@ -48,7 +48,8 @@ def pytest_vastgpu_adapters():
 
 @pytest.fixture
 def vast_workload():
-    workload = vllm({model!r}, *{args!r}, gpus=0, disk_gb=8, image_gb=0, warmup_s=240, env={env!r})
+    needs = dict(gpus=0, disk_gb=8, image_gb=0, warmup_s=240, env={env!r})
+    workload = vllm({model!r}, *{args!r}, task={task!r}, **needs)
     return dataclasses.replace(workload, adapter="disturbed") if {before!r} else workload
 """
 WORKLOAD = "workload_fatal: "
@@ -77,10 +78,11 @@ def write_suite(
     args: tuple[str, ...] = QUICK,
     before: str = "",
     env: Mapping[str, str] | None = None,
+    task: str = "generate",
 ) -> None:
     path = f"{PLACE.resolve() / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     offline = {"PATH": path, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **(env or {})}
-    pytester.makeconftest(CONFTEST.format(before=before, model=str(model), args=args, env=offline))
+    pytester.makeconftest(CONFTEST.format(before=before, model=str(model), args=args, env=offline, task=task))
     pytester.makepyfile(ASKS + f"MODEL = {str(model)!r}\n" + tests)
 
 
