@@ -369,3 +369,10 @@ def test_on_the_cpu_it_is_not_ready_where_a_gpu_was_rented(
     found = assess(workload, served, line)
     assert isinstance(found, Failed)
     assert (found.verdict.failure_class, found.verdict.reason) == (failure_class, reason)
+
+
+def test_a_gpu_that_triton_does_not_see_is_the_hosts_fault(repository: Path) -> None:
+    no_gpu = failed("Invalid argument: instance group add_0 of model add has kind KIND_GPU but no GPUs are available")
+    found = assess(triton(repository), log=no_gpu + ENDS, exit_code=1)
+    assert isinstance(found, Failed)
+    assert (found.verdict.failure_class, found.verdict.reason) == (FailureClass.INFRA_FATAL, "no_gpu_in_container")

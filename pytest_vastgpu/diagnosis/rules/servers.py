@@ -42,20 +42,20 @@ RULES: tuple[Rule, ...] = (
         unless=r"CUDA",
     ),
     Rule(
-        "model_needs_gpu",
-        FailureClass.WORKLOAD_FATAL,
-        (r"has kind KIND_GPU but no GPUs are available",),
-        "the model's instance_group asks for a GPU: rent one (gpus=1), or give it KIND_CPU",
-        "Triton, model_config_utils.cc",
-        context=r"gpus=0\b",
-    ),
-    Rule(
         "no_gpu_in_container",
         FailureClass.INFRA_FATAL,
         (r"has kind KIND_GPU but no GPUs are available",),
         "Triton sees none of the rented GPUs; another host would do; nothing in the workload caused this",
         "Triton, model_config_utils.cc",
         Weight.HINT,
+        context=r"^(?!.*gpus=0\b)",
+    ),
+    Rule(
+        "model_needs_gpu",
+        FailureClass.WORKLOAD_FATAL,
+        (r"has kind KIND_GPU but no GPUs are available",),
+        "the model's instance_group asks for a GPU: rent one (gpus=1), or give it KIND_CPU",
+        "Triton, model_config_utils.cc",
     ),
     Rule(
         "model_repository_broken",

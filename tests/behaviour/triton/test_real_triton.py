@@ -2,7 +2,7 @@
 
 Needs the environment that ``.ci/triton.sh DIR`` makes; each start takes some seconds::
 
-    VASTGPU_TRITON=DIR pytest -n 2 tests/behaviour/triton
+    VASTGPU_TRITON=DIR pytest -n 2 -m "slow or not slow" tests/behaviour/triton
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ def test_4_is_killed(vast_instance):
             {},
             "*'add' version 1 is not loaded: *No module named 'nothing_like_this'*",
             id="broken model.py",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "import nothing_like_this",
@@ -169,6 +170,7 @@ def test_4_is_killed(vast_instance):
             {"setup": "rm -r models/add/1", "models": "add"},
             "*'add' is not loaded: at least one version must be available*",
             id="missing version",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ADDS_ONE,
@@ -181,15 +183,23 @@ def test_4_is_killed(vast_instance):
             {"setup": "sed -i s/KIND_CPU/KIND_GPU/ models/add/config.pbtxt"},
             "*'add' version 1 is not loaded: *kind KIND_GPU but no GPUs are available*",
             id="no GPU",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ADDS_ONE,
             {"infer": ("add", {"inputs": []})},
             "*add answers 400: *expected 1 inputs but got 0*",
             id="refused inference",
+            marks=pytest.mark.slow,
         ),
         pytest.param(ADDS_ONE, {"before": HOLD_PORT}, "*Socket '127.0.0.1:8000' already in use*", id="port taken"),
-        pytest.param(ADDS_ONE, {"args": ("--no-such-flag",)}, "*unrecognized option*no-such-flag*", id="bad argument"),
+        pytest.param(
+            ADDS_ONE,
+            {"args": ("--no-such-flag",)},
+            "*unrecognized option*no-such-flag*",
+            id="bad argument",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_start_that_fails_names_the_model_and_blames_no_machine(
