@@ -19,7 +19,8 @@ done
 [ -x "$dir/bin/python" ] || "$python" -m venv "$dir"
 dir=$(cd "$dir" && pwd)
 # Without the rest of pytriton, which only its own client uses; grpcio is for the tests.
-"$dir/bin/pip" install -q --no-deps --disable-pip-version-check 'nvidia-pytriton==0.7.0' 'numpy<2' grpcio typing_extensions
+"$dir/bin/pip" install -q --disable-pip-version-check uv
+"$dir/bin/uv" pip install -q --python "$dir/bin/python" --no-deps 'nvidia-pytriton==0.7.0' 'numpy<2' grpcio typing_extensions
 
 site=$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 version=$("$dir/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
