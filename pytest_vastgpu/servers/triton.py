@@ -104,7 +104,8 @@ def triton(
     if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in args):
         _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
     needs: WorkloadFields = {**DEFAULTS, **fields}
-    workload = build("triton", args=args, env=env, files=brought, port=port, details=details, **needs)
+    shown = ", ".join(wanted) or (where.resolve().name if isinstance(where, Path) else where)
+    workload = build("triton", model=shown, args=args, env=env, files=brought, port=port, details=details, **needs)
     if workload.image or workload.gpus == 0:
         return workload
     return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)

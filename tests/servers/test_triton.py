@@ -17,6 +17,7 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
@@ -127,6 +128,20 @@ def test_an_empty_directory_is_no_repository(tmp_path: Path) -> None:
 
 def test_models_of_a_second_repository_are_not_looked_for_here(repository: Path) -> None:
     assert triton(repository, "--model-repository=/opt/more", models="theirs")
+
+
+@pytest.mark.parametrize(
+    ("place", "models", "named"),
+    [
+        (None, ["add", "slow"], "add, slow"),
+        (None, None, "repository"),
+        ("s3://bucket/models", None, "s3://bucket/models"),
+    ],
+)
+def test_it_is_called_after_what_it_serves(
+    repository: Path, place: str | None, models: list[str] | None, named: str
+) -> None:
+    assert workload_line(triton(place or repository, models=models)) == f"triton {named!r}"
 
 
 # ------------------------------------------------------------------ ready

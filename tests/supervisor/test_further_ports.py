@@ -96,7 +96,7 @@ def test_it_survives_a_broken_connection_and_another_start_of_the_server(
 
 
 @pytest.mark.parametrize(
-    ("sockets", "there"), [("0100007F:1F40\n00000000:1F42\n", "127.0.0.1:8000, 0.0.0.0:8002"), ("", "nothing")]
+    ("sockets", "there"), [("00000000:1F42\n0100007F:1F40\n", "127.0.0.1:8000, 0.0.0.0:8002"), ("", "nothing")]
 )
 def test_where_nothing_listens_it_says_what_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sockets: str, there: str
