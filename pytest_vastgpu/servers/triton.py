@@ -49,7 +49,7 @@ INFER_S = 60
 INFER_MOST = 100_000
 """Most characters of its body: the kernel takes 131,072 bytes in one argument of a command (``MAX_ARG_STRLEN``)."""
 _CONTROL = "--model-control-mode"
-_INDEX = Question("index", "/v2/repository/index", body={"ready": False})
+_FIRST = (Question("live", "/v2/health/live"), Question("index", "/v2/repository/index", body={"ready": False}))
 
 
 @builder(**DEFAULTS)
@@ -133,16 +133,17 @@ class TritonAdapter(HttpServer):
         return Launch(f'exec tritonserver --http-address "${{VASTGPU_HOST:-127.0.0.1}}" {arguments}\n')
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
-        """What is loaded; then whether the server and each model are ready; then the inference.
+        """Whether it lives, and what is loaded; then whether it and each model are ready; then the inference.
 
-        The index comes first: with ``--exit-on-error=false`` a server lives on without the models that have failed.
+        The index comes before readiness: with ``--exit-on-error=false`` a server lives on without the models that have
+        failed.
         """
         wanted = triton_models.wanted(detail(workload, "models"))
         ready = (
             Question(f"model_{number}", f"{_path(name, version)}/ready")
             for number, (name, version) in enumerate(wanted.items())
         )
-        asked = (_INDEX, Question("health", "/v2/health/ready"), *ready)
+        asked = (*_FIRST, Question("health", "/v2/health/ready"), *ready)
         if not (model := detail(workload, "infer_model")):
             return asked
         body = json.loads(detail(workload, "infer"))

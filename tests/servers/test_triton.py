@@ -165,7 +165,7 @@ def assess(workload: Workload, answers: str = "", log: str = "", exit_code: int 
 ADD, SLOW = ("add", "1", "READY", ""), ("slow", "1", "READY", "")
 WHY = "Internal: ModuleNotFoundError: No module named 'nothing'\n\nAt:\n  /x/add/1/model.py(1): <module>\n"
 BROKEN = ("add", "1", "UNAVAILABLE", WHY)
-HEALTHY = answer("health", 200)
+HEALTHY = answer("live", 200) + answer("health", 200)
 
 
 def asked(workload: Workload) -> list[str]:
@@ -173,8 +173,8 @@ def asked(workload: Workload) -> list[str]:
 
 
 def test_what_it_is_asked(repository: Path) -> None:
-    assert asked(triton(repository)) == ["/v2/repository/index", "/v2/health/ready"]
-    assert asked(triton(repository, models={"add": 1, "slow": ""}, infer=("add", BODY)))[2:] == [
+    assert asked(triton(repository)) == ["/v2/health/live", "/v2/repository/index", "/v2/health/ready"]
+    assert asked(triton(repository, models={"add": 1, "slow": ""}, infer=("add", BODY)))[3:] == [
         "/v2/models/add/versions/1/ready",
         "/v2/models/slow/ready",
         "/v2/models/add/versions/1/infer",
