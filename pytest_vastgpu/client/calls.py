@@ -258,6 +258,7 @@ def _call(method: Callable[Concatenate[InstanceCalls, _P], _R]) -> Callable[Conc
 
     @functools.wraps(method)
     def ask(self: InstanceCalls, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        __tracebackhide__ = True  # an error of a call is one of the line that calls
         given = signature.bind(self, *args, **kwargs)
         given.apply_defaults()  # a call sends all of its arguments
         _, *arguments = given.args

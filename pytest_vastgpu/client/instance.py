@@ -35,6 +35,7 @@ class VastInstance(InstanceCalls):
         return self._lease.endpoint
 
     def address(self, port: int) -> str:
+        __tracebackhide__ = True
         if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
             raise ConfigurationError(f"address({port!r:.40}): that is no TCP port; give a whole number from 1 to 65535")
         return super().address(port)

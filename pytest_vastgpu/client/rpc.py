@@ -72,6 +72,7 @@ def remote(declaration: type[T], send: Callable[[str, list[Any]], Any]) -> T:
 
     def method(call: Call) -> Callable[..., Any]:
         def ask(*arguments: Any) -> Any:
+            __tracebackhide__ = True
             return decode(call.gives, send(call.name, [encode(each) for each in arguments]))
 
         return ask

@@ -131,6 +131,7 @@ class RpcClient:
         own.owed += 1
 
     def _ask(self, name: str, arguments: list[Any]) -> Any:
+        __tracebackhide__ = True
         own = self._own()
         ends = None if name in SLOW else _monotonic() + self._answers_s
         try:
@@ -170,6 +171,7 @@ class RpcClient:
         return answer
 
     def _result(self, answer: Any) -> Any:
+        __tracebackhide__ = True
         if "error" in answer:
             raise rpc.decode_error(answer["error"])
         return answer["result"]

@@ -62,6 +62,10 @@ HANGS: tuple[Hang, ...] = (
         without_gpu=True,
     ),
     Hang(
+        re.compile(r"Failed to preinitialize Python stub"),
+        "Triton's Python backend: it waits for a stub that has ended, seen in Triton 2.51 for a minute and more",
+    ),
+    Hang(
         re.compile(r"llama runner (?:process )?(?:has )?terminated|NewLlamaServer failed"),
         "Ollama, server/sched.go: the runner that should hold the model is gone, `ollama serve` answers 500",
     ),

@@ -48,6 +48,9 @@ def test_it(vast_instance, metrics, worker_id, n):
         "127.0.0.1:9001: ask for another port, or once something listens there"
     )
     Path(f"address-{worker_id}").write_text(vast_instance.address(9001))
+
+def test_nothing_is_there(vast_instance):
+    vast_instance.address(9998)
 """
 
 
@@ -55,7 +58,10 @@ def test_workers_share_the_way_to_a_further_port(pytester: pytest.Pytester, rent
     rent_from({"machines": [{}]})
     pytester.path.joinpath("ports.py").write_text(TWO_PORTS)
     pytester.makepyfile(SUITE)
-    pytester.runpytest_inprocess("-n2").assert_outcomes(passed=4)
+    result = pytester.runpytest_inprocess("-n2")
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines([">       vast_instance.address(9998)", "E       *nothing listens on 127.0.0.1:9998 *"])
+    result.stdout.no_fnmatch_line("*calls.py*")
     addresses = {path.name: path.read_text() for path in Path().glob("address-*")}
     assert sorted(addresses) == ["address-gw0", "address-gw1"]
     assert len(set(addresses.values())) == 1

@@ -128,6 +128,9 @@ HANGING = {
     "INFO 01-02 03:08:05 [ray_utils.py:2] Waiting for creating a placement group of specs for 150 seconds": (
         FailureClass.INCOMPATIBLE
     ),
+    "I1129 02:57:47.680877 7406 pb_stub.cc:2105]  Failed to preinitialize Python stub: the stub's own words": (
+        FailureClass.WORKLOAD_FATAL
+    ),
     "[rank0]: Process group watchdog thread terminated with exception: CUDA error: uncorrectable ECC error": (
         FailureClass.INFRA_FATAL
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,14 @@ import pytest
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
+from pytest_vastgpu.supervisor.rental.bringup import relaunch
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from tests.support.lives import WORKLOAD
 from tests.support.lives import Life
+from tests.support.lives import ScriptedAdapter
 from tests.support.lives import any_key
 from tests.support.lives import assert_nothing_is_left
 from tests.support.memory import MemoryForward
@@ -63,8 +69,34 @@ def test_the_servers_own_port_has_the_address_of_the_endpoint(tmp_path: Path) ->
     assert len(life.connector.forwards) == 1
 
 
+def test_it_survives_a_broken_connection_and_another_start_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life, access, label = ready(tmp_path)
+    (rental,) = life.rentals
+    ways: list[Callable[[], Connection | None]] = []
+    listening(life, monkeypatch, GRPC)
+    forward = life.connector.forward
+
+    def noted(way: Callable[[], Connection | None], port: int) -> MemoryForward:
+        ways.append(way)
+        return forward(way, port)
+
+    monkeypatch.setattr(life.connector, "forward", noted)
+    before = access.address(label, GRPC)
+    first = ways[-1]()
+    assert first is not None
+    first.close()
+    second = ways[-1]()
+    assert second is not None
+    assert second.alive
+    relaunch(BringUpContext(life.services, rental, ScriptedAdapter(), life.cancel), WORKLOAD, name="scripted")
+    assert access.address(label, GRPC) == before
+    assert [each.closed for each in life.connector.forwards] == [False, False]
+
+
 @pytest.mark.parametrize(
-    ("sockets", "there"), [("0100007F:1F40\n00000000:1F42\n", "127.0.0.1:8000, 0.0.0.0:8002"), ("", "nothing")]
+    ("sockets", "there"), [("00000000:1F42\n0100007F:1F40\n", "127.0.0.1:8000, 0.0.0.0:8002"), ("", "nothing")]
 )
 def test_where_nothing_listens_it_says_what_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sockets: str, there: str

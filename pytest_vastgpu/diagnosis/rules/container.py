@@ -128,6 +128,7 @@ RULES: tuple[Rule, ...] = (
         _ANOTHER,
         _TOOLKIT,
         channels=CONTAINER,
+        unless=r"^Error: Failed to initialize NVML$",  # Triton's DCGM, on every machine without a GPU
     ),
     Rule(
         "gpu_device_missing",

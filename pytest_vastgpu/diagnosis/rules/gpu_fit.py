@@ -59,6 +59,7 @@ RULES: tuple[Rule, ...] = (
         _NEWER_DRIVER,
         _TORCH,
         channels=_GPU,
+        context=r"^(?!.*gpus=0\b)",  # programs that find no driver at all say this, too
     ),
     Rule(
         "ptx_toolchain_newer_than_driver",
@@ -151,7 +152,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _NEWER_CARD,
         "model servers",
-        unless=r"falling back|fall back|fallback|default(?:ing)? to|instead|will be used|disabl|Cannot use FA version|Minimum and Maximum",
+        unless=r"falling back|fall back|fallback|default(?:ing)? to|instead|will be used|disabl|Cannot use FA version|Minimum and Maximum|capability\. GPUs that$",  # the last is in Triton's help
     ),
     Rule(
         "gpu_generation_not_supported",

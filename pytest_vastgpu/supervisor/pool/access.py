@@ -86,7 +86,8 @@ def _no_way(rental: Rental, port: int) -> str:
         seen = rental.connected.run(LISTENERS.command, LISTENERS.timeout_s, env={"VASTGPU_API_KEY": rental.api_key})
     except ConnectFailed as failed:
         return f"port {port} of instance {rental.instance_id} cannot be reached: {failed}"
-    there = ", ".join(map(str, listeners(seen.stdout))) or "nothing"
+    found = sorted(listeners(seen.stdout), key=lambda each: each.port)
+    there = ", ".join(map(str, found)) or "nothing"
     return (
         f"nothing listens on 127.0.0.1:{port} of instance {rental.instance_id}; its server listens on {there}: "
         "ask for another port, or once something listens there"
