@@ -62,7 +62,7 @@ HANGS: tuple[Hang, ...] = (
         without_gpu=True,
     ),
     Hang(
-        re.compile(r"llama runner (?:process )?(?:has )?terminated|NewLlamaServer failed"),
+        re.compile(r"(?:llama runner|llama-server) (?:process )?(?:has )?terminated|NewLlamaServer failed"),
         "Ollama, server/sched.go: the runner that should hold the model is gone, `ollama serve` answers 500",
     ),
     Hang(
