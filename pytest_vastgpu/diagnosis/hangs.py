@@ -66,7 +66,7 @@ HANGS: tuple[Hang, ...] = (
         "Triton's Python backend: it waits for a stub that has ended, seen in Triton 2.51 for a minute and more",
     ),
     Hang(
-        re.compile(r"llama runner (?:process )?(?:has )?terminated|NewLlamaServer failed"),
+        re.compile(r"(?:llama runner|llama-server) (?:process )?(?:has )?terminated|NewLlamaServer failed"),
         "Ollama, server/sched.go: the runner that should hold the model is gone, `ollama serve` answers 500",
     ),
     Hang(

@@ -27,6 +27,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("downloading", re.compile(r"^downloading: (?P<done>\d+)(?:/(?P<total>\d+))? (?P<unit>MB)$")),
     Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
+    Stage("downloading", re.compile(r"^vastgpu: ollama (?:pull|create) ")),  # our own start script for Ollama
+    Stage("weights", re.compile(r"^vastgpu: ollama run ")),
     Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
     Stage(
         "weights",

@@ -1,6 +1,7 @@
 """HTTP requests to a server on the instance, in one probe: builds the shell text and parses its output.
 
-The text uses ``curl``, or Python if the image has no curl. The secret goes from the environment to the client through
+The text uses ``curl``, or Python if the image has no curl, or bash if it has neither, as ``ollama/ollama``, which then
+speaks HTTP only. The secret goes from the environment to the client through
 a pipe, because ``ps`` shows command lines to every user of the machine.
 """
 
@@ -51,6 +52,28 @@ except (OSError, http.client.HTTPException) as error:
     print("@@", name, "000")
 VASTGPU_PYTHON
   fi
+}
+command -v curl >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1 || ask() {
+  timeout "$3" bash -c '
+    place=${0#http://}; path=/${place#*/}; place=${place%%/*}; LC_ALL=C
+    exec 3<>"/dev/tcp/${place%:*}/${place##*:}" || exit
+    { if [ -n "$2" ]; then
+        printf "POST %s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %s\r\n" "$path" "${#2}"
+      else
+        printf "GET %s HTTP/1.0\r\n" "$path"
+      fi
+      printf "Host: %s\r\nAuthorization: Bearer %s\r\n\r\n%s" "$place" "$VASTGPU_API_KEY" "$2"
+    } >&3
+    read -r _ status _ <&3
+    while IFS=": " read -r name value <&3; value=${value%?}; [ -n "$value" ]; do
+      case $name:$value in
+        [Ll]ocation:/*) to=http://$place$value ;;
+        [Ll]ocation:*) to=$value ;;
+      esac
+    done
+    cat <&3
+    case $status in [1-5][0-9][0-9]) printf "\n@> %s %s\n@@ %s %s\n" "$0" "$to" "$1" "$status" ;; *) exit 1 ;; esac
+  ' "$base$2" "$1" "${4:-}" 2>&1 || printf '\n@> %s \n@@ %s 000\n' "$base$2" "$1"
 }
 """
 _ANSWER = re.compile(r"(?:^@> (\S+) ?(\S*)\n)?^@@ (\w+) (\d{3})$", re.MULTILINE)

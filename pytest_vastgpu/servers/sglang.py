@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
+from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
@@ -20,9 +22,18 @@ from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
-IMAGE = "lmsysorg/sglang:latest"
-"""The server's usual image."""
-DEFAULTS: WorkloadFields = {"disk_gb": 60.0}
+IMAGE = "lmsysorg/sglang:v0.5.23"
+"""SGLang's official image, in the release whose source (from PyPI) this module was written from."""
+IMAGE_CUDA = 13.0
+"""CUDA version of the image: SGLang's installation page says that no image with an older one is made any more."""
+IMAGE_COMPUTE_CAP = 7.5
+"""SGLang refuses older GPUs: "SGLang only supports sm75 and above" (``load_model_utils.py``)."""
+DEFAULTS: WorkloadFields = {"disk_gb": 80.0, "image_gb": 15.0}
+"""For the official image, about as large as vLLM's and with a CUDA toolkit, and a small model. Not measured."""
+_CONFIG = "vastgpu-sglang.yaml"
+"""The file with the server's key, in its working directory."""
+_TAKEN = ("--api-key", "--config")
+"""Arguments that the plugin gives itself. SGLang reads one ``--config`` only."""
 
 
 @builder(**DEFAULTS)
@@ -36,12 +47,18 @@ def sglang(
 ) -> Workload:
     """A workload that serves a model with SGLang.
 
+    With SGLang's official image ``cuda`` and ``compute_cap`` have that image's requirements, unless they are given.
+    With another image give its ``cuda``. ``args`` decides how the model is split over several GPUs, for example
+    ``"--tp-size=2"``; SGLang uses one unless it is told to. ``gpus=0`` adds ``--device cpu``, and is for SGLang's
+    images for CPUs, whose tags end in ``-xeon``.
+
     :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients use.
-    :param args: Further arguments of the server, one string each.
-    :param env: Environment of the server. Sent over SSH, never on a command line. Default: none.
+    :param args: Further arguments of ``sglang.launch_server``, one string each, e.g. ``"--context-length=2048"``;
+        without ``--api-key`` and ``--config``, which the plugin gives: the server requires the instance's key.
+    :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 30000.
-    :param files: Local files and directories to copy, by their path in the server's working directory; see
-        :mod:`~pytest_vastgpu.servers.files`. Default: none.
+    :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
+        directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
@@ -49,7 +66,16 @@ def sglang(
     require_known("sglang", fields, ("model", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
-    return build("sglang", model=model, args=args, env=env, files=files, port=port, **needs)
+    workload = build("sglang", model=model, args=args, env=env, files=files, port=port, **needs)
+    for argument in args:
+        if argument.split("=")[0] in _TAKEN:
+            raise WorkloadInvalid(
+                f"args of the workload hold {argument.split('=')[0]}, which the plugin gives itself, because the "
+                "server requires the instance's key: remove it, and give a configuration file's values as arguments"
+            )
+    if workload.image or workload.gpus == 0:
+        return workload
+    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
 
 
 class SglangAdapter(HttpServer):
@@ -61,10 +87,19 @@ class SglangAdapter(HttpServer):
     warmup_s = 900.0
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
-        """Start ``sglang.launch_server``."""
-        model = ["--model-path", workload.model, "--served-model-name", workload.model]
-        arguments = shlex.join([*model, "--port", str(workload.port), *workload.args])
-        return Launch(f'exec python3 -m sglang.launch_server --host "${{VASTGPU_HOST:-127.0.0.1}}" {arguments}\n')
+        """Start ``sglang.launch_server``.
+
+        It takes its key from the command line, where ``ps`` shows it to every user of the machine, or from a file; no
+        variable is read (``server_args.py``). So the key goes into a file that only its owner can read.
+        """
+        served = ["--model-path", workload.model, "--served-model-name", workload.model, "--port", str(workload.port)]
+        device = ["--device", "cpu"] if workload.gpus == 0 else []
+        script = (
+            f'(umask 077; printf \'api-key: "%s"\\n\' "$VASTGPU_API_KEY" > {_CONFIG})\n'
+            f'exec python3 -m sglang.launch_server --config {_CONFIG} --host "${{VASTGPU_HOST:-127.0.0.1}}" '
+            f"{shlex.join([*served, *device, *workload.args])}\n"
+        )
+        return Launch(script)
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         """Whether it is healthy, lists the model, and completes one token."""
