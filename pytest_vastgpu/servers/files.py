@@ -1,4 +1,4 @@
-"""The local files that a workload brings along: looked through when the workload is built, packed when they are sent.
+"""The local files that a workload brings along: looked through when the workload is built.
 
 A directory is brought with all that is below it. Links are followed, as ``cp -L`` does, empty directories are kept, and
 a file is executable on the instance if it is here. What tools leave behind (:data:`LITTER`) stays here.
@@ -6,10 +6,10 @@ a file is executable on the instance if it is here. What tools leave behind (:da
 
 from __future__ import annotations
 
-import hashlib
-import io
+import contextlib
+import math
+import os
 import stat
-import tarfile
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -22,12 +22,29 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.servers.workloads import mapping
 
-LIMIT_MB = 256
-"""Most that a workload brings along: it travels over SSH, from a machine that may have a slow line."""
+MOST_FILES = 100_000
+"""Most files and directories that a workload brings along: more of them are a whole home or disk, named by mistake."""
 LITTER = frozenset(
     {"__pycache__", ".git", ".hg", ".svn", ".venv", ".tox", ".nox", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 )
 """Names that are left out wherever they are in a directory."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What changes whenever a file is written, and is known without reading it."""
+
+    device: int
+    number: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+    """When it, its name or its mode changed: no program can set this back."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """The stamp of a file, from what the system says of it."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Entry:
     mode: int
     size: int
     """In bytes; 0 for a directory."""
+    stamp: Stamp
 
 
 def local_files(files: Mapping[str, str | Path] | None) -> tuple[tuple[str, str], ...]:
@@ -59,53 +77,41 @@ def entries(files: Iterable[tuple[str, str]]) -> list[Entry]:
     """All that a workload brings along.
 
     :param files: The workload's field.
-    :raises ConfigurationError: for a path that cannot be brought, and for more than :data:`LIMIT_MB` in all.
+    :raises ConfigurationError: for a path that cannot be brought, for a directory that the home directory is in, and
+        for more than :data:`MOST_FILES` in all.
     """
     found: list[Entry] = []
-    total = 0
+    homes = _above_home()
     for name, path in files:
         for entry in _walk(name, path, named=True):
             found.append(entry)
-            total += entry.size
-            if total > LIMIT_MB * 10**6:
+            if entry.is_directory and (entry.stamp.device, entry.stamp.number) in homes:
                 raise ConfigurationError(
-                    f"files: {path} makes them more than {LIMIT_MB} MB together, the most that is brought along; name "
-                    "less, or have setup= download it on the instance"
+                    f"files: {entry.path} (for {entry.name!r}) is your home directory, or holds it; name the "
+                    "directories in it that the server needs"
+                )
+            if len(found) > MOST_FILES:
+                raise ConfigurationError(
+                    f"files: {path} makes them more than {MOST_FILES:,} files and directories together, the most that "
+                    "is brought along; name less, or pack them into one file that setup= unpacks"
                 )
     return found
 
 
-def packed(files: Iterable[tuple[str, str]]) -> bytes:
-    """All that a workload brings along, as one tar archive.
+def require_room(files: Iterable[tuple[str, str]], disk_gb: float) -> None:
+    """Check that what a workload brings along fits onto the disk that it rents.
 
-    :raises ConfigurationError: as :func:`entries`, and for what cannot be read.
+    :raises ConfigurationError: one line: it does not; and as :func:`entries`.
     """
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for entry in entries(files):
-            info = tarfile.TarInfo(entry.name)
-            info.mode = entry.mode
-            if entry.is_directory:
-                info.type = tarfile.DIRTYPE
-                tar.addfile(info)
-                continue
-            try:
-                data = Path(entry.path).read_bytes()
-            except OSError as error:
-                raise ConfigurationError(_unreadable(entry.name, entry.path, error)) from error
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return archive.getvalue()
-
-
-def contents(archive: bytes) -> dict[str, str]:
-    """What an archive of :func:`packed` has: a digest of each file with its mode, by the file's name."""
-    found: dict[str, str] = {}
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            if (data := tar.extractfile(member)) is not None:
-                found[member.name] = f"{member.mode:o} {hashlib.sha256(data.read()).hexdigest()}"
-    return found
+    sizes = {entry.name: entry.size for entry in entries(files)}
+    total = sum(sizes.values())
+    if total > disk_gb * 10**9:
+        largest = max(sizes, key=lambda name: sizes[name])
+        most = f"the largest is {largest!r} with {sizes[largest] / 1e9:.1f} GB"
+        raise ConfigurationError(
+            f"files: they have {total / 1e9:.1f} GB, {most}, and disk_gb={disk_gb:g} is less: give the workload "
+            f"disk_gb={math.ceil(total / 1e9 + 1)} or more, or bring less"
+        )
 
 
 def _absolute(name: str, path: str | Path) -> str:
@@ -127,22 +133,37 @@ def _walk(name: str, path: str, above: frozenset[tuple[int, int]] = frozenset(),
         found = real_paths.stat(path)
         below = real_paths.listdir(path) if stat.S_ISDIR(found.st_mode) else None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(_unreadable(name, path, error)) from error
+        raise ConfigurationError(unreadable(name, path, error)) from error
     if below is not None:
         here = (found.st_dev, found.st_ino)
         if here in above:
             raise ConfigurationError(f"files: {path} (for {name!r}) is a link to a directory that it is in; remove it")
-        yield Entry(name, path, True, 0o700, 0)
+        yield Entry(name, path, True, 0o700, 0, Stamp.of(found))
         for each in sorted(below):
             if each not in LITTER and not each.endswith(".pyc"):
                 yield from _walk(f"{name}/{each}", f"{path}/{each}", above | {here}, named=False)
     elif stat.S_ISREG(found.st_mode):
         executable = named or bool(found.st_mode & 0o111)
-        yield Entry(name, path, False, 0o700 if executable else 0o600, found.st_size)
+        yield Entry(name, path, False, 0o700 if executable else 0o600, found.st_size, Stamp.of(found))
     else:
         raise ConfigurationError(f"files: {path} (for {name!r}) is neither a file nor a directory; leave it out")
 
 
-def _unreadable(name: str, path: str, error: OSError | ValueError) -> str:
+def _above_home() -> set[tuple[int, int]]:
+    """The home directory and all that it is in, by device and number."""
+    found: set[tuple[int, int]] = set()
+    try:
+        home = Path("~").expanduser().resolve()
+    except (OSError, RuntimeError):  # there is none
+        return found
+    for path in (home, *home.parents):
+        with contextlib.suppress(OSError):
+            status = real_paths.stat(str(path))
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def unreadable(name: str, path: str, error: OSError | ValueError) -> str:
+    """What is told of a path that cannot be read."""
     why = error.strerror if isinstance(error, OSError) else str(error)
     return f"files: {path} (for {name!r}) cannot be read ({why}); give the path of a file or a directory"

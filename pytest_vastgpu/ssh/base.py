@@ -107,6 +107,24 @@ class Connection(Protocol):
         """
         ...
 
+    def send(
+        self,
+        command: str,
+        data: Callable[[], Iterable[bytes]],
+        *,
+        still_s: float,
+        watch: Callable[[], None] = lambda: None,
+        name: str = "send",
+    ) -> ProbeResult:
+        """Run a command that reads more than fits into memory, and wait for its end; as :meth:`run` but for the limit.
+
+        :param data: Gives its input, from the start at each call; the parts are made while they are sent. What it
+            raises is passed on once the command has ended.
+        :param still_s: Time limit without progress.
+        :param watch: Called several times a second; what it raises ends the command and is passed on.
+        """
+        ...
+
     def probe_all(self, probes: Iterable[Probe], env: Mapping[str, str] | None = None) -> dict[str, ProbeResult]:
         """Run several probes at the same time; returns their results by name."""
         ...

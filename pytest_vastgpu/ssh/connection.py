@@ -121,7 +121,46 @@ class SshConnection:
                 return replace(result, name=name, elapsed_s=time.monotonic() - began)
             time.sleep(_NOT_RUN_PAUSE_S)
 
-    def _run_once(self, line: str, stdin: bytes, deadline: float, *, spare: bool) -> ProbeResult:
+    def send(
+        self,
+        command: str,
+        data: Callable[[], Iterable[bytes]],
+        *,
+        still_s: float,
+        watch: Callable[[], None] = lambda: None,
+        name: str = "send",
+    ) -> ProbeResult:
+        """Run a command that reads more than fits into memory, and wait for its end; as :meth:`run` but for the limit.
+
+        :param data: Gives its input, from the start at each call; the parts are made while they are sent. What it
+            raises is passed on once the command has ended.
+        :param still_s: Time limit without progress: for the session to open, for each part to be taken, and for the
+            command to end after the last one.
+        :param watch: Called several times a second; what it raises ends the command and is passed on.
+        :raises ValueError: as for :meth:`run`.
+        """
+        line, _ = shell_line(command, {})
+        began = time.monotonic()
+        while True:
+            sent = execution.Outgoing(data(), still_s)
+            result = self._run_once(line, sent, sent.ends, spare=False, watch=watch)
+            if sent.error is not None:
+                raise sent.error
+            again = result.failure is ProbeFailure.NOT_RUN and time.monotonic() + _NOT_RUN_PAUSE_S < began + still_s
+            if not again:
+                return replace(result, name=name, elapsed_s=time.monotonic() - began)
+            time.sleep(_NOT_RUN_PAUSE_S)
+
+    def _run_once(
+        self,
+        line: str,
+        stdin: bytes | Iterable[bytes],
+        ends: float | Callable[[], float],
+        *,
+        spare: bool,
+        watch: Callable[[], None] = lambda: None,
+    ) -> ProbeResult:
+        deadline = ends() if callable(ends) else ends
         marked, out, err = MarkedOutput(), BoundedText(OUTPUT_LIMIT), BoundedText(OUTPUT_LIMIT)
 
         def on_stdout(data: bytes) -> None:
@@ -131,7 +170,7 @@ class SshConnection:
         try:
             with self._open_session(deadline) if spare else self.session(deadline) as channel:
                 execution.start(channel, line, max(0.001, deadline - time.monotonic()))
-                end = execution.pump(channel, on_stdout, err.feed, stdin=stdin, deadline=deadline)
+                end = execution.pump(channel, on_stdout, err.feed, stdin=stdin, deadline=ends, watch=watch)
                 if end.timed_out:
                     self.kill(marked.pid)
         except BROKEN as error:

@@ -12,6 +12,8 @@ import paramiko
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 _CHUNK = 1 << 16
 _TICK_S = 0.25
@@ -31,6 +33,33 @@ class End:
     exit_code: int | None
     """None where it did not end, or the server did not report one."""
     timed_out: bool = False
+
+
+class Outgoing:
+    """Input of a command that is made while it is sent.
+
+    :param still_s: Longest time without a part being taken.
+    """
+
+    def __init__(self, parts: Iterable[bytes], still_s: float) -> None:
+        self._parts = parts
+        self._still_s = still_s
+        self._moved = time.monotonic()
+        self.error: Exception | None = None
+        """Why it has ended early."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The parts; raises nothing."""
+        try:
+            for part in self._parts:
+                yield part
+                self._moved = time.monotonic()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the command was called for
+            self.error = error
+
+    def ends(self) -> float:
+        """When it has stood still for too long, on the clock of ``time.monotonic``."""
+        return self._moved + self._still_s
 
 
 def start(channel: paramiko.Channel, line: str, limit_s: float) -> None:
@@ -59,15 +88,19 @@ def pump(
     on_stdout: Callable[[bytes], None],
     on_stderr: Callable[[bytes], None],
     *,
-    stdin: bytes = b"",
+    stdin: bytes | Iterable[bytes] = b"",
     hold: bool = False,
-    deadline: float | None = None,
+    deadline: float | Callable[[], float] | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> End:
     """Write ``stdin`` and its end; pass output to the callbacks as it arrives, until the command or the channel ends.
 
+    :param stdin: Its parts are asked for in a thread of their own; they raise nothing.
     :param hold: Keep the command's stdin open until the channel ends.
-    :param deadline: On the clock of ``time.monotonic``; None: no limit.
+    :param deadline: On the clock of ``time.monotonic``; None: no limit. A function may move it.
+    :param watch: Called several times a second; what it raises ends the command and is passed on.
     """
+    ends = deadline if callable(deadline) else lambda: deadline
     feeder = threading.Thread(target=_feed, args=(channel, stdin, hold), name="vastgpu-ssh-stdin", daemon=True)
     if stdin:
         # In a thread of its own: with a command that prints while it reads, both sides would otherwise block.
@@ -75,16 +108,17 @@ def pump(
     else:
         _feed(channel, stdin, hold)
     try:
-        return _read(channel, on_stdout, on_stderr, deadline)
+        return _read(channel, on_stdout, on_stderr, ends, watch)
     finally:
         close(channel)
         if stdin:
             feeder.join(LEAVE_S)  # its channel is closed
 
 
-def _feed(channel: paramiko.Channel, stdin: bytes, hold: bool) -> None:
+def _feed(channel: paramiko.Channel, stdin: bytes | Iterable[bytes], hold: bool) -> None:
     try:
-        channel.sendall(stdin)
+        for part in [stdin] if isinstance(stdin, bytes) else stdin:
+            channel.sendall(part)
         if not hold:
             channel.shutdown_write()
     except BROKEN:
@@ -110,14 +144,15 @@ def _read(
     channel: paramiko.Channel,
     on_stdout: Callable[[bytes], None],
     on_stderr: Callable[[bytes], None],
-    deadline: float | None,
+    ends: Callable[[], float | None] = lambda: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> End:
     arrival = _Arrival()
     for buffer in (channel.in_buffer, channel.in_stderr_buffer):
         buffer.set_event(arrival)
-    until = deadline
-    exited = False
+    lingers_until: float | None = None
     while True:
+        watch()
         arrival.forget()
         ended = bool(channel.eof_received) or channel.closed  # read this first: nothing can arrive after the end
         got = False
@@ -129,9 +164,9 @@ def _read(
             got = True
         if ended and not got:
             break
-        if not exited and channel.status_event.is_set():
-            exited = True
-            until = time.monotonic() + _LINGER_S
+        if lingers_until is None and channel.status_event.is_set():
+            lingers_until = time.monotonic() + _LINGER_S
+        until = ends() if lingers_until is None else lingers_until
         left = _TICK_S if until is None else until - time.monotonic()
         if left <= 0:
             break
@@ -139,8 +174,10 @@ def _read(
             arrival.wait(min(left, _TICK_S))
     # The output may be closed before the process ends.
     while not channel.status_event.is_set():
-        left = _TICK_S if deadline is None else deadline - time.monotonic()
+        watch()
+        until = ends()
+        left = _TICK_S if until is None else until - time.monotonic()
         if left <= 0:
             return End(None, timed_out=True)
-        channel.status_event.wait(left)
+        channel.status_event.wait(min(left, _TICK_S))
     return End(channel.exit_status if channel.exit_status >= 0 else None)

@@ -13,11 +13,16 @@ import pytest
 from pytest_vastgpu import command
 from pytest_vastgpu import vllm
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers import files
-from pytest_vastgpu.servers.files import contents
+from pytest_vastgpu.servers.archive import packed
 from pytest_vastgpu.servers.files import entries
-from pytest_vastgpu.servers.files import packed
+from pytest_vastgpu.servers.files import require_room
 from pytest_vastgpu.supervisor.rental.server import job
+
+
+def archive(workload: Workload) -> bytes:
+    return b"".join(packed(entries(workload.files)))
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_a_directory_is_brought_with_all_that_is_below_it(tree: Path, tmp_path: 
     home = tmp_path / "home"
     home.mkdir()
     for line in (job.MAKE_FOLDERS, job.UNPACK):
-        subprocess.run(["sh", "-c", line], cwd=home, input=packed(workload.files), check=True)
+        subprocess.run(["sh", "-c", line], cwd=home, input=archive(workload), check=True)
     work = home / job.WORK
     found = {str(path.relative_to(work)): path for path in work.rglob("*")}
     assert {name for name, path in found.items() if path.is_dir()} == {
@@ -72,22 +77,6 @@ def test_a_directory_is_brought_with_all_that_is_below_it(tree: Path, tmp_path: 
     assert not any(path.is_symlink() for path in found.values())
 
 
-def test_a_digest_changes_with_content_and_mode_and_with_nothing_else(tree: Path) -> None:
-    def seen() -> dict[str, str]:
-        return contents(packed(command("x", files={"app": tree}).files))
-
-    before = seen()
-    assert before.keys() >= {"app/plain.txt", "app/sub/run.sh"}
-    (tree / "plain.txt").touch()
-    assert seen() == before
-    (tree / "plain.txt").write_text("PLAIN")
-    (tree / "sub" / "run.sh").chmod(0o644)
-    (tree / "new").touch()
-    after = seen()
-    differ = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
-    assert differ == {"app/plain.txt", "app/link.txt", "app/sub/run.sh", "app/new"}
-
-
 def test_files_are_removed_by_their_names_whatever_they_are(tree: Path, tmp_path: Path) -> None:
     (tmp_path / job.WORK).mkdir(parents=True)
     names = ["-rf", "näme $x 'y'", "two\nlines"]
@@ -99,15 +88,15 @@ def test_files_are_removed_by_their_names_whatever_they_are(tree: Path, tmp_path
 
 
 def test_a_directory_may_be_the_whole_working_directory(tree: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(packed(command("x", files={".": tree}).files))) as archive:
-        assert "./plain.txt" in archive.getnames()
+    with tarfile.open(fileobj=io.BytesIO(archive(command("x", files={".": tree})))) as tar:
+        assert "./plain.txt" in tar.getnames()
 
 
 def test_every_builder_brings_files(tree: Path) -> None:
     assert vllm("m", files={"app": str(tree)}).files == command("x", files={"app": tree}).files == (("app", str(tree)),)
 
 
-def test_what_cannot_be_brought_is_told_when_the_workload_is_built(tree: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_brought_is_told_when_the_workload_is_built(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path) -> str:
         with pytest.raises(ConfigurationError) as raised:
             command("x", files={"app": path})
@@ -124,16 +113,30 @@ def test_what_cannot_be_brought_is_told_when_the_workload_is_built(tree: Path, t
     os.mkfifo(tree / "pipe")
     assert "pipe (for 'app/pipe') is neither a file nor a directory" in refused(tree)
     (tree / "pipe").unlink()
-    with (tree / "huge").open("wb") as file:
-        file.truncate(files.LIMIT_MB * 10**6)
-    assert f"makes them more than {files.LIMIT_MB} MB together" in refused(tree)
+    monkeypatch.setattr(files, "MOST_FILES", 5)
+    assert "makes them more than 5 files and directories together, the most that is brought along" in refused(tree)
 
 
-def test_a_file_that_is_gone_when_it_is_sent_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "it"
-    path.write_text("")
-    workload = command("x", files={"it": path})
-    path.unlink()
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        packed(workload.files)
-    assert len(entries(())) == 0
+@pytest.mark.parametrize("what", [".", "..", "../.."])
+def test_a_home_directory_is_not_brought_by_mistake(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home" / "me"
+    (home / "app").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    (tmp_path / "link").symlink_to(home / what)
+    with pytest.raises(ConfigurationError, match=r"is your home directory, or holds it; name the directories in it"):
+        command("x", files={"app": tmp_path / "link"})
+    assert command("x", files={"app": home / "app"}).files
+
+
+def test_files_that_do_not_fit_onto_the_disk_are_told_with_what_would_do(tmp_path: Path) -> None:
+    for name, size in (("small", 10), ("model.gguf", 20_300_000_000)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    workload = command("x", files={"m": tmp_path})
+    with pytest.raises(ConfigurationError) as raised:
+        require_room(workload.files, workload.disk_gb)
+    assert str(raised.value) == (
+        "files: they have 20.3 GB, the largest is 'm/model.gguf' with 20.3 GB, and disk_gb=16 is less: give the "
+        "workload disk_gb=22 or more, or bring less"
+    )
+    require_room(workload.files, 22)

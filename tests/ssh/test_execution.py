@@ -18,5 +18,5 @@ def test_a_command_that_has_ended_before_it_is_looked_at_is_not_waited_for(monke
     channel.in_stderr_buffer.close()
     monkeypatch.setattr(execution._Arrival, "wait", lambda self, seconds: pytest.fail("it waits"))
     told: list[bytes] = []
-    assert execution._read(channel, told.append, told.append, None) == execution.End(0)
+    assert execution._read(channel, told.append, told.append) == execution.End(0)
     assert told == [b"all that it printed", b"and complained"]

@@ -181,6 +181,8 @@ class MemoryProvider:
         """What asking for an instance raises."""
         self.keys: dict[int, str] = {}
         """The account's SSH keys."""
+        self.uplink_bytes_s = float("inf")
+        """How fast files travel to its instances."""
         self._ids = itertools.count(1)
 
     self_destruct = SelfDestruct("http://memory.invalid/", "KEY", "ID", "")
@@ -359,6 +361,22 @@ class MemoryConnection:
         failure = ProbeFailure.COMMAND if code else ProbeFailure.NONE
         return ProbeResult(name, failure, code, output, "", 0.0)
 
+    def send(
+        self,
+        command: str,
+        data: Callable[[], Iterable[bytes]],
+        *,
+        still_s: float,
+        watch: Callable[[], None] = lambda: None,
+        name: str = "send",
+    ) -> ProbeResult:
+        parts = []
+        for part in data():
+            parts.append(part)
+            self._clock.sleep(len(part) / self._provider.uplink_bytes_s)
+            watch()
+        return self.run(command, timeout_s=still_s, stdin=b"".join(parts), name=name)
+
     def _carry_out(self, instance: Instance, command: str) -> tuple[int, str]:
         if lease := re.search(r"echo \$\(\(n\+(\d+)\)\) 1<>lease", command):
             return 0, self._heartbeat(instance, int(lease[1]), command)
@@ -372,6 +390,8 @@ class MemoryConnection:
             instance.gpu_looks += 1
             said = instance.script.gpus[: instance.gpu_looks]
             return 0, said[-1] if said else ""
+        if command == job.UNTOUCHED:
+            return 0, "same\n" * instance.inputs[command].count(b"\n")
         if command.startswith(AT_ONCE):
             return self._at_once(instance, command)
         if command == job.START:

@@ -28,6 +28,7 @@ from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import require_adapter
+from pytest_vastgpu.servers.files import require_room
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
@@ -97,6 +98,8 @@ class InstancePool:
         """What becomes of instances in use."""
         self.books = Books(self.registry, budgets, lambda: self.uses)
         self._told: dict[Workload, int] = {}
+        self._fitting: set[Workload] = set()
+        """Those whose files have been looked through."""
         self._closed = False
         """Whether no test gets an instance any more. Tests that have one may still use it."""
         self._ageing: Repeated | None = None
@@ -333,6 +336,9 @@ class InstancePool:
             KNOWN.add_workload(workload)
             checked(workload)
             require_adapter(workload.adapter, self._adapters)
+            if workload not in self._fitting:
+                require_room(workload.files, workload.disk_gb)
+                self._fitting.add(workload)
 
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""

@@ -27,6 +27,7 @@ from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
+from pytest_vastgpu.servers.archive import Brought
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -89,8 +90,8 @@ class Rental:
         """What was fixed when it was created; known from the create on."""
         self.start: Launched | None = None
         """How its server was started; None before that, and while it is replaced."""
-        self.files: Mapping[str, str] = {}
-        """A digest of each file that was brought for its server, by name."""
+        self.files: Mapping[str, Brought] = {}
+        """What was brought of each file for its server, by name."""
         self.api_key = secrets.token_urlsafe(24)
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
@@ -405,8 +406,8 @@ class Rental:
         facts = {"sold": asdict(self.offer), "found": asdict(self.host_facts), "switch": asdict(switch)}
         self.enter(State.CHECKED, "host checked", **facts)
 
-    def brought(self, files: Mapping[str, str]) -> None:
-        """The workload's files are there."""
+    def brought(self, files: Mapping[str, Brought]) -> None:
+        """These files of the workload are there, and no others."""
         self.files = files
 
     def launched(self, start: Launched) -> None:

@@ -24,14 +24,14 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.sentences import workload_line
+from pytest_vastgpu.servers.archive import differing
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.servers.files import contents
-from pytest_vastgpu.servers.files import packed
+from pytest_vastgpu.servers.files import entries
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.context import login_for
@@ -285,10 +285,7 @@ def _unseen(text: str) -> Verdict:
 def _changed(context: BringUpContext) -> str:
     """What differs here from what its server was started with."""
     rental, adapter, workload = context.rental, context.adapter, context.rental.workload
-    files = contents(packed(workload.files))
-    if others := sorted(
-        name for name in files.keys() | rental.files.keys() if files.get(name) != rental.files.get(name)
-    ):
+    if others := differing(entries(workload.files), rental.files):
         more = f" and {count(len(others) - 1, 'more file')} have" if len(others) > 1 else " has"
         return f"{sanitize.line(others[0])}{more} changed here"
     start = adapter.launch(workload, rental.api_key)

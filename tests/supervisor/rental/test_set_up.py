@@ -1,4 +1,4 @@
-"""Before the server starts: files are brought, and the setup command runs once, within its time, for all to see."""
+"""Before the server starts: the setup command runs once, within its time, for all to see."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ import pytest
 
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import ProbeFailure
-from pytest_vastgpu.model import ProbeResult
-from pytest_vastgpu.reporting.sentences import verdict_line
-from pytest_vastgpu.ssh.address import SshAddress
-from pytest_vastgpu.ssh.base import ConnectFailed
-from pytest_vastgpu.supervisor.rental.bringup.set_up import bring
 from pytest_vastgpu.supervisor.rental.server import job
-from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 from tests.support.lives import WORKLOAD
 from tests.support.lives import Life
 from tests.support.lives import any_key
-from tests.support.memory import MemoryConnection
 from tests.support.memory import Script
 
 KEY = any_key()
@@ -69,50 +61,6 @@ def test_its_time_is_limited(tmp_path: Path) -> None:
     assert (first.verdict.failure_class, first.verdict.reason) == (FailureClass.UNKNOWN, "setup_timeout")
     assert "takes longer than 60 s: line" in first.verdict.evidence
     assert second.verdict is None
-
-
-def test_files_that_are_gone_when_they_are_sent_stop_the_run(tmp_path: Path) -> None:
-    lived = life(tmp_path, Script(), files=(("a", str(tmp_path / "gone")),))
-    assert isinstance(lived.live(), ProvisioningFailed)
-    (attempt,) = lived.records
-    assert attempt.verdict is not None
-    assert (attempt.verdict.failure_class, attempt.verdict.reason) == (
-        FailureClass.WORKLOAD_FATAL,
-        "files_unreadable",
-    )
-
-
-class Answers(MemoryConnection):
-    """A connection on which every command has the same result."""
-
-    def __init__(self, life: Life, result: ProbeResult) -> None:
-        super().__init__(life.provider, life.clock, SshAddress("memory.invalid", 1, "direct"))
-        self._result = result
-
-    def run(self, command: str, **_: object) -> ProbeResult:
-        return self._result
-
-
-@pytest.mark.parametrize(
-    ("failure", "exit_code", "reason"),
-    [
-        (ProbeFailure.TIMEOUT, None, "unknown: files_too_slow"),
-        (ProbeFailure.NOT_RUN, None, "unknown: commands_not_run"),
-        (ProbeFailure.COMMAND, 2, "infra_fatal: cannot_write_files"),
-        (ProbeFailure.COMMAND, 127, "workload_fatal: tar_missing"),
-        (ProbeFailure.TRANSPORT, None, ""),
-    ],
-)
-def test_only_what_the_host_did_to_files_is_held_against_it(
-    tmp_path: Path, failure: ProbeFailure, exit_code: int | None, reason: str
-) -> None:
-    (tmp_path / "a").write_text("a")
-    lived = life(tmp_path, Script(), files=(("a", str(tmp_path / "a")),))
-    answers = Answers(lived, ProbeResult("", failure, exit_code, "", "", 0.0))
-    with pytest.raises((AttemptFailed, ConnectFailed)) as raised:
-        bring(answers, lived.workload)
-    verdict = getattr(raised.value, "verdict", None)
-    assert (verdict_line(verdict) if verdict else "") == reason
 
 
 class Shell:

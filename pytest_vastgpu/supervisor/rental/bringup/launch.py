@@ -5,9 +5,9 @@ from __future__ import annotations
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
+from pytest_vastgpu.supervisor.rental.bringup.bring import bring
 from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
-from pytest_vastgpu.supervisor.rental.bringup.set_up import bring
 from pytest_vastgpu.supervisor.rental.bringup.set_up import set_up
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.job import Launched
@@ -37,10 +37,9 @@ def launch(context: BringUpContext) -> Launched:
     except TransferFailed as failed:
         check_ran(failed.result, connection)
         raise _cannot_start(made.stderr or str(failed)) from failed
-    files = bring(connection, workload, rental.files)
-    rental.brought(files)
+    bring(context)
     if workload.setup:
-        set_up(context, files)
+        set_up(context)
     # Where the connection breaks, the server may have been started or not. It is started again, which ends an earlier
     # start; its log tells nothing, since it may be that of the server before.
     started = check_ran(connection.run(job.START, timeout_s=LIMIT_S), connection)

@@ -78,8 +78,15 @@ while [ -n "$pids" ] && [ "$n" -lt {_KILL_LOOKS} ]; do kill -9 $pids; rest; pids
 [ -z "$pids" ] || echo {LEFT} $pids
 """
 
-UNPACK = f"umask 077; tar -xpof - -C {WORK}"
-"""Unpacks the archive of the workload's files from its input."""
+UNPACK = f"umask 077; tar -xpof - -C {WORK} && : > {HOME}/brought"
+"""Unpacks an archive of the workload's files from its input, and notes when that was."""
+UNTOUCHED = f"""\
+cd {WORK} || exit 1
+while IFS= read -r name; do
+  if [ -f "$name" ] && [ ../brought -nt "$name" ]; then echo same; else echo other; fi
+done
+"""
+"""Says of each file whose name is a line of its input whether nothing has written to it since files were brought."""
 REMOVE = f"cd {WORK} && xargs -0 rm -f --"
 """Removes files whose names come from its input, a NUL after each."""
 
