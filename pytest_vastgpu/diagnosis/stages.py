@@ -26,6 +26,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("downloading", re.compile(r"^[\w./-]+\.(?:safetensors|bin|gguf|pth?|json)\S*:\s+(?P<percent>\d+)%\|")),
     Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
+    Stage("downloading", re.compile(r"msg=\"downloading \w+ in \d+")),
     Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
     Stage(
         "weights",

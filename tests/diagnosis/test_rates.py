@@ -45,3 +45,20 @@ def test_what_cannot_be_scored_is_named(text: str, tmp_path: Path, capsys: pytes
     for path, words in ((bad, "bad.jsonl, line 1: no labelled output"), (tmp_path / "none", "does not exist")):
         assert rates.main([str(path)]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("wrong", "code"), [(1, 0), (2, 1)])
+def test_nine_in_ten_must_be_right_of_each_server(
+    wrong: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rates, "own_sets", dict)
+    monkeypatch.delenv(rates.LABELLED, raising=False)
+    given = tmp_path / "given.jsonl"
+    other = {**RIGHT, "label": "unknown"}
+    few = [{**other, "server": "seldom"}] * (rates.ENOUGH - 1)
+    items = [*[RIGHT] * (rates.ENOUGH - wrong), *[other] * wrong, *few]
+    given.write_text("".join(f"{json.dumps(item)}\n" for item in items), encoding="utf-8")
+    assert rates.main([str(given)]) == code
+    told = capsys.readouterr().out
+    assert ("falls short: of vllm only 8 of 10 are right: less than 90%" in told) == bool(code)
+    assert "of seldom" not in told
