@@ -23,6 +23,7 @@ from pytest_vastgpu.diagnosis.findings import Finding
 from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.diagnosis.hangs import Hang
 from pytest_vastgpu.diagnosis.hangs import hang_in
+from pytest_vastgpu.diagnosis.kinds import kind_of
 from pytest_vastgpu.diagnosis.lines import Level
 from pytest_vastgpu.diagnosis.lines import Line
 from pytest_vastgpu.diagnosis.lines import LineSplitter
@@ -54,15 +55,16 @@ class LogReader:
     """Reads a growing text, each line once, and gives its verdict so far at any moment.
 
     :param channel: The source of the text.
-    :param server: Kind of server, e.g. ``vllm``; empty if unknown.
+    :param server: Kind of server, a name of :data:`~.kinds.KINDS`; empty if unknown.
     :param context: Further facts about the situation, e.g. ``phase=booting``.
     """
 
     def __init__(self, *, channel: Channel = Channel.SERVER_LOG, server: str = "", context: str = "") -> None:
         self._channel = channel
         self._is_log = channel is Channel.SERVER_LOG
-        self._rules = rules_for(channel, server.lower(), context, False)
-        self._rules_for_chatter = rules_for(channel, server.lower(), context, True)
+        kind = kind_of(server)
+        self._rules = rules_for(channel, kind, context, False)
+        self._rules_for_chatter = rules_for(channel, kind, context, True)
         self._gpu_rented = gpu.gpu_rented(context)
         self._splitter = LineSplitter()
         self._number = 0

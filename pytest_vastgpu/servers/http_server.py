@@ -36,7 +36,10 @@ class HttpServer(ABC):
     default_image: str
     warmup_s: float
     kind: str
-    """How the rules for verdicts call this kind of server."""
+    """How the rules for verdicts call this kind of server: a name of :data:`~pytest_vastgpu.diagnosis.kinds.KINDS`.
+
+    Empty for any server; also a name of your own, for which there are no rules of its own.
+    """
 
     @abstractmethod
     def launch(self, workload: Workload, api_key: str) -> Launch:
