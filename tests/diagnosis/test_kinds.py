@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from pytest_vastgpu.diagnosis.rules.ruleset import RULES
 from pytest_vastgpu.servers import registry
 from pytest_vastgpu.servers.http_server import HttpServer
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "servers.md"
 BEGINS = "INFO:     Application startup complete.\n"
 """From SGLang the start goes on after this line."""
 
@@ -64,6 +66,11 @@ def test_the_help_lists_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
         main(["classify", "--help"])
     told = capsys.readouterr().out.replace(",", " ").split()
     assert set(KINDS) <= set(told)
+
+
+def test_the_document_lists_every_kind() -> None:
+    section = DOCUMENT.read_text().partition("## Whose fault a failure is")[2]
+    assert [kind for kind in KINDS if f"`{kind}`" not in section] == []
 
 
 def test_a_server_that_is_not_listed_is_data_of_a_line_and_no_error() -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.diagnosis.kinds import kind_of
 from tests.diagnosis import rates
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "servers.md"
 RIGHT = {"channel": "server_log", "server": "vllm", "label": "ready", "text": "Application startup complete.\n"}
 WRONG = {"channel": "server_log", "server": "mine", "label": "warmup", "text": "RuntimeError: Error 802\n"}
 
@@ -62,3 +66,20 @@ def test_nine_in_ten_must_be_right_of_each_server(
     told = capsys.readouterr().out
     assert ("falls short: of vllm only 8 of 10 are right: less than 90%" in told) == bool(code)
     assert "of seldom" not in told
+
+
+def test_the_document_says_how_often_verdicts_are_right_now() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (\d+) \| (\d+) \((\d+)%\) \| (\d+) \((\d+)%\) \|$", DOCUMENT.read_text(), re.MULTILINE
+    )
+    told = {}
+    for name, total, first, first_share, now, now_share in rows:
+        assert f"{int(first) / int(total):.0%}" == f"{first_share}%"
+        assert f"{int(now) / int(total):.0%}" == f"{now_share}%"
+        in_backticks = re.search(r"`(.+)`", name)
+        told[kind_of(in_backticks[1] if in_backticks else name)] = (int(total), int(now))
+    given = rates.own_sets()["judging"]
+    totals = Counter(sample.server for sample in given)
+    right = Counter(sample.server for sample in given if sample.right(rates.judge(sample).failure_class))
+    counted = {server: (totals[server], right[server]) for server in totals}
+    assert told == {**counted, "all": (totals.total(), right.total())}
