@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import FailureClass
     from pytest_vastgpu.model import Offer
     from pytest_vastgpu.model import Probe
+    from pytest_vastgpu.model import ProbeFailure
     from pytest_vastgpu.model import ProbeResult
     from pytest_vastgpu.model import Progress
     from pytest_vastgpu.model import Verdict
     from pytest_vastgpu.model import Workload
+    from pytest_vastgpu.model import WorkloadFields
     from pytest_vastgpu.plugin.unasked import VastMarkUnusedWarning
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.servers.base import Failed
@@ -29,27 +31,37 @@ if TYPE_CHECKING:
     from pytest_vastgpu.servers.base import Readiness
     from pytest_vastgpu.servers.base import Ready
     from pytest_vastgpu.servers.base import Warming
+    from pytest_vastgpu.servers.building import build
+    from pytest_vastgpu.servers.building import detail
     from pytest_vastgpu.servers.command import command
+    from pytest_vastgpu.servers.http_probe import Answer
+    from pytest_vastgpu.servers.http_server import HttpServer
     from pytest_vastgpu.servers.llamacpp import llamacpp
     from pytest_vastgpu.servers.ollama import ollama
     from pytest_vastgpu.servers.openai_server import openai_server
+    from pytest_vastgpu.servers.questions import Question
     from pytest_vastgpu.servers.sglang import sglang
     from pytest_vastgpu.servers.triton import triton
     from pytest_vastgpu.servers.vllm import vllm
+    from pytest_vastgpu.servers.workloads import builder
 
 _HOMES = {
     "Adapter": "servers.base",
+    "Answer": "servers.http_probe",
     "Attempt": "model",
     "Failed": "servers.base",
     "FailureClass": "model",
+    "HttpServer": "servers.http_server",
     "InstanceFactory": "client.instance",
     "Launch": "servers.base",
     "LocalMarket": "local.embed",
     "Observation": "servers.base",
     "Offer": "model",
     "Probe": "model",
+    "ProbeFailure": "model",
     "ProbeResult": "model",
     "Progress": "model",
+    "Question": "servers.questions",
     "Readiness": "servers.base",
     "Ready": "servers.base",
     "VastInstance": "client.instance",
@@ -57,7 +69,11 @@ _HOMES = {
     "Verdict": "model",
     "Warming": "servers.base",
     "Workload": "model",
+    "WorkloadFields": "model",
+    "build": "servers.building",
+    "builder": "servers.workloads",
     "command": "servers.command",
+    "detail": "servers.building",
     "llamacpp": "servers.llamacpp",
     "ollama": "servers.ollama",
     "openai_server": "servers.openai_server",
@@ -68,17 +84,21 @@ _HOMES = {
 
 __all__ = [
     "Adapter",
+    "Answer",
     "Attempt",
     "Failed",
     "FailureClass",
+    "HttpServer",
     "InstanceFactory",
     "Launch",
     "LocalMarket",
     "Observation",
     "Offer",
     "Probe",
+    "ProbeFailure",
     "ProbeResult",
     "Progress",
+    "Question",
     "Readiness",
     "Ready",
     "VastInstance",
@@ -86,7 +106,11 @@ __all__ = [
     "Verdict",
     "Warming",
     "Workload",
+    "WorkloadFields",
+    "build",
+    "builder",
     "command",
+    "detail",
     "llamacpp",
     "ollama",
     "openai_server",

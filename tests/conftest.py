@@ -20,6 +20,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 pytest_plugins = ["pytester"]
+collect_ignore = ["third_party_adapter"]  # a package of its own, tested where it is installed: .ci/third-party.sh
 
 SAMPLE = os.environ.get("VASTGPU_SAMPLE", "")
 """Of each slow test at most so many of its cases are run; another sample each time."""

@@ -10,12 +10,12 @@ from search_adapter import search
 from pytest_vastgpu import Failed
 from pytest_vastgpu import FailureClass
 from pytest_vastgpu import Observation
+from pytest_vastgpu import ProbeFailure
 from pytest_vastgpu import ProbeResult
 from pytest_vastgpu import Progress
 from pytest_vastgpu import Readiness
 from pytest_vastgpu import Ready
 from pytest_vastgpu import Warming
-from pytest_vastgpu.model import ProbeFailure
 
 WORKLOAD = search(HERE / "documents.txt")
 

@@ -8,12 +8,22 @@ import sys
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.parsers import Commands
+from pytest_vastgpu.diagnosis.kinds import ANY
+from pytest_vastgpu.diagnosis.kinds import KINDS
+from pytest_vastgpu.diagnosis.kinds import kind_of
 
 
 def add_classify_parser(commands: Commands) -> None:
     """Add ``classify``."""
     parser = commands.add_parser("classify", help="whose fault a log on standard input tells of")
-    parser.add_argument("--server", default="", metavar="KIND", help="kind of server, such as vllm (default: any)")
+    parser.add_argument(
+        "--server",
+        default=ANY,
+        type=kind_of,
+        choices=tuple(KINDS),
+        metavar="KIND",
+        help="the server that printed it: %(choices)s (default: any); other spellings are known, such as tensorrt-llm",
+    )
     parser.add_argument(
         "--channel",
         default="server_log",

@@ -111,7 +111,8 @@ _ECHO = re.compile(
 _WRONG = re.compile(r"error|fail|invalid|fatal|exception|cannot|unable", re.IGNORECASE)
 """If this stands before the repeated arguments, they belong to an error."""
 _PASSED_ON = re.compile(
-    r"\d{4}-\d\d-\d\d \S+ - [\w.]+ - [A-Z]+ - (?:[\w.]+:\d+ - )?(?=(?:[A-Z]+ \d\d-\d\d |\w*(?:Error|Exception): |\w+ error: ))"
+    r"\d{4}-\d\d-\d\d \S+ - [\w.]+ - [A-Z]+ - (?:[\w.]+:\d+ - )?"
+    r"(?=(?:[A-Z]+ \d\d-\d\d |\w*(?:Error|Exception): |\w+ error: ))"
 )
 """A program's prefix before a line of a program that it started: the level of the inner line counts."""
 _LEVEL_WITHIN = 160

@@ -23,6 +23,7 @@ from pytest_vastgpu.diagnosis.findings import Finding
 from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.diagnosis.hangs import Hang
 from pytest_vastgpu.diagnosis.hangs import hang_in
+from pytest_vastgpu.diagnosis.kinds import kind_of
 from pytest_vastgpu.diagnosis.lines import Level
 from pytest_vastgpu.diagnosis.lines import Line
 from pytest_vastgpu.diagnosis.lines import LineSplitter
@@ -54,15 +55,16 @@ class LogReader:
     """Reads a growing text, each line once, and gives its verdict so far at any moment.
 
     :param channel: The source of the text.
-    :param server: Kind of server, e.g. ``vllm``; empty if unknown.
+    :param server: Kind of server, a name of :data:`~.kinds.KINDS`; empty if unknown.
     :param context: Further facts about the situation, e.g. ``phase=booting``.
     """
 
     def __init__(self, *, channel: Channel = Channel.SERVER_LOG, server: str = "", context: str = "") -> None:
         self._channel = channel
         self._is_log = channel is Channel.SERVER_LOG
-        self._rules = rules_for(channel, server.lower(), context, False)
-        self._rules_for_chatter = rules_for(channel, server.lower(), context, True)
+        kind = kind_of(server)
+        self._rules = rules_for(channel, kind, context, False)
+        self._rules_for_chatter = rules_for(channel, kind, context, True)
         self._gpu_rented = gpu.gpu_rented(context)
         self._splitter = LineSplitter()
         self._number = 0
@@ -139,14 +141,12 @@ class LogReader:
     def _is_of_a_request(self, cause: Finding, ready: Finding) -> bool:
         """Whether a failure after readiness concerns only a request and not the start of the server.
 
-        It concerns the start if no request can cause it, if another container reports it, or if the server began to
-        load a model after readiness.
+        It concerns the start if no request can cause it, if another container reports it, if the server began to load
+        a model after readiness, or if Ollama's command line reports it, which pulls and loads the model.
         """
-        return (
-            not cause.rule.of_start
-            and cause.container == ready.container
-            and not ready.number < self._moved < cause.number
-        )
+        if cause.rule.of_start or (self._is_ollama and cause.printed.startswith("Error: ")):
+            return False
+        return cause.container == ready.container and not ready.number < self._moved < cause.number
 
     def _first(self, weight: Weight) -> Finding | None:
         """The finding of one weight that decides."""
@@ -176,7 +176,9 @@ class LogReader:
         """The verdict of a server that was ready: it still serves, even if requests failed, or it has ended."""
         ends = [f for f in self._told.values() if f.weight is Weight.END or f.rule.reason in _CRASHES]
         if exit_code is None and not ends:
-            return ready.verdict()
+            sign = self._sign
+            loads = sign and sign.number > ready.number and sign.rule.reason == signs.LOADS_MODEL
+            return sign.verdict() if sign and loads else ready.verdict()
         causes = [found for found in self._told.values() if found.weight is Weight.CAUSE]
         cause = self._deciding(causes) if causes else None
         if cause and settled and cause.rule in gpu.RULES:  # no request can damage a GPU
@@ -220,19 +222,19 @@ class LogReader:
             return
         if self._channel is Channel.STATUS_MSG:
             line = replace(line, container=line.container or container_of_status(line.text))
+        self._is_ollama = self._is_ollama or ("source=" in line.text and ".go:" in line.text)
         hang = hang_in(line.text) if self._is_log else None
         if hang:
             line = replace(line, level=Level.ERROR)
         rule = (self._rules_for_chatter if line.level is Level.CHATTER else self._rules).match(line.text)
         found = self._found(line, rule) if rule else None
         self._note_progress(line, found)
+        if hang:
+            self._note_hang(hang, line, found)
         if found:
             self._take(line, found)
         else:
             self._note_untold(line)
-        self._is_ollama = self._is_ollama or ("source=" in line.text and ".go:" in line.text)
-        if hang:
-            self._note_hang(hang, line, found)
 
     def _found(self, line: Line, rule: Rule) -> Finding:
         weight = rule.weight
@@ -249,7 +251,7 @@ class LogReader:
                 self._newest_error[found.container] = self._number
             self._tell(found)
             return
-        if found.rule.reason == signs.GPU_IN_USE:
+        if found.rule.reason in (signs.GPU_IN_USE, signs.GPU_FOUND):
             self._without_gpu = None
         self._sign = found
         self._newest_sign[found.container] = self._number
@@ -294,7 +296,8 @@ class LogReader:
             self._hangs = True
             self._tell(self._found(line, signs.HUNG))
         elif self._gpu_rented and not (hang.of_library and self._is_ollama):
-            told = [other for other in (found, *self._told.values()) if other and other.against_machine]
+            before = (found, self._without_gpu, *self._told.values())
+            told = [other for other in before if other and other.against_machine]
             default = gpu.SERVES_WITHOUT_GPU if hang.certain else gpu.BUILT_WITHOUT_GPU
             self._without_gpu = min(told, key=lambda other: other.number, default=self._found(line, default))
 

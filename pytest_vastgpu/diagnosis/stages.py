@@ -29,6 +29,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
     Stage("downloading", re.compile(r"^vastgpu: ollama (?:pull|create) ")),  # our own start script for Ollama
     Stage("weights", re.compile(r"^vastgpu: ollama run ")),
+    Stage("downloading", re.compile(r"msg=\"downloading \w+ in \d+")),
     Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
     Stage(
         "weights",

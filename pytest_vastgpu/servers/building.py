@@ -8,8 +8,10 @@ from typing import Any
 
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.files import local_files
+from pytest_vastgpu.servers.workloads import TYPES
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import require_known
 
 
 def build(
@@ -26,9 +28,10 @@ def build(
     :param files: Local files and directories, by their path in the server's working directory.
     :param details: What only this adapter knows of; those that are empty are left out.
     :param values: Other fields of :class:`~pytest_vastgpu.model.Workload`.
-    :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
-        that has a wrong value: one line, which field, its value, what is expected.
+    :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a name
+        that is no field and for a field that has a wrong value: one line, which field, its value, what is expected.
     """
+    require_known(adapter, values.keys() - TYPES.keys())
     return checked(
         Workload(
             adapter=adapter,

@@ -30,13 +30,19 @@ from pytest_vastgpu.servers.system_probes import gpu_trouble
 
 
 class HttpServer(ABC):
-    """An adapter for one kind of server; what is special of it is in the methods that have no body here."""
+    """An adapter for one kind of server; what is special of it is in the methods that have no body here.
+
+    Subclasses set ``name``, ``default_image`` and ``warmup_s``, as :class:`~pytest_vastgpu.servers.base.Adapter` says.
+    """
 
     name: str
     default_image: str
     warmup_s: float
-    kind: str
-    """How the rules for verdicts call this kind of server."""
+    kind: str = ""
+    """How the rules for verdicts call this kind of server: a name of :data:`~pytest_vastgpu.diagnosis.kinds.KINDS`.
+
+    Empty for any server; also a name of your own, for which there are no rules of its own.
+    """
 
     @abstractmethod
     def launch(self, workload: Workload, api_key: str) -> Launch:

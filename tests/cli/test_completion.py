@@ -45,6 +45,7 @@ COMPLETES = [
     (["hosts", "me"], {"merge"}),
     (["ls", "--"], {"--help", "--json", "--check"}),
     (["classify", "--channel", "ss"], {"ssh"}),
+    (["classify", "--server", "tr"], {"triton", "trtllm", "transformers"}),
     (["completion", ""], {"bash", "zsh", "fish"}),
 ]
 

@@ -80,6 +80,7 @@ def test_help_loads_nothing_that_a_command_needs() -> None:
     ours = {name.removeprefix("pytest_vastgpu.") for name in done.stdout.split() if name.startswith("pytest_vastgpu.")}
     # The options of one command are derived: they are the fields of a workload, and options of pytest.
     derived = {"errors", "model", "option_values", "settings", "selection.requirements", "servers.workloads"}
+    derived |= {"diagnosis", "diagnosis.kinds"}  # the servers that the help of `classify` lists
     folders = {name.partition(".")[0] for name in ours - derived}
     assert folders <= {"cli", "core", "selection", "servers"}
 
@@ -91,6 +92,14 @@ def test_help_loads_nothing_that_a_command_needs() -> None:
         (["hosts", "mrge"], "vastgpu hosts: there is no command 'mrge'; did you mean merge? see `vastgpu hosts --"),
         (["reap", "--dryrun"], "vastgpu reap: does not take '--dryrun'; did you mean --dry-run? see `vastgpu reap"),
         (["classify", "--channel", "shs"], "vastgpu classify: argument --channel: there is no value 'shs'; did you"),
+        (
+            ["classify", "--server", "vlm"],
+            "vastgpu classify: argument --server: there is no value 'vlm'; did you mean vllm",
+        ),
+        (
+            ["classify", "--server", "qqq"],
+            "vastgpu classify: argument --server: there is no value 'qqq'; there are vllm, ",
+        ),
         (["qqqqqqqqq"], "vastgpu: there is no command 'qqqqqqqqq'; there are doctor, offers, ls, "),
         (["ls\x1b[0m\n::error::x"], "vastgpu: there is no command 'ls\\x1b[0m\\n::error::x'"),
         ([], "vastgpu: the following arguments are required: COMMAND; see `vastgpu --help`\n"),

@@ -4,6 +4,9 @@ Scores the outputs that the tests hold and, one set a file, those in the files a
 or in the environment variable ``VASTGPU_LABELLED`` (separated as in ``PATH``). A line of such a file is a JSON object
 with ``channel``, ``text`` and ``label``; ``server``, ``context``, ``fidelity`` and ``accept`` (classes that are right
 as well) may be there.
+
+It exits with 1 where fewer than :data:`LEAST_RIGHT` of a server's outputs in one set are right (if there are at least
+:data:`ENOUGH`), or where the start of a healthy log is called a failure.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from tests.diagnosis.samples import Sample
+from tests.diagnosis.samples import judging
 from tests.diagnosis.samples import load
 from tests.diagnosis.samples import messages
 from tests.diagnosis.samples import samples
@@ -30,6 +34,10 @@ from tests.diagnosis.samples import servers
 from tests.diagnosis.samples import started
 
 LABELLED = "VASTGPU_LABELLED"
+LEAST_RIGHT = 0.9
+"""The least share of right verdicts, for each server in each set."""
+ENOUGH = 10
+"""Of fewer outputs no share is asked."""
 BOUNDARIES: Mapping[str, Callable[[Sample], str]] = {
     "label": lambda sample: sample.label.value,
     "fidelity": lambda sample: sample.fidelity or "-",
@@ -81,6 +89,22 @@ def score(name: str, given: Sequence[Sample]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def falls_short(given: Sequence[Sample]) -> list[str]:
+    """What is not good enough in one set, in words; empty where all is."""
+    by_server: dict[str, list[bool]] = defaultdict(list)
+    for sample in given:
+        by_server[sample.server or "-"].append(sample.right(judge(sample).failure_class))
+    condemned = [sample.id for sample in given if sample.is_healthy_start and fatal_prefix(sample)]
+    return [
+        *(
+            f"of {server} only {sum(right)} of {len(right)} are right: less than {LEAST_RIGHT:.0%}"
+            for server, right in sorted(by_server.items())
+            if len(right) >= ENOUGH and sum(right) < LEAST_RIGHT * len(right)
+        ),
+        *(f"{name} is a healthy start, and is called a failure on its way" for name in condemned),
+    ]
+
+
 def _rate(given: Sequence[Sample], right: set[Sample]) -> str:
     return f"{sum(sample in right for sample in given)}/{len(given)}"
 
@@ -91,7 +115,13 @@ def own_sets() -> dict[str, list[Sample]]:
         Sample(f"messages-{number}", m.server, m.channel, m.context, m.text, m.label, "", "")
         for number, m in enumerate(messages(), 1)
     ]
-    return {"failures": samples(), "messages": told, "servers": servers(), "vLLM starts": started()}
+    return {
+        "failures": samples(),
+        "messages": told,
+        "servers": servers(),
+        "judging": judging(),
+        "vLLM starts": started(),
+    }
 
 
 def files(paths: Iterable[str]) -> list[Path]:
@@ -108,16 +138,20 @@ def files(paths: Iterable[str]) -> list[Path]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """:returns: 0, or 2 for a path or a line that cannot be read."""
+    """:returns: 0, 1 for a set that falls short, or 2 for a path or a line that cannot be read."""
     try:
         named = [*arguments, *filter(None, os.environ.get(LABELLED, "").split(os.pathsep))]
         sets = {**own_sets(), **{str(path): load(path) for path in files(named)}}
     except (ValueError, OSError) as error:
         sys.stderr.write(f"tests.diagnosis.rates: {error}\n")
         return 2
+    short = False
     for name, given in sets.items():
         sys.stdout.write(score(name, given))
-    return 0
+        for words in falls_short(given):
+            short = True
+            sys.stdout.write(f"  falls short: {words}\n")
+    return 1 if short else 0
 
 
 if __name__ == "__main__":

@@ -79,6 +79,11 @@ def servers() -> list[Sample]:
     return load(_DATA / "servers.jsonl")
 
 
+def judging() -> list[Sample]:
+    """Short logs of nine servers, written by somebody who had not seen the rules, to judge the rules by."""
+    return load(_DATA / "judging.jsonl")
+
+
 def started() -> list[Sample]:
     """The logs of real vLLM starts that became ready, up to where something was done to them."""
     return [

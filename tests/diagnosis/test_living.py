@@ -216,7 +216,7 @@ def test_a_build_that_may_have_no_gpu_support_blames_nobody() -> None:
 
 def test_ollama_tries_libraries_before_it_says_that_there_is_no_gpu() -> None:
     tries = LISTENS["ollama"] + "ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient\n"
-    assert judge_log(tries).verdict.failure_class is FailureClass.READY
+    assert judge_log(tries).verdict.failure_class is FailureClass.WARMUP
     assert pasted(tries + PRESENT["ollama"]) is FailureClass.READY
     assert pasted(tries + ABSENT["ollama"]) is FailureClass.INCOMPATIBLE
 

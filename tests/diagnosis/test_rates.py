@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.diagnosis.kinds import kind_of
 from tests.diagnosis import rates
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "servers.md"
 RIGHT = {"channel": "server_log", "server": "vllm", "label": "ready", "text": "Application startup complete.\n"}
 WRONG = {"channel": "server_log", "server": "mine", "label": "warmup", "text": "RuntimeError: Error 802\n"}
 
@@ -45,3 +49,37 @@ def test_what_cannot_be_scored_is_named(text: str, tmp_path: Path, capsys: pytes
     for path, words in ((bad, "bad.jsonl, line 1: no labelled output"), (tmp_path / "none", "does not exist")):
         assert rates.main([str(path)]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("wrong", "code"), [(1, 0), (2, 1)])
+def test_nine_in_ten_must_be_right_of_each_server(
+    wrong: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rates, "own_sets", dict)
+    monkeypatch.delenv(rates.LABELLED, raising=False)
+    given = tmp_path / "given.jsonl"
+    other = {**RIGHT, "label": "unknown"}
+    few = [{**other, "server": "seldom"}] * (rates.ENOUGH - 1)
+    items = [*[RIGHT] * (rates.ENOUGH - wrong), *[other] * wrong, *few]
+    given.write_text("".join(f"{json.dumps(item)}\n" for item in items), encoding="utf-8")
+    assert rates.main([str(given)]) == code
+    told = capsys.readouterr().out
+    assert ("falls short: of vllm only 8 of 10 are right: less than 90%" in told) == bool(code)
+    assert "of seldom" not in told
+
+
+def test_the_document_says_how_often_verdicts_are_right_now() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (\d+) \| (\d+) \((\d+)%\) \| (\d+) \((\d+)%\) \|$", DOCUMENT.read_text(), re.MULTILINE
+    )
+    told = {}
+    for name, total, first, first_share, now, now_share in rows:
+        assert f"{int(first) / int(total):.0%}" == f"{first_share}%"
+        assert f"{int(now) / int(total):.0%}" == f"{now_share}%"
+        in_backticks = re.search(r"`(.+)`", name)
+        told[kind_of(in_backticks[1] if in_backticks else name)] = (int(total), int(now))
+    given = rates.own_sets()["judging"]
+    totals = Counter(sample.server for sample in given)
+    right = Counter(sample.server for sample in given if sample.right(rates.judge(sample).failure_class))
+    counted = {server: (totals[server], right[server]) for server in totals}
+    assert told == {**counted, "all": (totals.total(), right.total())}

@@ -55,7 +55,7 @@ class Rule:
     weight: Weight = Weight.CAUSE
     channels: frozenset[Channel] = LOG
     servers: frozenset[str] = frozenset()
-    """The kinds of server that print it; empty: any."""
+    """The kinds of server that print it, names of :data:`~pytest_vastgpu.diagnosis.kinds.KINDS`; empty: any."""
     unless: str = ""
     """Regular expression: the rule does not apply to lines in which it is found."""
     context: str = ""

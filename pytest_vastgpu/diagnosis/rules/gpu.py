@@ -201,7 +201,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"CUDA unknown error - this may be due",
             r"cudaGetDeviceCount.*(?:999|unknown error)|cuInit.*(?:\b999\b|CUDA_ERROR_UNKNOWN)",
-            r"Error 999: unknown error|init failure: 999|CUDA failed with error unknown|\[\[ .*\(error (?:3|999)\)",
+            r"Error 999: unknown error|init failure: 999|CUDA fail(?:ed with error unknown|ure 999\b)|\[\[ .*\(error (?:3|999)\)",
             r"failed to initialize CUDA: unknown error",
         ),
         _ANOTHER,

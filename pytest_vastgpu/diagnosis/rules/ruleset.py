@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 
+from pytest_vastgpu.diagnosis.literals import LEAST_CHARS
 from pytest_vastgpu.diagnosis.rules import container
 from pytest_vastgpu.diagnosis.rules import gpu
 from pytest_vastgpu.diagnosis.rules import gpu_fit
@@ -45,16 +46,22 @@ class Rules:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
-        self._by_needle: dict[str, list[int]] = {}
+        by_needle: dict[str, list[int]] = {}
         for number, rule in enumerate(rules):
             for needle in rule.required_literals or ():
-                self._by_needle.setdefault(needle, []).append(number)
+                by_needle.setdefault(needle, []).append(number)
+        self._by_start: dict[str, list[tuple[str, list[int]]]] = {}
+        """Needles by their first characters: few of a thousand begin with characters that stand in a line."""
+        for needle, numbers in by_needle.items():
+            self._by_start.setdefault(needle[:LEAST_CHARS], []).append((needle, numbers))
         self._always = [number for number, rule in enumerate(rules) if rule.required_literals is None]
 
     def match(self, text: str) -> Rule | None:
         """The first rule that matches this line."""
         lowered = text.lower()
-        found = [numbers for needle, numbers in self._by_needle.items() if needle in lowered]
+        runs = {lowered[at : at + LEAST_CHARS] for at in range(len(lowered) - LEAST_CHARS + 1)}
+        starts = runs & self._by_start.keys()
+        found = [numbers for start in starts for needle, numbers in self._by_start[start] if needle in lowered]
         for number in sorted({*self._always, *chain.from_iterable(found)}):
             rule = self._rules[number]
             if rule.matches.search(text) and not (rule.excludes and rule.excludes.search(text)):

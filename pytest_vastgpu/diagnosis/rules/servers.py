@@ -128,6 +128,13 @@ RULES: tuple[Rule, ...] = (
         "llama.cpp",
     ),
     Rule(
+        "modelfile_invalid",
+        FailureClass.WORKLOAD_FATAL,
+        (r"^Error: (?:\(line \d+\): |no FROM line|no Modelfile|command must be one of)",),
+        "the Modelfile has a mistake: read the line",
+        "Ollama",
+    ),
+    Rule(
         "image_too_old_for_model",
         FailureClass.WORKLOAD_FATAL,
         (r"requires a newer version of|pull model manifest: 412|newer version of (?:Ollama|vLLM|transformers|sglang)",),

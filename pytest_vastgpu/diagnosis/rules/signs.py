@@ -19,6 +19,10 @@ STOPPED = "stopped_on_request"
 
 GPU_IN_USE = "gpu_in_use"
 """Reason for a server that has found its GPU: an earlier message that it was missing no longer counts."""
+GPU_FOUND = "listens_and_has_a_gpu"
+"""The same of a server that has nothing left to do then."""
+LOADS_MODEL = "runner_loading"
+"""Reason for a server that listens and loads a model after that: it is ready once the model is loaded."""
 HUNG = Rule(
     "cause_not_shown",
     FailureClass.UNKNOWN,
@@ -160,7 +164,12 @@ RULES: tuple[Rule, ...] = (
     _ready(
         "server_listening",
         "llama.cpp and Ollama",
-        r"(?<!HTTP )server is listening on|all slots are idle|msg=\"(?:Listening on |llama runner started)",
+        r"(?<!HTTP )server is listening on|all slots are idle|msg=\"llama runner started|\"inference compute\".*\blibrary=\"?cpu",
+    ),
+    _ready(
+        GPU_FOUND,
+        "Ollama, which listens before it looks for GPUs",
+        r"\"inference compute\".*\blibrary=\"?(?:cuda|rocm|metal|vulkan|oneapi)",
     ),
     _ready(
         "answers_requests",
@@ -224,8 +233,8 @@ RULES: tuple[Rule, ...] = (
     # ------------------------------------------------------ the start goes on
     _warm(
         GPU_IN_USE,
-        "Ollama and llama.cpp",
-        r"\"inference compute\".*\blibrary=\"?(?:cuda|rocm|metal|vulkan|oneapi)|ggml_cuda_init: found [1-9]",
+        "llama.cpp",
+        r"ggml_cuda_init: found [1-9]",
         r"using device (?:CUDA|ROCm|Vulkan|Metal|SYCL)\w*|(?:CUDA|ROCm)\d+ (?:\w+ )?buffer size",
     ),
     _warm(
@@ -265,10 +274,11 @@ RULES: tuple[Rule, ...] = (
         "huggingface_hub",
         r"^Fetching \d+ files|\.(?:safetensors|bin|gguf|json)\S*: +\d+%\||(?<!while )(?<!error )Downloading(?! resources)|^pulling [0-9a-f]{12}|^pulling manifest",
     ),
+    _warm("listens_before_it_has_a_gpu", "Ollama", r"msg=\"Listening on |msg=\"(?:looking for|discovering) \w+ GPUs"),
     _warm(
-        "runner_loading",
+        LOADS_MODEL,
         "Ollama",
-        r"waiting for server to become available|llm server loading model|msg=\"loading model\"|loading model tensors",
+        r"waiting for (?:server to become available|llama runner to start)|msg=\"starting (?:llama server|runner)|llm server loading model|msg=\"loading model\"|loading model tensors",
     ),
     _warm(
         "shards_starting",

@@ -22,7 +22,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "chat_template_missing",
         FailureClass.WORKLOAD_FATAL,
-        (r"chat template.*(?:doesn't exist|does not exist|not found|is not a valid path|No such file)",),
+        (r"chat template.*(?:doesn't exist|does not exist|not found|is not a (?:valid path|built-in)|No such file)",),
         "there is no chat template at this path in the container: check --chat-template",
         _VLLM,
         unless=r"default chat template|falling back",
@@ -84,7 +84,7 @@ RULES: tuple[Rule, ...] = (
         "unknown_architecture",
         FailureClass.WORKLOAD_FATAL,
         (
-            r"does not recognize this architecture|Could not find model architecture from config",
+            r"does not recognize this architecture|Could not find model architecture from config|not found rewrite for architectures",
             r"(?:Model )?architectures? .*(?:not supported|failed to be inspected|unsupported|not (?:yet )?implemented)",
             r"has no vLLM implementation|Cannot find model module|Unrecognized configuration class",
             r"unknown (?:model )?architecture|unknown pre-tokenizer type|unsupported (?:model )?architecture|unsupported model(?: type)?\b|Model type \S+ (?:is )?not supported",

@@ -1,0 +1,89 @@
+"""What was learned of single servers: when each is ready, and which lines after that still concern its start."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_vastgpu.diagnosis.verdicts import classify
+from pytest_vastgpu.diagnosis.verdicts import judge_log
+from pytest_vastgpu.model import Channel
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Progress
+
+LISTENS = 'time=2026-01-01T00:00:00Z level=INFO source=routes.go:1 msg="Listening on 127.0.0.1:11434 (version 1)"\n'
+FOUND = 'time=2026-01-01T00:00:01Z level=INFO source=types.go:1 msg="inference compute" id=GPU-1 library=CUDA\n'
+STARTS = 'time=2026-01-01T00:00:02Z level=INFO source=server.go:1 msg="waiting for llama runner to start responding"\n'
+STARTED = 'time=2026-01-01T00:00:09Z level=INFO source=server.go:1 msg="llama runner started in 7.00 seconds"\n'
+UVICORN = (
+    "INFO:     Started server process [7]\nINFO:     Waiting for application startup.\n"
+    "INFO:     Application startup complete.\n"
+)
+TAKEN = "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use\n"
+
+
+def of_ollama(log: str) -> FailureClass:
+    return judge_log(log, server="ollama", context="gpus=1").verdict.failure_class
+
+
+def test_ollama_is_ready_when_it_has_found_its_gpu_and_again_when_a_model_is_loaded() -> None:
+    log, told = "", []
+    for line in (LISTENS, FOUND, STARTS, STARTED):
+        log += line
+        told.append(of_ollama(log))
+    assert told == [FailureClass.WARMUP, FailureClass.READY, FailureClass.WARMUP, FailureClass.READY]
+
+
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        ("Error: pull model manifest: file does not exist\n", FailureClass.WORKLOAD_FATAL),
+        ("Error: write /root/.ollama/models/blobs/x-partial: input/output error\n", FailureClass.INFRA_FATAL),
+        ("Error: 500 Internal Server Error: model requires more system memory (9 GiB)\n", FailureClass.INCOMPATIBLE),
+    ],
+)
+def test_what_ollamas_command_line_reports_is_a_failed_start(line: str, failure: FailureClass) -> None:
+    said = classify(LISTENS + FOUND + line, channel=Channel.SERVER_LOG, server="ollama", context="gpus=1")
+    assert said.failure_class is failure
+
+
+def test_uvicorn_calls_a_start_complete_before_it_binds() -> None:
+    verdict = classify(UVICORN + TAKEN, channel=Channel.SERVER_LOG, server="transformers")
+    assert (verdict.failure_class, verdict.reason) == (FailureClass.WORKLOAD_FATAL, "address_in_use")
+    assert judge_log(UVICORN + TAKEN, exit_code=1).verdict.reason == "address_in_use"
+    assert judge_log(UVICORN).verdict.failure_class is FailureClass.READY
+
+
+@pytest.mark.parametrize(
+    ("line", "progress"),
+    [
+        ("Loading weights: 100%|####| 21/21 [00:00<00:00, 2104.12it/s]\n", Progress("weights", 21, 21)),
+        ("Loading safetensors weights in parallel:  50%|##  | 2/4 [00:00<00:00]\n", Progress("weights", 2, 4)),
+        ("Convert to turbomind format:  31%|###   | 10/32 [00:03<00:07,  3.0it/s]\n", Progress("weights", 10, 32)),
+        ('level=INFO source=download.go:1 msg="downloading 667b0c in 43 1 GB part(s)"\n', Progress("downloading")),
+        ("pulling 6a0746a1ec1a:  12% |#     | 563 MB/4.7 GB\n", Progress("downloading", 12, 100)),
+        ("I1105 12:00:00.1 1 model_lifecycle.cc:472] loading: resnet:1\n", Progress("weights")),
+        ("[2025-10-16 09:11:05 TP0] Load weight begin. avail mem=78.70 GB\n", Progress("weights")),
+        ("Capturing batches (bs=1 avail_mem=8.8 GB): 100%|####| 23/23 [00:05<00:00]\n", Progress("graphs", 23, 23)),
+        ("load_tensors: loading model tensors, this can take a while... (mmap = true)\n", Progress("weights")),
+    ],
+)
+def test_how_far_each_server_is(line: str, progress: Progress) -> None:
+    assert judge_log(line).progress == progress
+
+
+def test_a_path_is_no_word_about_an_optional_plugin() -> None:
+    line = "[TensorRT-LLM][ERROR] Assertion failed: a == b (/src/plugins/gptAttentionCommon.cpp:511)\n"
+    assert classify(line, channel=Channel.SERVER_LOG).reason == "program_error"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[07/08/2025-19:47:15] [TRT-LLM] [RANK 1] [{}] Executor creation failed due to insufficient GPU memory.\n",
+        "[TM][{}] CUDA runtime error: out of memory\n",
+    ],
+)
+def test_levels_of_trtllm_and_turbomind_are_read(line: str) -> None:
+    levels = ("E", "W") if "[TRT-LLM]" in line else ("ERROR", "WARNING")
+    failed, warned = (judge_log(line.format(level) * 2, exit_code=None, still_s=400).verdict for level in levels)
+    assert (failed.failure_class, warned.failure_class) == (FailureClass.INCOMPATIBLE, FailureClass.WARMUP)
