@@ -271,10 +271,18 @@ class Progress:
     """One of the adapter's stage names, e.g. ``downloading``, ``weights``, ``compiling``, ``graphs``, ``kv_cache``."""
     done: int = 0
     total: int = 0
-    """0 if the stage is not counted."""
+    """0 if the stage is not counted, or its end is not known."""
+    unit: str = ""
+    """What is counted, such as ``MB``; empty: things."""
 
     def __str__(self) -> str:
-        return f"{self.stage} {self.done}/{self.total}" if self.total else self.stage
+        return f"{self.stage} {self.count}".rstrip()
+
+    @property
+    def count(self) -> str:
+        """How far the stage is: ``3/8``, ``612 MB``; empty if it is not counted."""
+        count = f"{self.done}/{self.total}" if self.total else str(self.done) if self.unit else ""
+        return f"{count} {self.unit}".strip()
 
 
 class State(StrEnum):

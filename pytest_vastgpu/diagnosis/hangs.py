@@ -50,7 +50,7 @@ HANGS: tuple[Hang, ...] = (
         of_library=True,
     ),
     Hang(
-        re.compile(r"no usable GPU found"),
+        re.compile(r"no usable GPU found|not compiled with GPU offload support, --gpu-layers option"),
         "llama.cpp, common/arg.cpp: --gpu-layers is ignored; a build without CUDA says the same",
         without_gpu=True,
         certain=False,

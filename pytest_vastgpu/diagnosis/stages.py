@@ -9,7 +9,7 @@ from pytest_vastgpu.model import Progress
 
 
 class Stage(NamedTuple):
-    """One stage; its expression may have the groups ``done`` and ``total``, or ``percent``."""
+    """One stage; its expression may have the groups ``done``, ``total`` and ``unit``, or ``percent``."""
 
     name: str
     pattern: re.Pattern[str]
@@ -23,6 +23,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("graphs", re.compile(r"Captur(?:ing|e)\b[^:]*\b(?:graphs?|batches|num tokens)\b.*?" + _BAR)),
     Stage("downloading", re.compile(r"^Fetching \d+ files.*?" + _BAR)),
     Stage("downloading", re.compile(r"^[\w./-]+\.(?:safetensors|bin|gguf|pth?|json)\S*:\s+(?P<percent>\d+)%\|")),
+    Stage("downloading", re.compile(r"^downloading: (?P<done>\d+)(?:/(?P<total>\d+))? (?P<unit>MB)$")),
     Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
     Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
@@ -59,5 +60,6 @@ def progress_of(text: str) -> Progress | None:
             numbers = found.groupdict()
             if numbers.get("percent"):
                 return Progress(stage.name, int(numbers["percent"]), 100)
-            return Progress(stage.name, int(numbers.get("done") or 0), int(numbers.get("total") or 0))
+            done, total = int(numbers.get("done") or 0), int(numbers.get("total") or 0)
+            return Progress(stage.name, done, total, numbers.get("unit") or "")
     return None

@@ -48,7 +48,7 @@ class Waiting:
 def stage(progress: Progress) -> str:
     """A stage of a server's start: ``loading weights 3/8``; empty for the first one, in which nothing is known."""
     name = STAGES.get(progress.stage, progress.stage)
-    return f"{name} {progress.done}/{progress.total}" if progress.total else name
+    return f"{name} {progress.count}".rstrip()
 
 
 def sentence(waiting: Waiting, more_s: float = 0.0) -> str:

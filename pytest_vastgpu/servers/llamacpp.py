@@ -13,11 +13,13 @@ from typing import Unpack
 
 from pytest_vastgpu.core import real_paths
 from pytest_vastgpu.errors import WorkloadInvalid
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
 from pytest_vastgpu.servers import llamacpp_gpu
 from pytest_vastgpu.servers import openai_api
+from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
@@ -62,6 +64,19 @@ ALL_LAYERS = "999"
 layers on the CPU where they do not fit: it then makes its context smaller, or fails (``common/fit.cpp``)."""
 VERBOSITY = "4"
 """What tells the build, the GPUs and the layers on them; the default of new builds, 3, does not (``common/log.h``)."""
+_TELL_DOWNLOAD = """\
+cache=${LLAMA_CACHE:-${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}}}}}
+while sleep 5 && kill -0 $$ && [ "${looks:=0}" -lt 24 ]; do
+  bytes=0
+  for size in $(find "$cache" -name '*.downloadInProgress' -exec stat -c %s {} +); do bytes=$((bytes + size)); done
+  mb=$((bytes / 1000000)) looks=$((looks + 1))
+  [ "$bytes" = 0 ] || looks=0
+  [ "$mb" -ge "${told:=0}" ] || told=0  # a file is complete
+  [ $((mb * 10)) -le $((told * 11)) ] || { told=$mb; echo "downloading: $mb@ MB"; }
+done 2>/dev/null &
+"""
+"""Tells how much the server has downloaded, each time that it is a tenth more: it does so itself on a terminal only.
+The cache and the names of unfinished files are those of ``common/hf-cache.cpp`` and ``common/download.cpp``."""
 _SERVER_OF_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
@@ -93,7 +108,7 @@ def llamacpp(
     :param gpu_layers: How many of the model's layers shall be on the GPUs. Default: all. A start that has fewer there
         than asked for has failed.
     :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none,
-        beside ``LLAMA_ARG_LOG_VERBOSITY=4``, with which the log tells what lies on the GPUs.
+        and with GPUs ``LLAMA_ARG_LOG_VERBOSITY=4``, with which the log tells how many layers are on them.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 8080.
     :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
         directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
@@ -208,15 +223,18 @@ class LlamaCppAdapter(HttpServer):
             served += ["--ctx-size", context]
         if layers := detail(workload, "gpu_layers") or (ALL_LAYERS if workload.gpus else ""):
             served += ["--gpu-layers", layers]
+        tell = _TELL_DOWNLOAD.replace("@", f"/{workload.model_gb * 1000:.0f}" if workload.model_gb else "")
         arguments = f'--host "${{VASTGPU_HOST:-127.0.0.1}}" {shlex.join([*served, *workload.args])}'
         script = (
             'PATH="$PATH:/app"\n'  # where the official image has it
+            f"{tell if source.startswith(HUB) else ''}"
             "if ! command -v llama-server >/dev/null 2>&1 && python3 -c 'import xllamacpp' 2>/dev/null; then\n"
             f"exec python3 - {arguments} <<'VASTGPU_PYTHON'\n{_server_of_wheel()}VASTGPU_PYTHON\n"
             "fi\n"
             f"exec llama-server {arguments}\n"
         )
-        return Launch(script, {"LLAMA_ARG_LOG_VERBOSITY": VERBOSITY, "LLAMA_API_KEY": api_key})
+        verbosity = {"LLAMA_ARG_LOG_VERBOSITY": VERBOSITY} if workload.gpus else {}
+        return Launch(script, {"LLAMA_API_KEY": api_key, **verbosity})
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         """Whether it is healthy, lists the model, and completes one token."""
@@ -233,7 +251,16 @@ class LlamaCppAdapter(HttpServer):
         found = super().assess(workload, seen)
         if isinstance(found, Warming) and (loaded := llamacpp_gpu.loaded(seen.log)):
             return Warming(loaded)
+        if isinstance(found, Failed) and found.verdict.reason == "model_file_truncated" and _same_everywhere(workload):
+            remedy = "the file is not whole, and the same on every host: download or convert the model again"
+            return Failed(replace(found.verdict, failure_class=FailureClass.WORKLOAD_FATAL, remedy=remedy))
         return found
+
+
+def _same_everywhere(workload: Workload) -> bool:
+    """Whether the model was brought along, or is in the image; what an instance has downloaded may be broken there."""
+    source = detail(workload, "source")
+    return source in dict(workload.files) or not (source.startswith(HUB) or workload.setup)
 
 
 @functools.cache

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu import llamacpp
+from pytest_vastgpu.diagnosis.stages import progress_of
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.waiting import stage
 from pytest_vastgpu.servers import xllamacpp_server
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Observation
@@ -178,7 +180,7 @@ def start(workload: Workload, tmp_path: Path, **tools: str) -> list[str]:
 
 
 def notes(tmp_path: Path, *variables: str) -> str:
-    wanted = [f"os.environ[{name!r}]" for name in variables]
+    wanted = [f"os.environ.get({name!r}, '')" for name in variables]
     told = f"'\\0'.join([*sys.argv[1:], {', '.join(wanted)}])"
     code = f"import os, sys; open({str(tmp_path / 'called')!r}, 'w').write({told})"
     return f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"'
@@ -202,7 +204,7 @@ def test_how_the_server_is_started(tmp_path: Path, workload: Workload, arguments
     assert called == [
         *("--host", "127.0.0.1", "--port", "8080", "--alias", workload.model),
         *arguments,
-        *("the-key", "4"),
+        *("the-key", "4" if workload.gpus else ""),
     ]
 
 
@@ -224,6 +226,63 @@ def test_where_neither_is_there_the_missing_command_is_named(tmp_path: Path) -> 
     assert missing.value.returncode == 127
 
 
+DOWNLOADS = """
+import os, sys, time
+from pathlib import Path
+cache, log = Path(os.environ["LLAMA_CACHE"]), Path(sys.argv[1])
+part = cache / "models--org--m/blobs/0123.downloadInProgress"
+part.parent.mkdir(parents=True)
+for mb, told in ((200, True), (210, False), (1000, True)):
+    with part.open("ab") as file:
+        file.truncate(mb * 10**6)
+    while told and f"downloading: {mb}" not in log.read_text():
+        time.sleep(0.01)
+part.rename(cache / "m.gguf")
+"""
+
+
+@pytest.mark.parametrize(
+    ("model_gb", "told"),
+    [
+        (0.0, [Progress("downloading", 200, 0, "MB"), Progress("downloading", 1000, 0, "MB")]),
+        (1.2, [Progress("downloading", 200, 1200, "MB"), Progress("downloading", 1000, 1200, "MB")]),
+    ],
+)
+def test_a_download_is_told_while_it_grows(tmp_path: Path, model_gb: float, told: list[Progress]) -> None:
+    launch, folder, log = ADAPTER.launch(llamacpp("org/m", model_gb=model_gb), "k"), tmp_path / "bin", tmp_path / "log"
+    folder.mkdir()
+    tools = {
+        "llama-server": f"exec {shlex.quote(sys.executable)} -c {shlex.quote(DOWNLOADS)} {shlex.quote(str(log))}",
+        "sleep": "exec /bin/sleep 0.01",  # instead of the seconds between two looks
+        "find": 'exec /usr/bin/find "$@"',
+        "stat": 'exec /usr/bin/stat "$@"',
+    }
+    for name, does in tools.items():
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    env = {"PATH": str(folder), "LLAMA_CACHE": str(tmp_path / "cache"), **launch.env}
+    with log.open("w") as file:
+        subprocess.run(["/bin/sh", "-c", launch.script], env=env, stdout=file, check=True, timeout=30)
+    progress = [progress_of(line) for line in log.read_text().splitlines()]
+    assert [progress[0], progress[-1]] == told
+    assert Progress("downloading", 210, told[0].total, "MB") not in progress
+
+
+def test_nothing_is_looked_for_where_nothing_is_downloaded() -> None:
+    assert "downloading" not in ADAPTER.launch(llamacpp("/m.gguf"), "k").script
+
+
+def test_how_a_download_is_shown() -> None:
+    assert str(Progress("downloading", 612, 0, "MB")) == "downloading 612 MB"
+    assert str(Progress("downloading", 612, 4800, "MB")) == "downloading 612/4800 MB"
+    assert stage(Progress("downloading", 612, 0, "MB")).endswith("downloading 612 MB")
+    assert [str(Progress("weights")), str(Progress("weights", 3)), str(Progress("weights", 3, 8))] == [
+        "weights",
+        "weights",
+        "weights 3/8",
+    ]
+
+
 # ---------------------------------------------------------------- the server of the wheel
 
 
@@ -237,6 +296,15 @@ def test_the_arguments_of_the_server_reach_the_wheel() -> None:
     params = parameters("--model", "m.gguf", "-t", "3", "--embedding", "--alias", "a", "--port", "81", "-ngl", "999")
     assert (params.model.path, params.cpuparams.n_threads, params.embedding) == ("m.gguf", 3, True)
     assert (params.model_alias, params.port, params.n_gpu_layers) == ({"a"}, 81, 999)
+
+
+def test_the_wheel_has_a_place_for_every_argument() -> None:
+    params = pytest.importorskip("xllamacpp").CommonParams()
+    for (name, *_), (path, value) in xllamacpp_server.ARGUMENTS.items():
+        xllamacpp_server.apply([name] if isinstance(value, bool) else [name, "7"], params)
+        owner, _, attribute = path.rpartition(".")
+        found = getattr(getattr(params, owner) if owner else params, attribute)
+        assert found in ((value,) if isinstance(value, bool) else (7, "7", {"7"}, ["7"])), name
 
 
 @pytest.mark.parametrize(
@@ -258,7 +326,7 @@ def test_what_the_server_refuses_the_wheel_refuses_in_its_words(words: list[str]
 
 # ---------------------------------------------------------------- where the start stands
 
-CHAT_ONLY = READY.replace('{"choices": [{"text": ""}]}\n@@ completion 200', "{}\n@@ completion 501")
+CHAT_ONLY = READY.replace('{"choices": [{"text": ""}]}\n@@ completion 200', "{}\n@@ completion 404")
 CHAT_ONLY += '{"choices": [{"message": {}}]}\n@@ chat 200\n'
 LOADING = '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}\n@@ health 503\n'
 LOADED = "load_tensors: loading model tensors, this can take a while... (mmap = true)\nload_tensors: CPU buffer\n"
@@ -280,6 +348,26 @@ LOADED = "load_tensors: loading model tensors, this can take a while... (mmap = 
 )
 def test_where_the_start_stands(log: str, answers: str, expected: Readiness) -> None:
     assert assess(llamacpp("/m", gpus=0), log, answers) == expected
+
+
+@pytest.mark.parametrize(
+    ("workload", "failure"),
+    [
+        (llamacpp("/m.gguf"), FailureClass.WORKLOAD_FATAL),
+        (llamacpp("m.gguf", files={"m.gguf": __file__}, setup="true"), FailureClass.WORKLOAD_FATAL),
+        (llamacpp("/m.gguf", setup="curl -o /m.gguf https://…"), FailureClass.UNKNOWN),
+        (llamacpp(HUB), FailureClass.UNKNOWN),
+    ],
+)
+def test_a_file_that_is_cut_short_is_the_workloads_fault_where_it_is_the_same_on_each_host(
+    workload: Workload, failure: FailureClass
+) -> None:
+    log = (
+        "E llama_model_load: error loading model: tensor 'a' data is not within the file bounds, model is corrupted or"
+    )
+    found = assess(workload, log + " incomplete\nE srv  init: exiting due to model loading error\n", exit_code=1)
+    assert isinstance(found, Failed)
+    assert (found.verdict.failure_class, found.verdict.reason) == (failure, "model_file_truncated")
 
 
 def test_it_is_asked_for_its_health_first() -> None:

@@ -127,8 +127,7 @@ def test_2_loses_its_server(vast_instance):
 @pytest.mark.parametrize(
     ("make_model", "more", "verdict"),
     [
-        # A broken download, or a file that is broken where it comes from: the log cannot tell.
-        pytest.param(truncated, {}, "unknown: model_file_truncated", id="truncated"),
+        pytest.param(truncated, {}, "workload_fatal: model_file_truncated", id="truncated"),
         pytest.param(no_gguf, {}, "workload_fatal: model_path_invalid", id="no GGUF", marks=pytest.mark.slow),
         pytest.param(
             lambda place: place / "nowhere",
@@ -176,8 +175,8 @@ def test_a_model_that_takes_long_to_load_shows_how_far_it_is(
     pytester: pytest.Pytester, rent_from: RentFrom, tmp_path: Path
 ) -> None:
     rent_from({"this_machine": True})
-    # A gigabyte of zeros, each of which is looked at: seconds in which the server answers 503.
-    model = tiny_gguf.write(tmp_path / "large.bin", embedding=2048, feed_forward=8192, layers=4, zeros=True)
+    # Half a gigabyte of zeros, each of which is looked at: seconds in which the server answers 503.
+    model = tiny_gguf.write(tmp_path / "large.bin", embedding=2048, feed_forward=8192, zeros=True)
     write_suite(pytester, model, "def test_it(vast_instance): pass", args=("--check-tensors",))
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1)
