@@ -79,8 +79,8 @@ RULES: tuple[Rule, ...] = (
         "entrypoint_missing_in_image",
         FailureClass.WORKLOAD_FATAL,
         (r"exec: (?:line \d+: )?llama-server: not found",),
-        "the image has no llama-server: take one that has; on the local market pip install 'pytest-vastgpu[quickstart]' "
-        "brings it to this machine",
+        "the image has no llama-server: take one that has; on the local market this machine needs it: "
+        "pip install 'pytest-vastgpu[quickstart]'",
         "shells",
     ),
     Rule(
