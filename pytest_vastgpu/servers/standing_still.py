@@ -222,7 +222,8 @@ class StandingStill:
                 "key_refused",
                 evidence,
                 f"{asked} on port {port} answers {status}: have the server take the key in its environment variable "
-                "VASTGPU_API_KEY, which is sent as Authorization: Bearer …, or give a ready_path that needs no key",
+                "VASTGPU_API_KEY, which is sent as Authorization: Bearer …"
+                + (", or give a ready_path that needs no key" if path == self._workload.ready_path else ""),
             )
         if answer.redirect:
             to = urlsplit(answer.redirect)

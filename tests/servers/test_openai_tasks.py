@@ -10,17 +10,14 @@ import math
 import os
 import threading
 import wave
-from collections.abc import Callable
 from collections.abc import Iterator
 from email.message import EmailMessage
-from functools import partial
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Workload
@@ -31,7 +28,6 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.http_probe import Answer
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
@@ -297,43 +293,6 @@ def test_a_failure_in_the_log_ends_a_start_also_while_the_server_answers(server:
     assert isinstance(found, Failed)
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
-def test_the_task_is_a_detail_of_the_workload(task: Task) -> None:
-    for workload in (vllm("m", task=task), openai_server("serve", model="m", task=task)):
-        assert detail(workload, "task") == task
-        assert tasks.of(workload) == task
-
-
-def test_a_workload_that_names_no_task_generates() -> None:
-    assert vllm("m") == vllm("m", task="generate")
-    assert tasks.of(Workload(adapter="vllm", model="m")) == "generate"
-
-
-@pytest.mark.parametrize("task", ["embedding", "", None, 3])
-def test_a_task_that_is_none_is_told_in_one_line(task: object) -> None:
-    builders: tuple[Callable[..., Workload], ...] = (vllm, partial(openai_server, "serve"))
-    for build in builders:
-        with pytest.raises(WorkloadInvalid) as caught:
-            build(model="m", task=task)
-        text = str(caught.value)
-        assert text.startswith(f"task={task!r} of the workload is none of ")
-        assert all(repr(each) in text for each in tasks.TASKS)
-        assert "\n" not in text
-
-
-def test_the_nearest_task_comes_first() -> None:
-    with pytest.raises(WorkloadInvalid, match="there are: 'embed'"):
-        vllm("m", task="embedding")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("task", tasks.TASKS)
-def test_vllm_is_started_with_a_runner_for_the_task(task: Task) -> None:
-    script = VllmAdapter().launch(vllm("m", "--runner=auto", task=task), "key").script
-    pools = task in ("embed", "score", "classify")
-    assert script.count("--runner pooling --runner=auto") == (2 if pools else 0), "the user's own argument wins"
-    assert script.count("--runner=auto") == 2
-
-
 @pytest.mark.parametrize("last", [0, 503])
 @pytest.mark.parametrize("listing", [(200, '{"data": []}'), (404, "Not Found")])
 def test_a_first_answer_that_takes_long_is_no_wrong_path(last: int, listing: tuple[int, str]) -> None:
@@ -345,3 +304,14 @@ def test_a_first_answer_that_takes_long_is_no_wrong_path(last: int, listing: tup
     )
     workload = openai_server("serve", model="m", gpus=0)
     assert settled.after(*settled.every_5_s(120, answers=answers), workload=workload) is None
+
+
+def test_a_server_with_another_key_is_told_of_the_right_one() -> None:
+    answers = settled.answered(401, "/v1/models", name="listing") + settled.answered(401, "/score", name="score")
+    verdict = settled.after(
+        *settled.every_5_s(600, answers=answers), workload=openai_server("serve", model="m", gpus=0)
+    )
+    assert verdict is not None
+    assert verdict.reason == "key_refused"
+    assert "VASTGPU_API_KEY" in verdict.remedy
+    assert "ready_path" not in verdict.remedy, "the builder has none"

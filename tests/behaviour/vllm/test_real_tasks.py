@@ -24,7 +24,7 @@ ASKS = {
     "score": ("/score", {"text_1": "Hello", "text_2": "Hello"}, "score"),
     "classify": ("/classify", {"input": "Hello"}, "probs"),
 }
-FITS = {"generate": "classify", "score": "classify", "embed": "transcribe", "transcribe": "generate"}
+FITS = {"generate": "classify", "score": "classify", "embed": "score", "transcribe": "generate"}
 """What the model does, by the task that is asked for."""
 
 
