@@ -19,6 +19,8 @@ STOPPED = "stopped_on_request"
 
 GPU_IN_USE = "gpu_in_use"
 """Reason for a server that has found its GPU: an earlier message that it was missing no longer counts."""
+OWN_STEP = "own_start_goes_on"
+"""Reason for a step of our own start script: the server listens already, and has yet to pull or load the model."""
 HUNG = Rule(
     "cause_not_shown",
     FailureClass.UNKNOWN,
@@ -239,6 +241,7 @@ RULES: tuple[Rule, ...] = (
         r"Unable to register cu\w+ factory|computation placer already registered|failed call to cuInit",
         r"LD_PRELOAD cannot be preloaded|pip's dependency resolver does not|No valid triton configs|Ignoring this choice|failed, retrying with",
     ),
+    _warm(OWN_STEP, "our own start script for Ollama", r"^vastgpu: ollama (?:pull|create|run) "),
     _warm("waiting_for_core_engine", "vLLM", r"Waiting for \d+ local, .*core engine proc"),
     _warm(
         "routes_printed_not_listening",

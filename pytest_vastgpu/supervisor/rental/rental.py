@@ -90,7 +90,7 @@ class Rental:
         """How its server was started; None before that, and while it is replaced."""
         self.files: Mapping[str, str] = {}
         """A digest of each file that was brought for its server, by name."""
-        self.api_key = secrets.token_urlsafe(24)
+        self.api_key = secrets.token_hex(24)  # a "-" at its start would be an option on a command line
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
         self.servers = Starts()
