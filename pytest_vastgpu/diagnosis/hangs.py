@@ -50,6 +50,10 @@ HANGS: tuple[Hang, ...] = (
         of_library=True,
     ),
     Hang(
+        re.compile(r"llama-server process has terminated"),
+        "Ollama that runs llama.cpp's server instead of its own runner (reports of releases from 0.30 on)",
+    ),
+    Hang(
         re.compile(r"no usable GPU found"),
         "llama.cpp, common/arg.cpp: --gpu-layers is ignored; a build without CUDA says the same",
         without_gpu=True,
@@ -62,7 +66,7 @@ HANGS: tuple[Hang, ...] = (
         without_gpu=True,
     ),
     Hang(
-        re.compile(r"(?:llama runner|llama-server) (?:process )?(?:has )?terminated|NewLlamaServer failed"),
+        re.compile(r"llama runner (?:process )?(?:has )?terminated|NewLlamaServer failed"),
         "Ollama, server/sched.go: the runner that should hold the model is gone, `ollama serve` answers 500",
     ),
     Hang(

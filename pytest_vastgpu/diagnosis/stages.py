@@ -25,8 +25,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("downloading", re.compile(r"^[\w./-]+\.(?:safetensors|bin|gguf|pth?|json)\S*:\s+(?P<percent>\d+)%\|")),
     Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
-    Stage("downloading", re.compile(r"^vastgpu: ollama (?:pull|create) ")),  # our own start script for Ollama
-    Stage("weights", re.compile(r"^vastgpu: ollama run ")),
     Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
     Stage(
         "weights",
@@ -45,6 +43,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("serving", re.compile(r"Starting vLLM (?:API )?server|Started server process|Application startup complete")),
     Stage("engine", re.compile(r"Initializing an? (?:V\d )?LLM engine|init engine \(")),
     Stage("configuring", re.compile(r"Resolved architecture|vLLM API server version|non-default args")),
+    Stage("downloading", re.compile(r"^vastgpu: ollama (?:pull|create) ")),  # our own start script for Ollama
+    Stage("weights", re.compile(r"^vastgpu: ollama run ")),
 )
 
 _MOST_CHARS = 2000

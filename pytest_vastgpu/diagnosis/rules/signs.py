@@ -13,14 +13,14 @@ from pytest_vastgpu.model import FailureClass
 
 _CURL = frozenset({Channel.CURL})
 
+OWN_STEP = "own_start_goes_on"
+"""Reason for a step of our own start script: the server listens already, and has yet to pull or load the model."""
 STOPPED = "stopped_on_request"
 """Reason for a server that was told to stop: its later output says nothing."""
 
 
 GPU_IN_USE = "gpu_in_use"
 """Reason for a server that has found its GPU: an earlier message that it was missing no longer counts."""
-OWN_STEP = "own_start_goes_on"
-"""Reason for a step of our own start script: the server listens already, and has yet to pull or load the model."""
 HUNG = Rule(
     "cause_not_shown",
     FailureClass.UNKNOWN,
