@@ -50,10 +50,6 @@ HANGS: tuple[Hang, ...] = (
         of_library=True,
     ),
     Hang(
-        re.compile(r"llama-server process has terminated"),
-        "Ollama that runs llama.cpp's server instead of its own runner (reports of releases from 0.30 on)",
-    ),
-    Hang(
         re.compile(r"no usable GPU found"),
         "llama.cpp, common/arg.cpp: --gpu-layers is ignored; a build without CUDA says the same",
         without_gpu=True,
@@ -72,6 +68,10 @@ HANGS: tuple[Hang, ...] = (
     Hang(
         re.compile(r"Waiting for creating a placement group of specs for \d{3,} seconds"),
         "vLLM on Ray waits half an hour for GPUs that are not there (vllm-project/vllm pull request 11138)",
+    ),
+    Hang(
+        re.compile(r"llama-server process has terminated"),
+        "Ollama that runs llama.cpp's server instead of its own runner (reports of releases from 0.30 on)",
     ),
     Hang(
         re.compile(r"[Ww]atchdog thread terminated with exception"),
