@@ -256,6 +256,8 @@ class LogReader:
         self._sign = found
         self._newest_sign[found.container] = self._number
         self._stopped_short.discard(found.container)
+        if found.rule.reason == signs.OWN_STEP:
+            self._ready = None
         if found.rule.failure_class is FailureClass.READY:
             self._ready = found
             self._hangs = False

@@ -27,8 +27,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("downloading", re.compile(r"^downloading: (?P<done>\d+)(?:/(?P<total>\d+))? (?P<unit>MB)$")),
     Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
-    Stage("downloading", re.compile(r"^vastgpu: ollama (?:pull|create) ")),  # our own start script for Ollama
-    Stage("weights", re.compile(r"^vastgpu: ollama run ")),
     Stage("downloading", re.compile(r"msg=\"downloading \w+ in \d+")),
     Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
     Stage(
@@ -48,6 +46,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("serving", re.compile(r"Starting vLLM (?:API )?server|Started server process|Application startup complete")),
     Stage("engine", re.compile(r"Initializing an? (?:V\d )?LLM engine|init engine \(")),
     Stage("configuring", re.compile(r"Resolved architecture|vLLM API server version|non-default args")),
+    Stage("downloading", re.compile(r"^vastgpu: ollama (?:pull|create) ")),  # our own start script for Ollama
+    Stage("weights", re.compile(r"^vastgpu: ollama run ")),
 )
 
 _MOST_CHARS = 2000

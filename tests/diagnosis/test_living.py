@@ -124,6 +124,8 @@ HANGING = {
     'level=INFO msg="NewLlamaServer failed" error="model requires more system memory (9 GiB) than is available"': (
         FailureClass.INCOMPATIBLE
     ),
+    "CUDA error: the provided PTX was compiled with an unsupported toolchain\n"
+    'level=INFO error="llama-server process has terminated: exit status 1"': FailureClass.INCOMPATIBLE,
     "WARNING 01-02 03:04:05 [ray_utils.py:1] The number of required GPUs exceeds the total number of available GPUs\n"
     "INFO 01-02 03:08:05 [ray_utils.py:2] Waiting for creating a placement group of specs for 150 seconds": (
         FailureClass.INCOMPATIBLE

@@ -152,7 +152,7 @@ def test_it_pulls_and_loads_the_model_and_is_ready_once_it_has_one_token(tmp_pat
             "dies",
             2,
             FailureClass.UNKNOWN,
-            "server_died_after_ready",
+            "unexplained_error",
             "ollama serve ended with exit code 2 while this was asked",
         ),
     ],

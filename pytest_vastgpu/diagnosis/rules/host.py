@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:Could not|couldn't|failed to) resolve (?:host|hostname|'|\")?:?.*(?:huggingface|hf\.co|github|pypi|docker|nvidia|ubuntu|debian|ollama|googleapis|amazonaws)",
             r"(?:NameResolutionError|Name or service not known|gaierror|No address associated|Temporary failure).*(?:huggingface|hf\.co|github|pypi|ollama|modelscope)",
             r"(?:huggingface|hf\.co|github|pypi|ollama|modelscope).*(?:NameResolutionError|Name or service not known|No address associated|Temporary failure)",
-            r"lookup \S+ (?:on \S+:53)?.*(?:server misbehaving|i/o timeout)|lookup (?:registry\.ollama\.ai|huggingface\.co)\b.*no such host",
+            r"lookup \S+ (?:on \S+:53)?.*(?:server misbehaving|i/o timeout)|lookup (?:registry\.ollama\.ai|huggingface\.co|\S+\.cloudflarestorage\.com)\b.*no such host",
         ),
         "names do not resolve on this host; " + _ANOTHER,
         _LIBC,

@@ -30,6 +30,21 @@ RULES: tuple[Rule, ...] = (
         r"|^(?:\S*/)?(?:clang|gcc|g\+\+|c\+\+|cc1plus|nvcc|ptxas|ld|ninja|cmake|make|git|curl|wget|pip|apt|tar|ffmpeg)\b",
     ),
     Rule(
+        "model_repo_not_found",
+        FailureClass.WORKLOAD_FATAL,
+        (r"pull model manifest: 40[013]|^Error: invalid model name",),
+        "there is no such model, tag or GGUF file, or it is private: check its name",
+        "Ollama",
+    ),
+    Rule(
+        "hub_rate_limit",
+        FailureClass.UNKNOWN,
+        (r"pull model manifest: 429",),
+        "the registry limits requests: try again later; a model of hf.co can be brought along as a file",
+        "Ollama",
+        Weight.HINT,
+    ),
+    Rule(
         "model_repository_broken",
         FailureClass.WORKLOAD_FATAL,
         (

@@ -13,6 +13,8 @@ from pytest_vastgpu.model import FailureClass
 
 _CURL = frozenset({Channel.CURL})
 
+OWN_STEP = "own_start_goes_on"
+"""Reason for a step of our own start script: the server listens already, and has yet to pull or load the model."""
 STOPPED = "stopped_on_request"
 """Reason for a server that was told to stop: its later output says nothing."""
 
@@ -249,6 +251,7 @@ RULES: tuple[Rule, ...] = (
         r"Unable to register cu\w+ factory|computation placer already registered|failed call to cuInit",
         r"LD_PRELOAD cannot be preloaded|pip's dependency resolver does not|No valid triton configs|Ignoring this choice|failed, retrying with",
     ),
+    _warm(OWN_STEP, "our own start script for Ollama", r"^vastgpu: ollama (?:pull|create|run) "),
     _warm("waiting_for_core_engine", "vLLM", r"Waiting for \d+ local, .*core engine proc"),
     _warm(
         "routes_printed_not_listening",

@@ -92,7 +92,7 @@ class Rental:
         """How its server was started; None before that, and while it is replaced."""
         self.files: Mapping[str, Brought] = {}
         """What was brought of each file for its server, by name."""
-        self.api_key = secrets.token_urlsafe(24)
+        self.api_key = secrets.token_hex(24)  # a "-" at its start would be an option on a command line
         self.heartbeat: Heartbeat | None = None
         self._forward: Forward | None = None
         self.further_ports = FurtherPorts(
