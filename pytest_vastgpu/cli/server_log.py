@@ -26,6 +26,9 @@ from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core.files import read_file
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import secret_variables
+from pytest_vastgpu.core.text.shell import exported
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import SshKeyError
@@ -114,9 +117,18 @@ def _connected(ours: Ours, timeouts: Timeouts) -> tuple[SshConnection | None, st
         pin = HostKeyPin()
         if (key := known_hosts.noted(way.hosts, way.addresses)) is not None:
             pin.pin(key)
-        return connect(way.addresses, way.key, pin, timeout_s=timeouts.connect_s), ""
+        connection = connect(way.addresses, way.key, pin, timeout_s=timeouts.connect_s)
     except (NoLogin, SshKeyError, ConnectFailed) as problem:
         return None, str(problem)
+    _learn_secrets(connection)
+    return connection, ""
+
+
+def _learn_secrets(connection: SshConnection) -> None:
+    """Hide the secrets of the server's environment in what is printed from now on, if it repeats them."""
+    told = connection.run(f"cat {job.HOME}/env.sh 2>/dev/null", timeout_s=_READ_S).stdout
+    for name, value in secret_variables(exported(told).items()):
+        KNOWN.add(name, value)
 
 
 def _follow(ours: Ours, timeouts: Timeouts, lines: int | None, wait: Callable[[float], None]) -> int:

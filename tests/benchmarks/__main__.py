@@ -29,6 +29,7 @@ NAMES = (
     "warm",
     "lives",
     "first_run",
+    "bringing",
 )
 
 

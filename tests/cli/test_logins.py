@@ -17,6 +17,7 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.cli.server_log import news
 from pytest_vastgpu.cli.server_log import show_log
+from pytest_vastgpu.core.text.shell import exports
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Provider
@@ -115,6 +116,15 @@ def test_ssh_without_the_program_is_one_line(
     assert capsys.readouterr().err == (
         "vastgpu: no program ssh is found in PATH: install it, for example with apt-get install openssh-client\n"
     )
+
+
+def test_logs_show_no_secret_of_the_servers_environment(reachable: Reachable) -> None:
+    env = {"HF_TOKEN": "v3ry 's3cr3t'", "MODEL": "/models/x", "HUGGING_FACE_HUB_TOKEN": "hf_abcdefghij"}
+    reachable.has(server=f"my token is {env['HF_TOKEN']}\nof /models/x, and {env['HUGGING_FACE_HUB_TOKEN']}\n")
+    written = reachable.connection.run("cat > .vastgpu/env.sh", timeout_s=20, stdin=exports(env).encode())
+    assert written.ok
+    shown = "my token is <HF_TOKEN>\nof /models/x, and <HUGGING_FACE_HUB_TOKEN>\n"
+    assert vastgpu("logs", reachable.id).stdout == shown
 
 
 def test_without_its_key_it_is_said_how_to_get_in_the_next_time(

@@ -26,3 +26,13 @@ def wrong_name(name: object, most_chars: int | None = None) -> str:
 def exports(env: Mapping[str, str]) -> str:
     """Lines that export an environment, every value quoted. The names must have been checked."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
+
+
+def exported(text: str) -> dict[str, str]:
+    """The environment of lines that :func:`exports` has written; what cannot be read is left out."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # it was cut short
+        return {}
+    pairs = (word.partition("=") for word in words if word != "export")
+    return {name: value for name, equals, value in pairs if equals and not wrong_name(name)}

@@ -18,10 +18,21 @@ _GOES_ON = (
 _PLACE = r"(?:huggingface\.co|\bhf\.co|hf-mirror\.com|cdn-lfs|xethub|modelscope|registry\.ollama\.ai|ollama\.ai|cloudflarestorage|github\.com|githubusercontent|pypi\.org|pythonhosted)"
 _DOWN = (
     r"(?:ConnectTimeout|Connect(?:ion)?Error|ConnectionRefused|NewConnectionError|Max retries exceeded|ReadTimeout|Read timed out|timed out"
-    r"|Connection (?:refused|reset|aborted)|i/o timeout|TLS handshake timeout|Network is unreachable|No route to host|RemoteDisconnected)"
+    r"|Connection (?:refused|reset|aborted)|i/o timeout|TLS handshake timeout|Network is unreachable|No route to host|RemoteDisconnected"
+    r"|Could not (?:resolve host|establish connection)|Couldn't connect to server)"
 )
 
+_PASS_IT_ON = "env={'HF_TOKEN': os.environ['HF_TOKEN']}"  # noqa: S105 - it names one
+
 RULES: tuple[Rule, ...] = (
+    Rule(
+        "hub_proxy_refused",
+        FailureClass.UNKNOWN,
+        (r"ProxyError|407 Proxy Authentication Required|Cannot connect to proxy|Proxy Authentication Required",),
+        "a proxy refuses the download: check HTTPS_PROXY in the workload's env and in the image",
+        "requests and httpx",
+        unless=_GOES_ON,
+    ),
     Rule(
         "gated_repo",
         FailureClass.WORKLOAD_FATAL,
@@ -29,7 +40,7 @@ RULES: tuple[Rule, ...] = (
             r"GatedRepoError|Cannot access gated repo|gated repo\b|awaiting a review|not in the authorized list",
             r"Access to model \S+ is restricted|must (?:be authenticated|have access) to (?:it|access)|is gated\b",
         ),
-        "accept the model's terms on the hub and give a token that may read it: env={'HF_TOKEN': …}",
+        f"accept the model's terms on the hub and give the token of that account: {_PASS_IT_ON}",
         _HUB,
     ),
     Rule(
@@ -56,11 +67,57 @@ RULES: tuple[Rule, ...] = (
         (
             r"Invalid user token|Invalid token passed|token (?:is|seems) (?:invalid|expired|required)|Token is required|User Access Token .*expired",
             r"403 (?:Client Error|Forbidden).*" + _PLACE + r"|" + _PLACE + r".*403 Forbidden",
+            r"Invalid credentials in Authorization header|enable access to public gated repositories|your token has the correct permissions",
             r"NGC_API_KEY|NGC.*(?:Authentication|API key)|NoCredentialsError|InvalidAccessKeyId|Access ?Denied",
         ),
         "the token is wrong, expired or may not read the model: check HF_TOKEN",
         _HUB,
-        unless=r"[Pp]roxy",
+        unless=r"[Pp]roxy|CAS service error",
+    ),
+    Rule(
+        "hub_unauthorized",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"401 Client Error: Unauthorized|(?:status|response) code(?: received)?: 401|pull model manifest: 40[13]",
+            r"model is private or does not exist",
+        ),
+        f"the hub has no such model, or wants a token that may read it: check the name, and give {_PASS_IT_ON}",
+        "huggingface_hub, llama.cpp's common/download.cpp, Ollama",
+        unless=r"HTTP/1\.\d\" ",
+    ),
+    Rule(
+        "model_file_not_on_hub",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"specified tag is not available in the repository|Repository is not GGUF|model does not have ggufFile",
+            r"download failed: .*status: 404",
+        ),
+        "the repository has no file of this name or quantization: look at its list of files on the hub",
+        "llama.cpp, common/download.cpp, and the hub's answer to it and to Ollama",
+        unless=_GOES_ON + r"|Could not|Couldn't",
+    ),
+    Rule(
+        "hub_quota_used_up",
+        FailureClass.WORKLOAD_FATAL,
+        (r"over its data quota|exceeded its LFS budget",),
+        "the owner of the repository has used up what the hub grants: take the model from elsewhere",
+        "GitHub's Git LFS",
+    ),
+    Rule(
+        "downloads_not_built_in",
+        FailureClass.WORKLOAD_FATAL,
+        (r"HTTPS is not supported\. Please rebuild|built without (?:lib)?curl, cannot download",),
+        "this build of the server cannot download: bring the model's file with files=, or name another image",
+        "llama.cpp, common/download.cpp",
+    ),
+    Rule(
+        "disk_too_small",
+        FailureClass.INCOMPATIBLE,
+        (r"Not enough free disk space to download",),
+        "more disk is needed: ask for it with disk_gb",
+        _HUB,
+        Weight.HINT,
+        chatty=True,
     ),
     Rule(
         "model_repo_not_found",
@@ -74,12 +131,12 @@ RULES: tuple[Rule, ...] = (
             + _PLACE
             + r"|"
             + _PLACE
-            + r".*\b404\b|NotExistError|status code received: 40[14]",
+            + r".*\b404\b|NotExistError|status code received: 404|response code: 404",
             r"(?:fatal: )?repository '.*' not found|401 Client Error",
         ),
         "the hub has no such model, or it is private: check its name, or give a token",
         _HUB,
-        unless=r"HTTP/1\.\d\" |EntryNotFound|Entry Not Found",
+        unless=r"HTTP/1\.\d\" |EntryNotFound|Entry Not Found|CAS service error",
     ),
     Rule(
         "model_path_invalid",
@@ -113,6 +170,7 @@ RULES: tuple[Rule, ...] = (
             _PLACE + r".*" + _DOWN,
             _DOWN + r".*" + _PLACE,
             r"couldn't connect to '?https?://(?:huggingface\.co|hf\.co)",
+            r"download failed: .*status: -1\b|cannot make GET request to",
             r"LocalEntryNotFoundError: An error happened while trying to locate|cannot find the (?:requested files|appropriate snapshot).*check your (?:internet )?connection",
         ),
         "this host does not reach the model hub; " + _ANOTHER,
@@ -130,18 +188,30 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "hub_rate_limit",
         FailureClass.UNKNOWN,
-        (r"429 (?:Client Error|Too Many Requests)|rate limit",),
-        "the hub limits requests: give a token, or try again later",
+        (r"429 (?:Client Error|Too Many Requests)|rate limit|(?:status|response code|manifest): 429",),
+        f"the hub limits requests: wait as long as it says, or give a token, which has a higher limit: {_PASS_IT_ON}",
         _HUB,
         Weight.HINT,
         unless=_GOES_ON + r"|higher rate limits|enable",
+    ),
+    Rule(
+        "hub_outage",
+        FailureClass.UNKNOWN,
+        (
+            r"50[0234] (?:Server Error|Internal Server Error|Bad Gateway|Service Unavailable).*" + _PLACE,
+            r"error from HF API.*response code: 5\d\d|pull model manifest: 5\d\d|download failed: .*status: 5\d\d",
+        ),
+        "the model hub itself fails: look at its status page, and run again later",
+        _HUB,
+        Weight.HINT,
+        unless=_GOES_ON,
     ),
     Rule(
         "hub_download_broken",
         FailureClass.UNKNOWN,
         (
             r"CAS service error|Data processing error|hf_transfer|IncompleteRead|IncompleteBody|ChunkedEncodingError",
-            r"Consistency check failed|digest mismatch|max retries exceeded|50[0234] Server Error.*" + _PLACE,
+            r"Consistency check failed|digest mismatch|max retries exceeded|failed to download model from",
         ),
         "the download broke: the host's line or the hub; another host would do",
         _HUB,

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
@@ -213,3 +215,16 @@ def test_what_the_end_waits_for_has_the_number_that_other_lines_have(scene_of: C
     scene.pool.registry.started(rental)
     rental.begin()
     assert scene.pool.waits_for() == ["attempt 2 of command 'serve'"]
+
+
+def test_files_that_do_not_fit_are_told_before_anything_is_rented(
+    scene_of: Callable[..., Scene], tmp_path: Path
+) -> None:
+    scene = scene_of(Script())
+    with (tmp_path / "model.gguf").open("wb") as file:
+        file.truncate(17 * 10**9)
+    workload = command("true", gpus=0, files={"m": tmp_path / "model.gguf"})
+    with pytest.raises(ConfigurationError, match=r"17\.0 GB, and disk_gb=16 is less: give the workload disk_gb=18"):
+        scene.pool.expect(RUN, {"test": Expected(workload, certain=False)})
+    assert scene.life.rentals == []
+    scene.pool.expect(RUN, {"test": Expected(replace(workload, disk_gb=18.0), certain=False)})

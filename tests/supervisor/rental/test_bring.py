@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -31,6 +32,7 @@ from tests.support.lives import Life
 from tests.support.lives import ScriptedAdapter
 from tests.support.lives import any_key
 from tests.support.lives import assert_nothing_is_left
+from tests.support.lives import reasons
 from tests.support.memory import Instance
 from tests.support.memory import MemoryConnection
 from tests.support.memory import Script
@@ -123,6 +125,28 @@ def test_what_has_arrived_whole_before_the_connection_breaks_is_not_sent_again(
     assert sent == [["a"], ["b"], ["b"], ["c"]]
 
 
+def test_a_line_that_breaks_often_is_not_held_against_the_machine_while_files_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "BATCH_BYTES", 1000)
+    lived = life(tmp_path, dict.fromkeys("abcdef", 900))
+    tries = 0
+    run = MemoryConnection.run
+
+    def breaks_at_every_second(self: MemoryConnection, command: str, **more: object) -> ProbeResult:
+        nonlocal tries
+        if command == job.UNPACK:
+            tries += 1
+            if tries % 2:
+                self.close()
+        return run(self, command, **more)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(MemoryConnection, "run", breaks_at_every_second)
+    assert lived.live() is None
+    assert tries == 12
+    assert reasons(lived) == ["ready"]
+
+
 def test_another_start_of_the_server_gets_only_what_has_changed_here_or_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,12 +170,20 @@ def test_another_start_of_the_server_gets_only_what_has_changed_here_or_there(
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
 def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path: Path, shell: str) -> None:
-    if subprocess.run(["sh", "-c", f"command -v {shell}"], stdout=subprocess.DEVNULL, check=False).returncode:
+    if shutil.which(shell.split()[0]) is None:
         pytest.skip(f"no {shell} on this machine")
 
+    path = os.environ["PATH"]
+    if shell.startswith("busybox"):  # nothing but its own programs
+        (tmp_path / "bin").mkdir()
+        for program in ("busybox", "tar", "mkdir"):
+            (tmp_path / "bin" / program).symlink_to(str(shutil.which("busybox")))
+        path = str(tmp_path / "bin")
+
     def run(command: str, data: bytes = b"") -> str:
-        words = [*shell.split(), "-c", command]
-        return subprocess.run(words, cwd=tmp_path, input=data, check=True, capture_output=True).stdout.decode()
+        words = [str(shutil.which(shell.split()[0])), *shell.split()[1:], "-c", command]
+        done = subprocess.run(words, cwd=tmp_path, input=data, check=True, capture_output=True, env={"PATH": path})
+        return done.stdout.decode()
 
     run(job.MAKE_FOLDERS)
     files = {name: write(tmp_path / name, 10) for name in ("a", "two words", "$x 'y'", "-n")}
@@ -159,6 +191,7 @@ def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path
     found = entries((name, str(path)) for name, path in files.items())
     run(job.UNPACK, b"".join(archive.packed(found)))
     work = tmp_path / job.WORK
+    assert {name: (work / name).read_bytes() for name in files} == {n: each.read_bytes() for n, each in files.items()}
     assert run(job.UNTOUCHED, asked).split() == ["same", "same", "same", "same", "other"]
     (work / "a").write_bytes(b"by the server")
     (work / "-n").unlink()

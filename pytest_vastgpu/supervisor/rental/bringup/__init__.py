@@ -97,14 +97,14 @@ def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
     :raises MarketUnreachable: if neither the instance nor the market has answered for too long.
     """
     rental = context.rental
-    state, gaps, silent = rental.state, 0, False
+    reached, gaps, silent = (rental.state, rental.files), 0, False
     while True:
         try:
             step()
         except ConnectFailed as failed:
             _check_lost(context)
-            if rental.state is not state:
-                state, gaps = rental.state, 0
+            if (rental.state, rental.files) != reached:
+                reached, gaps = (rental.state, rental.files), 0
             if rental.connected.living() is None:  # the market is silent, too: our network may be down
                 _check_silence(context, told=silent)
                 silent = True
@@ -112,7 +112,7 @@ def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
                 rental.tell(f"SSH let us in no more, and does again: {failed}")
                 gaps, silent = gaps + 1, False
             if gaps == GAPS:
-                text = f"SSH lets us in, and failed {GAPS} times in a row while {state.value}: {failed}"
+                text = f"SSH lets us in, and failed {GAPS} times in a row while {rental.state.value}: {failed}"
                 raise AttemptFailed(rental.attribute_fault(_ssh_lost(text))) from failed
             context.cancel.wait(GAP_S)
         else:

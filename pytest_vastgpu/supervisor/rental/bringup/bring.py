@@ -109,6 +109,7 @@ class _Transfer:
             self._sent += self._read
             self._read = 0
             rental.brought({**rental.files, **self._arrived})
+        rental.shows("")
         if told:
             seconds = self._clock.monotonic() - self._began
             rental.tell(f"brought {size(self._total)} of files in {seconds:.0f} s{_speed(self._total, seconds)}")
