@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_vastgpu import Answer
 from pytest_vastgpu import Failed
 from pytest_vastgpu import FailureClass
+from pytest_vastgpu import HttpServer
 from pytest_vastgpu import Launch
 from pytest_vastgpu import Observation
-from pytest_vastgpu import Probe
 from pytest_vastgpu import Progress
+from pytest_vastgpu import Question
 from pytest_vastgpu import Readiness
 from pytest_vastgpu import Ready
 from pytest_vastgpu import Verdict
 from pytest_vastgpu import Warming
 from pytest_vastgpu import Workload
+from pytest_vastgpu import build
 
 HERE = Path(__file__).parent
 BAD_DOCUMENT = 3
@@ -26,11 +27,11 @@ BAD_DOCUMENT = 3
 
 def search(documents: Path) -> Workload:
     """A workload that serves a search over the lines of a file."""
-    files = (("documents.txt", str(documents)), ("search_server.py", str(HERE / "search_server.py")))
-    return Workload(adapter="search", files=files, gpus=0)
+    files = {"documents.txt": documents, "search_server.py": HERE / "search_server.py"}
+    return build("search", files=files, gpus=0)
 
 
-class SearchAdapter:
+class SearchAdapter(HttpServer):
     """The search server: ready when every document is indexed."""
 
     name = "search"
@@ -43,9 +44,16 @@ class SearchAdapter:
     def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
         return {"X-Search-Key": api_key}
 
-    def probes(self, workload: Workload) -> tuple[Probe, ...]:
-        ask = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{workload.port}/status').read().decode())"
-        return (Probe("status", f'python3 -c "{ask}"'),)
+    def questions(self, workload: Workload) -> tuple[Question, ...]:
+        return (Question("status", "/status"),)
+
+    def served(self, workload: Workload, answers: Mapping[str, Answer]) -> Readiness | None:
+        told = answers["status"].json() if "status" in answers else None
+        if not isinstance(told, dict):
+            return None  # nothing answers yet: log, exit and GPUs decide
+        if told["indexed"] == told["documents"]:
+            return Ready()
+        return Warming(Progress("indexing", told["indexed"], told["documents"]))
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         if seen.exit_code == BAD_DOCUMENT:
@@ -57,13 +65,4 @@ class SearchAdapter:
                     "correct that line of the documents file",
                 )
             )
-        if seen.exit_code is not None:
-            evidence = f"exit code {seen.exit_code}; its last line: {seen.log.strip().rpartition(chr(10))[2]}"
-            return Failed(Verdict(FailureClass.UNKNOWN, "server_ended", evidence, "read the server's log"))
-        status = seen.probes.get("status")
-        if status is not None and status.ok:
-            answer = json.loads(status.stdout)
-            if answer["indexed"] == answer["documents"]:
-                return Ready()
-        done = re.findall(r"^indexed (\d+)/(\d+)$", seen.log, re.MULTILINE)
-        return Warming(Progress("indexing", *map(int, done[-1])) if done else Progress("starting"))
+        return super().assess(workload, seen)

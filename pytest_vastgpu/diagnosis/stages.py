@@ -28,7 +28,12 @@ STAGES: tuple[Stage, ...] = (
     Stage("downloading", re.compile(r"Download: \[(?P<done>\d+)/(?P<total>\d+)\]")),
     Stage("downloading", re.compile(r"^pulling (?:manifest|[0-9a-f]{12}\b\S*\s+(?P<percent>\d+)%)")),
     Stage("downloading", re.compile(r"msg=\"downloading \w+ in \d+")),
-    Stage("downloading", re.compile(r"Downloading (?:file|model|weights)\b|Files are already present on the host")),
+    Stage(
+        "downloading",
+        re.compile(
+            r"Downloading (?:file|model|weights)\b|Starting check and download|Files are already present on the host"
+        ),
+    ),
     Stage(
         "weights",
         re.compile(r"llama_model_loader: loaded meta data|loading model tensors|msg=\"loading model\""),
@@ -36,12 +41,14 @@ STAGES: tuple[Stage, ...] = (
     Stage("weights", re.compile(r"Starting shard|loading: [\w.-]+:\d+|Loading model\b(?!.*fail)", re.I)),
     Stage("weights", re.compile(r"Model class: |model weight dtype|loaded (?:completely|partially) ")),
     Stage("engine", re.compile(r"Shard ready in |Warming up model|successfully loaded '|warming up the model")),
+    Stage("engine", re.compile(r"Starting TensorRT LLM init|Model init total|Init torch distributed begin")),
     Stage("engine", re.compile(r"Import times for custom nodes|constructing context|llama_context: ")),
     Stage("serving", re.compile(r"Using prefix caching = |Invalid hostname, defaulting|To see the GUI go to")),
     Stage("weights", re.compile(r"Starting to load model|Load weight begin|Loading (?:model )?weights")),
     Stage("compiling", re.compile(r"Dynamo bytecode transform|Compiling (?:a|the) .*graph|torch\.compile t")),
     Stage("compiling", re.compile(r"torch_compile_cache|Autotuning process starts|JIT (?:compil|load)\w+ ops?", re.I)),
     Stage("kv_cache", re.compile(r"KV cache size|KV Cache is allocated|KV cache memory|# (?:GPU|CUDA) blocks")),
+    Stage("kv_cache", re.compile(r"Memory pool end|for max tokens in paged KV")),
     Stage("graphs", re.compile(r"Captur(?:ing|e)\b.*\bgraph\b.*\b(?:begin|may|can)\b|Graph capturing finished")),
     Stage("serving", re.compile(r"Starting vLLM (?:API )?server|Started server process|Application startup complete")),
     Stage("engine", re.compile(r"Initializing an? (?:V\d )?LLM engine|init engine \(")),

@@ -170,7 +170,7 @@ def test_other_commands_load_nothing_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1].split()
     assert "pytest_vastgpu.cli.offers" in loaded
-    heavy = ("httpx", "pytest_vastgpu.diagnosis", "pytest_vastgpu.planning", "pytest_vastgpu.providers.vast")
+    heavy = ("httpx", "pytest_vastgpu.diagnosis.rules", "pytest_vastgpu.planning", "pytest_vastgpu.providers.vast")
     assert [name for name in loaded if name.startswith(heavy)] == []
 
 

@@ -64,6 +64,17 @@ def test_uvicorn_calls_a_start_complete_before_it_binds() -> None:
         ("I1105 12:00:00.1 1 model_lifecycle.cc:472] loading: resnet:1\n", Progress("weights")),
         ("[2025-10-16 09:11:05 TP0] Load weight begin. avail mem=78.70 GB\n", Progress("weights")),
         ("Capturing batches (bs=1 avail_mem=8.8 GB): 100%|####| 23/23 [00:05<00:00]\n", Progress("graphs", 23, 23)),
+        ("[2025-10-16 09:11:05 TP0] Init torch distributed begin.\n", Progress("engine")),
+        ("[2025-10-16 09:11:21 TP0] Memory pool end. avail mem=9.50 GB\n", Progress("kv_cache")),
+        ("[10/21/2025-08:12:40] [TRT-LLM] [I] Starting TensorRT LLM init.\n", Progress("engine")),
+        (
+            "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 9 GiB for max tokens in paged KV cache\n",
+            Progress("kv_cache"),
+        ),
+        (
+            "2025-05-01T01:17:02Z  INFO text_generation_launcher: Starting check and download process\n",
+            Progress("downloading"),
+        ),
         ("load_tensors: loading model tensors, this can take a while... (mmap = true)\n", Progress("weights")),
     ],
 )

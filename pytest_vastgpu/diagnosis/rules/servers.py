@@ -124,7 +124,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "bad_engine_config",
         FailureClass.WORKLOAD_FATAL,
-        (r"`sharded\b.{0,10}` .{0,10}but only found \d+ CUDA devices|`sharded == True` but only found",),
+        (r"`sharded\b.{0,10}` .{0,10}but only found \d+ CUDA devices",),
         "one GPU is rented and the command shards over several: rent more with gpus, or do not shard",
         "TGI",
     ),

@@ -10,11 +10,10 @@ import pytest
 from vastgpu_adapter_search import search
 from vastgpu_adapter_search.adapter import SearchAdapter
 
+from pytest_vastgpu import Answer
 from pytest_vastgpu import Failed
 from pytest_vastgpu import FailureClass
 from pytest_vastgpu import Observation
-from pytest_vastgpu import ProbeFailure
-from pytest_vastgpu import ProbeResult
 from pytest_vastgpu import Progress
 from pytest_vastgpu import Readiness
 from pytest_vastgpu import Ready
@@ -31,32 +30,28 @@ def workload(tmp_path: Path) -> Workload:
     return search(documents, shortest=4)
 
 
-def answered(*answers: tuple[str, int, object]) -> ProbeResult:
-    """What the probe of an HTTP server prints."""
-    printed = "".join(f"{json.dumps(body)}\n@@ {name} {status:03}\n" for name, status, body in answers)
-    return ProbeResult("answers", ProbeFailure.NONE, 0, printed, "", 0.01)
-
-
-def seen(log: str = "", exit_code: int | None = None, *answers: tuple[str, int, object]) -> Observation:
-    return Observation({"answers": answered(*answers)}, log, exit_code, 1.0)
+def answer(status: int = 200, **body: object) -> Answer:
+    return Answer(status, json.dumps(body))
 
 
 @pytest.mark.parametrize(
-    ("observation", "readiness"),
+    ("answers", "readiness"),
     [
-        (seen(), Warming(Progress("starting"))),
-        (
-            seen("", None, ("status", 200, {"complete": False, "indexed": 3, "documents": 8})),
-            Warming(Progress("indexing", 3, 8)),
-        ),
-        (seen("", None, ("status", 200, {"complete": True}), ("found", 401, {})), Warming(Progress("starting"))),
-        (seen("", None, ("status", 200, {"complete": True}), ("found", 200, {})), Ready()),
+        ({}, None),
+        ({"status": Answer(0, "Connection refused")}, None),
+        ({"status": answer(complete=False, indexed=3, documents=8)}, Warming(Progress("indexing", 3, 8))),
+        ({"status": answer(complete=True), "found": answer(401)}, None),
+        ({"status": answer(complete=True), "found": answer(found="a")}, Ready()),
     ],
 )
 def test_ready_means_that_something_is_found(
-    observation: Observation, readiness: Readiness, workload: Workload
+    answers: dict[str, Answer], readiness: Readiness | None, workload: Workload
 ) -> None:
-    assert ADAPTER.assess(workload, observation) == readiness
+    assert ADAPTER.served(workload, answers) == readiness
+
+
+def test_a_start_without_answers_goes_on(workload: Workload) -> None:
+    assert ADAPTER.assess(workload, Observation({}, "", None, 1.0)) == Warming(Progress("starting"))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +62,7 @@ def test_ready_means_that_something_is_found(
     ],
 )
 def test_whose_fault_an_end_is(log: str, exit_code: int, reason: str, workload: Workload) -> None:
-    judged = ADAPTER.assess(workload, seen(log, exit_code))
+    judged = ADAPTER.assess(workload, Observation({}, log, exit_code, 1.0))
     assert isinstance(judged, Failed)
     assert (judged.verdict.failure_class, judged.verdict.reason) == (FailureClass.WORKLOAD_FATAL, reason)
 
