@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import shlex
 import signal
@@ -320,6 +321,11 @@ def test_a_model_that_answers_nothing_is_the_workloads_fault() -> None:
 def test_a_name_without_a_tag_means_latest(model: str, full: str) -> None:
     assert full_name(model) == full
     assert ADAPTER.questions(ollama(model))[0].holds == f'"{full}"'
+
+
+def test_every_parameter_is_documented() -> None:
+    for parameter in inspect.signature(ollama).parameters:
+        assert f":param {parameter}:" in (ollama.__doc__ or ""), parameter
 
 
 def test_it_needs_what_its_image_needs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shlex
@@ -70,6 +71,11 @@ def test_what_the_plugin_gives_itself_is_refused(argument: str) -> None:
     ) as told:
         sglang("m", argument)
     assert "mine" not in str(told.value)
+
+
+def test_every_parameter_is_documented() -> None:
+    for parameter in inspect.signature(sglang).parameters:
+        assert f":param {parameter}:" in (sglang.__doc__ or ""), parameter
 
 
 def test_it_needs_what_its_image_needs() -> None:
