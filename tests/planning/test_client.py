@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.planning.client import Answer
 from pytest_vastgpu.planning.client import Question
 from pytest_vastgpu.planning.client import ask
+from pytest_vastgpu.planning.process import main
 from pytest_vastgpu.reputation.outcomes import workload_key
 from tests.planning.values import SMALL
 from tests.planning.values import expect
@@ -87,3 +91,15 @@ def test_a_workload_s_secrets_are_not_handed_over(process: Process, monkeypatch:
     assert json.loads(secrets) == {"VAST_API_KEY": "s3cret-of-the-account"}
     (workload,) = decode(Question, json.loads(handed)).workloads
     assert workload_key(workload) == workload_key(asked.workloads[0]), "what is known of it is found all the same"
+
+
+def test_files_that_do_not_fit_are_told_as_a_run_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "m").open("wb") as file:
+        file.truncate(2 * 10**9)
+    asked = question(files=(("m", str(tmp_path / "m")),), disk_gb=1.0)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{json.dumps(encode(asked))}\n{{}}"))
+    assert main() == 0
+    told = json.dumps(json.loads(capsys.readouterr().out)["error"])
+    assert "disk_gb=1 is less: give the workload disk_gb=3 or more" in told

@@ -83,6 +83,7 @@ def test_one_that_moves_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (now, sent.ends()) == (100.0, 160.0)
 
 
+@pytest.mark.slow
 def test_it_is_sent_from_the_start_where_the_login_shell_has_not_started_it(tmp_path: Path, key: KeyPair) -> None:
     server = start_asyncssh(tmp_path, key, "tmux-once")
     with contextlib.closing(log_in(server, key)) as connection:
