@@ -1,8 +1,8 @@
 """HTTP requests to a server on the instance, in one probe: builds the shell text and parses its output.
 
 The text uses ``curl``, or Python if the image has no curl, or bash if it has neither, as ``ollama/ollama``, which then
-speaks HTTP only. The secret goes from the environment to the client through
-a pipe, because ``ps`` shows command lines to every user of the machine.
+speaks HTTP only. The secret goes from the environment to the client through a pipe, because ``ps`` shows command lines
+to every user of the machine.
 """
 
 from __future__ import annotations
@@ -56,24 +56,26 @@ VASTGPU_PYTHON
 command -v curl >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1 || ask() {
   timeout "$3" bash -c '
     place=${0#http://}; path=/${place#*/}; place=${place%%/*}; LC_ALL=C
-    exec 3<>"/dev/tcp/${place%:*}/${place##*:}" || exit
-    { if [ -n "$2" ]; then
-        printf "POST %s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %s\r\n" "$path" "${#2}"
+    exec 4<>"/dev/tcp/${place%:*}/${place##*:}" || exit
+    type=${3:-application/json} length=${4:-${#2}}
+    { if [ "$length" != 0 ]; then
+        printf "POST %s HTTP/1.0\r\nContent-Type: %s\r\nContent-Length: %s\r\n" "$path" "$type" "$length"
       else
         printf "GET %s HTTP/1.0\r\n" "$path"
       fi
       printf "Host: %s\r\nAuthorization: Bearer %s\r\n\r\n%s" "$place" "$VASTGPU_API_KEY" "$2"
-    } >&3
-    read -r _ status _ <&3
-    while IFS=": " read -r name value <&3; value=${value%?}; [ -n "$value" ]; do
+      [ -z "$3" ] || cat <&3
+    } >&4
+    read -r _ status _ <&4
+    while IFS=": " read -r name value <&4; value=${value%?}; [ -n "$value" ]; do
       case $name:$value in
         [Ll]ocation:/*) to=http://$place$value ;;
         [Ll]ocation:*) to=$value ;;
       esac
     done
-    cat <&3
+    cat <&4
     case $status in [1-5][0-9][0-9]) printf "\n@> %s %s\n@@ %s %s\n" "$0" "$to" "$1" "$status" ;; *) exit 1 ;; esac
-  ' "$base$2" "$1" "${4:-}" 2>&1 || printf '\n@> %s \n@@ %s 000\n' "$base$2" "$1"
+  ' "$base$2" "$1" "${4:-}" "${5:-}" "${6:-}" 2>&1 || printf '\n@> %s \n@@ %s 000\n' "$base$2" "$1"
 }
 """
 _ANSWER = re.compile(r"(?:^@> (\S+) ?(\S*)\n)?^@@ (\w+) (\d{3})$", re.MULTILINE)
@@ -138,7 +140,8 @@ def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, obje
     words = ["ask", name, shlex.quote(path), str(timeout_s)]
     if isinstance(body, Form):
         # The body goes through descriptor 3, since the client reads its secret, or its program, from the standard input
-        return f"printf {_printable(body.encoded())} | {' '.join(words)} '' {shlex.quote(body.type)} 3<&0"
+        sent = body.encoded()
+        return f"printf {_printable(sent)} | {' '.join(words)} '' {shlex.quote(body.type)} {len(sent)} 3<&0"
     if body is not None:
         words.append(shlex.quote(json.dumps(body)))
     return " ".join(words)

@@ -175,7 +175,8 @@ RULES: tuple[Rule, ...] = (
         ),
         "this host does not reach the model hub; " + _ANOTHER,
         _HUB,
-        unless=_GOES_ON + r"|looks like (?:'|\")?(?:/|\./)|[Pp]roxy|CERTIFICATE|\b(?:429|50\d)\b",
+        unless=_GOES_ON
+        + r"|Failed to read connection|looks like (?:'|\")?(?:/|\./)|[Pp]roxy|CERTIFICATE|\b(?:429|50\d)\b",
     ),
     Rule(
         "hub_rate_limit_of_host",
