@@ -196,8 +196,12 @@ class OllamaAdapter(HttpServer):
 
 
 def full_name(model: str) -> str:
-    """The name under which Ollama lists a model: with the tag that it implies."""
-    return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
+    """The name under which Ollama lists a model: with the tag that it implies, without a place that is the default.
+
+    See ``DisplayShortest`` of Ollama's ``types/model/name.go``.
+    """
+    short = model.rpartition("://")[2].removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return short if ":" in short.rsplit("/", 1)[-1] else f"{short}:latest"
 
 
 def _loaded(model: str, answer: http_probe.Answer | None) -> tuple[int, int] | None:
