@@ -49,6 +49,8 @@ INFER_S = 60
 INFER_MOST = 100_000
 """Most characters of its body: the kernel takes 131,072 bytes in one argument of a command (``MAX_ARG_STRLEN``)."""
 _CONTROL = "--model-control-mode"
+_REFUSED = "inference_refused"
+"""Reason for a model that is ready and refuses: what other models failed of, in the log, is not why."""
 _FIRST = (Question("live", "/v2/health/live"), Question("index", "/v2/repository/index", body={"ready": False}))
 
 
@@ -164,7 +166,7 @@ class TritonAdapter(HttpServer):
         refused = answers.get("infer")
         if refused is not None and 400 <= refused.status < 500:
             return wrong(
-                "inference_refused",
+                _REFUSED,
                 f"{detail(workload, 'infer_model')} answers {refused.status}: {' '.join(refused.body.split())[:300]}",
                 "mend infer of the workload, or the model: the server is ready, and refuses this inference",
             )
@@ -180,7 +182,7 @@ class TritonAdapter(HttpServer):
         found = Failed(lost) if lost else super().assess(workload, seen)
         if isinstance(found, Warming):
             return Warming(triton_models.progress(seen.log) or found.progress)
-        if isinstance(found, Failed):
+        if isinstance(found, Failed) and found.verdict.reason != _REFUSED:
             wanted = triton_models.wanted(detail(workload, "models"))
             return Failed(triton_models.explained(found.verdict, seen.log, wanted, workload.gpus))
         return found
