@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 from urllib.parse import quote
@@ -26,6 +25,7 @@ from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
+from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
@@ -108,9 +108,7 @@ def triton(
     needs: WorkloadFields = {**DEFAULTS, **fields}
     shown = ", ".join(wanted) or (where.resolve().name if isinstance(where, Path) else where)
     workload = build("triton", model=shown, args=args, env=env, files=brought, port=port, details=details, **needs)
-    if workload.image or workload.gpus == 0:
-        return workload
-    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+    return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
 class TritonAdapter(HttpServer):
