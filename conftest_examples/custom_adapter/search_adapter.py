@@ -48,7 +48,8 @@ class SearchAdapter(HttpServer):
         return (Question("status", "/status"),)
 
     def served(self, workload: Workload, answers: Mapping[str, Answer]) -> Readiness | None:
-        told = answers["status"].json() if "status" in answers else None
+        answer = answers.get("status")
+        told = answer.json() if answer is not None and answer.status == 200 else None
         if not isinstance(told, dict):
             return None  # nothing answers yet: log, exit and GPUs decide
         if told["indexed"] == told["documents"]:

@@ -410,5 +410,5 @@ class RunControl(Leases, Protocol):
         ...
 
 
-SLOW = frozenset({"collected", "opened", "acquire", "acquire_several", "run", "logs", "fate"})
+SLOW = frozenset({"collected", "opened", "acquire", "acquire_several", "run", "address", "logs", "fate"})
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

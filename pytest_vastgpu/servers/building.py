@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ def build(
             **values,
         )
     )
+
+
+def requiring(workload: Workload, *, cuda: float, compute_cap: float) -> Workload:
+    """The workload with what its adapter's own image requires of a GPU, unless it says so itself.
+
+    Nothing is required by an image of the workload's own, which may need other things, and without a GPU.
+    """
+    if workload.image or workload.gpus == 0:
+        return workload
+    return replace(workload, compute_cap=workload.compute_cap or compute_cap, cuda=workload.cuda or cuda)
 
 
 def detail(workload: Workload, name: str) -> str:

@@ -60,7 +60,10 @@ class HttpServer(ABC):
         """
 
     def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
-        """The header with the server's key; a server that requires none ignores it."""
+        """What clients send: the header with the server's key; a server that requires none ignores it.
+
+        Questions carry this header, too, and no others, whatever a subclass returns.
+        """
         return {"Authorization": f"Bearer {api_key}"}
 
     def probes(self, workload: Workload) -> tuple[Probe, ...]:

@@ -26,6 +26,7 @@ from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
+from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
@@ -141,11 +142,9 @@ def llamacpp(
         },
         **needs,
     )
-    if workload.image:
-        return workload
-    if workload.gpus == 0:
+    if workload.gpus == 0 and not workload.image:
         return replace(workload, image=CPU_IMAGE)
-    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+    return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
 def _whole(name: str, value: object) -> str:

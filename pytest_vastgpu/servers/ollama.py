@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -26,6 +25,7 @@ from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
+from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.openai_api import FIRST_TOKEN_S
@@ -132,9 +132,7 @@ def ollama(
     workload = build("ollama", model=model, env=env, files=files, port=port, details=made_from, **needs)
     if modelfile and modelfile not in dict(workload.files):
         raise WorkloadInvalid(f"modelfile={modelfile!r} of the workload is none of its files: add it to files")
-    if workload.image or workload.gpus == 0:
-        return workload
-    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+    return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
 class OllamaAdapter(HttpServer):
@@ -196,8 +194,12 @@ class OllamaAdapter(HttpServer):
 
 
 def full_name(model: str) -> str:
-    """The name under which Ollama lists a model: with the tag that it implies."""
-    return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
+    """The name under which Ollama lists a model: with the tag that it implies, without a place that is the default.
+
+    See ``DisplayShortest`` of Ollama's ``types/model/name.go``.
+    """
+    short = model.rpartition("://")[2].removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return short if ":" in short.rsplit("/", 1)[-1] else f"{short}:latest"
 
 
 def _loaded(model: str, answer: http_probe.Answer | None) -> tuple[int, int] | None:

@@ -70,7 +70,9 @@ def served(
             evidence = shown(f"{way.path} answered numbers that are not finite: {answer.body}")
             remedy = "see whether the model needs another precision (--dtype), or this GPU computes wrongly"
             return Failed(Verdict(FailureClass.UNKNOWN, "answer_not_finite", evidence, remedy))
-    if len(asked) == len(own) and all(answer.status in tasks.REFUSALS for _, answer in asked):
+    refused = len(asked) == len(own) and all(answer.status in tasks.REFUSALS for _, answer in asked)
+    # Without a list that has the model, nothing but 404 may mean that its routes, or the model, are yet to come
+    if refused and (listed or any(answer.status != 404 for _, answer in asked)):
         evidence = "; ".join(f"{way.path} answered {answer.status}: {answer.body}" for way, answer in asked)
         reason = "model_completes_no_text" if task == tasks.DEFAULT else "model_not_for_task"
         return wrong(reason, shown(evidence), _fitting(answers, task, tells_tasks=tells_tasks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -12,13 +13,17 @@ from pytest_vastgpu.servers import http_probe
 
 PROBE = "answers"
 """The name of the probe that asks."""
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 _BETWEEN_S = 15.0
 """What the probe may take beside its longest request."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One request to the server on its instance."""
+    """One request to the server on its instance.
+
+    :raises ValueError: one line, for a name or a path that cannot be asked for.
+    """
 
     name: str
     """Names the answer: letters, digits and ``_``."""
@@ -32,6 +37,12 @@ class Question:
     """Text of those answers that must hold :attr:`holds`; any other answer will do. None: all must, and with 200."""
     otherwise: Question | None = None
     """What is asked where this is answered with 4xx or 501: the server may do the same in another way."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"Question({self.name!r}, …): a name has letters, digits and _ only")
+        if not self.path.startswith("/"):
+            raise ValueError(f"Question({self.name!r}, {self.path!r}): a path begins with /")
 
 
 def probe(port: int, questions: Iterable[Question]) -> Probe:
@@ -55,21 +66,27 @@ def _lines(question: Question) -> Iterable[str]:
     before = ""
     for each in chain:
         name = each.name
-        ask = f"{name}=$({_request(each)}); printf '%s\\n' \"${name}\""
+        ask = f"{_variable(name)}=$({_request(each)}); printf '%s\\n' \"${_variable(name)}\""
         if before:
-            yield f"{name}="
-            ask = f'case "${before}" in *"@@ {before} 4"??|*"@@ {before} 501") {ask} ;; esac'
+            yield f"{_variable(name)}="
+            ask = f'case "${_variable(before)}" in *"@@ {before} 4"??|*"@@ {before} 501") {ask} ;; esac'
         yield ask
         before = name
     yield f"held={shlex.quote(question.holds)}"
     if question.holds_where is not None:
         name = question.name
         yield f"where={shlex.quote(question.holds_where)}"
-        yield f'case "${name}" in *"@@ {name} 000") exit 0 ;; *"$held"*) ;; *"$where"*"@@ {name} 200") exit 0 ;; esac'
+        wrong = f'*"$where"*"@@ {name} 200") exit 0 ;;'
+        yield f'case "${_variable(name)}" in *"@@ {name} 000") exit 0 ;; *"$held"*) ;; {wrong} esac'
         return
-    answered = "".join(f"${each.name}" for each in chain)
+    answered = "".join(f"${_variable(each.name)}" for each in chain)
     right = "|".join(f'*"$held"*"@@ {each.name} 200"' for each in chain)
     yield f'case "{answered}" in {right}) ;; *) exit 0 ;; esac'
+
+
+def _variable(name: str) -> str:
+    """The shell's variable for an answer; not the name alone, which may be ``PATH``."""
+    return f"answer_{name}"
 
 
 def _request(question: Question) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -16,6 +15,7 @@ from pytest_vastgpu.servers import openai_api
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
@@ -73,9 +73,7 @@ def sglang(
                 f"args of the workload hold {argument.split('=')[0]}, which the plugin gives itself, because the "
                 "server requires the instance's key: remove it, and give a configuration file's values as arguments"
             )
-    if workload.image or workload.gpus == 0:
-        return workload
-    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+    return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
 class SglangAdapter(HttpServer):

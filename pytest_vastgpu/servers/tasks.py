@@ -105,7 +105,8 @@ def silence() -> bytes:
 def _choice(name: str) -> Callable[[object], bool]:
     def result(parsed: object) -> bool:
         choices = parsed.get("choices") if isinstance(parsed, dict) else None
-        return isinstance(choices, list) and bool(choices) and name in (choices[0] or ())
+        first = choices[0] if isinstance(choices, list) and choices else None
+        return isinstance(first, dict) and name in first
 
     return result
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 from urllib.parse import quote
@@ -26,6 +25,7 @@ from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
+from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
@@ -49,6 +49,8 @@ INFER_S = 60
 INFER_MOST = 100_000
 """Most characters of its body: the kernel takes 131,072 bytes in one argument of a command (``MAX_ARG_STRLEN``)."""
 _CONTROL = "--model-control-mode"
+_REFUSED = "inference_refused"
+"""Reason for a model that is ready and refuses: what other models failed of, in the log, is not why."""
 _FIRST = (Question("live", "/v2/health/live"), Question("index", "/v2/repository/index", body={"ready": False}))
 
 
@@ -106,9 +108,7 @@ def triton(
     needs: WorkloadFields = {**DEFAULTS, **fields}
     shown = ", ".join(wanted) or (where.resolve().name if isinstance(where, Path) else where)
     workload = build("triton", model=shown, args=args, env=env, files=brought, port=port, details=details, **needs)
-    if workload.image or workload.gpus == 0:
-        return workload
-    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+    return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
 class TritonAdapter(HttpServer):
@@ -164,7 +164,7 @@ class TritonAdapter(HttpServer):
         refused = answers.get("infer")
         if refused is not None and 400 <= refused.status < 500:
             return wrong(
-                "inference_refused",
+                _REFUSED,
                 f"{detail(workload, 'infer_model')} answers {refused.status}: {' '.join(refused.body.split())[:300]}",
                 "mend infer of the workload, or the model: the server is ready, and refuses this inference",
             )
@@ -180,7 +180,7 @@ class TritonAdapter(HttpServer):
         found = Failed(lost) if lost else super().assess(workload, seen)
         if isinstance(found, Warming):
             return Warming(triton_models.progress(seen.log) or found.progress)
-        if isinstance(found, Failed):
+        if isinstance(found, Failed) and found.verdict.reason != _REFUSED:
             wanted = triton_models.wanted(detail(workload, "models"))
             return Failed(triton_models.explained(found.verdict, seen.log, wanted, workload.gpus))
         return found

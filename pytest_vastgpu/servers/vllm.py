@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -16,6 +15,7 @@ from pytest_vastgpu.servers import tasks
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.tasks import Task
@@ -60,16 +60,15 @@ def vllm(
     :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
         directory; see :mod:`~pytest_vastgpu.servers.files`. Default: none.
     :param fields: What to rent; see :class:`~pytest_vastgpu.model.Workload`.
-    :raises WorkloadInvalid: one line: which field, its value, what is expected.
+    :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
+        that has a wrong value (one line: which field, its value, what is expected).
     """
     require_known("vllm", fields, ("model", "task", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     details = {"task": tasks.known("vllm", task)}
     workload = build("vllm", model=model, args=args, env=env, files=files, port=port, details=details, **needs)
-    if workload.image or workload.gpus == 0:
-        return workload
-    return replace(workload, compute_cap=workload.compute_cap or IMAGE_COMPUTE_CAP, cuda=workload.cuda or IMAGE_CUDA)
+    return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
 class VllmAdapter(HttpServer):

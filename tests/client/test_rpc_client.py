@@ -76,8 +76,8 @@ def test_a_call_that_takes_its_time_is_waited_for(host: Host, server: RpcServer,
 def test_each_call_that_takes_its_time_is_a_call() -> None:
     declared = {name for protocol in (RunControl, InstanceCalls) for name in dir(protocol)}
     assert SLOW - declared == set()
-    # What waits for an instance, for a command on one, or for whether one is lost.
-    assert {"acquire", "acquire_several", "run", "logs", "fate"} <= SLOW
+    # What waits for an instance, for a command on one or a way to it, or for whether one is lost.
+    assert {"acquire", "acquire_several", "run", "address", "logs", "fate"} <= SLOW
 
 
 VERDICT = Verdict(FailureClass.INFRA_FATAL, "why", "line", "remedy")

@@ -316,9 +316,13 @@ def test_a_model_that_answers_nothing_is_the_workloads_fault() -> None:
         ("llama3.2:1b", "llama3.2:1b"),
         ("hf.co/org/model-GGUF", "hf.co/org/model-GGUF:latest"),
         ("127.0.0.1:5000/library/tiny", "127.0.0.1:5000/library/tiny:latest"),
+        ("library/tiny", "tiny:latest"),
+        ("registry.ollama.ai/library/tiny:1b", "tiny:1b"),
+        ("registry.ollama.ai/me/tiny", "me/tiny:latest"),
+        ("https://hf.co/org/model-GGUF:Q4_K_M", "hf.co/org/model-GGUF:Q4_K_M"),
     ],
 )
-def test_a_name_without_a_tag_means_latest(model: str, full: str) -> None:
+def test_a_model_is_looked_for_under_the_name_that_ollama_lists(model: str, full: str) -> None:
     assert full_name(model) == full
     assert ADAPTER.questions(ollama(model))[0].holds == f'"{full}"'
 

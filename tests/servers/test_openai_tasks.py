@@ -254,6 +254,26 @@ def test_an_answer_that_is_none_yet_is_waited_for(answer: Answer) -> None:
     assert VllmAdapter().served(vllm("m", task="embed"), answers) == Warming(Progress("serving"))
 
 
+@pytest.mark.parametrize("choices", [[3], ["text"], [None], "text", {"0": "text"}])
+def test_a_completion_of_another_form_is_waited_for(choices: object) -> None:
+    answers = {
+        "models": Answer(200, '{"data": [{"id": "m"}]}'),
+        "completion": Answer(200, json.dumps({"choices": choices})),
+    }
+    assert VllmAdapter().served(vllm("m"), answers) == Warming(Progress("serving"))
+
+
+@pytest.mark.parametrize("listing", [lists(), (200, {"object": "list", "data": None}), (404, {})])
+def test_a_server_whose_routes_or_model_are_yet_to_come_is_waited_for(
+    listing: tuple[int, object], server: Server, path: str, tmp_path: Path
+) -> None:
+    server.answers |= {"/v1/models": listing}
+    workload = openai_server("serve", model="m", port=server.port)
+    assert look(OpenAiServerAdapter(), workload, path, tmp_path) == Warming(Progress("serving"))
+    server.answers |= {"/v1/models": listing, "/v1/completions": (400, "no such model: m")}
+    assert failed(look(OpenAiServerAdapter(), workload, path, tmp_path))[0] == "model_completes_no_text"
+
+
 @pytest.mark.parametrize("listing", [lists(), (404, {}), (405, {}), (500, "Internal Server Error")])
 def test_a_server_that_lists_no_models_is_ready_by_its_answer(
     listing: tuple[int, object], server: Server, path: str, tmp_path: Path

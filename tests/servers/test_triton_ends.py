@@ -150,6 +150,16 @@ def test_the_model_that_was_asked_for_decides() -> None:
     assert unnamed.verdict.evidence.endswith("ValueError: other")
 
 
+def test_a_refused_inference_is_told_although_another_model_has_failed_before() -> None:
+    workload = triton(
+        PLACE, "--model-control-mode=none", "--exit-on-error=false", models="add", infer=("add", {}), gpus=0
+    )
+    refused = f'{listed(ADD)}{HEALTHY}@@ model_0 200\n{{"error":"no input"}}\n@@ infer 400\n'
+    found = assess(workload, refused, failed("Internal: ValueError: other").replace("'add'", "'other'"))
+    assert isinstance(found, Failed)
+    assert found.verdict.reason == "inference_refused"
+
+
 def test_a_python_backend_that_waits_for_a_dead_stub_is_given_up() -> None:
     line = "Failed to preinitialize Python stub: Python model file not found in 'm/add/1/model.py'\n"
     found = assess(triton(PLACE, gpus=0), log=f"{LOADING.format('add')}I1 2 pb_stub.cc:2105]  {line}")

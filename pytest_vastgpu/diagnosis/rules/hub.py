@@ -23,6 +23,10 @@ _DOWN = (
 )
 
 _PASS_IT_ON = "env={'HF_TOKEN': os.environ['HF_TOKEN']}"  # noqa: S105 - it names one
+_NO_ACCESS = f"the hub has no such model, or wants a token that may read it: check the name, and give {_PASS_IT_ON}"
+_NO_MODEL = "the hub has no such model, or it is private: check its name, or give a token"
+_NO_WAY = f"this host does not reach the model hub; {_ANOTHER}"
+_LLAMA_CPP = "llama.cpp, common/hf-cache.cpp and common/download.cpp"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -49,9 +53,10 @@ RULES: tuple[Rule, ...] = (
         (
             r"outgoing traffic has been disabled",
             r"OfflineModeIsEnabled|offline mode is enabled|local_files_only=True|HF_HUB_OFFLINE=1",
+            r"required file is not available in cache \(offline mode\)",
         ),
-        "the request forbids downloads (HF_HUB_OFFLINE) and the image does not hold the model: change one of both",
-        _HUB,
+        "the request forbids downloads (HF_HUB_OFFLINE, --offline) and the image does not hold the model: change one of both",
+        f"{_HUB}, {_LLAMA_CPP}",
         unless=r"LocalEntryNotFoundError: An error happened",
     ),
     Rule(
@@ -81,7 +86,7 @@ RULES: tuple[Rule, ...] = (
             r"401 Client Error: Unauthorized|(?:status|response) code(?: received)?: 401|pull model manifest: 40[13]",
             r"model is private or does not exist",
         ),
-        f"the hub has no such model, or wants a token that may read it: check the name, and give {_PASS_IT_ON}",
+        _NO_ACCESS,
         "huggingface_hub, llama.cpp's common/download.cpp, Ollama",
         unless=r"HTTP/1\.\d\" ",
     ),
@@ -90,10 +95,10 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"specified tag is not available in the repository|Repository is not GGUF|model does not have ggufFile",
-            r"download failed: .*status: 404",
+            r"download failed: .*status: 404|no GGUF files found in repository|hf_plan: file '.*' not found in repository",
         ),
         "the repository has no file of this name or quantization: look at its list of files on the hub",
-        "llama.cpp, common/download.cpp, and the hub's answer to it and to Ollama",
+        f"{_LLAMA_CPP}, and the hub's answer to it and to Ollama",
         unless=_GOES_ON + r"|Could not|Couldn't",
     ),
     Rule(
@@ -124,7 +129,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (
             r"RepositoryNotFoundError|Repository Not Found for url|DisabledRepoError|Access to this resource is disabled|is not a valid model identifier",
-            r"pull model manifest: (?:file does not exist|40[134])|model '?\S+'? not found",
+            r"pull model manifest: (?:file does not exist|40[04])|^Error: invalid model name|model '?\S+'? not found",
             r"40[14] Client Error.*"
             + _PLACE
             + r"|client error \(40[134] .*"
@@ -134,9 +139,37 @@ RULES: tuple[Rule, ...] = (
             + r".*\b404\b|NotExistError|status code received: 404|response code: 404",
             r"(?:fatal: )?repository '.*' not found|401 Client Error",
         ),
-        "the hub has no such model, or it is private: check its name, or give a token",
+        _NO_MODEL,
         _HUB,
         unless=r"HTTP/1\.\d\" |EntryNotFound|Entry Not Found|CAS service error",
+    ),
+    # llama.cpp says so and goes on where it has an older copy
+    Rule(
+        "hub_unauthorized",
+        FailureClass.WORKLOAD_FATAL,
+        (r"get_repo_\w+: error: GET failed \(401\)",),
+        _NO_ACCESS,
+        _LLAMA_CPP,
+        Weight.HINT,
+    ),
+    Rule(
+        "model_repo_not_found",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"get_repo_\w+: error: GET failed \(40[34]\)|^Download '.*' failed with status code: 40[134]",
+            r"received non-successful status code: 40[134]|download failed: .*status: 40[13]",
+        ),
+        _NO_MODEL,
+        _LLAMA_CPP,
+        Weight.HINT,
+    ),
+    Rule(
+        "host_network_to_hub_down",
+        FailureClass.INFRA_FATAL,
+        (r"get_repo_\w+: error: HTTPLIB failed",),
+        _NO_WAY,
+        _LLAMA_CPP,
+        Weight.HINT,
     ),
     Rule(
         "model_path_invalid",
@@ -173,7 +206,7 @@ RULES: tuple[Rule, ...] = (
             r"download failed: .*status: -1\b|cannot make GET request to",
             r"LocalEntryNotFoundError: An error happened while trying to locate|cannot find the (?:requested files|appropriate snapshot).*check your (?:internet )?connection",
         ),
-        "this host does not reach the model hub; " + _ANOTHER,
+        _NO_WAY,
         _HUB,
         unless=_GOES_ON
         + r"|Failed to read connection|looks like (?:'|\")?(?:/|\./)|[Pp]roxy|CERTIFICATE|\b(?:429|50\d)\b",
@@ -189,7 +222,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "hub_rate_limit",
         FailureClass.UNKNOWN,
-        (r"429 (?:Client Error|Too Many Requests)|rate limit|(?:status|response code|manifest): 429",),
+        (
+            r"429 (?:Client Error|Too Many Requests)|rate limit|(?:status|status code|response code|manifest): 429",
+            r"GET failed \(429\)",
+        ),
         f"the hub limits requests: wait as long as it says, or give a token, which has a higher limit: {_PASS_IT_ON}",
         _HUB,
         Weight.HINT,
@@ -201,6 +237,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"50[0234] (?:Server Error|Internal Server Error|Bad Gateway|Service Unavailable).*" + _PLACE,
             r"error from HF API.*response code: 5\d\d|pull model manifest: 5\d\d|download failed: .*status: 5\d\d",
+            r"GET failed \(5\d\d\)|^Download '.*' failed with status code: 5\d\d",
         ),
         "the model hub itself fails: look at its status page, and run again later",
         _HUB,
@@ -213,6 +250,7 @@ RULES: tuple[Rule, ...] = (
         (
             r"CAS service error|Data processing error|hf_transfer|IncompleteRead|IncompleteBody|ChunkedEncodingError",
             r"Consistency check failed|digest mismatch|max retries exceeded|failed to download model from",
+            r"^Download '.*' failed with status code: -1|download failed after \d+ attempts|pull_file: download failed: ",
         ),
         "the download broke: the host's line or the hub; another host would do",
         _HUB,

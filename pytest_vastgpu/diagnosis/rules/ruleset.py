@@ -12,7 +12,6 @@ from pytest_vastgpu.diagnosis.rules import gpu
 from pytest_vastgpu.diagnosis.rules import gpu_fit
 from pytest_vastgpu.diagnosis.rules import host
 from pytest_vastgpu.diagnosis.rules import hub
-from pytest_vastgpu.diagnosis.rules import llamacpp
 from pytest_vastgpu.diagnosis.rules import python
 from pytest_vastgpu.diagnosis.rules import registry
 from pytest_vastgpu.diagnosis.rules import request
@@ -32,7 +31,6 @@ RULES: tuple[Rule, ...] = (
     *gpu_fit.RULES,
     *host.RULES,
     *hub.RULES,
-    *llamacpp.RULES,
     *vllm.RULES,
     *servers.RULES,
     *signs.RULES,

@@ -30,21 +30,6 @@ RULES: tuple[Rule, ...] = (
         r"|^(?:\S*/)?(?:clang|gcc|g\+\+|c\+\+|cc1plus|nvcc|ptxas|ld|ninja|cmake|make|git|curl|wget|pip|apt|tar|ffmpeg)\b",
     ),
     Rule(
-        "model_repo_not_found",
-        FailureClass.WORKLOAD_FATAL,
-        (r"pull model manifest: 40[013]|^Error: invalid model name",),
-        "there is no such model, tag or GGUF file, or it is private: check its name",
-        "Ollama",
-    ),
-    Rule(
-        "hub_rate_limit",
-        FailureClass.UNKNOWN,
-        (r"pull model manifest: 429",),
-        "the registry limits requests: try again later; a model of hf.co can be brought along as a file",
-        "Ollama",
-        Weight.HINT,
-    ),
-    Rule(
         "model_repository_broken",
         FailureClass.WORKLOAD_FATAL,
         (
@@ -105,14 +90,6 @@ RULES: tuple[Rule, ...] = (
         ),
         "there is no model at this path in the container: check it",
         "llama.cpp",
-    ),
-    Rule(
-        "model_repo_not_found",
-        FailureClass.WORKLOAD_FATAL,
-        (r"received non-successful status code: 40[134]|download failed: .*status: 40[134]",),
-        "the hub has no such model or file, or it is private: check its name, or give a token",
-        "llama.cpp",
-        Weight.HINT,  # it may have an older copy
     ),
     Rule(
         "bad_engine_config",

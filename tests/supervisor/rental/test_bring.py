@@ -168,6 +168,38 @@ def test_another_start_of_the_server_gets_only_what_has_changed_here_or_there(
     assert names(there(lived).inputs[job.UNPACK]) == ["model"]
 
 
+def test_what_was_written_to_there_is_sent_again_also_after_a_connection_that_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "BATCH_BYTES", 1000)
+    lived = life(tmp_path, {"a": 900, "b": 900})
+    lived.bring_up()
+    carry_out = MemoryConnection._carry_out
+    says = "other\nother\n"
+
+    def written_to(self: MemoryConnection, instance: Instance, command: str) -> tuple[int, str]:
+        return (0, says) if command == job.UNTOUCHED else carry_out(self, instance, command)
+
+    sent: list[list[str]] = []
+    run = MemoryConnection.run
+
+    def breaks_at_the_second(self: MemoryConnection, command: str, **more: object) -> ProbeResult:
+        nonlocal says
+        if command == job.UNPACK:
+            sent.append(names(more["stdin"]))  # type: ignore[arg-type] # it is bytes
+            says = "same\nsame\n"  # the first group has come after all that was written there
+            if len(sent) == 2:
+                self.close()
+        return run(self, command, **more)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(MemoryConnection, "_carry_out", written_to)
+    monkeypatch.setattr(MemoryConnection, "run", breaks_at_the_second)
+    with pytest.raises(ConnectFailed):
+        bring(context(lived))
+    bring(context(lived))
+    assert sent == [["a"], ["b"], ["b"]]
+
+
 @pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
 def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path: Path, shell: str) -> None:
     if shutil.which(shell.split()[0]) is None:

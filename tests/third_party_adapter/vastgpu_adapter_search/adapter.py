@@ -48,7 +48,7 @@ class SearchAdapter(HttpServer):
         found, status = answers.get("found"), answers.get("status")
         if found is not None and found.status == 200:
             return Ready()
-        told = status.json() if status is not None else None
+        told = status.json() if status is not None and status.status == 200 else None
         if isinstance(told, dict) and not told["complete"]:
             return Warming(Progress("indexing", told["indexed"], told["documents"]))
         return None

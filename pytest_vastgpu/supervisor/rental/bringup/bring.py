@@ -31,6 +31,8 @@ STILL_S = 60.0
 """Files that come no further for so long have failed; however large they are, they may take their time."""
 TOLD_BYTES = 10_000_000
 """Less than this is brought without a word."""
+_STALE = Brought("", None)
+"""What is known of a file that is there, and has to be sent again."""
 
 
 def bring(context: BringUpContext) -> None:
@@ -102,6 +104,8 @@ class _Transfer:
         if told:
             files = count(sum(not entry.is_directory for entry in self._missing), "file")
             rental.tell(f"bringing {files}, {size(self._total)}")
+        # What is about to be replaced counts no more as there: the note of when files came is newer after each group
+        rental.brought({**rental.files, **{e.name: _STALE for e in self._missing if e.name in rental.files}})
         for group in batches(self._missing):
             data = functools.partial(self._parts, group)
             result = connection.send(job.UNPACK, data, still_s=STILL_S, watch=self._watch, name="write_files")
