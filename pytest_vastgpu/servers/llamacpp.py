@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import stat
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import replace
@@ -118,7 +119,7 @@ def llamacpp(
     """
     require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
     for argument in args:
-        if argument in _OWN_ARGUMENTS:
+        if isinstance(argument, str) and argument in _OWN_ARGUMENTS:
             raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
     source, name, brought = _model(model, given)
@@ -175,6 +176,11 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
 def _require_gguf(path: Path) -> None:
     """Check how a file begins; one that cannot be read is reported with the other files."""
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise WorkloadInvalid(f"model: {path} is a directory; name the GGUF file in it")
+        if not stat.S_ISREG(kind):  # opening it might wait without end
+            return
         with path.open("rb") as file:
             begins = file.read(len(_MAGIC))
     except OSError:

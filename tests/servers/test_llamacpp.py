@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_a_model_that_is_not_here(model: str, files: dict[str, str], name: str, 
         ("", {}, "model of the workload is empty"),
         (7, {}, "model of the workload is of type int"),
         (Path("nowhere.gguf"), {}, "nowhere.gguf.* cannot be read"),
+        (Path("tests"), {}, "tests is a directory; name the GGUF file in it"),
         ("org/model", {"alias": "a,b"}, "comma"),
         ("org/model", {"alias": 3}, "alias of the workload is of type int"),
         ("org/model", {"ctx_size": -1}, "ctx_size=-1 of the workload is not a whole number"),
@@ -129,6 +131,17 @@ def test_what_is_wrong_is_said_before_anything_is_rented(model: Any, more: dict[
 def test_an_argument_that_a_parameter_has_is_refused(argument: str, instead: str) -> None:
     with pytest.raises(ConfigurationError, match=f"args of the workload hold '{argument}'; give .*{instead}"):
         llamacpp("org/model", argument, "x")
+
+
+def test_an_argument_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"args of the workload hold \['x'\], which is not text"):
+        llamacpp("org/model", ["x"])  # type: ignore[arg-type] # the point
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(ConfigurationError, match="neither a file nor a directory"):
+        llamacpp(tmp_path / "model.gguf")
 
 
 @pytest.mark.parametrize(

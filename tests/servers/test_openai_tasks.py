@@ -227,7 +227,7 @@ def test_an_adapter_without_tasks_names_the_builder_that_has_them() -> None:
     assert remedy.endswith("use openai_server(…, task='embed')")
 
 
-@pytest.mark.parametrize("figures", [[0.5, math.nan], [None], [math.inf], ["0.5"]])
+@pytest.mark.parametrize("figures", [[0.5, math.nan], [None], [math.inf], ["0.5"], [10**400]])
 def test_numbers_that_are_not_finite_are_no_embedding(figures: list[object]) -> None:
     answers = {
         "models": Answer(200, '{"data": [{"id": "m"}]}'),
@@ -244,6 +244,15 @@ def test_numbers_that_are_not_finite_are_no_embedding(figures: list[object]) -> 
 def test_an_answer_that_is_none_yet_is_waited_for(answer: Answer) -> None:
     answers = {"models": Answer(200, '{"data": [{"id": "m"}]}'), "embedding": answer}
     assert VllmAdapter().served(vllm("m", task="embed"), answers) == Warming(Progress("serving"))
+
+
+@pytest.mark.parametrize("choices", [[5], ["text"], [None], {"text": "x"}, 5])
+def test_choices_that_are_none_are_no_text(choices: object) -> None:
+    answers = {
+        "models": Answer(200, '{"data": [{"id": "m"}]}'),
+        "completion": Answer(200, json.dumps({"choices": choices})),
+    }
+    assert VllmAdapter().served(vllm("m"), answers) == Warming(Progress("serving"))
 
 
 @pytest.mark.parametrize("listing", [lists(), (404, {}), (405, {}), (500, "Internal Server Error")])
