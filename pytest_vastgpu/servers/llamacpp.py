@@ -78,6 +78,7 @@ done 2>/dev/null &
 """
 """Tells how much the server has downloaded, each time that it is a tenth more: it does so itself on a terminal only.
 The cache and the names of unfinished files are those of ``common/hf-cache.cpp`` and ``common/download.cpp``."""
+_BAD_FILE = ("model_file_truncated", "model_file_invalid")
 _SERVER_OF_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
@@ -257,8 +258,8 @@ class LlamaCppAdapter(HttpServer):
         found = super().assess(workload, seen)
         if isinstance(found, Warming) and (loaded := llamacpp_gpu.loaded(seen.log)):
             return Warming(loaded)
-        if isinstance(found, Failed) and found.verdict.reason == "model_file_truncated" and _same_everywhere(workload):
-            remedy = "the file is not whole, and the same on every host: download or convert the model again"
+        if isinstance(found, Failed) and found.verdict.reason in _BAD_FILE and _same_everywhere(workload):
+            remedy = "the file is broken, and the same on every host: download or convert the model again"
             return Failed(replace(found.verdict, failure_class=FailureClass.WORKLOAD_FATAL, remedy=remedy))
         return found
 

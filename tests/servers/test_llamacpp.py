@@ -383,6 +383,28 @@ def test_a_file_that_is_cut_short_is_the_workloads_fault_where_it_is_the_same_on
     assert (found.verdict.failure_class, found.verdict.reason) == (failure, "model_file_truncated")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "E gguf_init_from_reader: failed to read key-value pairs",
+        "E gguf_init_from_reader: key 0 is empty",
+        "E gguf_init_from_reader: this GGUF file is version 99 but this software only supports up to version 3",
+        "gguf_init_from_reader: bad GGUF version: 0",
+    ],
+)
+def test_a_file_that_cannot_be_read_is_the_same_on_each_host(line: str) -> None:
+    log = f"{line}\nE llama_model_load: error loading model: llama_model_loader: failed to load model from m.gguf\n"
+    classes = {}
+    for workload in (llamacpp("m.gguf", files={"m.gguf": __file__}), llamacpp(HUB)):
+        found = assess(workload, log, exit_code=1)
+        assert isinstance(found, Failed)
+        classes[found.verdict.reason, found.verdict.failure_class] = True
+    assert list(classes) == [
+        ("model_file_invalid", FailureClass.WORKLOAD_FATAL),
+        ("model_file_invalid", FailureClass.UNKNOWN),
+    ]
+
+
 def test_it_is_asked_for_its_health_first() -> None:
     assert [question.name for question in ADAPTER.questions(llamacpp("/m"))] == ["health", "models", "completion"]
 

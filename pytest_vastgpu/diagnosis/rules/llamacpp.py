@@ -1,4 +1,4 @@
-"""Downloads by llama.cpp: messages of its ``common/hf-cache.cpp`` and ``common/download.cpp``."""
+"""Downloads and files of llama.cpp: messages of its ``common/hf-cache.cpp``, ``common/download.cpp``, ``gguf.cpp``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ RULES: tuple[Rule, ...] = (
         FailureClass.WORKLOAD_FATAL,
         (r"no GGUF files found in repository|hf_plan: file '.*' not found in repository",),
         "the model's repository has no such GGUF file: check the quantization behind the colon; the log lists them",
+        _SOURCE,
+    ),
+    Rule(
+        "model_file_invalid",
+        FailureClass.UNKNOWN,
+        (r"gguf_init_from_\w+: (?!failed to open|failed to read magic|invalid magic)",),
+        "the model's file is no GGUF that this server reads: broken on its way or at its source, or too new",
         _SOURCE,
     ),
     Rule(
