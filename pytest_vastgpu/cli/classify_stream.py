@@ -112,6 +112,8 @@ def _fields(line: str, defaults: Mapping[str, str]) -> dict[str, str]:
     """
     try:
         given = json.loads(line.lstrip("\ufeff"))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(given, dict):

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from pytest_vastgpu.errors import ConfigurationError
@@ -124,7 +123,7 @@ def _content(entry: Entry) -> Iterator[bytes]:
     """
     left = entry.size
     try:
-        with Path(entry.path).open("rb") as file:
+        with open(entry.path, "rb", opener=_without_waiting) as file:
             _check_same(entry, file)
             while left and (part := file.read(min(left, PART_BYTES))):
                 left -= len(part)
@@ -134,6 +133,11 @@ def _content(entry: Entry) -> Iterator[bytes]:
         raise ConfigurationError(unreadable(entry.name, entry.path, error)) from error
     if left:
         raise ConfigurationError(_differs(entry, f"{left} bytes of its {entry.size} were missing"))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that has taken its place is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_same(entry: Entry, file: BinaryIO) -> None:

@@ -28,6 +28,9 @@ LITTER = frozenset(
     {"__pycache__", ".git", ".hg", ".svn", ".venv", ".tox", ".nox", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 )
 """Names that are left out wherever they are in a directory."""
+_MOST_NAME_BYTES = 255
+_MOST_PATH_BYTES = 4000
+"""What Linux takes as a name and as a path, with room for the working directory."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,19 @@ def local_files(files: Mapping[str, str | Path] | None) -> tuple[tuple[str, str]
 
 
 def entries(files: Iterable[tuple[str, str]]) -> list[Entry]:
-    """All that a workload brings along.
+    """All that a workload brings along; of two files of one name the one that is named last.
 
     :param files: The workload's field.
-    :raises ConfigurationError: for a path that cannot be brought, for a directory that the home directory is in, and
-        for more than :data:`MOST_FILES` in all.
+    :raises ConfigurationError: for a path that cannot be brought, for names that no machine can have beside each other,
+        for a directory that the home directory is in, and for more than :data:`MOST_FILES` in all.
     """
-    found: list[Entry] = []
+    found: dict[str, Entry] = {}
     homes = _above_home()
-    for name, path in files:
+    named = [(str(PurePosixPath(name)), path) for name, path in files]
+    for name, path in sorted(named, key=lambda pair: pair[0]):  # a directory before what is in it
         for entry in _walk(name, path, named=True):
-            found.append(entry)
+            _require_place(entry, found)
+            found[entry.name] = entry
             if entry.is_directory and (entry.stamp.device, entry.stamp.number) in homes:
                 raise ConfigurationError(
                     f"files: {entry.path} (for {entry.name!r}) is your home directory, or holds it; name the "
@@ -95,7 +100,30 @@ def entries(files: Iterable[tuple[str, str]]) -> list[Entry]:
                     f"files: {path} makes them more than {MOST_FILES:,} files and directories together, the most that "
                     "is brought along; name less, or pack them into one file that setup= unpacks"
                 )
-    return found
+    return list(found.values())
+
+
+def _require_place(entry: Entry, others: Mapping[str, Entry]) -> None:
+    """Check that an entry can be written beside those before it, which every machine would refuse in the same way.
+
+    :raises ConfigurationError: it cannot.
+    """
+    parts = entry.name.encode("utf-8", "replace").split(b"/")
+    if max(map(len, parts)) > _MOST_NAME_BYTES or sum(map(len, parts)) + len(parts) > _MOST_PATH_BYTES:
+        raise ConfigurationError(f"files: the name {entry.name!r:.80} is too long for a file; give a shorter one")
+    if entry.name == "." and not entry.is_directory:
+        raise ConfigurationError(f"files: {entry.path} (for '.') is a file; give it a name in the working directory")
+    other = others.get(entry.name)
+    if other is None or other.is_directory == entry.is_directory:
+        other, above = None, entry.name.rpartition("/")[0]
+        while above and (other is None or other.is_directory):
+            other, above = others.get(above), above.rpartition("/")[0]
+        if other is None or other.is_directory:
+            return
+    raise ConfigurationError(
+        f"files: {entry.path!r} (for {entry.name!r}) and {other.path!r} (for {other.name!r}) cannot both be there, "
+        "since one of them is a file: rename one"
+    )
 
 
 def require_room(files: Iterable[tuple[str, str]], disk_gb: float) -> None:
@@ -139,9 +167,10 @@ def _walk(name: str, path: str, above: frozenset[tuple[int, int]] = frozenset(),
         if here in above:
             raise ConfigurationError(f"files: {path} (for {name!r}) is a link to a directory that it is in; remove it")
         yield Entry(name, path, True, 0o700, 0, Stamp.of(found))
+        below_here, into = above | {here}, "" if name == "." else f"{name}/"
         for each in sorted(below):
             if each not in LITTER and not each.endswith(".pyc"):
-                yield from _walk(f"{name}/{each}", f"{path}/{each}", above | {here}, named=False)
+                yield from _walk(f"{into}{each}", f"{path}/{each}", below_here, named=False)
     elif stat.S_ISREG(found.st_mode):
         executable = named or bool(found.st_mode & 0o111)
         yield Entry(name, path, False, 0o700 if executable else 0o600, found.st_size, Stamp.of(found))
@@ -166,4 +195,5 @@ def _above_home() -> set[tuple[int, int]]:
 def unreadable(name: str, path: str, error: OSError | ValueError) -> str:
     """What is told of a path that cannot be read."""
     why = error.strerror if isinstance(error, OSError) else str(error)
-    return f"files: {path} (for {name!r}) cannot be read ({why}); give the path of a file or a directory"
+    shown = repr(path) if any(ord(sign) < 32 for sign in path) else path
+    return f"files: {shown} (for {name!r}) cannot be read ({why}); give the path of a file or a directory"

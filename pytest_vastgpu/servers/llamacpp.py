@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import stat
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import replace
@@ -78,6 +79,7 @@ done 2>/dev/null &
 """
 """Tells how much the server has downloaded, each time that it is a tenth more: it does so itself on a terminal only.
 The cache and the names of unfinished files are those of ``common/hf-cache.cpp`` and ``common/download.cpp``."""
+_BAD_FILE = ("model_file_truncated", "model_file_invalid")
 _SERVER_OF_WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
@@ -119,7 +121,7 @@ def llamacpp(
     """
     require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
     for argument in args:
-        if argument in _OWN_ARGUMENTS:
+        if isinstance(argument, str) and argument in _OWN_ARGUMENTS:
             raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
     source, name, brought = _model(model, given)
@@ -174,6 +176,11 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
 def _require_gguf(path: Path) -> None:
     """Check how a file begins; one that cannot be read is reported with the other files."""
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise WorkloadInvalid(f"model: {path} is a directory; name the GGUF file in it")
+        if not stat.S_ISREG(kind):  # opening it might wait without end
+            return
         with path.open("rb") as file:
             begins = file.read(len(_MAGIC))
     except OSError:
@@ -250,8 +257,8 @@ class LlamaCppAdapter(HttpServer):
         found = super().assess(workload, seen)
         if isinstance(found, Warming) and (loaded := llamacpp_gpu.loaded(seen.log)):
             return Warming(loaded)
-        if isinstance(found, Failed) and found.verdict.reason == "model_file_truncated" and _same_everywhere(workload):
-            remedy = "the file is not whole, and the same on every host: download or convert the model again"
+        if isinstance(found, Failed) and found.verdict.reason in _BAD_FILE and _same_everywhere(workload):
+            remedy = "the file is broken, and the same on every host: download or convert the model again"
             return Failed(replace(found.verdict, failure_class=FailureClass.WORKLOAD_FATAL, remedy=remedy))
         return found
 

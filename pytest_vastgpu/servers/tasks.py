@@ -114,11 +114,18 @@ def _choice(name: str) -> Callable[[object], bool]:
 def _figures(*names: str) -> Callable[[object], bool | None]:
     def result(parsed: object) -> bool | None:
         figures = list(_below(parsed, names))
-        if any(not isinstance(each, (int, float)) or not math.isfinite(each) for each in figures):
+        if not all(map(_is_finite, figures)):
             return None
         return bool(figures)
 
     return result
+
+
+def _is_finite(figure: object) -> bool:
+    try:
+        return isinstance(figure, (int, float)) and math.isfinite(figure)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _below(parsed: object, names: tuple[str, ...], inside: bool = False) -> Iterator[object]:

@@ -30,6 +30,7 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
+from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -94,7 +95,10 @@ def triton(
         that has a wrong value (one line: which field, its value, what is expected).
     """
     require_known("triton", fields, ("repository", "models", "infer", "files", "env", "port"))
-    where = _repository(repository)
+    try:
+        where = _repository(repository)
+    except OSError as error:
+        raise _unreadable(repository, error) from error
     wanted = _models(models)
     details = {"repository": REPOSITORY if isinstance(where, Path) else where}
     if infer is not None:
@@ -102,7 +106,8 @@ def triton(
         if wanted:
             wanted.setdefault(details["infer_model"], "")
     details["models"] = "\n".join(f"{name} {version}".rstrip() for name, version in wanted.items())
-    brought = dict(files or {}) if not isinstance(where, Path) else {**(files or {}), REPOSITORY: where}
+    given = mapping("files", files, "{'settings.json': 'path/to/settings.json'}")
+    brought = {**given, REPOSITORY: where} if isinstance(where, Path) else given
     if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in args):
         _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
     needs: WorkloadFields = {**DEFAULTS, **fields}
@@ -262,8 +267,16 @@ def _inference(given: object) -> tuple[str, str]:
 
 def _find(repository: Path, wanted: Mapping[str, str]) -> None:
     """Check that the local repository has the models, and their versions."""
-    for problem in _missing(repository, wanted):
+    try:
+        problem = next(_missing(repository, wanted), "")
+    except OSError as error:
+        raise _unreadable(repository, error) from error
+    if problem:
         raise WorkloadInvalid(problem)
+
+
+def _unreadable(repository: object, error: OSError) -> WorkloadInvalid:
+    return WorkloadInvalid(f"repository={str(repository)!r:.200} of the workload cannot be read ({error.strerror})")
 
 
 def _missing(repository: Path, wanted: Mapping[str, str]) -> Iterator[str]:

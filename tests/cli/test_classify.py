@@ -62,6 +62,7 @@ def test_the_options_stand_in_for_absent_fields() -> None:
     ("line", "words"),
     [
         ("{", "line 2: is not JSON"),
+        ("[" * 100_000, "line 2: is nested too deeply"),
         ("[1]", "line 2: must be a JSON object with a field 'text'; it is a list"),
         ('{"channel": "ssh"}', "line 2: has no field 'text'"),
         ('{"text": "x", "channel": "telegraph"}', "line 2: unknown channel 'telegraph'; known are server_log,"),

@@ -126,3 +126,6 @@ def test_a_file_that_changes_or_shrinks_while_it_is_sent_is_one_clear_line(tree:
     (tree / "config.json").unlink()
     with pytest.raises(ConfigurationError, match=r"config.json \(for 'm/config.json'\) cannot be read \(No such file"):
         list(packed(stale))
+    os.mkfifo(tree / "config.json")  # it would be waited for, if it were opened as usual
+    with pytest.raises(ConfigurationError, match=r"config.json \(for 'm/config.json'\) changed while it was brought"):
+        list(packed(stale))

@@ -89,7 +89,7 @@ def test_files_are_removed_by_their_names_whatever_they_are(tree: Path, tmp_path
 
 def test_a_directory_may_be_the_whole_working_directory(tree: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive(command("x", files={".": tree})))) as tar:
-        assert "./plain.txt" in tar.getnames()
+        assert "plain.txt" in tar.getnames()
 
 
 def test_every_builder_brings_files(tree: Path) -> None:
@@ -140,3 +140,39 @@ def test_files_that_do_not_fit_onto_the_disk_are_told_with_what_would_do(tmp_pat
         "workload disk_gb=22 or more, or bring less"
     )
     require_room(workload.files, 22)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", "a/b"],
+        ["a", "a/b/c"],
+        ["./a/b", "a"],
+        ["."],
+        ["x" * 256],
+        ["/".join(["d" * 200] * 30)],
+        ["a/app", "a/app/b"],
+    ],
+)
+def test_names_that_no_machine_can_have_are_refused_before_one_is_blamed(names: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigurationError, match=r"files: .*(rename one|a shorter one|give it a name)") as raised:
+        command("true", files=dict.fromkeys(names, tmp_path / "file"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_in_place_of_one_of_a_directory_comes_once(tmp_path: Path) -> None:
+    """Else the second start would bring the one that was replaced."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "settings").write_text("theirs")
+    (tmp_path / "settings").write_text("mine")
+    workload = command("true", files={"app": tmp_path / "app", "app/settings": tmp_path / "settings"})
+    assert [(entry.name, Path(entry.path).read_text()) for entry in entries(workload.files) if entry.size] == [
+        ("app/settings", "mine")
+    ]
+
+
+def test_a_path_with_a_line_break_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        command("true", files={"a": tmp_path / "b\nc"})
+    assert "\n" not in str(raised.value)

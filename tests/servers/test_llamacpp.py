@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_a_model_that_is_not_here(model: str, files: dict[str, str], name: str, 
         ("", {}, "model of the workload is empty"),
         (7, {}, "model of the workload is of type int"),
         (Path("nowhere.gguf"), {}, "nowhere.gguf.* cannot be read"),
+        (Path("tests"), {}, "tests is a directory; name the GGUF file in it"),
         ("org/model", {"alias": "a,b"}, "comma"),
         ("org/model", {"alias": 3}, "alias of the workload is of type int"),
         ("org/model", {"ctx_size": -1}, "ctx_size=-1 of the workload is not a whole number"),
@@ -129,6 +131,17 @@ def test_what_is_wrong_is_said_before_anything_is_rented(model: Any, more: dict[
 def test_an_argument_that_a_parameter_has_is_refused(argument: str, instead: str) -> None:
     with pytest.raises(ConfigurationError, match=f"args of the workload hold '{argument}'; give .*{instead}"):
         llamacpp("org/model", argument, "x")
+
+
+def test_an_argument_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"args of the workload hold \['x'\], which is not text"):
+        llamacpp("org/model", ["x"])  # type: ignore[arg-type] # the point
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(ConfigurationError, match="neither a file nor a directory"):
+        llamacpp(tmp_path / "model.gguf")
 
 
 @pytest.mark.parametrize(
@@ -368,6 +381,28 @@ def test_a_file_that_is_cut_short_is_the_workloads_fault_where_it_is_the_same_on
     found = assess(workload, log + " incomplete\nE srv  init: exiting due to model loading error\n", exit_code=1)
     assert isinstance(found, Failed)
     assert (found.verdict.failure_class, found.verdict.reason) == (failure, "model_file_truncated")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "E gguf_init_from_reader: failed to read key-value pairs",
+        "E gguf_init_from_reader: key 0 is empty",
+        "E gguf_init_from_reader: this GGUF file is version 99 but this software only supports up to version 3",
+        "gguf_init_from_reader: bad GGUF version: 0",
+    ],
+)
+def test_a_file_that_cannot_be_read_is_the_same_on_each_host(line: str) -> None:
+    log = f"{line}\nE llama_model_load: error loading model: llama_model_loader: failed to load model from m.gguf\n"
+    classes = {}
+    for workload in (llamacpp("m.gguf", files={"m.gguf": __file__}), llamacpp(HUB)):
+        found = assess(workload, log, exit_code=1)
+        assert isinstance(found, Failed)
+        classes[found.verdict.reason, found.verdict.failure_class] = True
+    assert list(classes) == [
+        ("model_file_invalid", FailureClass.WORKLOAD_FATAL),
+        ("model_file_invalid", FailureClass.UNKNOWN),
+    ]
 
 
 def test_it_is_asked_for_its_health_first() -> None:

@@ -235,7 +235,7 @@ def test_an_adapter_without_tasks_names_the_builder_that_has_them() -> None:
     assert remedy.endswith("use openai_server(…, task='embed')")
 
 
-@pytest.mark.parametrize("figures", [[0.5, math.nan], [None], [math.inf], ["0.5"]])
+@pytest.mark.parametrize("figures", [[0.5, math.nan], [None], [math.inf], ["0.5"], [10**400]])
 def test_numbers_that_are_not_finite_are_no_embedding(figures: list[object]) -> None:
     answers = {
         "models": Answer(200, '{"data": [{"id": "m"}]}'),

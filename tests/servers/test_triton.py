@@ -94,6 +94,8 @@ def test_it_needs_what_its_image_needs(repository: Path) -> None:
         ({"repository": Path("/nowhere")}, "repository='/nowhere' of the workload does not exist"),
         ({"repository": __file__}, "of the workload is a file; give a directory here"),
         ({"repository": ""}, "repository of the workload is empty"),
+        ({"repository": "/" + "x" * 300}, "of the workload cannot be read (File name too long)"),
+        ({"files": ["a"]}, "files of the workload is a list; give a mapping"),
         ({"models": ["adn"]}, "there are: add, "),
         ({"models": "empty"}, "empty' has no version, a directory such as '1'"),
         ({"models": {"add": 2}}, "add' has no version 2; there are: 1"),

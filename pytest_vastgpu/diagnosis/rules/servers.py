@@ -92,6 +92,13 @@ RULES: tuple[Rule, ...] = (
         "llama.cpp",
     ),
     Rule(
+        "model_file_invalid",
+        FailureClass.UNKNOWN,  # it may have been broken on its way to this host
+        (r"gguf_init_from_\w+: (?!failed to open|failed to read magic|invalid magic)",),
+        "the model's file is no GGUF that this server reads: broken on its way or at its source, or too new",
+        "llama.cpp, ggml/src/gguf.cpp",
+    ),
+    Rule(
         "bad_engine_config",
         FailureClass.WORKLOAD_FATAL,
         (r"llama_\w+: (?:[VK] cache quantization requires|\S+ cannot both be|invalid value for )",),

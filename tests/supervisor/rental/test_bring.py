@@ -200,6 +200,26 @@ def test_what_was_written_to_there_is_sent_again_also_after_a_connection_that_br
     assert sent == [["a"], ["b"], ["b"]]
 
 
+def test_a_file_takes_the_place_of_a_directory_and_the_other_way_round(tmp_path: Path) -> None:
+    """What the server has put there would make tar fail, which was held against the machine."""
+    lived = life(tmp_path, {"file": 10})
+    (tmp_path / "directory").mkdir()
+    write(tmp_path / "directory" / "inside", 10)
+    lived.workload = replace(lived.workload, files=(("a", str(tmp_path / "directory")),))
+    lived.bring_up()
+    subprocess.run(["sh", "-c", job.MAKE_FOLDERS], cwd=tmp_path, check=True)
+    place = tmp_path / job.WORK / "a"
+    for source in ("directory", "file", "directory"):
+        lived.rentals[0].workload = replace(lived.workload, files=(("a", str(tmp_path / source)),))
+        restart(context(lived))
+        for command in (job.REMOVE, job.UNPACK):
+            data = there(lived).inputs.get(command, b"")
+            subprocess.run(["sh", "-c", command], cwd=tmp_path, input=data, check=command == job.UNPACK)
+        assert place.is_file() == (source == "file")
+        if place.is_dir():
+            (place / "left by the server").write_text("x")
+
+
 @pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
 def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path: Path, shell: str) -> None:
     if shutil.which(shell.split()[0]) is None:

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Iterator
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import FailureClass
@@ -38,8 +39,9 @@ _STALE = Brought("", None)
 def bring(context: BringUpContext) -> None:
     """Bring the workload's files; the rental notes each one that has arrived.
 
-    Those that came for the server before, and do not come again, are removed. Those that are there as they are here do
-    not come again: after a connection that broke, and for another start of the server.
+    Those that came for the server before, and do not come again, are removed; so is a directory whose name a file has
+    now, with whatever the server has put there. Those that are there as they are here do not come again: after a
+    connection that broke, and for another start of the server.
 
     :raises AttemptFailed: if they can no longer be read here, cannot be written there, or come no further.
     :raises ConnectFailed: if the connection broke.
@@ -61,7 +63,11 @@ def bring(context: BringUpContext) -> None:
 
 def _remove(context: BringUpContext, connection: Connection, wanted: Sequence[Entry]) -> None:
     rental = context.rental
-    gone = sorted(rental.files.keys() - {entry.name for entry in wanted})
+    files = {entry.name for entry in wanted if not entry.is_directory}
+    directories = set()
+    if files - rental.files.keys():
+        directories = {str(above) for name in rental.files for above in PurePosixPath(name).parents}
+    gone = sorted((rental.files.keys() - files) | (directories & files))
     if gone:
         names = b"".join(os.fsencode(name) + b"\0" for name in gone)
         check_ran(connection.run(job.REMOVE, timeout_s=LIMIT_S, stdin=names), connection)

@@ -87,8 +87,8 @@ while IFS= read -r name; do
 done
 """
 """Says of each file whose name is a line of its input whether nothing has written to it since files were brought."""
-REMOVE = f"cd {WORK} && xargs -0 rm -f --"
-"""Removes files whose names come from its input, a NUL after each."""
+REMOVE = f"cd {WORK} && xargs -0 rm -rf --"
+"""Removes files and directories whose names come from its input, a NUL after each."""
 
 SETUP = f"""\
 cd {WORK} || exit 1
