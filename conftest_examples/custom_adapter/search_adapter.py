@@ -37,12 +37,10 @@ class SearchAdapter(HttpServer):
     name = "search"
     default_image = "python:3.12-slim"
     warmup_s = 60.0
+    key_header = "X-Search-Key: "
 
     def launch(self, workload: Workload, api_key: str) -> Launch:
         return Launch(f"exec python3 search_server.py {workload.port}\n", {"SEARCH_KEY": api_key})
-
-    def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
-        return {"X-Search-Key": api_key}
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         return (Question("status", "/status"),)

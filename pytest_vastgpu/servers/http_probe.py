@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _BOUNDARY = "pytest-vastgpu-7f1c9a52"
+KEY_HEADER = "Authorization: Bearer "
+"""The header that carries the instance's key, up to the key."""
 ELSEWHERE_S = 3
 """Time limit of a request to a place where the server was not expected, in seconds."""
 _ASK = r"""
 ask() {
   if command -v curl >/dev/null 2>&1; then
-    printf 'header = "Authorization: Bearer %s"\n' "$VASTGPU_API_KEY" |
+    printf 'header = "%s%s"\n' "$key_header" "$VASTGPU_API_KEY" |
       curl --config - -sSk -g --noproxy '*' --max-time "$3" \
         -w "\n@> %{url_effective} %{redirect_url}\n@@ $1 %{http_code}\n" \
         ${4:+-H 'Content-Type: application/json' --data-raw "$4"} \
@@ -33,7 +35,8 @@ data = open(3, "rb").read() if form else body.encode() or None
 class Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
         return None
-head = {"Authorization": "Bearer " + os.environ.get("VASTGPU_API_KEY", ""), "Content-Type": form or "application/json"}
+header, _, before = os.environ["key_header"].partition(": ")
+head = {header: before + os.environ.get("VASTGPU_API_KEY", ""), "Content-Type": form or "application/json"}
 try:
     request = urllib.request.Request(url, data, head)
     any_certificate = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
@@ -63,7 +66,7 @@ command -v curl >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1 || ask() {
       else
         printf "GET %s HTTP/1.0\r\n" "$path"
       fi
-      printf "Host: %s\r\nAuthorization: Bearer %s\r\n\r\n%s" "$place" "$VASTGPU_API_KEY" "$2"
+      printf "Host: %s\r\n%s%s\r\n\r\n%s" "$place" "$key_header" "$VASTGPU_API_KEY" "$2"
       [ -z "$3" ] || cat <&3
     } >&4
     read -r _ status _ <&4
@@ -127,9 +130,16 @@ class Form:
         return body + f"--{_BOUNDARY}--\r\n".encode()
 
 
-def script(port: int, *lines: str) -> str:
-    """Shell text that runs the given lines; they may call the function ``ask`` (see :func:`request`)."""
-    return "\n".join([_ASK.strip(), f"base=http://127.0.0.1:{port}", *lines])
+def script(port: int, *lines: str, key_header: str = KEY_HEADER) -> str:
+    """Shell text that runs the given lines; they may call the function ``ask`` (see :func:`request`).
+
+    :param key_header: See :data:`KEY_HEADER`.
+    """
+    return "\n".join([_ASK.strip(), f"base=http://127.0.0.1:{port}", _exported(key_header), *lines])
+
+
+def _exported(key_header: str) -> str:
+    return f"export key_header={shlex.quote(key_header)}"
 
 
 def request(name: str, path: str, *, timeout_s: int = 5, body: Mapping[str, object] | Form | None = None) -> str:
@@ -158,7 +168,7 @@ def elsewhere(places: Sequence[tuple[str, str]], path: str) -> str:
 
     :param places: Pairs of a scheme, which is tried first, and an authority such as ``127.0.0.1:9000``.
     """
-    lines = [_ASK.strip(), "base="]
+    lines = [_ASK.strip(), "base=", _exported(KEY_HEADER)]
     for number, (scheme, place) in enumerate(places):
         plain, secure = (
             request(f"at{number}", f"{each}://{place}{path}", timeout_s=ELSEWHERE_S) for each in ("http", "https")

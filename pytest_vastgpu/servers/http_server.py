@@ -44,6 +44,12 @@ class HttpServer(ABC):
     Empty for any server; also a name of your own, for which there are no rules of its own.
     """
 
+    key_header: str = http_probe.KEY_HEADER
+    """The header with the instance's key that clients and questions send, up to the key: ``X-Api-Key: ``, for example.
+
+    A server that requires no key ignores it.
+    """
+
     @abstractmethod
     def launch(self, workload: Workload, api_key: str) -> Launch:
         """See :meth:`~pytest_vastgpu.servers.base.Adapter.launch`."""
@@ -60,15 +66,13 @@ class HttpServer(ABC):
         """
 
     def headers(self, workload: Workload, api_key: str) -> Mapping[str, str]:
-        """What clients send: the header with the server's key; a server that requires none ignores it.
-
-        Questions carry this header, too, and no others, whatever a subclass returns.
-        """
-        return {"Authorization": f"Bearer {api_key}"}
+        """What clients send: :attr:`key_header`."""
+        name, _, before = self.key_header.partition(": ")
+        return {name: before + api_key}
 
     def probes(self, workload: Workload) -> tuple[Probe, ...]:
         """The server's answers, in one round trip, and the state of the system around it."""
-        return (probe(workload.port, self.questions(workload)), *SURROUNDINGS)
+        return (probe(workload.port, self.questions(workload), self.key_header), *SURROUNDINGS)
 
     def assess(self, workload: Workload, seen: Observation) -> Readiness:
         """Ready by its answers; failed by its exit, by its log once it shows nothing new, or by the loss of a GPU.

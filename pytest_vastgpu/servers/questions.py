@@ -45,12 +45,15 @@ class Question:
             raise ValueError(f"Question({self.name!r}, {self.path!r}): a path begins with /")
 
 
-def probe(port: int, questions: Iterable[Question]) -> Probe:
-    """The probe that asks all questions in one round trip, up to the first that is not answered as it should be."""
+def probe(port: int, questions: Iterable[Question], key_header: str = http_probe.KEY_HEADER) -> Probe:
+    """The probe that asks all questions in one round trip, up to the first that is not answered as it should be.
+
+    :param key_header: See :data:`~pytest_vastgpu.servers.http_probe.KEY_HEADER`.
+    """
     asked = tuple(questions)
     lines = [line for question in asked for line in _lines(question)]
     most_s = sum(max(each.timeout_s for each in _chain(question)) for question in asked)
-    return Probe(PROBE, http_probe.script(port, *lines), most_s + _BETWEEN_S, port)
+    return Probe(PROBE, http_probe.script(port, *lines, key_header=key_header), most_s + _BETWEEN_S, port)
 
 
 def _chain(question: Question) -> Iterable[Question]:

@@ -89,6 +89,7 @@ class StandingStill:
         self._age_s = self._news_s = 0.0
         self._asked_s: float | None = None
         self._elsewhere: tuple[http_probe.Answer, ...] = ()
+        self._out_of_time = False
 
     def take(self, seen: Observation, progress: Progress) -> None:
         """Take the newest observation of a server that its adapter waits for.
@@ -131,8 +132,12 @@ class StandingStill:
         """Take the answers from there: the output of :func:`~pytest_vastgpu.servers.http_probe.elsewhere`."""
         self._elsewhere = tuple(answer for answer in http_probe.answers(output).values() if answer.status)
 
-    def verdict(self) -> Verdict | None:
-        """The verdict, once the server has settled; None while it may still become ready."""
+    def verdict(self, *, out_of_time: bool = False) -> Verdict | None:
+        """The verdict, once the server has settled; None while it may still become ready.
+
+        :param out_of_time: Whether it gets no more time: then an answer that a starting server may give counts as one.
+        """
+        self._out_of_time = out_of_time
         return next(self._verdicts(), None)
 
     def __str__(self) -> str:
@@ -185,7 +190,8 @@ class StandingStill:
         return _path(url) if url else self._workload.ready_path
 
     def _settled(self, *, doubtful: bool = False) -> bool:
-        return self._still_s >= (self._timeouts.doubtful_s if doubtful else self._timeouts.settled_s)
+        patient = doubtful and not self._out_of_time
+        return self._still_s >= (self._timeouts.doubtful_s if patient else self._timeouts.settled_s)
 
     def _elsewhere_verdict(self, best: http_probe.Answer) -> Verdict:
         port, url = self._workload.port, urlsplit(best.url)

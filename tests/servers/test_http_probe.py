@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +52,7 @@ class OpenAIServer(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.keys: list[str | None] = []
         self.on_request: Callable[[], None] = lambda: None
+        self.on_headers: Callable[[Message], None] = lambda headers: None
 
     @property
     def port(self) -> int:
@@ -81,6 +83,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _note(self) -> None:
         self.server.on_request()
+        self.server.on_headers(self.headers)
         self.server.asked.append(self.path)
         self.server.keys.append(self.headers.get("Authorization"))
 
@@ -147,6 +150,19 @@ def test_ready_when_the_model_is_listed_and_completes(server: OpenAIServer, path
     assert look(path, tmp_path, server.port) == Ready()
     assert server.asked == ["/health", "/v1/models", "/v1/completions"]
     assert set(server.keys) == {f"Bearer {KEY}"}
+
+
+def test_a_server_gets_its_key_in_the_header_that_it_reads(server: OpenAIServer, path: str, tmp_path: Path) -> None:
+    class Own(VllmAdapter):
+        key_header = "X-Api-Key: v1 "
+
+    seen: list[str | None] = []
+    server.on_headers = lambda headers: seen.append(headers.get("X-Api-Key"))
+    assert Own().headers(vllm("m"), KEY) == {"X-Api-Key": f"v1 {KEY}"}
+    answers, *_ = Own().probes(vllm("tiny", port=server.port, gpus=0))
+    run(answers, path, tmp_path)
+    assert seen == [f"v1 {KEY}"] * 3
+    assert server.keys == [None] * 3
 
 
 def test_nothing_listens_yet(path: str, tmp_path: Path, server: OpenAIServer) -> None:

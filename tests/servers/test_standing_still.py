@@ -92,6 +92,16 @@ def test_triton_that_is_not_ready_is_waited_for(path: str) -> None:
     assert after(*every_5_s(30, answers=answered(404, path))) is not None
 
 
+def test_a_refused_key_is_told_at_the_end_of_a_short_warm_up() -> None:
+    standing = StandingStill(command("serve", ready_path="/up", gpus=0))
+    for age_s in (1, 40):
+        standing.take(seen(age_s, {"answers": answered(403)}), ANSWERING)
+        assert standing.verdict() is None
+    told = standing.verdict(out_of_time=True)
+    assert told is not None
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "key_refused")
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_for_two_minutes_is_named(status: int) -> None:
     assert after(*every_5_s(115, answers=answered(status))) is None

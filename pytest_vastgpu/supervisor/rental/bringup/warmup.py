@@ -77,7 +77,7 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
             rental.shows(stage(found.progress), "warm-up window", window, left_s)
             step = give_up.judge_warmup(samples, age, window, str(standing))
             if isinstance(step, give_up.GiveUp):
-                raise AttemptFailed(step.verdict)
+                raise AttemptFailed(standing.verdict(out_of_time=True) or step.verdict)
             monitor.wait(judging_s / JUDGING_SHARE, LOOK_AGAIN_S)
 
 
