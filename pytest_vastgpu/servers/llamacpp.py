@@ -118,9 +118,6 @@ def llamacpp(
         that has a wrong value (one line: which field, its value, what is expected).
     """
     require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
-    for argument in args:
-        if argument in _OWN_ARGUMENTS:
-            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
     source, name, brought = _model(model, given)
     if alias:
@@ -142,6 +139,9 @@ def llamacpp(
         },
         **needs,
     )
+    for argument in workload.args:
+        if argument in _OWN_ARGUMENTS:
+            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     if workload.gpus == 0 and not workload.image:
         return replace(workload, image=CPU_IMAGE)
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)

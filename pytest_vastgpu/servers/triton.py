@@ -30,6 +30,7 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
+from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -102,12 +103,18 @@ def triton(
         if wanted:
             wanted.setdefault(details["infer_model"], "")
     details["models"] = "\n".join(f"{name} {version}".rstrip() for name, version in wanted.items())
-    brought = dict(files or {}) if not isinstance(where, Path) else {**(files or {}), REPOSITORY: where}
-    if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in args):
-        _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
+    brought = dict(mapping("files", files, "{'labels.txt': 'path/to/labels.txt'}"))
+    if isinstance(where, Path):
+        if REPOSITORY in brought:
+            raise WorkloadInvalid(
+                f"files of the workload hold {REPOSITORY!r}, where the repository is brought: rename it"
+            )
+        brought[REPOSITORY] = where
     needs: WorkloadFields = {**DEFAULTS, **fields}
     shown = ", ".join(wanted) or (where.resolve().name if isinstance(where, Path) else where)
     workload = build("triton", model=shown, args=args, env=env, files=brought, port=port, details=details, **needs)
+    if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in workload.args):
+        _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 

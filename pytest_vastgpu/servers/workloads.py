@@ -184,10 +184,11 @@ def _of_tuples(workload: Workload) -> Iterator[str]:
         for path in pair:
             if not isinstance(path, str):
                 yield f"files of the workload: {path!r} is of type {_type(path)}, not a path as text"
-    for pair in workload.details:
-        for value in pair:
-            if not isinstance(value, str):
-                yield f"details of the workload hold {value!r}, which is of type {_type(value)}, not text"
+    for name, value in workload.details:
+        if not isinstance(name, str):
+            yield f"details of the workload: {name!r} is of type {_type(name)}, not a name as text"
+        elif not isinstance(value, str):
+            yield f"{name}={value!r} of the workload is of type {_type(value)}, not text"
 
 
 def _of_texts(workload: Workload) -> Iterator[str]:

@@ -122,6 +122,12 @@ def test_what_is_wrong_is_said_before_anything_is_rented(model: Any, more: dict[
         llamacpp(model, **more)
 
 
+@pytest.mark.parametrize("argument", [3, ["--parallel", "4"]])
+def test_an_argument_that_is_no_text_is_said(argument: Any) -> None:
+    with pytest.raises(ConfigurationError, match="which is not text: give each argument as a text of its own"):
+        llamacpp("org/model", argument)
+
+
 @pytest.mark.parametrize(
     ("argument", "instead"),
     [("--alias", "alias="), ("-ngl", "gpu_layers="), ("-c", "ctx_size="), ("--port", "port="), ("--api-key", "key")],
