@@ -261,7 +261,7 @@ def test_a_server_whose_routes_or_model_are_yet_to_come_is_waited_for(
 ) -> None:
     server.answers |= {"/v1/models": listing}
     workload = openai_server("serve", model="m", port=server.port)
-    assert look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path) == Warming(Progress("serving"))
+    assert look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path) == Warming(Progress("starting"))
     server.answers |= {"/v1/models": listing, "/v1/completions": (400, "no such model: m")}
     assert failed(look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path))[0] == "model_completes_no_text"
 
