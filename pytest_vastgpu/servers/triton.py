@@ -31,7 +31,6 @@ from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "nvcr.io/nvidia/tritonserver:26.10-py3"
@@ -94,7 +93,6 @@ def triton(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("triton", fields, ("repository", "models", "infer", "files", "env", "port"))
     where = _repository(repository)
     wanted = _models(models)
     details = {"repository": REPOSITORY if isinstance(where, Path) else where}
