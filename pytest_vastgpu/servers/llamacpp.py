@@ -27,6 +27,7 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
+from pytest_vastgpu.servers.files import expanded
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
@@ -155,7 +156,7 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
     """Where the server finds the model, the name that follows from it, and the local files to bring along."""
     given = model if isinstance(model, Path) else text("model", model, "'org/model:Q4_K_M' or 'models/tiny.gguf'")
     if isinstance(given, Path) or (given.endswith(".gguf") and given not in files and _is_here(given)):
-        path = Path(given).expanduser()
+        path = expanded(given)
         _require_gguf(path)
         parts = list(_parts(path))
         return parts[0].name, _stem(path), {each.name: each for each in parts}
@@ -183,7 +184,7 @@ def _require_gguf(path: Path) -> None:
 
 def _is_here(path: str) -> bool:
     try:
-        real_paths.stat(str(real_paths.absolute(Path(path).expanduser())))
+        real_paths.stat(str(real_paths.absolute(expanded(path))))
     except (OSError, ValueError):
         return False
     return True

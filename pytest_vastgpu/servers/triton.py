@@ -26,6 +26,7 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
+from pytest_vastgpu.servers.files import expanded
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
@@ -207,7 +208,7 @@ def _repository(given: str | Path) -> Path | str:
         text("repository", given, "'models'")
         if "://" in given:
             return given
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.is_dir():
         return path
     if isinstance(given, str) and given.startswith("/") and not path.exists():
