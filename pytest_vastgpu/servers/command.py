@@ -24,7 +24,6 @@ from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.system_probes import SURROUNDINGS
 from pytest_vastgpu.servers.system_probes import gpu_trouble
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 
@@ -53,14 +52,10 @@ def command(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("command", fields, _OWN)
     text("command", command, "'python3 server.py --port 8000'")
     return build(
         "command", model=model, command=command, env=env, files=files, port=port, ready_path=ready_path, **fields
     )
-
-
-_OWN = ("command", "port", "ready_path", "model", "files", "env")
 
 
 class CommandAdapter:

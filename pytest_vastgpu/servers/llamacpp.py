@@ -28,11 +28,11 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
+from pytest_vastgpu.servers.files import expanded
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
@@ -119,10 +119,6 @@ def llamacpp(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
-    for argument in args:
-        if isinstance(argument, str) and argument in _OWN_ARGUMENTS:
-            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
     source, name, brought = _model(model, given)
     if alias:
@@ -144,6 +140,9 @@ def llamacpp(
         },
         **needs,
     )
+    for argument in workload.args:
+        if argument in _OWN_ARGUMENTS:
+            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     if workload.gpus == 0 and not workload.image:
         return replace(workload, image=CPU_IMAGE)
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
@@ -159,7 +158,7 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
     """Where the server finds the model, the name that follows from it, and the local files to bring along."""
     given = model if isinstance(model, Path) else text("model", model, "'org/model:Q4_K_M' or 'models/tiny.gguf'")
     if isinstance(given, Path) or (given.endswith(".gguf") and given not in files and _is_here(given)):
-        path = Path(given).expanduser()
+        path = expanded(given)
         _require_gguf(path)
         parts = list(_parts(path))
         return parts[0].name, _stem(path), {each.name: each for each in parts}
@@ -192,7 +191,7 @@ def _require_gguf(path: Path) -> None:
 
 def _is_here(path: str) -> bool:
     try:
-        real_paths.stat(str(real_paths.absolute(Path(path).expanduser())))
+        real_paths.stat(str(real_paths.absolute(expanded(path))))
     except (OSError, ValueError):
         return False
     return True

@@ -31,7 +31,6 @@ from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.openai_api import FIRST_TOKEN_S
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "ollama/ollama:0.40.12"
@@ -125,7 +124,6 @@ def ollama(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("ollama", fields, ("model", "modelfile", "files", "env", "port"))
     text("model", model, "'llama3.2:1b'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     made_from = {"modelfile": modelfile}

@@ -76,7 +76,7 @@ def served(
         evidence = "; ".join(f"{way.path} answered {answer.status}: {answer.body}" for way, answer in asked)
         reason = "model_completes_no_text" if task == tasks.DEFAULT else "model_not_for_task"
         return wrong(reason, shown(evidence), _fitting(answers, task, tells_tasks=tells_tasks))
-    return Warming(Progress("serving")) if asked else None
+    return Warming(Progress("serving")) if asked and not refused else None  # else the log tells how far it is
 
 
 def _call_it(model: str, listed: Sequence[str], rename: str) -> str:

@@ -18,7 +18,6 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.tasks import Task
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 
@@ -48,7 +47,6 @@ def openai_server(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("openai_server", fields, ("command", "model", "task", "files", "env", "port"))
     text("command", command, "'transformers serve --port 8000'")
     text("model", model, "'org/model'")
     details = {"task": tasks.known("openai_server", task)}

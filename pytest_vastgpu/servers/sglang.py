@@ -19,7 +19,6 @@ from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "lmsysorg/sglang:v0.5.23"
@@ -63,7 +62,6 @@ def sglang(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("sglang", fields, ("model", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     workload = build("sglang", model=model, args=args, env=env, files=files, port=port, **needs)

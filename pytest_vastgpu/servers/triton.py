@@ -26,12 +26,12 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
+from pytest_vastgpu.servers.files import expanded
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "nvcr.io/nvidia/tritonserver:26.10-py3"
@@ -94,7 +94,6 @@ def triton(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("triton", fields, ("repository", "models", "infer", "files", "env", "port"))
     try:
         where = _repository(repository)
     except OSError as error:
@@ -106,13 +105,18 @@ def triton(
         if wanted:
             wanted.setdefault(details["infer_model"], "")
     details["models"] = "\n".join(f"{name} {version}".rstrip() for name, version in wanted.items())
-    given = mapping("files", files, "{'settings.json': 'path/to/settings.json'}")
-    brought = {**given, REPOSITORY: where} if isinstance(where, Path) else given
-    if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in args):
-        _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
+    brought = dict(mapping("files", files, "{'labels.txt': 'path/to/labels.txt'}"))
+    if isinstance(where, Path):
+        if REPOSITORY in brought:
+            raise WorkloadInvalid(
+                f"files of the workload hold {REPOSITORY!r}, where the repository is brought: rename it"
+            )
+        brought[REPOSITORY] = where
     needs: WorkloadFields = {**DEFAULTS, **fields}
     shown = ", ".join(wanted) or (where.resolve().name if isinstance(where, Path) else where)
     workload = build("triton", model=shown, args=args, env=env, files=brought, port=port, details=details, **needs)
+    if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in workload.args):
+        _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 
@@ -207,7 +211,7 @@ def _repository(given: str | Path) -> Path | str:
         text("repository", given, "'models'")
         if "://" in given:
             return given
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.is_dir():
         return path
     if isinstance(given, str) and given.startswith("/") and not path.exists():

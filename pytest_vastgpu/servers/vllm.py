@@ -20,7 +20,6 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.tasks import Task
 from pytest_vastgpu.servers.workloads import builder
-from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
@@ -63,7 +62,6 @@ def vllm(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
-    require_known("vllm", fields, ("model", "task", "files", "env", "port"))
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
     details = {"task": tasks.known("vllm", task)}

@@ -6,6 +6,7 @@ Both follow from the fields that :class:`~pytest_vastgpu.model.Workload` declare
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 from typing import TypeVar
+from typing import cast
 from typing import get_type_hints
 
 from pytest_vastgpu.core.image_login import wrong_login
@@ -43,7 +45,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
-    """Make a function with ``**fields`` list each field in its signature and docstring, so that ``help()`` shows it.
+    """Make a function with ``**fields`` take the fields that there are, and no other names.
+
+    Each is in its signature and docstring, so that ``help()`` shows it; any other name is an :class:`UnknownKeyword`.
 
     :param defaults: The function's defaults that differ from the workload's.
     """
@@ -51,17 +55,24 @@ def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
     def complete(function: _Builder) -> _Builder:
         signature = inspect.signature(function)
         *own, _ = signature.parameters.values()
+        named = tuple(each.name for each in own if each.kind is not each.VAR_POSITIONAL)
+
+        @functools.wraps(function)
+        def build(*args: Any, **given: Any) -> Workload:
+            require_known(function.__name__, (name for name in given if name not in named), named)
+            return function(*args, **given)
+
         shown = {name: defaults.get(name, _FIELDS[name].default) for name in BY_NAME}
         added = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=TYPES[name].__name__)
             for name, value in shown.items()
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined] # inspect reads it
+        build.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined] # inspect reads it
         lines = (function.__doc__ or "").splitlines(keepends=True)  # None under python -OO
-        function.__doc__ = "".join(
+        build.__doc__ = "".join(
             "".join(_documented(shown)) if line.startswith(_IN_DOCSTRING) else line for line in lines
         )
-        return function
+        return cast("_Builder", build)
 
     return complete
 
@@ -184,10 +195,11 @@ def _of_tuples(workload: Workload) -> Iterator[str]:
         for path in pair:
             if not isinstance(path, str):
                 yield f"files of the workload: {path!r} is of type {_type(path)}, not a path as text"
-    for pair in workload.details:
-        for value in pair:
-            if not isinstance(value, str):
-                yield f"details of the workload hold {value!r}, which is of type {_type(value)}, not text"
+    for name, value in workload.details:
+        if not isinstance(name, str):
+            yield f"details of the workload: {name!r} is of type {_type(name)}, not a name as text"
+        elif not isinstance(value, str):
+            yield f"{name}={value!r} of the workload is of type {_type(value)}, not text"
 
 
 def _of_texts(workload: Workload) -> Iterator[str]:

@@ -6,11 +6,14 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pytest_vastgpu import command
+from pytest_vastgpu import llamacpp
+from pytest_vastgpu import triton
 from pytest_vastgpu import vllm
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Workload
@@ -115,6 +118,19 @@ def test_what_cannot_be_brought_is_told_when_the_workload_is_built(tree: Path, m
     (tree / "pipe").unlink()
     monkeypatch.setattr(files, "MOST_FILES", 5)
     assert "makes them more than 5 files and directories together, the most that is brought along" in refused(tree)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: command("x", files={"app": "~no-such-user/app"}),
+        lambda: llamacpp("~no-such-user/tiny.gguf"),
+        lambda: triton(Path("~no-such-user/models")),
+    ],
+)
+def test_a_home_directory_that_there_is_not_is_told(build: Callable[[], Workload]) -> None:
+    with pytest.raises(ConfigurationError, match="that user has no home directory on this machine"):
+        build()
 
 
 @pytest.mark.parametrize("what", [".", "..", "../.."])

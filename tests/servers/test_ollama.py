@@ -339,6 +339,11 @@ def test_it_needs_what_its_image_needs() -> None:
         assert (other.cuda, other.compute_cap) == (0.0, 0.0)
 
 
+def test_a_modelfile_that_is_no_text_is_told_by_its_name() -> None:
+    with pytest.raises(WorkloadInvalid, match="modelfile=3 of the workload is of type int, not text"):
+        ollama("mine", modelfile=3)  # type: ignore[arg-type] # on purpose
+
+
 def test_a_modelfile_that_is_not_brought_along_is_refused() -> None:
     with pytest.raises(WorkloadInvalid, match="modelfile='Modelfile' of the workload is none of its files: add it"):
         ollama("mine", modelfile="Modelfile")

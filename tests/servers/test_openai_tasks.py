@@ -265,13 +265,13 @@ def test_a_completion_of_another_form_is_waited_for(choices: object) -> None:
 
 @pytest.mark.parametrize("listing", [lists(), (200, {"object": "list", "data": None}), (404, {})])
 def test_a_server_whose_routes_or_model_are_yet_to_come_is_waited_for(
-    listing: tuple[int, object], server: Server, path: str, tmp_path: Path
+    listing: tuple[int, object], server: Server, tmp_path: Path
 ) -> None:
     server.answers |= {"/v1/models": listing}
     workload = openai_server("serve", model="m", port=server.port)
-    assert look(OpenAiServerAdapter(), workload, path, tmp_path) == Warming(Progress("serving"))
+    assert look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path) == Warming(Progress("starting"))
     server.answers |= {"/v1/models": listing, "/v1/completions": (400, "no such model: m")}
-    assert failed(look(OpenAiServerAdapter(), workload, path, tmp_path))[0] == "model_completes_no_text"
+    assert failed(look(OpenAiServerAdapter(), workload, os.environ["PATH"], tmp_path))[0] == "model_completes_no_text"
 
 
 @pytest.mark.parametrize("listing", [lists(), (404, {}), (405, {}), (500, "Internal Server Error")])

@@ -109,6 +109,8 @@ def test_it_needs_what_its_image_needs(repository: Path) -> None:
         ({"infer": ("add", {"x": {1}})}, "infer of the workload is not JSON: Object of type set"),
         ({"infer": ("add", {"x": float("nan")})}, "infer of the workload is not JSON: Out of range float"),
         ({"infer": ("add", {"x": "y" * INFER_MOST})}, "characters of JSON, more than 100000: give a smaller one"),
+        ({"files": ["labels.txt"]}, "files of the workload is a list; give a mapping"),
+        ({"files": {"models": "labels.txt"}}, "files of the workload hold 'models', where the repository is brought"),
         ({"model": "add"}, "triton() got an unexpected keyword argument 'model'; it has model"),
     ],
 )
@@ -119,6 +121,12 @@ def test_what_cannot_be_meant_is_said_before_anything_is_rented(
         triton(**{"repository": repository, **given})
     assert told in str(wrong.value)
     assert "\n" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("argument", [3, ["--log-verbose=1"]])
+def test_an_argument_that_is_no_text_is_said(repository: Path, argument: Any) -> None:
+    with pytest.raises(WorkloadInvalid, match="which is not text: give each argument as a text of its own"):
+        triton(repository, argument)
 
 
 def test_an_empty_directory_is_no_repository(tmp_path: Path) -> None:

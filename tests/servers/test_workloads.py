@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from typing import Unpack
 
 import pytest
 
@@ -14,6 +15,8 @@ from pytest_vastgpu import vllm
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.plugin import marks
+from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import require_workload
 
 BUILDERS = (vllm, command)
@@ -148,3 +151,14 @@ def test_the_marker_lists_what_it_takes(pytester: pytest.Pytester) -> None:
 def test_every_field_says_what_it_means() -> None:
     silent = [each.name for each in dataclasses.fields(Workload) if not each.metadata.get("meaning")]
     assert silent == ["adapter"]  # it has no default, and so is declared as it is
+
+
+def test_a_builder_from_outside_takes_only_names_that_there_are() -> None:
+    @builder()
+    def mine(what: str, *, port: int = 1, **fields: Unpack[WorkloadFields]) -> Workload:
+        return build("mine", command=what, port=port, **fields)
+
+    assert mine("x", port=2, gpus=0) == Workload("mine", command="x", port=2, gpus=0)
+    for name in ("command", "gpu"):  # a field of the workload that no builder takes by name, and none
+        with pytest.raises(WorkloadInvalid, match=rf"mine\(\) got an unexpected keyword argument '{name}'; it has "):
+            mine("x", **{name: "y"})  # type: ignore[arg-type] # on purpose
