@@ -52,7 +52,8 @@ def _load(point: EntryPoint) -> Adapter:
         return checked(loaded() if isinstance(loaded, type) else loaded, origin)
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split())
         raise ConfigurationError(
-            f"{origin} cannot be loaded: {type(error).__name__}: {error}; update or uninstall the package that names it"
+            f"{origin} cannot be loaded: {type(error).__name__}: {said}; update or uninstall the package that names it"
         ) from error

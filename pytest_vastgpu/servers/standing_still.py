@@ -129,8 +129,14 @@ class StandingStill:
         return http_probe.elsewhere([("https" if place == here else "http", place) for place in places], self._path)
 
     def answered(self, output: str) -> None:
-        """Take the answers from there: the output of :func:`~pytest_vastgpu.servers.http_probe.elsewhere`."""
-        self._elsewhere = tuple(answer for answer in http_probe.answers(output).values() if answer.status)
+        """Take the answers from there: the output of :func:`~pytest_vastgpu.servers.http_probe.elsewhere`.
+
+        Where the server has the right port, too, another one is for something else, such as metrics: it is busy.
+        """
+        given = [answer for answer in http_probe.answers(output).values() if answer.status]
+        if any(place.port == self._workload.port for place in self._listeners):
+            given = [answer for answer in given if urlsplit(answer.url).port == self._workload.port]
+        self._elsewhere = tuple(given)
 
     def verdict(self, *, out_of_time: bool = False) -> Verdict | None:
         """The verdict, once the server has settled; None while it may still become ready.

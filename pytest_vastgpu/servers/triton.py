@@ -49,6 +49,8 @@ INFER_S = 60
 """Time limit of the inference that is asked for before the server counts as ready, in seconds."""
 INFER_MOST = 100_000
 """Most characters of its body: the kernel takes 131,072 bytes in one argument of a command (``MAX_ARG_STRLEN``)."""
+_OTHER_PORTS = {"grpc": 8001, "metrics": 8002}
+"""Where Triton listens beside HTTP, unless its arguments say otherwise."""
 _CONTROL = "--model-control-mode"
 _REFUSED = "inference_refused"
 """Reason for a model that is ready and refuses: what other models failed of, in the log, is not why."""
@@ -117,6 +119,13 @@ def triton(
     workload = build("triton", model=shown, args=args, env=env, files=brought, port=port, details=details, **needs)
     if isinstance(where, Path) and not any(argument.startswith("--model-repository") for argument in workload.args):
         _find(where, wanted if infer is None else {**wanted, details["infer_model"]: ""})
+    for service, its in _OTHER_PORTS.items():
+        moved = any(argument.startswith((f"--{service}-port", f"--allow-{service}")) for argument in args)
+        if f"--{service}-port={port}" in args or (port == its and not moved):
+            raise WorkloadInvalid(
+                f"port={port} of the workload is Triton's port for {service}, too; give another one, or another "
+                f"--{service}-port among the arguments"
+            )
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 

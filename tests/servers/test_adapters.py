@@ -234,6 +234,11 @@ class Mine:
         return Ready()
 
 
+class Ending(Mine):
+    def __init__(self) -> None:
+        raise SystemExit("this module\nis a program")
+
+
 INSTANCE = Mine()
 
 
@@ -253,6 +258,7 @@ def test_adapters_by_name() -> None:
     [
         ("no.such.module:Adapter", "cannot be loaded: ModuleNotFoundError"),
         (f"{__name__}:Nothing", "cannot be loaded: AttributeError"),
+        (f"{__name__}:Ending", "cannot be loaded: SystemExit: this module is a program"),
         (f"{__name__}:READY", "is no adapter: it lacks launch, headers, probes, assess, name"),
     ],
 )
@@ -261,6 +267,7 @@ def test_a_broken_entry_point_is_named(value: str, words: str) -> None:
         adapters([point(value)])
     assert words in str(caught.value)
     assert value in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_name_taken_twice_names_both() -> None:

@@ -93,6 +93,8 @@ def test_it_needs_what_its_image_needs(repository: Path) -> None:
         ({"repository": "nowhere"}, "repository='nowhere' of the workload does not exist; give a directory here"),
         ({"repository": Path("/nowhere")}, "repository='/nowhere' of the workload does not exist"),
         ({"repository": __file__}, "of the workload is a file; give a directory here"),
+        ({"port": 8001}, "port=8001 of the workload is Triton's port for grpc, too; give another one"),
+        ({"port": 8002}, "port=8002 of the workload is Triton's port for metrics, too"),
         ({"repository": ""}, "repository of the workload is empty"),
         ({"repository": "/" + "x" * 300}, "of the workload cannot be read (File name too long)"),
         ({"files": ["a"]}, "files of the workload is a list; give a mapping"),
@@ -127,6 +129,13 @@ def test_what_cannot_be_meant_is_said_before_anything_is_rented(
 def test_an_argument_that_is_no_text_is_said(repository: Path, argument: Any) -> None:
     with pytest.raises(WorkloadInvalid, match="which is not text: give each argument as a text of its own"):
         triton(repository, argument)
+
+
+def test_a_port_that_is_moved_away_is_free(repository: Path) -> None:
+    assert triton(repository, "--grpc-port=9001", port=8001).port == 8001
+    assert triton(repository, "--allow-metrics=false", port=8002).port == 8002
+    with pytest.raises(WorkloadInvalid, match="port for metrics, too"):
+        triton(repository, "--metrics-port=8000")
 
 
 def test_an_empty_directory_is_no_repository(tmp_path: Path) -> None:

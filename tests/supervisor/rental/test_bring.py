@@ -288,6 +288,7 @@ def test_files_that_are_gone_when_they_are_sent_stop_the_run(tmp_path: Path) -> 
         (ProbeFailure.TIMEOUT, None, "", "unknown: files_too_slow"),
         (ProbeFailure.NOT_RUN, None, "", "unknown: commands_not_run"),
         (ProbeFailure.COMMAND, 2, "", "infra_fatal: cannot_write_files"),
+        (ProbeFailure.NONE, 0, "", "infra_fatal: cannot_write_files"),  # as it says, but it has read nothing
         (ProbeFailure.COMMAND, 2, "tar: m: Cannot write: No space left on device", "unknown: disk_full"),
         (ProbeFailure.COMMAND, 127, "", "workload_fatal: tar_missing"),
         (ProbeFailure.TRANSPORT, None, "", ""),

@@ -116,6 +116,8 @@ class _Transfer:
             data = functools.partial(self._parts, group)
             result = connection.send(job.UNPACK, data, still_s=STILL_S, watch=self._watch, name="write_files")
             _check(check_ran(result, connection), self._sent + self._read, self._total)
+            if any(not entry.is_directory and entry.name not in self._arrived for entry in group):
+                raise _cannot_write("tar ended well before it had been sent all files")
             self._sent += self._read
             self._read = 0
             rental.brought({**rental.files, **self._arrived})
@@ -152,9 +154,7 @@ def _check(result: ProbeResult, sent: int, total: int) -> None:
     if "No space left on device" in said or "Disk quota exceeded" in said:
         text = f"{size(total)} of files do not fit onto its disk: {said.splitlines()[0]}"
         raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "disk_full", text, "raise disk_gb, or bring less"))
-    evidence = said or f"files could not be written: {result.failure.value}"
-    remedy = "another host would do; this one cannot write files"
-    raise AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "cannot_write_files", evidence, remedy))
+    raise _cannot_write(said or f"files could not be written: {result.failure.value}")
 
 
 def progress(sent: int, total: int, seconds: float) -> str:
@@ -176,6 +176,11 @@ def _unit(count_bytes: int) -> tuple[float, str]:
 def _speed(sent: int, seconds: float, before: str = " (", after: str = ")") -> str:
     speed = sent / 1e6 / seconds if seconds >= 1 else 0.0
     return f"{before}{speed:.{0 if speed >= 10 else 1}f} MB/s{after}" if speed else ""
+
+
+def _cannot_write(evidence: str) -> AttemptFailed:
+    remedy = "another host would do; this one cannot write files"
+    return AttemptFailed(Verdict(FailureClass.INFRA_FATAL, "cannot_write_files", evidence, remedy))
 
 
 def _fatal(reason: str, evidence: str, remedy: str) -> AttemptFailed:
