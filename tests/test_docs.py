@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+import pytest_vastgpu
+from pytest_vastgpu import errors
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -135,3 +138,10 @@ def test_forms_ask_for_what_a_report_needs() -> None:
     }
     assert {"events", "versions"} <= required["bug"]
     assert {"output", "label"} <= required["wrong_verdict"]
+
+
+def test_an_exception_that_a_page_for_users_names_can_be_imported() -> None:
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/servers.md", "docs/recipes.md"))
+    named = {name for name in re.findall(r"`(\w+)`", pages) if hasattr(errors, name)}
+    assert "VastGpuError" in named
+    assert named | {"ConfigurationError", "WorkloadInvalid"} <= set(pytest_vastgpu.__all__)
