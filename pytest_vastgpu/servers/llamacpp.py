@@ -32,6 +32,7 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import refuse_own
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -120,9 +121,7 @@ def llamacpp(
         that has a wrong value (one line: which field, its value, what is expected).
     """
     require_known("llamacpp", fields, ("model", "alias", "ctx_size", "gpu_layers", "files", "env", "port"))
-    for argument in args:
-        if isinstance(argument, str) and argument in _OWN_ARGUMENTS:
-            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
+    refuse_own(args, _OWN_ARGUMENTS)
     given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
     source, name, brought = _model(model, given)
     if alias:

@@ -31,6 +31,7 @@ from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import refuse_own
 from pytest_vastgpu.servers.workloads import require_known
 from pytest_vastgpu.servers.workloads import text
 
@@ -49,6 +50,8 @@ INFER_S = 60
 """Time limit of the inference that is asked for before the server counts as ready, in seconds."""
 INFER_MOST = 100_000
 """Most characters of its body: the kernel takes 131,072 bytes in one argument of a command (``MAX_ARG_STRLEN``)."""
+_OWN_ARGUMENTS = dict.fromkeys(("--http-port", "--http-address"), "port=; the address is the instance's loopback")
+"""Arguments of the server that the plugin gives itself, and what to give instead."""
 _CONTROL = "--model-control-mode"
 _REFUSED = "inference_refused"
 """Reason for a model that is ready and refuses: what other models failed of, in the log, is not why."""
@@ -95,6 +98,7 @@ def triton(
         that has a wrong value (one line: which field, its value, what is expected).
     """
     require_known("triton", fields, ("repository", "models", "infer", "files", "env", "port"))
+    refuse_own(args, _OWN_ARGUMENTS)
     try:
         where = _repository(repository)
     except OSError as error:
