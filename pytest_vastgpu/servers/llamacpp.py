@@ -6,6 +6,7 @@ import functools
 import re
 import shlex
 import stat
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import replace
@@ -164,6 +165,11 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
         return parts[0].name, _stem(path), {each.name: each for each in parts}
     if given in files or given.startswith("/"):
         return given, _stem(Path(given)), {}
+    if _is_here(given, stat.S_ISREG):
+        raise WorkloadInvalid(
+            f"model={given!r} of the workload is a file here, but its name does not end in .gguf; give Path({given!r}) "
+            "if it is a GGUF file"
+        )
     if _HUB.fullmatch(given) and not given.endswith(".gguf"):
         return HUB + given, given, {}
     raise WorkloadInvalid(
@@ -189,12 +195,12 @@ def _require_gguf(path: Path) -> None:
         raise WorkloadInvalid(f"model: {path} is no GGUF file, it begins with {begins!r} and not {_MAGIC!r}; {remedy}")
 
 
-def _is_here(path: str) -> bool:
+def _is_here(path: str, kind: Callable[[int], bool] = lambda _: True) -> bool:
+    """Whether there is such a path on this machine, of a kind that is told from its mode."""
     try:
-        real_paths.stat(str(real_paths.absolute(Path(path).expanduser())))
-    except (OSError, ValueError):
+        return kind(real_paths.stat(str(real_paths.absolute(Path(path).expanduser()))).st_mode)
+    except (OSError, RuntimeError, ValueError):  # a RuntimeError: there is no such home
         return False
-    return True
 
 
 def _stem(path: Path) -> str:
