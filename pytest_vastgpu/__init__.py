@@ -12,6 +12,9 @@ from typing import Any
 if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
+    from pytest_vastgpu.errors import ConfigurationError
+    from pytest_vastgpu.errors import VastGpuError
+    from pytest_vastgpu.errors import WorkloadInvalid
     from pytest_vastgpu.local.embed import LocalMarket
     from pytest_vastgpu.model import Attempt
     from pytest_vastgpu.model import FailureClass
@@ -49,6 +52,7 @@ _HOMES = {
     "Adapter": "servers.base",
     "Answer": "servers.http_probe",
     "Attempt": "model",
+    "ConfigurationError": "errors",
     "Failed": "servers.base",
     "FailureClass": "model",
     "HttpServer": "servers.http_server",
@@ -64,12 +68,14 @@ _HOMES = {
     "Question": "servers.questions",
     "Readiness": "servers.base",
     "Ready": "servers.base",
+    "VastGpuError": "errors",
     "VastInstance": "client.instance",
     "VastMarkUnusedWarning": "plugin.unasked",
     "Verdict": "model",
     "Warming": "servers.base",
     "Workload": "model",
     "WorkloadFields": "model",
+    "WorkloadInvalid": "errors",
     "build": "servers.building",
     "builder": "servers.workloads",
     "command": "servers.command",
@@ -86,6 +92,7 @@ __all__ = [
     "Adapter",
     "Answer",
     "Attempt",
+    "ConfigurationError",
     "Failed",
     "FailureClass",
     "HttpServer",
@@ -101,12 +108,14 @@ __all__ = [
     "Question",
     "Readiness",
     "Ready",
+    "VastGpuError",
     "VastInstance",
     "VastMarkUnusedWarning",
     "Verdict",
     "Warming",
     "Workload",
     "WorkloadFields",
+    "WorkloadInvalid",
     "build",
     "builder",
     "command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+
+import pytest_vastgpu
+from pytest_vastgpu import VastInstance
+from pytest_vastgpu import errors
+from pytest_vastgpu.model import ProbeResult
+from pytest_vastgpu.servers.openai_server import OpenAiServerAdapter
+from pytest_vastgpu.servers.registry import OWN
+from pytest_vastgpu.supervisor.rental.server import job
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -19,6 +28,8 @@ NAME = re.compile(r"pytest_vastgpu(?:\.\w+)+")
 THREAD = re.compile(r"vastgpu-[a-z-]+")
 STARTED = re.compile(r"(?:\bname(?:_prefix)? ?= ?|repeat\()f?\"(vastgpu-[^\"]*)")
 """Where a thread is named: an argument, a variable, or the first argument of a clock's ``repeat``."""
+
+FIELDS = set(ProbeResult.__annotations__)
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
@@ -135,3 +146,48 @@ def test_forms_ask_for_what_a_report_needs() -> None:
     }
     assert {"events", "versions"} <= required["bug"]
     assert {"output", "label"} <= required["wrong_verdict"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/servers.md"])
+def test_where_the_files_of_a_workload_are_is_said(page: str) -> None:
+    assert f"`~/{job.WORK}`" in (ROOT / page).read_text()
+    assert f"``~/{job.WORK}``" in (VastInstance.run.__doc__ or "")
+
+
+def test_readme_names_what_run_returns_and_every_builder() -> None:
+    readme = (ROOT / "README.md").read_text()
+    told = readme.split("`run(command, timeout_s=60)`", 1)[1].split("\n\n", 1)[0]
+    named = {name for name in re.findall(r"`(\w+)`", told) if hasattr(ProbeResult, name) or name in FIELDS}
+    assert named == {"exit_code", "stdout", "stderr", "ok", "failure"}
+    assert inspect.signature(VastInstance.run).parameters["timeout_s"].default == 60
+    workloads = readme.split("**Workloads.**", 1)[1].split("\n\n", 1)[0]
+    assert [kind.name for kind in OWN if f"`{kind.name}(" not in workloads] == []
+    assert "(docs/servers.md)" in workloads
+    assert "(docs/recipes.md)" in workloads
+
+
+def test_the_image_of_a_server_of_your_own_is_said() -> None:
+    pages = (ROOT / "docs/servers.md").read_text()
+    section = pages.split("\n## Any OpenAI-compatible server\n", 1)[1].split("\n## ", 1)[0]
+    assert f"`{OpenAiServerAdapter.default_image}`" in section
+
+
+def test_an_author_of_an_adapter_is_told_that_answers_have_a_status() -> None:
+    recipe = (ROOT / "CONTRIBUTING.md").read_text().split("\n### An adapter", 1)[1].split("\n### ", 1)[0]
+    assert "`status`" in recipe
+    assert "answer.status == 200" in (ROOT / "conftest_examples/custom_adapter/search_adapter.py").read_text()
+
+
+def test_what_ci_runs_names_every_server_that_it_runs() -> None:
+    steps = re.findall(r'^step "(.*)"$', (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("\n## What CI runs\n", 1)[1].split("\n## ", 1)[0]
+    for what in ("llama.cpp", "vLLM", "transformers serve", "Triton", "an adapter from outside"):
+        assert any(what in step for step in steps), what
+        assert what in section, what
+
+
+def test_an_exception_that_a_page_for_users_names_can_be_imported() -> None:
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/servers.md", "docs/recipes.md"))
+    named = {name for name in re.findall(r"`(\w+)`", pages) if hasattr(errors, name)}
+    assert "VastGpuError" in named
+    assert named | {"ConfigurationError", "WorkloadInvalid"} <= set(pytest_vastgpu.__all__)

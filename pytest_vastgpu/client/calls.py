@@ -282,6 +282,8 @@ class InstanceCalls:
     def run(self, command: str, timeout_s: float = 60.0) -> ProbeResult:
         """Run a shell command on the instance, as root in its home directory.
 
+        The server's working directory, where the workload's files are, is ``~/.vastgpu/work``.
+
         :param timeout_s: Seconds after which the command is ended; its output up to then is in the result.
         :returns: Exit code, output and, if the command did not run, the reason. A failing command does not raise.
         """

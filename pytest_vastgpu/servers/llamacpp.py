@@ -6,6 +6,7 @@ import functools
 import re
 import shlex
 import stat
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,6 +34,7 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import refuse_own
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
@@ -119,6 +121,7 @@ def llamacpp(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
+    refuse_own(args, _OWN_ARGUMENTS)
     given = mapping("files", files, "{'template.jinja': 'path/to/template.jinja'}")
     source, name, brought = _model(model, given)
     if alias:
@@ -140,9 +143,6 @@ def llamacpp(
         },
         **needs,
     )
-    for argument in workload.args:
-        if argument in _OWN_ARGUMENTS:
-            raise WorkloadInvalid(f"args of the workload hold {argument!r}; give {_OWN_ARGUMENTS[argument]}")
     if workload.gpus == 0 and not workload.image:
         return replace(workload, image=CPU_IMAGE)
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
@@ -164,6 +164,11 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
         return parts[0].name, _stem(path), {each.name: each for each in parts}
     if given in files or given.startswith("/"):
         return given, _stem(Path(given)), {}
+    if _is_here(given, stat.S_ISREG):
+        raise WorkloadInvalid(
+            f"model={given!r} of the workload is a file here, but its name does not end in .gguf; give Path({given!r}) "
+            "if it is a GGUF file"
+        )
     if _HUB.fullmatch(given) and not given.endswith(".gguf"):
         return HUB + given, given, {}
     raise WorkloadInvalid(
@@ -189,12 +194,12 @@ def _require_gguf(path: Path) -> None:
         raise WorkloadInvalid(f"model: {path} is no GGUF file, it begins with {begins!r} and not {_MAGIC!r}; {remedy}")
 
 
-def _is_here(path: str) -> bool:
+def _is_here(path: str, kind: Callable[[int], bool] = lambda _: True) -> bool:
+    """Whether there is such a path on this machine, of a kind that is told from its mode."""
     try:
-        real_paths.stat(str(real_paths.absolute(expanded(path))))
+        return kind(real_paths.stat(str(real_paths.absolute(expanded(path)))).st_mode)
     except (OSError, ValueError):
         return False
-    return True
 
 
 def _stem(path: Path) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.servers import http_probe
@@ -19,6 +18,7 @@ from pytest_vastgpu.servers.building import requiring
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
+from pytest_vastgpu.servers.workloads import refuse_own
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "lmsysorg/sglang:v0.5.23"
@@ -31,8 +31,13 @@ DEFAULTS: WorkloadFields = {"disk_gb": 80.0, "image_gb": 15.0}
 """For the official image, about as large as vLLM's and with a CUDA toolkit, and a small model. Not measured."""
 _CONFIG = "vastgpu-sglang.yaml"
 """The file with the server's key, in its working directory."""
-_TAKEN = ("--api-key", "--config")
-"""Arguments that the plugin gives itself. SGLang reads one ``--config`` only."""
+_OWN_ARGUMENTS = {
+    **dict.fromkeys(("--model-path", "--model", "--served-model-name"), "the first argument, model"),
+    **dict.fromkeys(("--host", "--port"), "port=; the host is the instance's loopback"),
+    "--api-key": "nothing: each instance has a key of its own",
+    "--config": "its values as arguments: SGLang reads one such file, and the plugin's has the instance's key",
+}
+"""Arguments of the server that the plugin gives itself, and what to give instead."""
 
 
 @builder(**DEFAULTS)
@@ -53,7 +58,7 @@ def sglang(
 
     :param model: A name on the Hugging Face Hub, or a path in the image; also the name that clients use.
     :param args: Further arguments of ``sglang.launch_server``, one string each, e.g. ``"--context-length=2048"``;
-        without ``--api-key`` and ``--config``, which the plugin gives: the server requires the instance's key.
+        without those that the plugin gives, such as ``--port`` and ``--config``.
     :param env: Environment of the server, e.g. ``HF_TOKEN``. Sent over SSH, never on a command line. Default: none.
     :param port: The TCP port that the server listens on, on the instance's loopback. Default: 30000.
     :param files: Local files and directories to copy, such as a chat template, by their path in the server's working
@@ -64,13 +69,8 @@ def sglang(
     """
     text("model", model, "'org/model'")
     needs: WorkloadFields = {**DEFAULTS, **fields}
+    refuse_own(args, _OWN_ARGUMENTS)
     workload = build("sglang", model=model, args=args, env=env, files=files, port=port, **needs)
-    for argument in args:
-        if argument.split("=")[0] in _TAKEN:
-            raise WorkloadInvalid(
-                f"args of the workload hold {argument.split('=')[0]}, which the plugin gives itself, because the "
-                "server requires the instance's key: remove it, and give a configuration file's values as arguments"
-            )
     return requiring(workload, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
 
 

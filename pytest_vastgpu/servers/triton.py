@@ -32,6 +32,7 @@ from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
 from pytest_vastgpu.servers.workloads import mapping
+from pytest_vastgpu.servers.workloads import refuse_own
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "nvcr.io/nvidia/tritonserver:26.10-py3"
@@ -51,6 +52,8 @@ INFER_MOST = 100_000
 """Most characters of its body: the kernel takes 131,072 bytes in one argument of a command (``MAX_ARG_STRLEN``)."""
 _OTHER_PORTS = {"grpc": 8001, "metrics": 8002}
 """Where Triton listens beside HTTP, unless its arguments say otherwise."""
+_OWN_ARGUMENTS = dict.fromkeys(("--http-port", "--http-address"), "port=; the address is the instance's loopback")
+"""Arguments of the server that the plugin gives itself, and what to give instead."""
 _CONTROL = "--model-control-mode"
 _REFUSED = "inference_refused"
 """Reason for a model that is ready and refuses: what other models failed of, in the log, is not why."""
@@ -96,6 +99,7 @@ def triton(
     :raises ConfigurationError: for a missing file, and as :class:`~pytest_vastgpu.errors.WorkloadInvalid` for a field
         that has a wrong value (one line: which field, its value, what is expected).
     """
+    refuse_own(args, _OWN_ARGUMENTS)
     try:
         where = _repository(repository)
     except OSError as error:

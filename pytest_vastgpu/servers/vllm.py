@@ -20,6 +20,7 @@ from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.tasks import Task
 from pytest_vastgpu.servers.workloads import builder
+from pytest_vastgpu.servers.workloads import refuse_own
 from pytest_vastgpu.servers.workloads import text
 
 IMAGE = "vllm/vllm-openai:v0.32.0"
@@ -30,6 +31,12 @@ IMAGE_COMPUTE_CAP = 7.5
 """Oldest GPU generation that the image's kernels are built for."""
 _RUNNERS = dict.fromkeys(("embed", "score", "classify"), ("--runner", "pooling"))
 """Arguments by task: a model that generates text embeds it only with them. vLLM finds the rest in the model's files."""
+_OWN_ARGUMENTS = {
+    "--model": "the first argument, model",
+    **dict.fromkeys(("--host", "--port"), "port=; the host is the instance's loopback"),
+    "--api-key": "nothing: each instance has a key of its own",
+}
+"""Arguments of the server that the plugin gives itself, and what to give instead."""
 DEFAULTS: WorkloadFields = {"disk_gb": 60.0, "image_gb": 12.0}
 """For vLLM's official image and a small model."""
 
@@ -63,6 +70,7 @@ def vllm(
         that has a wrong value (one line: which field, its value, what is expected).
     """
     text("model", model, "'org/model'")
+    refuse_own(args, _OWN_ARGUMENTS)
     needs: WorkloadFields = {**DEFAULTS, **fields}
     details = {"task": tasks.known("vllm", task)}
     workload = build("vllm", model=model, args=args, env=env, files=files, port=port, details=details, **needs)

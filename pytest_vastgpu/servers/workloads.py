@@ -104,6 +104,19 @@ def require_known(function: str, names: Iterable[str], own: Iterable[str] = ()) 
             raise UnknownKeyword(f"{function}() got an unexpected keyword argument {name!r}; it has {known}")
 
 
+def refuse_own(args: Iterable[object], own: Mapping[str, str]) -> None:
+    """Check that arguments of a server hold none that its adapter gives itself: the later one would win there.
+
+    :param own: Such arguments, and what to give instead.
+    :raises WorkloadInvalid: for one of them, also as ``--name=value`` and with underscores, with what to give instead.
+    """
+    for argument in args:
+        name = argument.split("=")[0] if isinstance(argument, str) else ""  # its value may be secret
+        plain = name.replace("_", "-")
+        if plain in own:
+            raise WorkloadInvalid(f"args of the workload hold {name!r}; give {own[plain]}")
+
+
 def require_workload(value: object, source: str) -> Workload:
     """The value, if it is a workload that can run.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pytest_vastgpu.cli import instance_list
 from pytest_vastgpu.cli import run_list
 from pytest_vastgpu.cli.exit_codes import ExitCode
+from pytest_vastgpu.cli.main import parser
 from pytest_vastgpu.cli.run_records import RunRecord
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from tests.cli.test_ls import ours
@@ -33,6 +35,11 @@ def test_it_tells_every_exit_code() -> None:
 )
 def test_it_names_every_key_of_a_document(document: dict[str, object]) -> None:
     assert [name for name in document if f"`{name}`" not in PAGE] == []
+
+
+def test_it_names_every_command() -> None:
+    [commands] = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    assert [name for name in commands.choices if f"`vastgpu {name}" not in PAGE] == []
 
 
 def test_its_tables_have_the_columns_that_are_printed() -> None:

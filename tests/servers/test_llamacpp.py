@@ -122,6 +122,29 @@ def test_an_argument_that_a_parameter_has_is_refused(argument: str, instead: str
         llamacpp("org/model", argument, "x")
 
 
+@pytest.mark.parametrize("name", ["big/model.bin", "model.bin", "./big/model.bin"])
+def test_a_file_of_another_name_is_not_taken_for_a_repository(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    file = tiny_gguf.write(tmp_path / name)
+    with pytest.raises(ConfigurationError, match=r"is a file here, but its name does not end in .gguf; give Path\("):
+        llamacpp(name)
+    assert set(files_of(llamacpp(Path(name))).values()) == {str(file)}
+
+
+def test_a_directory_may_have_the_name_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    assert source_of(llamacpp("org/model")) == "hf:org/model"
+
+
+def test_a_home_that_is_not_there_is_no_crash() -> None:
+    with pytest.raises(ConfigurationError, match="that user has no home directory"):
+        llamacpp("~no-such-user/x.gguf")
+
+
 def test_an_argument_that_is_no_text_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"args of the workload hold \['x'\], which is not text"):
         llamacpp("org/model", ["x"])  # type: ignore[arg-type] # the point

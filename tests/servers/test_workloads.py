@@ -11,6 +11,9 @@ import pytest
 
 from pytest_vastgpu import Workload
 from pytest_vastgpu import command
+from pytest_vastgpu import llamacpp
+from pytest_vastgpu import sglang
+from pytest_vastgpu import triton
 from pytest_vastgpu import vllm
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import WorkloadFields
@@ -118,6 +121,42 @@ def test_a_wrong_type_is_one_sentence(build: Callable[[], Any], words: str) -> N
         require_workload(build(), "it")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda *args: vllm("m", *args),
+        lambda *args: sglang("m", *args),
+        lambda *args: llamacpp("/m.gguf", *args),
+    ],
+    ids=["vllm", "sglang", "llamacpp"],
+)
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--port", "3"), "args of the workload hold '--port'; give port="),
+        (("--port=3",), "args of the workload hold '--port'; give port="),
+        (("--x", "--host", "::1"), "args of the workload hold '--host'; give port=; the host is the instance's"),
+        (
+            ("--api_key=mine",),
+            "args of the workload hold '--api_key'; give nothing: each instance has a key of its own",
+        ),
+    ],
+)
+def test_an_argument_that_the_plugin_gives_itself_is_refused(
+    build: Callable[..., Workload], args: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(WorkloadInvalid) as caught:
+        build(*args)
+    assert str(caught.value).startswith(words)
+    assert "mine" not in str(caught.value)
+
+
+def test_the_ports_of_triton_are_told_apart() -> None:
+    with pytest.raises(WorkloadInvalid, match="hold '--http-port'; give port="):
+        triton("/models", "--http-port=9000")
+    assert triton("/models", "--grpc-port=9001").args == ("--grpc-port=9001",)
 
 
 def test_what_paths_and_files_there_may_be() -> None:
