@@ -98,3 +98,50 @@ def test_levels_of_trtllm_and_turbomind_are_read(line: str) -> None:
     levels = ("E", "W") if "[TRT-LLM]" in line else ("ERROR", "WARNING")
     failed, warned = (judge_log(line.format(level) * 2, exit_code=None, still_s=400).verdict for level in levels)
     assert (failed.failure_class, warned.failure_class) == (FailureClass.INCOMPATIBLE, FailureClass.WARMUP)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/python3: Error while finding module specification for 'vllm.entrypoints.openai.api_server' "
+        "(ModuleNotFoundError: No module named 'vllm')",
+        "/usr/bin/python3: Error while finding module specification for 'sglang.launch_server' "
+        "(ModuleNotFoundError: No module named 'sglang')",
+        "/usr/bin/python3: No module named infinity_emb",
+        "ModuleNotFoundError: No module named 'vllm'",
+        "/root/.vastgpu/start.sh: line 9: exec: tritonserver: not found",
+        "/root/.vastgpu/start.sh: line 9: ollama: command not found",
+        "/root/.vastgpu/start.sh: 9: text-generation-launcher: not found",
+    ],
+)
+def test_a_server_that_is_not_there_is_told_for_an_image_and_for_this_machine(line: str) -> None:
+    told = judge_log(line + "\n", exit_code=1).verdict
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "entrypoint_missing_in_image")
+    assert told.remedy.startswith("the image ")
+    assert told.remedy.endswith("; the local market runs what this machine has: install it here")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/python3: Error while finding module specification for 'sglang.launch_server' "
+        "(ModuleNotFoundError: No module named 'zmq')",
+        "ModuleNotFoundError: No module named 'vllm._C'",
+    ],
+)
+def test_a_server_that_lacks_a_package_is_there(line: str) -> None:
+    assert judge_log(line + "\n", exit_code=1).verdict.reason == "import_error_in_image"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python3: can't open file '/root/.vastgpu/work/my servr.py': [Errno 2] No such file or directory",
+        "bash: serve.sh: No such file or directory",
+        "sh: 0: cannot open serve.sh: No such file",
+    ],
+)
+def test_a_script_that_is_not_there_is_no_program_of_the_image(line: str) -> None:
+    told = judge_log(line + "\n", exit_code=2).verdict
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "file_missing_in_container")
+    assert told.remedy.endswith("bring it with files=")
