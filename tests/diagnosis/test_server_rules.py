@@ -145,3 +145,47 @@ def test_a_script_that_is_not_there_is_no_program_of_the_image(line: str) -> Non
     told = judge_log(line + "\n", exit_code=2).verdict
     assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "file_missing_in_container")
     assert told.remedy.endswith("bring it with files=")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "failure"),
+    [
+        (
+            "gguf_init_from_reader: invalid magic characters: '<!do', expected 'GGUF'",
+            "not_a_model_file",
+            FailureClass.WORKLOAD_FATAL,
+        ),
+        (
+            "llama_model_load: error loading model: unknown model architecture: ''",
+            "not_a_model_file",
+            FailureClass.WORKLOAD_FATAL,
+        ),
+        (
+            "llama_model_load: error loading model: unknown model architecture: 'foo3'",
+            "unknown_architecture",
+            FailureClass.WORKLOAD_FATAL,
+        ),
+        ("gguf_init_from_file: failed to read magic", "model_file_invalid", FailureClass.UNKNOWN),
+        ("gguf_init_from_reader: failed to read magic", "model_file_invalid", FailureClass.UNKNOWN),
+        ("gguf_init_from_file: failed to open GGUF file '/x'", "model_path_invalid", FailureClass.WORKLOAD_FATAL),
+    ],
+)
+def test_a_file_that_is_no_model_is_not_a_missing_one(line: str, reason: str, failure: FailureClass) -> None:
+    told = judge_log(line + "\n", server="llama.cpp", exit_code=1).verdict
+    assert (told.reason, told.failure_class) == (reason, failure)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("error: invalid argument: --parallel 4", True),
+        ("error: invalid argument: --parallel=4", True),
+        ("error: unexpected argument '--port 3000' found", True),
+        ("error: invalid argument: --paralel", False),
+        ("error: unexpected argument '--prt' found", False),
+    ],
+)
+def test_an_option_and_its_value_in_one_text_are_told_as_two_arguments(line: str, hint: bool) -> None:
+    told = judge_log(line + "\n", exit_code=1).verdict
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "bad_cli_argument")
+    assert ("two arguments: '--parallel', '4'" in told.remedy) is hint

@@ -92,6 +92,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "the server does not know this kind of model: a newer image may",
         _TRANSFORMERS,
+        unless=r"architecture: ''",  # no name at all: a damaged file
     ),
     Rule(
         "tokenizer_missing",
