@@ -10,7 +10,8 @@ LEAST_CHARS = 3
 
 _TOKEN = re.compile(
     r"""
-      (?P<around> \( \? <? [=!] )
+      (?P<again> \( \?P=\w+ \) )
+    | (?P<around> \( \? <? [=!] )
     | (?P<group> \( (?: \?: | \?P<\w+> )? )
     | (?P<close> \) )
     | (?P<either> \| )

@@ -165,12 +165,11 @@ class LogReader:
         for weight in (Weight.HINT, Weight.SYMPTOM) if certain else ():
             if found := self._first(weight):
                 return found.verdict()
-        return Verdict(
-            FailureClass.UNKNOWN,
-            "server_exited",
-            self._end_evidence(exit_code),
-            "the log names no cause: look above its last lines, or start again with more verbose logging",
-        )
+        if exit_code == 0:
+            remedy = "the command ended without an error: a server must stay in the foreground (no `&`; use exec)"
+        else:
+            remedy = "the log names no cause: look above its last lines, or start again with more verbose logging"
+        return Verdict(FailureClass.UNKNOWN, "server_exited", self._end_evidence(exit_code), remedy)
 
     def _served(self, ready: Finding, exit_code: int | None, settled: bool) -> Verdict:
         """The verdict of a server that was ready: it still serves, even if requests failed, or it has ended."""

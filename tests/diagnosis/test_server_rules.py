@@ -98,3 +98,94 @@ def test_levels_of_trtllm_and_turbomind_are_read(line: str) -> None:
     levels = ("E", "W") if "[TRT-LLM]" in line else ("ERROR", "WARNING")
     failed, warned = (judge_log(line.format(level) * 2, exit_code=None, still_s=400).verdict for level in levels)
     assert (failed.failure_class, warned.failure_class) == (FailureClass.INCOMPATIBLE, FailureClass.WARMUP)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/python3: Error while finding module specification for 'vllm.entrypoints.openai.api_server' "
+        "(ModuleNotFoundError: No module named 'vllm')",
+        "/usr/bin/python3: Error while finding module specification for 'sglang.launch_server' "
+        "(ModuleNotFoundError: No module named 'sglang')",
+        "/usr/bin/python3: No module named infinity_emb",
+        "ModuleNotFoundError: No module named 'vllm'",
+        "/root/.vastgpu/start.sh: line 9: exec: tritonserver: not found",
+        "/root/.vastgpu/start.sh: line 9: ollama: command not found",
+        "/root/.vastgpu/start.sh: 9: text-generation-launcher: not found",
+    ],
+)
+def test_a_server_that_is_not_there_is_told_for_an_image_and_for_this_machine(line: str) -> None:
+    told = judge_log(line + "\n", exit_code=1).verdict
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "entrypoint_missing_in_image")
+    assert told.remedy.startswith("the image ")
+    assert told.remedy.endswith("; the local market runs what this machine has: install it here")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/python3: Error while finding module specification for 'sglang.launch_server' "
+        "(ModuleNotFoundError: No module named 'zmq')",
+        "ModuleNotFoundError: No module named 'vllm._C'",
+    ],
+)
+def test_a_server_that_lacks_a_package_is_there(line: str) -> None:
+    assert judge_log(line + "\n", exit_code=1).verdict.reason == "import_error_in_image"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python3: can't open file '/root/.vastgpu/work/my servr.py': [Errno 2] No such file or directory",
+        "bash: serve.sh: No such file or directory",
+        "sh: 0: cannot open serve.sh: No such file",
+    ],
+)
+def test_a_script_that_is_not_there_is_no_program_of_the_image(line: str) -> None:
+    told = judge_log(line + "\n", exit_code=2).verdict
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "file_missing_in_container")
+    assert told.remedy.endswith("bring it with files=")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "failure"),
+    [
+        (
+            "gguf_init_from_reader: invalid magic characters: '<!do', expected 'GGUF'",
+            "not_a_model_file",
+            FailureClass.WORKLOAD_FATAL,
+        ),
+        (
+            "llama_model_load: error loading model: unknown model architecture: ''",
+            "not_a_model_file",
+            FailureClass.WORKLOAD_FATAL,
+        ),
+        (
+            "llama_model_load: error loading model: unknown model architecture: 'foo3'",
+            "unknown_architecture",
+            FailureClass.WORKLOAD_FATAL,
+        ),
+        ("gguf_init_from_file: failed to read magic", "model_file_invalid", FailureClass.UNKNOWN),
+        ("gguf_init_from_reader: failed to read magic", "model_file_invalid", FailureClass.UNKNOWN),
+        ("gguf_init_from_file: failed to open GGUF file '/x'", "model_path_invalid", FailureClass.WORKLOAD_FATAL),
+    ],
+)
+def test_a_file_that_is_no_model_is_not_a_missing_one(line: str, reason: str, failure: FailureClass) -> None:
+    told = judge_log(line + "\n", server="llama.cpp", exit_code=1).verdict
+    assert (told.reason, told.failure_class) == (reason, failure)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("error: invalid argument: --parallel 4", True),
+        ("error: invalid argument: --parallel=4", True),
+        ("error: unexpected argument '--port 3000' found", True),
+        ("error: invalid argument: --paralel", False),
+        ("error: unexpected argument '--prt' found", False),
+    ],
+)
+def test_an_option_and_its_value_in_one_text_are_told_as_two_arguments(line: str, hint: bool) -> None:
+    told = judge_log(line + "\n", exit_code=1).verdict
+    assert (told.failure_class, told.reason) == (FailureClass.WORKLOAD_FATAL, "bad_cli_argument")
+    assert ("two arguments: '--parallel', '4'" in told.remedy) is hint

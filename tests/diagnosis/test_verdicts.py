@@ -129,6 +129,14 @@ def test_an_end_without_a_word() -> None:
     verdict = judge_log("", exit_code=137).verdict
     assert (verdict.failure_class, verdict.reason) == (FailureClass.UNKNOWN, "server_exited")
     assert "137" in verdict.evidence
+    assert "foreground" not in verdict.remedy
+
+
+@pytest.mark.parametrize("log", ["", "the server goes to the background\n"])
+def test_a_command_that_ends_without_an_error_must_stay_in_the_foreground(log: str) -> None:
+    verdict = judge_log(log, exit_code=0).verdict
+    assert (verdict.failure_class, verdict.reason) == (FailureClass.UNKNOWN, "server_exited")
+    assert "must stay in the foreground (no `&`; use exec)" in verdict.remedy
 
 
 def test_sglang_listens_before_it_is_ready() -> None:

@@ -38,6 +38,8 @@ LOG = frozenset({Channel.SERVER_LOG})
 STATUS = frozenset({Channel.STATUS_MSG})
 CONTAINER = frozenset({Channel.STATUS_MSG, Channel.SERVER_LOG})
 """Container runtimes report in status texts, and in a log if a person started the server with them."""
+ON_LOCAL_MARKET = "the local market runs what this machine has: install it here"
+"""What to do where there is no image that could have the program."""
 
 
 @dataclass(frozen=True)

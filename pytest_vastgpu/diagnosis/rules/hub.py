@@ -178,7 +178,7 @@ RULES: tuple[Rule, ...] = (
             r"HFValidationError|Repo id must (?:be|use)|Incorrect path_or_model_id|Can't load the configuration of",
             r"Invalid repository ID or local directory specified",
             r"(?:model|path|directory)\b.*\bdoes ?n[o']t exist|no such (?:model|checkpoint)",
-            r"failed to open (?:GGUF|model)|gguf_init_from_file: failed|looks like (?:'|\")?(?:/|\./)\S* is not the path",
+            r"failed to open (?:GGUF|model)|gguf_init_from_file: failed(?! to read magic)|looks like (?:'|\")?(?:/|\./)\S* is not the path",
         ),
         "there is no model at this path in the container: check it",
         _HUB,

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
+from pytest_vastgpu.diagnosis.rules.base import ON_LOCAL_MARKET
 from pytest_vastgpu.diagnosis.rules.base import STATUS
 from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.diagnosis.rules.base import Weight
@@ -14,14 +15,22 @@ _SHELL = r"(?:(?:ba|da|z)?sh(?:: line \d+|: \d+)?|[\w.-]+\.sh: (?:line )?\d+): "
 
 RULES: tuple[Rule, ...] = (
     Rule(
+        "file_missing_in_container",
+        FailureClass.WORKLOAD_FATAL,
+        (r"can't open file '.*': \[Errno 2\]|^(?:/\S*/)?(?:(?:ba)?sh|sh: 0): (?:cannot open )?\S+\.sh: No such file",),
+        "there is no such file where the command runs: check its name, and bring it with files=",
+        "Python and shells, asked to run a file",
+        Weight.HINT,
+    ),
+    Rule(
         "entrypoint_missing_in_image",
         FailureClass.WORKLOAD_FATAL,
         (
             r"(?:^|/)" + _SHELL + r"(?:\d+: )?\S+: (?:command )?not found|\w binary not found",
             r"(?:^|/)" + _SHELL + r"(?:exec: )?\S+: (?:not found|cannot execute|No such file or directory)",
-            r"can't open file '\S+': \[Errno 2\]|^env: .*No such file or directory|exec: (?:line \d+: )?\S+: not found|: line \d+: exec: \S+: ",
+            r"^env: .*No such file or directory|exec: (?:line \d+: )?\S+: not found|: line \d+: exec: \S+: ",
         ),
-        "the image has no such program: check image and command",
+        f"the image has no such program: check image and command; {ON_LOCAL_MARKET}",
         "shells",
         Weight.HINT,
         unless=r"nvidia-smi",

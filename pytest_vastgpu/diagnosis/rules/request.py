@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_vastgpu.diagnosis.rules.base import CONTAINER
+from pytest_vastgpu.diagnosis.rules.base import ON_LOCAL_MARKET
 from pytest_vastgpu.diagnosis.rules.base import STATUS
 from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.model import FailureClass
@@ -95,7 +96,7 @@ RULES: tuple[Rule, ...] = (
             r"stat \S+: no such file or directory: unknown",
             r"chdir to cwd .* (?:no such file|permission denied|not a directory)|no command specified",
         ),
-        "the image has no such program: check image, entrypoint and command",
+        f"the image has no such program: check image, entrypoint and command; {ON_LOCAL_MARKET}",
         _RUNC,
         channels=CONTAINER,
     ),

@@ -13,6 +13,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "bad_cli_argument",
         FailureClass.WORKLOAD_FATAL,
+        (r"(?:^|\s)error: (?:invalid argument: |unexpected argument ')--?[a-z][\w-]*[ =]\S",),
+        "an option and its value are two arguments: '--parallel', '4', not '--parallel 4'",
+        "llama.cpp, clap",
+    ),
+    Rule(
+        "bad_cli_argument",
+        FailureClass.WORKLOAD_FATAL,
         (
             r"(?:^|\s)error: (?:unrecognized arguments|argument |the following arguments are required|ambiguous option|one of the arguments)",
             r"(?:^|\s)error: (?:unexpected argument|invalid value|the argument|a value is required|Found argument|The following required|unknown argument|invalid argument|invalid option|unrecognized subcommand|error while handling argument)",
@@ -85,16 +92,21 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "model_path_invalid",
         FailureClass.WORKLOAD_FATAL,
-        (
-            r"error loading model: .*(?:No such file|failed to open)|(?:GGUF|model) file .*(?:not found|No such file)|invalid (?:file )?magic",
-        ),
+        (r"error loading model: .*(?:No such file|failed to open)|(?:GGUF|model) file .*(?:not found|No such file)",),
         "there is no model at this path in the container: check it",
         "llama.cpp",
     ),
     Rule(
+        "not_a_model_file",
+        FailureClass.WORKLOAD_FATAL,
+        (r"invalid (?:file )?magic|unknown model architecture: ''",),
+        "the file is damaged, or no model in the server's format (llama.cpp and Ollama: GGUF): check what it is",
+        "llama.cpp, ggml/src/gguf.cpp; Ollama; PyTorch",
+    ),
+    Rule(
         "model_file_invalid",
         FailureClass.UNKNOWN,  # it may have been broken on its way to this host
-        (r"gguf_init_from_\w+: (?!failed to open|failed to read magic|invalid magic)",),
+        (r"gguf_init_from_\w+: (?!failed to open|invalid magic)",),
         "the model's file is no GGUF that this server reads: broken on its way or at its source, or too new",
         "llama.cpp, ggml/src/gguf.cpp",
     ),

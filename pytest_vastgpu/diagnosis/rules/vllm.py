@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a regular expression is read best in one piece
 from __future__ import annotations
 
+from pytest_vastgpu.diagnosis.rules.base import ON_LOCAL_MARKET
 from pytest_vastgpu.diagnosis.rules.base import Rule
 from pytest_vastgpu.diagnosis.rules.base import Weight
 from pytest_vastgpu.model import FailureClass
@@ -91,6 +92,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "the server does not know this kind of model: a newer image may",
         _TRANSFORMERS,
+        unless=r"architecture: ''",  # no name at all: a damaged file
     ),
     Rule(
         "tokenizer_missing",
@@ -125,6 +127,16 @@ RULES: tuple[Rule, ...] = (
         ),
         "this build has no such kernel for this kind of machine: another kind, or another dtype, is needed",
         "PyTorch",
+    ),
+    Rule(
+        "entrypoint_missing_in_image",
+        FailureClass.WORKLOAD_FATAL,
+        (
+            r"Error while finding module specification for '(?P<top>\w+)(?:\.\S+)?' \(ModuleNotFoundError: No module named '(?P=top)'\)",
+            r"/python\S*: No module named \w+$|^ModuleNotFoundError: No module named '(?:vllm|sglang)'$",
+        ),
+        f"the image does not have this server: take one that has; {ON_LOCAL_MARKET}",
+        "Python",
     ),
     Rule(
         "import_error_in_image",

@@ -128,7 +128,7 @@ def test_2_loses_its_server(vast_instance):
     ("make_model", "more", "verdict"),
     [
         pytest.param(truncated, {}, "workload_fatal: model_file_truncated", id="truncated"),
-        pytest.param(no_gguf, {}, "workload_fatal: model_path_invalid", id="no GGUF", marks=pytest.mark.slow),
+        pytest.param(no_gguf, {}, "workload_fatal: not_a_model_file", id="no GGUF", marks=pytest.mark.slow),
         pytest.param(
             lambda place: place / "nowhere",
             {},
