@@ -240,11 +240,13 @@ class StandingStill:
         if answer.redirect:
             to = urlsplit(answer.redirect)
             near = to.scheme == "http" and to.port == port
-            where = f"ready_path={_path(answer.redirect)!r}" if near else "a ready_path that answers itself"
+            where = f"give ready_path={_path(answer.redirect)!r}" if near else "give a ready_path that answers itself"
+            if path != self._workload.ready_path:  # its adapter asks where such servers answer
+                where = "have the server answer there itself"
             return self._fatal(
                 "wrong_path",
                 f"{evidence} and redirects to {answer.redirect}",
-                f"{asked} answers {status}, a redirect to {answer.redirect}: give {where}",
+                f"{asked} answers {status}, a redirect to {answer.redirect}: {where}",
             )
         if name == "models":
             remedy = f"{path} answers {status}, so no model can be found: leave model out of the workload"

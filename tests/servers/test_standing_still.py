@@ -256,6 +256,12 @@ def test_a_path_that_the_workload_did_not_name_is_no_mistake_in_it() -> None:
     assert verdict.remedy == "/health answers 404 on port 8000, not 200: see what serves there, and below which path"
 
 
+def test_an_adapters_own_path_that_redirects_is_not_for_the_user_to_change() -> None:
+    verdict = after(*every_5_s(30, answers=answered(301, "/v1/models", "http://127.0.0.1:8000/x", name="models")))
+    assert verdict is not None
+    assert verdict.remedy.endswith("a redirect to http://127.0.0.1:8000/x: have the server answer there itself")
+
+
 def test_a_server_that_has_the_right_port_and_others_is_busy_and_not_misplaced() -> None:
     """Triton's first inference may take a minute, while its port for metrics answers 200 at any path."""
     looks = every_5_s(120, answers=answered(0), listeners=f"0100007F:1F40\n{ON_9000}")

@@ -220,6 +220,21 @@ def test_a_file_takes_the_place_of_a_directory_and_the_other_way_round(tmp_path:
             (place / "left by the server").write_text("x")
 
 
+def test_a_directory_that_is_gone_here_goes_there(tmp_path: Path) -> None:
+    """What is left of a model would be one that Triton cannot load."""
+    lived = life(tmp_path, {"file": 10})
+    for name in ("old/1", "new/1"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        write(tmp_path / "models" / name / "model.py", 10)
+    lived.workload = replace(lived.workload, files=(("models", str(tmp_path / "models")),))
+    lived.bring_up()
+    shutil.rmtree(tmp_path / "models" / "old")
+    restart(context(lived))
+    removed = there(lived).inputs[job.REMOVE].split(b"\0")
+    assert removed == [b"models/old", b"models/old/1", b"models/old/1/model.py", b""]
+    assert there(lived).commands.count(job.UNPACK) == 1, "the other model is there"
+
+
 @pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
 def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path: Path, shell: str) -> None:
     if shutil.which(shell.split()[0]) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -39,8 +40,8 @@ _STALE = Brought("", None)
 def bring(context: BringUpContext) -> None:
     """Bring the workload's files; the rental notes each one that has arrived.
 
-    Those that came for the server before, and do not come again, are removed; so is a directory whose name a file has
-    now, with whatever the server has put there. Those that are there as they are here do not come again: after a
+    Those that came for the server before, and do not come again, are removed; so is a directory that none is in any
+    more, with whatever the server has put there. Those that are there as they are here do not come again: after a
     connection that broke, and for another start of the server.
 
     :raises AttemptFailed: if they can no longer be read here, cannot be written there, or come no further.
@@ -64,14 +65,19 @@ def bring(context: BringUpContext) -> None:
 def _remove(context: BringUpContext, connection: Connection, wanted: Sequence[Entry]) -> None:
     rental = context.rental
     files = {entry.name for entry in wanted if not entry.is_directory}
-    directories = set()
-    if files - rental.files.keys():
-        directories = {str(above) for name in rental.files for above in PurePosixPath(name).parents}
-    gone = sorted((rental.files.keys() - files) | (directories & files))
+    if rental.files.keys() == files:
+        return
+    directories = _directories(rental.files) - {entry.name for entry in wanted if entry.is_directory}
+    gone = sorted((rental.files.keys() - files) | (directories - _directories(files)))
     if gone:
         names = b"".join(os.fsencode(name) + b"\0" for name in gone)
         check_ran(connection.run(job.REMOVE, timeout_s=LIMIT_S, stdin=names), connection)
         rental.brought({name: brought for name, brought in rental.files.items() if name not in gone})
+
+
+def _directories(files: Iterable[str]) -> set[str]:
+    """The directories that files are in, by their names; without the working directory."""
+    return {str(above) for name in files for above in PurePosixPath(name).parents} - {"."}
 
 
 def _there(context: BringUpContext, connection: Connection, wanted: Sequence[Entry]) -> set[str]:
