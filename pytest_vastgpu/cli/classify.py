@@ -7,6 +7,7 @@ import io
 import sys
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
+from pytest_vastgpu.cli.parsers import READS
 from pytest_vastgpu.cli.parsers import Commands
 from pytest_vastgpu.diagnosis.kinds import ANY
 from pytest_vastgpu.diagnosis.kinds import KINDS
@@ -19,7 +20,7 @@ def add_classify_parser(commands: Commands) -> None:
     parser.add_argument(
         "--server",
         default=ANY,
-        type=kind_of,
+        type=_kind,
         choices=tuple(KINDS),
         metavar="KIND",
         help="the server that printed it: %(choices)s (default: any); other spellings are known, such as tensorrt-llm",
@@ -40,7 +41,12 @@ def add_classify_parser(commands: Commands) -> None:
         help="exit with 0 for ready and warmup, 10 for infra_fatal, 11 for incompatible, 12 for workload_fatal, 13 for "
         "runtime_lost, 14 for own_fault, 15 for unknown (not with --jsonl)",
     )
-    parser.set_defaults(handler=_classify)
+    parser.set_defaults(handler=_classify, **{READS: "it reads standard input: give a file as `< FILE`"})
+
+
+def _kind(name: str) -> str:
+    """The kind that a name means. An empty one is wrong here: a variable of a script may be unset."""
+    return kind_of(name) if name else name
 
 
 def _classify(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 The parser sets ``handler``: a function that takes the arguments and returns the exit code.
 """
+READS = "reads"
+"""The default of a parser that says what its command reads, for who gives it the name of a file."""
 _INVALID_CHOICE = re.compile(r"argument (?P<of>.*): invalid choice: ")
 
 
@@ -38,7 +40,10 @@ class Parser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             parser = found.parser if isinstance(found.parser, Parser) else self
-            parser.error(f"does not take {unknown[0]!r}{did_you_mean(unknown[0], parser._option_string_actions)}")
+            hint = did_you_mean(unknown[0], parser._option_string_actions)
+            if reads := getattr(found, READS, ""):
+                hint = hint or ("" if unknown[0].startswith("-") else f"; {reads}")
+            parser.error(f"does not take {unknown[0]!r}{hint}")
         return found
 
     def error(self, message: str) -> NoReturn:

@@ -100,6 +100,12 @@ def test_help_loads_nothing_that_a_command_needs() -> None:
             ["classify", "--server", "qqq"],
             "vastgpu classify: argument --server: there is no value 'qqq'; there are vllm, ",
         ),
+        (["classify", "--server", ""], "vastgpu classify: argument --server: there is no value ''; there are vllm, "),
+        (
+            ["classify", "server.log"],
+            "vastgpu classify: does not take 'server.log'; it reads standard input: give a file as `< FILE`; see ",
+        ),
+        (["classify", "--serverr", "vllm"], "vastgpu classify: does not take '--serverr'; did you mean --server? see "),
         (["qqqqqqqqq"], "vastgpu: there is no command 'qqqqqqqqq'; there are doctor, offers, ls, "),
         (["ls\x1b[0m\n::error::x"], "vastgpu: there is no command 'ls\\x1b[0m\\n::error::x'"),
         ([], "vastgpu: the following arguments are required: COMMAND; see `vastgpu --help`\n"),
