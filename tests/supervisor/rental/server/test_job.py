@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from tests.support.looks import sleeper
 from tests.support.looks import until
 from tests.support.quick import only
 
+KEY = secrets.token_hex()
+"""No other test's: a server is ended with all processes of this machine that have its key."""
 SHELLS = ("dash", "bash", "busybox sh")
 
 
@@ -43,7 +46,7 @@ def put(home: Path, files: dict[str, str]) -> None:
 
 def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path) -> None:
     launch = Launch('echo "$GREETING, $WHO"; exit 3', {"GREETING": 'it\'s $HOME `x` "y"'})
-    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {"WHO": "a\nb"}))
+    put(home, job.files_of(launch, KEY, "127.0.0.1", {"WHO": "a\nb"}))
     sh(home, job.START + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == 'it\'s $HOME `x` "y", a\nb\n'
     code, when = (home / ".vastgpu" / "exit_code").read_text().split()
@@ -104,18 +107,18 @@ def test_one_that_is_about_to_end_is_given_time_for_it(home: Path, shell: list[s
 
 def test_a_start_ends_what_is_left_of_the_one_before(home: Path) -> None:
     launch = Launch("sleep 1000 & echo $! > ../left; exit 3")
-    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {}))
+    put(home, job.files_of(launch, KEY, "127.0.0.1", {}))
     sh(home, job.START + "wait")
     left = int((home / ".vastgpu" / "left").read_text())
     assert is_running(left)
-    put(home, job.files_of(Launch("exit 0"), "s3cret", "127.0.0.1", {}))
+    put(home, job.files_of(Launch("exit 0"), KEY, "127.0.0.1", {}))
     sh(home, job.START + "wait")
     until(lambda: is_running(left), lambda runs: not runs)
 
 
 def stop(home: Path, shell: list[str], within_s: float) -> str:
     command = [*shell, "-c", job.stop(within_s)]
-    return subprocess.run(command, cwd=home, input="s3cret\n", capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, cwd=home, input=f"{KEY}\n", capture_output=True, text=True, check=True).stdout
 
 
 ALONE = "python3 -c 'import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(1000)'"
@@ -126,8 +129,8 @@ ALONE = "python3 -c 'import os, time; os.setsid(); print(os.getpid(), flush=True
 def test_a_server_is_stopped_with_all_that_it_has_started(home: Path, shell: list[str], deaf: bool) -> None:
     trap = "trap '' TERM; " if deaf else ""
     launch = Launch(f"{trap}{ALONE} > ../alone & sleep 1000 & echo $! > ../child; echo $$ > ../self; sleep 1000")
-    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {}))
-    with sleeper({**os.environ, "OTHER": "s3cret"}) as stranger:
+    put(home, job.files_of(launch, KEY, "127.0.0.1", {}))
+    with sleeper({**os.environ, "OTHER": KEY}) as stranger:
         sh(home, job.START)
         files = [home / ".vastgpu" / name for name in ("self", "child", "alone", "pid")]
         pids = [int(until(functools.partial(_read, file), bool)) for file in files]
@@ -222,7 +225,7 @@ def test_a_server_gets_the_image_s_environment_and_then_the_workload_s(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = Launch('echo "$CONDA_PREFIX $GREETING $WHO $VASTGPU_HOST"', {"GREETING": "ours"})
-    put(home, job.files_of(launch, "s3cret", "127.0.0.1", {"WHO": "the workload"}))
+    put(home, job.files_of(launch, KEY, "127.0.0.1", {"WHO": "the workload"}))
     with first_process({**ODD, "GREETING": "the image", "WHO": "the image", "VASTGPU_HOST": "everywhere"}) as init:
         monkeypatch.setenv("VASTGPU_INIT", init)
         sh(home, job.START + "wait")
