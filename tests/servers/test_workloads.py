@@ -10,7 +10,9 @@ import pytest
 
 from pytest_vastgpu import Workload
 from pytest_vastgpu import command
+from pytest_vastgpu import llamacpp
 from pytest_vastgpu import vllm
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.plugin import marks
@@ -148,3 +150,21 @@ def test_the_marker_lists_what_it_takes(pytester: pytest.Pytester) -> None:
 def test_every_field_says_what_it_means() -> None:
     silent = [each.name for each in dataclasses.fields(Workload) if not each.metadata.get("meaning")]
     assert silent == ["adapter"]  # it has no default, and so is declared as it is
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: llamacpp(Path("nowhere.gguf")),
+        lambda: ANY_VLLM("org/model", dsik_gb=4),
+        lambda: ANY_COMMAND("x", files=["one"]),
+    ],
+    ids=["file", "keyword", "type"],
+)
+def test_a_wrong_argument_is_shown_at_the_line_that_gives_it(wrong: Callable[[], Workload]) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        wrong()
+    *_, last = told.traceback.filter(told)
+    assert last.path == Path(__file__)
+    assert told.value.__suppress_context__
+    assert told.value.__cause__ is None
