@@ -12,6 +12,9 @@ from pytest_vastgpu.model import Progress
 ROOM = 30
 """Columns for what goes on that the whole sentence leaves on a terminal that is wide enough for it."""
 
+SHORTEST_NAME = 6
+"""Fewest columns in which a workload's name says something."""
+
 STAGES = {
     "weights": "loading weights",
     "graphs": "capturing graphs",
@@ -62,7 +65,8 @@ def sentence(waiting: Waiting, more_s: float = 0.0) -> str:
 def status(waiting: Waiting, columns: int, more_s: float = 0.0) -> str:
     """What is waited for, in one line that is no wider than that.
 
-    It is the sentence where that leaves room for what goes on; else the facts come first, since the end is cut.
+    It is the sentence where that leaves room for what goes on; else the facts come first, since the end is cut. Where
+    what goes on would be cut, the workload's name is left out, then the cost.
     """
     head, where, doing, end = _parts(waiting, more_s)
     room = columns - columns_of(head + where + end)
@@ -71,10 +75,15 @@ def status(waiting: Waiting, columns: int, more_s: float = 0.0) -> str:
     left_s = max(0.0, waiting.left_s - more_s)
     left = f" ({spoken(left_s if left_s < 120 else left_s // 60 * 60)} left)" if waiting.window else ""
     usd = f", {waiting.usd:.4f} USD" if waiting.instance_id else ""
-    facts = f"{spoken(waiting.seconds + more_s)}{left}{usd}, "
-    room = columns - columns_of(facts)
-    name = cut_end(waiting.workload, max(room - columns_of(doing), room // 3))
-    return cut_end(facts + name + doing, columns)
+    times = f"{spoken(waiting.seconds + more_s)}{left}"
+    for facts in (f"{times}{usd}, ", f"{times}, "):
+        room = columns - columns_of(facts + doing)
+        if room >= SHORTEST_NAME:
+            return facts + cut_end(waiting.workload, room) + doing
+        if doing and columns_of(facts + waiting.doing) <= columns:
+            return facts + waiting.doing
+    facts = f"{times}{usd}, "
+    return cut_end(facts + cut_end(waiting.workload, (columns - columns_of(facts)) // 3) + doing, columns)
 
 
 def _parts(waiting: Waiting, more_s: float) -> tuple[str, str, str, str]:

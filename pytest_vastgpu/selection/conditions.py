@@ -282,20 +282,20 @@ CONDITIONS: tuple[OfferCondition, ...] = (
     ),
     OfferCondition(
         "banned",
-        wants=lambda _: "not banned",
+        wants=lambda _: "a machine that is not banned",
         has=ban,
         test=lambda need: lambda offer: not ban(offer, need),
         relax=lambda offer, _: Relaxation(2, f"`vastgpu hosts allow {offer.machine_id}`"),
     ),
     OfferCondition(
         "failed_before",
-        wants=lambda _: "not failed in this run",
+        wants=lambda _: "a machine that has not failed in this run",
         has=lambda offer, _: f"machine {offer.machine_id} failed in this run",
         test=lambda need: lambda offer: offer.machine_id not in need.failed_machines,
     ),
     OfferCondition(
         "incompatible",
-        wants=lambda _: "able to run this workload",
+        wants=lambda _: "a machine that can run this workload",
         has=lambda offer, _: f"the workload failed on this {offer.gpu_name or 'machine'} before",
         test=_compatible,
     ),

@@ -64,18 +64,24 @@ def explain_no_offers(offers: Sequence[Offer], need: OfferRequirements) -> str:
         return f"no offers: {lacking}"
     dropped = admit(offers, need).dropped
     told = [_misspelt(offers, need), *map(str, changes(dropped, need, 1))]
-    first = "; ".join(filter(None, told)) or _HOPELESS
+    first = "; ".join(filter(None, told)) or _hopeless(dropped, need)
     of = f"of {len(dropped)} offers (one can fail several conditions):" if len(dropped) > 1 else "the only offer:"
     return "\n".join([f"no offers: {first}", of, *(f"  {each}" for each in removed(dropped, need))])
 
 
-_HOPELESS = "none fits, and no option would change that"
+def _hopeless(dropped: Sequence[Dropped], need: OfferRequirements) -> str:
+    """What to say where no change would admit an offer."""
+    machines = {one.offer.machine_id for one in dropped}
+    if machines <= need.failed_machines:
+        return f"{'the only machine' if len(machines) == 1 else 'every machine'} has failed in this run already"
+    return "none fits, and no option would change that"
 
 
 def why_none(offers: Sequence[Offer], need: OfferRequirements) -> str:
     """Why none of these offers is admitted, in a sentence that goes without counts and changes."""
     told = _lacking(offers, need) or _misspelt(offers, need)
-    return told or ("none fits" if changes(admit(offers, need).dropped, need, 1) else _HOPELESS)
+    dropped = admit(offers, need).dropped
+    return told or ("none fits" if changes(dropped, need, 1) else _hopeless(dropped, need))
 
 
 def _lacking(offers: Sequence[Offer], need: OfferRequirements) -> str:

@@ -149,7 +149,8 @@ def test_what_is_remembered_of_machines_decides(
     (workload,) = told["workloads"]
     assert machines(told) == [1]
     assert workload["offers"][0]["record"] is not None
-    assert {"condition": "banned", "offers": 1, "wanted": "not banned", "had": ""} in workload["removed"]
+    wanted = "a machine that is not banned"
+    assert {"condition": "banned", "offers": 1, "wanted": wanted, "had": ""} in workload["removed"]
     before = path.read_bytes()
     assert main(["offers", f"--host-cache={path}"], UNSPACED) == 0
     assert path.read_bytes() == before

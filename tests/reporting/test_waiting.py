@@ -14,6 +14,9 @@ from pytest_vastgpu.reporting.waiting import status
 WARMING = Waiting(
     "vllm 'Qwen/Qwen3-8B'", 270.0, "loading weights 3/8", 123, "RTX 4090", "warm-up window", 600.0, 500.0, 0.021
 )
+SENDING = replace(
+    WARMING, workload="llama.cpp 'model.gguf'", seconds=75.0, doing="bringing files: 266.1 of 300.0 MB, 38 MB/s"
+)
 SEARCHING = Waiting("vllm 'Qwen/Qwen3-8B'", 45.0, "looking for an offer")
 OPENING = Waiting("the market", 31.0, "")
 WHOLE = (
@@ -51,7 +54,11 @@ def test_time_goes_on_between_two_reports() -> None:
         (WARMING, 160, WHOLE),
         (WARMING, 110, "4 min 30 s (8 min left), 0.0210 USD, vllm 'Qwen/Qwen3-8B': loading weights 3/8"),
         (WARMING, 70, "4 min 30 s (8 min left), 0.0210 USD, vllm 'Qwen/…: loading weights 3/8"),
-        (replace(WARMING, left_s=63), 70, "4 min 30 s (1 min 3 s left), 0.0210 USD, vllm 'Qw…: loading weights 3…"),
+        (replace(WARMING, left_s=63), 70, "4 min 30 s (1 min 3 s left), 0.0210 USD, vllm 'Q…: loading weights 3/8"),
+        (replace(WARMING, left_s=63), 66, "4 min 30 s (1 min 3 s left), 0.0210 USD, loading weights 3/8"),
+        (SENDING, 70, "1 min 15 s (8 min left), bringing files: 266.1 of 300.0 MB, 38 MB/s"),
+        (replace(SENDING, seconds=7), 70, "7 s (8 min left), llama.c…: bringing files: 266.1 of 300.0 MB, 38 MB/s"),
+        (SENDING, 60, "1 min 15 s (8 min left), 0.0210 USD, llama.…: bringing file…"),
         (SEARCHING, 70, "waiting 45 s for vllm 'Qwen/Qwen3-8B': looking for an offer"),
         (SEARCHING, 40, "45 s, vllm 'Qwen/…: looking for an offer"),
         (OPENING, 70, "waiting 31 s for the market"),

@@ -11,6 +11,7 @@ from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.explanation import changes as changes_for
 from pytest_vastgpu.selection.explanation import explain_no_offers
+from pytest_vastgpu.selection.explanation import why_none
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.settings import Strictness
 from tests.selection.test_admission import offers
@@ -62,7 +63,7 @@ BANNED = Reputation(machines={100: MachineRecord(100, banned_until=NOW + 9)})
         ),
         ({}, {"gpus": 2}, {}, "gpus=1 in the workload would admit"),
         ({}, {}, {"reputation": BANNED}, "`vastgpu hosts allow 100` would admit"),
-        ({}, {}, {"failed_machines": frozenset({100})}, "none fits, and no option would change that"),
+        ({}, {}, {"failed_machines": frozenset({100})}, "the only machine has failed in this run already"),
         ({"verified": False, "price_usd_h": 2}, {}, {}, "none fits, and no option would change that"),
         ({"reliability": 0.5}, {}, {}, "none fits, and no option would change that"),
         ({"num_gpus": 0}, {}, {}, "nothing on this market has a GPU, and the workload needs 1"),
@@ -106,6 +107,17 @@ def test_a_gpu_name_that_is_right_is_not_doubted() -> None:
 def test_a_name_that_is_misspelt_is_not_called_beyond_help() -> None:
     first = explain_no_offers([offer(verified=False)], need(workload(gpu_name="RTX4090"))).splitlines()[0]
     assert first.endswith("the nearest are RTX 4090, RTX 4090D, RTX 3090")
+
+
+def test_machines_that_have_all_failed_in_this_run_are_told_as_that() -> None:
+    both = [offer(), offer(id=2, machine_id=2)]
+    wanted = need(failed_machines=frozenset({100, 2}))
+    first, *_, last = explain_no_offers(both, wanted).splitlines()
+    assert first == "no offers: every machine has failed in this run already"
+    assert last == "  2 by failed_before: a machine that has not failed in this run is wanted"
+    assert why_none(both, wanted) == first.removeprefix("no offers: ")
+    other = [offer(), offer(id=2, machine_id=2, verified=False)]
+    assert "no option would change that" in explain_no_offers(other, need(failed_machines=frozenset({100})))
 
 
 def test_one_offer_is_not_several() -> None:
