@@ -6,6 +6,7 @@ Both follow from the fields that :class:`~pytest_vastgpu.model.Workload` declare
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
@@ -16,12 +17,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 from typing import TypeVar
+from typing import cast
 from typing import get_type_hints
 
 from pytest_vastgpu.core.image_login import wrong_login
 from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.shell import NAME_RULE
 from pytest_vastgpu.core.text.shell import wrong_name
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
@@ -45,6 +48,8 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
     """Make a function with ``**fields`` list each field in its signature and docstring, so that ``help()`` shows it.
 
+    An error that it raises for what a user gave ends the traceback at the user's line: how it was found is no news.
+
     :param defaults: The function's defaults that differ from the workload's.
     """
 
@@ -56,12 +61,21 @@ def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=TYPES[name].__name__)
             for name, value in shown.items()
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined] # inspect reads it
+
+        @functools.wraps(function)
+        def build(*args: Any, **given: Any) -> Workload:
+            __tracebackhide__ = True
+            try:
+                return function(*args, **given)
+            except ConfigurationError as error:
+                raise error.with_traceback(None) from None
+
+        build.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined] # inspect reads it
         lines = (function.__doc__ or "").splitlines(keepends=True)  # None under python -OO
-        function.__doc__ = "".join(
+        build.__doc__ = "".join(
             "".join(_documented(shown)) if line.startswith(_IN_DOCSTRING) else line for line in lines
         )
-        return function
+        return cast("_Builder", build)
 
     return complete
 
