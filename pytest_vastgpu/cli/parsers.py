@@ -41,8 +41,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             parser = found.parser if isinstance(found.parser, Parser) else self
             hint = did_you_mean(unknown[0], parser._option_string_actions)
-            if reads := getattr(found, READS, ""):
-                hint = hint or ("" if unknown[0].startswith("-") else f"; {reads}")
+            if (reads := getattr(found, READS, "")) and not unknown[0].startswith("-"):
+                hint = f"; {reads}"
             parser.error(f"does not take {unknown[0]!r}{hint}")
         return found
 

@@ -26,6 +26,7 @@ from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
@@ -37,7 +38,6 @@ from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
 from pytest_vastgpu.plugin.wait_display import giving_back
 from pytest_vastgpu.reporting.cost_file import NAME
-from pytest_vastgpu.servers.base import checked
 from pytest_vastgpu.servers.base import kind_of
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 
@@ -83,7 +83,7 @@ class Controller:
         self._failures_left: int = config.getoption("maxfail", 0) if distributed else 0
         config.add_cleanup(end_like_ctrl_c(debugs=config.getoption("usepdb", False)))
         try:
-            adapters = _adapters(config)
+            adapters = adapters_of(config)
             opening = Opening(
                 secret=listener.address.secret,
                 run=os.urandom(4).hex(),
@@ -282,12 +282,6 @@ class _Waits:
         self._in_place = self._show(text)
         if not self._in_place:
             self._say(text)
-
-
-def _adapters(config: pytest.Config) -> list[Adapter]:
-    """The adapters that hooks supply."""
-    found = [adapter for each in config.hook.pytest_vastgpu_adapters() for adapter in each]
-    return [checked(adapter, "a conftest file") for adapter in found]
 
 
 def _told_of_warm(config: pytest.Config, settings: Settings, tell: Callable[[str], None]) -> None:

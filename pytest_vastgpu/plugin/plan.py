@@ -32,6 +32,7 @@ from pytest_vastgpu.planning.plan import Found
 from pytest_vastgpu.planning.plan import Plan
 from pytest_vastgpu.planning.plan import make_plan
 from pytest_vastgpu.planning.report import lines
+from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
@@ -91,10 +92,14 @@ class PlanOnly:
         own = sum("vast_instance_factory" in getattr(item, "fixturenames", ()) for item in session.items)
         if not workloads:
             return make_plan(tests, {}, settings, own=own)
+        try:
+            adapters = adapters_of(config)
+        except VastGpuError as error:
+            raise pytest.UsageError(f"vastgpu: {error}") from None
         question = Question(
             settings,
             workloads,
-            tuple(adapter.name for each in config.hook.pytest_vastgpu_adapters() for adapter in each),
+            tuple(adapter.name for adapter in adapters),
             str(config.invocation_params.dir),
             config.stash.get(TIMEOUTS, DEFAULTS),
         )

@@ -130,16 +130,18 @@ def kind_of(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def require_adapter(name: str, known: Iterable[str]) -> None:
+def require_adapter(name: str, known: Iterable[str], test: str = "") -> None:
     """Check that there is an adapter of a name.
 
+    :param test: The test that needs it, for the message.
     :raises ConfigurationError: if there is none, with all that there are, the nearest first.
     """
     known = sorted(known)
     if name not in known:
+        where = f"{test}: " if test else ""
         raise ConfigurationError(
-            f"no adapter is called {name!r}; there are: {', '.join(nearest_first(name, known))} (a conftest file that "
-            "brings one must be in a directory named on the command line, or in the root directory)"
+            f"{where}no adapter is called {name!r}; there are: {', '.join(nearest_first(name, known))} (a conftest "
+            "file that brings one must be in a directory named on the command line, or in the root directory)"
         )
 
 

@@ -142,24 +142,24 @@ def require_room(files: Iterable[tuple[str, str]], disk_gb: float) -> None:
         )
 
 
-def expanded(path: str | Path) -> Path:
-    """A local path, with the home directory for ``~``.
-
-    :raises ConfigurationError: one line: that user has no home directory here.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise ConfigurationError(f"{str(path)!r}: that user has no home directory on this machine") from error
-
-
 def _absolute(name: str, path: str | Path) -> str:
     for each in (name, path):
         if not isinstance(each, (str, Path)):
             raise WorkloadInvalid(f"files: {each!r} is of type {type(each).__name__}, not a path")
     if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise ConfigurationError(f"files: {name!r} must be a path below the server's working directory")
-    return str(real_paths.absolute(expanded(path)))
+    return str(whole(path))
+
+
+def whole(path: str | Path) -> Path:
+    """The absolute path that a user means: ``~`` is the home, and a relative one begins at the working directory.
+
+    :raises ConfigurationError: one line: there is no such home, or no working directory any more.
+    """
+    try:
+        return Path(real_paths.absolute(Path(path).expanduser()))
+    except (OSError, RuntimeError) as error:
+        raise ConfigurationError(f"{str(path)!r} leads nowhere ({error}); give an absolute path") from error
 
 
 def _walk(name: str, path: str, above: frozenset[tuple[int, int]] = frozenset(), *, named: bool) -> Iterator[Entry]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Unpack
 
 from pytest_vastgpu.core import real_paths
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
@@ -29,7 +30,7 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
-from pytest_vastgpu.servers.files import expanded
+from pytest_vastgpu.servers.files import whole
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.questions import Question
 from pytest_vastgpu.servers.workloads import builder
@@ -158,7 +159,7 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
     """Where the server finds the model, the name that follows from it, and the local files to bring along."""
     given = model if isinstance(model, Path) else text("model", model, "'org/model:Q4_K_M' or 'models/tiny.gguf'")
     if isinstance(given, Path) or (given.endswith(".gguf") and given not in files and _is_here(given)):
-        path = expanded(given)
+        path = whole(given)
         _require_gguf(path)
         parts = list(_parts(path))
         return parts[0].name, _stem(path), {each.name: each for each in parts}
@@ -172,8 +173,8 @@ def _model(model: object, files: Mapping[str, str | Path]) -> tuple[str, str, di
     if _HUB.fullmatch(given) and not given.endswith(".gguf"):
         return HUB + given, given, {}
     raise WorkloadInvalid(
-        f"model={given!r} of the workload is no file here, no absolute path in the image, and no repository of the "
-        "Hugging Face Hub such as 'org/model:Q4_K_M'; give one of them"
+        f"model={given!r} of the workload is no file here ({str(whole(given))!r}), no absolute path in the image, and "
+        "no repository of the Hugging Face Hub such as 'org/model:Q4_K_M'; give one of them"
     )
 
 
@@ -197,8 +198,8 @@ def _require_gguf(path: Path) -> None:
 def _is_here(path: str, kind: Callable[[int], bool] = lambda _: True) -> bool:
     """Whether there is such a path on this machine, of a kind that is told from its mode."""
     try:
-        return kind(real_paths.stat(str(real_paths.absolute(expanded(path)))).st_mode)
-    except (OSError, ValueError):
+        return kind(real_paths.stat(str(whole(path))).st_mode)
+    except (ConfigurationError, OSError, ValueError):
         return False
 
 

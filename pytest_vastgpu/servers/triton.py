@@ -26,7 +26,7 @@ from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
-from pytest_vastgpu.servers.files import expanded
+from pytest_vastgpu.servers.files import whole
 from pytest_vastgpu.servers.http_server import HttpServer
 from pytest_vastgpu.servers.http_server import wrong
 from pytest_vastgpu.servers.questions import Question
@@ -224,12 +224,12 @@ def _repository(given: str | Path) -> Path | str:
         text("repository", given, "'models'")
         if "://" in given:
             return given
-    path = expanded(given)
+    path = whole(given)
     if path.is_dir():
         return path
     if isinstance(given, str) and given.startswith("/") and not path.exists():
         return given
-    what = "is a file" if path.exists() else "does not exist"
+    what = "is a file" if path.exists() else f"does not exist ({str(path)!r})"
     raise WorkloadInvalid(
         f"repository={str(given)!r} of the workload {what}; give a directory here, a path in the image that begins "
         "with /, or a URL such as s3://bucket/models"

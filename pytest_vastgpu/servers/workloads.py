@@ -24,6 +24,7 @@ from pytest_vastgpu.core.image_login import wrong_login
 from pytest_vastgpu.core.text.nearest import nearest_first
 from pytest_vastgpu.core.text.shell import NAME_RULE
 from pytest_vastgpu.core.text.shell import wrong_name
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
@@ -49,6 +50,8 @@ def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
 
     Each is in its signature and docstring, so that ``help()`` shows it; any other name is an :class:`UnknownKeyword`.
 
+    An error that it raises for what a user gave ends the traceback at the user's line: how it was found is no news.
+
     :param defaults: The function's defaults that differ from the workload's.
     """
 
@@ -59,8 +62,12 @@ def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
 
         @functools.wraps(function)
         def build(*args: Any, **given: Any) -> Workload:
-            require_known(function.__name__, (name for name in given if name not in named), named)
-            return function(*args, **given)
+            __tracebackhide__ = True
+            try:
+                require_known(function.__name__, (name for name in given if name not in named), named)
+                return function(*args, **given)
+            except ConfigurationError as error:
+                raise error.with_traceback(None) from None
 
         shown = {name: defaults.get(name, _FIELDS[name].default) for name in BY_NAME}
         added = [

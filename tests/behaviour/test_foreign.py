@@ -104,7 +104,8 @@ def test_an_error_before_anything_is_rented_shows_no_key(pytester: pytest.Pytest
     pytester.makepyfile(WITH_TOKEN + "def test_it(vast_instance): pass")
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-l", "-vv", "--full-trace")
     shown = result.stdout.str() + result.stderr.str()
-    assert "no adapters today" in shown
+    assert "conftest.py:2: pytest_vastgpu_adapters raised RuntimeError: no adapters today" in shown
+    assert "INTERNALERROR" not in shown
     assert_no_secret({"terminal": shown})
 
 

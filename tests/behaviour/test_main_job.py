@@ -274,7 +274,8 @@ def test_an_unknown_adapter_is_one_line_and_rents_nothing(pytester: pytest.Pytes
     )
     result = pytester.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "no adapter is called 'tgi'; there are: triton, " in result.stderr.str() + result.stdout.str()
+    told = f"{pytester.path.name.rstrip('0123456789')}.py::test_it: no adapter is called 'tgi'; there are: triton, "
+    assert told in result.stderr.str() + result.stdout.str()
     assert market.status()["ended"] == []
 
 

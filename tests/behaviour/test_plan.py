@@ -105,7 +105,7 @@ def test_what_cannot_be_rented_is_an_exit_code(pytester: pytest.Pytester, rent_f
     ("conftest", "test", "line"),
     [
         ("def pytest_vastgpu_modify_offers(offers): 1 / 0", "command('x')", "modify_offers raised ZeroDivisionError"),
-        ("", "Workload('vlm')", "no adapter is called 'vlm'; there are: vllm, command"),
+        ("", "Workload('vlm')", "no adapter is called 'vlm'; there are: vllm, "),
         ("", "command('x'), gpu_ram=1", "marker vast: got an unexpected keyword argument 'gpu_ram'"),
     ],
 )

@@ -129,7 +129,7 @@ def test_what_cannot_be_brought_is_told_when_the_workload_is_built(tree: Path, m
     ],
 )
 def test_a_home_directory_that_there_is_not_is_told(build: Callable[[], Workload]) -> None:
-    with pytest.raises(ConfigurationError, match="that user has no home directory on this machine"):
+    with pytest.raises(ConfigurationError, match="leads nowhere"):
         build()
 
 
@@ -192,3 +192,9 @@ def test_a_path_with_a_line_break_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         command("true", files={"a": tmp_path / "b\nc"})
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/x", Path("~no-such-user/x")])
+def test_a_home_that_is_not_there_is_one_line(path: str | Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"'~no-such-user/x' leads nowhere .*; give an absolute path"):
+        files.local_files({"x": path})

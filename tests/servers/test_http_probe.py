@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import ssl
@@ -263,7 +264,7 @@ def test_where_the_servers_own_processes_listen(shell: list[str], how: str, serv
         pytest.skip(f"{shell[0]} is not on this machine")
     listen = "import socket as s; a = s.create_server(('127.0.0.1', 0)); print(a.getsockname()[1], flush=True); input()"
     start = f"exec {how}{shlex.quote(sys.executable)} -c {shlex.quote(listen)}"
-    env = {**os.environ, "VASTGPU_API_KEY": "the key of this test alone"}
+    env = {**os.environ, "VASTGPU_API_KEY": secrets.token_hex()}  # of this test alone
     pipes: dict[str, int] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(["sh", "-c", start], env=env, text=True, **pipes) as process:  # type: ignore[call-overload]
         port = int(process.stdout.readline())

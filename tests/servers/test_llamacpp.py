@@ -87,7 +87,7 @@ def test_a_model_that_is_not_here(model: str, files: dict[str, str], name: str, 
 @pytest.mark.parametrize(
     ("model", "more", "words"),
     [
-        ("tiny.gguf", {}, "is no file here, no absolute path in the image, and no repository"),
+        ("tiny.gguf", {}, r"is no file here \('/.*/tiny\.gguf'\), no absolute path in the image, and no repository"),
         ("models/tiny.gguf", {}, "is no file here"),
         ("tiny", {}, "'org/model:Q4_K_M'"),
         ("", {}, "model of the workload is empty"),
@@ -141,8 +141,9 @@ def test_a_directory_may_have_the_name_of_a_repository(tmp_path: Path, monkeypat
 
 
 def test_a_home_that_is_not_there_is_no_crash() -> None:
-    with pytest.raises(ConfigurationError, match="that user has no home directory"):
-        llamacpp("~no-such-user/x.gguf")
+    for model in ("~no-such-user/x.gguf", Path("~no-such-user/x.gguf")):
+        with pytest.raises(ConfigurationError, match=r"'~no-such-user/x.gguf' leads nowhere .*; give an absolute path"):
+            llamacpp(model)
 
 
 def test_an_argument_that_is_no_text_is_refused() -> None:

@@ -90,7 +90,10 @@ def test_it_needs_what_its_image_needs(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"repository": "nowhere"}, "repository='nowhere' of the workload does not exist; give a directory here"),
+        (
+            {"repository": "nowhere"},
+            f"repository='nowhere' of the workload does not exist ({str(Path.cwd() / 'nowhere')!r}); give a directory",
+        ),
         ({"repository": Path("/nowhere")}, "repository='/nowhere' of the workload does not exist"),
         ({"repository": __file__}, "of the workload is a file; give a directory here"),
         ({"port": 8001}, "port=8001 of the workload is Triton's port for grpc, too; give another one"),

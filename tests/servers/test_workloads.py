@@ -15,6 +15,7 @@ from pytest_vastgpu import llamacpp
 from pytest_vastgpu import sglang
 from pytest_vastgpu import triton
 from pytest_vastgpu import vllm
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
 from pytest_vastgpu.model import WorkloadFields
 from pytest_vastgpu.plugin import marks
@@ -157,6 +158,25 @@ def test_the_ports_of_triton_are_told_apart() -> None:
     with pytest.raises(WorkloadInvalid, match="hold '--http-port'; give port="):
         triton("/models", "--http-port=9000")
     assert triton("/models", "--grpc-port=9001").args == ("--grpc-port=9001",)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: vllm("m", files={"a": "nowhere"}),
+        lambda: vllm("m", "--port=3"),
+        lambda: llamacpp(Path("nowhere.gguf")),
+        lambda: triton("nowhere/at/all"),
+        lambda: ANY_COMMAND("x", prot=1),
+    ],
+)
+def test_an_error_of_a_builder_shows_the_users_line_and_nothing_of_ours(build: Callable[[], Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build()
+    text = str(caught.getrepr(style="short"))
+    assert [Path(entry.path).name for entry in caught.traceback.filter(caught)] == ["test_workloads.py"] * 2
+    assert "The above exception" not in text
+    assert "During handling" not in text
 
 
 def test_what_paths_and_files_there_may_be() -> None:

@@ -129,7 +129,7 @@ class InstancePool:
 
         :raises ConfigurationError: if a workload names an unknown adapter.
         """
-        self._check(expected.workload for expected in tests.values() if expected.workload is not None)
+        self._check({test: expected.workload for test, expected in tests.items() if expected.workload is not None})
         with self._changed:
             self._planner.runs[run].expect(tests)
             self._executor.act()
@@ -231,7 +231,7 @@ class InstancePool:
         :param process: The process that runs the test.
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         """
-        self._check([workload])
+        self._check({test: workload})
         ask = LeaseRequest(process, test, workload, exclusive, run, since=self._clock.monotonic())
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
@@ -327,15 +327,15 @@ class InstancePool:
             return bool(slot.label) and self._budgets.payer(slot.label) not in self._planner.runs
         return slot.phase is SlotPhase.WARM
 
-    def _check(self, workloads: Iterable[Workload]) -> None:
-        """Check workloads, and hide their secrets in all that is told from now on.
+    def _check(self, workloads: Mapping[str, Workload]) -> None:
+        """Check workloads, by the tests that use them, and hide their secrets in all that is told from now on.
 
         :raises ConfigurationError: one line: what is wrong.
         """
-        for workload in workloads:
+        for test, workload in workloads.items():
             KNOWN.add_workload(workload)
             checked(workload)
-            require_adapter(workload.adapter, self._adapters)
+            require_adapter(workload.adapter, self._adapters, test)
             if workload not in self._fitting:
                 require_room(workload.files, workload.disk_gb)
                 self._fitting.add(workload)
