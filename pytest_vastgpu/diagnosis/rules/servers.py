@@ -75,10 +75,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "model_repository_broken",
         FailureClass.WORKLOAD_FATAL,
-        (r"failed to load '\S+' version \d+: (?:Invalid argument|Not found|Unsupported)",),
+        (
+            r"failed to load '\S+' version \d+: (?:Invalid argument|Not found|Unsupported)",
+            r"Could not get MetaData for .*status 40[134]",
+        ),
         "a model in Triton's repository cannot be loaded: read the line",
         "Triton",
         unless=r"CUDA|memory",
+    ),
+    Rule(
+        "weights_refused",
+        FailureClass.WORKLOAD_FATAL,
+        (r"UnpicklingError: Weights only load failed",),
+        "the server loads no pickled weights that may run code: give a model with safetensors",
+        "PyTorch",
     ),
     Rule(
         "engine_version_mismatch",
