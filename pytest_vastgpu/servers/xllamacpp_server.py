@@ -11,6 +11,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,9 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, Callable[[str], object] | bool]] = {
 }
 """Where the server's parameters hold the value of an argument, and how to convert it; or the value of a switch."""
 
+LAST_LINES_S = 0.5
+"""Time for the server's own thread to write its last lines: an exit at once lost them in one of some hundred starts."""
+
 
 def main(words: list[str]) -> None:
     """Serve until a signal ends it.
@@ -51,7 +55,8 @@ def main(words: list[str]) -> None:
         signal.signal(end, lambda *_: os._exit(0))
     try:
         server = wheel.Server(params)
-    except RuntimeError:  # it has printed why
+    except RuntimeError:  # it has told its log why
+        time.sleep(LAST_LINES_S)
         sys.exit(1)
     while server:
         signal.pause()
