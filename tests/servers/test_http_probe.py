@@ -36,6 +36,7 @@ from pytest_vastgpu.servers.standing_still import listeners
 from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.servers.vllm import VllmAdapter
 from pytest_vastgpu.servers.vllm import vllm
+from tests.support.looks import refusing
 
 KEY = "s3cret-key"
 
@@ -166,11 +167,9 @@ def test_a_server_gets_its_key_in_the_header_that_it_reads(server: OpenAIServer,
     assert server.keys == [None] * 3
 
 
-def test_nothing_listens_yet(path: str, tmp_path: Path, server: OpenAIServer) -> None:
-    port = server.port
-    server.shutdown()
-    server.server_close()
-    assert look(path, tmp_path, port) == Warming(Progress("starting"))
+def test_nothing_listens_yet(path: str, tmp_path: Path) -> None:
+    with refusing() as port:
+        assert look(path, tmp_path, port) == Warming(Progress("starting"))
 
 
 def test_not_healthy_yet_is_asked_nothing_more(server: OpenAIServer, path: str, tmp_path: Path) -> None:

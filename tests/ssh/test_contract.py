@@ -19,9 +19,9 @@ from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.ssh.base import Connector
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import KeyPair
-from tests.ssh.conftest import free_port
 from tests.ssh.conftest import start_asyncssh
 from tests.support.factories import make_offer
+from tests.support.looks import refusing
 from tests.support.memory import MemoryConnector
 from tests.support.memory import MemoryProvider
 from tests.support.memory import Script
@@ -56,8 +56,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, key: KeyPair, home: Pat
         yield Case(MemoryConnector(provider, clock), address, elsewhere, lambda _: clock.sleep(1))
         return
     server = start_asyncssh(tmp_path, key)
-    elsewhere = SshAddress("127.0.0.1", free_port(), "direct")
-    yield Case(SshConnector(key, 10.0), server.address, elsewhere, lambda event: _wait(event))
+    with refusing() as port:
+        elsewhere = SshAddress("127.0.0.1", port, "direct")
+        yield Case(SshConnector(key, 10.0), server.address, elsewhere, lambda event: _wait(event))
     server.stop()
 
 

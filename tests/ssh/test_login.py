@@ -19,9 +19,9 @@ from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import HostKeyPin
 from tests.ssh.conftest import Server
-from tests.ssh.conftest import free_port
 from tests.ssh.conftest import log_in
 from tests.ssh.conftest import start_asyncssh
+from tests.support.looks import refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,8 @@ def test_a_refused_key(server: Server, other_key: KeyPair, caplog: pytest.LogCap
 
 
 def test_nothing_listens(key: KeyPair, caplog: pytest.LogCaptureFixture) -> None:
-    assert failure(direct(free_port()), key=key).kind is ProbeFailure.REFUSED
+    with refusing() as port:
+        assert failure(direct(port), key=key).kind is ProbeFailure.REFUSED
     assert caplog.records == []
 
 
@@ -255,9 +256,15 @@ def test_a_server_that_refuses_us_is_not_pinned(server: Server, key: KeyPair, ot
     assert pin.key is not None
 
 
-def test_direct_first_then_the_proxy(server: Server, key: KeyPair) -> None:
+@pytest.fixture
+def dead() -> Iterator[SshAddress]:
+    """An address at which nothing listens."""
+    with refusing() as port:
+        yield direct(port)
+
+
+def test_direct_first_then_the_proxy(server: Server, key: KeyPair, dead: SshAddress) -> None:
     proxy = SshAddress(server.address.host, server.address.port, "proxy")
-    dead = direct(free_port())
 
     def used(*addresses: SshAddress) -> SshAddress:
         with contextlib.closing(connect(addresses, key, HostKeyPin(), timeout_s=20, user=server.user)) as connection:
@@ -268,8 +275,7 @@ def test_direct_first_then_the_proxy(server: Server, key: KeyPair) -> None:
     assert used(proxy, dead) == proxy
 
 
-def test_the_failure_of_each_address_is_told(server: Server, other_key: KeyPair) -> None:
-    dead = direct(free_port())
+def test_the_failure_of_each_address_is_told(server: Server, other_key: KeyPair, dead: SshAddress) -> None:
     proxy = SshAddress(server.address.host, server.address.port, "proxy")
     with pytest.raises(ConnectFailed) as caught:
         connect([proxy, dead], other_key, HostKeyPin(), timeout_s=20, user=server.user)

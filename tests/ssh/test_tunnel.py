@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.ssh.tunnel import Tunnel
-from tests.ssh.conftest import free_port
 from tests.ssh.conftest import log_in
 from tests.ssh.conftest import start_asyncssh
+from tests.support.looks import refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_it_counts_the_clients_that_got_no_answer(connection: SshConnection) -> 
             client.shutdown(socket.SHUT_WR)  # asks nothing
             read_all(client)
         assert tunnel.unanswered == 1
-    with tunnel_to(free_port(), connection) as tunnel:
+    with refusing() as port, tunnel_to(port, connection) as tunnel:
         assert_turned_away(tunnel)
         assert tunnel.unanswered == 1
 
@@ -167,7 +167,7 @@ def test_it_counts_the_connections_that_the_server_has_ended_and_says_whether_on
         assert tunnel.hung_up == 1
         assert tunnel.answers()
         assert tunnel.unanswered == 0
-    with tunnel_to(free_port(), connection) as tunnel:
+    with refusing() as port, tunnel_to(port, connection) as tunnel:
         assert not tunnel.answers()
 
 
@@ -256,14 +256,14 @@ def test_many_clients_at_once(connection: SshConnection) -> None:
 
 
 def test_nothing_listens_on_the_instance(connection: SshConnection) -> None:
-    with tunnel_to(free_port(), connection) as tunnel:
+    with refusing() as port, tunnel_to(port, connection) as tunnel:
         for _ in range(3):
             assert_turned_away(tunnel)
     assert connection.alive
 
 
 def test_no_connection_yet() -> None:
-    with tunnel_to(free_port(), None) as tunnel:
+    with refusing() as port, tunnel_to(port, None) as tunnel:
         assert_turned_away(tunnel)
 
 

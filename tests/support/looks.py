@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 import traceback
@@ -18,6 +19,14 @@ from pytest_vastgpu.local.embed import LocalMarket
 _T = TypeVar("_T")
 PATIENCE_S = 120.0
 """Nothing that is waited for takes so long, unless it never comes."""
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[int]:
+    """A port on which nothing listens, and nothing else can meanwhile: it is bound."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 def is_running(pid: int) -> bool:

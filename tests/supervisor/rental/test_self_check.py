@@ -17,6 +17,7 @@ from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental.self_check import SelfCheck
 from pytest_vastgpu.supervisor.rental.self_check import attribute_fault
 from pytest_vastgpu.supervisor.rental.self_check import proxy_answers
+from tests.support.looks import refusing
 
 DARK = Verdict(FailureClass.INFRA_FATAL, "ssh_black_hole", "all ports timed out")
 LOST = Verdict(FailureClass.RUNTIME_LOST, "instance_lost", "no answer")
@@ -67,13 +68,6 @@ def test_silence_is_a_machines_only_where_ssh_is_known_to_leave_from_here() -> N
 def listening() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[int]:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
 
 
 @contextlib.contextmanager

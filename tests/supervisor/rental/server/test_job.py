@@ -20,6 +20,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.looks import is_running
+from tests.support.looks import refusing
 from tests.support.looks import sleeper
 from tests.support.looks import until
 from tests.support.quick import only
@@ -84,9 +85,8 @@ def test_what_has_become_of_a_server(home: Path, shell: list[str]) -> None:
 
 def test_one_that_lives_and_no_longer_listens(home: Path, shell: list[str]) -> None:
     put(home, {"pid": f"{os.getpid()}\n"})
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert look(home, shell, port) == job.DEAF
+    with refusing() as port:
+        assert look(home, shell, port) == job.DEAF
 
 
 @pytest.mark.slow
