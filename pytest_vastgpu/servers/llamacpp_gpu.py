@@ -15,6 +15,7 @@ from pytest_vastgpu.diagnosis.rules.gpu import SERVES_WITHOUT_GPU
 from pytest_vastgpu.diagnosis.verdicts import ends_start
 from pytest_vastgpu.diagnosis.verdicts import judge_log
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
@@ -62,7 +63,7 @@ def _without(workload: Workload, line: str, seen: Observation) -> Failed | Warmi
     if official or _BUILT_WITH_CUDA.search(seen.log):
         return Failed(_verdict(SERVES_WITHOUT_GPU, line))
     smi = seen.probes.get("gpu")
-    if smi is None:  # the server was quicker than the first look at the GPUs
+    if smi is None or smi.failure is ProbeFailure.TRANSPORT:  # the server was quicker than the first look at the GPUs
         return Warming(Progress("starting"))
     if smi.ok and "NVIDIA-SMI" in smi.stdout:
         remedy = (

@@ -16,6 +16,8 @@ from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
 from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
+from pytest_vastgpu.supervisor.rental.server.state import LogPiece
+from pytest_vastgpu.supervisor.rental.server.state import ServerState
 
 HUB = "ggml-org/gemma-3-1b-it-GGUF:Q8_0"
 ADAPTER = LlamaCppAdapter()
@@ -162,6 +164,11 @@ def test_a_server_that_does_not_use_the_rented_gpu_has_failed(
 def test_whether_the_host_has_its_gpu_is_awaited_before_a_build_is_blamed() -> None:
     seen = Observation({"answers": result("answers", READY)}, NO_GPU, None, 1.0)
     assert ADAPTER.assess(llamacpp("/m", image="mine"), seen) == Warming(Progress("starting"))
+    state = ServerState(ADAPTER.probes(llamacpp("/m", image="mine")), 1000)
+    state.take(LogPiece(0, NO_GPU.encode()))
+    assert ADAPTER.assess(llamacpp("/m", image="mine"), state.observation(1.0, watched=True)) == Warming(
+        Progress("starting")
+    )
 
 
 @pytest.mark.parametrize(("asked", "there"), [(None, 33), (99, 33), (20, 20), (20, 33), (0, 0)])
