@@ -14,34 +14,17 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
 from tests.behaviour import conftest as renting
+from tests.behaviour.real_servers import SYSTEM_PATH
+from tests.behaviour.real_servers import assert_nobody_blamed
+from tests.behaviour.real_servers import conftest
 from tests.support import tiny_gguf
 
 pytest.importorskip("xllamacpp", reason="there is no wheel of llama.cpp's server for this machine")
 
 RentFrom = Callable[[dict[str, Any]], LocalMarket]
 
-CONFTEST = """
-import dataclasses, pytest
-from pytest_vastgpu import llamacpp
-from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
-
-class Disturbed(LlamaCppAdapter):
-    # The same server; something goes on beside it.
-    name = "disturbed"
-
-    def launch(self, workload, api_key):
-        launch = super().launch(workload, api_key)
-        return dataclasses.replace(launch, script={before!r} + launch.script)
-
-def pytest_vastgpu_adapters():
-    return [Disturbed()]
-
-@pytest.fixture
-def vast_workload():
-    workload = llamacpp({model!r}, *{args!r}, gpus={gpus}, disk_gb=8, cuda=12.4, warmup_s=60, env={env!r})
-    return dataclasses.replace(workload, adapter="disturbed") if {before!r} else workload
-"""
 ASKS = """
 import httpx
 
@@ -57,7 +40,7 @@ HOLD_PORT = """
 python3 -m http.server 8080 --bind 127.0.0.1 > /dev/null 2>&1 &
 until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8080))' 2> /dev/null; do sleep 0.1; done
 """
-ENV = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+ENV = {"PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}"}
 QUICK = ("--threads", "1")
 """Two threads wait for each other by turns of the processor, which takes seconds where others use it, too."""
 
@@ -65,7 +48,10 @@ QUICK = ("--threads", "1")
 def write_suite(
     pytester: pytest.Pytester, model: Path, tests: str, args: tuple[str, ...] = (), before: str = "", gpus: int = 0
 ) -> None:
-    pytester.makeconftest(CONFTEST.format(before=before, model=str(model), args=(*QUICK, *args), env=ENV, gpus=gpus))
+    workload = (
+        f"llamacpp({str(model)!r}, *{(*QUICK, *args)!r}, gpus={gpus}, disk_gb=8, cuda=12.4, warmup_s=60, env={ENV!r})"
+    )
+    pytester.makeconftest(conftest(LlamaCppAdapter, workload, before))
     pytester.makepyfile(f"MODEL = {model.stem!r}\n{ASKS}{tests}")
 
 
@@ -181,10 +167,3 @@ def test_a_model_that_takes_long_to_load_shows_how_far_it_is(
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*warming: weights*", "*: ready after *"])
-
-
-def assert_nobody_blamed(cache: Path) -> None:
-    for machine in renting.known(cache).values():
-        assert machine.banned_until == 0
-        assert machine.last_reason == ""
-        assert machine.infra_failures < 0.5  # an end that nobody can explain is weak evidence, and no more

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour import conftest as renting
+from tests.behaviour.real_servers import assert_nobody_blamed
 from tests.behaviour.vllm import test_real_vllm as real
 from tests.servers import test_recipes as recipes
 from tests.support.quick import only
@@ -21,7 +22,6 @@ from tests.support.quick import only
 time_limits = renting.time_limits
 rent_from = renting.rent_from
 host_cache = renting.host_cache
-PATH = f"{real.PLACE.resolve() / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 CACHE = 'mkdir -p "${HF_HOME:-$HOME/.cache/huggingface}/hub"\n'
 SERVE = 'exec transformers serve {model} --host "$VASTGPU_HOST" --port 8000'
 SLOW = """
@@ -62,7 +62,7 @@ def test_it(vast_instance, vast_workload):
 
 
 def rented(pytester: pytest.Pytester, command: str, model: str) -> pytest.RunResult:
-    env = {"PATH": PATH, "HF_HUB_OFFLINE": "1"}
+    env = {"PATH": real.PATH, "HF_HUB_OFFLINE": "1"}
     pytester.makeconftest(CONFTEST.format(command=command, model=model, env=env))
     pytester.path.joinpath("slow.py").write_text(SLOW)
     pytester.makepyfile(ASKS)
@@ -105,7 +105,7 @@ def test_a_start_that_fails_gets_its_verdict_and_blames_no_machine(
     result = rented(pytester, CACHE + before + SERVE.format(model=model), asked or model)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*failed while warming: {verdict}*", "*whose fault: *", "*what to do: *"])
-    real.assert_nobody_blamed(host_cache)
+    assert_nobody_blamed(host_cache)
 
 
 @pytest.mark.slow

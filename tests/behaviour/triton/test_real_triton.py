@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.servers.triton import TritonAdapter
 from tests.behaviour import conftest as renting
+from tests.behaviour.real_servers import SYSTEM_PATH
+from tests.behaviour.real_servers import assert_nobody_blamed
+from tests.behaviour.real_servers import conftest
 
 PLACE = Path(os.environ.get("VASTGPU_TRITON", ".")).resolve()
 if "VASTGPU_TRITON" not in os.environ:
@@ -44,28 +48,6 @@ class TritonPythonModel:
         inputs = [triton.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
         return [triton.InferenceResponse([triton.Tensor("y", each + 1)]) for each in inputs]
 """
-CONFTEST = """
-import dataclasses, pytest
-from pytest_vastgpu import triton
-from pytest_vastgpu.servers.triton import TritonAdapter
-
-class Disturbed(TritonAdapter):
-    # The same server; something goes on before it.
-    name = "disturbed"
-
-    def launch(self, workload, api_key):
-        launch = super().launch(workload, api_key)
-        return dataclasses.replace(launch, script={before!r} + launch.script)
-
-def pytest_vastgpu_adapters():
-    return [Disturbed()]
-
-@pytest.fixture
-def vast_workload():
-    workload = triton("repository", *{args!r}, models={models!r}, infer={infer!r}, setup={setup!r},
-                      gpus=0, disk_gb=8, image_gb=0, env={{"PATH": {path!r}}})
-    return dataclasses.replace(workload, adapter="disturbed") if {before!r} else workload
-"""
 HOLD_PORT = "python3 -m http.server 8000 --bind 127.0.0.1 > /dev/null 2>&1 &\nsleep 1\n"
 BODY = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT32", "data": [41]}]}
 
@@ -87,9 +69,12 @@ def write_suite(
     setup: str = "",
     before: str = "",
 ) -> None:
-    path = f"{PLACE / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    given = {"models": models, "infer": infer, "args": args, "setup": setup, "before": before, "path": path}
-    pytester.makeconftest(CONFTEST.format(**given))
+    env = {"PATH": f"{PLACE / 'bin'}:{SYSTEM_PATH}"}
+    workload = (
+        f"triton('repository', *{args!r}, models={models!r}, infer={infer!r}, setup={setup!r}, gpus=0, disk_gb=8, "
+        f"image_gb=0, env={env!r})"
+    )
+    pytester.makeconftest(conftest(TritonAdapter, workload, before))
     pytester.makepyfile(tests)
 
 
@@ -134,7 +119,7 @@ def test_4_is_killed(vast_instance):
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*warming: models 1/2*", "*: ready after *", "*exit code 137*"])
     assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
-    assert_nobody_blamed(host_cache)
+    assert_nobody_blamed(host_cache, weak=0)
 
 
 @pytest.mark.parametrize(
@@ -212,11 +197,4 @@ def test_a_start_that_fails_names_the_model_and_blames_no_machine(
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*failed while warming: workload_fatal: *", told])
     assert len(market.status()["ended"]) == 1
-    assert_nobody_blamed(host_cache)
-
-
-def assert_nobody_blamed(cache: Path) -> None:
-    for machine in renting.known(cache).values():
-        assert machine.banned_until == 0
-        assert machine.last_reason == ""
-        assert machine.infra_failures == 0
+    assert_nobody_blamed(host_cache, weak=0)

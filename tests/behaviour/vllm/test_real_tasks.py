@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour import conftest as renting
+from tests.behaviour.real_servers import assert_nobody_blamed
 from tests.behaviour.vllm import test_real_vllm as real
 from tests.support.quick import only
 
@@ -65,7 +66,7 @@ def test_a_task_that_the_model_does_not_do_is_the_workloads_fault(
     result = pytester.runpytest_inprocess("--vast-attempts=1")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*failed while warming: workload_fatal: *", "*what to do: *"])
-    real.assert_nobody_blamed(host_cache)
+    assert_nobody_blamed(host_cache)
     output = result.stdout.str()
     if "answered 404" in output:  # else vLLM itself has refused the model
         assert f"give task='{fits}'" in " ".join(output.split())

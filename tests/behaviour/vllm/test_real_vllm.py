@@ -18,10 +18,15 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.servers.vllm import VllmAdapter
 from tests.behaviour import conftest as renting
+from tests.behaviour.real_servers import SYSTEM_PATH
+from tests.behaviour.real_servers import assert_nobody_blamed
+from tests.behaviour.real_servers import conftest
 
 PLACE = Path(os.environ.get("VASTGPU_VLLM", "."))
 MODEL = PLACE / "tiny-llama"
+PATH = f"{PLACE.resolve() / 'bin'}:{SYSTEM_PATH}"
 if "VASTGPU_VLLM" not in os.environ:
     pytest.skip("VASTGPU_VLLM does not name an environment with vLLM, see .ci/vllm-cpu.sh", allow_module_level=True)
 
@@ -30,28 +35,6 @@ rent_from = renting.rent_from
 host_cache = renting.host_cache
 RentFrom = Callable[[dict[str, Any]], LocalMarket]
 
-CONFTEST = """
-import dataclasses, pytest
-from pytest_vastgpu import vllm
-from pytest_vastgpu.servers.vllm import VllmAdapter
-
-class Disturbed(VllmAdapter):
-    # The same server; something goes on beside it.
-    name = "disturbed"
-
-    def launch(self, workload, api_key):
-        launch = super().launch(workload, api_key)
-        return dataclasses.replace(launch, script={before!r} + launch.script)
-
-def pytest_vastgpu_adapters():
-    return [Disturbed()]
-
-@pytest.fixture
-def vast_workload():
-    needs = dict(gpus=0, disk_gb=8, image_gb=0, warmup_s=240, env={env!r})
-    workload = vllm({model!r}, *{args!r}, task={task!r}, **needs)
-    return dataclasses.replace(workload, adapter="disturbed") if {before!r} else workload
-"""
 WORKLOAD = "workload_fatal: "
 QUICK = ("--enforce-eager", "--gpu-memory-utilization=0.1")
 ASKS = """
@@ -80,9 +63,10 @@ def write_suite(
     env: Mapping[str, str] | None = None,
     task: str = "generate",
 ) -> None:
-    path = f"{PLACE.resolve() / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    offline = {"PATH": path, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **(env or {})}
-    pytester.makeconftest(CONFTEST.format(before=before, model=str(model), args=args, env=offline, task=task))
+    offline = {"PATH": PATH, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **(env or {})}
+    needs = f"gpus=0, disk_gb=8, image_gb=0, warmup_s=240, env={offline!r}"
+    workload = f"vllm({str(model)!r}, *{args!r}, task={task!r}, {needs})"
+    pytester.makeconftest(conftest(VllmAdapter, workload, before))
     pytester.makepyfile(ASKS + f"MODEL = {str(model)!r}\n" + tests)
 
 
@@ -168,10 +152,3 @@ def test_2_loses_its_engine(vast_instance):
     result.stdout.fnmatch_lines(["*warming: weights*", "*: ready after *", "*vastgpu server log (*", "*EngineDead*"])
     assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
     assert_nobody_blamed(host_cache)
-
-
-def assert_nobody_blamed(cache: Path) -> None:
-    for machine in renting.known(cache).values():
-        assert machine.banned_until == 0
-        assert machine.last_reason == ""
-        assert machine.infra_failures < 0.5  # an end that nobody can explain is weak evidence, and no more
