@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
@@ -102,16 +103,30 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def command_lines() -> Iterator[str]:
+    """Those of all processes on this machine."""
+    for process in os.listdir("/proc"):  # noqa: PTH208 - pathlib also looks at processes that have just ended
+        try:
+            yield Path("/proc", process, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # no process, or it has just ended
+
+
 @pytest.fixture
 def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with OpenAIServer() as server, serving(server):
+        yield server
 
 
 @pytest.fixture(params=["curl", "python3", "bash"])
@@ -279,14 +294,7 @@ def test_the_key_is_on_no_command_line(server: OpenAIServer, path: str, tmp_path
         assert KEY not in probe.command
     seen: list[str] = []
 
-    def look_at_command_lines() -> None:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                seen.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:
-                continue  # it has just ended
-
-    server.on_request = look_at_command_lines
+    server.on_request = lambda: seen.extend(command_lines())
     run(VllmAdapter().probes(vllm("tiny", port=server.port))[0], path, tmp_path)
     assert any(f":{server.port}/v1/completions" in line for line in seen)
     assert not any(KEY in line for line in seen)

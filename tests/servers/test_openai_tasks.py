@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import threading
 import wave
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -102,23 +101,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def command_lines() -> Iterator[str]:
-    """Those of all processes on this machine."""
-    for process in os.listdir("/proc"):  # noqa: PTH208 - pathlib also looks at processes that have just ended
-        try:
-            yield Path("/proc", process, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # no process, or it has just ended
+    with Server() as server, probing.serving(server):
+        yield server
 
 
 def lists(*names: str) -> tuple[int, object]:
@@ -143,7 +127,7 @@ def test_vllm_is_ready_once_it_has_done_its_task(task: Task, server: Server, pat
     ((route, body), *_) = ANSWERS[task]
     server.answers |= {"/v1/models": lists(NAME), route: (200, body)}
     seen: list[str] = []
-    server.on_upload = lambda: seen.extend(command_lines())
+    server.on_upload = lambda: seen.extend(probing.command_lines())
     assert look(VllmAdapter(), vllm(NAME, task=task, port=server.port), path, tmp_path) == Ready()
     assert server.asked == ["/health", "/v1/models", route]
     _, sent = server.sent[route]
