@@ -252,15 +252,10 @@ def test_a_server_with_a_certificate_answers_where_it_is_asked_by_https(path: st
     with OpenAIServer() as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.handle_error = lambda *_: None  # type: ignore[method-assign] # it is asked by HTTP, too
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         place = f"127.0.0.1:{server.port}"
-        try:
+        with serving(server):
             probe = Probe("elsewhere", http_probe.elsewhere([("http", place), ("https", place)], "/health"))
             found = http_probe.answers(run(probe, path, tmp_path).stdout)
-        finally:
-            server.shutdown()
-            thread.join()
     status = 0 if (Path(path) / "bash").exists() else 200  # bash alone speaks no TLS
     assert [(answer.url, answer.status) for answer in found.values()] == [(f"https://{place}/health", status)] * 2
 

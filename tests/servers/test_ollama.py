@@ -7,7 +7,6 @@ import inspect
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +37,7 @@ from pytest_vastgpu.servers.ollama import full_name
 from pytest_vastgpu.servers.ollama import ollama
 from pytest_vastgpu.servers.questions import PROBE
 from tests.support import ollama_stand_in
+from tests.support.looks import free_port
 from tests.support.looks import until
 
 slow = pytest.mark.slow
@@ -83,11 +83,6 @@ class Started:
                 if f"VASTGPU_API_KEY={self.directory}\0".encode() in (place / "environ").read_bytes():
                     left.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         return [line for line in left if line and not line.startswith("sleep ")]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.login import HostKeyPin
+from tests.support.looks import free_port
 from tests.support.quick import only
 
 if TYPE_CHECKING:
@@ -130,12 +130,6 @@ def connection(server: Server, key: KeyPair) -> Iterator[SshConnection]:
 
 def log_in(server: Server, key: KeyPair, pin: HostKeyPin | None = None) -> SshConnection:
     return connect([server.address], key, pin or HostKeyPin(), timeout_s=20, user=server.user)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port: int = holder.getsockname()[1]
-        return port
 
 
 @pytest.fixture(autouse=True)

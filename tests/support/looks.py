@@ -21,6 +21,12 @@ PATIENCE_S = 120.0
 """Nothing that is waited for takes so long, unless it never comes."""
 
 
+def free_port() -> int:
+    """A port on which nothing listens now, for a program that takes it at once."""
+    with refusing() as port:
+        return port
+
+
 @contextlib.contextmanager
 def refusing() -> Iterator[int]:
     """A port on which nothing listens, and nothing else can meanwhile: it is bound."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from tests.providers.conftest import KEY
 from tests.providers.vast.scripted import Answer
 from tests.providers.vast.scripted import ScriptedServer
 from tests.providers.vast.scripted import scripted_server
+from tests.support.looks import free_port
 from tests.support.vast import search_offers
 from tests.support.virtual import VirtualClock
 
@@ -62,13 +62,6 @@ LOST_IDS = ["no answer", "502", "broke off", "empty"]
 
 def refusal(status: int, error: str, msg: str = "as it says") -> Answer:
     return Answer(status, {"success": False, "error": error, "msg": msg})
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------

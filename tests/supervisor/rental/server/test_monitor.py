@@ -25,7 +25,7 @@ from pytest_vastgpu.supervisor.rental.server.state import LogPiece
 from pytest_vastgpu.supervisor.rental.server.state import ProcessState
 from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
 from pytest_vastgpu.supervisor.rental.server.state import parse
-from tests.ssh.conftest import free_port
+from tests.support.looks import free_port
 from tests.support.looks import until
 from tests.support.quick import only
 
