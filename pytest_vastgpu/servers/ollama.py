@@ -48,6 +48,7 @@ _LOADED_FOR_EVER = {"OLLAMA_KEEP_ALIVE": "-1"}
 # - A load ends when the client that asked for it hangs up: "client connection closed before ... finished loading". So
 #   it is asked for here, by a client that waits as long as it takes; without a question, `ollama run` only loads.
 # - A client fails before its server has quite gone, so that is looked for a moment later.
+# - A child that was just forked still has the traps of its shell and can swallow a SIGTERM, so one is not enough.
 _SCRIPT = r"""
 lines() { tail -c 9999 vastgpu-client.log | LC_ALL=C tr '\033\r' '\n\n' |
   LC_ALL=C sed 's/^\[[0-9;?]*[A-Za-z]//; s/ *[^ -~]* *$//; /^$/d'; }
@@ -70,7 +71,7 @@ ask_for() {
   "$@" >vastgpu-client.log 2>&1 </dev/null & client=$!
   tell & teller=$!
   wait "$client"; code=$?
-  kill "$teller"
+  kill -9 "$teller"
   client= teller=
   [ "$code" = 0 ] && return
   lines | grep -v '[0-9]%' | uniq | tail -n 10
@@ -84,7 +85,7 @@ if ollama list >/dev/null 2>&1; then
 fi
 ollama serve & server=$!
 client= teller=
-trap 'kill $client $teller $server 2>/dev/null; wait' EXIT
+trap 'for each in $client $teller $server; do while kill "$each" 2>/dev/null; do sleep 0.1; done; done; wait' EXIT
 trap 'exit 143' TERM INT HUP
 until ollama list >/dev/null 2>&1; do serve_on "before it answered"; sleep 0.2; done
 """
