@@ -50,6 +50,23 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    if not text.isdecimal():
+        raise ValueError("a whole number of at least 0")
+    return int(text)
+
+
+def whole_or_none(text: str) -> int | None:
+    """Parse a whole number of at least 0, or the word none."""
+    return None if text.lower() == "none" else whole(text)
+
+
+def several(text: str) -> tuple[str, ...]:
+    """Parse texts with commas or line ends between them."""
+    return tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())
+
+
 def count_or_none(text: str) -> int | None:
     """Parse a whole number of at least 1, or the word none."""
     if text.lower() == "none":

@@ -38,6 +38,7 @@ class Option:
     :param unit: The unit of a number.
     :param alone: Its value where it stands on the command line without one; empty: it needs one.
     :param at_a_desk: Whether it counts only on the command line where ``CI`` is set.
+    :param many: Whether it may be given several times on the command line, and has a line for each in an ini file.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Option:
         *,
         alone: str = "",
         at_a_desk: bool = False,
+        many: bool = False,
     ) -> None:
         self.alone = alone
+        self.many = many
         self.at_a_desk = at_a_desk
         self.parse = parse
         self.default = default
@@ -83,7 +86,7 @@ class Option:
             return "yes" if value else "no"
         if isinstance(value, float):
             return f"{value:g} {self.unit}"
-        if isinstance(value, frozenset):
+        if isinstance(value, (frozenset, tuple)):
             return ",".join(sorted(value)) or "none"
         return str(value) or "in the user's cache"  # only the path of the host cache may be empty
 
@@ -97,9 +100,10 @@ def _option(
     *,
     alone: str = "",
     at_a_desk: bool = False,
+    many: bool = False,
 ) -> Any:
     """An :class:`Option`; type checkers see a value of the attribute's type."""
-    return Option(parse, default, metavar, help, unit, alone=alone, at_a_desk=at_a_desk)
+    return Option(parse, default, metavar, help, unit, alone=alone, at_a_desk=at_a_desk, many=many)
 
 
 class Settings:
@@ -251,3 +255,54 @@ _HEADLINE = frozenset({"backend", "budget", "strictness"})
 """The values that the header always names."""
 OPTIONS = tuple(option for option in vars(Settings).values() if isinstance(option, Option))
 """Every option, in the order of the README's table."""
+
+
+class HostSettings:
+    """What tests that run on rented hosts need (``--vast-hosts``), and how they get there. Never changes."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    hosts: int = _option(
+        option_values.whole, 0, "N", "Run the selected tests on this many rented hosts, in xdist's workers there"
+    )
+    workers_per_host: int | None = _option(
+        option_values.count_or_none, None, "N", "Workers on each host (default: one for each GPU)"
+    )
+    gpu_name: str = _option(
+        str, "", "NAME", "GPU kind of the hosts, such as 'RTX 4090' (default: any, all of one kind)"
+    )
+    gpus: int | None = _option(
+        option_values.whole_or_none, None, "N", "GPUs of each host (default: 1; of this machine without one: 0)"
+    )
+    gpu_ram: float = _option(option_values.number("GB", least=0), 0.0, "GB", "VRAM needed for each GPU", "GB")
+    compute_cap: float = _option(option_values.number("", least=0), 0.0, "X.Y", "Least CUDA compute capability")
+    cuda: float = _option(
+        option_values.number("", least=0), 0.0, "X.Y", "CUDA version that the hosts' drivers must support"
+    )
+    disk: float = _option(option_values.number("GB", least=1), 40.0, "GB", "Disk to rent on each host", "GB")
+    image: str = _option(str, "", "NAME", "Docker image of the hosts (default: PyTorch's)")
+    setup: str = _option(
+        str, "", "COMMAND", "Shell command that makes the tests' environment (default: found in the project's files)"
+    )
+    sync: tuple[str, ...] = _option(
+        option_values.several, (), "PATTERN", "Files to bring although git ignores them (default: none)", many=True
+    )
+    pass_env: tuple[str, ...] = _option(
+        option_values.several, (), "NAME", "Environment variables to hand to the tests (default: none)", many=True
+    )
+    fetch: tuple[str, ...] = _option(
+        option_values.several,
+        (),
+        "PATTERN",
+        "Files that the tests have written, to be fetched (default: none)",
+        many=True,
+    )
+    fetch_tmp: bool = _option(option_values.switch, False, "", "Fetch the tmp_path of each test that failed")
+
+    sources: Mapping[str, str]
+    """The source of each value, by attribute."""
+
+
+HOST_OPTIONS = tuple(option for option in vars(HostSettings).values() if isinstance(option, Option))
+"""The options of tests on hosts."""

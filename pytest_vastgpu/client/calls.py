@@ -153,6 +153,15 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class PipeRequest:
+    """The first message on a connection whose bytes are the input and output of a command on an instance."""
+
+    label: str
+    """The instance's label."""
+    command: str
+
+
+@dataclass(frozen=True)
 class Supervisor:
     """What a process learns of the supervisor, the process that owns what is rented."""
 

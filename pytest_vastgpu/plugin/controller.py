@@ -55,6 +55,7 @@ class Controller:
     :param collected: What this process has collected; None: a worker will report it.
     :param workers: How many tests run at the same time.
     :param in_each: Whether every worker runs every test.
+    :param own_thread: Whether the main thread never waits for an instance, so that another one shows what happens.
     :param late: Whether a running test asks. A run that cannot rent then goes on, and its tests learn why.
     """
 
@@ -67,9 +68,10 @@ class Controller:
         workers: int = 1,
         in_each: bool = False,
         late: bool = False,
+        own_thread: bool = False,
     ) -> None:
         settings: Settings = config.stash[SETTINGS]
-        distributed = collected is None
+        distributed = collected is None or own_thread
         header = [settings.header(), *(settings.every_value() if config.get_verbosity() > 0 else ())]
         self._progress = ProgressReporter(config, own_thread=distributed, header=header)
         config.pluginmanager.register(self._progress, "vastgpu-progress")

@@ -53,10 +53,19 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
-    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+    if _asks_for_hosts(config):
+        from pytest_vastgpu.plugin.on_host.start import use_hosts
+
+        use_hosts(config)
+    elif config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
         config.pluginmanager.register(XdistController(config), "vastgpu-xdist")
+
+
+def _asks_for_hosts(config: pytest.Config) -> bool:
+    given = config.getoption("vast_hosts") or os.environ.get("VAST_HOSTS") or config.getini("vast_hosts")
+    return bool(given) and not hasattr(config, "workerinput")
 
 
 def _marker_help(config: pytest.Config) -> str:
@@ -83,7 +92,7 @@ def pytest_collection_finish(session: pytest.Session) -> Generator[None, object,
 
 
 def _open_where_needed(session: pytest.Session) -> None:
-    if session.config.pluginmanager.has_plugin(PLAN):
+    if session.config.pluginmanager.has_plugin(PLAN) or "vastgpu_host" in getattr(session.config, "workerinput", ()):
         return
     if _is_marked(session):
         from pytest_vastgpu.plugin.unasked import watch_marks

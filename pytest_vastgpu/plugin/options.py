@@ -20,7 +20,9 @@ from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.environment import market_url
 from pytest_vastgpu.core.environment import missing_key
 from pytest_vastgpu.settings import DEFAULT_URL
+from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import OPTIONS
+from pytest_vastgpu.settings import HostSettings
 from pytest_vastgpu.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytest_vastgpu.core.timeouts import Timeouts
+    from pytest_vastgpu.settings import Option
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """The session's settings."""
@@ -44,11 +47,15 @@ ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_insta
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option and its ini key. Defaults stay None, so that an option that was not given is recognised."""
     group = parser.getgroup("vastgpu", "GPU workloads on rented Vast.ai hosts")
-    for option in OPTIONS:
+    for option in (*OPTIONS, *HOST_OPTIONS):
         text = option.help if "default" in option.help else f"{option.help} (default: {option.show(option.default)})"
         if option.alone:
             alone: dict[str, Any] = {"nargs": "?", "const": option.alone}  # with_values() keeps a path away from it
             group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=text, **alone)
+        elif option.many:
+            group.addoption(
+                option.flag, dest=option.ini, action="append", metavar=option.metavar, default=None, help=text
+            )
         elif option.metavar:
             group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=text)
         else:
@@ -91,11 +98,38 @@ def resolve(
     :param environ: The environment; an empty variable counts as not set.
     :raises pytest.UsageError: one line that names the source, the value and what is expected.
     """
+    values, sources = _decide(OPTIONS, given, ini, environ)
+    if login := image_login(environ):
+        from pytest_vastgpu.core.image_login import wrong_login
+
+        if wrong_one := wrong_login(login):
+            raise pytest.UsageError(f"{IMAGE_LOGIN}: {wrong_one}")
+    _keep_or_reuse(values, sources)
+    reason, url = _market(values, sources, environ)
+    return Settings(**values, backend_reason=reason, url=url, sources=sources)
+
+
+def resolve_hosts(
+    given: Callable[[str], Any], ini: Callable[[str], str | None], environ: Mapping[str, str]
+) -> HostSettings:
+    """Decide the values of tests on hosts; as :func:`resolve`."""
+    values, sources = _decide(HOST_OPTIONS, given, ini, environ)
+    return HostSettings(**values, sources=sources)
+
+
+def _decide(
+    options: Sequence[Option], given: Callable[[str], Any], ini: Callable[[str], str | None], environ: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The value of each option, and the source of each.
+
+    :raises pytest.UsageError: see :func:`resolve`.
+    """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for option in OPTIONS:
+    for option in options:
         if (text := given(option.ini)) is not None:
             source, name = "command line", option.flag
+            text = "\n".join(text) if option.many else text
         elif option.at_a_desk and environ.get("CI"):
             given_elsewhere = environ.get(option.variable) or ini(option.ini) is not None
             values[option.field] = option.default
@@ -112,14 +146,7 @@ def resolve(
             values[option.field], sources[option.field] = option.parse(str(text).strip()), source
         except ValueError as wrong:
             raise pytest.UsageError(f"{name}: {text!r} is not {wrong}") from None
-    if login := image_login(environ):
-        from pytest_vastgpu.core.image_login import wrong_login
-
-        if wrong_one := wrong_login(login):
-            raise pytest.UsageError(f"{IMAGE_LOGIN}: {wrong_one}")
-    _keep_or_reuse(values, sources)
-    reason, url = _market(values, sources, environ)
-    return Settings(**values, backend_reason=reason, url=url, sources=sources)
+    return values, sources
 
 
 def _keep_or_reuse(values: dict[str, Any], sources: dict[str, str]) -> None:

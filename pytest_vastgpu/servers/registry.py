@@ -10,6 +10,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import checked
 from pytest_vastgpu.servers.command import CommandAdapter
+from pytest_vastgpu.servers.host import HostAdapter
 from pytest_vastgpu.servers.llamacpp import LlamaCppAdapter
 from pytest_vastgpu.servers.ollama import OllamaAdapter
 from pytest_vastgpu.servers.openai_server import OpenAiServerAdapter
@@ -22,6 +23,7 @@ ENTRY_POINT_GROUP = "pytest_vastgpu.adapters"
 
 OWN: tuple[type[Adapter], ...] = (
     CommandAdapter,
+    HostAdapter,
     LlamaCppAdapter,
     OllamaAdapter,
     OpenAiServerAdapter,

@@ -32,6 +32,8 @@ from pytest_vastgpu.model import WorkloadFields
 _T = TypeVar("_T")
 _Builder = TypeVar("_Builder", bound=Callable[..., Workload])
 _FIELDS = {declared.name: declared for declared in dataclasses.fields(Workload)}
+HOST = "host"
+"""The adapter of a workload without a server."""
 TYPES: Mapping[str, Any] = get_type_hints(Workload)
 """The type of each field."""
 MEANINGS: Mapping[str, str] = {name: declared.metadata.get("meaning", "") for name, declared in _FIELDS.items()}
@@ -186,7 +188,8 @@ def _problems(workload: Workload) -> Iterator[str]:
             isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
         ):
             yield f"{name}={value!r} of the workload is not a number from 0 on"
-    if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not 0 < workload.port < 65536:
+    serves = workload.port != 0 or workload.adapter != HOST
+    if isinstance(workload.port, bool) or not isinstance(workload.port, int) or not serves <= workload.port < 65536:
         yield f"port={workload.port!r} of the workload is not a TCP port: a whole number from 1 to 65535"
     yield from _of_tuples(workload)
     yield from _of_texts(workload)

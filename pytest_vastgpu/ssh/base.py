@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -149,6 +150,13 @@ class Connection(Protocol):
         :param on_line: Called with each line.
         :param on_end: Called once, after the last line, with the exit code, or None where the command was not run, was
             stopped by us, or the connection broke.
+        """
+        ...
+
+    def converse(self, command: str, local: socket.socket, env: Mapping[str, str] | None = None) -> None:
+        """Run a command, and join its input and output to a socket, until either side ends.
+
+        :raises OSError, EOFError, paramiko.SSHException: if it could not be started, or the connection broke.
         """
         ...
 

@@ -25,6 +25,7 @@ from pytest_vastgpu.ssh.execution import BROKEN
 from pytest_vastgpu.ssh.login import close_transport
 from pytest_vastgpu.ssh.login import log_in
 from pytest_vastgpu.ssh.ordering import ordered
+from pytest_vastgpu.ssh.pipe import converse
 from pytest_vastgpu.ssh.stream import SshStream
 
 if TYPE_CHECKING:
@@ -249,6 +250,14 @@ class SshConnection:
             self._streams.add(stream)
         stream.start()
         return stream
+
+    def converse(self, command: str, local: socket.socket, env: Mapping[str, str] | None = None) -> None:
+        """Run a command, and join its input and output to a socket, until either side ends.
+
+        :raises OSError, EOFError, paramiko.SSHException: if it could not be started, or the connection broke.
+        :raises ValueError: as for :meth:`run`.
+        """
+        converse(self.session(None), *shell_line(command, env or {}), local)
 
     def forward(self, port: int, timeout_s: float) -> paramiko.Channel:
         """A channel to a port on the instance's own loopback.

@@ -13,9 +13,12 @@ from typing import Protocol
 from pytest_vastgpu.client.calls import Closing
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Opening
+from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.calls import Supervisor
+from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
@@ -134,6 +137,9 @@ class ClientRun:
             self.outbox.send_all(sock)
         elif role == "hooks":
             self._hooks.attach(sock)
+        elif role == "pipe":
+            asked = decode(PipeRequest, messages.receive(sock))
+            self.run().access.converse(asked.label, asked.command, sock)
 
     # ----------------------------------------------------------------- calls
 

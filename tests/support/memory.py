@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import socket
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -516,6 +517,9 @@ class MemoryConnection:
             if end.exit_code is not None:
                 self._clock.at(at - self._clock.monotonic(), lambda: stream.line(f"server {end.exit_code}"))
         stream.line("server alive")
+
+    def converse(self, command: str, local: socket.socket, env: Mapping[str, str] | None = None) -> None:
+        raise NotImplementedError("no program runs here")
 
     def close(self) -> None:
         self.closed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -54,6 +55,17 @@ class InstanceAccess:
             return _no_answer(str(failed))
         except ValueError as error:
             raise ConfigurationError(f"{error}: {command!r:.200}") from error
+
+    def converse(self, label: str, command: str, local: socket.socket) -> None:
+        """Run a command on an instance, and join its input and output to a socket, until either side ends.
+
+        :raises OSError, EOFError: if it could not be started, or the connection broke.
+        """
+        rental = self._registry[label]
+        if rental.connection is None or rental.state is not State.READY:
+            return
+        rental.touched()
+        rental.connected.connection().converse(f"{job.IN_IMAGE_ENV}{command}", local)
 
     def address(self, label: str, port: int) -> str:
         """See :meth:`Leases.address`."""

@@ -30,7 +30,7 @@ def create_request(context: BringUpContext) -> CreateRequest:
             lifetime_s=settings.max_lifetime + END_GRACE_S,
             public_key=services.key.public_line,
         ),
-        ports=(workload.port,) if settings.expose else (),
+        ports=(workload.port,) if settings.expose and workload.port else (),
     )
 
 

@@ -23,6 +23,8 @@ def open_endpoint(context: BringUpContext, reports: MarketReports) -> tuple[str,
     """
     rental, services = context.rental, context.services
     port = rental.workload.port
+    if not port:
+        return "", None
     if services.settings.expose:
         return f"http://{_published(context, reports, port)}", None
     if all(address.kind != "direct" for address in reports.history.ssh):
