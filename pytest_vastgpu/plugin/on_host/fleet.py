@@ -5,6 +5,7 @@ What comes of it is put into the session's queue, where the events of workers ar
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shlex
@@ -81,6 +82,7 @@ class Fleet:
         self._put = put
         self._ids = itertools.count()
         self._rented: list[Rented] = []
+        self._leaving: list[threading.Thread] = []
         self._folder = tempfile.TemporaryDirectory(prefix="vastgpu-")
         self.remove = self._folder.cleanup
 
@@ -101,16 +103,22 @@ class Fleet:
         rented.over.set()
         rented.gateways.abandon()
 
-    def give_back(self, rented: Rented) -> threading.Thread:
+    def give_back(self, rented: Rented) -> None:
         """End a host's workers, then give it back."""
         rented.over.set()
-        return self._thread(self._give_back, rented)
+        self._leaving.append(self._thread(self._give_back, rented))
+
+    def leave(self, name: str) -> None:
+        """Give a host back to which there is no connection any more."""
+        self._thread(self._finish, name)
 
     def end(self) -> None:
         """End all workers."""
-        ours = [rented for rented in self._rented if not rented.over.is_set()]
+        for rented in self._rented:
+            if not rented.over.is_set():
+                self.give_back(rented)
         ends = time.monotonic() + END_WITHIN_S
-        for thread in [self.give_back(rented) for rented in ours]:
+        for thread in self._leaving:
             thread.join(max(0.0, ends - time.monotonic()))
         for rented in self._rented:
             rented.gateways.abandon()
@@ -190,10 +198,11 @@ class Fleet:
             for fetch in self.before_giving_back:
                 fetch(rented)
         finally:
-            try:
-                self._leases.finished(rented.name)
-            except (VastGpuError, Cancelled):
-                return  # its owner is gone, and gives nothing back any more: the end of the run says so
+            self._finish(rented.name)
+
+    def _finish(self, name: str) -> None:
+        with contextlib.suppress(VastGpuError, Cancelled):  # its owner is gone; the end of the run says so
+            self._leases.finished(name)
 
     def _pipe(self, host: Host) -> str:
         """The command line that execnet takes for a Python, and that leads to one on a host."""
