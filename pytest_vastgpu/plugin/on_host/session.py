@@ -151,6 +151,7 @@ class HostSession(HostWorkers):
                 movable=schedule.movable,
                 doubtful=len(self._lost),
                 able=sum(not node.shutting_down for node in workers),
+                collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in workers),
                 busy={name: sum(node.rented is each for node in workers) for name, each in self._hosts.items()},
                 coming=self._coming,
                 each=self._each,
