@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import execnet
 import pytest
 from xdist.dsession import DSession
 from xdist.dsession import TerminalDistReporter
@@ -52,6 +53,18 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
             self.terminal.showfspath = False
             self.trdist = TerminalDistReporter(self.config)
             self.config.pluginmanager.register(self.trdist, "terminaldistreporter")
+
+    def _node(self, gateway: execnet.Gateway, rented: Rented) -> Node:
+        """Have a process on a host become a worker."""
+        self.config.hook.pytest_xdist_newgateway(gateway=gateway)
+        node = Node(self.nodemanager, gateway, self.config, self.queue.put)
+        node.rented = rented
+        gateway.node = node  # type: ignore[attr-defined] # as xdist has it
+        try:
+            node.setup()
+        except (OSError, EOFError) as error:
+            self.queue.put(("errordown", {"node": node, "error": error}))
+        return node
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure_node(self, node: Node) -> None:
