@@ -53,6 +53,9 @@ class Worker:
     def __repr__(self) -> str:
         return str(self.gateway.id)
 
+    def __hash__(self) -> int:
+        return int(self.gateway.id[2:])  # sets of them have one order in every run
+
     def send_runtest_some(self, indices: list[int]) -> None:
         self._queue += indices
 
