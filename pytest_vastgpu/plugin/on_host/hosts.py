@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pathlib import PurePosixPath
@@ -32,12 +33,14 @@ class Host:
     workers: int
 
 
-def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
+def workloads(settings: HostSettings, root: Path, say: Callable[[str], object]) -> dict[str, Workload]:
     """What to rent, by the names of the hosts.
 
+    :param say: Called with each line that is worth knowing.
     :raises ConfigurationError: one line: what cannot be brought, or asked for.
     """
     gpus = 1 if settings.gpus is None else settings.gpus
+    listing, lines = project.listing(root, settings.sync)
     one = build(
         HOST,
         port=0,
@@ -49,6 +52,9 @@ def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
         cuda=settings.cuda,
         disk_gb=settings.disk,
         setup=environment.setup(settings.setup),
-        files={**project.files(root), **runner.files()},
+        files=runner.files(),
+        listing=listing,
     )
+    for line in lines:
+        say(f"vastgpu: {line}")
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
