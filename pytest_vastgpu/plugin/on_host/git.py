@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 
-_OF_ANOTHER = (
+OF_ANOTHER = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -83,7 +83,7 @@ def commit(root: Path) -> tuple[str, int]:
 
 def _run(root: Path, *arguments: str) -> Iterator[str]:
     """What git prints, without the NULs at its ends."""
-    environ = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER}
+    environ = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER}
     environ |= {"LC_ALL": "C", "LANGUAGE": "", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(["git", *arguments], cwd=root, env=environ, capture_output=True, check=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from pathlib import PurePosixPath
+
+import pytest
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
@@ -33,14 +33,13 @@ class Host:
     workers: int
 
 
-def workloads(settings: HostSettings, root: Path, say: Callable[[str], object]) -> dict[str, Workload]:
-    """What to rent, by the names of the hosts.
+def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Workload]:
+    """What to rent, by the names of the hosts. It says what is brought.
 
-    :param say: Called with each line that is worth knowing.
     :raises ConfigurationError: one line: what cannot be brought, or asked for.
     """
     gpus = 1 if settings.gpus is None else settings.gpus
-    listing, lines = project.listing(root, settings.sync)
+    listing, lines = project.listing(config.rootpath, settings.sync)
     one = build(
         HOST,
         port=0,
@@ -55,6 +54,12 @@ def workloads(settings: HostSettings, root: Path, say: Callable[[str], object]) 
         files=runner.files(),
         listing=listing,
     )
-    for line in lines:
-        say(f"vastgpu: {line}")
+    _tell(config, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
+
+
+def _tell(config: pytest.Config, *texts: str) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        for text in texts:
+            reporter.write_line(f"vastgpu: {text}")

@@ -19,8 +19,9 @@ from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host import git
-from pytest_vastgpu.plugin.on_host.sizes import largest
+from pytest_vastgpu.plugin.on_host.links import sort
 from pytest_vastgpu.plugin.on_host.sizes import megabytes
+from pytest_vastgpu.plugin.on_host.sizes import require_size
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers import files
 from pytest_vastgpu.servers.listing import Listing
@@ -107,10 +108,18 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
             project.names[name] = ""  # an empty one
         else:
             odd.append(name)
-    _links(root, links, project)
+    found = sort(root, links, project.names)
+    project.names |= found.kept
+    for name in found.followed:
+        for entry in files.entries([(name, str(root / name))]):
+            if not entry.is_directory:
+                project.names[entry.name] = ""
+                project.size += entry.size
+    if found.out:
+        project.notices.append(found.notice(root))
     if odd:
         project.notices.append(f"left out, since it is no file: {_some(odd)}")
-    _require_size(sizes)
+    require_size(sizes, LIMIT_BYTES, files.MOST_FILES)
     return project
 
 
@@ -172,8 +181,11 @@ def _is_litter(name: str, but: Iterable[str] = ()) -> bool:
     return compiled or not LITTER.isdisjoint(set(name.split("/")).difference(but))
 
 
-def _walk(root: Path, below: str) -> Iterator[str]:
-    """The names of all files and links in a directory, and of empty directories in it, less litter."""
+def _walk(root: Path, below: str, *, litter: bool = False) -> Iterator[str]:
+    """The names of all files and links in a directory, and of empty directories in it.
+
+    :param litter: Whether litter comes, too.
+    """
     try:
         found = sorted(os.scandir(root / below), key=lambda each: each.name)
     except OSError as error:
@@ -182,12 +194,12 @@ def _walk(root: Path, below: str) -> Iterator[str]:
         yield below.rstrip("/")
     for each in found:
         name = f"{below}{each.name}"
-        if each.name in LITTER or name.endswith(".pyc"):
+        if not litter and _is_litter(each.name):
             continue
         if not each.is_dir(follow_symlinks=False):
             yield name
-        elif not (root / name / _VENV).exists():
-            yield from _walk(root, f"{name}/")
+        elif litter or not (root / name / _VENV).exists():
+            yield from _walk(root, f"{name}/", litter=litter)
 
 
 def _asked(root: Path, patterns: Iterable[str]) -> dict[str, None]:
@@ -204,60 +216,11 @@ def _asked(root: Path, patterns: Iterable[str]) -> dict[str, None]:
             raise ConfigurationError(f"--vast-sync: nothing in {root} matches {pattern!r}; correct it, or leave it out")
         for name in names:
             if (root / name).is_dir() and not (root / name).is_symlink():
-                found.update(dict.fromkeys(_walk(root, "" if name == "." else f"{name}/")))
+                below, litter = "" if name == "." else f"{name}/", not LITTER.isdisjoint(parts)
+                found.update(dict.fromkeys(_walk(root, below, litter=litter)))
             else:
                 found[name] = None
     return found
-
-
-def _links(root: Path, links: dict[str, bool], project: Project) -> None:
-    """Decide how links are brought: as links, where they lead to what is brought, or by what they lead to."""
-    real_root = os.path.realpath(root)
-    folders = {str(above) for name in (*project.names, *links) for above in PurePosixPath(name).parents}
-    out = []
-    for name, is_asked in links.items():
-        real = os.path.realpath(root / name)
-        target = os.path.relpath(real, real_root)
-        inside = not target.startswith("../") and target != ".."
-        text = str((root / name).readlink())
-        if not os.path.lexists(real):
-            project.names[name] = text  # it leads nowhere, here as there
-        elif inside and (not is_asked or target in project.names or target in folders or target in links):
-            project.names[name] = _within(name, text, target)
-        elif is_asked:
-            for entry in files.entries([(name, str(root / name))]):
-                if not entry.is_directory:
-                    project.names[entry.name] = ""
-                    project.size += entry.size
-        else:
-            out.append(name)
-    if out:
-        first = f"{out[0]} -> {(root / out[0]).readlink()}"
-        what = f"a link that leads out of the project: {first}" if len(out) == 1 else f"{len(out)} links that lead out"
-        more = "" if len(out) == 1 else f" of the project, such as {first}"
-        project.notices.append(f"left out: {what}{more}; --vast-sync={out[0]} brings what it leads to")
-
-
-def _within(name: str, text: str, target: str) -> str:
-    """Where a link leads that works elsewhere, too: as it says, unless it says so by way of what is outside."""
-    folder = os.path.dirname(name)  # noqa: PTH120 - it is no path of this machine
-    if not text.startswith("/") and not os.path.normpath(f"./{folder}/{text}").startswith(".."):
-        return text
-    return os.path.relpath(target, folder or ".")
-
-
-def _require_size(sizes: dict[str, int]) -> None:
-    total = sum(sizes.values())
-    if total <= LIMIT_BYTES and len(sizes) <= files.MOST_FILES:
-        return
-    much = megabytes(total) if total > LIMIT_BYTES else count(len(sizes), "file")
-    most = megabytes(LIMIT_BYTES) if total > LIMIT_BYTES else f"{files.MOST_FILES:,}"
-    sort = sizes if total > LIMIT_BYTES else dict.fromkeys(sizes, 1)
-    shown = [f"{name} ({megabytes(each) if total > LIMIT_BYTES else each})" for name, each in largest(sort)]
-    raise ConfigurationError(
-        f"the project has {much} to bring, more than {most}, most of it in {_some(shown)}: put that into .gitignore; "
-        f"download it there in --vast-setup; or say --vast-sync={largest(sort)[0][0]} to bring it all the same"
-    )
 
 
 def _some(names: Sequence[str]) -> str:

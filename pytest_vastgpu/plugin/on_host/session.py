@@ -65,7 +65,7 @@ class HostSession(DSession):
         self.config.option.tx = ["popen"]
         self.nodemanager = self._manager = NodeManager(self.config, specs=[])
         try:
-            wanted = workloads(self._settings, self.config.rootpath, self.report_line)
+            wanted = workloads(self._settings, self.config)
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self._listener = Listener()
