@@ -64,10 +64,10 @@ class HostSession(DSession):
         # Only now: with workers named earlier, xdist would make its own session.
         self.config.option.tx = ["popen"]
         self.nodemanager = self._manager = NodeManager(self.config, specs=[])
-        try:
-            wanted = workloads(self._settings, self.config.rootpath)
-        except VastGpuError as error:
-            raise pytest.UsageError(f"vastgpu: {error}") from None
+        wanted = workloads(self._settings, self.config)
+        if not wanted:
+            self.shuttingdown = True  # so that it is over at once
+            return
         self._listener = Listener()
         self.config.add_cleanup(self._listener.remove)
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})

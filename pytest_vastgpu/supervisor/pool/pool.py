@@ -365,9 +365,14 @@ class InstancePool:
             if len(same) <= self._told.get(ask.workload, 0):
                 return
             self._told[ask.workload] = len(same)
+        what = self._name(ask.workload)
+        if ask.test == what:  # no test waits, but the run, for one of its hosts
+            if ask.lacks_room:
+                self._tell(f"{what} waits for another instance to be given back")
+            return
         who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
         room = ", and for another instance to be given back before" if ask.lacks_room else ""
-        self._tell(f"{who} for {self._name(ask.workload)}{room}")
+        self._tell(f"{who} for {what}{room}")
 
     def _name(self, workload: Workload) -> str:
         return self._names[workload] if self._names is not None else workload_line(workload)
