@@ -27,6 +27,13 @@ def numbered(workload: Workload, number: int) -> Workload:
     return replace(workload, details=tuple(sorted((dict(workload.details) | {"host": str(number)}).items())))
 
 
+def alike(workload: Workload) -> Workload | None:
+    """What all hosts of a run have in common; None for the workload of a server."""
+    if workload.adapter != HOST:
+        return None
+    return replace(workload, details=tuple((name, value) for name, value in workload.details if name != "host"))
+
+
 class HostAdapter:
     """A host for tests: ready as soon as its environment is set up, which the workload's setup command does."""
 

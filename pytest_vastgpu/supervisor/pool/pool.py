@@ -29,6 +29,7 @@ from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.files import require_room
+from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
@@ -137,6 +138,11 @@ class InstancePool:
     def may_ask(self, run: str, tests: Iterable[str]) -> None:
         """See :meth:`Leases.may_ask`."""
         self.expect(run, {test: Expected(None, certain=False) for test in tests})
+
+    def hosts_wanted(self, workload: Workload) -> int:
+        """How many workloads of hosts like this one are wanted, this one included."""
+        with self._changed:
+            return sum(alike(each) == alike(workload) for each, tests in self._planner.runs.pending.items() if tests)
 
     def finished(self, run: str, test: str, process: str = "") -> None:
         """A test is over, with all its tries: give back what no test needs any more.
