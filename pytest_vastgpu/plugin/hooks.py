@@ -18,6 +18,7 @@ from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.plugin.options import with_values
+from pytest_vastgpu.settings import HOST_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
 
+HOSTS = "vastgpu-hosts"
+"""The plugin object of a run that names hosts."""
 PLAN = "vastgpu-plan"
 """The plugin object of a run that only plans."""
 
@@ -45,6 +48,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
         early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Look whether tests shall run on hosts, early enough for a plugin object with hooks of its own."""
+    if _names_hosts(config):
+        from pytest_vastgpu.plugin.on_host.start import Hosts
+
+        config.pluginmanager.register(Hosts(), HOSTS)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
@@ -53,19 +65,21 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
-    if _asks_for_hosts(config):
-        from pytest_vastgpu.plugin.on_host.start import use_hosts
-
-        use_hosts(config)
-    elif config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+    hosts = config.pluginmanager.get_plugin(HOSTS)
+    if hosts is not None and hosts.decide(config):
+        return
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
         config.pluginmanager.register(XdistController(config), "vastgpu-xdist")
 
 
-def _asks_for_hosts(config: pytest.Config) -> bool:
-    given = config.getoption("vast_hosts") or os.environ.get("VAST_HOSTS") or config.getini("vast_hosts")
-    return bool(given) and not hasattr(config, "workerinput")
+def _names_hosts(config: pytest.Config) -> bool:
+    """Whether hosts are asked for, or an option of theirs stands on the command line."""
+    if hasattr(config, "workerinput"):
+        return False
+    given = any(config.getoption(option.ini) is not None for option in HOST_OPTIONS)
+    return given or bool(os.environ.get("VAST_HOSTS")) or config.getini("vast_hosts") is not None
 
 
 def _marker_help(config: pytest.Config) -> str:

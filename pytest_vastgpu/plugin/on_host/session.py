@@ -20,12 +20,12 @@ from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
+from pytest_vastgpu.plugin.on_host.hosts import workers
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
@@ -67,15 +67,14 @@ class HostSession(HostWorkers):
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Rent the hosts. Their workers start as soon as each is ready."""
         self._session = session
-        self._show()
         # Only now: with workers named earlier, xdist would make its own session.
         self.config.option.tx = ["popen"]
         self.nodemanager = self._manager = NodeManager(self.config, specs=[])
-        try:
-            wanted = workloads(self._settings, self.config)
-        except VastGpuError as error:
-            raise pytest.UsageError(f"vastgpu: {error}") from None
-        self._each = self._settings.workers_per_host or max(1, *(each.gpus for each in wanted.values()))
+        wanted = workloads(self._settings, self.config)
+        if not wanted:
+            self.shuttingdown = True  # so that it is over at once
+            return
+        self._each = workers(self._settings, next(iter(wanted.values())))
         if self.config.option.maxworkerrestart is None:
             self._max_worker_restart = 4 * len(wanted) * self._each  # as with -n
         listener = Listener()
@@ -141,7 +140,7 @@ class HostSession(HostWorkers):
         """Have as many workers as what is left needs, and no more."""
         if self.shouldstop or self._summary_report or self._given_up:
             return
-        schedule, workers = self._schedule, [node for node in self._active_nodes if node not in self._lost]
+        schedule, living = self._schedule, [node for node in self._active_nodes if node not in self._lost]
         if schedule.waiting:
             self.shuttingdown = False
         plan = self._places.plan(
@@ -150,8 +149,8 @@ class HostSession(HostWorkers):
                 waiting=schedule.waiting,
                 movable=schedule.movable,
                 doubtful=len(self._lost),
-                able=sum(not node.shutting_down for node in workers),
-                busy={name: sum(node.rented is each for node in workers) for name, each in self._hosts.items()},
+                able=sum(not node.shutting_down for node in living),
+                busy={name: sum(node.rented is each for node in living) for name, each in self._hosts.items()},
                 coming=self._coming,
                 each=self._each,
             )

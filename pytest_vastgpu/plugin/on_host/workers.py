@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from xdist.dsession import DSession
-from xdist.dsession import TerminalDistReporter
 from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
@@ -44,14 +43,6 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         self._held = HeldReports()
         self._over: set[str] = set()
         """Tests that have been reported."""
-
-    def _show(self) -> None:
-        """Have xdist show its workers: when this object was made, pytest's reporter was not there yet."""
-        self.terminal = self.config.pluginmanager.getplugin("terminalreporter")
-        if self.terminal:
-            self.terminal.showfspath = False
-            self.trdist = TerminalDistReporter(self.config)
-            self.config.pluginmanager.register(self.trdist, "terminaldistreporter")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure_node(self, node: Node) -> None:
