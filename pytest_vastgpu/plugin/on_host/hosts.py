@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from pathlib import PurePosixPath
@@ -11,6 +12,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.servers.workloads import HOST
@@ -48,6 +50,7 @@ def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
         compute_cap=settings.compute_cap,
         cuda=settings.cuda,
         disk_gb=settings.disk,
+        env=variables.passed(settings.pass_env, os.environ),
         setup=environment.setup(settings.setup),
         files={**project.files(root), **runner.files()},
     )

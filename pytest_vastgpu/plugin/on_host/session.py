@@ -32,11 +32,8 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.controller import Controller
-from pytest_vastgpu.plugin.on_host import arguments
 from pytest_vastgpu.plugin.on_host import environment
-from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import remote
-from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import workers
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.settings import HostSettings
@@ -50,6 +47,8 @@ class HostSession(DSession):
     def __init__(self, config: pytest.Config, settings: HostSettings) -> None:
         super().__init__(config)
         self._settings = settings
+        self._hosts: dict[str, Host] = {}
+        """The hosts by the ids of their proxies."""
         self._awaited: set[str] = set()
         """The names of hosts that are on their way."""
         self._folder = tempfile.TemporaryDirectory(prefix="vastgpu-")
@@ -68,6 +67,9 @@ class HostSession(DSession):
             wanted = workloads(self._settings, self.config.rootpath)
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
+        each = self._settings.workers_per_host or max(1, next(iter(wanted.values())).gpus)
+        told = workers.Workers(self.config, lambda node: self._hosts[node.gateway.spec.via], each * len(wanted))
+        self.config.pluginmanager.register(told, "vastgpu-workers")
         self._listener = Listener()
         self.config.add_cleanup(self._listener.remove)
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})
@@ -83,8 +85,8 @@ class HostSession(DSession):
             lease = self._leases.acquire(name, workload, False)
             about = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
             said = json.loads(about.stdout)
-            workers = self._settings.workers_per_host or max(1, workload.gpus)
-            host = Host(name, lease, said["python"], said["version"], PurePosixPath(said["work"]), workers)
+            count = self._settings.workers_per_host or max(1, workload.gpus)
+            host = Host(name, lease, said["python"], said["version"], PurePosixPath(said["work"]), count)
         except (VastGpuError, Cancelled, ValueError) as error:
             self.queue.put(("hostfailed", {"name": name, "error": error}))
         else:
@@ -97,8 +99,8 @@ class HostSession(DSession):
         self._manager.group.makegateway(proxy)
         if not self._active_nodes:
             self._scheduler.numnodes = host.workers
-        for _ in range(host.workers):
-            spec = f"popen//via={host.name.replace(' ', '-')}//python={host.python}"
+        for number in range(host.workers):
+            spec = workers.spec(host, host.name.replace(" ", "-"), number)
             node = self._new_node(spec, host)
             self._active_nodes.add(node)
 
@@ -112,13 +114,14 @@ class HostSession(DSession):
     def _new_node(self, text: str, host: Host) -> WorkerController:
         spec = execnet.XSpec(text)
         self._manager.specs.append(spec)
-        self._starting = host
+        self._hosts[str(spec.via)] = host
         return self._manager.setup_node(spec, self.queue.put)
 
     def _pipe(self, host: Host) -> str:
         """The command line that execnet takes for a Python, and that leads to one on a host."""
         path, secret = self._listener.address
-        command = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u -c {shlex.quote(_BOOT)}"
+        python = f"{shlex.quote(host.python)} -u -c {shlex.quote(_BOOT)}"
+        command = f". .vastgpu/env.sh && cd {shlex.quote(str(host.work))} && exec {python}"
         said = {
             "address": path,
             "hello": {"secret": secret, "role": "pipe", "process": "pipe", "control": False},
@@ -130,24 +133,6 @@ class HostSession(DSession):
         return shlex.join([sys.executable, "-S", "-E", "-s", str(pipe.__file__), str(file)])
 
     # ------------------------------------------------------------- workers
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure_node(self, node: WorkerController) -> None:
-        """Tell a worker where it is."""
-        host = self._starting
-        there = host.work / project.FOLDER
-        given = [str(each) for each in self.config.invocation_params.args]
-        node.workerinput["vastgpu_host"] = {
-            "path": [str(host.work / runner.FOLDER)],
-            "directory": str(there),
-            "arguments": [*arguments.on_host(given, self.config.rootpath, there), f"--rootdir={there}"],
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
-        }
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_xdist_getremotemodule(self) -> Any:
-        """What workers run."""
-        return remote
 
     @property
     def _scheduler(self) -> Any:

@@ -1,0 +1,167 @@
+"""The workers on the hosts, as xdist knows them: what each is told, and how its reports are read."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import warnings
+from collections.abc import Callable
+from collections.abc import Generator
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import execnet
+import pytest
+from xdist import workermanage
+from xdist.workermanage import WorkerController
+
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.plugin.on_host import arguments
+from pytest_vastgpu.plugin.on_host import project
+from pytest_vastgpu.plugin.on_host import remote
+from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import variables
+from pytest_vastgpu.plugin.on_host.hosts import Host
+from pytest_vastgpu.plugin.on_host.import_path import project_directories
+from pytest_vastgpu.plugin.on_host.places import Places
+from pytest_vastgpu.reporting.sentences import gpus
+
+_SELECTING = ("lf", "failedfirst", "newfirst", "stepwise")
+"""The options with which pytest selects, or orders, by what it has remembered."""
+_REMEMBERED = ("lastfailed", "nodeids", "stepwise")
+"""What it remembers for that, below ``v/cache`` in its cache."""
+
+
+def spec(host: Host, proxy: str, number: int) -> str:
+    """The execnet spec of a worker.
+
+    :param proxy: The id of the host's proxy gateway.
+    :param number: Which of its host's workers it is, from 0.
+    """
+    seed = os.environ.get("PYTHONHASHSEED", "")
+    # A Python reads it when it starts. All workers have to collect in the same order, which may depend on it.
+    python = f"env PYTHONHASHSEED={seed} {host.python}" if seed else host.python
+    return f"popen//via={proxy}//python={python}//vastgpu_number={number}"
+
+
+def shares(count: int, workers: int) -> list[list[int]]:
+    """The GPUs of each worker of a host, by their places: as equal as possible, and each has one.
+
+    :param count: How many GPUs the host has.
+    """
+    if workers <= count:
+        return [list(range(worker, count, workers)) for worker in range(workers)]
+    return [[worker % count] if count else [] for worker in range(workers)]
+
+
+class Workers:
+    """Plugin object: tells each worker where it is, and reads what it reports."""
+
+    def __init__(self, config: pytest.Config, host_of: Callable[[WorkerController], Host], total: int) -> None:
+        """Take part in a run.
+
+        :param host_of: Finds the host of a worker.
+        :param total: How many workers the run has, on all hosts.
+        """
+        self._config = config
+        self._host_of = host_of
+        self._total = total
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_configure_node(self, node: WorkerController) -> Generator[None, object, object]:
+        """Tell a worker where it is. Other plugins have added what they tell theirs, when this goes on."""
+        result = yield
+        for key, value in node.workerinput.items():
+            try:
+                execnet.dumps(value)
+            except (execnet.DumpError, UnicodeEncodeError) as error:
+                raise pytest.UsageError(
+                    f"vastgpu: workerinput[{key!r}] cannot be sent to a host ({sanitize.line(str(error))}): "
+                    "the plugin or conftest file that sets it in pytest_configure_node has to make it a text"
+                ) from None
+        host = self._host_of(node)
+        node.workerinput["workercount"] = self._total
+        node.workerinput["vastgpu_host"] = self._told(host, node)
+        places = Places(self._config.rootpath, host.work / project.FOLDER)
+        node.process_from_remote = partial(_process, node, places, node.process_from_remote)
+        return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_xdist_getremotemodule(self) -> Any:
+        """What workers run."""
+        return remote
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_testnodeready(self, node: WorkerController) -> None:
+        """Say in the first line of a failure where the test ran."""
+        told = node.workerinfo
+        python = "{}.{}.{}".format(*told["version_info"][:3])
+        where = f"{told['sysplatform']} -- Python {python} {told['executable']}"
+        # pytest's own cache of that line: without it, the line is there as ever, and does not name the host.
+        node._workerinfocache = f"[{node.gateway.id}] on {_name(self._host_of(node))}, {where}"
+
+    def _told(self, host: Host, node: WorkerController) -> dict[str, Any]:
+        places = Places(self._config.rootpath, host.work / project.FOLDER)
+        first, last = project_directories(workermanage._sys_path, places)
+        cwd = places.path_on_host(self._config.invocation_params.dir)
+        number = int(node.gateway.spec.vastgpu_number)
+        return {
+            "name": _name(host),
+            "runner": str(host.work / runner.FOLDER),
+            "python_path": project_directories(variables.python_path(os.environ), places)[0],
+            "first": first,
+            "last": last,
+            "directory": str(cwd or places.there),
+            "arguments": arguments.of_run(self._config, places),
+            "basetemp": str(host.work / "tmp" / node.gateway.id),
+            "environ": variables.carried(os.environ, places),
+            "gpus": shares(host.lease.offer.num_gpus, host.workers)[number],
+            "cache": _remembered(self._config),
+            "cache_dir": str(host.work / arguments.CACHE),
+        }
+
+
+def _name(host: Host) -> str:
+    offer = host.lease.offer
+    return sanitize.line(f"{host.name} (machine {offer.machine_id}, {gpus(offer.num_gpus, offer.gpu_name)})")
+
+
+def _remembered(config: pytest.Config) -> dict[str, str]:
+    """The files of pytest's cache that a worker needs in order to select as it would here, below that cache."""
+    if not any(config.getoption(name, False) for name in _SELECTING) or config.cache is None:
+        return {}
+    known = {name: config.cache.get(f"cache/{name}", None) for name in _REMEMBERED}
+    return {f"v/cache/{name}": json.dumps(value) for name, value in known.items() if value is not None}
+
+
+def _process(node: WorkerController, places: Places, goes_on: Callable[[object], None], event: Any) -> None:
+    """Process what a worker has sent; all but warnings as xdist does it, which would import their classes here."""
+    if isinstance(event, tuple) and event[0] == "warning_recorded":
+        said = dict(event[1])
+        warning = _warning(said.pop("warning_message_data"), places)
+        node.notify_inproc("warning_recorded", warning_message=warning, **said)
+    else:
+        goes_on(event)
+
+
+def _warning(data: Mapping[str, Any], places: Places) -> warnings.WarningMessage:
+    """A warning that a worker has sent. It names files of this machine, and its class is seldom to be had here."""
+    message: Warning | str = data["message_str"]
+    category = _warning_class(data["category_module"], data["category_class_name"])
+    if data["message_module"]:
+        kind = _warning_class(data["message_module"], data["message_class_name"])
+        message = kind(data["message_str"])
+        category = category if data["category_class_name"] != data["message_class_name"] else kind
+    details = {name: data[name] for name in ("filename", "lineno", "file", "line", "source")}
+    details["filename"] = places.here(str(details["filename"]))
+    return warnings.WarningMessage(message=message, category=category, **details)
+
+
+def _warning_class(module: str | None, name: str | None) -> type[Warning]:
+    """A class of that name: Python's own, or one that stands in for it and is shown in the same way."""
+    known = getattr(builtins, name or "Warning", None) if module in {None, "builtins"} else None
+    if isinstance(known, type) and issubclass(known, Warning):
+        return known
+    return type(name or "Warning", (Warning,), {"__module__": module})
