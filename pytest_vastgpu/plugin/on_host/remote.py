@@ -8,6 +8,7 @@ from __future__ import annotations
 if __name__ == "__channelexec__":
     import os
     import sys
+    from importlib.metadata import entry_points
     from importlib.util import find_spec
     from pathlib import Path
     from typing import Any
@@ -75,6 +76,11 @@ if __name__ == "__channelexec__":
         for name, text in told["cache"].items():
             _write(Path(told["cache_dir"], name), text)
 
+    def _unknown_plugins(known: list[str]) -> list[str]:
+        """Arguments that keep pytest from loading what only the image has: its options would be unknown at home."""
+        found = {each.name for each in entry_points(group="pytest11")} - set(known)
+        return [word for name in sorted(found) for word in ("-p", f"no:{name}")]
+
     def _become(channel: Any) -> None:
         workerinput, _, options, _ = channel.receive()
         told = workerinput["vastgpu_host"]
@@ -85,8 +91,9 @@ if __name__ == "__channelexec__":
         spec = find_spec("xdist")
         assert spec is not None  # noqa: S101 - it was brought
         file = Path(spec.submodule_search_locations[0], "remote.py")  # type: ignore[index]
-        received = (workerinput, told["arguments"], options, sys.path)
+        arguments = [*told["arguments"], *_unknown_plugins(told["plugins"])]
         code = compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
-        exec(code, {"__name__": __name__, "channel": _Channel(channel, received)})  # noqa: S102 - such a program, too
+        ours = _Channel(channel, (workerinput, arguments, options, sys.path))
+        exec(code, {"__name__": __name__, "channel": ours})  # noqa: S102 - such a program, too
 
     _become(channel)  # type: ignore[name-defined] # noqa: F821 - execnet's

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Mapping
 from functools import partial
+from importlib.metadata import entry_points
 from typing import Any
 
 import execnet
@@ -115,6 +116,7 @@ class Workers:
             "last": last,
             "directory": str(cwd or places.there),
             "arguments": arguments.of_run(self._config, places),
+            "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
             "basetemp": str(host.work / "tmp" / node.gateway.id),
             "environ": variables.carried(os.environ, places),
             "gpus": shares(host.lease.offer.num_gpus, host.workers)[number],
@@ -137,13 +139,39 @@ def _remembered(config: pytest.Config) -> dict[str, str]:
 
 
 def _process(node: WorkerController, places: Places, goes_on: Callable[[object], None], event: Any) -> None:
-    """Process what a worker has sent; all but warnings as xdist does it, which would import their classes here."""
-    if isinstance(event, tuple) and event[0] == "warning_recorded":
-        said = dict(event[1])
+    """Process what a worker has sent: as xdist does it, but for what is of that host, or cannot be known here."""
+    name, said = event if isinstance(event, tuple) else ("", {})
+    if name == "warning_recorded":  # xdist would import its class
+        said = dict(said)
         warning = _warning(said.pop("warning_message_data"), places)
-        node.notify_inproc("warning_recorded", warning_message=warning, **said)
+        node.notify_inproc(name, warning_message=warning, **said)
+    elif name in {"testreport", "collectreport"}:
+        report = said["data"]
+        goes_on((name, {**said, "data": {**report, "longrepr": _here(report["longrepr"], places)}}))
     else:
         goes_on(event)
+
+
+def _here(longrepr: Any, places: Places) -> Any:
+    """What a report says of a failure, with this machine's paths where it names a place in the project's files.
+
+    xdist shows a failed collection once only if all workers say the same, and pytest counts skips by their place. What
+    a test has compared or printed stays as it is.
+    """
+    if isinstance(longrepr, str):  # no traceback: where a module cannot be imported, or a fixture is not known
+        return places.here(longrepr)
+    if isinstance(longrepr, tuple):  # a skip's file, line and reason
+        return (places.here(longrepr[0]), *longrepr[1:])
+    return _with_paths(longrepr, places)
+
+
+def _with_paths(value: Any, places: Places) -> Any:
+    """A traceback, as pytest sends it, with this machine's paths."""
+    if isinstance(value, dict):
+        return {key: places.here(each) if key == "path" else _with_paths(each, places) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_paths(each, places) for each in value)
+    return value
 
 
 def _warning(data: Mapping[str, Any], places: Places) -> warnings.WarningMessage:
