@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from pytest_vastgpu.core.text.shell import exports
 from pytest_vastgpu.core.text.shell import wrong_name
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host.places import Places
@@ -44,6 +45,15 @@ def passed(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
         if name not in environ:
             raise ConfigurationError(f"--vast-pass-env: {name} is not set here: set it, or leave it out")
     return {name: environ[name] for name in names}
+
+
+def hash_seed(environ: Mapping[str, str]) -> str:
+    """Shell text that goes before the start of Python on a host, so that its sets are in the same order as here.
+
+    A Python reads it when it starts. All workers have to collect in the same order, which may depend on it.
+    """
+    seed = environ.get("PYTHONHASHSEED", "")
+    return exports({"PYTHONHASHSEED": seed}) if seed else ""
 
 
 def python_path(environ: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import json
 import os
 import warnings
@@ -35,18 +36,6 @@ _REMEMBERED = ("lastfailed", "nodeids", "stepwise")
 """What it remembers for that, below ``v/cache`` in its cache."""
 
 
-def spec(host: Host, proxy: str, number: int) -> str:
-    """The execnet spec of a worker.
-
-    :param proxy: The id of the host's proxy gateway.
-    :param number: Which of its host's workers it is, from 0.
-    """
-    seed = os.environ.get("PYTHONHASHSEED", "")
-    # A Python reads it when it starts. All workers have to collect in the same order, which may depend on it.
-    python = f"env PYTHONHASHSEED={seed} {host.python}" if seed else host.python
-    return f"popen//via={proxy}//python={python}//vastgpu_number={number}"
-
-
 def shares(count: int, workers: int) -> list[list[int]]:
     """The GPUs of each worker of a host, by their places: as equal as possible, and each has one.
 
@@ -69,6 +58,8 @@ class Workers:
         self._config = config
         self._host_of = host_of
         self._total = total
+        self._numbers: dict[WorkerController, int] = {}
+        """Which of its host's workers each is, from 0."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_configure_node(self, node: WorkerController) -> Generator[None, object, object]:
@@ -103,11 +94,20 @@ class Workers:
         # pytest's own cache of that line: without it, the line is there as ever, and does not name the host.
         node._workerinfocache = f"[{node.gateway.id}] on {_name(self._host_of(node))}, {where}"
 
+    @pytest.hookimpl
+    def pytest_testnodedown(self, node: WorkerController) -> None:
+        """A worker has ended: one that is started in its place gets its number, and so its GPUs."""
+        self._numbers.pop(node, None)
+
+    def _number(self, host: Host, node: WorkerController) -> int:
+        taken = {number for other, number in self._numbers.items() if self._host_of(other) is host}
+        self._numbers[node] = next(number for number in itertools.count() if number not in taken)
+        return self._numbers[node]
+
     def _told(self, host: Host, node: WorkerController) -> dict[str, Any]:
         places = Places(self._config.rootpath, host.work / project.FOLDER)
         first, last = project_directories(workermanage._sys_path, places)
         cwd = places.path_on_host(self._config.invocation_params.dir)
-        number = int(node.gateway.spec.vastgpu_number)
         return {
             "name": _name(host),
             "runner": str(host.work / runner.FOLDER),
@@ -119,7 +119,7 @@ class Workers:
             "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
             "basetemp": str(host.work / "tmp" / node.gateway.id),
             "environ": variables.carried(os.environ, places),
-            "gpus": shares(host.lease.offer.num_gpus, host.workers)[number],
+            "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
             "cache": _remembered(self._config),
             "cache_dir": str(host.work / arguments.CACHE),
         }
