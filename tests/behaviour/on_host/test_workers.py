@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +55,14 @@ def test_imports():
 
 @pytest.mark.vast(gpu_name="RTX 4090")
 def test_marked():
+    pass
+"""
+
+HERE = """
+import pytest
+
+@pytest.mark.parametrize("path", ["a/b c", "d"])
+def test_it(path):
     pass
 """
 
@@ -133,7 +140,7 @@ def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, ho
             "config/pytest.ini": "[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n",
             "src/in_src.py": "",
             "tests/sub/test_sees.py": SEES,
-            "tests/test_here.py": "import pytest\n@pytest.mark.parametrize('path', ['a/b c', 'd'])\ndef test_it(path): pass",
+            "tests/test_here.py": HERE,
         }
     )
     result = run(
