@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.at_home import collect
 from pytest_vastgpu.plugin.on_host.conflicts import NOTES
 from pytest_vastgpu.plugin.on_host.needs import header
@@ -60,7 +62,14 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
         fields["setup"] = environment.setup(str(found.fields.get("setup", "")))
         listing, lines = project.listing(config.rootpath, settings.sync)
-        one = build(HOST, port=0, **fields, files=runner.files(), listing=listing)
+        one = build(
+            HOST,
+            port=0,
+            **fields,
+            env=variables.passed(settings.pass_env, os.environ),
+            files=runner.files(),
+            listing=listing,
+        )
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None
     first = header(settings, found.fields, gpus, workers(settings, one), why)

@@ -31,6 +31,7 @@ from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
 from pytest_vastgpu.plugin.on_host.supply import Places
 from pytest_vastgpu.plugin.on_host.supply import Situation
+from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -77,6 +78,8 @@ class HostSession(HostWorkers):
         self._each = workers(self._settings, next(iter(wanted.values())))
         if self.config.option.maxworkerrestart is None:
             self._max_worker_restart = 4 * len(wanted) * self._each  # as with -n
+        told = WorkerInputs(self.config, lambda node: node.rented.host, len(wanted) * self._each)
+        self.config.pluginmanager.register(told, "vastgpu-workers")
         listener = Listener()
         self.config.add_cleanup(listener.remove)
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})

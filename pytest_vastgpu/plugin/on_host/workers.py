@@ -12,10 +12,6 @@ from xdist.dsession import DSession
 from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
-from pytest_vastgpu.plugin.on_host import arguments
-from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import remote
-from pytest_vastgpu.plugin.on_host import runner
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import HeldReports
 from pytest_vastgpu.plugin.on_host.schedules import OWN
@@ -43,24 +39,6 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         self._held = HeldReports()
         self._over: set[str] = set()
         """Tests that have been reported."""
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure_node(self, node: Node) -> None:
-        """Tell a worker where it is."""
-        host = node.rented.host
-        there = host.work / project.FOLDER
-        given = [str(each) for each in self.config.invocation_params.args]
-        node.workerinput["vastgpu_host"] = {
-            "path": [str(host.work / runner.FOLDER)],
-            "directory": str(there),
-            "arguments": [*arguments.on_host(given, self.config.rootpath, there), f"--rootdir={there}"],
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
-        }
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_xdist_getremotemodule(self) -> Any:
-        """What workers run."""
-        return remote
 
     @pytest.hookimpl(trylast=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
