@@ -53,6 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
+    if asked := getattr(config, "workerinput", {}).get("vastgpu_host", {}).get("fetch"):
+        from pytest_vastgpu.plugin.on_host.on_worker import serve
+
+        serve(config, asked)
     if _asks_for_hosts(config):
         from pytest_vastgpu.plugin.on_host.start import use_hosts
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from pathlib import PurePosixPath
 from queue import Empty
@@ -37,6 +38,7 @@ from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host import remote
 from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host.fetch import Fetching
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.settings import HostSettings
@@ -74,6 +76,9 @@ class HostSession(DSession):
         self._controller = Controller(self.config, self._listener, collected, own_thread=True)
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
         self._leases = self._controller.calls
+        connect = partial(self._controller.process.line.connect, "pipe")
+        self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
+        self.config.pluginmanager.register(self._fetching, "vastgpu-fetching")
         self._awaited = set(wanted)
         for name, workload in wanted.items():
             threading.Thread(target=self._rent, args=(name, workload), name="vastgpu-host", daemon=True).start()
@@ -93,6 +98,7 @@ class HostSession(DSession):
     def worker_hostready(self, host: Host) -> None:
         """Start the workers of a host."""
         self._awaited.discard(host.name)
+        self._fetching.ready(host)
         proxy = f"popen//id={host.name.replace(' ', '-')}//execmodel=thread//python={self._pipe(host)}"
         self._manager.group.makegateway(proxy)
         if not self._active_nodes:
@@ -138,6 +144,8 @@ class HostSession(DSession):
         there = host.work / project.FOLDER
         given = [str(each) for each in self.config.invocation_params.args]
         node.workerinput["vastgpu_host"] = {
+            "name": host.name,
+            "work": str(host.work),
             "path": [str(host.work / runner.FOLDER)],
             "directory": str(there),
             "arguments": [*arguments.on_host(given, self.config.rootpath, there), f"--rootdir={there}"],
