@@ -266,7 +266,7 @@ class Fetching:
 
 def _place(test: str, taken: set[str]) -> str:
     """Where the ``tmp_path`` of a test goes, below its host's folder."""
-    name = re.sub(r"[^\w.-]+", "_", test, flags=re.ASCII)[-_NAME_CHARS:].strip("_.")
+    name = re.sub(r"[^\w.-]+", "_", test, flags=re.ASCII)[-_NAME_CHARS:].strip("_.-")
     place = one = f"tmp_path/{name}"
     number = 1
     while place in taken:

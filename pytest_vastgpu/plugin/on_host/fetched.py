@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.plugin.on_host.pack import TOO_MUCH
 from pytest_vastgpu.plugin.on_host.unpack import MOST_BYTES
 from pytest_vastgpu.plugin.on_host.unpack import MOST_FILES
+from pytest_vastgpu.plugin.on_host.unpack import TOLD
 from pytest_vastgpu.plugin.on_host.unpack import Received
+from pytest_vastgpu.plugin.on_host.unpack import shown
 
 FOLDER = "vast-fetched"
 """Below the project's root directory: a folder for each host."""
 _OURS = "# Made by pytest-vastgpu for what --vast-fetch brings. The next run that fetches empties this folder."
 _IGNORE = ".gitignore"
-_TOO_MUCH = "too much"
 
 
 class NotOurs(Exception):
@@ -56,10 +59,7 @@ def told(host: str, where: str, tmp: Sequence[str], got: Received) -> list[str]:
     if gone := [each for each in tmp if each in _list(got.end.get("gone"))]:
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         lines.append(f"not fetched: {gone[0]}{more}: removed there by the end of the run")
-    _add_unsent(got)
-    if got.refused:
-        more = f" and {got.refused_count - len(got.refused)} more" if got.refused_count > len(got.refused) else ""
-        lines.append(f"not fetched: {', '.join(got.refused)}{more}")
+    lines += _unsent(got)
     return [f"vastgpu: {host}: {line}" for line in lines]
 
 
@@ -98,19 +98,24 @@ def size(count_bytes: int) -> str:
     return _count(count_bytes, "byte")
 
 
-def _add_unsent(got: Received) -> None:
-    """Add what the host says that it has not sent."""
-    unsent = _list(got.end.get("unsent"))
-    for each in unsent:
+def _unsent(got: Received) -> list[str]:
+    """What was not taken, and what the host says that it has not sent."""
+    refused, large, total = list(got.refused), [], got.refused_count
+    said = _list(got.end.get("unsent"))
+    for each in said:
         match each:
-            case [str() as name, str() as why, int() as count]:
-                most = (
-                    f"{size(count)}; {size(MOST_BYTES)} and {MOST_FILES:,} files of a host are the most: ask for less"
-                )
-                got.refuse(name, most if why == _TOO_MUCH else why)
-    total = got.end.get("unsent_count")
-    if isinstance(total, int) and total > len(unsent):
-        got.refused_count += total - len(unsent)
+            case [str() as name, str() as why, int() as count] if why == TOO_MUCH:
+                large.append(f"{shown(name)} ({size(count)})")
+            case [str() as name, str() as why, int()]:
+                refused.append(f"{shown(name)} ({sanitize.line(why, 100)})")
+    unsent = got.end.get("unsent_count")
+    total += unsent if isinstance(unsent, int) else len(said)
+    named = refused[:TOLD] + large[:TOLD]
+    if not named:
+        return []
+    more = f" and {total - len(named)} more" if total > len(named) else ""
+    limit = f"; {size(MOST_BYTES)} and {MOST_FILES:,} files of a host are the most: ask for less" if large else ""
+    return [f"not fetched: {', '.join(named)}{more}{limit}"]
 
 
 def _count(count: int, what: str) -> str:

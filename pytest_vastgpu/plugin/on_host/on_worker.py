@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ def serve(config: pytest.Config, asked: dict[str, Any]) -> None:
     :param asked: What the controller has asked this worker for: ``since``, a file that is made when the first worker of
         a run begins on this host, and ``tmp_path``, whether reports shall have it.
     """
-    handle = os.open(asked["since"], os.O_CREAT | os.O_WRONLY)  # one that is there keeps its time
-    os.close(handle)
+    since = Path(asked["since"])
+    since.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(since, os.O_CREAT | os.O_WRONLY))  # one that is there keeps its time
     if asked["tmp_path"]:
         config.pluginmanager.register(_TmpPaths(), "vastgpu-tmp-paths")
 

@@ -29,6 +29,8 @@ PART = 1 << 18
 TOLD = 10
 """Of what is not sent at most so much is named."""
 NAME_CHARS = 200
+TOO_MUCH = "too much"
+"""Why a file is not sent that does not fit any more."""
 _LITTER = "__pycache__"
 """Python writes it beside whatever it loads."""
 
@@ -76,12 +78,13 @@ class _Packer:
                 if inside.resolve() not in path.resolve().parents:
                     raise _Unsendable("a link that leads elsewhere")
                 if size > self._bytes_left or not self._files_left:
-                    raise _Unsendable("too much")
+                    raise _Unsendable(TOO_MUCH)
                 self._send(file, name, size)
         except OSError as error:
             self._unsent_count += 1
             if len(self._unsent) < TOLD:
-                self._unsent.append((name[:NAME_CHARS], error.strerror or str(error), size))
+                why = "a link to a directory" if isinstance(error, IsADirectoryError) else error.strerror or str(error)
+                self._unsent.append((name[:NAME_CHARS], why, size))
         self._done.add(name)
         return True
 
@@ -108,7 +111,10 @@ def pack(asked: Any, write: Callable[[bytes], object]) -> None:
     matches, gone = [], []
     for pattern in asked["patterns"]:
         changed = [
-            packer.file(path, _name(path, root), root) for top in sorted(root.glob(pattern)) for path in _files(top)
+            packer.file(path, _name(path, root), root)
+            for top in sorted(root.glob(pattern))
+            if _LITTER not in top.parts
+            for path in _files(top)
         ]
         matches.append((sum(changed), len(changed)))
     for each in asked["tmp"]:
@@ -140,8 +146,9 @@ def _name(path: Path, start: Path) -> str:
 
 def _files(top: Path) -> Iterator[Path]:
     """The files below a directory, or the file itself. Links to directories are not followed."""
-    if top.is_file():
+    if top.is_symlink() or not top.is_dir():
         yield top
+        return
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(set(folders) - {_LITTER})
         yield from (Path(folder, file) for file in sorted(files))

@@ -12,15 +12,14 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import Any
-from typing import BinaryIO
 
 from pytest_vastgpu.core.text import sanitize
 
@@ -31,8 +30,10 @@ MOST_FILES = 10_000
 _PART = 1 << 20
 """Most bytes that are held at once."""
 _LENGTH = struct.Struct("!I")
-_TOLD = 3
+TOLD = 3
 """Of what did not arrive at most so much is named."""
+_NONSENSE = "it sends what it should not"
+_CUT = "what it sends ends too early"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NAMELESS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL}
@@ -58,14 +59,21 @@ class Received:
     broken: str = ""
     """Why not all has arrived; empty if it has."""
 
-    def refuse(self, name: str, why: str, count: int = 1) -> None:
+    def refuse(self, name: str, why: str) -> None:
         """Note that a file was not taken."""
-        self.refused_count += count
-        if len(self.refused) < _TOLD:
-            self.refused.append(f"{sanitize.line(repr(name), 100)} ({sanitize.line(why, 100)})")
+        self.refused_count += 1
+        if len(self.refused) < TOLD:
+            self.refused.append(f"{shown(name)} ({sanitize.line(why, 100)})")
 
 
-def unpack(stream: Iterable[bytes], target: Path, most_bytes: int = MOST_BYTES) -> Received:
+def shown(name: str) -> str:
+    """A file's name, safe to show."""
+    return sanitize.line(repr(name), 100)
+
+
+def unpack(
+    stream: Iterable[bytes], target: Path, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES
+) -> Received:
     """Take files until the stream's end, or until it makes no sense any more. Raises nothing but what ``stream`` does.
 
     :param stream: What the host sends. What it raises as :class:`Broken` or :class:`OSError` is noted.
@@ -73,58 +81,80 @@ def unpack(stream: Iterable[bytes], target: Path, most_bytes: int = MOST_BYTES) 
     """
     got = Received()
     try:
-        _take(_frames(_plain(stream)), target, got, most_bytes)
+        _take(_frames(_plain(stream)), target, got, most_bytes, most_files)
     except Broken as why:
         got.broken = str(why)
     except zlib.error:
-        got.broken = "it sends what it should not"
+        got.broken = _NONSENSE
     except OSError as error:
         what = "no room here" if error.errno in _NO_ROOM else "cannot be written here"
         got.broken = f"{what}: {sanitize.line(str(error), 200)}"
     return got
 
 
-def _take(frames: Iterator[bytes], target: Path, got: Received, most_bytes: int) -> None:
+def _take(frames: Iterator[bytes], target: Path, got: Received, most_bytes: int, most_files: int) -> None:
+    target.mkdir(parents=True, exist_ok=True)
     for frame in frames:
         header = _header(frame)
         if "end" in header:
             got.end = header["end"] if isinstance(header["end"], dict) else {}
             return
-        name = header.get("name")
-        if got.files >= MOST_FILES:
-            raise Broken(f"it sends more than {MOST_FILES:,} files")
-        with _opened(target, name, got) as file:
-            got.files += file is not None
+        if got.files >= most_files:
+            raise Broken(f"it sends more than {most_files:,} files")
+        with _written(target, header.get("name"), got) as write:
             while part := next(frames, b""):
                 got.size += len(part)
                 if got.size > most_bytes:
                     raise Broken(f"it sends more than {most_bytes / 1e9:g} GB")
-                if file is not None:
-                    file.write(part)
-    raise Broken("what it sends ends too early")
+                write(part)
+    raise Broken(_CUT)
 
 
-def _opened(target: Path, name: object, got: Received) -> AbstractContextManager[BinaryIO | None]:
-    """The file to write; None where it cannot be here.
+@contextmanager
+def _written(target: Path, name: object, got: Received) -> Iterator[Callable[[bytes], object]]:
+    """What takes a file's content; nobody does where the file cannot be here. Half a file is removed.
 
     :raises OSError: no file can be written.
     """
+    path = _place(target, name, got)
+    try:
+        file = path.open("xb") if path else None
+    except OSError as error:
+        if error.errno not in _NAMELESS:
+            raise
+        got.refuse(str(name), error.strerror or str(error))
+        file = None
+    if path is None or file is None:
+        yield len
+        return
+    try:
+        with file:
+            yield file.write
+    except BaseException:
+        path.unlink()
+        raise
+    got.files += 1
+
+
+def _place(target: Path, name: object, got: Received) -> Path | None:
+    """Where a file goes, in a directory that is there; None where it cannot be here."""
     if not isinstance(name, str) or not name:
-        raise Broken("it sends a file without a name")
+        raise Broken(_NONSENSE)
     if wrong := _wrong_name(name):
         got.refuse(name, wrong)
-        return nullcontext()
+        return None
     try:
         path = target / os.fsdecode(name.encode("utf-8", "surrogateescape"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("xb")
     except UnicodeEncodeError:
-        got.refuse(name, "it is no text")
+        got.refuse(name, "its name is no text")
     except OSError as error:
         if error.errno not in _NAMELESS:
             raise
         got.refuse(name, error.strerror or str(error))
-    return nullcontext()
+    else:
+        return path
+    return None
 
 
 def _wrong_name(name: str) -> str:
@@ -142,7 +172,7 @@ def _header(frame: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise Broken("it sends what it should not")
+        raise Broken(_NONSENSE)
     return header
 
 
@@ -153,12 +183,12 @@ def _frames(data: Iterator[bytes]) -> Iterator[bytes]:
         while len(held) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(held)
             if length > _PART:
-                raise Broken("it sends what it should not")
+                raise Broken(_NONSENSE)
             if len(held) < _LENGTH.size + length:
                 break
             yield bytes(held[_LENGTH.size : _LENGTH.size + length])
             del held[: _LENGTH.size + length]
-    raise Broken("what it sends ends too early")
+    raise Broken(_CUT)
 
 
 def _plain(stream: Iterable[bytes]) -> Iterator[bytes]:
