@@ -14,6 +14,7 @@ import shlex
 import socket
 import threading
 import time
+from collections import Counter
 from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Generator
@@ -90,6 +91,7 @@ class Fetching:
         self._hosts: dict[str, Host] = {}
         """Those from which nothing was fetched yet."""
         self._busy: set[str] = set()
+        self._fetched: Counter[str] = Counter()
         self._open: set[socket.socket] = set()
         self._stopped = ""
         """Why nothing more is fetched."""
@@ -108,7 +110,8 @@ class Fetching:
     def lost(self, name: str) -> None:
         """A host is lost, and what was written there."""
         with self._changed:
-            if self._hosts.pop(name, None):
+            tests = self._failed.pop(name, None)
+            if self._hosts.pop(name, None) and (self._settings.fetch or tests):
                 self._told.append(f"vastgpu: {name} was lost, and with it what its tests had written: nothing fetched")
 
     def fetch(self, name: str) -> None:
@@ -128,14 +131,14 @@ class Fetching:
             self._told += lines
 
     def _fetch(self, host: Host) -> list[str]:
-        tmp = self._failed[host.name]
+        tmp = self._failed.pop(host.name, {})
         if not (self._settings.fetch or tmp):
             return []
         tests = f"tmp_path of {len(tmp)} failed test{'s' if len(tmp) > 1 else ''}"
         self._tell(f"{host.name}: fetching {', '.join([*self._settings.fetch, *([tests] if tmp else [])])}")
         if why := self._no_folder():
             return [f"vastgpu: {host.name}: nothing fetched: {why}"]
-        folder = host.name.replace(" ", "-")
+        folder = self._folder(host.name)
         asked = {
             "root": str(host.work / project.FOLDER),
             "patterns": self._settings.fetch,
@@ -157,6 +160,13 @@ class Fetching:
                 except (OSError, NotOurs) as error:
                     self._made = sanitize.line(str(error), 300)
             return self._made
+
+    def _folder(self, name: str) -> str:
+        """Where the files of a host go. After a loss, another one may have its name."""
+        with self._changed:
+            self._fetched[name] += 1
+            number = self._fetched[name]
+        return f"{name.replace(' ', '-')}{f'-{number}' if number > 1 else ''}"
 
     def _stream(self, host: Host, asked: dict[str, Any]) -> Iterator[bytes]:
         """What a host sends.
@@ -235,11 +245,14 @@ class Fetching:
         """Fetch from all hosts that are left, at the same time."""
         try:
             return (yield)
+        except KeyboardInterrupt:
+            self._stop()
+            raise
         finally:
             try:
                 self._fetch_all()
             except KeyboardInterrupt:
-                self._stop("interrupted")
+                self._stop()
 
     def _fetch_all(self) -> None:
         with self._changed:
@@ -249,9 +262,10 @@ class Fetching:
         with self._changed:
             self._changed.wait_for(lambda: not self._hosts and not self._busy)
 
-    def _stop(self, why: str) -> None:
+    def _stop(self) -> None:
+        """A person wants no more of it."""
         with self._changed:
-            self._stopped = why
+            self._stopped = "interrupted"
             for sock in self._open:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
