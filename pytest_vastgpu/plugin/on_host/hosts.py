@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from pathlib import PurePosixPath
+
+import pytest
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
@@ -32,12 +33,13 @@ class Host:
     workers: int
 
 
-def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
-    """What to rent, by the names of the hosts.
+def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Workload]:
+    """What to rent, by the names of the hosts. It says what is brought.
 
     :raises ConfigurationError: one line: what cannot be brought, or asked for.
     """
     gpus = 1 if settings.gpus is None else settings.gpus
+    listing, lines = project.listing(config.rootpath, settings.sync)
     one = build(
         HOST,
         port=0,
@@ -49,6 +51,15 @@ def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
         cuda=settings.cuda,
         disk_gb=settings.disk,
         setup=environment.setup(settings.setup),
-        files={**project.files(root), **runner.files()},
+        files=runner.files(),
+        listing=listing,
     )
+    _tell(config, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
+
+
+def _tell(config: pytest.Config, *texts: str) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        for text in texts:
+            reporter.write_line(f"vastgpu: {text}")

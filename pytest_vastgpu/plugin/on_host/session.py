@@ -94,7 +94,7 @@ class HostSession(DSession):
         self.config.option.tx = ["popen"]
         self.nodemanager = self._manager = NodeManager(self.config, specs=[])
         try:
-            wanted = workloads(self._settings, self.config.rootpath)
+            wanted = workloads(self._settings, self.config)
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self._each = self._settings.workers_per_host or max(1, *(each.gpus for each in wanted.values()))
