@@ -67,6 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
+    if asked := getattr(config, "workerinput", {}).get("vastgpu_host", {}).get("fetch"):
+        from pytest_vastgpu.plugin.on_host.on_worker import serve
+
+        serve(config, asked)
     hosts = config.pluginmanager.get_plugin(HOSTS)
     if hosts is not None and hosts.decide(config):
         return

@@ -6,6 +6,7 @@ the end of one means. That is decided in :mod:`.losses`; what takes time is done
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host.fetch import Fetching
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
@@ -87,6 +89,10 @@ class HostSession(HostWorkers):
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
         self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put)
         self.config.add_cleanup(self._fleet.remove)
+        connect = functools.partial(self._controller.process.line.connect, "pipe")
+        self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
+        self.config.pluginmanager.register(self._fetching, "vastgpu-fetching")
+        self._fleet.before_giving_back.append(lambda rented: self._fetching.fetch(rented.name))
         self._rent(*wanted)
 
     def _rent(self, *names: str) -> None:
@@ -97,6 +103,8 @@ class HostSession(HostWorkers):
     def worker_hostready(self, rented: Rented, gateways: Sequence[execnet.Gateway]) -> None:
         """Workers of a host can begin to collect."""
         self._arrive(rented.name, len(gateways))
+        if rented.name not in self._hosts:
+            self._fetching.ready(rented.host)
         self._hosts[rented.name] = rented
         if self.shuttingdown:
             return  # nothing is left to do
@@ -126,6 +134,8 @@ class HostSession(HostWorkers):
             return
         self._coming.pop(rented.name, None)
         self._fleet.forget(rented)
+        if ending.kind is Kind.HOST:
+            self._fetching.lost(rented.name)
         self._why, self._machines = f"{rented.name} was lost: {ending.story}", ending.blames_machine
         for node in [node for node in self._active_nodes if node.rented is rented]:
             if node not in self._lost:

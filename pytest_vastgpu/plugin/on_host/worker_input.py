@@ -63,7 +63,10 @@ class WorkerInputs:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_configure_node(self, node: WorkerController) -> Generator[None, object, object]:
-        """Tell a worker where it is. Other plugins have added what they tell theirs, when this goes on."""
+        """Tell a worker where it is. When this goes on, other plugins have added what they tell theirs."""
+        host = self._host_of(node)
+        node.workerinput["workercount"] = self._total
+        node.workerinput["vastgpu_host"] = self._told(host, node)
         result = yield
         for key, value in node.workerinput.items():
             try:
@@ -73,9 +76,6 @@ class WorkerInputs:
                     f"vastgpu: workerinput[{key!r}] cannot be sent to a host ({sanitize.line(str(error))}): "
                     "the plugin or conftest file that sets it in pytest_configure_node has to make it a text"
                 ) from None
-        host = self._host_of(node)
-        node.workerinput["workercount"] = self._total
-        node.workerinput["vastgpu_host"] = self._told(host, node)
         places = Places(self._config.rootpath, host.work / project.FOLDER)
         node.process_from_remote = partial(_process, node, places, node.process_from_remote)
         return result
@@ -109,7 +109,9 @@ class WorkerInputs:
         first, last = project_directories(workermanage._sys_path, places)
         cwd = places.path_on_host(self._config.invocation_params.dir)
         return {
+            "place": host.name,
             "name": _name(host),
+            "work": str(host.work),
             "runner": str(host.work / runner.FOLDER),
             "python_path": project_directories(variables.python_path(os.environ), places)[0],
             "first": first,
