@@ -79,6 +79,8 @@ class Fleet:
         self._ids = itertools.count()
         self._rented: list[Rented] = []
         self._leaving: list[threading.Thread] = []
+        self._closing = threading.Lock()
+        self._closed = False
         self._folder = tempfile.TemporaryDirectory(prefix="vastgpu-")
         self.remove = self._folder.cleanup
 
@@ -109,7 +111,9 @@ class Fleet:
         self._thread(self._finish, name)
 
     def end(self) -> None:
-        """End all workers."""
+        """End all workers. What is rented is not used any more."""
+        with self._closing:
+            self._closed = True
         for rented in self._rented:
             if not rented.over.is_set():
                 self.give_back(rented)
@@ -137,12 +141,12 @@ class Fleet:
         except (VastGpuError, Cancelled, ValueError) as error:
             self._put(("hostfailed", {"name": name, "error": error}))
             return
-        rented = Rented(
-            host,
-            Gateways(host, pipes.to_proxy(host, self._listener.address, Path(self._folder.name))),
-            time.monotonic(),
-        )
-        self._rented.append(rented)
+        way = pipes.to_proxy(host, self._listener.address, Path(self._folder.name))
+        with self._closing:
+            if self._closed:
+                return
+            rented = Rented(host, Gateways(host, way), time.monotonic())
+            self._rented.append(rented)
         try:
             rented.gateways.connect()
         except BROKEN as error:

@@ -163,6 +163,7 @@ class HostSession(HostWorkers):
                 movable=schedule.movable,
                 doubtful=len(self._lost),
                 able=sum(not node.shutting_down for node in living),
+                collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in living),
                 busy={name: sum(node.rented is each for node in living) for name, each in self._hosts.items()},
                 coming=self._coming,
                 each=self._each,

@@ -25,7 +25,9 @@ class Situation:
     doubtful: int
     """Workers that have ended for a reason yet to be found out; their tests may have to run again."""
     able: int
-    """Workers that can still take tests."""
+    """Workers that can still take tests,"""
+    collecting: int
+    """and those of them that have none yet, since they collect."""
     busy: Mapping[str, int]
     """How many workers each host has that have not ended, by its name: all hosts that are ready."""
     coming: Mapping[str, int]
@@ -70,14 +72,15 @@ class Places:
         """Decide what to do. What is to be rented is taken as begun."""
         start = _start(now)
         coming = sum(now.coming.values()) + sum(start.values())
+        takers = coming + now.collecting
         rent = []
         for name in sorted(self.empty):
-            if now.begun and now.movable <= coming:
+            if now.begun and now.movable <= takers:
                 break
             rent.append(name)
-            coming += now.each
+            takers += now.each
         self.empty.difference_update(rent)
-        nobody = not coming and not sum(now.busy.values()) and not now.doubtful
+        nobody = not coming and not rent and not sum(now.busy.values()) and not now.doubtful
         idle = now.begun and not now.waiting and not now.doubtful
         return Plan(
             start,
