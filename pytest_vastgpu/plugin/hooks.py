@@ -13,6 +13,7 @@ import pytest
 
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.options import ASKING
+from pytest_vastgpu.plugin.options import HOSTS
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
 
-HOSTS = "vastgpu-hosts"
-"""The plugin object of a run that names hosts."""
 PLAN = "vastgpu-plan"
 """The plugin object of a run that only plans."""
 

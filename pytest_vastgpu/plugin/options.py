@@ -38,6 +38,8 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """The session's settings."""
 TIMEOUTS: pytest.StashKey[Timeouts] = pytest.StashKey()
 """The session's time limits, where they are not the defaults."""
+HOSTS = "vastgpu-hosts"
+"""The plugin object of a run that names hosts."""
 TIMER: pytest.StashKey[object] = pytest.StashKey()
 """The settings of the timer that pytest-timeout has set for a test."""
 ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_instance", "vast_instance_factory"})

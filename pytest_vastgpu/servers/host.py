@@ -17,6 +17,11 @@ from pytest_vastgpu.servers.base import Ready
 
 IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 """PyTorch's official image: what tests on a GPU need most often."""
+IMAGE_GB = 3.5
+"""Its size as it is downloaded, rounded up."""
+IMAGE_CUDA = 12.8
+IMAGE_COMPUTE_CAP = 7.5
+"""The oldest GPUs that its PyTorch is built for: Turing."""
 
 
 def numbered(workload: Workload, number: int) -> Workload:

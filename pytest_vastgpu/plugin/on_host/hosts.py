@@ -23,6 +23,10 @@ from pytest_vastgpu.plugin.on_host.needs import header
 from pytest_vastgpu.plugin.on_host.needs import needs
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.building import requiring
+from pytest_vastgpu.servers.host import IMAGE_COMPUTE_CAP
+from pytest_vastgpu.servers.host import IMAGE_CUDA
+from pytest_vastgpu.servers.host import IMAGE_GB
 from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.settings import HostSettings
 from pytest_vastgpu.settings import Settings
@@ -61,15 +65,13 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
             gpus, why = _usual_gpus(config.stash[SETTINGS])
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
         fields["setup"] = environment.setup(str(found.fields.get("setup", "")))
+        if not fields.get("image"):
+            fields = {"image_gb": IMAGE_GB, **fields}
         listing, lines = project.listing(config.rootpath, settings.sync)
-        one = build(
-            HOST,
-            port=0,
-            **fields,
-            env=variables.passed(settings.pass_env, os.environ),
-            files=runner.files(),
-            listing=listing,
-        )
+        env = variables.passed(settings.pass_env, os.environ)
+        one = build(HOST, port=0, **fields, env=env, files=runner.files(), listing=listing)
+        if config.stash[SETTINGS].backend != "local":  # which runs no image
+            one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None
     first = header(settings, found.fields, gpus, workers(settings, one), why)

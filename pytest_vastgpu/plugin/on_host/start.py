@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import resolve_hosts
 from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import HostSettings
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.model import Workload
 
 _ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow")
 """The options with which pytest runs no test: it shows something, and that is at home."""
@@ -37,6 +41,17 @@ class Hosts:
         config.stash[NOTES] = refuse(config, settings, config.stash[SETTINGS])
         self._settings = settings
         return True
+
+    def workloads(self, config: pytest.Config) -> dict[str, Workload] | None:
+        """What would be rented, for a plan, by the names of the hosts; None if tests do not run on hosts.
+
+        :raises pytest.UsageError: one line: it cannot be rented, or is not known.
+        """
+        if self._settings is None:
+            return None
+        from pytest_vastgpu.plugin.on_host.hosts import workloads
+
+        return workloads(self._settings, config)
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
