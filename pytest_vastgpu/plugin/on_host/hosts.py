@@ -10,7 +10,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host.runner import Runner
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.servers.workloads import HOST
@@ -38,6 +38,8 @@ def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
     :raises ConfigurationError: one line: what cannot be brought, or asked for.
     """
     gpus = 1 if settings.gpus is None else settings.gpus
+    theirs, runner = project.files(root), Runner.installed()
+    setup, uses = environment.of(theirs, settings.setup, runner)
     one = build(
         HOST,
         port=0,
@@ -48,7 +50,8 @@ def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
         compute_cap=settings.compute_cap,
         cuda=settings.cuda,
         disk_gb=settings.disk,
-        setup=environment.setup(settings.setup),
-        files={**project.files(root), **runner.files()},
+        setup=setup,
+        setup_uses=uses,
+        files={**theirs, **runner.files(), **environment.brought()},
     )
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
