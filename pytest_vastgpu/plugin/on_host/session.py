@@ -7,8 +7,6 @@ their hosts, and what the end of one means.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -22,18 +20,16 @@ from xdist.dsession import DSession
 from xdist.workermanage import NodeManager
 from xdist.workermanage import WorkerController
 
-from pytest_vastgpu.client import pipe
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
-from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import arguments
 from pytest_vastgpu.plugin.on_host import environment
+from pytest_vastgpu.plugin.on_host import pipes
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host import remote
 from pytest_vastgpu.plugin.on_host import runner
@@ -93,12 +89,12 @@ class HostSession(DSession):
     def worker_hostready(self, host: Host) -> None:
         """Start the workers of a host."""
         self._awaited.discard(host.name)
-        proxy = f"popen//id={host.name.replace(' ', '-')}//execmodel=thread//python={self._pipe(host)}"
-        self._manager.group.makegateway(proxy)
+        way = pipes.to_proxy(host, self._listener.address, Path(self._folder.name))
+        self._manager.group.makegateway(f"popen//id={host.name.replace(' ', '-')}//execmodel=thread//python={way}")
         if not self._active_nodes:
             self._scheduler.numnodes = host.workers
         for _ in range(host.workers):
-            spec = f"popen//via={host.name.replace(' ', '-')}//python={host.python}"
+            spec = f"execmodel=main_thread_only//popen//via={host.name.replace(' ', '-')}"
             node = self._new_node(spec, host)
             self._active_nodes.add(node)
 
@@ -111,23 +107,11 @@ class HostSession(DSession):
 
     def _new_node(self, text: str, host: Host) -> WorkerController:
         spec = execnet.XSpec(text)
+        self._manager.group.allocate_id(spec)
+        spec.python = pipes.to_worker(host, str(spec.id))
         self._manager.specs.append(spec)
         self._starting = host
         return self._manager.setup_node(spec, self.queue.put)
-
-    def _pipe(self, host: Host) -> str:
-        """The command line that execnet takes for a Python, and that leads to one on a host."""
-        path, secret = self._listener.address
-        command = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u -c {shlex.quote(_BOOT)}"
-        said = {
-            "address": path,
-            "hello": {"secret": secret, "role": "pipe", "process": "pipe", "control": False},
-            "asks": encode(PipeRequest(host.lease.label, command)),
-        }
-        file = Path(self._folder.name) / f"{host.lease.label}.json"
-        file.touch(0o600)
-        file.write_text(json.dumps(said))
-        return shlex.join([sys.executable, "-S", "-E", "-s", str(pipe.__file__), str(file)])
 
     # ------------------------------------------------------------- workers
 
@@ -168,7 +152,3 @@ class HostSession(DSession):
         getattr(self, f"worker_{name}")(**kwargs)
         if self._scheduler.tests_finished:
             self.triggershutdown()
-
-
-_BOOT = "import sys;exec(eval(sys.stdin.readline()))"
-"""What execnet has a Python run first."""
