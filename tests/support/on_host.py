@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 from pytest_vastgpu.plugin.on_host import environment
-from pytest_vastgpu.plugin.on_host.runner import Runner
 
 TOOLS = ("cat", "chmod", "dirname", "env", "mkdir", "mv", "rm", "uname")
 """What every image has."""
@@ -45,21 +44,15 @@ class Desk:
 
     def set_up(self, command: str = "") -> subprocess.CompletedProcess[str]:
         """Bring the project and what a host needs, and run the setup command as a host does."""
-        at_home = {
-            f"project/{path.relative_to(self.project)}": str(path) for path in self.project.rglob("*") if path.is_file()
-        }
-        runner = Runner.installed()
-        text, _ = environment.of(at_home, command, runner)
-        for name, path in {**at_home, **environment.brought()}.items():
-            (self.work / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, self.work / name)
-        (self.work / "project").mkdir(exist_ok=True)
-        for name, path in runner.files().items():
+        names = [str(path.relative_to(self.project)) for path in self.project.rglob("*") if path.is_file()]
+        fields = environment.fields(self.project, names, command)
+        shutil.copytree(self.project, self.work / "project", dirs_exist_ok=True)
+        for name, path in fields["files"].items():
             place = self.work / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if not place.exists():
                 place.symlink_to(path)
-        (self.work.parent / "setup.sh").write_text(text + "\n")
+        (self.work.parent / "setup.sh").write_text(fields["setup"] + "\n")
         return self.run()
 
     def run(self) -> subprocess.CompletedProcess[str]:

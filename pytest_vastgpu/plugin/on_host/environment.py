@@ -25,7 +25,8 @@ from pytest_vastgpu.plugin.on_host.runner import Runner
 ABOUT = "about.json"
 """The file below a host's working directory in which the script says what it has found."""
 FOLDER = "setup"
-"""Where the script lies, below the working directory of a host."""
+"""Where the scripts lie, below the working directory of a host."""
+SCRIPTS = ("environment.sh", "image.py", "about.py")
 TESTS = ("test", "tests", "testing")
 """Names of the extra or dependency group that holds what tests need; the first that a project has is taken."""
 KEEPS = (
@@ -74,15 +75,15 @@ class Pythons:
     """The one that uv brings where the image has none of them."""
 
 
-def texts(files: Mapping[str, str]) -> dict[str, str]:
+def texts(root: Path, names: Iterable[str]) -> dict[str, str]:
     """The text of those of the project's files that decide, by name.
 
-    :param files: The project's files, as :func:`.project.files` gives them.
+    :param root: pytest's root directory.
+    :param names: The project's files that are brought, by their path in it.
     :raises ConfigurationError: one line: one of them cannot be read.
     """
-    names = {name.removeprefix(f"{project.FOLDER}/"): path for name, path in files.items()}
     try:
-        return {name: Path(path).read_text("utf-8") for name, path in names.items() if _READ.fullmatch(name)}
+        return {name: (root / name).read_text("utf-8") for name in names if _READ.fullmatch(name)}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the project's environment cannot be read: {error}") from error
 
@@ -238,34 +239,37 @@ def setup(environment: Environment, wanted: Pythons, more: Mapping[str, tuple[st
 _END = "VASTGPU_END_OF_COMMAND"
 
 
-def uses(files: Iterable[str], environment: Environment) -> tuple[str, ...]:
+def uses(names: Iterable[str], environment: Environment) -> tuple[str, ...]:
     """Patterns of the files that the environment depends on, among those that are brought. Pure.
 
     A file that the user's own command names is one of them.
 
-    :param files: The project's files, by their place on a host.
+    :param names: The project's files that are brought, by their path in it.
     """
     words = {word.removeprefix("./") for word in re.split(r"[\s'\"=;&|()]+", environment.command)}
-    named = sorted(name for name in files if name.removeprefix(f"{project.FOLDER}/") in words)
+    named = sorted(f"{project.FOLDER}/{name}" for name in names if name in words)
     builds = environment.how in {"command", "sync"} or "-e" in environment.options
     return (f"{FOLDER}/*", *(f"*/{each}" for each in (*USES, *(COMPILED if builds else ()))), *named)
 
 
-def brought() -> dict[str, str]:
-    """The script's files by their place below a host's working directory."""
-    there = Path(__file__).parent / "there"
-    return {f"{FOLDER}/{name}": str(there / name) for name in ("environment.sh", "image.py", "about.py")}
+def fields(root: Path, names: Iterable[str], command: str) -> dict[str, Any]:
+    """The fields of a workload that make the environment of the tests there.
 
-
-def of(files: Mapping[str, str], command: str, runner: Runner) -> tuple[str, tuple[str, ...]]:
-    """The setup command for a project, and patterns of the files that it depends on.
-
-    :param files: The project's files by their place on a host.
+    :param root: pytest's root directory.
+    :param names: The project's files that are brought, by their path in it.
     :param command: The user's own command; empty: what the project's files say.
-    :raises ConfigurationError: one line: the project's files do not say what to do.
+    :raises ConfigurationError: one line: the project's files do not say what to do, or what runs the tests is missing.
     """
-    known = texts(files)
+    brought = list(names)
+    known = texts(root, brought)
+    runner = Runner.installed()
     wanted = pythons(known, runner.requires_python, sys.version_info[:2])
     more = {minor: lacking for minor in wanted.minors if (lacking := runner.lacking(minor))}
     made = decide(known, command)
-    return setup(made, wanted, more), uses(files, made)
+    there = Path(__file__).parent / "there"
+    scripts = {f"{FOLDER}/{name}": str(there / name) for name in SCRIPTS}
+    return {
+        "setup": setup(made, wanted, more),
+        "setup_uses": uses(brought, made),
+        "files": {**runner.files(), **scripts},
+    }

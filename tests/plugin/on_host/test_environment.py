@@ -189,8 +189,8 @@ def test_a_secret_in_the_users_command_is_known() -> None:
 def test_it_is_made_again_where_what_it_is_made_of_has_changed(
     files: Mapping[str, str], command: str, changed: str, depends: bool
 ) -> None:
+    uses = environment.uses([*files, changed], decide(files, command))
     names = [f"project/{name}" for name in (*files, changed)]
-    uses = environment.uses(names, decide(files, command))
     made = Workload("host", setup="it", setup_uses=uses)
     before = depends_on(made, dict.fromkeys(names, "old"))
     assert (depends_on(made, dict.fromkeys(names, "old") | {f"project/{changed}": "new"}) != before) == depends
@@ -201,7 +201,7 @@ def test_it_is_made_again_where_what_it_is_made_of_has_changed(
 
 
 def test_the_words_of_the_script_are_those_that_are_given() -> None:
-    script = Path(environment.brought()["setup/environment.sh"]).read_text()
+    script = (Path(environment.__file__).with_name("there") / "environment.sh").read_text()
     used = set(re.findall(r"\$\{?([A-Z]+)\b", script)) - {"PWD", "PATH", "HOME"}
     given = {line.split()[1].partition("=")[0] for line in environment.setup(decide({}), ANY, {}).splitlines()[1:-1]}
     assert used == given

@@ -128,7 +128,7 @@ def image(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> str:
     folder = tmp_path_factory.mktemp("image")
     subprocess.run([uv(), "venv", "-q", "--python", sys.executable, folder / "main"], check=True)
     python = folder / "main" / "bin" / "python"
-    arguments = ["--no-config", "--offline", "--no-index", "--find-links", wheels, "--python", python]
+    arguments = ["--no-config", "--offline", "--no-index", "--find-links", str(wheels), "--python", str(python)]
     subprocess.run([uv(), "pip", "install", "-q", *arguments, "torch==2.9.1"], check=True)
     return str(python)
 
