@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from pathlib import PurePosixPath
+
+import pytest
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host.runner import Runner
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.host import numbered
+from pytest_vastgpu.servers.listing import names
 from pytest_vastgpu.servers.workloads import HOST
 from pytest_vastgpu.settings import HostSettings
 
@@ -32,14 +33,14 @@ class Host:
     workers: int
 
 
-def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
-    """What to rent, by the names of the hosts.
+def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Workload]:
+    """What to rent, by the names of the hosts. It says what is brought.
 
     :raises ConfigurationError: one line: what cannot be brought, or asked for.
     """
     gpus = 1 if settings.gpus is None else settings.gpus
-    theirs, runner = project.files(root), Runner.installed()
-    setup, uses = environment.of(theirs, settings.setup, runner)
+    listing, lines = project.listing(config.rootpath, settings.sync)
+    made = environment.fields(config.rootpath, names(listing), settings.setup)
     one = build(
         HOST,
         port=0,
@@ -50,8 +51,15 @@ def workloads(settings: HostSettings, root: Path) -> dict[str, Workload]:
         compute_cap=settings.compute_cap,
         cuda=settings.cuda,
         disk_gb=settings.disk,
-        setup=setup,
-        setup_uses=uses,
-        files={**theirs, **runner.files(), **environment.brought()},
+        listing=listing,
+        **made,
     )
+    _tell(config, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
+
+
+def _tell(config: pytest.Config, *texts: str) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        for text in texts:
+            reporter.write_line(f"vastgpu: {text}")

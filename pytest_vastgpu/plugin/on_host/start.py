@@ -23,10 +23,12 @@ def use_hosts(config: pytest.Config) -> None:
         )
     if config.getoption("numprocesses", None) or config.getoption("tx", None):
         raise pytest.UsageError("--vast-hosts and -n (or --tx) exclude each other: say --vast-workers-per-host")
+    from pytest_vastgpu.plugin.on_host import schedules
     from pytest_vastgpu.plugin.on_host.session import HostSession
 
     if config.option.dist == "no":
-        config.option.dist = "load"
+        config.option.dist = schedules.DEFAULT
+    schedules.may_distribute(config.option.dist)
     config.pluginmanager.register(HostSession(config, settings), "dsession")
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter:

@@ -19,6 +19,7 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.servers import archive
+from pytest_vastgpu.servers.compression import compressed
 from pytest_vastgpu.servers.files import entries
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.rental.bringup import restart
@@ -254,9 +255,9 @@ def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path
 
     run(job.MAKE_FOLDERS)
     files = {name: write(tmp_path / name, 10) for name in ("a", "two words", "$x 'y'", "-n")}
-    asked = b"".join(os.fsencode(name) + b"\n" for name in [*files, "never brought"])
+    asked = b"".join(os.fsencode(name) + b"\n\n" for name in [*files, "never brought"])
     found = entries((name, str(path)) for name, path in files.items())
-    run(job.UNPACK, b"".join(archive.packed(found)))
+    run(job.UNPACK, b"".join(compressed(archive.packed(found))))
     work = tmp_path / job.WORK
     assert {name: (work / name).read_bytes() for name in files} == {n: each.read_bytes() for n, each in files.items()}
     assert run(job.UNTOUCHED, asked).split() == ["same", "same", "same", "same", "other"]
