@@ -6,6 +6,7 @@ import inspect
 import json
 import platform
 import shlex
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -72,10 +73,9 @@ class Plugin:
     """What it adds to the command line; and whether a value may follow as a word of its own."""
 
 
-def differences(name: str, there: About, here: tuple[str, str], active: Iterable[Plugin]) -> list[str]:
+def differences(there: About, here: tuple[str, str], active: Iterable[Plugin]) -> list[str]:
     """How the environment on a host differs from the one here, a line each. Pure.
 
-    :param name: The host's name.
     :param here: Implementation and version of the Python here.
     :param active: The plugins that are active here.
     """
@@ -84,9 +84,9 @@ def differences(name: str, there: About, here: tuple[str, str], active: Iterable
     if (there.implementation, _minor(there.version)) != (implementation, _minor(version)):
         other = "" if there.implementation == implementation else f"{there.implementation} "
         own = f"{implementation} " if other else ""
-        lines.append(f"tests run on Python {other}{there.version} on {name}, {own}{version} here")
+        lines.append(f"tests run on Python {other}{there.version} there, {own}{version} here")
     for plugin in missing(there, active):
-        lines.append(f"{plugin.package} {plugin.version} is active here and missing on {name}: {ADVICE}")
+        lines.append(f"{plugin.package} {plugin.version} is active here and missing there: {ADVICE}")
     return [sanitize.line(line) for line in lines]
 
 
@@ -101,7 +101,7 @@ def missing(there: About, active: Iterable[Plugin]) -> list[Plugin]:
     return list(found.values())
 
 
-def refused(name: str, there: About, active: Iterable[Plugin], arguments: Iterable[str]) -> str:
+def refused(there: About, active: Iterable[Plugin], arguments: Iterable[str]) -> str:
     """Why pytest on a host would refuse its arguments: an option of a plugin that is missing there. Pure.
 
     :param arguments: What pytest was called with here, also by ``addopts``.
@@ -111,7 +111,7 @@ def refused(name: str, there: About, active: Iterable[Plugin], arguments: Iterab
         for argument in given:
             if argument.partition("=")[0] in plugin.options:
                 return sanitize.line(
-                    f"pytest on {name} would not know {argument}, since {plugin.package} is missing there: {ADVICE}"
+                    f"pytest there would not know {argument}, since {plugin.package} is missing there: {ADVICE}"
                 )
     return ""
 
@@ -148,6 +148,35 @@ def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
+class Comparison:
+    """Says how the environments on hosts differ from the one here; what is equal on several of them once."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._told: set[str] = set()
+
+    def tell(self, name: str, there: About, tell: Callable[[str], object]) -> None:
+        """Compare a host's environment.
+
+        :param tell: Called with each line for people.
+        :raises pytest.UsageError: one line: pytest there would refuse its arguments.
+        """
+        plugins = active(self._config)
+        for line in differences(there, here(), plugins):
+            if line not in self._told:
+                tell(f"vastgpu: {name}: {line}")
+                self._told.add(line)
+        given = [*map(str, self._config.invocation_params.args), *self._config.getini("addopts")]
+        if problem := refused(there, plugins, given):
+            raise pytest.UsageError(f"vastgpu: {name}: {problem}")
+
+
+def of_workers(config: pytest.Config) -> list[str]:
+    """The arguments of the run for its workers: :func:`for_workers`."""
+    given = [str(each) for each in config.invocation_params.args]
+    return for_workers(given, config.getini("addopts"), active(config))
+
+
 def here() -> tuple[str, str]:
     """Implementation and version of the Python here."""
     return platform.python_implementation(), platform.python_version()
@@ -164,11 +193,6 @@ def active(config: pytest.Config) -> list[Plugin]:
         )
         for plugin, found in config.pluginmanager.list_plugin_distinfo()
     ]
-
-
-def arguments(config: pytest.Config) -> list[str]:
-    """What pytest was called with here, and what its configuration file and variable add."""
-    return [*map(str, config.invocation_params.args), *config.getini("addopts")]
 
 
 class _Options:

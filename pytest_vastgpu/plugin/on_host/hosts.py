@@ -11,6 +11,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.servers.listing import names
@@ -25,12 +26,19 @@ class Host:
     name: str
     """``host 1``: the name under which it was asked for."""
     lease: Lease
-    python: str
-    """The Python of the tests' environment there."""
-    version: str
-    work: PurePosixPath
-    """Its working directory."""
+    about: About
+    """What is known of the tests' environment there."""
     workers: int
+
+    @property
+    def python(self) -> str:
+        """The Python of the tests' environment there."""
+        return self.about.python
+
+    @property
+    def work(self) -> PurePosixPath:
+        """Its working directory."""
+        return self.about.work
 
 
 def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Workload]:

@@ -23,6 +23,7 @@ from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
@@ -46,6 +47,7 @@ class HostSession(HostWorkers):
         super().__init__(config)
         self._settings = settings
         self._runs = losses.LostRuns()
+        self._comparison = Comparison(config)
         self._places = Places()
         self._hosts: dict[str, Rented] = {}
         """Those that are ready, by name."""
@@ -95,6 +97,7 @@ class HostSession(HostWorkers):
     def worker_hostready(self, rented: Rented, gateways: Sequence[execnet.Gateway]) -> None:
         """Workers of a host can begin to collect."""
         self._arrive(rented.name, len(gateways))
+        self._comparison.tell(rented.name, rented.host.about, self.report_line)
         self._hosts[rented.name] = rented
         if self.shuttingdown:
             return  # nothing is left to do

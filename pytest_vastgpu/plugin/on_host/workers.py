@@ -13,6 +13,7 @@ from xdist.dsession import TerminalDistReporter
 from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
+from pytest_vastgpu.plugin.on_host import about
 from pytest_vastgpu.plugin.on_host import arguments
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host import remote
@@ -58,7 +59,7 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         """Tell a worker where it is."""
         host = node.rented.host
         there = host.work / project.FOLDER
-        given = [str(each) for each in self.config.invocation_params.args]
+        given = about.of_workers(self.config)
         node.workerinput["vastgpu_host"] = {
             "path": [str(host.work / runner.FOLDER)],
             "directory": str(there),

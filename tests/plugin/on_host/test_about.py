@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import PurePosixPath
 
 import pytest
 
 from pytest_vastgpu.plugin.on_host import about
 from pytest_vastgpu.plugin.on_host.about import About
+from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.about import Plugin
 from pytest_vastgpu.plugin.on_host.about import differences
 from pytest_vastgpu.plugin.on_host.about import for_workers
@@ -29,8 +31,8 @@ def there(version: str = "3.11.2", implementation: str = "CPython", **plugins: t
     ("found", "active", "lines"),
     [
         (there(), [], []),
-        (there("3.12.3"), [], ["tests run on Python 3.12.3 on host 1, 3.11.7 here"]),
-        (there("3.11.13", "PyPy"), [], ["tests run on Python PyPy 3.11.13 on host 1, CPython 3.11.7 here"]),
+        (there("3.12.3"), [], ["tests run on Python 3.12.3 there, 3.11.7 here"]),
+        (there("3.11.13", "PyPy"), [], ["tests run on Python PyPy 3.11.13 there, CPython 3.11.7 here"]),
         (there(timeout=("pytest_timeout", "2.1.0")), [TIMEOUT], []),
         (there(timeout=("pytest-timeout-fork", "2.1.0")), [TIMEOUT], []),
         (there(), [HTML, XDIST, LOOPONFAIL, Plugin("anyio", "anyio", "4.9")], []),
@@ -38,14 +40,14 @@ def there(version: str = "3.11.2", implementation: str = "CPython", **plugins: t
             there("3.12.3"),
             [HTML, TIMEOUT, Plugin("timeout2", "pytest-timeout", "2.4.0")],
             [
-                "tests run on Python 3.12.3 on host 1, 3.11.7 here",
-                f"pytest-timeout 2.4.0 is active here and missing on host 1: {about.ADVICE}",
+                "tests run on Python 3.12.3 there, 3.11.7 here",
+                f"pytest-timeout 2.4.0 is active here and missing there: {about.ADVICE}",
             ],
         ),
     ],
 )
 def test_what_differs_is_a_line_each(found: About, active: list[Plugin], lines: list[str]) -> None:
-    assert differences("host 1", found, HERE, active) == lines
+    assert differences(found, HERE, active) == lines
 
 
 @pytest.mark.parametrize(
@@ -61,11 +63,11 @@ def test_what_differs_is_a_line_each(found: About, active: list[Plugin], lines: 
 def test_arguments_that_would_be_refused_there_are_one_line(
     arguments: list[str], found: About, unknown: str | None
 ) -> None:
-    said = refused("host 1", found, [TIMEOUT, HTML], arguments)
+    said = refused(found, [TIMEOUT, HTML], arguments)
     if unknown is None:
         assert said == ""
     else:
-        first = f"pytest on host 1 would not know {unknown}, since pytest-timeout is missing there: "
+        first = f"pytest there would not know {unknown}, since pytest-timeout is missing there: "
         assert said == first + about.ADVICE
 
 
@@ -93,7 +95,33 @@ def test_what_is_active_here_is_seen_with_its_options(pytester: pytest.Pytester)
     assert found["xdist"].options["--dist"]
     assert not found["xdist"].options["-d"]
     assert "--vast-hosts" in found["vastgpu"].options
-    assert {"--dist=load", "-ra"} <= set(about.arguments(config))
+    assert {"--dist=load", "tests"} <= set(about.of_workers(config))
+
+
+def test_what_is_equal_on_several_hosts_is_told_once(pytester: pytest.Pytester) -> None:
+    told: list[str] = []
+    comparison = Comparison(pytester.parseconfigure())
+    for name, found in (("host 1", there("3.9.1")), ("host 2", there("3.9.1")), ("host 3", there("3.8.2"))):
+        comparison.tell(name, found, told.append)
+    assert [line.partition(", ")[0] for line in told if "Python" in line] == [
+        "vastgpu: host 1: tests run on Python 3.9.1 there",
+        "vastgpu: host 3: tests run on Python 3.8.2 there",
+    ]
+
+
+def test_arguments_that_would_be_refused_are_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(own="def pytest_addoption(parser):\n    parser.addoption('--own')\n")
+    folder = pytester.mkdir("pytest_own-1.dist-info")
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-own\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[pytest11]\nown = own\n")
+    pytester.syspathinsert()
+    config = pytester.parseconfigure("--own=1")
+    told: list[str] = []
+    with pytest.raises(
+        pytest.UsageError, match=r"^vastgpu: host 2: pytest there would not know --own=1, "
+    ):
+        Comparison(config).tell("host 2", there(f"{sys.version_info[0]}.{sys.version_info[1]}.0"), told.append)
+    assert [line for line in told if "pytest-own 1 is active here" in line]
 
 
 def test_a_plugin_whose_options_cannot_be_told_has_none(pytester: pytest.Pytester) -> None:

@@ -67,6 +67,9 @@ def set_up(context: BringUpContext) -> None:
     output = _Output(cancel)
     ends = context.services.clock.monotonic() + workload.setup_s
     key = depends_on(workload, {name: brought.digest for name, brought in rental.files.items()})
+    if key == rental.set_up_with:
+        return
+    rental.set_up_with = ""
     rental.tell(title(workload.setup))
     while output.code is None:
         if output.over:
@@ -80,6 +83,7 @@ def set_up(context: BringUpContext) -> None:
             rental.printed("\n".join(output.lines))
     if output.code:
         raise AttemptFailed(verdict(workload, output.code, output.lines))
+    rental.set_up_with = key
     rental.printed("")
 
 
