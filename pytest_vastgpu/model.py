@@ -15,6 +15,9 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+HOST = "host"
+"""The adapter of a workload without a server: a host on which tests run."""
+
 
 class FailureClass(StrEnum):
     """Whose fault a failure is, by the question "what would the next host do?"."""

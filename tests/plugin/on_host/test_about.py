@@ -117,9 +117,7 @@ def test_arguments_that_would_be_refused_are_a_usage_error(pytester: pytest.Pyte
     pytester.syspathinsert()
     config = pytester.parseconfigure("--own=1")
     told: list[str] = []
-    with pytest.raises(
-        pytest.UsageError, match=r"^vastgpu: host 2: pytest there would not know --own=1, "
-    ):
+    with pytest.raises(pytest.UsageError, match=r"^vastgpu: host 2: pytest there would not know --own=1, "):
         Comparison(config).tell("host 2", there(f"{sys.version_info[0]}.{sys.version_info[1]}.0"), told.append)
     assert [line for line in told if "pytest-own 1 is active here" in line]
 
