@@ -6,6 +6,7 @@ the end of one means. That is decided in :mod:`.losses`; what takes time is done
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,17 +21,20 @@ from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host.about import Comparison
+from pytest_vastgpu.plugin.on_host.fetch import Fetching
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
+from pytest_vastgpu.plugin.on_host.hosts import workers
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
 from pytest_vastgpu.plugin.on_host.supply import Places
 from pytest_vastgpu.plugin.on_host.supply import Situation
+from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -46,6 +50,7 @@ class HostSession(HostWorkers):
         super().__init__(config)
         self._settings = settings
         self._runs = losses.LostRuns()
+        self._comparison = Comparison(config)
         self._places = Places()
         self._hosts: dict[str, Rented] = {}
         """Those that are ready, by name."""
@@ -67,17 +72,18 @@ class HostSession(HostWorkers):
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Rent the hosts. Their workers start as soon as each is ready."""
         self._session = session
-        self._show()
         # Only now: with workers named earlier, xdist would make its own session.
         self.config.option.tx = ["popen"]
         self.nodemanager = self._manager = NodeManager(self.config, specs=[])
-        try:
-            wanted = workloads(self._settings, self.config.rootpath)
-        except VastGpuError as error:
-            raise pytest.UsageError(f"vastgpu: {error}") from None
-        self._each = self._settings.workers_per_host or max(1, *(each.gpus for each in wanted.values()))
+        wanted = workloads(self._settings, self.config)
+        if not wanted:
+            self.shuttingdown = True  # so that it is over at once
+            return
+        self._each = workers(self._settings, next(iter(wanted.values())))
         if self.config.option.maxworkerrestart is None:
             self._max_worker_restart = 4 * len(wanted) * self._each  # as with -n
+        told = WorkerInputs(self.config, lambda node: node.rented.host, len(wanted) * self._each)
+        self.config.pluginmanager.register(told, "vastgpu-workers")
         listener = Listener()
         self.config.add_cleanup(listener.remove)
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})
@@ -85,6 +91,10 @@ class HostSession(HostWorkers):
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
         self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put)
         self.config.add_cleanup(self._fleet.remove)
+        connect = functools.partial(self._controller.process.line.connect, "pipe")
+        self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
+        self.config.pluginmanager.register(self._fetching, "vastgpu-fetching")
+        self._fleet.before_giving_back.append(lambda rented: self._fetching.fetch(rented.name))
         self._rent(*wanted)
 
     def _rent(self, *names: str) -> None:
@@ -95,6 +105,9 @@ class HostSession(HostWorkers):
     def worker_hostready(self, rented: Rented, gateways: Sequence[execnet.Gateway]) -> None:
         """Workers of a host can begin to collect."""
         self._arrive(rented.name, len(gateways))
+        if rented.name not in self._hosts:
+            self._fetching.ready(rented.host)
+            self._comparison.tell(rented.name, rented.host.about, self.report_line)
         self._hosts[rented.name] = rented
         if self.shuttingdown:
             return  # nothing is left to do
@@ -117,6 +130,8 @@ class HostSession(HostWorkers):
             return
         self._coming.pop(rented.name, None)
         self._fleet.forget(rented)
+        if ending.kind is Kind.HOST:
+            self._fetching.lost(rented.name)
         self._why, self._machines = f"{rented.name} was lost: {ending.story}", ending.blames_machine
         for node in [node for node in self._active_nodes if node.rented is rented]:
             if node not in self._lost:
@@ -134,7 +149,7 @@ class HostSession(HostWorkers):
         """Have as many workers as what is left needs, and no more."""
         if self.shouldstop or self._summary_report or self._given_up:
             return
-        schedule, workers = self._schedule, [node for node in self._active_nodes if node not in self._lost]
+        schedule, living = self._schedule, [node for node in self._active_nodes if node not in self._lost]
         if schedule.waiting:
             self.shuttingdown = False
         plan = self._places.plan(
@@ -143,9 +158,9 @@ class HostSession(HostWorkers):
                 waiting=schedule.waiting,
                 movable=schedule.movable,
                 doubtful={node.rented.name for node in self._lost},
-                able=sum(not node.shutting_down for node in workers),
-                collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in workers),
-                busy={name: sum(node.rented is each for node in workers) for name, each in self._hosts.items()},
+                able=sum(not node.shutting_down for node in living),
+                collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in living),
+                busy={name: sum(node.rented is each for node in living) for name, each in self._hosts.items()},
                 coming=self._coming,
                 each=self._each,
             )

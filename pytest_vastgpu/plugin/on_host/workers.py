@@ -10,14 +10,9 @@ from typing import Any
 import execnet
 import pytest
 from xdist.dsession import DSession
-from xdist.dsession import TerminalDistReporter
 from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
-from pytest_vastgpu.plugin.on_host import arguments
-from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import remote
-from pytest_vastgpu.plugin.on_host import runner
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import HeldReports
 from pytest_vastgpu.plugin.on_host.schedules import OWN
@@ -46,14 +41,6 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         self._over: set[str] = set()
         """Tests that have been reported."""
 
-    def _show(self) -> None:
-        """Have xdist show its workers: when this object was made, pytest's reporter was not there yet."""
-        self.terminal = self.config.pluginmanager.getplugin("terminalreporter")
-        if self.terminal:
-            self.terminal.showfspath = False
-            self.trdist = TerminalDistReporter(self.config)
-            self.config.pluginmanager.register(self.trdist, "terminaldistreporter")
-
     def _node(self, gateway: execnet.Gateway, rented: Rented) -> Node:
         """Have a process on a host become a worker."""
         self.config.hook.pytest_xdist_newgateway(gateway=gateway)
@@ -65,24 +52,6 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         except (OSError, EOFError) as error:
             self.queue.put(("errordown", {"node": node, "error": error}))
         return node
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure_node(self, node: Node) -> None:
-        """Tell a worker where it is."""
-        host = node.rented.host
-        there = host.work / project.FOLDER
-        given = [str(each) for each in self.config.invocation_params.args]
-        node.workerinput["vastgpu_host"] = {
-            "path": [str(host.work / runner.FOLDER)],
-            "directory": str(there),
-            "arguments": [*arguments.on_host(given, self.config.rootpath, there), f"--rootdir={there}"],
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
-        }
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_xdist_getremotemodule(self) -> Any:
-        """What workers run."""
-        return remote
 
     @pytest.hookimpl(trylast=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

@@ -30,6 +30,7 @@ class Place:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.host = SimpleNamespace(about=None)
         self.heard = 0.0
         self.over = threading.Event()
         self.ending: Ending | None = None
@@ -160,6 +161,8 @@ class World:
         session._fleet, session._each, session._session = self, each, SimpleNamespace(testscollected=0)
         session._max_worker_restart = 4 * each * hosts
         session._node = self._worker
+        nothing = SimpleNamespace(ready=lambda _: None, lost=lambda _: None, tell=lambda *_: None)
+        session._fetching = session._comparison = nothing
         session.shouldstop = False
         session.sched = session.pytest_xdist_make_scheduler(config, session.log)
         session._rent(*(f"host {number}" for number in range(1, hosts + 1)))
