@@ -63,6 +63,8 @@ class HostSession(HostWorkers):
         self._machines = False
         """Whether that was a machine's fault."""
         self._given_up = False
+        self._internal = ""
+        """The last worker that had an internal error."""
         self._stray: set[str] = set()
         """Hosts that live, and to which the connection is lost."""
 
@@ -249,7 +251,22 @@ class HostSession(HostWorkers):
         self._coming[rented.name] += workers
         self._fleet.start(rented, workers)
 
+    def worker_internal_error(self, node: Node, formatted_error: str) -> None:
+        """A worker has an internal error. What it had not begun goes to others; the run ends as with xdist at home."""
+        self._schedule.remove(node)
+        self._internal = node.gateway.id
+        super().worker_internal_error(node, formatted_error)
+
     # ------------------------------------------------------------- the loop
+
+    @pytest.hookimpl
+    def pytest_runtestloop(self) -> bool:
+        """Run the tests."""
+        super().pytest_runtestloop()
+        if self._internal:
+            text = f"worker {self._internal!r} has had the internal error above: its test has no result"
+            pytest.exit(text, returncode=pytest.ExitCode.INTERNAL_ERROR)
+        return True
 
     @property
     def session_finished(self) -> bool:

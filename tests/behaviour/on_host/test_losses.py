@@ -187,6 +187,15 @@ def test_where_no_host_is_to_be_had_the_run_ends_with_the_reason(begin: Begin) -
 
 
 @pytest.mark.slow
+def test_an_internal_error_of_a_worker_ends_as_at_home(begin: Begin) -> None:
+    fails = "def pytest_runtest_protocol(item):\n    if item.name == 'test_it[3]': raise ValueError('boom')\n"
+    run = begin(MANY, "--vast-hosts=1", "--vast-gpus=0", conftest=fails)
+    assert run.rest() == pytest.ExitCode.INTERNAL_ERROR
+    assert len(run.outcomes()) == 23
+    assert "worker 'gw0' has had the internal error above: its test has no result" in run.output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_losses_at_random_moments_fail_no_test(seed: int, begin: Begin, hidden_hosts: HiddenHosts) -> None:
     dice = random.Random(seed)

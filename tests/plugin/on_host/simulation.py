@@ -246,6 +246,11 @@ class World:
         for other in worker.rented.workers:
             other.dies()
 
+    def fails_inside(self, worker: Worker) -> None:
+        """A worker has an internal error."""
+        worker.ended = True
+        self.session.queue.put(("internal_error", {"node": worker, "formatted_error": "boom"}))
+
     @property
     def living(self) -> list[Worker]:
         """The workers that have not ended."""

@@ -230,3 +230,12 @@ def test_nothing_is_run_again_once_the_run_stops(world: Build) -> None:
     run.loses(run.workers[0], LOST)
     run.goes_on()
     assert run.rented == ["host 1"]
+
+
+def test_after_an_internal_error_of_a_worker_the_others_run_the_rest(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.fails_inside(run.workers[0])
+    run.goes_on()
+    assert run.results == passed(run.tests[1:])
+    assert run.session._internal == "gw0"
