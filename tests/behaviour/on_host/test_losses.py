@@ -41,6 +41,7 @@ def test_it(number, pytestconfig, seen=[]):
 
 ENDS = """
 import os, signal, sys, time
+from pathlib import Path
 import pytest
 
 def test_crashes():
