@@ -1,0 +1,45 @@
+"""The command lines to a host and to its workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from pathlib import PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+from typing import cast
+
+from pytest_vastgpu.client.listener import RpcAddress
+from pytest_vastgpu.plugin.on_host import pipes
+from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host.hosts import Host
+
+LEASE = cast(Any, SimpleNamespace(label="a-label"))
+HOST = Host("host 1", LEASE, "/opt/a python/bin/python3", "3.11.7", PurePosixPath("/root/.vastgpu/work"), 1)
+
+
+def test_the_secret_is_in_a_file_for_us_alone_and_in_no_command_line(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        command = shlex.split(pipes.to_proxy(HOST, RpcAddress("\0an-address", "a-secret"), tmp_path))
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert command[-1] == str(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "a-secret" not in " ".join(command)
+    said = json.loads(file.read_text())
+    assert (said["address"], said["hello"]["secret"]) == ("\0an-address", "a-secret")
+
+
+def test_the_proxy_is_the_program_that_was_brought_and_the_host_s_python_may_have_any_path(tmp_path: Path) -> None:
+    pipes.to_proxy(HOST, RpcAddress("", ""), tmp_path)
+    (file,) = tmp_path.iterdir()
+    command = json.loads(file.read_text())["asks"]["command"]
+    words = shlex.split(command.partition("exec ")[2])
+    assert words[:2] == [HOST.python, "-u"]
+    brought = PurePosixPath(words[2]).relative_to(HOST.work / runner.FOLDER / "pytest_vastgpu")
+    assert (Path(runner.files()[f"{runner.FOLDER}/pytest_vastgpu"]) / brought).is_file()
+    assert shlex.split(pipes.to_worker(HOST, "gw3")) == ["env", "VASTGPU_WORKER=gw3", HOST.python]
