@@ -15,6 +15,9 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+HOST = "host"
+"""The adapter of a workload without a server: a host on which tests run."""
+
 
 class FailureClass(StrEnum):
     """Whose fault a failure is, by the question "what would the next host do?"."""
@@ -125,6 +128,9 @@ class Workload:
     files: tuple[tuple[str, str], ...] = _declared(
         (),
         "Files and directories to bring along: (path relative to the server's working directory, absolute local path).",
+    )
+    listing: str = _declared(
+        "", "Local file that lists what else to bring along, such as the files of a project.", one_line=True
     )
     details: tuple[tuple[str, str], ...] = _declared(
         (), "What only the adapter knows of, as sorted (name, value) pairs, such as the task of a model."

@@ -393,7 +393,7 @@ class MemoryConnection:
             said = instance.script.gpus[: instance.gpu_looks]
             return 0, said[-1] if said else ""
         if command == job.UNTOUCHED:
-            return 0, "same\n" * instance.inputs[command].count(b"\n")
+            return 0, "same\n" * (instance.inputs[command].count(b"\n") // 2)
         if command.startswith(AT_ONCE):
             return self._at_once(instance, command)
         if command == job.START:

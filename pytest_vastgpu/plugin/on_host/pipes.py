@@ -15,6 +15,7 @@ from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.plugin.on_host import proxy
 from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.hosts import Host
 
 _PROXY = Path(proxy.__file__).relative_to(Path(__file__).parents[3]).as_posix()
@@ -27,7 +28,8 @@ def to_proxy(host: Host, address: RpcAddress, folder: Path) -> str:
     :param folder: Where a file of mode 0600 is made, with what no command line may show.
     """
     program = host.work / runner.FOLDER / _PROXY
-    command = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u {shlex.quote(str(program))}"
+    start = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u {shlex.quote(str(program))}"
+    command = f". .vastgpu/env.sh\n{variables.hash_seed(os.environ)}{start}"
     said = {
         "address": address.path,
         "hello": {"secret": address.secret, "role": "pipe", "process": "pipe", "control": False},
