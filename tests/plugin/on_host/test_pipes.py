@@ -13,11 +13,14 @@ from typing import cast
 
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.plugin.on_host import pipes
-from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import proxy
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.hosts import Host
+from pytest_vastgpu.plugin.on_host.runner import Runner
 
 LEASE = cast(Any, SimpleNamespace(label="a-label"))
-HOST = Host("host 1", LEASE, "/opt/a python/bin/python3", "3.11.7", PurePosixPath("/root/.vastgpu/work"), 1)
+WORK = PurePosixPath("/root/.vastgpu/work")
+HOST = Host("host 1", LEASE, About("/opt/a python/bin/python3", "3.11.7", "cpython", WORK), 1)
 
 
 def test_the_secret_is_in_a_file_for_us_alone_and_in_no_command_line(tmp_path: Path) -> None:
@@ -40,6 +43,8 @@ def test_the_proxy_is_the_program_that_was_brought_and_the_host_s_python_may_hav
     command = json.loads(file.read_text())["asks"]["command"]
     words = shlex.split(command.partition("exec ")[2])
     assert words[:2] == [HOST.python, "-u"]
-    brought = PurePosixPath(words[2]).relative_to(HOST.work / runner.FOLDER / "pytest_vastgpu")
-    assert (Path(runner.files()[f"{runner.FOLDER}/pytest_vastgpu"]) / brought).is_file()
+    files = Runner.installed().files()
+    program = PurePosixPath(words[2]).relative_to(WORK)
+    brought = [Path(path) / program.relative_to(name) for name, path in files.items() if program.is_relative_to(name)]
+    assert brought == [Path(proxy.__file__)]
     assert shlex.split(pipes.to_worker(HOST, "gw3")) == ["env", "VASTGPU_WORKER=gw3", HOST.python]
