@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
 from pathlib import PurePosixPath
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.plugin.on_host import pipes
 from pytest_vastgpu.plugin.on_host import proxy
 from pytest_vastgpu.plugin.on_host.about import About
+from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.runner import Runner
 
@@ -48,3 +51,20 @@ def test_the_proxy_is_the_program_that_was_brought_and_the_host_s_python_may_hav
     brought = [Path(path) / program.relative_to(name) for name, path in files.items() if program.is_relative_to(name)]
     assert brought == [Path(proxy.__file__)]
     assert shlex.split(pipes.to_worker(HOST, "gw3")) == ["env", "VASTGPU_WORKER=gw3", HOST.python]
+
+
+def test_the_workers_of_a_host_start_at_the_same_time(tmp_path: Path) -> None:
+    barrier = tmp_path / "python"
+    barrier.write_text(
+        f'#!/bin/sh\ncd {tmp_path} || exit\n: > "begun-$VASTGPU_WORKER"\n'
+        f'until [ "$(ls begun-* | wc -l)" = 4 ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n'
+    )
+    barrier.chmod(0o755)
+    host = replace(HOST, about=replace(HOST.about, python=str(barrier)))
+    gateways = Gateways(host, shlex.join([sys.executable, str(proxy.__file__)]))
+    try:
+        gateways.connect()
+        started = gateways.start(["gw0", "gw1", "gw2", "gw3"])
+        assert [gateway.id for gateway in started] == ["gw0", "gw1", "gw2", "gw3"]
+    finally:
+        gateways.end(10.0)
