@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import Distribution
-from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -72,14 +71,6 @@ class Known(Distribution):
         return self._site / str(path)
 
 
-NEEDS = """\
-Requires-Dist: tomli>=1; python_version < "3.11"
-Requires-Dist: pluggy>=1
-Requires-Dist: attrs; extra == "dev"
-Requires-Python: >=3.10
-"""
-
-
 @pytest.mark.parametrize(
     "name", ["pytest_xdist-3.8.0.dist-info", "pytest_xdist-3.8.0.egg-info", "pytest_xdist-3.8.0-py3.11.egg-info"]
 )
@@ -113,14 +104,15 @@ def test_a_module_is_found_where_python_finds_it(tmp_path: Path, monkeypatch: py
             runner._module(name)
 
 
-def test_what_only_an_older_python_needs_is_known(tmp_path: Path) -> None:
-    about = Known(tmp_path, "pytest", "9", NEEDS)
-    known = Runner((about,), distribution("pytest-vastgpu"))
-    assert known.lacking("3.10") == ("tomli>=1",)
-    assert known.lacking("3.11") == ()
-    assert known.requires_python == {"pytest 9": ">=3.10"}
+def test_what_it_requires_of_python_is_known(tmp_path: Path) -> None:
+    known = [
+        Known(tmp_path, name, "9", more) for name, more in (("pytest", "Requires-Python: >=3.10\n"), ("pluggy", ""))
+    ]
+    own = Known(tmp_path, "pytest-vastgpu", "1", "Requires-Python: >=3.11\n")
+    assert Runner(tuple(known), own).requires_python == {"pytest-vastgpu 1": ">=3.11", "pytest 9": ">=3.10"}
 
 
-def test_what_is_installed_here_needs_nothing_more_there() -> None:
-    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    assert Runner.installed().lacking(here) == ()
+def test_what_this_package_needs_here_is_known() -> None:
+    found = runner.needs_of("pytest-vastgpu")
+    assert {"httpx", "platformdirs", "anyio"} <= found  # anyio: of httpx
+    assert not {"mypy", "starlette"} & found  # of extras
