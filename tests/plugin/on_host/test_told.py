@@ -42,7 +42,7 @@ class Node:
 def host(workers: int = 2, gpus: int = 0) -> Host:
     offer = make_offer(machine_id=4711, num_gpus=gpus, gpu_name="RTX 4090")
     lease = Lease("label", 1, offer, "", {})
-    about = About("/usr/bin/python3", "3.11.7", "CPython", PurePosixPath("/root/.vastgpu/work"))
+    about = About("/usr/bin/python3", "3.11.7", "cpython", PurePosixPath("/root/.vastgpu/work"))
     return Host("host 1", lease, about, workers)
 
 
