@@ -36,13 +36,19 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     pluginmanager.add_hookspecs(hookspecs)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
     """Keep a path away from an option that stands alone, before pytest looks for conftest files below its paths."""
     if (whole := with_values(args)) != args:
         args[:] = whole
         # The rest of it stays: pytest has added to it what it has found out.
         early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
+    known = early_config.known_args_namespace
+    if getattr(known, "dist", "") == "no" and _given_hosts(known.vast_hosts, early_config):
+        known.dist = "load"  # pytest-cov decides in this hook whether there are workers
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,8 +87,11 @@ def _refuse_on_host(request: pytest.FixtureRequest) -> None:
 
 
 def _asks_for_hosts(config: pytest.Config) -> bool:
-    given = config.getoption("vast_hosts") or os.environ.get("VAST_HOSTS") or config.getini("vast_hosts")
-    return bool(given) and not hasattr(config, "workerinput")
+    return _given_hosts(config.getoption("vast_hosts"), config) and not hasattr(config, "workerinput")
+
+
+def _given_hosts(option: str | None, config: pytest.Config) -> bool:
+    return bool(option or os.environ.get("VAST_HOSTS") or config.getini("vast_hosts"))
 
 
 def _marker_help(config: pytest.Config) -> str:
