@@ -15,6 +15,9 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+HOST = "host"
+"""The adapter of a workload without a server: a host on which tests run."""
+
 
 class FailureClass(StrEnum):
     """Whose fault a failure is, by the question "what would the next host do?"."""
@@ -126,15 +129,24 @@ class Workload:
         (),
         "Files and directories to bring along: (path relative to the server's working directory, absolute local path).",
     )
+    listing: str = _declared(
+        "", "Local file that lists what else to bring along, such as the files of a project.", one_line=True
+    )
     details: tuple[tuple[str, str], ...] = _declared(
         (), "What only the adapter knows of, as sorted (name, value) pairs, such as the task of a model."
     )
     setup: str = _declared(
         "",
         "Shell command to run on the instance before the server, once, in its directory and environment, when the "
-        "files are there; ``pip install …``. It fails the workload if it fails.",
+        "files are there; ``pip install …``. It fails the workload if it fails. If its first line is a comment, that "
+        "is shown in its place.",
     )
     setup_s: float = _declared(900.0, "Longest run of the setup command, in seconds.")
+    setup_uses: tuple[str, ...] = _declared(
+        (),
+        "Patterns of the names in ``files`` of what the setup command depends on: it runs once more where one of these "
+        "files has changed; empty: any of them.",
+    )
     port: int = _declared(8000, "The TCP port that the server listens on, on the instance's loopback.")
     ready_path: str = _declared(
         "/", "Path that answers 200 when the server is ready (adapter ``command``).", one_line=True

@@ -13,11 +13,13 @@ import pytest
 
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.options import ASKING
+from pytest_vastgpu.plugin.options import HOSTS
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.plugin.options import with_values
+from pytest_vastgpu.settings import HOST_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,29 +48,51 @@ def pytest_load_initial_conftests(
         # The rest of it stays: pytest has added to it what it has found out.
         early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
     known = early_config.known_args_namespace
-    if getattr(known, "dist", "") == "no" and _given_hosts(known.vast_hosts, early_config):
+    if getattr(known, "dist", "") == "no" and (
+        known.vast_hosts or os.environ.get("VAST_HOSTS") or early_config.getini("vast_hosts")
+    ):
         known.dist = "load"  # pytest-cov decides in this hook whether there are workers
     return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Look whether tests shall run on hosts, early enough for a plugin object with hooks of its own."""
+    if _names_hosts(config):
+        from pytest_vastgpu.plugin.on_host.start import Hosts
+
+        config.pluginmanager.register(Hosts(), HOSTS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
-    if _is_on_host(config):  # there is nothing to be rented from there, and the values are those of another machine
+    if _is_on_host(config):  # nothing can be rented from there, and it has none of the values
+        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
+            from pytest_vastgpu.plugin.on_host.on_worker import serve
+
+            serve(config, asked)
         return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
-    if _asks_for_hosts(config):
-        from pytest_vastgpu.plugin.on_host.start import use_hosts
-
-        use_hosts(config)
-    elif config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+    hosts = config.pluginmanager.get_plugin(HOSTS)
+    if hosts is not None and hosts.decide(config):
+        return
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
         config.pluginmanager.register(XdistController(config), "vastgpu-xdist")
+
+
+def _names_hosts(config: pytest.Config) -> bool:
+    """Whether hosts are asked for, or an option of theirs stands on the command line."""
+    if hasattr(config, "workerinput"):
+        return False
+    given = any(config.getoption(option.ini) is not None for option in HOST_OPTIONS)
+    return given or bool(os.environ.get("VAST_HOSTS")) or config.getini("vast_hosts") is not None
 
 
 def _is_on_host(config: pytest.Config) -> bool:
@@ -84,14 +108,6 @@ def _refuse_on_host(request: pytest.FixtureRequest) -> None:
             "test start the server itself, or run it without --vast-hosts",
             pytrace=False,
         )
-
-
-def _asks_for_hosts(config: pytest.Config) -> bool:
-    return _given_hosts(config.getoption("vast_hosts"), config) and not hasattr(config, "workerinput")
-
-
-def _given_hosts(option: str | None, config: pytest.Config) -> bool:
-    return bool(option or os.environ.get("VAST_HOSTS") or config.getini("vast_hosts"))
 
 
 def _marker_help(config: pytest.Config) -> str:

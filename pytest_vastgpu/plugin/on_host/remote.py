@@ -99,7 +99,7 @@ def _unknown_plugins(known: list[str]) -> list[str]:
 def _become(channel: Any) -> None:
     workerinput, _, options, _ = channel.receive()
     told = workerinput["vastgpu_host"]
-    workerinput["vastgpu_host"] = told["name"]
+    workerinput["vastgpu_host"] = {name: told[name] for name in ("name", "fetch") if name in told}
     _settle(told)
     options["basetemp"] = told["basetemp"]
     # Its source is read, and it is not imported: pytest shall be the first to import a plugin.

@@ -1,196 +1,103 @@
-"""The workers on the hosts, as xdist knows them: what each is told, and how its reports are read."""
+"""xdist's workers on hosts: what each is told, what it runs, and when what it reports counts."""
 
 from __future__ import annotations
 
-import builtins
-import itertools
-import json
-import os
-import warnings
-from collections.abc import Callable
-from collections.abc import Generator
-from collections.abc import Mapping
-from functools import partial
-from importlib.metadata import entry_points
+import contextlib
+import functools
+from collections.abc import Sequence
 from typing import Any
 
-import execnet
 import pytest
-from xdist import workermanage
+from xdist.dsession import DSession
+from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
-from pytest_vastgpu.core.text import sanitize
-from pytest_vastgpu.plugin.on_host import arguments
-from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import remote
-from pytest_vastgpu.plugin.on_host import runner
-from pytest_vastgpu.plugin.on_host import variables
-from pytest_vastgpu.plugin.on_host.hosts import Host
-from pytest_vastgpu.plugin.on_host.import_path import project_directories
-from pytest_vastgpu.plugin.on_host.places import Places
-from pytest_vastgpu.reporting.sentences import gpus
-
-_SELECTING = ("lf", "failedfirst", "newfirst", "stepwise")
-"""The options with which pytest selects, or orders, by what it has remembered."""
-_REMEMBERED: Mapping[str, Any] = {"lastfailed": {}, "nodeids": [], "stepwise": None}
-"""What it remembers for that, below ``v/cache`` in its cache, and what that is as long as it remembers nothing."""
+from pytest_vastgpu.plugin.on_host.fleet import Rented
+from pytest_vastgpu.plugin.on_host.held_reports import HeldReports
+from pytest_vastgpu.plugin.on_host.schedules import OWN
+from pytest_vastgpu.plugin.on_host.schedules import Schedule
 
 
-def shares(count: int, workers: int) -> list[list[int]]:
-    """The GPUs of each worker of a host, by their places: as equal as possible, and each has one.
+class Node(WorkerController):  # type: ignore[misc] # xdist is not typed here
+    """A worker on a host."""
 
-    :param count: How many GPUs the host has.
-    """
-    if workers <= count:
-        return [list(range(worker, count, workers)) for worker in range(workers)]
-    return [[worker % count] if count else [] for worker in range(workers)]
+    rented: Rented
+    lost = False
+    """Whether it has ended, and it is being found out why."""
 
-
-class Workers:
-    """Plugin object: tells each worker where it is, and reads what it reports."""
-
-    def __init__(self, config: pytest.Config, host_of: Callable[[WorkerController], Host], total: int) -> None:
-        """Take part in a run.
-
-        :param host_of: Finds the host of a worker.
-        :param total: How many workers the run has, on all hosts.
-        """
-        self._config = config
-        self._host_of = host_of
-        self._total = total
-        self._numbers: dict[WorkerController, int] = {}
-        """Which of its host's workers each is, from 0."""
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_configure_node(self, node: WorkerController) -> Generator[None, object, object]:
-        """Tell a worker where it is. Other plugins have added what they tell theirs, when this goes on."""
-        result = yield
-        for key, value in node.workerinput.items():
-            try:
-                execnet.dumps(value)
-            except (execnet.DumpError, UnicodeEncodeError) as error:
-                raise pytest.UsageError(
-                    f"vastgpu: workerinput[{key!r}] cannot be sent to a host ({sanitize.line(str(error))}): "
-                    "the plugin or conftest file that sets it in pytest_configure_node has to make it a text"
-                ) from None
-        host = self._host_of(node)
-        node.workerinput["workercount"] = self._total
-        node.workerinput["vastgpu_host"] = self._told(host, node)
-        places = Places(self._config.rootpath, host.work / project.FOLDER)
-        node.process_from_remote = partial(_process, node, places, node.process_from_remote)
-        return result
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_xdist_getremotemodule(self) -> Any:
-        """What workers run."""
-        return remote
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_testnodeready(self, node: WorkerController) -> None:
-        """Say in the first line of a failure where the test ran."""
-        told = node.workerinfo
-        python = "{}.{}.{}".format(*told["version_info"][:3])
-        where = f"{told['sysplatform']} -- Python {python} {told['executable']}"
-        # pytest's own cache of that line: without it, the line is there as ever, and does not name the host.
-        node._workerinfocache = f"[{node.gateway.id}] on {_name(self._host_of(node))}, {where}"
-
-    @pytest.hookimpl
-    def pytest_testnodedown(self, node: WorkerController) -> None:
-        """A worker has ended: one that is started in its place gets its number, and so its GPUs."""
-        self._numbers.pop(node, None)
-
-    def _number(self, host: Host, node: WorkerController) -> int:
-        taken = {number for other, number in self._numbers.items() if self._host_of(other) is host}
-        self._numbers[node] = next(number for number in itertools.count() if number not in taken)
-        return self._numbers[node]
-
-    def _told(self, host: Host, node: WorkerController) -> dict[str, Any]:
-        places = Places(self._config.rootpath, host.work / project.FOLDER)
-        first, last = project_directories(workermanage._sys_path, places)
-        cwd = places.path_on_host(self._config.invocation_params.dir)
-        return {
-            "name": _name(host),
-            "runner": str(host.work / runner.FOLDER),
-            "python_path": project_directories(variables.python_path(os.environ), places)[0],
-            "first": first,
-            "last": last,
-            "directory": str(cwd or places.there),
-            "arguments": arguments.of_run(self._config, places),
-            "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
-            "environ": variables.carried(os.environ, places),
-            "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
-            "cache": _remembered(self._config),
-            "cache_dir": str(host.work / arguments.CACHE),
-        }
+    def sendcommand(self, name: str, **kwargs: object) -> None:
+        """Send a command. One to a worker that is gone is lost with it: the event of its end is on its way."""
+        with contextlib.suppress(OSError):
+            super().sendcommand(name, **kwargs)
 
 
-def _name(host: Host) -> str:
-    offer = host.lease.offer
-    return sanitize.line(f"{host.name} (machine {offer.machine_id}, {gpus(offer.num_gpus, offer.gpu_name)})")
+class HostWorkers(DSession):  # type: ignore[misc] # the same
+    """xdist's session, as far as its workers are concerned."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
+        self._held = HeldReports()
+        self._over: set[str] = set()
+        """Tests that have been reported."""
 
-def _remembered(config: pytest.Config) -> dict[str, str]:
-    """The files of pytest's cache that a worker needs in order to select as it would here, below that cache."""
-    if not any(config.getoption(name, False) for name in _SELECTING) or config.cache is None:
-        return {}
-    # All of them: a host that is used again remembers what was sent to it before.
-    known = {name: config.cache.get(f"cache/{name}", default) for name, default in _REMEMBERED.items()}
-    return {f"v/cache/{name}": json.dumps(value) for name, value in known.items()}
+    @pytest.hookimpl(trylast=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Those of xdist that can run a test again, and the ones that are taught it."""
+        own = OWN.get(config.getvalue("dist"))
+        return own(config, log) if own else super().pytest_xdist_make_scheduler(config, log)
 
+    def worker_workerready(self, node: Node, workerinfo: Any) -> None:
+        """A worker begins to collect. It gets no test before it has: what it finds may differ."""
+        node.workerinfo = {**workerinfo, "id": node.gateway.id, "spec": node.gateway.spec}
+        self.config.hook.pytest_testnodeready(node=node)
+        if self.shuttingdown:
+            node.shutdown()
 
-def _process(node: WorkerController, places: Places, goes_on: Callable[[object], None], event: Any) -> None:
-    """Process what a worker has sent: as xdist does it, but for what is of that host, or cannot be known here."""
-    name, said = event if isinstance(event, tuple) else ("", {})
-    if name == "warning_recorded":  # xdist would import its class
-        said = dict(said)
-        warning = _warning(said.pop("warning_message_data"), places)
-        node.notify_inproc(name, warning_message=warning, **said)
-    elif name in {"testreport", "collectreport"}:
-        report = said["data"]
-        goes_on((name, {**said, "data": {**report, "longrepr": _here(report["longrepr"], places)}}))
-    else:
-        goes_on(event)
+    def worker_collectionfinish(self, node: Node, ids: Sequence[str]) -> None:
+        """A worker has collected."""
+        known = self._schedule.tests
+        if self.shuttingdown or (known is not None and list(ids) != known):
+            node.shutdown()
+            if not self.shuttingdown:
+                self._tell_difference(node, known or [], ids)
+            return
+        self._scheduler.add_node(node)
+        super().worker_collectionfinish(node, ids)
+        if self.terminal and self._schedule.begun:
+            self.trdist._isatty = False  # what it says of later workers would overwrite the tests' progress
 
+    def _tell_difference(self, node: Node, known: Sequence[str], ids: Sequence[str]) -> None:
+        other = next((each.gateway.id for each in self._scheduler.nodes), "the others")
+        text = report_collection_diff(known, list(ids), other, node.gateway.id)
+        report = pytest.CollectReport(nodeid=node.rented.name, outcome="failed", longrepr=text, result=[])
+        self.config.hook.pytest_collectreport(report=report)
 
-def _here(longrepr: Any, places: Places) -> Any:
-    """What a report says of a failure, with this machine's paths where it names a place in the project's files.
+    def worker_runtest_protocol_complete(self, node: Node, item_index: int, duration: float) -> None:
+        """A test is over: now its reports count."""
+        self._pass_on(node)
+        super().worker_runtest_protocol_complete(node, item_index, duration)
 
-    xdist shows a failed collection once only if all workers say the same, and pytest counts skips by their place. What
-    a test has compared or printed stays as it is.
-    """
-    if isinstance(longrepr, str):  # no traceback: where a module cannot be imported, or a fixture is not known
-        return places.here(longrepr)
-    if isinstance(longrepr, tuple):  # a skip's file, line and reason
-        return (places.here(longrepr[0]), *longrepr[1:])
-    return _with_paths(longrepr, places)
+    def _pass_on(self, node: Node) -> None:
+        for name, arguments_ in self._held.release(node):
+            if name == "logstart":
+                self._over.add(arguments_["nodeid"])
+            getattr(super(), f"worker_{name}")(**arguments_)
 
+    def worker_workerfinished(self, node: Node) -> None:
+        """A worker has ended as it should."""
+        self._pass_on(node)
+        super().worker_workerfinished(node)
 
-def _with_paths(value: Any, places: Places) -> Any:
-    """A traceback, as pytest sends it, with this machine's paths."""
-    if isinstance(value, dict):
-        return {key: places.here(each) if key == "path" else _with_paths(each, places) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_with_paths(each, places) for each in value)
-    return value
+    def worker_internal_error(self, node: Node, formatted_error: str) -> None:
+        """A worker has an internal error."""
+        self._pass_on(node)
+        super().worker_internal_error(node, formatted_error)
 
+    @property
+    def _scheduler(self) -> Any:
+        """Xdist's scheduler."""
+        return self.sched
 
-def _warning(data: Mapping[str, Any], places: Places) -> warnings.WarningMessage:
-    """A warning that a worker has sent. It names files of this machine, and its class is seldom to be had here."""
-    message: Warning | str = data["message_str"]
-    category = _warning_class(data["category_module"], data["category_class_name"])
-    if data["message_module"]:
-        kind = _warning_class(data["message_module"], data["message_class_name"])
-        message = kind(data["message_str"])
-        category = category if data["category_class_name"] != data["message_class_name"] else kind
-    details = {name: data[name] for name in ("filename", "lineno", "file", "line", "source")}
-    details["filename"] = places.here(str(details["filename"]))
-    return warnings.WarningMessage(message=message, category=category, **details)
-
-
-def _warning_class(module: str | None, name: str | None) -> type[Warning]:
-    """A class of that name: Python's own, or one that stands in for it and is shown in the same way."""
-    known = getattr(builtins, name or "Warning", None) if module in {None, "builtins"} else None
-    if isinstance(known, type) and issubclass(known, Warning):
-        return known
-    return type(name or "Warning", (Warning,), {"__module__": module})
+    @functools.cached_property
+    def _schedule(self) -> Schedule:
+        return Schedule(self.sched)

@@ -29,6 +29,8 @@ from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.files import require_room
+from pytest_vastgpu.servers.host import alike
+from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
@@ -98,7 +100,7 @@ class InstancePool:
         """What becomes of instances in use."""
         self.books = Books(self.registry, budgets, lambda: self.uses)
         self._told: dict[Workload, int] = {}
-        self._fitting: set[Workload] = set()
+        self._fitting: set[object] = set()
         """Those whose files have been looked through."""
         self._closed = False
         """Whether no test gets an instance any more. Tests that have one may still use it."""
@@ -137,6 +139,11 @@ class InstancePool:
     def may_ask(self, run: str, tests: Iterable[str]) -> None:
         """See :meth:`Leases.may_ask`."""
         self.expect(run, {test: Expected(None, certain=False) for test in tests})
+
+    def hosts_wanted(self, workload: Workload) -> int:
+        """How many workloads of hosts like this one are wanted, this one included."""
+        with self._changed:
+            return sum(alike(each) == alike(workload) for each, tests in self._planner.runs.pending.items() if tests)
 
     def finished(self, run: str, test: str, process: str = "") -> None:
         """A test is over, with all its tries: give back what no test needs any more.
@@ -336,9 +343,10 @@ class InstancePool:
             KNOWN.add_workload(workload)
             checked(workload)
             require_adapter(workload.adapter, self._adapters, test)
-            if workload not in self._fitting:
-                require_room(workload.files, workload.disk_gb)
-                self._fitting.add(workload)
+            brings = (workload.files, workload.listing, workload.disk_gb)
+            if brings not in self._fitting:
+                require_room(brought_by(workload), workload.disk_gb)
+                self._fitting.add(brings)
 
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""
@@ -365,9 +373,14 @@ class InstancePool:
             if len(same) <= self._told.get(ask.workload, 0):
                 return
             self._told[ask.workload] = len(same)
+        what = self._name(ask.workload)
+        if ask.test == what:  # no test waits, but the run, for one of its hosts
+            if ask.lacks_room:
+                self._tell(f"{what} waits for another instance to be given back")
+            return
         who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
         room = ", and for another instance to be given back before" if ask.lacks_room else ""
-        self._tell(f"{who} for {self._name(ask.workload)}{room}")
+        self._tell(f"{who} for {what}{room}")
 
     def _name(self, workload: Workload) -> str:
         return self._names[workload] if self._names is not None else workload_line(workload)

@@ -13,9 +13,10 @@ from typing import cast
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.hosts import Host
-from pytest_vastgpu.plugin.on_host.workers import Workers
-from pytest_vastgpu.plugin.on_host.workers import shares
+from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
+from pytest_vastgpu.plugin.on_host.worker_input import shares
 from tests.support.factories import make_offer
 
 THERE = "/root/.vastgpu/work/project"
@@ -41,10 +42,11 @@ class Node:
 def host(workers: int = 2, gpus: int = 0) -> Host:
     offer = make_offer(machine_id=4711, num_gpus=gpus, gpu_name="RTX 4090")
     lease = Lease("label", 1, offer, "", {})
-    return Host("host 1", lease, "/usr/bin/python3", "3.11.7", PurePosixPath("/root/.vastgpu/work"), workers)
+    about = About("/usr/bin/python3", "3.11.7", "cpython", PurePosixPath("/root/.vastgpu/work"))
+    return Host("host 1", lease, about, workers)
 
 
-def tell(workers: Workers, node: Node) -> dict[str, Any]:
+def tell(workers: WorkerInputs, node: Node) -> dict[str, Any]:
     """What a worker is told."""
     hook = workers.pytest_configure_node(cast(Any, node))
     next(hook)
@@ -55,7 +57,7 @@ def tell(workers: Workers, node: Node) -> dict[str, Any]:
 
 def configured(config: pytest.Config, node: Node) -> dict[str, Any]:
     """What a worker of a run is told."""
-    return tell(Workers(config, lambda _: host(), 4), node)
+    return tell(WorkerInputs(config, lambda _: host(), 4), node)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_gpus_are_shared_out(gpus: int, workers: int, expected: list[list[int]])
 
 def test_a_worker_in_the_place_of_another_gets_its_gpu(pytester: pytest.Pytester) -> None:
     one, rented = Node("gw0"), host(2, gpus=2)
-    workers = Workers(pytester.parseconfig(), lambda _: rented, 2)
+    workers = WorkerInputs(pytester.parseconfig(), lambda _: rented, 2)
     told = [tell(workers, each)["gpus"] for each in (one, Node("gw1"))]
     workers.pytest_testnodedown(cast(Any, one))
     told.append(tell(workers, Node("gw2"))["gpus"])
@@ -84,7 +86,7 @@ def test_a_worker_in_the_place_of_another_gets_its_gpu(pytester: pytest.Pytester
 
 
 def test_what_another_plugin_tells_its_worker_has_to_be_plain(pytester: pytest.Pytester) -> None:
-    workers = Workers(pytester.parseconfig(), lambda _: host(), 1)
+    workers = WorkerInputs(pytester.parseconfig(), lambda _: host(), 1)
     with pytest.raises(pytest.UsageError, match=r"workerinput\['of_a_plugin'\] cannot be sent to a host \(.*object"):
         tell(workers, Node(of_a_plugin={"a": object()}))
 
@@ -190,7 +192,7 @@ def test_other_events_are_as_they_were(pytester: pytest.Pytester) -> None:
 def test_the_first_line_of_a_failure_names_the_host(pytester: pytest.Pytester) -> None:
     node = Node("gw3")
     node.workerinfo = {"sysplatform": "linux", "version_info": (3, 12, 1, "final", 0), "executable": "/usr/bin/python3"}
-    Workers(pytester.parseconfig(), lambda _: host(gpus=2), 1).pytest_testnodeready(cast(Any, node))
+    WorkerInputs(pytester.parseconfig(), lambda _: host(gpus=2), 1).pytest_testnodeready(cast(Any, node))
     report = pytest.TestReport("a", ("a", 0, "a"), {}, "failed", "what it says", "call")
     report.node = node  # type: ignore[attr-defined]
     assert report.longreprtext.splitlines() == [
