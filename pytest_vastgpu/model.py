@@ -129,6 +129,9 @@ class Workload:
         (),
         "Files and directories to bring along: (path relative to the server's working directory, absolute local path).",
     )
+    listing: str = _declared(
+        "", "Local file that lists what else to bring along, such as the files of a project.", one_line=True
+    )
     details: tuple[tuple[str, str], ...] = _declared(
         (), "What only the adapter knows of, as sorted (name, value) pairs, such as the task of a model."
     )

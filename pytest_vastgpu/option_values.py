@@ -67,6 +67,16 @@ def several(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())
 
 
+def below_root(text: str) -> tuple[str, ...]:
+    """Parse patterns of files below a directory, with commas or line ends between them."""
+    patterns = several(text)
+    for pattern in patterns:
+        parts = pattern.split("/")
+        if pattern.startswith("/") or ".." in parts or any("**" in part and part != "**" for part in parts):
+            raise ValueError("a pattern of files below the project's root directory, such as reports/**/*.json")
+    return patterns
+
+
 def count_or_none(text: str) -> int | None:
     """Parse a whole number of at least 1, or the word none."""
     if text.lower() == "none":

@@ -310,13 +310,13 @@ class HostSettings:
         option_values.several, (), "NAME", "Environment variables to hand to the tests (default: none)", many=True
     )
     fetch: tuple[str, ...] = _option(
-        option_values.several,
+        option_values.below_root,
         (),
         "PATTERN",
-        "Files that the tests have written, to be fetched (default: none)",
+        "Files that the tests have written, to be brought home into vast-fetched/ (default: none)",
         many=True,
     )
-    fetch_tmp: bool = _option(option_values.switch, False, "", "Fetch the tmp_path of each test that failed")
+    fetch_tmp: bool = _option(option_values.switch, False, "", "Bring home the tmp_path of each test that failed, too")
 
     sources: Mapping[str, str]
     """The source of each value, by attribute."""

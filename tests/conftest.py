@@ -19,7 +19,7 @@ from pytest_vastgpu.core.text.redaction import KNOWN
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.support.hidden"]
 collect_ignore = ["third_party_adapter"]  # a package of its own, tested where it is installed: .ci/third-party.sh
 
 SAMPLE = os.environ.get("VASTGPU_SAMPLE", "")

@@ -60,6 +60,12 @@ class Timeouts:
     """For an answer of the supervisor to a call that it answers at once. One that is silent longer is given up."""
     told_every_s: float = 5.0
     """Between two lines about what giving back waits for."""
+    fetch_still_s: float = 30.0
+    """How long a host from which files are fetched may send nothing."""
+    fetch_most_s: float = 900.0
+    """For all files of a host that are fetched."""
+    fetch_interrupted_s: float = 15.0
+    """The same once a person has interrupted the run."""
     guard_within_s: float = 30.0
     """How long the end of a run waits for the guard of a supervisor that has died."""
     look_least_s: float = 0.05

@@ -73,7 +73,7 @@ def serve_market(
 
 async def _serve(fleet: Fleet, images: dict[str, str], served: Served, lifeline: int | None, api_key: str) -> None:
     context = LifecycleContext(
-        served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed
+        served.url, served.socket_path, served.disks, images, fleet.rules.image_gb, fleet.rules.seed, fleet.hides
     )
     market = Market(fleet, context, api_key)
     config = uvicorn.Config(

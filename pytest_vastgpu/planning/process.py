@@ -15,6 +15,7 @@ from pytest_vastgpu.planning.client import Question
 from pytest_vastgpu.planning.market import look
 from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.files import require_room
+from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.servers.registry import adapters
 
 
@@ -29,7 +30,7 @@ def main() -> int:
         known = {*question.adapters, *(adapter.name for adapter, _ in adapters())}
         for workload in question.workloads:
             require_adapter(workload.adapter, known)
-            require_room(workload.files, workload.disk_gb)
+            require_room(brought_by(workload), workload.disk_gb)
         answer = look(question.settings, question.workloads, environ, Path(question.directory), question.timeouts)
         told = {"answer": encode(answer)}
     except VastGpuError as error:

@@ -121,6 +121,10 @@ class Controller:
         # A safety net below pytest_sessionfinish: this also runs when a second Ctrl-C interrupts that hook.
         config.add_cleanup(self._give_back)
 
+    def announce(self, text: str) -> None:
+        """Show a line among those of the instances."""
+        self._progress.tell(Event("", None, text))
+
     def _listen(self, event: Event) -> None:
         self._progress.tell(event)
         with suppress(BaseException):  # a test's own handler may raise, and must not end this thread

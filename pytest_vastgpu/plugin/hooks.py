@@ -59,6 +59,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
+    if _is_on_host(config):  # there is nothing to be rented from there, and the values are those of another machine
+        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
+            from pytest_vastgpu.plugin.on_host.on_worker import serve
+
+            serve(config, asked)
+        return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
         from pytest_vastgpu.plugin.plan import PlanOnly
@@ -79,6 +85,21 @@ def _names_hosts(config: pytest.Config) -> bool:
         return False
     given = any(config.getoption(option.ini) is not None for option in HOST_OPTIONS)
     return given or bool(os.environ.get("VAST_HOSTS")) or config.getini("vast_hosts") is not None
+
+
+def _is_on_host(config: pytest.Config) -> bool:
+    """Whether this process is a worker on a rented host."""
+    return "vastgpu_host" in getattr(config, "workerinput", ())
+
+
+def _refuse_on_host(request: pytest.FixtureRequest) -> None:
+    """Fail a test that asks for an instance, and runs on a host itself."""
+    if _is_on_host(request.config):
+        pytest.fail(
+            f"{request.fixturename} cannot be had on a rented host (--vast-hosts), where nothing is rented: have the "
+            "test start the server itself, or run it without --vast-hosts",
+            pytrace=False,
+        )
 
 
 def _marker_help(config: pytest.Config) -> str:
@@ -105,7 +126,7 @@ def pytest_collection_finish(session: pytest.Session) -> Generator[None, object,
 
 
 def _open_where_needed(session: pytest.Session) -> None:
-    if session.config.pluginmanager.has_plugin(PLAN) or "vastgpu_host" in getattr(session.config, "workerinput", ()):
+    if session.config.pluginmanager.has_plugin(PLAN) or _is_on_host(session.config):
         return
     if _is_marked(session):
         from pytest_vastgpu.plugin.unasked import watch_marks
@@ -139,6 +160,7 @@ def vast_workload() -> Workload | None:
 @pytest.fixture
 def vast_instance(request: pytest.FixtureRequest, vast_workload: Workload | None) -> VastInstance:
     """A rented instance on which the workload's server is ready. Tests with equal workloads share it."""
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import shared
 
     return shared(request, vast_workload)
@@ -147,6 +169,7 @@ def vast_instance(request: pytest.FixtureRequest, vast_workload: Workload | None
 @pytest.fixture(scope="module")
 def vast_module_instance(request: pytest.FixtureRequest) -> VastInstance:
     """A handle for fixtures of a module or a class: it leads to the ``vast_instance`` of the test that runs."""
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import of_running_test
 
     return of_running_test(request)
@@ -155,6 +178,7 @@ def vast_module_instance(request: pytest.FixtureRequest) -> VastInstance:
 @pytest.fixture(scope="session")
 def vast_session_instance(request: pytest.FixtureRequest) -> VastInstance:
     """A handle for fixtures of any scope: it leads to the ``vast_instance`` of the test that runs."""
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import of_running_test
 
     return of_running_test(request)
@@ -167,6 +191,7 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> InstanceFactory:
     ``factory(workload)`` returns an instance, ``factory(one, two, …)`` a list: those come up at the same time, and if
     one of them fails, the others are given back.
     """
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import owned
 
     return owned(request)

@@ -1,12 +1,10 @@
-"""The files of a workload on their way: tar archives that are read from the disk while they are sent.
-
-They are not compressed: what is large are weights, of which a compressor takes off little.
-"""
+"""The files of a workload on their way: tar archives that are read from the disk while they are sent."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tarfile
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import BinaryIO
 
 from pytest_vastgpu.errors import ConfigurationError
@@ -25,9 +24,12 @@ PART_BYTES = 256 << 10
 """Bytes that are read and sent at once."""
 BATCH_BYTES = 64 << 20
 """Bytes of one archive, beside a larger file that is one by itself. What arrived whole is not sent again."""
+_LINK = "link "
 _SETTLED_NS = 2 * 10**9
 """A file that was written less than this before it was read may be written again without a sign: clocks of file systems
 are coarse."""
+_TRIES = 3
+"""How often a file that is being written to is read, for a copy during which nothing wrote to it."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +60,87 @@ def packed(
     entries: Iterable[Entry],
     brought: Callable[[str, Brought], object] = lambda _name, _brought: None,
     read: Callable[[int], object] = lambda _bytes: None,
+    torn: Callable[[str], object] = lambda _name: None,
 ) -> Iterator[bytes]:
     """The parts of one tar archive.
 
+    A file that may be written to meanwhile comes as it was at one moment, as far as that can be had: where it only
+    grows, as it was when it was opened. One that has gone is left out.
+
     :param brought: Called with the name of each file, and what was read of it, once it is read whole.
     :param read: Called with the bytes of each part of a file, before it is given out.
+    :param torn: Called with the name of a file that was written to each time that it was read.
     :raises ConfigurationError: one line: a file cannot be read any more, or has changed since it was looked at.
     """
     for entry in entries:
-        info = tarfile.TarInfo(entry.name)
-        info.mode, info.size = entry.mode, entry.size
-        info.mtime = entry.stamp.modified_ns // 10**9
-        info.type = tarfile.DIRTYPE if entry.is_directory else tarfile.REGTYPE
-        yield info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
-        if entry.is_directory:
-            continue
-        digest = hashlib.sha256()
-        for part in _content(entry):
-            digest.update(part)
-            read(len(part))
-            yield part
-        yield b"\0" * (-entry.size % tarfile.BLOCKSIZE)
-        brought(entry.name, _brought(entry, digest.hexdigest()))
+        if entry.is_directory or entry.link:
+            yield _header(entry)
+            if entry.link:
+                brought(entry.name, Brought(_digest(entry), None))
+        elif entry.living:
+            yield from _living(entry, brought, read, torn)
+        else:
+            yield _header(entry)
+            digest = hashlib.sha256()
+            for part in _content(entry):
+                digest.update(part)
+                read(len(part))
+                yield part
+            yield b"\0" * (-entry.size % tarfile.BLOCKSIZE)
+            brought(entry.name, _brought(entry, digest.hexdigest()))
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _header(entry: Entry) -> bytes:
+    info = tarfile.TarInfo(entry.name)
+    info.mode, info.size, info.linkname = entry.mode, entry.size, entry.link
+    info.mtime = entry.stamp.modified_ns // 10**9
+    info.type = tarfile.DIRTYPE if entry.is_directory else tarfile.SYMTYPE if entry.link else tarfile.REGTYPE
+    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _living(
+    entry: Entry,
+    brought: Callable[[str, Brought], object],
+    read: Callable[[int], object],
+    torn: Callable[[str], object],
+) -> Iterator[bytes]:
+    """A file that other programs may write to: a small one is read again until none has, a large one is sent again."""
+    for tries in range(1, _TRIES + 1):
+        try:
+            with open(entry.path, "rb", opener=_without_waiting) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    return
+                now = replace(entry, size=status.st_size, stamp=Stamp.of(status))
+                part = file.read(min(now.size, PART_BYTES))
+                if now.size <= PART_BYTES:
+                    if tries < _TRIES and Stamp.of(os.fstat(file.fileno())) != now.stamp:
+                        continue
+                    now = replace(now, size=len(part))
+                digest, left = hashlib.sha256(), now.size
+                yield _header(now)
+                while part:
+                    left -= len(part)
+                    digest.update(part)
+                    read(len(part))
+                    yield part
+                    part = file.read(min(left, PART_BYTES))
+                while left:  # it has become shorter
+                    part = b"\0" * min(left, PART_BYTES)
+                    left -= len(part)
+                    yield part
+                yield b"\0" * (-now.size % tarfile.BLOCKSIZE)
+                after = Stamp.of(os.fstat(file.fileno()))
+        except (FileNotFoundError, IsADirectoryError):
+            return
+        except OSError as error:
+            raise ConfigurationError(unreadable(entry.name, entry.path, error)) from error
+        known = _brought(now, digest.hexdigest())
+        brought(entry.name, known if after == now.stamp else replace(known, stamp=None))
+        if after == now.stamp or after.size > now.size:
+            return
+    torn(entry.name)
 
 
 def same(entry: Entry, before: Brought | None) -> bool:
@@ -88,9 +148,14 @@ def same(entry: Entry, before: Brought | None) -> bool:
 
     :raises ConfigurationError: as :func:`packed`.
     """
-    if before is None or not before.digest.startswith(f"{entry.mode:o} "):
+    if before is None or not before.digest.startswith(f"{entry.mode:o} " if not entry.link else _LINK):
         return False
-    return entry.stamp == before.stamp or _digest(entry) == before.digest
+    try:
+        return entry.stamp == before.stamp or _digest(entry) == before.digest
+    except ConfigurationError:
+        if entry.living:
+            return False
+        raise
 
 
 def differing(entries: Iterable[Entry], before: Mapping[str, Brought]) -> list[str]:
@@ -104,6 +169,8 @@ def differing(entries: Iterable[Entry], before: Mapping[str, Brought]) -> list[s
 
 
 def _digest(entry: Entry) -> str:
+    if entry.link:
+        return f"{_LINK}{entry.link}"
     digest = hashlib.sha256()
     for part in _content(entry):
         digest.update(part)

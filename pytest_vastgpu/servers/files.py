@@ -33,7 +33,7 @@ _MOST_PATH_BYTES = 4000
 """What Linux takes as a name and as a path, with room for the working directory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """What changes whenever a file is written, and is known without reading it."""
 
@@ -50,7 +50,7 @@ class Stamp:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file or directory to bring along."""
 
@@ -61,8 +61,12 @@ class Entry:
     is_directory: bool
     mode: int
     size: int
-    """In bytes; 0 for a directory."""
+    """In bytes; 0 for a directory and a link."""
     stamp: Stamp
+    link: str = ""
+    """Where a symbolic link leads that is brought as one."""
+    living: bool = False
+    """Whether it may be written to meanwhile, as a log is: then it comes as it is at that moment."""
 
 
 def local_files(files: Mapping[str, str | Path] | None) -> tuple[tuple[str, str], ...]:
@@ -126,12 +130,12 @@ def _require_place(entry: Entry, others: Mapping[str, Entry]) -> None:
     )
 
 
-def require_room(files: Iterable[tuple[str, str]], disk_gb: float) -> None:
+def require_room(brought: Iterable[Entry], disk_gb: float) -> None:
     """Check that what a workload brings along fits onto the disk that it rents.
 
-    :raises ConfigurationError: one line: it does not; and as :func:`entries`.
+    :raises ConfigurationError: one line: it does not.
     """
-    sizes = {entry.name: entry.size for entry in entries(files)}
+    sizes = {entry.name: entry.size for entry in brought}
     total = sum(sizes.values())
     if total > disk_gb * 10**9:
         largest = max(sizes, key=lambda name: sizes[name])

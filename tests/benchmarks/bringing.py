@@ -7,7 +7,6 @@ a line to another machine the line is the limit; this shows what this package co
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import statistics
 import subprocess
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 
 from pytest_vastgpu.servers.archive import packed
+from pytest_vastgpu.servers.compression import compressed
 from pytest_vastgpu.servers.files import entries
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.supervisor.rental.server import job
@@ -63,10 +63,12 @@ def measure(folder: Path, rounds: int, size_mb: int) -> tuple[list[float], list[
     try:
         with contextlib.closing(log_in(server, key)) as connection:
             connection.run(f"cd {folder} && {job.MAKE_FOLDERS}", timeout_s=STILL_S)
-            data = functools.partial(packed, entries([("model.gguf", str(model))]))
+            found = entries([("model.gguf", str(model))])
             for _ in range(rounds):
                 began = time.perf_counter()
-                sent = connection.send(f"cd {folder} && {{ {job.UNPACK}; }}", data, still_s=STILL_S)
+                sent = connection.send(
+                    f"cd {folder} && {{ {job.UNPACK}; }}", lambda: compressed(packed(found)), still_s=STILL_S
+                )
                 ours.append(time.perf_counter() - began)
                 if not sent.ok:
                     raise report.Failed(f"it was not brought: {sent.stderr}")

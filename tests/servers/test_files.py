@@ -19,13 +19,14 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers import files
 from pytest_vastgpu.servers.archive import packed
+from pytest_vastgpu.servers.compression import compressed
 from pytest_vastgpu.servers.files import entries
 from pytest_vastgpu.servers.files import require_room
 from pytest_vastgpu.supervisor.rental.server import job
 
 
 def archive(workload: Workload) -> bytes:
-    return b"".join(packed(entries(workload.files)))
+    return b"".join(compressed(packed(entries(workload.files))))
 
 
 @pytest.fixture
@@ -150,12 +151,12 @@ def test_files_that_do_not_fit_onto_the_disk_are_told_with_what_would_do(tmp_pat
             file.truncate(size)
     workload = command("x", files={"m": tmp_path})
     with pytest.raises(ConfigurationError) as raised:
-        require_room(workload.files, workload.disk_gb)
+        require_room(entries(workload.files), workload.disk_gb)
     assert str(raised.value) == (
         "files: they have 20.3 GB, the largest is 'm/model.gguf' with 20.3 GB, and disk_gb=16 is less: give the "
         "workload disk_gb=22 or more, or bring less"
     )
-    require_room(workload.files, 22)
+    require_room(entries(workload.files), 22)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,8 +74,9 @@ class Container:
         """
         parent = await running_fork_server()
         isolation = parent.isolation()
-        if spec.faults.disk_full and not isolation.isolated:
-            raise LocalMarketError(f"the fault disk_full needs isolated instances: {isolation.reason}")
+        if not isolation.isolated and (spec.faults.disk_full or spec.hides):
+            what = "the fault disk_full" if spec.faults.disk_full else "hides"
+            raise LocalMarketError(f"{what} needs isolated instances: {isolation.reason}")
         with contextlib.ExitStack() as handed_over:
             ours, theirs = socket.socketpair()
             handed_over.enter_context(theirs)
@@ -150,6 +152,8 @@ class Container:
             egress_variables=egress_variables(os.environ, isolated=self.isolation.isolated) if spec.network else {},
             market_port=urlsplit(spec.market_url).port or 80,
             market_socket=str(spec.market_socket),
+            hides=list(spec.hides),
+            keeps=[sys.base_prefix],
             host_name=spec.host_name,
             faults=spec.faults,
         )

@@ -78,6 +78,8 @@ class ContainerInit:
         """Enter the namespaces and make the mounts. Call it before there is an event loop."""
         isolation.enter(self._config.how)
         if self._isolated:
+            config = self._config
+            mounts.hide(config.hides, [config.directory, config.market_socket, *config.keeps], self._directory)
             self._settings = mounts.own_settings(self._directory)
             self._system_variables |= mounts.own_temporary_files(self._directory)
             if self._config.host_name:

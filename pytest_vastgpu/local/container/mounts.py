@@ -9,6 +9,8 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_vastgpu.local.container import isolation
@@ -18,6 +20,38 @@ HOSTS = Path("/etc/hosts")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - an instance has its own
 TEMPORARY = SHARED_MEMORY / "tmp"
 FULL_DISK_BYTES = 1 << 20
+
+
+def hide(hidden: Iterable[str], kept: Iterable[str], directory: Path) -> None:
+    """Bind empty directories of the instance's own over directories of this machine.
+
+    :param hidden: The directories; one that does not exist is passed over, so that a fleet file may go elsewhere.
+    :param kept: What lies below one of them and is seen all the same, at its own path.
+    :param directory: The instance's disk, where the empty directories are.
+    """
+    found = {path for each in hidden if (path := Path(each).resolve()).is_dir()}
+    outermost = [path for path in found if found.isdisjoint(path.parents)]
+    there = [path for each in kept if (path := Path(each).resolve()).exists()]
+    seen = [path for path in there if not found.isdisjoint((path, *path.parents))]
+    # Opened before anything is hidden: afterwards their paths lead nowhere.
+    sources = [(path, os.open(_own_in_place_of(path, directory / "hidden"), os.O_PATH)) for path in outermost]
+    sources += [(path, os.open(path, os.O_PATH)) for path in seen]
+    for path, source in sources:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            path.mkdir(exist_ok=True)
+        else:
+            path.touch()
+        isolation.bind(Path(f"/proc/self/fd/{source}"), path)
+        os.close(source)
+
+
+def _own_in_place_of(path: Path, folder: Path) -> Path:
+    """An empty directory with the mode of another, such as that of ``/tmp``."""
+    own = folder / str(path).replace("/", "_")
+    own.mkdir(parents=True, exist_ok=True)
+    own.chmod(stat.S_IMODE(path.stat().st_mode))
+    return own
 
 
 def own_settings(directory: Path) -> Path | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +71,8 @@ def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFa
             for gpu in gpus
         ]
         (directory / "gpus.json").write_text(json.dumps({"gpus": described, "failure": faults.nvidia_smi_fails}))
-        call = shlex.join([sys.executable, "-I", "-S", __file__, str(directory / "gpus.json")])
+        own = shutil.copy(__file__, directory / "nvidia_smi.py")  # the instance may not see the package, or its venv
+        call = shlex.join([str(Path(sys.executable).resolve()), "-I", "-S", str(own), str(directory / "gpus.json")])
         _program(directory / "nvidia-smi", f'#!/bin/sh\nexec {call} "$@"\n')
     if gpus or faults.libcuda_missing:
         libcuda = "" if faults.libcuda_missing else LIBCUDA

@@ -88,6 +88,8 @@ class ContainerSpec:
     """The simulated GPUs; empty for this machine's own."""
     network: bool
     """Whether it may use the network as this machine's user can."""
+    hides: tuple[str, ...] = ()
+    """Directories of this machine that it shall not see. Needs isolation."""
     host_name: str = ""
     """Empty for this machine's host name, which is also used without isolation."""
     faults: ContainerFaults = field(default_factory=ContainerFaults)
@@ -116,6 +118,10 @@ class InitConfig:
     """The variables for outgoing connections, with ``{port}`` for the port inside that accepts them."""
     market_port: int
     market_socket: str
+    hides: list[str]
+    """Directories that its processes shall not see, and"""
+    keeps: list[str]
+    """what below these they see all the same."""
     host_name: str
     faults: ContainerFaults
 

@@ -27,14 +27,14 @@ def install(spec: ContainerSpec) -> None:
     if spec.faults.server:
         server_shim.install(spec.directory / _OWN, spec.faults.server)
     if missing := (*spec.faults.tools_missing, *spec.faults.session_tools_missing):
-        _link_others(missing, spec.directory / _KEPT)
+        _link_others(missing, spec)
 
 
 def image_path(spec: ContainerSpec) -> str:
     """Return the ``PATH`` of the first process, which is the image's."""
     if spec.faults.tools_missing:
         return session_path(spec)
-    return os.pathsep.join([*_own(spec), _beside_python(), _SYSTEM])
+    return os.pathsep.join([*_own(spec), _beside_python(spec.hides), _SYSTEM])
 
 
 def session_path(spec: ContainerSpec) -> str:
@@ -55,16 +55,20 @@ def _own(spec: ContainerSpec) -> list[str]:
     return [str(spec.directory / _OWN)] if needed else []
 
 
-def _beside_python() -> str:
-    return str(Path(sys.executable).parent)
+def _beside_python(hides: Sequence[str]) -> str:
+    """The directory of the market's own Python; where that is hidden, of the one that its venv was made with."""
+    own = Path(sys.executable).parent
+    hidden = any(own.resolve().is_relative_to(Path(each).resolve()) for each in hides)
+    return str(Path(sys.base_prefix, "bin") if hidden else own)
 
 
-def _link_others(missing: Sequence[str], kept: Path) -> None:
+def _link_others(missing: Sequence[str], spec: ContainerSpec) -> None:
     """Link every program in the ``PATH``, except those with a missing name. By their paths all still exist."""
+    kept = spec.directory / _KEPT
     if kept.exists():  # from an earlier start on the same disk
         return
     kept.mkdir()
-    for directory in [_beside_python(), *_SYSTEM.split(os.pathsep)]:
+    for directory in [_beside_python(spec.hides), *_SYSTEM.split(os.pathsep)]:
         for program in Path(directory).glob("*"):
             link = kept / program.name
             if not link.is_symlink() and not any(fnmatchcase(program.name, each) for each in missing):

@@ -37,7 +37,8 @@ def install(directory: Path, fault: dict[str, Any]) -> None:
     config_file = directory / CONFIG_FILE
     config_file.write_text(json.dumps(fault))
     program = directory / fault["program"]
-    call = shlex.join([sys.executable, "-I", "-S", __file__, str(config_file)])
+    own = shutil.copy(__file__, directory / "server_shim.py")  # the instance may not see the package, or its venv
+    call = shlex.join([str(Path(sys.executable).resolve()), "-I", "-S", str(own), str(config_file)])
     program.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
     program.chmod(0o755)
 

@@ -15,6 +15,7 @@
     this_machine: true            # rent out the machine that the market runs on; default: only if there is no other
     images:                       # entrypoints for the args run type, by pattern
       "ghcr.io/me/server*": python -m server
+    hides: [~/work, /tmp]         # what no instance sees: it has empty directories of its own there
     faults: [slow_answer]         # of the API as a whole; see below
     generate: 10000               # adds this number of random machines
     machines:
@@ -121,11 +122,12 @@ class Fleet:
     rules: MarketRules = MarketRules()
     this_machine: bool = True
     images: Mapping[str, str] = field(default_factory=dict)
+    hides: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     hosts: tuple[Host, ...] = ()
 
 
-_KEYS = dict.fromkeys(("market", "this_machine", "images", "faults", "generate", "machines"))
+_KEYS = dict.fromkeys(("market", "this_machine", "images", "hides", "faults", "generate", "machines"))
 _STAGES = {stage.name: None for stage in dataclasses.fields(Stages)}
 _MACHINE_KEYS = {
     **{each.name: None for each in dataclasses.fields(Machine) if each.name != "simulated"},
@@ -171,6 +173,7 @@ def parse_fleet(text: str, file: str | Path = "fleet") -> Fleet:
         rules=rules,
         this_machine=keys["this_machine"].of_type(bool) if "this_machine" in keys else not hosts,
         images={name: each.of_type(str) for name, each in keys["images"].fields().items()} if "images" in keys else {},
+        hides=tuple(_directory(entry) for entry in keys["hides"].items()) if "hides" in keys else (),
         faults=tuple(_fault(entry) for entry in keys["faults"].items()) if "faults" in keys else (),
         hosts=tuple(hosts),
     )
@@ -252,6 +255,14 @@ def _duration(value: Value) -> Duration:
     if min(duration.numbers) < 0 or (duration.kind == "lognormal" and duration.numbers[0] == 0):
         raise value.bad("must not be negative, and the median not 0")
     return duration
+
+
+def _directory(entry: Value) -> str:
+    given = entry.of_type(str)
+    path = Path(given).expanduser()
+    if not path.is_absolute() or path.resolve() == Path("/"):
+        raise entry.bad(f"must be the whole path of a directory other than /, not {short_repr(given)}")
+    return str(path)
 
 
 def _fault(entry: Value) -> Fault:

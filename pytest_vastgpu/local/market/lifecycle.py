@@ -49,6 +49,8 @@ class LifecycleContext:
     """Entrypoints by image pattern; the first match wins."""
     image_gb: float
     seed: int
+    hides: tuple[str, ...] = ()
+    """Directories of this machine that no instance sees."""
 
 
 async def boot(instance: Instance, context: LifecycleContext, vanish: Callable[[Instance], None]) -> None:
@@ -144,6 +146,7 @@ def container_spec(instance: Instance, context: LifecycleContext, command: str) 
         market_socket=context.socket,
         gpus=gpus,
         network=network,
+        hides=context.hides,
         faults=ContainerFaults(**container_faults),
     )
 

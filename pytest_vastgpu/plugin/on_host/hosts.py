@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.at_home import collect
 from pytest_vastgpu.plugin.on_host.conflicts import NOTES
 from pytest_vastgpu.plugin.on_host.needs import header
@@ -65,14 +67,22 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
         fields["setup"] = environment.setup(str(found.fields.get("setup", "")))
         if not fields.get("image"):
             fields = {"image_gb": IMAGE_GB, **fields}
-        one = build(HOST, port=0, **fields, files={**project.files(config.rootpath), **runner.files()})
+        listing, lines = project.listing(config.rootpath, settings.sync)
+        one = build(
+            HOST,
+            port=0,
+            **fields,
+            env=variables.passed(settings.pass_env, os.environ),
+            files=runner.files(),
+            listing=listing,
+        )
         if config.stash[SETTINGS].backend != "local":  # which runs no image
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None
     first = header(settings, found.fields, gpus, workers(settings, one), why)
     every = settings.every_value() if config.get_verbosity() > 0 else ()
-    _tell(config, first, *every, *config.stash.get(NOTES, ()), *found.notes)
+    _tell(config, first, *every, *config.stash.get(NOTES, ()), *found.notes, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
 
 

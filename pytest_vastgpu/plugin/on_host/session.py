@@ -1,61 +1,70 @@
-"""The run: rents hosts, has xdist run the tests on them, and gives them back.
+"""The run: has xdist run the tests on rented hosts.
 
-xdist's session does all that concerns tests. What differs here is where its workers are, that they come and go with
-their hosts, and what the end of one means.
+xdist's session does all that concerns tests. What differs here is that workers come and go with their hosts, and what
+the end of one means. That is decided in :mod:`.losses`; what takes time is done in :mod:`.fleet`.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
-import tempfile
-import threading
-from pathlib import Path
-from pathlib import PurePosixPath
+import functools
+import time
+from collections import Counter
+from collections.abc import Sequence
 from queue import Empty
 from typing import Any
 
 import execnet
 import pytest
-from xdist.dsession import DSession
 from xdist.workermanage import NodeManager
-from xdist.workermanage import WorkerController
 
-from pytest_vastgpu.client import pipe
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
-from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.client.listener import Listener
-from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.codec import encode
-from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.model import Workload
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.plugin.controller import Controller
-from pytest_vastgpu.plugin.on_host import arguments
-from pytest_vastgpu.plugin.on_host import environment
-from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import remote
-from pytest_vastgpu.plugin.on_host import runner
-from pytest_vastgpu.plugin.on_host.hosts import Host
+from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host.fetch import Fetching
+from pytest_vastgpu.plugin.on_host.fleet import Fleet
+from pytest_vastgpu.plugin.on_host.fleet import Rented
+from pytest_vastgpu.plugin.on_host.held_reports import without_result
+from pytest_vastgpu.plugin.on_host.hosts import workers
 from pytest_vastgpu.plugin.on_host.hosts import workloads
+from pytest_vastgpu.plugin.on_host.losses import Ending
+from pytest_vastgpu.plugin.on_host.losses import Kind
+from pytest_vastgpu.plugin.on_host.supply import Places
+from pytest_vastgpu.plugin.on_host.supply import Situation
+from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
+from pytest_vastgpu.plugin.on_host.workers import HostWorkers
+from pytest_vastgpu.plugin.on_host.workers import Node
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.settings import HostSettings
 
-LOOK_S = 0.5
+IDLE_S = 0.5
 
 
-class HostSession(DSession):
+class HostSession(HostWorkers):
     """xdist's session with workers on rented hosts. Registered in the place of xdist's own."""
 
     def __init__(self, config: pytest.Config, settings: HostSettings) -> None:
         super().__init__(config)
         self._settings = settings
-        self._awaited: set[str] = set()
-        """The names of hosts that are on their way."""
-        self._folder = tempfile.TemporaryDirectory(prefix="vastgpu-")
-        config.add_cleanup(self._folder.cleanup)
+        self._runs = losses.LostRuns()
+        self._places = Places()
+        self._hosts: dict[str, Rented] = {}
+        """Those that are ready, by name."""
+        self._coming: Counter[str] = Counter()
+        """How many workers are on their way, by the name of their host."""
+        self._lost: dict[Node, str | None] = {}
+        """Workers that have ended for a reason yet to be found out, each with the test that it ran."""
+        self._why = ""
+        """Why a host was last lost, or could not be had."""
+        self._machines = False
+        """Whether that was a machine's fault."""
+        self._given_up = False
+        self._stray: set[str] = set()
+        """Hosts that live, and to which the connection is lost."""
 
-    # ------------------------------------------------------------- renting
+    # ------------------------------------------------------------- hosts
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -68,107 +77,224 @@ class HostSession(DSession):
         if not wanted:
             self.shuttingdown = True  # so that it is over at once
             return
-        self._listener = Listener()
-        self.config.add_cleanup(self._listener.remove)
+        self._each = workers(self._settings, next(iter(wanted.values())))
+        if self.config.option.maxworkerrestart is None:
+            self._max_worker_restart = 4 * len(wanted) * self._each  # as with -n
+        told = WorkerInputs(self.config, lambda node: node.rented.host, len(wanted) * self._each)
+        self.config.pluginmanager.register(told, "vastgpu-workers")
+        listener = Listener()
+        self.config.add_cleanup(listener.remove)
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})
-        self._controller = Controller(self.config, self._listener, collected, own_thread=True)
+        self._controller = Controller(self.config, listener, collected, own_thread=True)
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
-        self._leases = self._controller.calls
-        self._awaited = set(wanted)
-        for name, workload in wanted.items():
-            threading.Thread(target=self._rent, args=(name, workload), name="vastgpu-host", daemon=True).start()
+        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put)
+        self.config.add_cleanup(self._fleet.remove)
+        connect = functools.partial(self._controller.process.line.connect, "pipe")
+        self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
+        self.config.pluginmanager.register(self._fetching, "vastgpu-fetching")
+        self._fleet.before_giving_back.append(lambda rented: self._fetching.fetch(rented.name))
+        self._rent(*wanted)
 
-    def _rent(self, name: str, workload: Workload) -> None:
-        try:
-            lease = self._leases.acquire(name, workload, False)
-            about = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
-            said = json.loads(about.stdout)
-            workers = self._settings.workers_per_host or max(1, workload.gpus)
-            host = Host(name, lease, said["python"], said["version"], PurePosixPath(said["work"]), workers)
-        except (VastGpuError, Cancelled, ValueError) as error:
-            self.queue.put(("hostfailed", {"name": name, "error": error}))
-        else:
-            self.queue.put(("hostready", {"host": host}))
+    def _rent(self, *names: str) -> None:
+        for name in names:
+            self._coming[name] = self._each
+            self._fleet.rent(name)
 
-    def worker_hostready(self, host: Host) -> None:
-        """Start the workers of a host."""
-        self._awaited.discard(host.name)
-        proxy = f"popen//id={host.name.replace(' ', '-')}//execmodel=thread//python={self._pipe(host)}"
-        self._manager.group.makegateway(proxy)
-        if not self._active_nodes:
-            self._scheduler.numnodes = host.workers
-        for _ in range(host.workers):
-            spec = f"popen//via={host.name.replace(' ', '-')}//python={host.python}"
-            node = self._new_node(spec, host)
+    def worker_hostready(self, rented: Rented, gateways: Sequence[execnet.Gateway]) -> None:
+        """Workers of a host can begin to collect."""
+        self._arrive(rented.name, len(gateways))
+        if rented.name not in self._hosts:
+            self._fetching.ready(rented.host)
+        self._hosts[rented.name] = rented
+        if self.shuttingdown:
+            return  # nothing is left to do
+        for gateway in gateways:
+            self.config.hook.pytest_xdist_newgateway(gateway=gateway)
+            node = Node(self._manager, gateway, self.config, self.queue.put)
+            node.rented = rented
+            gateway.node = node  # type: ignore[attr-defined] # as xdist has it
             self._active_nodes.add(node)
+            try:
+                node.setup()
+            except (OSError, EOFError) as error:
+                self.queue.put(("errordown", {"node": node, "error": error}))
 
     def worker_hostfailed(self, name: str, error: Exception) -> None:
-        """No host could be had."""
-        self._awaited.discard(name)
-        if not self._awaited and not self._active_nodes:
-            pytest.exit(f"vastgpu: {error}", returncode=pytest.ExitCode.INTERRUPTED)
-        self.report_line(f"vastgpu: {name}: {error}")
+        """No host could be had for a place."""
+        self._arrive(name, self._each)
+        self._why = f"{error}" or "renting was called off"
+        self._machines = isinstance(error, ProvisioningFailed) and error.machines_failed
+        self.report_line(f"vastgpu: {name}: {self._why}")
 
-    def _new_node(self, text: str, host: Host) -> WorkerController:
-        spec = execnet.XSpec(text)
-        self._manager.specs.append(spec)
-        self._starting = host
-        return self._manager.setup_node(spec, self.queue.put)
+    def worker_hostlost(self, rented: Rented, ending: Ending) -> None:
+        """A host is lost, or the connection to it."""
+        if self._hosts.get(rented.name) is rented:
+            del self._hosts[rented.name]
+        elif rented.over.is_set():
+            return
+        self._coming.pop(rented.name, None)
+        self._fleet.forget(rented)
+        if ending.kind is Kind.HOST:
+            self._fetching.lost(rented.name)
+        self._why, self._machines = f"{rented.name} was lost: {ending.story}", ending.blames_machine
+        for node in [node for node in self._active_nodes if node.rented is rented]:
+            if node not in self._lost:
+                self._lost[node] = self._schedule.remove(node)
+            self.worker_looked(node, None, ending)
+        self._places.lost(rented.name)
+        if ending.kind is Kind.CONNECTION:
+            self._stray.add(rented.name)
 
-    def _pipe(self, host: Host) -> str:
-        """The command line that execnet takes for a Python, and that leads to one on a host."""
-        path, secret = self._listener.address
-        command = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u -c {shlex.quote(_BOOT)}"
-        said = {
-            "address": path,
-            "hello": {"secret": secret, "role": "pipe", "process": "pipe", "control": False},
-            "asks": encode(PipeRequest(host.lease.label, command)),
-        }
-        file = Path(self._folder.name) / f"{host.lease.label}.json"
-        file.touch(0o600)
-        file.write_text(json.dumps(said))
-        return shlex.join([sys.executable, "-S", "-E", "-s", str(pipe.__file__), str(file)])
+    def _arrive(self, name: str, workers: int) -> None:
+        self._coming[name] -= workers
+        self._coming = +self._coming
+
+    def _supply(self) -> None:
+        """Have as many workers as what is left needs, and no more."""
+        if self.shouldstop or self._summary_report or self._given_up:
+            return
+        schedule, living = self._schedule, [node for node in self._active_nodes if node not in self._lost]
+        if schedule.waiting:
+            self.shuttingdown = False
+        plan = self._places.plan(
+            Situation(
+                begun=schedule.begun,
+                waiting=schedule.waiting,
+                movable=schedule.movable,
+                doubtful=len(self._lost),
+                able=sum(not node.shutting_down for node in living),
+                collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in living),
+                busy={name: sum(node.rented is each for node in living) for name, each in self._hosts.items()},
+                coming=self._coming,
+                each=self._each,
+            )
+        )
+        for name, count in plan.start.items():
+            self._start(self._hosts[name], count)
+        self._rent(*plan.rent)
+        for name in self._stray - self._coming.keys():
+            self._fleet.leave(name)
+        self._stray.clear()
+        for name in plan.give_back:
+            self._fleet.give_back(self._hosts.pop(name))
+        if plan.give_up:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """No host is left: what has not run is an error of infrastructure, not of the tests."""
+        if not self._why:
+            raise RuntimeError("Unexpectedly no active workers available")  # as xdist says it
+        if not self._schedule.begun:
+            pytest.exit(f"vastgpu: no test could run: {self._why}", returncode=pytest.ExitCode.INTERRUPTED)
+        self._given_up, told = True, ""
+        for test in self._schedule.tests or ():
+            if test not in self._over and not self.shouldstop:
+                self._report(test, losses.never_ran(self._runs.of(test), self._why, told), machines=self._machines)
+                told = told or test
+        self.triggershutdown()
 
     # ------------------------------------------------------------- workers
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure_node(self, node: WorkerController) -> None:
-        """Tell a worker where it is."""
-        host = self._starting
-        there = host.work / project.FOLDER
-        given = [str(each) for each in self.config.invocation_params.args]
-        node.workerinput["vastgpu_host"] = {
-            "path": [str(host.work / runner.FOLDER)],
-            "directory": str(there),
-            "arguments": [*arguments.on_host(given, self.config.rootpath, there), f"--rootdir={there}"],
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
-        }
+    # ------------------------------------------------------------- losses
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_xdist_getremotemodule(self) -> Any:
-        """What workers run."""
-        return remote
+    def worker_errordown(self, node: Node, error: object | None) -> None:
+        """A worker has ended as it should not: find out why. What it had not begun goes to others at once."""
+        if error == "keyboard-interrupt":
+            super().worker_errordown(node, error)
+        elif node in self._active_nodes and node not in self._lost:
+            self._lost[node] = self._schedule.remove(node)
+            self._fleet.look(node.rented, node, error)
+
+    def worker_looked(self, node: Node, error: object, ending: Ending) -> None:
+        """It is known why a worker has ended."""
+        if node not in self._lost:
+            return
+        if ending.excuses and self._hosts.get(node.rented.name) is node.rented:
+            self.worker_hostlost(node.rented, ending)
+            return
+        test = self._lost.pop(node)
+        if ending.excuses:
+            self._active_nodes.discard(node)
+            self._held.drop(node)
+            self.config.hook.pytest_testnodedown(node=node, error=None)
+            if test is not None and not self.shouldstop:
+                self._lose(test, node, ending)
+            self._schedule.awaits(len(self._active_nodes))
+            return
+        self._pass_on(node)
+        if test is not None:
+            self._over.add(test)
+            self.handle_crashitem(test, node)
+        super().worker_errordown(node, error)
+
+    def _lose(self, test: str, node: Node, ending: Ending) -> None:
+        """A test's run was lost: it runs once more, or is an error."""
+        if self._runs.lose(test, ending):
+            self.report_line(losses.runs_again(node.gateway.id, node.rented.name, test, ending))
+            self._scheduler.mark_test_pending(test)
+        else:
+            endings = self._runs.of(test)
+            self._report(test, losses.lost_for_good(endings), machines=all(each.blames_machine for each in endings))
+
+    def _report(self, test: str, text: str, *, machines: bool) -> None:
+        """Report a test that has no result of its own."""
+        self._over.add(test)
+        self._runs.without_result(test)
+        skip = machines and self.config.stash[SETTINGS].on_infra_failure == "skip"
+        report = without_result(test, text, skip=skip)
+        self.config.hook.pytest_runtest_logreport(report=report)
+        self._handlefailures(report)
+
+    def _clone_node(self, node: Node) -> None:
+        """Start another worker in the place of one that has crashed."""
+        self._start(node.rented, 1)
+
+    def _start(self, rented: Rented, workers: int) -> None:
+        self._coming[rented.name] += workers
+        self._fleet.start(rented, workers)
+
+    # ------------------------------------------------------------- the loop
 
     @property
-    def _scheduler(self) -> Any:
-        """Xdist's scheduler. All of them have what its protocol lacks: how many workers it waits for at first."""
-        return self.sched
+    def session_finished(self) -> bool:
+        """Whether no worker has anything left to do. When the run stops, nobody waits for what is lost."""
+        waits_for = self._active_nodes - set(self._lost) if self.shouldstop else self._active_nodes
+        return bool(self.shuttingdown and not waits_for)
+
+    def worker_runtest_protocol_complete(self, node: Node, item_index: int, duration: float) -> None:
+        """A test is over."""
+        self._places.fruitful(node.rented.name)
+        super().worker_runtest_protocol_complete(node, item_index, duration)
 
     def loop_once(self) -> None:
         """Process one event, of a worker or of a host."""
-        while True:
-            if not self._active_nodes and not self._awaited:
-                self.triggershutdown()
-                raise RuntimeError("no host is left")
-            try:
-                name, kwargs = self.queue.get(timeout=LOOK_S)
-                break
-            except Empty:
-                continue
-        getattr(self, f"worker_{name}")(**kwargs)
-        if self._scheduler.tests_finished:
+        self._supply()
+        if self.session_finished:
+            return
+        try:
+            name, given = self.queue.get(timeout=IDLE_S)
+        except Empty:
+            return
+        node = given.get("node")
+        if node is None or node in self._active_nodes:
+            if node is not None:
+                node.rented.heard = time.monotonic()
+            if not self._held.hold(name, given):
+                getattr(self, f"worker_{name}")(**given)
+        self._supply()
+        self._schedule.awaits(len(self._active_nodes))
+        if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:
             self.triggershutdown()
 
+    @pytest.hookimpl
+    def pytest_sessionfinish(self) -> None:
+        """End all workers."""
+        if fleet := getattr(self, "_fleet", None):  # a usage error may have come before
+            fleet.end()
 
-_BOOT = "import sys;exec(eval(sys.stdin.readline()))"
-"""What execnet has a Python run first."""
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say which tests ran twice."""
+        super().pytest_terminal_summary(terminalreporter)
+        for line in self._runs.summary():
+            terminalreporter.write_line(line)

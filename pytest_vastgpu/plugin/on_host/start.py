@@ -58,10 +58,11 @@ class Hosts:
         """Take the place of xdist's session. Only now: pytest's terminal reporter, which it needs, is there."""
         if self._settings is None or config.getoption("vast_plan") or config.getoption("vast_plan_json"):
             return
+        from pytest_vastgpu.plugin.on_host import schedules
         from pytest_vastgpu.plugin.on_host.session import HostSession
 
         if config.option.dist == "no":
-            config.option.dist = "load"
+            config.option.dist = schedules.DEFAULT
         config.pluginmanager.register(HostSession(config, self._settings), "dsession")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:

@@ -30,6 +30,7 @@ from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.files import require_room
 from pytest_vastgpu.servers.host import alike
+from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
@@ -99,7 +100,7 @@ class InstancePool:
         """What becomes of instances in use."""
         self.books = Books(self.registry, budgets, lambda: self.uses)
         self._told: dict[Workload, int] = {}
-        self._fitting: set[Workload] = set()
+        self._fitting: set[object] = set()
         """Those whose files have been looked through."""
         self._closed = False
         """Whether no test gets an instance any more. Tests that have one may still use it."""
@@ -342,9 +343,10 @@ class InstancePool:
             KNOWN.add_workload(workload)
             checked(workload)
             require_adapter(workload.adapter, self._adapters, test)
-            if workload not in self._fitting:
-                require_room(workload.files, workload.disk_gb)
-                self._fitting.add(workload)
+            brings = (workload.files, workload.listing, workload.disk_gb)
+            if brings not in self._fitting:
+                require_room(brought_by(workload), workload.disk_gb)
+                self._fitting.add(brings)
 
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""

@@ -31,7 +31,7 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.servers.files import entries
+from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.bringup.context import login_for
@@ -285,7 +285,7 @@ def _unseen(text: str) -> Verdict:
 def _changed(context: BringUpContext) -> str:
     """What differs here from what its server was started with."""
     rental, adapter, workload = context.rental, context.adapter, context.rental.workload
-    if others := differing(entries(workload.files), rental.files):
+    if others := differing(brought_by(workload), rental.files):
         more = f" and {count(len(others) - 1, 'more file')} have" if len(others) > 1 else " has"
         return f"{sanitize.line(others[0])}{more} changed here"
     start = adapter.launch(workload, rental.api_key)

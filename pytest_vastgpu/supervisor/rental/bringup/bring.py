@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import ProbeFailure
@@ -19,8 +20,9 @@ from pytest_vastgpu.servers.archive import Brought
 from pytest_vastgpu.servers.archive import batches
 from pytest_vastgpu.servers.archive import packed
 from pytest_vastgpu.servers.archive import same
+from pytest_vastgpu.servers.compression import compressed
 from pytest_vastgpu.servers.files import Entry
-from pytest_vastgpu.servers.files import entries
+from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
@@ -50,7 +52,7 @@ def bring(context: BringUpContext) -> None:
     """
     rental = context.rental
     try:
-        wanted = entries(rental.workload.files)
+        wanted = brought_by(rental.workload)
         connection = rental.connected.connection()
         _remove(context, connection, wanted)
         there = _there(context, connection, wanted)
@@ -83,10 +85,10 @@ def _directories(files: Iterable[str]) -> set[str]:
 def _there(context: BringUpContext, connection: Connection, wanted: Sequence[Entry]) -> set[str]:
     """The names of files that are there as they are here."""
     before = context.rental.files
-    asked = [entry for entry in wanted if entry.name in before and "\n" not in entry.name]
+    asked = [entry for entry in wanted if entry.name in before and "\n" not in entry.name + entry.link]
     if not asked:
         return set()
-    names = b"".join(os.fsencode(entry.name) + b"\n" for entry in asked)
+    names = b"".join(os.fsencode(f"{entry.name}\n{entry.link}\n") for entry in asked)
     said = check_ran(connection.run(job.UNTOUCHED, timeout_s=LIMIT_S, stdin=names), connection).stdout.split()
     if len(said) != len(asked):  # its shell cannot tell
         return set()
@@ -108,6 +110,9 @@ class _Transfer:
         self._read = 0
         """Bytes of this one so far."""
         self._arrived: dict[str, Brought] = {}
+        self._whole = False
+        """Whether this one was read to its end."""
+        self._torn: set[str] = set()
 
     def send(self, connection: Connection) -> None:
         """Send them all. Raises what :func:`bring` does."""
@@ -122,12 +127,15 @@ class _Transfer:
             data = functools.partial(self._parts, group)
             result = connection.send(job.UNPACK, data, still_s=STILL_S, watch=self._watch, name="write_files")
             _check(check_ran(result, connection), self._sent + self._read, self._total)
-            if any(not entry.is_directory and entry.name not in self._arrived for entry in group):
+            if not self._whole:
                 raise _cannot_write("tar ended well before it had been sent all files")
             self._sent += self._read
             self._read = 0
             rental.brought({**rental.files, **self._arrived})
         rental.shows("")
+        if self._torn:
+            files = sanitize.line(", ".join(sorted(self._torn)))
+            rental.tell(f"written to while it was brought, so that the copy there may be half old, half new: {files}")
         if told:
             seconds = self._clock.monotonic() - self._began
             rental.tell(f"brought {size(self._total)} of files in {seconds:.0f} s{_speed(self._total, seconds)}")
@@ -135,7 +143,9 @@ class _Transfer:
     def _parts(self, group: Sequence[Entry]) -> Iterator[bytes]:
         self._read = 0
         self._arrived = {}
-        return packed(group, self._arrived.__setitem__, self._reads)
+        self._whole = False
+        yield from compressed(packed(group, self._arrived.__setitem__, self._reads, self._torn.add))
+        self._whole = True
 
     def _reads(self, length: int) -> None:
         self._read += length
@@ -157,6 +167,8 @@ def _check(result: ProbeResult, sent: int, total: int) -> None:
         raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "files_too_slow", text, remedy))
     if result.exit_code == 127:
         raise _fatal("tar_missing", said, "name an image that has tar, or bring no files")
+    if "gzip: Cannot exec" in said or "gzip: not found" in said:
+        raise _fatal("gzip_missing", said, "name an image that has gzip, or bring no files")
     if "No space left on device" in said or "Disk quota exceeded" in said:
         text = f"{size(total)} of files do not fit onto its disk: {said.splitlines()[0]}"
         raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "disk_full", text, "raise disk_gb, or bring less"))

@@ -78,15 +78,17 @@ while [ -n "$pids" ] && [ "$n" -lt {_KILL_LOOKS} ]; do kill -9 $pids; rest; pids
 [ -z "$pids" ] || echo {LEFT} $pids
 """
 
-UNPACK = f"umask 077; tar -xpof - -C {WORK} && : > {HOME}/brought"
-"""Unpacks an archive of the workload's files from its input, and notes when that was."""
+UNPACK = f"umask 077; tar -xzpof - -C {WORK} && : > {HOME}/brought"
+"""Unpacks a compressed archive of the workload's files from its input, and notes when that was."""
 UNTOUCHED = f"""\
 cd {WORK} || exit 1
-while IFS= read -r name; do
-  if [ -f "$name" ] && [ ../brought -nt "$name" ]; then echo same; else echo other; fi
+while IFS= read -r name && IFS= read -r link; do
+  if [ -n "$link" ]; then [ -L "$name" ] && [ "$(readlink "$name")" = "$link" ]
+  else [ -f "$name" ] && [ ! -L "$name" ] && [ ../brought -nt "$name" ]; fi && echo same || echo other
 done
 """
-"""Says of each file whose name is a line of its input whether nothing has written to it since files were brought."""
+"""Says of each file whether nothing has written to it since files were brought. Its input has two lines for each: the
+name, and where it leads if it is a symbolic link."""
 REMOVE = f"cd {WORK} && xargs -0 rm -rf --"
 """Removes files and directories whose names come from its input, a NUL after each."""
 

@@ -1,0 +1,53 @@
+"""What workers report of tests that are not over yet. It is passed on once a test is, so that each counts once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def without_result(test: str, text: str, *, skip: bool) -> pytest.TestReport:
+    """The report of a test that has no result of its own: an error, since that says nothing of the test, or a skip."""
+    path, _, name = test.partition("::")
+    return pytest.TestReport(
+        nodeid=test,
+        location=(path, None, name.replace("::", ".") or path),
+        keywords={},
+        outcome="skipped" if skip else "failed",
+        longrepr=(path, 0, text) if skip else text,
+        when="setup",
+    )
+
+
+Event = tuple[str, dict[str, Any]]
+"""The name of an event of xdist, and its arguments."""
+HELD = frozenset({"logstart", "testreport", "logfinish", "warning_recorded"})
+"""The events of a test's protocol."""
+
+
+class HeldReports:
+    """The events of each worker's present test."""
+
+    def __init__(self) -> None:
+        self._held: dict[object, list[Event]] = {}
+
+    def hold(self, name: str, arguments: dict[str, Any]) -> bool:
+        """Keep an event back if it belongs to a test that may yet have to run again; returns whether it does."""
+        node = arguments.get("node")
+        if name not in HELD or (node is None and name != "logstart"):
+            return False
+        if name == "logstart":
+            self._held.setdefault(node, [])
+        if node not in self._held:
+            return False
+        self._held[node].append((name, arguments))
+        return True
+
+    def release(self, node: object) -> list[Event]:
+        """Its test is over, or it has ended for good: what is to be passed on now, in order."""
+        return self._held.pop(node, [])
+
+    def drop(self, node: object) -> None:
+        """Its test runs again: forget what this run of it has said."""
+        self._held.pop(node, None)

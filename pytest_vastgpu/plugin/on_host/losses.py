@@ -1,0 +1,145 @@
+"""What the end of a worker means, and what becomes of its test. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from enum import Enum
+
+from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.reporting.sentences import verdict_line
+
+MOST_LOSSES = 2
+"""A test whose run was lost so often is an error: it may be what ends its hosts."""
+
+
+class Kind(Enum):
+    """What has ended with a worker."""
+
+    WORKER = "worker"
+    """The worker alone, on a host that lives: its test is to blame, as at home."""
+    CONNECTION = "connection"
+    """The connection to a host that lives."""
+    HOST = "host"
+    """The host, or its use to us."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a worker has ended."""
+
+    kind: Kind
+    story: str = ""
+    """In a few words; empty for a worker's own end."""
+    evidence: str = ""
+    """What was seen, for the report of a test that gets no other run."""
+    blames_machine: bool = True
+
+    @property
+    def excuses(self) -> bool:
+        """Whether it says nothing about the test."""
+        return self.kind is not Kind.WORKER
+
+
+def judge(*, answers: bool, fate: Fate | None) -> Ending:
+    """Why a worker has ended.
+
+    :param answers: Whether the proxy of its host still answers.
+    :param fate: What has become of the host; None if it lives.
+    """
+    if fate is not None and fate.excuses:
+        verdict = fate.verdict
+        machine = verdict.failure_class.blames_machine
+        return Ending(Kind.HOST, verdict_line(verdict), f"{verdict.evidence}; {verdict.remedy}", machine)
+    if answers:
+        return Ending(Kind.WORKER)
+    if fate is not None:
+        return Ending(Kind.CONNECTION, "its processes were ended, the host lives", fate.verdict.evidence)
+    return Ending(Kind.CONNECTION, "the connection broke, the host lives")
+
+
+def gone(why: str) -> Ending:
+    """What is rented has no owner any more: nobody can say anything of any host.
+
+    :param why: One line.
+    """
+    return Ending(Kind.HOST, _first_line(why) or "nobody answers for it", blames_machine=False)
+
+
+@dataclass
+class LostRuns:
+    """The runs of tests that were lost."""
+
+    _of: dict[str, list[Ending]] = field(default_factory=dict)
+    _without: set[str] = field(default_factory=set)
+
+    def lose(self, test: str, ending: Ending) -> bool:
+        """A test's run was lost; returns whether it runs once more."""
+        self._of.setdefault(test, []).append(ending)
+        return len(self._of[test]) < MOST_LOSSES
+
+    def of(self, test: str) -> list[Ending]:
+        """Why its runs were lost, in order."""
+        return self._of.get(test, [])
+
+    def without_result(self, test: str) -> None:
+        """A test gets no other run."""
+        self._without.add(test)
+
+    def summary(self) -> list[str]:
+        """How many tests ran twice and why, a line for each cause."""
+        causes: dict[str, list[str]] = {}
+        for test in self._of.keys() - self._without:
+            causes.setdefault(self._of[test][0].story, []).append(test)
+        return [
+            f"vastgpu: {len(tests)} test{'s' * (len(tests) > 1)} ran twice ({story}): {listed(sorted(tests))}"
+            for story, tests in sorted(causes.items())
+        ]
+
+
+def listed(tests: Iterable[str], most: int = 3) -> str:
+    """``a, b, c and 4 more``."""
+    names = list(tests)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def runs_again(worker: str, host: str, test: str, ending: Ending) -> str:
+    """The line on a test that runs once more."""
+    what = f"{host} was lost" if ending.kind is Kind.HOST else f"the connection to {host} was lost"
+    return f"vastgpu: {worker}: {what} ({ending.story}); {test} runs once more"
+
+
+def lost_for_good(endings: Sequence[Ending]) -> str:
+    """What stands in the place of a test's result whose runs were all lost."""
+    return "\n".join(
+        [
+            f"vastgpu: this test has no result: it was lost {len(endings)} times, with its host or the way there",
+            *_runs(endings),
+            "  if it ends its host itself, mend that; otherwise run it again",
+        ]
+    )
+
+
+def never_ran(endings: Sequence[Ending], why: str, told: str) -> str:
+    """What stands in the place of a test's result that found no host any more.
+
+    :param endings: Why runs of it were lost before.
+    :param told: The test that has the reason in full; empty if this one shall have it.
+    """
+    reason = f"{_first_line(why)} (the whole story: {told})" if told else why
+    what = "was lost with its host" if endings else "did not run"
+    return "\n".join([f"vastgpu: this test {what}, and no host is left", *_runs(endings), f"  {reason}"])
+
+
+def _runs(endings: Sequence[Ending]) -> list[str]:
+    return [
+        f"  run {number}: {each.story}{f' ({each.evidence})' if each.evidence else ''}"
+        for number, each in enumerate(endings, 1)
+    ]
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,93 @@
+"""What tests write on a host is at home after the run, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from pytest_vastgpu.client import warm
+from tests.support.hidden import HiddenHosts
+from tests.support.runs import PytestRun
+
+WRITES = """
+import os, pathlib, time
+
+def test_1_writes(tmp_path):
+    (tmp_path / "of_one_that_passes").touch()
+    pathlib.Path("reports/deep").mkdir(parents=True)
+    pathlib.Path("reports/deep/one.json").write_text(os.environ["HOME"])
+"""
+FAILS = """
+def test_2_fails(tmp_path):
+    (tmp_path / "seen.txt").write_text("there")
+    assert not "seen"
+
+def test_3_is_not_run():
+    pathlib.Path("reports/three.json").touch()
+"""
+HANGS = """
+def test_2_hangs():
+    time.sleep(1000)
+"""
+
+
+def fetched(hosts: HiddenHosts) -> dict[str, str]:
+    folder = hosts.project / "vast-fetched"
+    found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    found.pop(".gitignore", None)
+    return found
+
+
+def test_reports_and_the_tmp_path_of_a_failed_test_are_at_home_after_minus_x(hidden_hosts: HiddenHosts) -> None:
+    hidden_hosts.write({"test_it.py": WRITES + FAILS, "reports/home.json": "mine", "out/one.json": "mine"})
+    ran = hidden_hosts.run("-x", "--vast-fetch=reports", "--vast-fetch=out/*,prof/**", "--vast-fetch-tmp")
+    assert ran.code
+    assert "1 failed, 1 passed" in ran.lines[-1]
+    found = fetched(hidden_hosts)
+    assert found.pop("host-1/reports/deep/one.json") != os.environ["HOME"]
+    assert found == {"host-1/tmp_path/test_it.py_test_2_fails/seen.txt": "there"}
+    assert (hidden_hosts.project / "reports" / "home.json").read_text() == "mine"
+    told = [line for line in ran.lines if "fetch" in line]
+    assert told == [
+        "vastgpu host 1: fetching reports, out/*, prof/**, tmp_path of 1 failed test",
+        told[1],
+        "vastgpu: nothing fetched for 'out/*': 1 file there, written by no test of this run",
+        "vastgpu: nothing fetched for 'prof/**': no such file on any host",
+    ]
+    assert told[1].startswith("vastgpu: host 1: fetched 2 files (")
+    assert told[1].endswith(" bytes) into vast-fetched/host-1")
+
+
+@pytest.mark.slow
+def test_ctrl_c_brings_home_what_was_written_until_then(
+    hidden_hosts: HiddenHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden_hosts.write({"test_it.py": WRITES + HANGS})
+    for name, value in hidden_hosts.environment().items():
+        monkeypatch.setenv(name, value)
+    run = PytestRun(hidden_hosts.project, "-v", "--vast-hosts=1", "--vast-gpus=0", "--vast-fetch=reports/**")
+    try:
+        run.until("PASSED")
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.rest() == pytest.ExitCode.INTERRUPTED
+    finally:
+        run.end()
+    assert fetched(hidden_hosts).keys() == {"host-1/reports/deep/one.json"}
+
+
+@pytest.mark.slow
+def test_a_warm_host_sends_what_this_run_has_written_alone(hidden_hosts: HiddenHosts) -> None:
+    try:
+        hidden_hosts.write({"test_it.py": WRITES})
+        assert hidden_hosts.run("--vast-fetch=reports/**", VAST_REUSE="10m", CI="").code == 0
+        assert fetched(hidden_hosts).keys() == {"host-1/reports/deep/one.json"}
+        hidden_hosts.write({"test_it.py": WRITES.replace("deep", "other")})
+        again = hidden_hosts.run("--vast-fetch=reports/**", VAST_REUSE="10m", CI="")
+        assert again.code == 0
+        assert "created instance" not in again.output
+        assert fetched(hidden_hosts).keys() == {"host-1/reports/other/one.json"}
+    finally:
+        for known in warm.all_warm():
+            warm.stop(known)
