@@ -207,6 +207,8 @@ def _of_tuples(workload: Workload) -> Iterator[str]:
     """Wrong forms of the fields that hold several values; the builders make them right."""
     if not isinstance(workload.args, tuple):
         yield f"args of the workload is of type {_type(workload.args)}; give a tuple of texts, one for each argument"
+    if not isinstance(workload.setup_uses, tuple) or not all(isinstance(each, str) for each in workload.setup_uses):
+        yield f"setup_uses={workload.setup_uses!r} of the workload is not a tuple of patterns"
     for name in ("env", "files", "details"):
         pairs = getattr(workload, name)
         if not isinstance(pairs, tuple):

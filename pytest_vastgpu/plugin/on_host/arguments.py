@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.plugin.on_host import about
 from pytest_vastgpu.plugin.on_host.places import Places
 from pytest_vastgpu.plugin.on_host.places import within
 
@@ -38,7 +39,7 @@ def of_run(config: pytest.Config, places: Places) -> list[str]:
         found.append(f"--config-file={places.on_host(str(config.inipath))}")
     if config.pluginmanager.has_plugin("cacheprovider"):  # without it, pytest does not know the setting
         found += ["-o", f"cache_dir={places.there.parent / CACHE}"]
-    given = [str(each) for each in config.invocation_params.args]
+    given = about.of_workers(config)
     return [*on_host(given, config.invocation_params.dir, places), *found]
 
 

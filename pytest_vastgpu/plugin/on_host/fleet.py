@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import tempfile
 import threading
 import time
@@ -16,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
-from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_vastgpu.client.calls import RunControl
@@ -27,6 +25,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host import pipes
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.gateways import BROKEN
 from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.hosts import Host
@@ -135,9 +134,8 @@ class Fleet:
         try:
             self._leases.done(name)  # of one that was lost
             lease = self._leases.acquire(name, workload, False)
-            about = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
-            said = json.loads(about.stdout)
-            host = Host(name, lease, said["python"], said["version"], PurePosixPath(said["work"]), self._each)
+            said = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
+            host = Host(name, lease, About.parse(said.stdout), self._each)
         except (VastGpuError, Cancelled, ValueError) as error:
             self._put(("hostfailed", {"name": name, "error": error}))
             return

@@ -15,8 +15,8 @@ from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import runner
 from pytest_vastgpu.plugin.on_host import variables
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.at_home import collect
 from pytest_vastgpu.plugin.on_host.conflicts import NOTES
 from pytest_vastgpu.plugin.on_host.needs import header
@@ -28,6 +28,7 @@ from pytest_vastgpu.servers.host import IMAGE_COMPUTE_CAP
 from pytest_vastgpu.servers.host import IMAGE_CUDA
 from pytest_vastgpu.servers.host import IMAGE_GB
 from pytest_vastgpu.servers.host import numbered
+from pytest_vastgpu.servers.listing import names
 from pytest_vastgpu.settings import HostSettings
 from pytest_vastgpu.settings import Settings
 
@@ -39,12 +40,19 @@ class Host:
     name: str
     """``host 1``: the name under which it was asked for."""
     lease: Lease
-    python: str
-    """The Python of the tests' environment there."""
-    version: str
-    work: PurePosixPath
-    """Its working directory."""
+    about: About
+    """What is known of the tests' environment there."""
     workers: int
+
+    @property
+    def python(self) -> str:
+        """The Python of the tests' environment there."""
+        return self.about.python
+
+    @property
+    def work(self) -> PurePosixPath:
+        """Its working directory."""
+        return self.about.work
 
 
 def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Workload]:
@@ -64,18 +72,12 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
         if gpus is None:
             gpus, why = _usual_gpus(config.stash[SETTINGS])
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
-        fields["setup"] = environment.setup(str(found.fields.get("setup", "")))
+        listing, lines = project.listing(config.rootpath, settings.sync)
+        fields |= environment.fields(config.rootpath, names(listing), str(found.fields.get("setup", "")))
         if not fields.get("image"):
             fields = {"image_gb": IMAGE_GB, **fields}
-        listing, lines = project.listing(config.rootpath, settings.sync)
-        one = build(
-            HOST,
-            port=0,
-            **fields,
-            env=variables.passed(settings.pass_env, os.environ),
-            files=runner.files(),
-            listing=listing,
-        )
+        env = variables.passed(settings.pass_env, os.environ)
+        one = build(HOST, port=0, **fields, env=env, listing=listing)
         if config.stash[SETTINGS].backend != "local":  # which runs no image
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
     except VastGpuError as error:

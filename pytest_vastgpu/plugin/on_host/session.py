@@ -23,6 +23,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fetch import Fetching
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
@@ -49,6 +50,7 @@ class HostSession(HostWorkers):
         super().__init__(config)
         self._settings = settings
         self._runs = losses.LostRuns()
+        self._comparison = Comparison(config)
         self._places = Places()
         self._hosts: dict[str, Rented] = {}
         """Those that are ready, by name."""
@@ -105,6 +107,7 @@ class HostSession(HostWorkers):
         self._arrive(rented.name, len(gateways))
         if rented.name not in self._hosts:
             self._fetching.ready(rented.host)
+            self._comparison.tell(rented.name, rented.host.about, self.report_line)
         self._hosts[rented.name] = rented
         if self.shuttingdown:
             return  # nothing is left to do

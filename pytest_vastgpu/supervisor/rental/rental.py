@@ -91,6 +91,8 @@ class Rental:
         """What was fixed when it was created; known from the create on."""
         self.start: Launched | None = None
         """How its server was started; None before that, and while it is replaced."""
+        self.set_up_with = ""
+        """The key of what its setup command depended on when that succeeded; empty before that."""
         self.files: Mapping[str, Brought] = {}
         """What was brought of each file for its server, by name."""
         self.api_key = secrets.token_hex(24)  # a "-" at its start would be an option on a command line
