@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     if _is_on_host(config):  # there is nothing to be rented from there, and the values are those of another machine
-        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
+        if asked := config.workerinput.get("vastgpu_fetch"):  # type: ignore[attr-defined] # xdist's
             from pytest_vastgpu.plugin.on_host.on_worker import serve
 
             serve(config, asked)

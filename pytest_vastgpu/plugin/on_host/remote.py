@@ -85,6 +85,7 @@ if __name__ == "__channelexec__":
         workerinput, _, options, _ = channel.receive()
         told = workerinput["vastgpu_host"]
         workerinput["vastgpu_host"] = told["name"]
+        workerinput["vastgpu_fetch"] = told.get("fetch")
         _settle(told)
         options["basetemp"] = told["basetemp"]
         # Its source is read, and it is not imported: pytest shall be the first to import a plugin.
