@@ -30,6 +30,24 @@ from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import ASKING
 from pytest_vastgpu.reporting.sentences import workload_line
 
+_BOOT = """
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    order = json.load(file)
+sys.path[:] = order["path"]
+sys.argv = ["pytest", *order["args"]]
+import pytest
+class Start:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config):
+        from pytest_vastgpu.plugin.on_host.at_home import Collector
+        self.collector = Collector()
+        config.pluginmanager.register(self.collector)
+start = Start()
+code = pytest.main(["--collect-only", *order["args"]], plugins=[start])
+start.collector.write(int(code), order["file"])
+"""
+"""The program of that process. pytest is the first to import this package there, as ever: it would warn otherwise."""
 LONG_S = 2.0
 """After this time it is said what goes on."""
 
@@ -72,6 +90,8 @@ class Seen:
     usage: list[str] | None = None
     """pytest's own usage error, such as a path that does not exist; None: there is none."""
     exit_code: int = 0
+    crashed: bool = False
+    """Whether its process ended before it could say what it has seen."""
     said: str = ""
     """The last line that pytest printed."""
 
@@ -90,7 +110,7 @@ def collect(config: pytest.Config, tell: Callable[[str], None]) -> Seen:
         with (
             said.open("wb") as output,
             subprocess.Popen(
-                child.command(__name__, str(order)),
+                [sys.executable, "-c", _BOOT, str(order)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -109,15 +129,23 @@ def collect(config: pytest.Config, tell: Callable[[str], None]) -> Seen:
         try:
             seen: Seen = decode(Seen, json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError):
-            return Seen(exit_code=code, said=last)
+            return Seen(exit_code=code, crashed=True, said=last)
         return replace(seen, said=last)
 
 
-class _Collector:
+class Collector:
     """Plugin object in that process: notes what is collected, and runs nothing."""
 
     def __init__(self) -> None:
         self.seen = Seen()
+
+    def write(self, code: int, path: str) -> None:
+        """Write what was seen.
+
+        :param code: pytest's exit code.
+        """
+        self.seen.exit_code = code
+        Path(path).write_text(json.dumps(encode(self.seen)), encoding="utf-8")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -171,15 +199,3 @@ class _Collector:
             with suppress(ValueError):
                 session.config.pluginmanager.unregister(name=name)
         return True
-
-
-def main() -> int:
-    """Run pytest as the order in ``sys.argv[1]`` says, and write what was seen."""
-    order = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    sys.path[:] = order["path"]
-    collector = _Collector()
-    sys.argv = ["pytest", *order["args"]]
-    code = pytest.main(["--collect-only", *order["args"]], plugins=[collector])
-    collector.seen.exit_code = int(code)
-    Path(order["file"]).write_text(json.dumps(encode(collector.seen)), encoding="utf-8")
-    return 0

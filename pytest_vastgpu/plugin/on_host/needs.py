@@ -52,7 +52,7 @@ def needs(settings: HostSettings, seen: Seen) -> Needs | None:
     for problem in seen.problems:
         raise ConfigurationError(problem)
     notes = _not_collected(seen.errors, [name for name in _TAKEN if settings.sources[name] != "default"])
-    if seen.exit_code not in _COLLECTED and not seen.errors:
+    if seen.crashed or (seen.exit_code not in _COLLECTED and not seen.errors):
         raise ConfigurationError(
             f"the tests cannot be collected here, before anything is rented: pytest ended with exit code "
             f"{seen.exit_code}: {sanitize.line(seen.said) or 'without a word'}"

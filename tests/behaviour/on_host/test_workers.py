@@ -32,7 +32,7 @@ def test_variables(pytestconfig, worker_id):
     assert os.environ["PYTEST_OWN"] == f"{pytestconfig.rootpath}/data"
     assert os.environ["PYTEST_XDIST_WORKER_COUNT"] == "2"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == worker_id.removeprefix("gw")
-    assert pytestconfig.workerinput["vastgpu_host"] == "host 1 (machine 100, 2x RTX 4090)"
+    assert pytestconfig.workerinput["vastgpu_host"]["name"] == "host 1 (machine 100, 2x RTX 4090)"
 
 def test_places(pytestconfig, tmp_path):
     root = pytestconfig.rootpath

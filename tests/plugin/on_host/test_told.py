@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.worker_input import shares
@@ -41,7 +42,8 @@ class Node:
 def host(workers: int = 2, gpus: int = 0) -> Host:
     offer = make_offer(machine_id=4711, num_gpus=gpus, gpu_name="RTX 4090")
     lease = Lease("label", 1, offer, "", {})
-    return Host("host 1", lease, "/usr/bin/python3", "3.11.7", PurePosixPath("/root/.vastgpu/work"), workers)
+    about = About("/usr/bin/python3", "3.11.7", "cpython", PurePosixPath("/root/.vastgpu/work"))
+    return Host("host 1", lease, about, workers)
 
 
 def tell(workers: WorkerInputs, node: Node) -> dict[str, Any]:
