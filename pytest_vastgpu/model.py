@@ -15,6 +15,9 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+HOST = "host"
+"""The adapter of a workload without a server: a host on which tests run."""
+
 
 class FailureClass(StrEnum):
     """Whose fault a failure is, by the question "what would the next host do?"."""
@@ -135,9 +138,15 @@ class Workload:
     setup: str = _declared(
         "",
         "Shell command to run on the instance before the server, once, in its directory and environment, when the "
-        "files are there; ``pip install …``. It fails the workload if it fails.",
+        "files are there; ``pip install …``. It fails the workload if it fails. If its first line is a comment, that "
+        "is shown in its place.",
     )
     setup_s: float = _declared(900.0, "Longest run of the setup command, in seconds.")
+    setup_uses: tuple[str, ...] = _declared(
+        (),
+        "Patterns of the names in ``files`` of what the setup command depends on: it runs once more where one of these "
+        "files has changed; empty: any of them.",
+    )
     port: int = _declared(8000, "The TCP port that the server listens on, on the instance's loopback.")
     ready_path: str = _declared(
         "/", "Path that answers 200 when the server is ready (adapter ``command``).", one_line=True

@@ -15,6 +15,7 @@ from pytest_vastgpu.option_values import Keep
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
+    from collections.abc import Sequence
     from typing import Any
     from typing import NoReturn
 
@@ -85,10 +86,12 @@ class Option:
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, float):
-            return f"{value:g} {self.unit}"
+            return f"{value:g} {self.unit}".rstrip()
         if isinstance(value, (frozenset, tuple)):
             return ",".join(sorted(value)) or "none"
-        return str(value) or "in the user's cache"  # only the path of the host cache may be empty
+        if self.name == "setup" and value:
+            return "…"  # the command may hold a secret
+        return str(value) or ("in the user's cache" if self.name == "host-cache" else "none")
 
 
 def _option(
@@ -240,15 +243,20 @@ class Settings:
 
     def every_value(self) -> list[str]:
         """Every value with its source, in a line for each source; no secret."""
-        by_source: dict[str, list[str]] = {}
-        for option in OPTIONS:
-            text = option.show(getattr(self, option.field))
-            by_source.setdefault(self.sources[option.field], []).append(f"{option.name} {text}")
-        return [f"{', '.join(given)} ({source})" for source, given in by_source.items()]
+        return _by_source(self, OPTIONS)
 
     def _source(self, field: str) -> str:
         """The source of a value, in brackets; nothing for a default."""
         return "" if self.sources[field] == "default" else f" ({self.sources[field]})"
+
+
+def _by_source(settings: Settings | HostSettings, options: Sequence[Option]) -> list[str]:
+    """Every value, in a line for each source."""
+    found: dict[str, list[str]] = {}
+    for option in options:
+        text = f"{option.name} {option.show(getattr(settings, option.field))}"
+        found.setdefault(settings.sources[option.field], []).append(text)
+    return [f"{', '.join(given)} ({source})" for source, given in found.items()]
 
 
 _HEADLINE = frozenset({"backend", "budget", "strictness"})
@@ -264,7 +272,10 @@ class HostSettings:
         self.__dict__.update(values)
 
     hosts: int = _option(
-        option_values.whole, 0, "N", "Run the selected tests on this many rented hosts, in xdist's workers there"
+        option_values.whole,
+        0,
+        "N",
+        "Run the selected tests on this many rented hosts, in xdist's workers there (default: 0, here)",
     )
     workers_per_host: int | None = _option(
         option_values.count_or_none, None, "N", "Workers on each host (default: one for each GPU)"
@@ -275,10 +286,17 @@ class HostSettings:
     gpus: int | None = _option(
         option_values.whole_or_none, None, "N", "GPUs of each host (default: 1; of this machine without one: 0)"
     )
-    gpu_ram: float = _option(option_values.number("GB", least=0), 0.0, "GB", "VRAM needed for each GPU", "GB")
-    compute_cap: float = _option(option_values.number("", least=0), 0.0, "X.Y", "Least CUDA compute capability")
+    gpu_ram: float = _option(
+        option_values.number("GB", least=0), 0.0, "GB", "VRAM needed for each GPU (default: any)", "GB"
+    )
+    compute_cap: float = _option(
+        option_values.number("", least=0), 0.0, "X.Y", "Least CUDA compute capability (default: any)"
+    )
     cuda: float = _option(
-        option_values.number("", least=0), 0.0, "X.Y", "CUDA version that the hosts' drivers must support"
+        option_values.number("", least=0),
+        0.0,
+        "X.Y",
+        "CUDA version that the hosts' drivers must support (default: any)",
     )
     disk: float = _option(option_values.number("GB", least=1), 40.0, "GB", "Disk to rent on each host", "GB")
     image: str = _option(str, "", "NAME", "Docker image of the hosts (default: PyTorch's)")
@@ -303,6 +321,23 @@ class HostSettings:
     sources: Mapping[str, str]
     """The source of each value, by attribute."""
 
+    def given(self) -> list[str]:
+        """What is not the default, with its source. The number of hosts and of workers is told elsewhere."""
+        return [
+            f"{option.name} {option.show(getattr(self, option.field))} ({self.sources[option.field]})"
+            for option in HOST_OPTIONS
+            if option.field not in _HOSTS_HEADLINE and self.sources[option.field] != "default"
+        ]
 
+    def every_value(self) -> list[str]:
+        """Every value with its source, in a line for each source; no secret."""
+        return _by_source(self, HOST_OPTIONS)
+
+    def source(self, field: str) -> str:
+        """The source of a value, in brackets after a blank; nothing for a default."""
+        return "" if self.sources[field] == "default" else f" ({self.sources[field]})"
+
+
+_HOSTS_HEADLINE = frozenset({"hosts", "workers_per_host"})
 HOST_OPTIONS = tuple(option for option in vars(HostSettings).values() if isinstance(option, Option))
 """The options of tests on hosts."""

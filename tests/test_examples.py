@@ -23,6 +23,7 @@ RUNS = {
     "markers_and_strictness": ["-n0"],
     "xdist_shared": ["-n4"],
     "local_gpu": ["-n0"],
+    "on_host": ["--vast-hosts=1"],  # NumPy comes from PyPI
 }
 QUICK = {"quickstart"}
 
@@ -63,6 +64,13 @@ def test_the_gpu_example_says_why_it_skips_where_there_is_no_gpu() -> None:
     if subprocess.run(["sh", "-c", "nvidia-smi"], capture_output=True, check=False).returncode == 0:
         pytest.skip("this machine has a GPU, so the example runs")
     assert re.search(r"SKIPPED .*nvidia-smi", run_example("local_gpu", "-rs"))
+
+
+@pytest.mark.slow
+def test_what_needs_a_gpu_on_a_host_says_so_where_there_is_none() -> None:
+    output = run_example("on_host", "--vast-hosts=1", "--vast-gpus=0")
+    assert re.search(r"=== 11 passed, 25 skipped|=== 36 passed", output)
+    assert len(re.findall(r"SKIPPED .*: (PyTorch is not installed here|no GPU: )", output)) in {0, 6}
 
 
 def test_where_there_is_no_llama_cpp_the_remedy_is_the_quick_starts_extra() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import OPTIONS
+from pytest_vastgpu.settings import Option
 from pytest_vastgpu.settings import Strictness
 
 ROOT = Path(__file__).parent.parent
@@ -19,9 +22,9 @@ def section(title: str) -> str:
     return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def options_table() -> str:
+def options_table(options: Iterable[Option]) -> str:
     rows = ["| option | variable | ini key | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for option in OPTIONS:
+    for option in options:
         flag = f"{option.flag}[={option.metavar}]" if option.alone else f"{option.flag} {option.metavar}".strip()
         default = option.show(option.default)
         rows.append(f"| `{flag}` | `{option.variable}` | `{option.ini}` | {default} | {option.help} |")
@@ -29,7 +32,8 @@ def options_table() -> str:
 
 
 def test_the_options_table_is_the_options() -> None:
-    assert options_table() in section("Options")
+    assert options_table(OPTIONS) in section("Options")
+    assert options_table(HOST_OPTIONS) in (ROOT / "docs/on-host.md").read_text()
 
 
 def test_the_strictness_table_is_the_policy() -> None:

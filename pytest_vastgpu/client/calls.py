@@ -159,6 +159,8 @@ class PipeRequest:
     label: str
     """The instance's label."""
     command: str
+    name: str = "the host"
+    """What the user calls it."""
 
 
 @dataclass(frozen=True)

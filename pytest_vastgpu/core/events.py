@@ -32,6 +32,8 @@ class Event:
     """The same facts for programs."""
     time: float = field(default_factory=time.time)
     """Epoch seconds."""
+    verbatim: bool = False
+    """Whether the text is what a process of the user's has printed, to be shown as it is, however quiet the run is."""
 
 
 Listener = Callable[[Event], None]

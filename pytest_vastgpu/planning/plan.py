@@ -23,9 +23,11 @@ from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.selection.ranking import Ranked
 from pytest_vastgpu.selection.search import Survey
+from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
+from pytest_vastgpu.supervisor.pool.kinds import of_one_kind
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 
 _RUN = "the run"
@@ -213,7 +215,8 @@ def make_plan(
     starts: list[Start] = []
     for slot in begun:
         taken = {start.offer.id for start in starts}
-        if offers := [ranked.offer for ranked in found[slot.workload].ranked]:
+        ranked = [each.offer for each in found[slot.workload].ranked]
+        if offers := _of_its_kind(ranked, slot.workload, [each.workload for each in begun], starts):
             # As the provisioner takes them: the best one that the run has not taken yet.
             offer = min(offers, key=lambda offer: offer.id in taken)
             starts.append(Start(slot.workload, offer, worst_case_usd(offer, slot.workload, settings)))
@@ -243,6 +246,17 @@ def make_plan(
         own,
         tuple(warm),
     )
+
+
+def _of_its_kind(
+    offers: Sequence[Offer], workload: Workload, begun: Sequence[Workload], starts: Sequence[Start]
+) -> Sequence[Offer]:
+    """The offers that may be taken for a workload: hosts that are alike are of one GPU kind."""
+    group = alike(workload)
+    if group is None or not workload.gpus:
+        return offers
+    kind = next((start.offer.gpu_name for start in starts if alike(start.workload) == group), "")
+    return of_one_kind(offers, sum(alike(each) == group for each in begun), kind)
 
 
 def worst_case_usd(offer: Offer, workload: Workload, settings: Settings) -> float:

@@ -24,6 +24,7 @@ from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.ranking import Ranked
 from pytest_vastgpu.selection.relaxation import IN_WORKLOAD
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.settings import Strictness
 
 
@@ -68,8 +69,8 @@ def lines(plan: Plan, width: int, most: int | None = None, wording: Wording = OF
     """
     most = plan.settings.attempts if most is None else most
     told: list[str] = []
-    for each in plan.workloads:
-        told += [*_workload(each, plan, width, most, wording), ""]
+    for each, *others in _together(plan.workloads):
+        told += [*_workload(each, others, plan, width, most, wording), ""]
     facts = list(_facts(plan, wording))
     indent = max(len(name) for name, _ in facts) + 2
     for name, text in facts:
@@ -82,8 +83,23 @@ def lines(plan: Plan, width: int, most: int | None = None, wording: Wording = OF
     return told
 
 
-def _workload(each: WorkloadPlan, plan: Plan, width: int, most: int, wording: Wording) -> Iterator[str]:
-    yield from _wrapped(wording.title or f"{each.name}: {_who_asks(each)}", width, "", "  ")
+def _together(workloads: Sequence[WorkloadPlan]) -> list[list[WorkloadPlan]]:
+    """The hosts of a run, which are alike, together; each other workload alone."""
+    found: dict[Workload, list[WorkloadPlan]] = {}
+    for each in workloads:
+        found.setdefault(alike(each.workload) or each.workload, []).append(each)
+    return list(found.values())
+
+
+def _workload(
+    each: WorkloadPlan, others: Sequence[WorkloadPlan], plan: Plan, width: int, most: int, wording: Wording
+) -> Iterator[str]:
+    """What is said of one workload.
+
+    :param others: Further hosts like this one.
+    """
+    names = f"{each.name} to {others[-1].name}" if others else each.name
+    yield from _wrapped(wording.title or f"{names}: {_who_asks(each)}", width, "", "  ")
     survey = each.found.survey
     for warm, same in plan.warm_for(each):
         use = (
@@ -102,10 +118,12 @@ def _workload(each: WorkloadPlan, plan: Plan, width: int, most: int, wording: Wo
         yield from _wrapped(f"NOTHING TO RENT: {text}", width, "  ")
     else:
         yield from _wrapped(f"NOTHING TO RENT: {survey.why_none}", width, "  ")
-    if each.affordable is Affordable.IN_TURN:
-        text = "rented only once another instance is given back: the budget does not cover it beside the others"
+    in_turn = [host.name for host in (each, *others) if host.affordable is Affordable.IN_TURN]
+    if in_turn:
+        which = f"{', '.join(in_turn)}: " if others else ""
+        text = f"{which}rented only once another instance is given back: the budget does not cover it beside the others"
         yield from _wrapped(text, width, "  ")
-    elif each.affordable is Affordable.NEVER:
+    if each.affordable is Affordable.NEVER:
         text = f"NOT WITHIN THE BUDGET: one instance may cost {each.worst_usd:.2f} USD until its end of life"
         yield from _wrapped(text, width, "  ")
     if survey.changes:
@@ -122,6 +140,8 @@ def _workload(each: WorkloadPlan, plan: Plan, width: int, most: int, wording: Wo
 
 
 def _who_asks(each: WorkloadPlan) -> str:
+    if alike(each.workload) is not None:
+        return "the tests run there"
     if each.best is None:
         return count(each.tests, "test")
     maybe = each.tests - each.certain

@@ -13,11 +13,13 @@ import pytest
 
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.options import ASKING
+from pytest_vastgpu.plugin.options import HOSTS
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.plugin.options import with_values
+from pytest_vastgpu.settings import HOST_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -45,9 +47,20 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
         early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Look whether tests shall run on hosts, early enough for a plugin object with hooks of its own."""
+    if _names_hosts(config):
+        from pytest_vastgpu.plugin.on_host.start import Hosts
+
+        config.pluginmanager.register(Hosts(), HOSTS)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
+    if _is_on_host(config):  # there is nothing to be rented from there, and the values are those of another machine
+        return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
         from pytest_vastgpu.plugin.plan import PlanOnly
@@ -57,19 +70,36 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_vastgpu.plugin.on_host.on_worker import serve
 
         serve(config, asked)
-    if _asks_for_hosts(config):
-        from pytest_vastgpu.plugin.on_host.start import use_hosts
-
-        use_hosts(config)
-    elif config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+    hosts = config.pluginmanager.get_plugin(HOSTS)
+    if hosts is not None and hosts.decide(config):
+        return
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
         config.pluginmanager.register(XdistController(config), "vastgpu-xdist")
 
 
-def _asks_for_hosts(config: pytest.Config) -> bool:
-    given = config.getoption("vast_hosts") or os.environ.get("VAST_HOSTS") or config.getini("vast_hosts")
-    return bool(given) and not hasattr(config, "workerinput")
+def _names_hosts(config: pytest.Config) -> bool:
+    """Whether hosts are asked for, or an option of theirs stands on the command line."""
+    if hasattr(config, "workerinput"):
+        return False
+    given = any(config.getoption(option.ini) is not None for option in HOST_OPTIONS)
+    return given or bool(os.environ.get("VAST_HOSTS")) or config.getini("vast_hosts") is not None
+
+
+def _is_on_host(config: pytest.Config) -> bool:
+    """Whether this process is a worker on a rented host."""
+    return "vastgpu_host" in getattr(config, "workerinput", ())
+
+
+def _refuse_on_host(request: pytest.FixtureRequest) -> None:
+    """Fail a test that asks for an instance, and runs on a host itself."""
+    if _is_on_host(request.config):
+        pytest.fail(
+            f"{request.fixturename} cannot be had on a rented host (--vast-hosts), where nothing is rented: have the "
+            "test start the server itself, or run it without --vast-hosts",
+            pytrace=False,
+        )
 
 
 def _marker_help(config: pytest.Config) -> str:
@@ -96,7 +126,7 @@ def pytest_collection_finish(session: pytest.Session) -> Generator[None, object,
 
 
 def _open_where_needed(session: pytest.Session) -> None:
-    if session.config.pluginmanager.has_plugin(PLAN) or "vastgpu_host" in getattr(session.config, "workerinput", ()):
+    if session.config.pluginmanager.has_plugin(PLAN) or _is_on_host(session.config):
         return
     if _is_marked(session):
         from pytest_vastgpu.plugin.unasked import watch_marks
@@ -130,6 +160,7 @@ def vast_workload() -> Workload | None:
 @pytest.fixture
 def vast_instance(request: pytest.FixtureRequest, vast_workload: Workload | None) -> VastInstance:
     """A rented instance on which the workload's server is ready. Tests with equal workloads share it."""
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import shared
 
     return shared(request, vast_workload)
@@ -138,6 +169,7 @@ def vast_instance(request: pytest.FixtureRequest, vast_workload: Workload | None
 @pytest.fixture(scope="module")
 def vast_module_instance(request: pytest.FixtureRequest) -> VastInstance:
     """A handle for fixtures of a module or a class: it leads to the ``vast_instance`` of the test that runs."""
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import of_running_test
 
     return of_running_test(request)
@@ -146,6 +178,7 @@ def vast_module_instance(request: pytest.FixtureRequest) -> VastInstance:
 @pytest.fixture(scope="session")
 def vast_session_instance(request: pytest.FixtureRequest) -> VastInstance:
     """A handle for fixtures of any scope: it leads to the ``vast_instance`` of the test that runs."""
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import of_running_test
 
     return of_running_test(request)
@@ -158,6 +191,7 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> InstanceFactory:
     ``factory(workload)`` returns an instance, ``factory(one, two, …)`` a list: those come up at the same time, and if
     one of them fails, the others are given back.
     """
+    _refuse_on_host(request)
     from pytest_vastgpu.plugin.leases import owned
 
     return owned(request)

@@ -38,6 +38,8 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """The session's settings."""
 TIMEOUTS: pytest.StashKey[Timeouts] = pytest.StashKey()
 """The session's time limits, where they are not the defaults."""
+HOSTS = "vastgpu-hosts"
+"""The plugin object of a run that names hosts."""
 TIMER: pytest.StashKey[object] = pytest.StashKey()
 """The settings of the timer that pytest-timeout has set for a test."""
 ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_instance", "vast_instance_factory"})
@@ -46,8 +48,21 @@ ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_insta
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option and its ini key. Defaults stay None, so that an option that was not given is recognised."""
-    group = parser.getgroup("vastgpu", "GPU workloads on rented Vast.ai hosts")
-    for option in (*OPTIONS, *HOST_OPTIONS):
+    group = _add(parser, "vastgpu", "GPU workloads on rented Vast.ai hosts", OPTIONS)
+    _add(parser, "vastgpu-hosts", "tests on rented Vast.ai hosts, in pytest-xdist's workers there", HOST_OPTIONS)
+    group.addoption(
+        "--vast-plan",
+        action="store_true",
+        help="Collect tests, say what would be rented for them, in which order and for how much; rent and run nothing",
+    )
+    group.addoption(
+        "--vast-plan-json", metavar="FILE", help="The same, as a JSON document in this file; it may be /dev/stderr"
+    )
+
+
+def _add(parser: pytest.Parser, name: str, title: str, options: Sequence[Option]) -> pytest.OptionGroup:
+    group = parser.getgroup(name, title)
+    for option in options:
         text = option.help if "default" in option.help else f"{option.help} (default: {option.show(option.default)})"
         if option.alone:
             alone: dict[str, Any] = {"nargs": "?", "const": option.alone}  # with_values() keeps a path away from it
@@ -61,14 +76,7 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             group.addoption(option.flag, dest=option.ini, action="store_const", const="yes", default=None, help=text)
         parser.addini(option.ini, text, default=None)
-    group.addoption(
-        "--vast-plan",
-        action="store_true",
-        help="Collect tests, say what would be rented for them, in which order and for how much; rent and run nothing",
-    )
-    group.addoption(
-        "--vast-plan-json", metavar="FILE", help="The same, as a JSON document in this file; it may be /dev/stderr"
-    )
+    return group
 
 
 def with_values(args: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from pytest_vastgpu.planning.plan import make_plan
 from pytest_vastgpu.planning.report import lines
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import collect
+from pytest_vastgpu.plugin.options import HOSTS
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.running import lead_to_own
@@ -55,6 +57,18 @@ class PlanOnly:
         if distributed != "no":  # xdist looks at it later
             config.option.dist = "no"
         self._plan: Plan | None = None
+        self._hosts: Mapping[str, Workload] | None = None
+        """The hosts on which the tests run; None if they run here."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool | None:
+        """Have tests that run on hosts collected as for such a run."""
+        hosts = session.config.pluginmanager.get_plugin(HOSTS)
+        self._hosts = hosts.workloads(session.config) if hosts is not None else None
+        if self._hosts is None:
+            return None
+        session.testscollected = len(self._hosts)
+        return True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -71,6 +85,21 @@ class PlanOnly:
         if self._plan is not None and self._plan.problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _tests(self, session: pytest.Session) -> dict[str, Expected]:
+        """What each test needs; in place of tests that run on hosts, what each of their hosts is.
+
+        :raises pytest.UsageError: one line: a wrong marker.
+        """
+        if self._hosts is not None:
+            return {name: Expected(workload) for name, workload in self._hosts.items()}
+        for item in session.items:
+            lead_to_own(item)
+        collected = collect(session.items)
+        if collected.problems:
+            raise pytest.UsageError(*collected.problems)
+        runs = self._workers if self._in_each else 1
+        return {test: replace(expected, runs=expected.runs * runs) for test, expected in collected.tests.items()}
+
     def _make(self, session: pytest.Session) -> Plan:
         """The plan for the selected tests.
 
@@ -79,17 +108,15 @@ class PlanOnly:
         config, settings = session.config, session.config.stash[SETTINGS]
         KNOWN.add_variable(API_KEY)
         KNOWN.add_login(IMAGE_LOGIN, image_login(os.environ))
-        for item in session.items:
-            lead_to_own(item)
-        collected = collect(session.items)
-        if collected.problems:
-            raise pytest.UsageError(*collected.problems)
-        runs = self._workers if self._in_each else 1
-        tests = {test: replace(expected, runs=expected.runs * runs) for test, expected in collected.tests.items()}
+        tests = self._tests(session)
         workloads = _workloads(tests.values())
         for workload in workloads:
             KNOWN.add_workload(workload)
-        own = sum("vast_instance_factory" in getattr(item, "fixturenames", ()) for item in session.items)
+        own = (
+            0
+            if self._hosts is not None
+            else sum("vast_instance_factory" in getattr(item, "fixturenames", ()) for item in session.items)
+        )
         if not workloads:
             return make_plan(tests, {}, settings, own=own)
         try:

@@ -78,7 +78,9 @@ class ProgressReporter:
 
     def tell(self, event: Event) -> None:
         """Add an event to those to be printed."""
-        if not self._quiet:
+        if event.verbatim:
+            self._waiting.put(event.text)
+        elif not self._quiet:
             self._waiting.put(f"vastgpu {event.text}")
 
     def insist(self, text: str) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.text.durations import spoken
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
@@ -39,7 +40,9 @@ def offer_line(offer: Offer) -> str:
 
 
 def workload_line(workload: Workload) -> str:
-    """``vllm 'org/model'``."""
+    """``vllm 'org/model'``, and ``host 1`` for a host without a server."""
+    if workload.adapter == HOST and (number := dict(workload.details).get(HOST)):
+        return f"{HOST} {number}"
     what = workload.model or " ".join(workload.command.split()) or workload.image
     return f"{workload.adapter} {what[:80]!r}" if what else workload.adapter
 

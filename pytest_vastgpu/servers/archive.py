@@ -76,7 +76,7 @@ def packed(
         if entry.is_directory or entry.link:
             yield _header(entry)
             if entry.link:
-                brought(entry.name, Brought(_digest(entry), entry.stamp))
+                brought(entry.name, Brought(_digest(entry), None))
         elif entry.living:
             yield from _living(entry, brought, read, torn)
         else:
@@ -132,7 +132,7 @@ def _living(
                     yield part
                 yield b"\0" * (-now.size % tarfile.BLOCKSIZE)
                 after = Stamp.of(os.fstat(file.fileno()))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return
         except OSError as error:
             raise ConfigurationError(unreadable(entry.name, entry.path, error)) from error

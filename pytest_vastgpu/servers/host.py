@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_vastgpu.diagnosis.verdicts import judge_end
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Failed
@@ -13,10 +14,14 @@ from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
-from pytest_vastgpu.servers.workloads import HOST
 
 IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 """PyTorch's official image: what tests on a GPU need most often."""
+IMAGE_GB = 3.5
+"""Its size as it is downloaded, rounded up."""
+IMAGE_CUDA = 12.8
+IMAGE_COMPUTE_CAP = 7.5
+"""The oldest GPUs that its PyTorch is built for: Turing."""
 
 
 def numbered(workload: Workload, number: int) -> Workload:
@@ -25,6 +30,13 @@ def numbered(workload: Workload, number: int) -> Workload:
     :param number: 1 for the first.
     """
     return replace(workload, details=tuple(sorted((dict(workload.details) | {"host": str(number)}).items())))
+
+
+def alike(workload: Workload) -> Workload | None:
+    """What all hosts of a run have in common; None for the workload of a server."""
+    if workload.adapter != HOST:
+        return None
+    return replace(workload, details=tuple((name, value) for name, value in workload.details if name != "host"))
 
 
 class HostAdapter:

@@ -43,6 +43,14 @@ def write(path: Path, listing: Listing) -> None:
     new.replace(path)
 
 
+def names(path: str) -> list[str]:
+    """The names in a list, by their paths in its directory.
+
+    :raises ConfigurationError: the list cannot be read.
+    """
+    return _read(path)[2::2]
+
+
 def brought_by(workload: Workload) -> list[Entry]:
     """All that a workload brings along.
 
@@ -53,11 +61,7 @@ def brought_by(workload: Workload) -> list[Entry]:
 
 def _listed(path: str) -> list[Entry]:
     """What a list names and is still there: the rest has gone since it was written."""
-    try:
-        place, root, *pairs = os.fsdecode(Path(path).read_bytes()).split("\0")
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise ConfigurationError(f"the list of files {path} cannot be read ({why}): run again") from error
+    place, root, *pairs = _read(path)
     found = []
     for name, link in zip(pairs[::2], pairs[1::2], strict=True):
         source, target = f"{root}/{name}", f"{place}/{name}"
@@ -76,3 +80,11 @@ def _listed(path: str) -> list[Entry]:
             mode = 0o700 if status.st_mode & 0o111 else 0o600
             found.append(Entry(target, source, False, mode, status.st_size, stamp, living=True))
     return found
+
+
+def _read(path: str) -> list[str]:
+    try:
+        return os.fsdecode(Path(path).read_bytes()).split("\0")
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigurationError(f"the list of files {path} cannot be read ({why}): run again") from error

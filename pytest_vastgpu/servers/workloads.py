@@ -26,14 +26,13 @@ from pytest_vastgpu.core.text.shell import NAME_RULE
 from pytest_vastgpu.core.text.shell import wrong_name
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import WorkloadInvalid
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.model import WorkloadFields
 
 _T = TypeVar("_T")
 _Builder = TypeVar("_Builder", bound=Callable[..., Workload])
 _FIELDS = {declared.name: declared for declared in dataclasses.fields(Workload)}
-HOST = "host"
-"""The adapter of a workload without a server."""
 TYPES: Mapping[str, Any] = get_type_hints(Workload)
 """The type of each field."""
 MEANINGS: Mapping[str, str] = {name: declared.metadata.get("meaning", "") for name, declared in _FIELDS.items()}
@@ -208,6 +207,8 @@ def _of_tuples(workload: Workload) -> Iterator[str]:
     """Wrong forms of the fields that hold several values; the builders make them right."""
     if not isinstance(workload.args, tuple):
         yield f"args of the workload is of type {_type(workload.args)}; give a tuple of texts, one for each argument"
+    if not isinstance(workload.setup_uses, tuple) or not all(isinstance(each, str) for each in workload.setup_uses):
+        yield f"setup_uses={workload.setup_uses!r} of the workload is not a tuple of patterns"
     for name in ("env", "files", "details"):
         pairs = getattr(workload, name)
         if not isinstance(pairs, tuple):

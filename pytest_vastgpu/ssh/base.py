@@ -81,6 +81,18 @@ class Stream(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Conversed:
+    """How a command ended that conversed with a local socket."""
+
+    pid: int
+    """Its process id, and that of its group where the image has ``setsid``; 0 if it was not run."""
+    exit_code: int | None
+    """None where it did not end by itself."""
+    problem: str = ""
+    """Why it was not run, or broke off; empty where one of the two sides has ended."""
+
+
 class Connection(Protocol):
     """A connection that is logged in. Thread-safe."""
 
@@ -153,10 +165,11 @@ class Connection(Protocol):
         """
         ...
 
-    def converse(self, command: str, local: socket.socket, env: Mapping[str, str] | None = None) -> None:
-        """Run a command, and join its input and output to a socket, until either side ends.
+    def converse(self, command: str, local: socket.socket, on_stderr: Callable[[bytes], None]) -> Conversed:
+        """Run a command, and join its input and output to a socket, until either side ends. No failure is raised.
 
-        :raises OSError, EOFError, paramiko.SSHException: if it could not be started, or the connection broke.
+        :param on_stderr: Called with what the command prints there, as it comes.
+        :raises ValueError: ``command`` cannot be written for a shell.
         """
         ...
 

@@ -16,6 +16,7 @@ import paramiko
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.ssh import execution
+from pytest_vastgpu.ssh.base import Conversed
 from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.ssh.command import BoundedText
 from pytest_vastgpu.ssh.command import MarkedOutput
@@ -251,13 +252,14 @@ class SshConnection:
         stream.start()
         return stream
 
-    def converse(self, command: str, local: socket.socket, env: Mapping[str, str] | None = None) -> None:
-        """Run a command, and join its input and output to a socket, until either side ends.
+    def converse(self, command: str, local: socket.socket, on_stderr: Callable[[bytes], None]) -> Conversed:
+        """Run a command, and join its input and output to a socket, until either side ends. No failure is raised.
 
-        :raises OSError, EOFError, paramiko.SSHException: if it could not be started, or the connection broke.
+        :param on_stderr: Called with what the command prints there, as it comes.
         :raises ValueError: as for :meth:`run`.
         """
-        converse(self.session(None), *shell_line(command, env or {}), local)
+        session = self.session(time.monotonic() + _OPEN_LIMIT_S)
+        return converse(session, *shell_line(command, {}), local, on_stderr)
 
     def forward(self, port: int, timeout_s: float) -> paramiko.Channel:
         """A channel to a port on the instance's own loopback.

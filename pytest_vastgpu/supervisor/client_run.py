@@ -20,6 +20,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.servers.base import Adapter
@@ -138,8 +139,20 @@ class ClientRun:
         elif role == "hooks":
             self._hooks.attach(sock)
         elif role == "pipe":
+            self._converse(sock)
+
+    def _converse(self, sock: socket.socket) -> None:
+        """Join a connection to a command on an instance. The other side learns of every failure by its end."""
+        try:
             asked = decode(PipeRequest, messages.receive(sock))
-            self.run().access.converse(asked.label, asked.command, sock)
+            self.run().access.converse(asked, sock, self.tell, self._show)
+        except Cancelled:
+            pass  # the run is ending
+        except (VastGpuError, ValueError) as error:
+            self.tell(sanitize.line(f"a host cannot run tests: {error}"))
+
+    def _show(self, text: str) -> None:
+        self.outbox.put(Event("", None, sanitize.line(text), verbatim=True))
 
     # ----------------------------------------------------------------- calls
 

@@ -208,7 +208,7 @@ def open_run(
 
         events.listen(lambda event: write_costs([event.label]) if event.state is State.GONE else None)
         stack.callback(lambda: write_costs(pool.registry.bills()))
-        pool.open(Provisioner(services, find, record, started, pool.registry.ended, reused))
+        pool.open(Provisioner(services, find, record, started, pool.registry.ended, reused, pool.hosts_wanted))
         return Run(
             pool,
             InstanceAccess(pool.registry),

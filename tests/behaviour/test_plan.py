@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -195,3 +197,28 @@ def test_a_run_does_what_its_plan_says(pytester: pytest.Pytester, rent_from: Ren
     result = pytester.runpytest_inprocess("-rP")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"rented {told['starts'][0]['machine_id']}"])
+
+
+@pytest.mark.slow
+def test_the_hosts_of_a_run_are_planned_without_importing_its_tests(
+    pytester: pytest.Pytester, rent_from: RentFrom
+) -> None:
+    market = rent_from(fleet())
+    subprocess.run(["git", "init", "-q"], check=True)
+    pytester.makepyfile(
+        test_here="import pytest\n@pytest.mark.vast(gpu_ram_gb=20)\ndef test_it(): raise AssertionError"
+    )
+    result = pytester.runpytest_inprocess("--vast-hosts=2", "--vast-plan", "--vast-plan-json=plan.json")
+    nothing_was_rented(market)
+    assert result.ret == pytest.ExitCode.OK
+    assert "test_here" not in sys.modules
+    result.stdout.fnmatch_lines(
+        ["vastgpu: tests run on 2 hosts (command line) with 1 GPU each, *; gpu_ram_gb 20 (marks)"]
+    )
+    result.stdout.fnmatch_lines(
+        ["host 1 to host 2: the tests run there", "order *host 1 on machine *, host 2 on machine *"]
+    )
+    told = json.loads(pytester.path.joinpath("plan.json").read_text())
+    assert named(told) == ["host 1", "host 2"]
+    assert sorted(start["machine_id"] for start in told["starts"]) == [BAD, GOOD]
+    assert pytester.runpytest_inprocess("--vast-hosts=2", "--vast-plan", "-k", "another").ret == 5

@@ -16,6 +16,7 @@ from tests.planning.values import LARGE
 from tests.planning.values import OFFERS
 from tests.planning.values import SMALL
 from tests.planning.values import expect
+from tests.planning.values import hosts
 from tests.planning.values import plan
 from tests.planning.values import settings
 from tests.selection.values import offer
@@ -158,3 +159,12 @@ def test_what_hooks_leave_is_what_is_rented() -> None:
 def test_no_test_needs_nothing() -> None:
     empty = plan({})
     assert (empty.workloads, empty.starts, empty.problems, empty.set_aside_usd) == ((), (), [], 0)
+
+
+def test_hosts_of_a_run_are_of_one_kind_and_each_has_an_offer_of_its_own() -> None:
+    cheap = offer(id=10, machine_id=9, host_id=9, price_usd_h=0.1, gpu_name="T4")
+    offers = [cheap, *OFFERS]
+    assert [start.offer.machine_id for start in plan(hosts(1), offers).starts] == [9]
+    assert [start.offer.machine_id for start in plan(hosts(2), offers).starts] == [2, 1]
+    other_kind_too = plan({**hosts(2), **expect(SMALL)}, offers)
+    assert [start.offer.machine_id for start in other_kind_too.starts] == [2, 1, 9]

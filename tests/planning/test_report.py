@@ -20,6 +20,7 @@ from tests.planning.values import LARGE
 from tests.planning.values import OFFERS
 from tests.planning.values import SMALL
 from tests.planning.values import expect
+from tests.planning.values import hosts
 from tests.planning.values import plan
 from tests.planning.values import settings
 from tests.selection.values import offer
@@ -250,3 +251,16 @@ def test_thousands_of_offers_are_one_page() -> None:
 )
 def test_durations(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_hosts_which_are_alike_are_told_together() -> None:
+    found = plan(hosts(3), attempts=2, budget=1.5)
+    told = lines(found, 80)
+    assert told[0] == "host 1 to host 3: the tests run there"
+    assert [line for line in told if line.startswith("  #")] == [told[1]]
+    assert "  host 3: rented only once another instance is given back: the budget does not" in told
+    assert lines(plan(hosts(1)), 80)[0] == "host 1: the tests run there"
+    document = as_json(found)
+    assert [each["workload"] for each in document["workloads"]] == ["host 1", "host 2", "host 3"]
+    assert [each["budget"] for each in document["workloads"]] == ["at once", "at once", "in turn"]
+    assert document["run"]["worst_usd"] == 1.5

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.calls import Warm
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Workload
@@ -16,6 +17,7 @@ from pytest_vastgpu.planning.plan import Plan
 from pytest_vastgpu.planning.plan import make_plan
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.search import survey
+from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Settings
 from tests.selection.values import NOW
@@ -65,3 +67,9 @@ def plan(
             there = survey(lambda _: offers, need)
             found[each.workload] = Found(there, there.ranked)
     return make_plan(tests, found, wanted, workers=workers, credit_usd=credit_usd, own=own, warm=warm)
+
+
+def hosts(number: int, **fields: Any) -> dict[str, Expected]:
+    """What a run on that many hosts is planned for."""
+    one = Workload(HOST, port=0, **fields)
+    return {f"host {n}": Expected(numbered(one, n)) for n in range(1, number + 1)}

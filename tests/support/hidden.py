@@ -87,7 +87,7 @@ class HiddenHosts:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a run in the project, without GPUs unless the arguments ask for some."""
-        return [sys.executable, "-m", "pytest", "-p", "no:randomly", "--vast-gpus=0", *arguments]
+        return [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments]
 
     def environment(self, **variables: str) -> dict[str, str]:
         """The environment of a run."""

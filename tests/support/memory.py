@@ -37,6 +37,7 @@ from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Connection
+from pytest_vastgpu.ssh.base import Conversed
 from pytest_vastgpu.ssh.base import TransferFailed
 from pytest_vastgpu.supervisor.rental.server import at_once
 from pytest_vastgpu.supervisor.rental.server import gpu_memory
@@ -518,7 +519,7 @@ class MemoryConnection:
                 self._clock.at(at - self._clock.monotonic(), lambda: stream.line(f"server {end.exit_code}"))
         stream.line("server alive")
 
-    def converse(self, command: str, local: socket.socket, env: Mapping[str, str] | None = None) -> None:
+    def converse(self, command: str, local: socket.socket, on_stderr: Callable[[bytes], None]) -> Conversed:
         raise NotImplementedError("no program runs here")
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ RULES: tuple[Rule, ...] = (
         FailureClass.INFRA_FATAL,
         (
             r"Temporary failure resolving",
-            r"(?:Could not|couldn't|failed to) resolve (?:host|hostname|'|\")?:?.*(?:huggingface|hf\.co|github|pypi|docker|nvidia|ubuntu|debian|ollama|googleapis|amazonaws)",
+            r"(?:Could not|couldn't|failed to) resolve (?:host|hostname|'|\")?:?.*(?:huggingface|hf\.co|github|pypi|astral\.sh|docker|nvidia|ubuntu|debian|ollama|googleapis|amazonaws)",
             r"(?:NameResolutionError|Name or service not known|gaierror|No address associated|Temporary failure).*(?:huggingface|hf\.co|github|pypi|ollama|modelscope)",
             r"(?:huggingface|hf\.co|github|pypi|ollama|modelscope).*(?:NameResolutionError|Name or service not known|No address associated|Temporary failure)",
             r"lookup \S+ (?:on \S+:53)?.*(?:server misbehaving|i/o timeout)|lookup (?:registry\.ollama\.ai|huggingface\.co|\S+\.cloudflarestorage\.com)\b.*no such host",
@@ -113,6 +113,16 @@ RULES: tuple[Rule, ...] = (
         _LIBC,
         Weight.HINT,  # it may be telemetry, which a server does not require
         unless=r"thrown while requesting|retrying|Retry attempt|\bstats\b|telemetry|usage",
+    ),
+    Rule(
+        "package_index_unreachable",
+        FailureClass.INFRA_FATAL,
+        (
+            r"error sending request for url \(https://(?:pypi\.org|files\.pythonhosted\.org|download\.pytorch\.org)/",
+            r"Retry\(total=0\b.*(?:Connection refused|Network is unreachable|No route to host|timed out).*: /simple/",
+        ),
+        "this host does not reach the package index; " + _ANOTHER,
+        "uv (reqwest), and pip's urllib3, whose last try this is",
     ),
     Rule(
         "host_dns_broken",

@@ -148,6 +148,11 @@ def this_machine(disk: Path) -> Machine:
     )
 
 
+def gpus_here() -> int:
+    """How many GPUs this machine has, as ``nvidia-smi`` lists them."""
+    return len(_nvidia_smi("index"))
+
+
 def _nvidia_smi(fields: str) -> list[list[str]]:
     """Query each GPU; empty if there is no ``nvidia-smi`` or it fails."""
     answer = _run_nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits")

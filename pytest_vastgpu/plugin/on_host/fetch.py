@@ -221,7 +221,7 @@ class Fetching:
         if not (self._settings.fetch_tmp and report.failed and node):
             return
         host = node.workerinput["vastgpu_host"]
-        tests = self._failed[host["name"]]
+        tests = self._failed[host["place"]]
         key = f"{node.gateway.id} {report.nodeid}"
         found: dict[str, str] = {}
         if path := getattr(report, TMP_PATH, ""):

@@ -5,10 +5,8 @@ What comes of it is put into the session's queue, where the events of workers ar
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
-import shlex
-import sys
 import tempfile
 import threading
 import time
@@ -17,19 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
-from pathlib import PurePosixPath
 from typing import Any
 
-from pytest_vastgpu.client import pipe
-from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core.clock import Cancelled
-from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host import pipes
+from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.gateways import BROKEN
 from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.hosts import Host
@@ -81,6 +77,9 @@ class Fleet:
         self._put = put
         self._ids = itertools.count()
         self._rented: list[Rented] = []
+        self._leaving: list[threading.Thread] = []
+        self._closing = threading.Lock()
+        self._closed = False
         self._folder = tempfile.TemporaryDirectory(prefix="vastgpu-")
         self.remove = self._folder.cleanup
 
@@ -101,16 +100,24 @@ class Fleet:
         rented.over.set()
         rented.gateways.abandon()
 
-    def give_back(self, rented: Rented) -> threading.Thread:
+    def give_back(self, rented: Rented) -> None:
         """End a host's workers, then give it back."""
         rented.over.set()
-        return self._thread(self._give_back, rented)
+        self._leaving.append(self._thread(self._give_back, rented))
+
+    def leave(self, name: str) -> None:
+        """Give a host back to which there is no connection any more."""
+        self._thread(self._finish, name)
 
     def end(self) -> None:
-        """End all workers."""
-        ours = [rented for rented in self._rented if not rented.over.is_set()]
+        """End all workers. What is rented is not used any more."""
+        with self._closing:
+            self._closed = True
+        for rented in self._rented:
+            if not rented.over.is_set():
+                self.give_back(rented)
         ends = time.monotonic() + END_WITHIN_S
-        for thread in [self.give_back(rented) for rented in ours]:
+        for thread in self._leaving:
             thread.join(max(0.0, ends - time.monotonic()))
         for rented in self._rented:
             rented.gateways.abandon()
@@ -127,14 +134,17 @@ class Fleet:
         try:
             self._leases.done(name)  # of one that was lost
             lease = self._leases.acquire(name, workload, False)
-            about = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
-            said = json.loads(about.stdout)
-            host = Host(name, lease, said["python"], said["version"], PurePosixPath(said["work"]), self._each)
+            said = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
+            host = Host(name, lease, About.parse(said.stdout), self._each)
         except (VastGpuError, Cancelled, ValueError) as error:
             self._put(("hostfailed", {"name": name, "error": error}))
             return
-        rented = Rented(host, Gateways(name, self._pipe(host)), time.monotonic())
-        self._rented.append(rented)
+        way = pipes.to_proxy(host, self._listener.address, Path(self._folder.name))
+        with self._closing:
+            if self._closed:
+                return
+            rented = Rented(host, Gateways(host, way), time.monotonic())
+            self._rented.append(rented)
         try:
             rented.gateways.connect()
         except BROKEN as error:
@@ -146,7 +156,7 @@ class Fleet:
     def _start(self, rented: Rented, workers: int) -> None:
         names = [f"gw{next(self._ids)}" for _ in range(workers)]
         try:
-            gateways = rented.gateways.start(rented.host.python, names)
+            gateways = rented.gateways.start(names)
         except BROKEN as error:
             self._does_not_start(rented, error)
         else:
@@ -190,25 +200,8 @@ class Fleet:
             for fetch in self.before_giving_back:
                 fetch(rented)
         finally:
-            try:
-                self._leases.finished(rented.name)
-            except (VastGpuError, Cancelled):
-                return  # its owner is gone, and gives nothing back any more: the end of the run says so
+            self._finish(rented.name)
 
-    def _pipe(self, host: Host) -> str:
-        """The command line that execnet takes for a Python, and that leads to one on a host."""
-        path, secret = self._listener.address
-        command = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u -c {shlex.quote(_BOOT)}"
-        said = {
-            "address": path,
-            "hello": {"secret": secret, "role": "pipe", "process": "pipe", "control": False},
-            "asks": encode(PipeRequest(host.lease.label, command)),
-        }
-        file = Path(self._folder.name) / f"{host.lease.label}.json"
-        file.touch(0o600)
-        file.write_text(json.dumps(said))
-        return shlex.join([sys.executable, "-S", "-E", "-s", str(pipe.__file__), str(file)])
-
-
-_BOOT = "import sys;exec(eval(sys.stdin.readline()))"
-"""What execnet has a Python run first."""
+    def _finish(self, name: str) -> None:
+        with contextlib.suppress(VastGpuError, Cancelled):  # its owner is gone; the end of the run says so
+            self._leases.finished(name)

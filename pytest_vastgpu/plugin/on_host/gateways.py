@@ -14,6 +14,9 @@ import execnet
 from execnet.gateway_base import RemoteError
 from execnet.gateway_base import TimeoutError as NoAnswer
 
+from pytest_vastgpu.plugin.on_host import pipes
+from pytest_vastgpu.plugin.on_host.hosts import Host
+
 BROKEN = (OSError, EOFError, AssertionError, RemoteError, NoAnswer)
 """How execnet says that the other side is not there, or not what it expects."""
 ANSWERS_S = 10.0
@@ -23,13 +26,14 @@ ANSWERS_S = 10.0
 class Gateways:
     """The connection to one host, and what runs at its other end.
 
-    :param name: The host's name.
+    :param host: The host.
     :param command: The command line that execnet takes for a Python, and that leads to one on the host.
     """
 
-    def __init__(self, name: str, command: str) -> None:
+    def __init__(self, host: Host, command: str) -> None:
         self._group = execnet.Group()
-        self._id = name.replace(" ", "-")
+        self._host = host
+        self._id = host.name.replace(" ", "-")
         self._command = command
         self._over = False
 
@@ -43,7 +47,7 @@ class Gateways:
             raise EOFError("the connection has ended before anything came")
         del proxy
 
-    def start(self, python: str, ids: Sequence[str]) -> list[execnet.Gateway]:
+    def start(self, ids: Sequence[str]) -> list[execnet.Gateway]:
         """Start a process for each of these workers, at the same time.
 
         :raises: one of :data:`BROKEN`: they did not all start.
@@ -53,6 +57,7 @@ class Gateways:
 
         def begin(name: str) -> None:
             try:
+                python = pipes.to_worker(self._host, name)
                 spec = f"execmodel=main_thread_only//popen//id={name}//via={self._id}//python={python}"
                 gateway = self._group.makegateway(spec)
                 gateway._rinfo()  # it is kept: xdist asks for it, too, where waiting would hold up all hosts

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.local.fleet.machine import gpus_here
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import project
-from pytest_vastgpu.plugin.on_host import runner
+from pytest_vastgpu.plugin.on_host import variables
+from pytest_vastgpu.plugin.on_host.about import About
+from pytest_vastgpu.plugin.on_host.at_home import collect
+from pytest_vastgpu.plugin.on_host.conflicts import NOTES
+from pytest_vastgpu.plugin.on_host.needs import header
+from pytest_vastgpu.plugin.on_host.needs import needs
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.servers.building import build
+from pytest_vastgpu.servers.building import requiring
+from pytest_vastgpu.servers.host import IMAGE_COMPUTE_CAP
+from pytest_vastgpu.servers.host import IMAGE_CUDA
+from pytest_vastgpu.servers.host import IMAGE_GB
 from pytest_vastgpu.servers.host import numbered
-from pytest_vastgpu.servers.workloads import HOST
+from pytest_vastgpu.servers.listing import names
 from pytest_vastgpu.settings import HostSettings
+from pytest_vastgpu.settings import Settings
 
 
 @dataclass
@@ -25,37 +40,65 @@ class Host:
     name: str
     """``host 1``: the name under which it was asked for."""
     lease: Lease
-    python: str
-    """The Python of the tests' environment there."""
-    version: str
-    work: PurePosixPath
-    """Its working directory."""
+    about: About
+    """What is known of the tests' environment there."""
     workers: int
+
+    @property
+    def python(self) -> str:
+        """The Python of the tests' environment there."""
+        return self.about.python
+
+    @property
+    def work(self) -> PurePosixPath:
+        """Its working directory."""
+        return self.about.work
 
 
 def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Workload]:
-    """What to rent, by the names of the hosts. It says what is brought.
+    """What to rent, by the names of the hosts; nothing if no test is selected. It says what it will rent.
 
-    :raises ConfigurationError: one line: what cannot be brought, or asked for.
+    :raises pytest.UsageError: one line: what cannot be brought, or asked for; or pytest's own.
     """
-    gpus = 1 if settings.gpus is None else settings.gpus
-    listing, lines = project.listing(config.rootpath, settings.sync)
-    one = build(
-        HOST,
-        port=0,
-        image=settings.image,
-        gpus=gpus,
-        gpu_name=settings.gpu_name,
-        gpu_ram_gb=settings.gpu_ram,
-        compute_cap=settings.compute_cap,
-        cuda=settings.cuda,
-        disk_gb=settings.disk,
-        setup=environment.setup(settings.setup),
-        files=runner.files(),
-        listing=listing,
-    )
-    _tell(config, *lines)
+    seen = collect(config, lambda text: _tell(config, text))
+    if seen.usage is not None:
+        raise pytest.UsageError(*seen.usage)
+    try:
+        found = needs(settings, seen)
+        if found is None:
+            _tell(config, "no test is selected, so nothing is rented")
+            return {}
+        gpus, why = found.fields.get("gpus"), ""
+        if gpus is None:
+            gpus, why = _usual_gpus(config.stash[SETTINGS])
+        fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
+        listing, lines = project.listing(config.rootpath, settings.sync)
+        fields |= environment.fields(config.rootpath, names(listing), str(found.fields.get("setup", "")))
+        if not fields.get("image"):
+            fields = {"image_gb": IMAGE_GB, **fields}
+        env = variables.passed(settings.pass_env, os.environ)
+        one = build(HOST, port=0, **fields, env=env, listing=listing)
+        if config.stash[SETTINGS].backend != "local":  # which runs no image
+            one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
+    except VastGpuError as error:
+        raise pytest.UsageError(f"vastgpu: {error}") from None
+    first = header(settings, found.fields, gpus, workers(settings, one), why)
+    every = settings.every_value() if config.get_verbosity() > 0 else ()
+    _tell(config, first, *every, *config.stash.get(NOTES, ()), *found.notes, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
+
+
+def workers(settings: HostSettings, workload: Workload) -> int:
+    """How many workers run on a host."""
+    return settings.workers_per_host or max(1, workload.gpus)
+
+
+def _usual_gpus(settings: Settings) -> tuple[int, str]:
+    """How many GPUs a host has where nobody has said it, and why."""
+    if settings.backend != "local":
+        return 1, ""
+    here = gpus_here()
+    return min(1, here), "" if here else "this machine has none"
 
 
 def _tell(config: pytest.Config, *texts: str) -> None:

@@ -1,9 +1,9 @@
-"""What the end of a worker means, what becomes of its test, and when a host is rented again. Pure."""
+"""What the end of a worker means, and what becomes of its test. Pure."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from enum import Enum
@@ -12,8 +12,7 @@ from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 MOST_LOSSES = 2
-"""A test whose run was lost so often is an error. A host's place that was lost so often in a row, without a single
-result in between, stays empty: what runs there may be what ends it."""
+"""A test whose run was lost so often is an error: it may be what ends its hosts."""
 
 
 class Kind(Enum):
@@ -57,7 +56,7 @@ def judge(*, answers: bool, fate: Fate | None) -> Ending:
     if answers:
         return Ending(Kind.WORKER)
     if fate is not None:
-        return Ending(Kind.CONNECTION, verdict_line(fate.verdict), fate.verdict.evidence)
+        return Ending(Kind.CONNECTION, "its processes were ended, the host lives", fate.verdict.evidence)
     return Ending(Kind.CONNECTION, "the connection broke, the host lives")
 
 
@@ -66,7 +65,7 @@ def gone(why: str) -> Ending:
 
     :param why: One line.
     """
-    return Ending(Kind.HOST, why.splitlines()[0] if why else "nobody answers for it", "", blames_machine=False)
+    return Ending(Kind.HOST, _first_line(why) or "nobody answers for it", blames_machine=False)
 
 
 @dataclass
@@ -74,59 +73,30 @@ class LostRuns:
     """The runs of tests that were lost."""
 
     _of: dict[str, list[Ending]] = field(default_factory=dict)
+    _without: set[str] = field(default_factory=set)
 
     def lose(self, test: str, ending: Ending) -> bool:
         """A test's run was lost; returns whether it runs once more."""
         self._of.setdefault(test, []).append(ending)
         return len(self._of[test]) < MOST_LOSSES
 
-    def endings(self, test: str) -> list[Ending]:
+    def of(self, test: str) -> list[Ending]:
         """Why its runs were lost, in order."""
         return self._of.get(test, [])
 
+    def without_result(self, test: str) -> None:
+        """A test gets no other run."""
+        self._without.add(test)
+
     def summary(self) -> list[str]:
-        """What ran twice and why, a line for each cause."""
+        """How many tests ran twice and why, a line for each cause."""
         causes: dict[str, list[str]] = {}
-        for test, endings in self._of.items():
-            causes.setdefault(endings[0].story, []).append(test)
-        return [f"ran twice, {story}: {listed(tests)}" for story, tests in causes.items()]
-
-
-@dataclass
-class Places:
-    """The places of the run's hosts, by name, and what is known of losses there."""
-
-    empty: set[str] = field(default_factory=set)
-    """Those whose host was lost, and that another may take."""
-    _fruitless: Counter[str] = field(default_factory=Counter)
-
-    def fruitful(self, name: str) -> None:
-        """A test has ended on its host."""
-        self._fruitless.pop(name, None)
-
-    def lost(self, name: str) -> bool:
-        """Its host is lost; returns whether another one may take its place."""
-        self._fruitless[name] += 1
-        if self._fruitless[name] >= MOST_LOSSES:
-            return False
-        self.empty.add(name)
-        return True
-
-    def to_rent(self, *, left: int, workers: int, each: int) -> list[str]:
-        """The places to rent hosts for: as long as more tests are left than workers, each of which can have one.
-
-        :param left: Tests that are not over.
-        :param workers: Workers that can still take tests, with those of hosts that are on their way.
-        :param each: Workers of one host.
-        """
-        found = []
-        for name in sorted(self.empty):
-            if left <= workers:
-                break
-            found.append(name)
-            workers += each
-        self.empty.difference_update(found)
-        return found
+        for test in self._of.keys() - self._without:
+            causes.setdefault(self._of[test][0].story, []).append(test)
+        return [
+            f"vastgpu: {len(tests)} test{'s' * (len(tests) > 1)} ran twice ({story}): {listed(sorted(tests))}"
+            for story, tests in sorted(causes.items())
+        ]
 
 
 def listed(tests: Iterable[str], most: int = 3) -> str:
@@ -142,22 +112,34 @@ def runs_again(worker: str, host: str, test: str, ending: Ending) -> str:
     return f"vastgpu: {worker}: {what} ({ending.story}); {test} runs once more"
 
 
-def lost_for_good(endings: Iterable[Ending]) -> str:
+def lost_for_good(endings: Sequence[Ending]) -> str:
     """What stands in the place of a test's result whose runs were all lost."""
-    told = list(endings)
-    lines = [
-        f"  run {number}: {each.story}{f' ({each.evidence})' if each.evidence else ''}"
-        for number, each in enumerate(told, 1)
-    ]
     return "\n".join(
         [
-            f"vastgpu: this test has no result: {'both of its runs were' if len(told) > 1 else 'its run was'} lost",
-            *lines,
-            *(["  either it ends its host itself, or run it again"] if len(told) > 1 else []),
+            f"vastgpu: this test has no result: it was lost {len(endings)} times, with its host or the way there",
+            *_runs(endings),
+            "  if it ends its host itself, mend that; otherwise run it again",
         ]
     )
 
 
-def never_ran(why: str) -> str:
-    """What stands in the place of a test's result that found no host any more."""
-    return f"vastgpu: this test did not run: no host is left\n  {why}"
+def never_ran(endings: Sequence[Ending], why: str, told: str) -> str:
+    """What stands in the place of a test's result that found no host any more.
+
+    :param endings: Why runs of it were lost before.
+    :param told: The test that has the reason in full; empty if this one shall have it.
+    """
+    reason = f"{_first_line(why)} (the whole story: {told})" if told else why
+    what = "was lost with its host" if endings else "did not run"
+    return "\n".join([f"vastgpu: this test {what}, and no host is left", *_runs(endings), f"  {reason}"])
+
+
+def _runs(endings: Sequence[Ending]) -> list[str]:
+    return [
+        f"  run {number}: {each.story}{f' ({each.evidence})' if each.evidence else ''}"
+        for number, each in enumerate(endings, 1)
+    ]
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -86,6 +86,8 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
     project = Project()
     given = _given(root, project)
     asked = _asked(root, patterns)
+    if len(given) > files.MOST_FILES:  # it takes long to look at each
+        require_size(dict.fromkeys(set(given).difference(asked), 0), LIMIT_BYTES, files.MOST_FILES)
     sizes: dict[str, int] = {}
     links: dict[str, bool] = {}
     odd: list[str] = []
@@ -203,6 +205,13 @@ def _walk(root: Path, below: str, *, litter: bool = False) -> Iterator[str]:
             yield from _walk(root, f"{name}/", litter=litter)
 
 
+def _real(root: Path, name: str) -> str:
+    """The path of a match that leads through no link within the project, which is brought as a link itself."""
+    above, _, last = name.rpartition("/")
+    real = os.path.relpath(os.path.realpath(root / above), os.path.realpath(root))
+    return name if not above or real.startswith("..") else f"{real}/{last}".removeprefix("./")
+
+
 def _asked(root: Path, patterns: Iterable[str]) -> dict[str, None]:
     """The names of what patterns match, and of what is in directories among that."""
     found: dict[str, None] = {}
@@ -215,7 +224,7 @@ def _asked(root: Path, patterns: Iterable[str]) -> dict[str, None]:
         names = [name for name in names if not _is_litter(name, but=parts)]
         if not names:
             raise ConfigurationError(f"--vast-sync: nothing in {root} matches {pattern!r}; correct it, or leave it out")
-        for name in names:
+        for name in (_real(root, name) for name in names):
             if (root / name).is_dir() and not (root / name).is_symlink():
                 below, litter = "" if name == "." else f"{name}/", not LITTER.isdisjoint(parts)
                 found.update(dict.fromkeys(_walk(root, below, litter=litter)))

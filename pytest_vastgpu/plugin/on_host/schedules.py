@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 from xdist.scheduler import LoadGroupScheduling
 from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import WorkStealingScheduling
 from xdist.workermanage import WorkerController
 
+_BOUND = 2
+"""Tests that a worker keeps: the one it runs, and the next, which it must know to tear down the right fixtures."""
 DEFAULT = "worksteal"
 """A host that is ready late takes over half of what the busiest has left, and one that is lost leaves its queue."""
 UNKNOWN = "each"
@@ -94,17 +96,18 @@ class Schedule:
         found: list[str] | None = self._scheduler.collection
         return found
 
-    @functools.cached_property
-    def ids(self) -> frozenset[str]:
-        """All tests. Ask for it once distribution has begun."""
-        return frozenset(self.tests or ())
-
     @property
     def waiting(self) -> int:
         """How many tests no worker has yet."""
         if isinstance(self._scheduler, LoadScopeScheduling):
             return sum(not over for unit in self._scheduler.workqueue.values() for over in unit.values())
         return len(getattr(self._scheduler, "pending", ()))
+
+    @property
+    def movable(self) -> int:
+        """How many tests a further worker could take: those, and what another one has beyond its next test."""
+        queues = self._scheduler.node2pending.values() if isinstance(self._scheduler, WorkStealingScheduling) else ()
+        return self.waiting + sum(max(0, len(queue) - _BOUND) for queue in queues)
 
     def awaits(self, workers: int) -> None:
         """Begin as soon as so many workers have collected. Has no effect once it has begun."""

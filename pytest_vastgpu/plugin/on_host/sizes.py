@@ -12,6 +12,8 @@ from pytest_vastgpu.errors import ConfigurationError
 _MOST = 3
 _SHARE = 0.8
 """A directory with this share of a larger one's bytes in it is named in its place."""
+_WORTH = 0.01
+"""What is less than this share of all is not worth naming."""
 
 
 def megabytes(size: int) -> str:
@@ -53,12 +55,15 @@ def largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     below: dict[str, set[str]] = {}
     for name, size in sizes.items():
         parts = name.split("/")
+        totals[""] += size
         for depth in range(len(parts), 0, -1):
             path, above = "/".join(parts[:depth]), "/".join(parts[: depth - 1])
             totals[path] += size
             below.setdefault(above, set()).add(path)
-    found = []
+    found: list[tuple[str, int]] = []
     for path in sorted(below.get("", ()), key=lambda each: (-totals[each], each))[:_MOST]:
+        if found and totals[path] < _WORTH * totals[""]:
+            break
         while path in below:
             deeper = max(below[path], key=lambda each: (totals[each], each))
             if totals[deeper] < _SHARE * totals[path]:

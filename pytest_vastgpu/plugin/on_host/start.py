@@ -3,33 +3,80 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vastgpu.plugin.on_host.conflicts import NOTES
+from pytest_vastgpu.plugin.on_host.conflicts import refuse
+from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import resolve_hosts
+from pytest_vastgpu.settings import HOST_OPTIONS
+from pytest_vastgpu.settings import HostSettings
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.model import Workload
+
+_ONLY_SHOWS = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow")
+"""The options with which pytest runs no test: it shows something, and that is at home."""
 
 
-def use_hosts(config: pytest.Config) -> None:
-    """Have the selected tests run on rented hosts.
+class Hosts:
+    """Plugin object of a run that names hosts."""
 
-    :raises pytest.UsageError: one line: what is asked for cannot be done.
+    def __init__(self) -> None:
+        self._settings: HostSettings | None = None
+
+    def decide(self, config: pytest.Config) -> bool:
+        """Decide whether the selected tests run on hosts: not without any, nor where no test is run.
+
+        :raises pytest.UsageError: one line: what is asked for cannot be done.
+        """
+        settings = resolve_hosts(config.getoption, config.getini, os.environ)
+        if not settings.hosts:
+            _refuse_alone(settings)
+            return False
+        if any(config.getoption(option, False) for option in _ONLY_SHOWS):
+            return False
+        config.stash[NOTES] = refuse(config, settings, config.stash[SETTINGS])
+        self._settings = settings
+        return True
+
+    def workloads(self, config: pytest.Config) -> dict[str, Workload] | None:
+        """What would be rented, for a plan, by the names of the hosts; None if tests do not run on hosts.
+
+        :raises pytest.UsageError: one line: it cannot be rented, or is not known.
+        """
+        if self._settings is None:
+            return None
+        from pytest_vastgpu.plugin.on_host.hosts import workloads
+
+        return workloads(self._settings, config)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Take the place of xdist's session. Only now: pytest's terminal reporter, which it needs, is there."""
+        if self._settings is None or config.getoption("vast_plan") or config.getoption("vast_plan_json"):
+            return
+        from pytest_vastgpu.plugin.on_host import schedules
+        from pytest_vastgpu.plugin.on_host.session import HostSession
+
+        if config.option.dist == "no":
+            config.option.dist = schedules.DEFAULT
+        schedules.may_distribute(config.option.dist)
+        config.pluginmanager.register(HostSession(config, self._settings), "dsession")
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter:
+            reporter.showfspath = False
+
+
+def _refuse_alone(settings: HostSettings) -> None:
+    """An option for hosts on the command line means nothing without hosts; elsewhere it is for the runs that have some.
+
+    :raises pytest.UsageError: there is one.
     """
-    settings = resolve_hosts(config.getoption, config.getini, os.environ)
-    if not settings.hosts or config.getoption("collectonly", False):
-        return
-    if not config.pluginmanager.has_plugin("xdist"):
+    alone = [option.flag for option in HOST_OPTIONS if settings.sources[option.field] == "command line"]
+    if alone and settings.sources["hosts"] != "command line":
         raise pytest.UsageError(
-            "--vast-hosts needs pytest-xdist, which is not installed: pip install 'pytest-vastgpu[hosts]'"
+            f"{alone[0]} is for tests that run on rented hosts: say how many, such as --vast-hosts=1, or leave it out"
         )
-    if config.getoption("numprocesses", None) or config.getoption("tx", None):
-        raise pytest.UsageError("--vast-hosts and -n (or --tx) exclude each other: say --vast-workers-per-host")
-    from pytest_vastgpu.plugin.on_host import schedules
-    from pytest_vastgpu.plugin.on_host.session import HostSession
-
-    if config.option.dist == "no":
-        config.option.dist = schedules.DEFAULT
-    schedules.may_distribute(config.option.dist)
-    config.pluginmanager.register(HostSession(config, settings), "dsession")
-    reporter = config.pluginmanager.getplugin("terminalreporter")
-    if reporter:
-        reporter.showfspath = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import ProbeFailure
@@ -15,6 +17,7 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.servers.standing_still import listeners
 from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.ssh.base import ConnectFailed
+from pytest_vastgpu.supervisor.pool import pipes
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.rental.server import job
@@ -56,16 +59,14 @@ class InstanceAccess:
         except ValueError as error:
             raise ConfigurationError(f"{error}: {command!r:.200}") from error
 
-    def converse(self, label: str, command: str, local: socket.socket) -> None:
-        """Run a command on an instance, and join its input and output to a socket, until either side ends.
-
-        :raises OSError, EOFError: if it could not be started, or the connection broke.
-        """
-        rental = self._registry[label]
-        if rental.connection is None or rental.state is not State.READY:
-            return
-        rental.touched()
-        rental.connected.connection().converse(f"{job.IN_IMAGE_ENV}{command}", local)
+    def converse(
+        self, asked: PipeRequest, local: socket.socket, tell: Callable[[str], None], show: Callable[[str], None]
+    ) -> None:
+        """Run a command on an instance that runs tests: see :func:`~pytest_vastgpu.supervisor.pool.pipes.converse`."""
+        rental = self._registry.find(asked.label)
+        if rental is None:
+            raise VastGpuError(f"no instance has the label {asked.label!r}")
+        pipes.converse(rental, asked, local, tell, show)
 
     def address(self, label: str, port: int) -> str:
         """See :meth:`Leases.address`."""

@@ -29,6 +29,7 @@ from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import require_adapter
 from pytest_vastgpu.servers.files import require_room
+from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.settings import Settings
@@ -138,6 +139,11 @@ class InstancePool:
     def may_ask(self, run: str, tests: Iterable[str]) -> None:
         """See :meth:`Leases.may_ask`."""
         self.expect(run, {test: Expected(None, certain=False) for test in tests})
+
+    def hosts_wanted(self, workload: Workload) -> int:
+        """How many workloads of hosts like this one are wanted, this one included."""
+        with self._changed:
+            return sum(alike(each) == alike(workload) for each, tests in self._planner.runs.pending.items() if tests)
 
     def finished(self, run: str, test: str, process: str = "") -> None:
         """A test is over, with all its tries: give back what no test needs any more.
@@ -367,9 +373,14 @@ class InstancePool:
             if len(same) <= self._told.get(ask.workload, 0):
                 return
             self._told[ask.workload] = len(same)
+        what = self._name(ask.workload)
+        if ask.test == what:  # no test waits, but the run, for one of its hosts
+            if ask.lacks_room:
+                self._tell(f"{what} waits for another instance to be given back")
+            return
         who = f"{ask.test} waits" if len(same) == 1 else f"{len(same)} tests wait"
         room = ", and for another instance to be given back before" if ask.lacks_room else ""
-        self._tell(f"{who} for {self._name(ask.workload)}{room}")
+        self._tell(f"{who} for {what}{room}")
 
     def _name(self, workload: Workload) -> str:
         return self._names[workload] if self._names is not None else workload_line(workload)

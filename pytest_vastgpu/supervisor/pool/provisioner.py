@@ -31,8 +31,10 @@ from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import together
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.servers.base import Adapter
+from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
+from pytest_vastgpu.supervisor.pool.kinds import of_one_kind
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
 from pytest_vastgpu.supervisor.rental.bringup import relaunch
 from pytest_vastgpu.supervisor.rental.bringup import restart
@@ -68,11 +70,15 @@ class Provisioner:
     """Called with each failed attempt after its instance is given back."""
     reused: Callable[[Rental], None] = lambda _: None
     """Called with each rental that another run pays for from now on."""
+    hosts_wanted: Callable[[Workload], int] = lambda _: 1
+    """How many hosts like that one are wanted."""
     names: WorkloadNames = field(default_factory=WorkloadNames)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _attempts: Counter[Workload] = field(default_factory=Counter)
     """How many there were, by workload."""
     _failed_machines: set[int] = field(default_factory=set)
+    _kinds: dict[Workload, str] = field(default_factory=dict)
+    """The GPU kind of hosts that are alike, once one of them was ready."""
     _rentals: list[Rental] = field(default_factory=list)
     _taking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -120,7 +126,12 @@ class Provisioner:
                     "that could be rented; have it leave some, or change what is asked for so that others come in"
                 )
                 raise self._failed(workload, attempts, by_others if gone else by_hook)
-            rental = self._take(workload, offers)
+            try:
+                rental = self._take(workload, offers)
+            except NoOffers as of_its_kind:
+                if not attempts:
+                    raise
+                raise self._failed(workload, attempts, str(of_its_kind)) from None
             offer = rental.offer
             try:
                 return self._try(rental, workload, adapter, cancel, run)
@@ -245,17 +256,35 @@ class Provisioner:
         self._failed_machines.add(machine_id)
 
     def begin_anew(self) -> None:
-        """Forget which machines have failed, as a supervisor that starts does: the reputation knows for how long."""
+        """Forget which machines have failed, as a supervisor that starts does: the reputation knows for how long.
+
+        Hosts may be of another GPU kind, too.
+        """
         self._failed_machines = set()
+        self._kinds = {}
 
     def _take(self, workload: Workload, offers: Sequence[Offer]) -> Rental:
         """A rental of the best offer that this run has not taken yet; where there is none, of the best offer.
 
         Workloads share search results: without this, all would ask for the same offer, and the market would refuse most
-        of them.
+        of them. Hosts that are alike are of one GPU kind: that of those that are there, or were ready.
+
+        :raises NoOffers: if no offer is of that kind.
         """
+        wanted = self.hosts_wanted(workload)
         with self._taking:
-            taken = {rental.offer.id for rental in self._rentals if rental.state is not State.GONE}
+            alive = [rental for rental in self._rentals if rental.state is not State.GONE]
+            taken = {rental.offer.id for rental in alive}
+            if (group := alike(workload)) is not None and workload.gpus:
+                kinds = (rental.offer.gpu_name for rental in alive if alike(rental.workload) == group)
+                kind = self._kinds.get(group) or next(kinds, "")
+                found = of_one_kind(offers, wanted, kind)
+                if not found:
+                    raise NoOffers(
+                        f"all hosts of a run are of one GPU kind, here {kind}, and no other offer of it can be rented; "
+                        "ask for fewer hosts, or choose a kind of which there is more by --vast-gpu-name"
+                    )
+                offers = found
             offer = min(offers, key=lambda offer: offer.id in taken)
             self._attempts[workload] += 1
             number, nth = next(self._numbers), self._attempts[workload]
@@ -285,6 +314,8 @@ class Provisioner:
             self._give_back(rental)
             raise
         self.record(rental.attempt(), workload)
+        if (group := alike(workload)) is not None:
+            self._kinds.setdefault(group, offer.gpu_name)
         return rental
 
     def _give_back(self, rental: Rental) -> None:

@@ -38,6 +38,10 @@ class RentalRegistry:
     def __getitem__(self, label: str) -> Rental:
         return self._rentals[label]
 
+    def find(self, label: str) -> Rental | None:
+        """The rental with a label; None if there is none."""
+        return self._rentals.get(label)
+
     def alive(self) -> list[Rental]:
         """All rentals whose instance is not verified gone."""
         with self._lock:

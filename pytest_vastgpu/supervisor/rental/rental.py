@@ -18,6 +18,7 @@ from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.hostcheck.facts import HostFacts
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
@@ -90,6 +91,8 @@ class Rental:
         """What was fixed when it was created; known from the create on."""
         self.start: Launched | None = None
         """How its server was started; None before that, and while it is replaced."""
+        self.set_up_with = ""
+        """The key of what its setup command depended on when that succeeded; empty before that."""
         self.files: Mapping[str, Brought] = {}
         """What was brought of each file for its server, by name."""
         self.api_key = secrets.token_hex(24)  # a "-" at its start would be an option on a command line
@@ -411,12 +414,13 @@ class Rental:
         self.files = files
 
     def launched(self, start: Launched) -> None:
-        """The server is started."""
+        """The server is started, or a host for tests has its environment."""
         self.start = start
+        text = "server launched" if self.workload.adapter != HOST else "environment set up"
         if self.state is State.WARMING:
-            self.tell("server launched")
+            self.tell(text)
         else:
-            self.enter(State.WARMING, "server launched")
+            self.enter(State.WARMING, text)
 
     def replaces_server(self, workload: Workload, name: str, why: str) -> None:
         """Its server is ended, and started again, or that of another workload is.

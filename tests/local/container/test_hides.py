@@ -30,7 +30,7 @@ def test_what_is_hidden_is_empty_for_all_its_processes_and_what_is_its_own_works
         container = runner.start_one(onstart=onstart, hides=hides(), gpus=(GPU,))
         said = runner.ssh(
             container,
-            f"until [ -e done ]; do sleep 0.05; done; cat first; {look}; touch {CHECKOUT}/own $TMPDIR/own && pwd",
+            f"until [ -e done ]; do sleep 0.05; done; cat first; {look}; touch {CHECKOUT}/own $TMPDIR/own; pwd",
         )
         gpu = "GPU 0: NVIDIA GeForce RTX 4090 "
         assert said.stdout.decode().splitlines() == [gpu, f"{sys.base_prefix}/bin/python3", gpu, f"{tmp_path}/1/home"]

@@ -53,7 +53,11 @@ class Home:
         config: Any = SimpleNamespace(rootpath=self.root, stash=stash)
         self.fetching = Fetching(config, settings, self._connect, self.told.append)
         self.node: Any = SimpleNamespace(gateway=SimpleNamespace(id="gw0"), workerinput={"testrunuid": RUN})
-        self.node.workerinput["vastgpu_host"] = {"name": "host 1", "work": str(self.work), "basetemp": f"{self.work}/t"}
+        self.node.workerinput["vastgpu_host"] = {
+            "place": "host 1",
+            "work": str(self.work),
+            "basetemp": f"{self.work}/t",
+        }
         self.fetching.pytest_configure_node(self.node)
         serve(config, {**self.node.workerinput["vastgpu_host"]["fetch"], "tmp_path": False})
         self.ready("host 1")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.servers import archive
 from pytest_vastgpu.servers.compression import compressed
 from pytest_vastgpu.servers.files import entries
+from pytest_vastgpu.servers.listing import Listing
+from pytest_vastgpu.servers.listing import brought_by
+from pytest_vastgpu.servers.listing import write as listed
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.rental.bringup import restart
 from pytest_vastgpu.supervisor.rental.bringup.bring import bring
@@ -236,15 +240,14 @@ def test_a_directory_that_is_gone_here_goes_there(tmp_path: Path) -> None:
     assert there(lived).commands.count(job.UNPACK) == 1, "the other model is there"
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
-def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path: Path, shell: str) -> None:
+def in_shell(tmp_path: Path, shell: str) -> Callable[..., str]:
+    """A function that runs a command of ours in a shell, in a home of its own."""
     if shutil.which(shell.split()[0]) is None:
         pytest.skip(f"no {shell} on this machine")
-
     path = os.environ["PATH"]
     if shell.startswith("busybox"):  # nothing but its own programs
         (tmp_path / "bin").mkdir()
-        for program in ("busybox", "tar", "mkdir"):
+        for program in ("busybox", "tar", "mkdir", "readlink"):
             (tmp_path / "bin" / program).symlink_to(str(shutil.which("busybox")))
         path = str(tmp_path / "bin")
 
@@ -253,6 +256,12 @@ def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path
         done = subprocess.run(words, cwd=tmp_path, input=data, check=True, capture_output=True, env={"PATH": path})
         return done.stdout.decode()
 
+    return run
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
+def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path: Path, shell: str) -> None:
+    run = in_shell(tmp_path, shell)
     run(job.MAKE_FOLDERS)
     files = {name: write(tmp_path / name, 10) for name in ("a", "two words", "$x 'y'", "-n")}
     asked = b"".join(os.fsencode(name) + b"\n\n" for name in [*files, "never brought"])
@@ -266,6 +275,50 @@ def test_the_instance_says_what_was_written_to_since_files_were_brought(tmp_path
     assert run(job.UNTOUCHED, asked).split() == ["other", "same", "same", "other", "other"]
     (tmp_path / job.HOME / "brought").unlink()
     assert set(run(job.UNTOUCHED, asked).split()) == {"other"}
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
+def test_links_of_a_project_are_unpacked_as_links_and_looked_at_as_links(tmp_path: Path, shell: str) -> None:
+    run = in_shell(tmp_path, shell)
+    project = tmp_path / "project"
+    (project / "deep").mkdir(parents=True)
+    links = {"to file": "a", "deep/up": "../a", "to directory": "deep", "nowhere": "no/such", "two": "there"}
+    for name in ("a", "b", "later a link"):
+        write(project / name, 10)
+    for name, target in links.items():
+        (project / name).symlink_to(target)
+
+    def bring() -> None:
+        names = {name: "" for name in ("a", "b", "later a link") if not (project / name).is_symlink()}
+        listing = Listing("project", str(project), {**names, **links})
+        listed(tmp_path / "list", listing)
+        found = brought_by(replace(WORKLOAD, listing=str(tmp_path / "list")))
+        run(job.UNPACK, b"".join(compressed(archive.packed(found))))
+
+    def look() -> str:
+        return run(job.UNTOUCHED, b"".join(os.fsencode(f"project/{n}\n{to}\n") for n, to in asked.items()))
+
+    run(job.MAKE_FOLDERS)
+    bring()
+    there = tmp_path / job.WORK / "project"
+    assert {name: str((there / name).readlink()) for name in links} == links
+    assert int((there / "a").stat().st_mtime) == LONG_AGO
+    asked = {**links, "a": "", "later a link": ""}
+    assert look().split() == ["same"] * 7
+    (there / "to file").unlink()
+    (there / "to file").symlink_to("b")
+    (there / "deep" / "up").unlink()
+    (there / "deep" / "up").write_text("a file now")
+    (there / "a").unlink()
+    (there / "a").symlink_to("b")
+    assert look().split() == ["other", "other", "same", "same", "same", "other", "same"]
+    (project / "later a link").unlink()
+    (project / "later a link").symlink_to("b")
+    links["later a link"] = "b"
+    bring()
+    assert {name: str((there / name).readlink()) for name in links} == links
+    assert not (there / "a").is_symlink()
+    assert (there / "b").read_bytes() == (project / "b").read_bytes(), "nothing was written through a link"
 
 
 def test_the_end_of_the_run_ends_it(tmp_path: Path) -> None:
@@ -329,3 +382,74 @@ def test_only_what_the_host_did_to_files_is_held_against_it(
     assert (verdict_line(verdict) if verdict else "").startswith(reason)
     if verdict is not None:
         assert "\n" not in verdict.evidence
+
+
+def listing(lived: Life, tmp_path: Path, names: dict[str, str]) -> None:
+    listed(tmp_path / "list", Listing("project", str(tmp_path / "project"), names))
+    lived.workload = replace(WORKLOAD, listing=str(tmp_path / "list"))
+
+
+def test_of_a_project_only_what_has_changed_here_comes_again_and_what_is_gone_here_goes_there(tmp_path: Path) -> None:
+    lived = life(tmp_path, {})
+    (tmp_path / "project" / "old").mkdir(parents=True)
+    for name in ("a", "b", "old/c"):
+        write(tmp_path / "project" / name, 10)
+    (tmp_path / "project" / "link").symlink_to("a")
+    listing(lived, tmp_path, {"a": "", "b": "", "old/c": "", "link": "a"})
+    lived.bring_up()
+    assert names(there(lived).inputs[job.UNPACK]) == ["project/a", "project/b", "project/old/c", "project/link"]
+    restart(context(lived))
+    assert there(lived).commands.count(job.UNPACK) == 1, "nothing has changed"
+    listing(lived, tmp_path, {"a": "", "b": "", "link": "b", "new": ""})
+    write(tmp_path / "project" / "b", 11)
+    write(tmp_path / "project" / "new", 1)
+    restart(context(lived))
+    assert names(there(lived).inputs[job.UNPACK]) == ["project/b", "project/link", "project/new"]
+    assert there(lived).inputs[job.REMOVE].split(b"\0") == [b"project/old", b"project/old/c", b""]
+
+
+def test_a_file_that_goes_while_a_project_is_brought_is_held_against_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived = life(tmp_path, {})
+    (tmp_path / "project").mkdir()
+    for name in ("a", "b"):
+        write(tmp_path / "project" / name, 10)
+    listing(lived, tmp_path, {"a": "", "b": ""})
+    send = MemoryConnection.send
+
+    def later(self: MemoryConnection, *args: object, **more: object) -> ProbeResult:
+        (tmp_path / "project" / "b").unlink(missing_ok=True)
+        return send(self, *args, **more)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(MemoryConnection, "send", later)
+    lived.bring_up()
+    assert names(there(lived).inputs[job.UNPACK]) == ["project/a"]
+
+
+def test_a_file_that_is_never_left_alone_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived = life(tmp_path, {})
+    (tmp_path / "project").mkdir()
+    file = write(tmp_path / "project" / "state.db", 10)
+    listing(lived, tmp_path, {"state.db": ""})
+    fstat = os.fstat
+
+    def touched(number: int) -> os.stat_result:
+        file.write_bytes(os.urandom(10))
+        os.utime(file, ns=(0, int.from_bytes(os.urandom(6), "big")))  # whatever the clock of the file system
+        return fstat(number)
+
+    monkeypatch.setattr(os, "fstat", touched)
+    lived.bring_up()
+    line = "written to while it was brought, so that the copy there may be half old, half new: project/state.db"
+    assert any(event.text.endswith(line) for event in lived.events.events)
+
+
+def test_an_image_without_gzip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived = life(tmp_path, {"a": 1})
+    said = "tar (child): gzip: Cannot exec: No such file or directory\ntar: Child returned status 2"
+    result = ProbeResult("", ProbeFailure.COMMAND, 2, "", said, 0.0)
+    monkeypatch.setattr(MemoryConnection, "send", lambda *_, **__: result)
+    assert isinstance(lived.live(), ProvisioningFailed)
+    assert lived.records[0].verdict is not None
+    assert lived.records[0].verdict.reason == "gzip_missing"

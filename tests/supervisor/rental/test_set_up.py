@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.supervisor.rental.bringup.set_up import title
+from pytest_vastgpu.supervisor.rental.bringup.set_up import verdict
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.lives import WORKLOAD
 from tests.support.lives import Life
@@ -48,7 +52,7 @@ def test_its_failure_is_the_workloads_and_shows_its_end(tmp_path: Path) -> None:
     assert attempt.verdict is not None
     assert (attempt.verdict.failure_class, attempt.verdict.reason) == (FailureClass.WORKLOAD_FATAL, "setup_failed")
     assert attempt.verdict.evidence == "the setup command ended with exit code 3: ERROR: no such package"
-    assert "'pip install it'" in attempt.verdict.remedy
+    assert attempt.verdict.remedy == "mend it; it is 'setup: pip install it'"
     assert "collecting\nERROR: no such package" in attempt.log_tail
     assert lived.provider.instances == {}
 
@@ -100,3 +104,87 @@ def test_it_runs_once_more_where_what_it_depends_on_has_changed(tmp_path: Path) 
 
 def test_it_ends_as_the_command_ends(tmp_path: Path) -> None:
     assert Shell(tmp_path, "echo one; exit 7").follow()[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("setup", "shown"),
+    [
+        ("pip install it", "setup: pip install it"),
+        ("# environment: uv sync (uv.lock)\nset -e\nuv sync", "environment: uv sync (uv.lock)"),
+        ("#!/bin/sh\ntrue", "setup: #!/bin/sh\ntrue"),
+    ],
+)
+def test_a_comment_in_its_first_line_is_shown_in_its_place(setup: str, shown: str) -> None:
+    assert title(setup) == shown
+
+
+UV_FINDS_NONE = """\
+Using Python 3.12.1 environment at: env
+  \N{MULTIPLICATION SIGN} No solution found when resolving dependencies:
+  ╰─▶ Because no-such-package was not found in the package registry and you
+      require no-such-package, we can conclude that your requirements are
+      unsatisfiable.
+"""
+UV_CANNOT_BUILD = """\
+   Building it @ file:///root/.vastgpu/work/project
+  \N{MULTIPLICATION SIGN} Failed to build `it @ file:///root/.vastgpu/work/project`
+  ├─▶ The build backend returned an error
+  ╰─▶ Call to `setuptools.build_meta.build_editable` failed (exit status: 1)
+"""
+PIP_FINDS_NONE = """\
+ERROR: Could not find a version that satisfies the requirement no-such-package (from versions: none)
+ERROR: No matching distribution found for no-such-package
+
+[notice] A new release of pip is available: 24.0 -> 25.3
+[notice] To update, run: pip install --upgrade pip
+"""
+COMPILER = 'nvcc -c k.cu\nk.cu(3): error: identifier "foo" is undefined\nmake: *** [Makefile:2: all] Error 1\n'
+NO_NAMES = """\
+error: Failed to fetch: `https://pypi.org/simple/numpy/`
+  Caused by: error sending request for url (https://pypi.org/simple/numpy/)
+  Caused by: dns error
+  Caused by: failed to lookup address information: Temporary failure in name resolution
+"""
+NO_INDEX = """\
+error: Failed to fetch: `https://pypi.org/simple/numpy/`
+  Caused by: Request failed after 3 retries
+  Caused by: error sending request for url (https://pypi.org/simple/numpy/)
+  Caused by: client error (Connect)
+  Caused by: tcp connect error
+  Caused by: Connection refused (os error 111)
+"""
+PIP_NO_INDEX = """\
+WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) after connection broken by \
+'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>: Failed to establish a new \
+connection: [Errno 111] Connection refused')': /simple/numpy/
+ERROR: Could not find a version that satisfies the requirement numpy (from versions: none)
+ERROR: No matching distribution found for numpy
+"""
+NO_INSTALLER = "curl: (6) Could not resolve host: astral.sh\nerror: uv's installer could not be fetched\n"
+NO_SPACE = "error: failed to write to file: No space left on device (os error 28)\n"
+OWN_INDEX = NO_INDEX.replace("pypi.org", "pypi.internal.example")
+
+
+@pytest.mark.parametrize(
+    ("log", "failure_class", "reason", "evidence"),
+    [
+        (UV_FINDS_NONE, "workload_fatal", "setup_failed", "No solution .*-package was not found.*unsatisfiable"),
+        (UV_CANNOT_BUILD, "workload_fatal", "setup_failed", "Failed to build .*build_editable. failed"),
+        (PIP_FINDS_NONE, "workload_fatal", "setup_failed", "1: ERROR: No matching distribution .*no-such-package$"),
+        (COMPILER, "workload_fatal", "setup_failed", 'identifier "foo" is undefined'),
+        ("one\ntwo\n\n", "workload_fatal", "setup_failed", "1: two$"),
+        ("", "workload_fatal", "setup_failed", "it printed nothing"),
+        (OWN_INDEX, "workload_fatal", "setup_failed", "Failed to fetch"),
+        (NO_NAMES, "infra_fatal", "package_index_unreachable", r"pypi\.org"),
+        (NO_INDEX, "infra_fatal", "package_index_unreachable", r"pypi\.org"),
+        (PIP_NO_INDEX, "infra_fatal", "package_index_unreachable", "Connection refused"),
+        (NO_INSTALLER, "infra_fatal", "host_dns_broken", "astral"),
+        (NO_SPACE, "incompatible", "disk_too_small", "No space"),
+    ],
+)
+def test_whose_fault_a_failure_is(log: str, failure_class: str, reason: str, evidence: str) -> None:
+    found = verdict(Workload("host", setup="# environment: uv sync\nuv sync"), 1, log.splitlines())
+    assert (found.failure_class.value, found.reason) == (failure_class, reason)
+    assert re.search(evidence, found.evidence), found.evidence
+    if reason == "setup_failed":
+        assert found.remedy == "mend it; it is 'environment: uv sync'"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import re
 from collections import deque
+from collections.abc import Mapping
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.diagnosis.verdicts import classify
+from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -58,11 +66,11 @@ def set_up(context: BringUpContext) -> None:
     rental, workload, cancel = context.rental, context.rental.workload, context.cancel
     output = _Output(cancel)
     ends = context.services.clock.monotonic() + workload.setup_s
-    depends_on = json.dumps(
-        [workload.setup, workload.env, sorted((name, brought.digest) for name, brought in rental.files.items())]
-    )
-    key = hashlib.sha256(depends_on.encode()).hexdigest()[:32]
-    rental.tell(f"setup: {workload.setup}")
+    key = depends_on(workload, {name: brought.digest for name, brought in rental.files.items()})
+    if key == rental.set_up_with:
+        return
+    rental.set_up_with = ""
+    rental.tell(title(workload.setup))
     while output.code is None:
         if output.over:
             cancel.wait(AGAIN_S)
@@ -74,10 +82,51 @@ def set_up(context: BringUpContext) -> None:
             stream.hang_up()
             rental.printed("\n".join(output.lines))
     if output.code:
-        evidence = f"the setup command ended with exit code {output.code}: {output.last}"
-        remedy = f"mend it; it is {workload.setup!r}"
-        raise AttemptFailed(Verdict(FailureClass.WORKLOAD_FATAL, "setup_failed", evidence, remedy))
+        raise AttemptFailed(verdict(workload, output.code, output.lines))
+    rental.set_up_with = key
     rental.printed("")
+
+
+def title(setup: str) -> str:
+    """A setup command, for people: its first line, if that is a comment. Pure."""
+    first = setup.partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else f"setup: {setup}"
+
+
+def depends_on(workload: Workload, digests: Mapping[str, str]) -> str:
+    """A key of all that a setup command depends on: another key, and it runs once more. Pure.
+
+    :param digests: Of the files that were brought, by name.
+    """
+    uses = workload.setup_uses or ("*",)
+    used = sorted(pair for pair in digests.items() if any(fnmatchcase(pair[0], pattern) for pattern in uses))
+    return hashlib.sha256(json.dumps([workload.setup, workload.env, used]).encode()).hexdigest()[:32]
+
+
+def verdict(workload: Workload, code: int, lines: Sequence[str]) -> Verdict:
+    """Whose fault it is that a setup command has failed: the host's only where a line says so. Pure."""
+    log = "\n".join(lines)
+    found = classify(log, channel=Channel.SERVER_LOG, context=f"gpus={workload.gpus}", exit_code=code)
+    if found.failure_class in {FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE}:
+        return found
+    evidence = f"the setup command ended with exit code {code}: {decisive(lines)}"
+    return Verdict(FailureClass.WORKLOAD_FATAL, "setup_failed", evidence, f"mend it; it is {title(workload.setup)!r}")
+
+
+def decisive(lines: Sequence[str]) -> str:
+    """The line that says why a command has failed: the last one that calls itself an error, with what explains it."""
+    said = [line.strip() for line in lines if line.strip()]
+    begins = next((at for at in range(len(said) - 1, -1, -1) if _ERROR.match(said[at])), None)
+    if begins is None:
+        return said[-1] if said else "it printed nothing"
+    explained = itertools.takewhile(_EXPLAINS.match, said[begins + 1 :])
+    return " ".join([said[begins], *itertools.islice(explained, MOST_EXPLAINED)])
+
+
+_ERROR = re.compile(r"(?:[^\w\s] |error\b|ERROR\b|fatal\b|E: |\w*(?:Error|Exception):|.*\berror:)")
+_EXPLAINS = re.compile(r"(?:[╰├│]|Caused by:|[a-z(]|hint:)")
+MOST_EXPLAINED = 4
+"""Most lines after the one that says that something is wrong."""
 
 
 def _follow(context: BringUpContext, output: _Output, ends: float) -> None:

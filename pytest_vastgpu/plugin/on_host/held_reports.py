@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+
+def without_result(test: str, text: str, *, skip: bool) -> pytest.TestReport:
+    """The report of a test that has no result of its own: an error, since that says nothing of the test, or a skip."""
+    path, _, name = test.partition("::")
+    return pytest.TestReport(
+        nodeid=test,
+        location=(path, None, name.replace("::", ".") or path),
+        keywords={},
+        outcome="skipped" if skip else "failed",
+        longrepr=(path, 0, text) if skip else text,
+        when="setup",
+    )
+
+
 Event = tuple[str, dict[str, Any]]
 """The name of an event of xdist, and its arguments."""
 HELD = frozenset({"logstart", "testreport", "logfinish", "warning_recorded"})

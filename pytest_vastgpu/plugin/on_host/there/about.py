@@ -1,0 +1,58 @@
+"""Says what the tests' environment on a host is. Run by its Python.
+
+``about.py write`` writes ``about.json`` into the working directory; ``about.py has REQUIREMENT…`` succeeds if a version
+of each of them is there.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import distributions
+from importlib.metadata import version
+from pathlib import Path
+
+
+def has(requirements: list[str]) -> bool:
+    """Whether distributions of these names are there."""
+    try:
+        return all(version(re.split(r"[^\w.-]", each)[0]) for each in requirements)
+    except PackageNotFoundError:
+        return False
+
+
+def write(work: Path) -> None:
+    """Write ``about.json``; and see that what was brought to run the tests can be loaded.
+
+    That also compiles it, so that the first worker starts as fast as the others.
+    """
+    sys.path.insert(0, str(work / "runner"))
+    try:
+        import pytest  # noqa: F401
+        import xdist.remote  # noqa: F401
+    except Exception as error:  # noqa: BLE001 - whatever the modules of an environment raise
+        sys.stdout.write(f"error: pytest cannot be loaded there: {type(error).__name__}: {error}\n")
+        sys.exit(1)
+    plugins: dict[str, list[str]] = {}
+    for found in distributions():
+        for point in found.entry_points:
+            if point.group == "pytest11":
+                plugins.setdefault(point.name, [found.metadata["Name"], found.version])
+    about = {
+        "python": sys.executable,
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "work": str(work),
+        "plugins": plugins,
+    }
+    (work / "about.json").write_text(json.dumps(about), "utf-8")
+    sys.stdout.write("Python {} in {}\n".format(about["version"], Path(sys.executable).parents[1]))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "has":
+        sys.exit(not has(sys.argv[2:]))
+    write(Path.cwd())

@@ -1,0 +1,103 @@
+"""xdist's workers on hosts: what each is told, what it runs, and when what it reports counts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from xdist.dsession import DSession
+from xdist.report import report_collection_diff
+from xdist.workermanage import WorkerController
+
+from pytest_vastgpu.plugin.on_host.fleet import Rented
+from pytest_vastgpu.plugin.on_host.held_reports import HeldReports
+from pytest_vastgpu.plugin.on_host.schedules import OWN
+from pytest_vastgpu.plugin.on_host.schedules import Schedule
+
+
+class Node(WorkerController):  # type: ignore[misc] # xdist is not typed here
+    """A worker on a host."""
+
+    rented: Rented
+    lost = False
+    """Whether it has ended, and it is being found out why."""
+
+    def sendcommand(self, name: str, **kwargs: object) -> None:
+        """Send a command. One to a worker that is gone is lost with it: the event of its end is on its way."""
+        with contextlib.suppress(OSError):
+            super().sendcommand(name, **kwargs)
+
+
+class HostWorkers(DSession):  # type: ignore[misc] # the same
+    """xdist's session, as far as its workers are concerned."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
+        self._held = HeldReports()
+        self._over: set[str] = set()
+        """Tests that have been reported."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Those of xdist that can run a test again, and the ones that are taught it."""
+        own = OWN.get(config.getvalue("dist"))
+        return own(config, log) if own else super().pytest_xdist_make_scheduler(config, log)
+
+    def worker_workerready(self, node: Node, workerinfo: Any) -> None:
+        """A worker begins to collect. It gets no test before it has: what it finds may differ."""
+        node.workerinfo = {**workerinfo, "id": node.gateway.id, "spec": node.gateway.spec}
+        self.config.hook.pytest_testnodeready(node=node)
+        if self.shuttingdown:
+            node.shutdown()
+
+    def worker_collectionfinish(self, node: Node, ids: Sequence[str]) -> None:
+        """A worker has collected."""
+        known = self._schedule.tests
+        if self.shuttingdown or (known is not None and list(ids) != known):
+            node.shutdown()
+            if not self.shuttingdown:
+                self._tell_difference(node, known or [], ids)
+            return
+        self._scheduler.add_node(node)
+        super().worker_collectionfinish(node, ids)
+        if self.terminal and self._schedule.begun:
+            self.trdist._isatty = False  # what it says of later workers would overwrite the tests' progress
+
+    def _tell_difference(self, node: Node, known: Sequence[str], ids: Sequence[str]) -> None:
+        other = next((each.gateway.id for each in self._scheduler.nodes), "the others")
+        text = report_collection_diff(known, list(ids), other, node.gateway.id)
+        report = pytest.CollectReport(nodeid=node.rented.name, outcome="failed", longrepr=text, result=[])
+        self.config.hook.pytest_collectreport(report=report)
+
+    def worker_runtest_protocol_complete(self, node: Node, item_index: int, duration: float) -> None:
+        """A test is over: now its reports count."""
+        self._pass_on(node)
+        super().worker_runtest_protocol_complete(node, item_index, duration)
+
+    def _pass_on(self, node: Node) -> None:
+        for name, arguments_ in self._held.release(node):
+            if name == "logstart":
+                self._over.add(arguments_["nodeid"])
+            getattr(super(), f"worker_{name}")(**arguments_)
+
+    def worker_workerfinished(self, node: Node) -> None:
+        """A worker has ended as it should."""
+        self._pass_on(node)
+        super().worker_workerfinished(node)
+
+    def worker_internal_error(self, node: Node, formatted_error: str) -> None:
+        """A worker has an internal error."""
+        self._pass_on(node)
+        super().worker_internal_error(node, formatted_error)
+
+    @property
+    def _scheduler(self) -> Any:
+        """Xdist's scheduler."""
+        return self.sched
+
+    @functools.cached_property
+    def _schedule(self) -> Schedule:
+        return Schedule(self.sched)

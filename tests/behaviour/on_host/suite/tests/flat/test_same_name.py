@@ -1,0 +1,2 @@
+def test_flat():
+    assert __name__.endswith("test_same_name")

@@ -1,0 +1,100 @@
+"""The collection at home, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pytest_vastgpu.plugin.on_host.at_home import CollectionError
+from pytest_vastgpu.plugin.on_host.at_home import MarkSeen
+from pytest_vastgpu.plugin.on_host.at_home import Seen
+from pytest_vastgpu.plugin.on_host.at_home import collect
+
+MODULE = """
+import pytest
+
+pytestmark = pytest.mark.vast(gpu_name="RTX 4090")
+
+@pytest.mark.parametrize("number", range(3))
+def test_many(number):
+    print("what a test module prints is not shown")
+
+@pytest.mark.vast(gpus=2)
+def test_two(): pass
+
+@pytest.mark.skip
+@pytest.mark.vast(gpus=4)
+def test_skipped(): pass
+
+@pytest.mark.vast(gpus=-1)
+def test_wrong(): pass
+
+def test_serves(vast_instance): pass
+"""
+
+
+def seen(pytester: pytest.Pytester, *args: str) -> Seen:
+    return collect(pytester.parseconfig("-p", "no:randomly", *args), lambda _: None)
+
+
+def test_what_is_selected_and_what_it_asks_for(pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]) -> None:
+    pytester.makepyfile(test_a=MODULE)
+    pytester.makepyfile(test_b="import not_installed_here")
+    memory = pytester.path / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    memory.parent.mkdir(parents=True)
+    memory.write_text('{"test_a.py::test_two": true}')
+    found = seen(pytester, "--junitxml=report.xml", "-k", "not serves", "--vast-hosts=1", "--vast-plan")
+    assert found == Seen(
+        selected=6,
+        marks=[
+            MarkSeen("test_a.py::test_many[0]", "", {"gpu_name": "RTX 4090"}),
+            MarkSeen("test_a.py::test_two", "", {"gpu_name": "RTX 4090", "gpus": 2}),
+        ],
+        errors=[CollectionError("test_b.py", "ModuleNotFoundError", "No module named 'not_installed_here'")],
+        problems=["test_a.py::test_wrong: marker vast: gpus=-1 is below 0"],
+        exit_code=found.exit_code,
+        said=found.said,
+    )
+    # The run itself remembers and writes what there is to be remembered and written.
+    assert memory.read_text() == '{"test_a.py::test_two": true}'
+    assert not (pytester.path / "report.xml").exists()
+    assert capfd.readouterr() == ("", "")
+    assert "test_a" not in sys.modules
+
+
+def test_a_test_with_a_server_is_seen(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_a=MODULE)
+    assert seen(pytester, "test_a.py::test_serves").asks == "test_a.py::test_serves"
+
+
+def test_a_process_that_crashes_has_an_exit_code_and_a_last_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import os, sys\nsys.__stderr__.write('bye\\n')\nsys.__stderr__.flush()\nos._exit(7)")
+    found = seen(pytester, "-s")
+    assert (found.exit_code, found.said) == (7, "bye")
+
+
+def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--vast-hosts=2", *args)
+
+
+def test_where_nothing_is_selected_nothing_is_rented(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = run(pytester, "-k", "another")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["vastgpu: no test is selected, so nothing is rented"])
+    assert "renting" not in result.stdout.str()
+
+
+def test_a_path_that_does_not_exist_is_pytests_own_usage_error(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "nowhere.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in result.stderr.lines if line] == ["ERROR: file or directory not found: nowhere.py"]
+
+
+def test_what_tests_need_is_asked_for_before_anything_is_rented(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import not_installed_here")
+    result = run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: vastgpu: *.py: ModuleNotFoundError: No module named 'not_installed_here': *"])
+    assert "renting" not in result.stdout.str()
