@@ -113,7 +113,7 @@ def test_a_dirty_tree_is_told_in_one_line(root: Path) -> None:
 @needs_git
 def test_a_repository_without_a_commit_is_one(root: Path) -> None:
     git(root, "init", "-q")
-    assert find(root).source == "no commit yet, and 2 files that differ from it"
+    assert find(root).source == "no commit yet"
     assert names(find(root)) == {".gitignore", "pkg/a.py"}
 
 
