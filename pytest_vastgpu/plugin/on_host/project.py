@@ -18,6 +18,7 @@ from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.plugin.on_host import fetched
 from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
 from pytest_vastgpu.plugin.on_host.sizes import megabytes
@@ -31,7 +32,7 @@ FOLDER = "project"
 """Where the project lies, below the working directory of a host."""
 LIMIT_BYTES = 200_000_000
 """More than this is brought only of what ``--vast-sync`` names."""
-LITTER = files.LITTER | {"node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
+LITTER = files.LITTER | {fetched.FOLDER, "node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
 """Names that are left out wherever they are, unless git tracks them or ``--vast-sync`` names them."""
 _VENV = "pyvenv.cfg"
 """The file that makes a directory a virtual environment, which is of no use elsewhere."""
