@@ -60,16 +60,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     if _is_on_host(config):  # there is nothing to be rented from there, and the values are those of another machine
+        if asked := config.workerinput.get("vastgpu_fetch"):  # type: ignore[attr-defined] # xdist's
+            from pytest_vastgpu.plugin.on_host.on_worker import serve
+
+            serve(config, asked)
         return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
-    if asked := getattr(config, "workerinput", {}).get("vastgpu_host", {}).get("fetch"):
-        from pytest_vastgpu.plugin.on_host.on_worker import serve
-
-        serve(config, asked)
     hosts = config.pluginmanager.get_plugin(HOSTS)
     if hosts is not None and hosts.decide(config):
         return

@@ -84,7 +84,8 @@ if __name__ == "__channelexec__":
     def _become(channel: Any) -> None:
         workerinput, _, options, _ = channel.receive()
         told = workerinput["vastgpu_host"]
-        workerinput["vastgpu_host"] = {name: told[name] for name in ("name", "fetch") if name in told}
+        workerinput["vastgpu_host"] = {"name": told["name"]}
+        workerinput["vastgpu_fetch"] = told.get("fetch")
         _settle(told)
         options["basetemp"] = told["basetemp"]
         # Its source is read, and it is not imported: pytest shall be the first to import a plugin.
