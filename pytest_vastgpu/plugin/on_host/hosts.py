@@ -72,11 +72,11 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
         if gpus is None:
             gpus, why = _usual_gpus(config.stash[SETTINGS])
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
+        env = variables.passed(settings.pass_env, os.environ)
         listing, lines = project.listing(config.rootpath, settings.sync)
         fields |= environment.fields(config.rootpath, names(listing), str(found.fields.get("setup", "")))
         if not fields.get("image"):
             fields = {"image_gb": IMAGE_GB, **fields}
-        env = variables.passed(settings.pass_env, os.environ)
         one = build(HOST, port=0, **fields, env=env, listing=listing)
         if config.stash[SETTINGS].backend != "local":  # which runs no image
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)

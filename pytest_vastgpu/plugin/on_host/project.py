@@ -142,13 +142,13 @@ def _given(root: Path, project: Project) -> list[str]:
     """The names of what is brought unasked."""
     try:
         found = list(_of_repository(root, "", project))
-        commit, differ = git.commit(root)
         why = "" if found else "git ignores all that is in it"
     except git.NoRepository as none:
         why = str(none)
     if why:
         project.source = f"all in {root} but caches and environments such as __pycache__ and .venv ({why})"
         return list(_walk(root, ""))
+    commit, differ = git.commit(root)
     tracked = [name for name, is_tracked in found if is_tracked]
     untracked = _without_litter([name for name, is_tracked in found if not is_tracked])
     differ += len(untracked)
@@ -164,8 +164,12 @@ def _of_repository(root: Path, below: str, project: Project) -> Iterator[tuple[s
     yield from ((below + name, True) for name in listed.tracked)
     yield from ((below + name, False) for name in listed.untracked)
     for name in listed.repositories:
-        if (root / below / name / ".git").exists():
-            yield from _of_repository(root, f"{below}{name}/", project)
+        inside = f"{below}{name}/"
+        if (root / inside / ".git").exists():
+            try:
+                yield from list(_of_repository(root, inside, project))
+            except git.NoRepository:  # what makes it one is broken
+                yield from ((name, False) for name in _walk(root, inside))
         elif (root / below / name).exists():
             where = f"-C {shlex.quote(below)} " if below else ""
             project.notices.append(

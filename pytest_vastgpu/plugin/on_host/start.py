@@ -63,7 +63,6 @@ class Hosts:
 
         if config.option.dist == "no":
             config.option.dist = schedules.DEFAULT
-        schedules.may_distribute(config.option.dist)
         config.pluginmanager.register(HostSession(config, self._settings), "dsession")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.behaviour.on_host.test_suite import ran
 from tests.support.hidden import HiddenHosts
-from tests.support.hidden import Ran
 from tests.support.hidden import hidden_hosts as hidden_hosts
 
 SECRET = "my-0wn-s3cret"
@@ -116,22 +114,6 @@ def pytest_runtest_makereport(item):
 """
 
 
-def run(hosts: HiddenHosts, *arguments: str, cwd: str = ".", **variables: str) -> Ran:
-    """A run from a directory of the project."""
-    done = subprocess.run(
-        hosts.command("--vast-hosts=1", *arguments),
-        cwd=hosts.project / cwd,
-        env=hosts.environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        check=False,
-    )
-    sys.stdout.write(done.stdout)
-    return Ran(done.returncode, done.stdout)
-
-
 def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, home: Path) -> None:
     root = hidden_hosts.project
     hidden_hosts.rent_out({"num_gpus": 2})
@@ -143,9 +125,9 @@ def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, ho
             "tests/test_here.py": HERE,
         }
     )
-    result = run(
+    result = ran(
         hidden_hosts,
-        *("-W", "error", "-c", "../config/pytest.ini", "--rootdir=..", "-k", "not never", "-v"),
+        *("--vast-hosts=1", "-W", "error", "-c", "../config/pytest.ini", "--rootdir=..", "-k", "not never", "-v"),
         *("--vast-gpus=2", "--vast-pass-env=PASSED", "--deselect", "tests/sub/test_sees.py::test_deselected"),
         *(f"{root}/tests/test_here.py::test_it[a/b c]", "sub/test_sees.py"),
         cwd="tests",
@@ -173,7 +155,7 @@ def test_what_cannot_be_sent_is_sent_as_its_text(hidden_hosts: HiddenHosts) -> N
             ".gitignore": ".pytest_cache\n",
         }
     )
-    result = run(hidden_hosts, "--lf", "--junitxml=there.xml", "--vast-keep=no")
+    result = ran(hidden_hosts, "--vast-hosts=1", "--lf", "--junitxml=there.xml")
     assert "INTERNALERROR" not in result.output
     assert result.code == 1
     assert " 1 failed, 3 passed, 1 warning, 2 errors in " in result.lines[-1]

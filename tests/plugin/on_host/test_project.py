@@ -262,10 +262,19 @@ def test_a_repository_in_it_that_is_no_submodule_is_brought_by_its_own_rules(roo
     commit(root)  # as a link to a commit, with a warning
     put(root / "new" / "n.py")
     commit(root / "new")
+    git(root, "worktree", "add", "-q", "new/tree")
+    put(root / "next" / "n.py")
+    commit(root / "next")
+    git(root, "add", "next")
+    shutil.rmtree(root / "next" / ".git")
+    put(root / "next" / ".git", "gitdir: /no/where\n")  # as of a submodule that was copied
     assert {name for name in find(root).names if name.startswith("ne")} == {
         "nested/.gitignore",
         "nested/n.py",
         "new/n.py",
+        "new/tree/.gitignore",
+        "new/tree/pkg/a.py",
+        "next/n.py",
     }
 
 
