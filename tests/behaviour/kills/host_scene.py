@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from pytest_vastgpu.client import pipe
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.plugin.on_host import proxy
 from tests.behaviour.kills.scene import BOOT_TIMEOUT_S
 from tests.behaviour.kills.scene import LEASE_S
 from tests.behaviour.kills.scene import LOOK_S
@@ -27,7 +28,7 @@ MOMENTS = ("created instance", "host checked", "ready after", "PASSED", "destroy
 """What the run says at the moment of the blow."""
 VICTIMS = ("controller", "supervisor", "pipe", "proxy")
 BLOWS = ("sigkill", "sigint", "double_sigint", "sigterm")
-_BOOT = b"exec(eval(sys.stdin.readline()))"
+_PROXY = Path(proxy.__file__).name.encode()
 
 SUITE = """
 import time, pytest
@@ -118,7 +119,7 @@ class HostRun:
             "controller": [self.process.pid],
             "supervisor": self._supervisors(),
             "pipe": _running(str(pipe.__file__).encode(), below=self.process.pid),
-            "proxy": _running(_BOOT, below=self._market.pid),
+            "proxy": _running(b"/on_host/" + _PROXY, below=self._market.pid),
         }
         return found[self._kill.victim][:1]
 
