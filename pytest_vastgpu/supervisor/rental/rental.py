@@ -409,6 +409,10 @@ class Rental:
         facts = {"sold": asdict(self.offer), "found": asdict(self.host_facts), "switch": asdict(switch)}
         self.enter(State.CHECKED, "host checked", **facts)
 
+    def set_up(self, key: str) -> None:
+        """Note what its setup command depended on when that succeeded; nothing while it runs."""
+        self.set_up_with = key
+
     def brought(self, files: Mapping[str, Brought]) -> None:
         """These files of the workload are there, and no others."""
         self.files = files
