@@ -32,8 +32,8 @@ from pytest_vastgpu.reporting.sentences import gpus
 
 _SELECTING = ("lf", "failedfirst", "newfirst", "stepwise")
 """The options with which pytest selects, or orders, by what it has remembered."""
-_REMEMBERED = ("lastfailed", "nodeids", "stepwise")
-"""What it remembers for that, below ``v/cache`` in its cache."""
+_REMEMBERED: Mapping[str, Any] = {"lastfailed": {}, "nodeids": [], "stepwise": None}
+"""What it remembers for that, below ``v/cache`` in its cache, and what that is as long as it remembers nothing."""
 
 
 def shares(count: int, workers: int) -> list[list[int]]:
@@ -136,8 +136,9 @@ def _remembered(config: pytest.Config) -> dict[str, str]:
     """The files of pytest's cache that a worker needs in order to select as it would here, below that cache."""
     if not any(config.getoption(name, False) for name in _SELECTING) or config.cache is None:
         return {}
-    known = {name: config.cache.get(f"cache/{name}", None) for name in _REMEMBERED}
-    return {f"v/cache/{name}": json.dumps(value) for name, value in known.items() if value is not None}
+    # All of them: a host that is used again remembers what was sent to it before.
+    known = {name: config.cache.get(f"cache/{name}", default) for name, default in _REMEMBERED.items()}
+    return {f"v/cache/{name}": json.dumps(value) for name, value in known.items()}
 
 
 def _process(node: WorkerController, places: Places, goes_on: Callable[[object], None], event: Any) -> None:

@@ -409,13 +409,13 @@ class Rental:
         facts = {"sold": asdict(self.offer), "found": asdict(self.host_facts), "switch": asdict(switch)}
         self.enter(State.CHECKED, "host checked", **facts)
 
-    def set_up(self, key: str) -> None:
-        """Note what its setup command depended on when that succeeded; nothing while it runs."""
-        self.set_up_with = key
-
     def brought(self, files: Mapping[str, Brought]) -> None:
         """These files of the workload are there, and no others."""
         self.files = files
+
+    def sets_up(self, key: str) -> None:
+        """Its setup command has succeeded, with what this key stands for; empty: it runs."""
+        self.set_up_with = key
 
     def launched(self, start: Launched) -> None:
         """The server is started, or a host for tests has its environment."""
