@@ -118,10 +118,11 @@ class Schedule:
 
     def remove(self, node: WorkerController) -> str | None:
         """A worker is gone; returns the test that it was running."""
-        if not self.begun:
-            for name in ("node2collection", "registered_collections"):
-                getattr(self._scheduler, name, {}).pop(node, None)
         if node not in self._scheduler.nodes:
+            return None
+        if not self.begun:  # xdist's own would tell the others to end, since there is nothing to do for them
+            for name in ("node2collection", "node2pending", "registered_collections", "assigned_work"):
+                getattr(self._scheduler, name, {}).pop(node, None)
             return None
         test: str | None = self._scheduler.remove_node(node)
         return test

@@ -112,15 +112,8 @@ class HostSession(HostWorkers):
         if self.shuttingdown:
             return  # nothing is left to do
         for gateway in gateways:
-            self.config.hook.pytest_xdist_newgateway(gateway=gateway)
-            node = Node(self._manager, gateway, self.config, self.queue.put)
-            node.rented = rented
-            gateway.node = node  # type: ignore[attr-defined] # as xdist has it
+            node = self._node(gateway, rented)
             self._active_nodes.add(node)
-            try:
-                node.setup()
-            except (OSError, EOFError) as error:
-                self.queue.put(("errordown", {"node": node, "error": error}))
 
     def worker_hostfailed(self, name: str, error: Exception) -> None:
         """No host could be had for a place."""
@@ -164,7 +157,7 @@ class HostSession(HostWorkers):
                 begun=schedule.begun,
                 waiting=schedule.waiting,
                 movable=schedule.movable,
-                doubtful=len(self._lost),
+                doubtful={node.rented.name for node in self._lost},
                 able=sum(not node.shutting_down for node in living),
                 collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in living),
                 busy={name: sum(node.rented is each for node in living) for name, each in self._hosts.items()},

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from typing import NamedTuple
 
 MOST_FRUITLESS = 2
 """A place whose host was lost so often in a row, without a single result in between, stays empty: what runs there may
 be what ends it, and each of them costs money."""
 
 
-@dataclass(frozen=True)
-class Situation:
+class Situation(NamedTuple):
     """What there is, and what is left to do."""
 
     begun: bool
@@ -22,8 +23,8 @@ class Situation:
     """Tests that no worker has yet."""
     movable: int
     """Those, and the ones that others can take from workers that have too many."""
-    doubtful: int
-    """Workers that have ended for a reason yet to be found out; their tests may have to run again."""
+    doubtful: Collection[str]
+    """Hosts with workers that have ended for a reason yet to be found out; their tests may have to run again."""
     able: int
     """Workers that can still take tests,"""
     collecting: int
@@ -95,7 +96,7 @@ def _start(now: Situation) -> dict[str, int]:
     found: dict[str, int] = {}
     left = 0 if now.able or sum(now.coming.values()) else now.waiting
     for name in now.busy:
-        if left > 0:
+        if left > 0 and name not in now.doubtful:
             found[name] = min(now.each, left)
             left -= found[name]
     return found

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import execnet
 import pytest
 from xdist.dsession import DSession
 from xdist.report import report_collection_diff
@@ -39,6 +40,18 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         self._held = HeldReports()
         self._over: set[str] = set()
         """Tests that have been reported."""
+
+    def _node(self, gateway: execnet.Gateway, rented: Rented) -> Node:
+        """Have a process on a host become a worker."""
+        self.config.hook.pytest_xdist_newgateway(gateway=gateway)
+        node = Node(self.nodemanager, gateway, self.config, self.queue.put)
+        node.rented = rented
+        gateway.node = node  # type: ignore[attr-defined] # as xdist has it
+        try:
+            node.setup()
+        except (OSError, EOFError) as error:
+            self.queue.put(("errordown", {"node": node, "error": error}))
+        return node
 
     @pytest.hookimpl(trylast=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

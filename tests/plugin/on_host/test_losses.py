@@ -1,0 +1,76 @@
+"""What the end of a worker means."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host.losses import Ending
+from pytest_vastgpu.plugin.on_host.losses import Kind
+from pytest_vastgpu.plugin.on_host.losses import LostRuns
+
+GONE = Verdict(FailureClass.RUNTIME_LOST, "instance_lost", "no SSH; offline", "run it again")
+OVER = Verdict(FailureClass.OWN_FAULT, "lifetime_over", "after 60 s", "raise --vast-max-lifetime")
+ENDED = Verdict(FailureClass.UNKNOWN, "server_exited", "ended with exit code 137", "")
+
+
+def fate(verdict: Verdict, *, excuses: bool = True) -> Fate:
+    return Fate("the instance was lost", verdict, excuses, "another one")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize(
+    ("became", "kind", "story"),
+    [
+        (fate(GONE), Kind.HOST, "runtime_lost: instance_lost"),
+        (fate(OVER), Kind.HOST, "own_fault: lifetime_over"),
+    ],
+)
+def test_a_host_that_is_lost_excuses_also_where_its_proxy_still_answers(
+    answers: bool, became: Fate, kind: Kind, story: str
+) -> None:
+    ending = losses.judge(answers=answers, fate=became)
+    assert (ending.kind, ending.story, ending.excuses) == (kind, story, True)
+    assert ending.blames_machine == became.verdict.failure_class.blames_machine
+
+
+@pytest.mark.parametrize("became", [None, fate(ENDED, excuses=False)])
+def test_a_worker_that_ends_alone_has_itself_to_blame(became: Fate | None) -> None:
+    assert losses.judge(answers=True, fate=became) == Ending(Kind.WORKER)
+    assert not losses.judge(answers=True, fate=became).excuses
+
+
+@pytest.mark.parametrize("became", [None, fate(ENDED, excuses=False)])
+def test_where_the_proxy_is_silent_and_the_host_lives_the_connection_is_lost(became: Fate | None) -> None:
+    ending = losses.judge(answers=False, fate=became)
+    assert (ending.kind, ending.excuses) == (Kind.CONNECTION, True)
+    assert "the host lives" in ending.story
+
+
+def test_without_a_supervisor_every_host_is_lost_and_no_machine_is_to_blame() -> None:
+    ending = losses.gone("the supervisor has ended\nmore")
+    assert (ending.kind, ending.story, ending.blames_machine) == (Kind.HOST, "the supervisor has ended", False)
+
+
+def test_a_test_runs_once_more_and_no_third_time() -> None:
+    runs, ending = LostRuns(), losses.judge(answers=False, fate=fate(GONE))
+    assert runs.lose("t::a", ending)
+    assert not runs.lose("t::a", ending)
+    assert runs.of("t::a") == [ending, ending]
+    assert runs.of("t::b") == []
+
+
+def test_the_summary_tells_how_many_ran_twice_and_why() -> None:
+    runs = LostRuns()
+    for test in "abcde":
+        runs.lose(f"t::{test}", Ending(Kind.HOST, "gone"))
+    runs.lose("t::x", Ending(Kind.CONNECTION, "broken"))
+    runs.lose("t::y", Ending(Kind.CONNECTION, "broken"))
+    runs.without_result("t::y")
+    assert runs.summary() == [
+        "vastgpu: 1 test ran twice (broken): t::x",
+        "vastgpu: 5 tests ran twice (gone): t::a, t::b, t::c and 2 more",
+    ]

@@ -1,0 +1,232 @@
+"""What becomes of tests when workers, connections and hosts end: xdist's schedulers, simulated workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.plugin.on_host.losses import Ending
+from pytest_vastgpu.plugin.options import SETTINGS
+from tests.plugin.on_host.simulation import BROKEN
+from tests.plugin.on_host.simulation import CRASHED
+from tests.plugin.on_host.simulation import LOST
+from tests.plugin.on_host.simulation import World
+from tests.support.quick import only
+
+Build = Callable[..., World]
+DISTS = ("worksteal", "load", "loadscope", "loadfile", "loadgroup")
+
+
+@pytest.fixture
+def world(pytester: pytest.Pytester) -> Build:
+    """A run, all of whose outside is simulated."""
+
+    def build(**how: Any) -> World:
+        return World(pytester.parseconfig(), **how)
+
+    return build
+
+
+def passed(tests: Iterable[str]) -> dict[str, list[str]]:
+    """The results of a run in which all is well."""
+    return {test: ["passed"] for test in tests}
+
+
+def once(ending: Ending, *tests: str) -> Callable[[str], Ending | None]:
+    """Something befalls the first run of these tests."""
+    left = list(tests)
+
+    def befalls(test: str) -> Ending | None:
+        if test not in left:
+            return None
+        left.remove(test)
+        return ending
+
+    return befalls
+
+
+@pytest.mark.parametrize("dist", DISTS)
+@pytest.mark.parametrize("seeds", only([range(5)], [range(5), range(5, 400)]), ids=str)
+def test_every_test_counts_once_whatever_is_lost_and_whenever(seeds: range, dist: str, world: Build) -> None:
+    for seed in seeds:
+        run = world(tests=17, hosts=3, each=2, seed=seed, dist=dist)
+
+        def strikes(run: World = run) -> bool:
+            if run.dice.random() < 0.02 and (living := run.living):
+                run.loses(run.dice.choice(living), run.dice.choice([LOST, BROKEN]))
+            return False
+
+        try:
+            run.goes_on(until=strikes)
+        except pytest.exit.Exception:  # hosts were lost one after another before any test was known
+            assert run.results == {}
+            continue
+        assert sorted(run.results) == sorted(run.tests), seed
+        assert {len(outcomes) for outcomes in run.results.values()} == {1}, (seed, run.results)
+        assert not [test for test, (outcome,) in run.results.items() if outcome in ("crash", "failed")], seed
+
+
+def test_a_test_whose_host_is_lost_runs_once_more(world: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    run = world(tests=6, hosts=2, each=1)
+    run.deadly = once(LOST, "t_2.py::test_2")
+    run.goes_on()
+    assert run.results == passed(run.tests)
+    assert run.session._runs.summary() == [
+        "vastgpu: 1 test ran twice (runtime_lost: instance_lost): t_2.py::test_2",
+    ]
+
+
+@pytest.mark.parametrize("dist", DISTS)
+@pytest.mark.parametrize("ending", [LOST, BROKEN], ids=["host", "connection"])
+def test_a_test_that_ends_where_it_runs_is_an_error_after_two_runs(ending: Ending, dist: str, world: Build) -> None:
+    run = world(tests=12, hosts=2, each=1, dist=dist)
+    run.deadly = lambda test: ending if test == "t_1.py::test_4" else None
+    run.goes_on()
+    assert run.results == {**passed(run.tests), "t_1.py::test_4": ["error"]}
+    (report,) = [report for report in run.reports if report.failed]
+    assert "it was lost 2 times" in str(report.longrepr)
+    assert str(report.longrepr).count(ending.story) == 2
+
+
+@pytest.mark.parametrize("dist", DISTS)
+def test_a_worker_that_crashes_on_a_living_host_fails_its_test(dist: str, world: Build) -> None:
+    run = world(tests=12, hosts=2, each=2, dist=dist)
+    run.deadly = once(CRASHED, "t_1.py::test_4")
+    run.goes_on()
+    assert run.results == {**passed(run.tests), "t_1.py::test_4": ["crash"]}
+    assert run.rented == ["host 1", "host 2"]
+
+
+def test_a_worker_that_crashes_is_replaced(world: Build) -> None:
+    run = world(tests=12, hosts=1, each=1)
+    run.deadly = once(CRASHED, "t_1.py::test_4")
+    run.goes_on()
+    assert [worker.rented.name for worker in run.workers] == ["host 1", "host 1"]
+
+
+def test_what_a_test_reported_before_its_worker_crashed_is_passed_on(world: Build) -> None:
+    run = world(tests=4, hosts=1, each=1)
+    run.deadly = once(CRASHED, "t_1.py::test_1")
+    run.goes_on()
+    assert [report.when for report in run.reports if report.nodeid == "t_1.py::test_1"] == ["setup", "???"]
+
+
+def test_max_worker_restart_counts_crashes_and_no_losses(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.session._max_worker_restart = 1
+    run.deadly = once(LOST, *run.tests[:3])
+    run.goes_on()
+    assert run.results == passed(run.tests)
+    crashing = world(tests=8, hosts=1, each=1)
+    crashing.session._max_worker_restart = 1
+    crashing.deadly = once(CRASHED, *crashing.tests)
+    crashing.goes_on()
+    assert list(crashing.results.values()) == [["crash"], ["crash"]]
+    assert crashing.session._summary_report == "maximum crashed workers reached: 1"
+
+
+def test_where_no_host_is_to_be_had_any_more_what_has_not_run_is_an_error(world: Build) -> None:
+    run = world(tests=6, hosts=1, each=1, rents=lambda number: number == 1)
+    run.deadly = once(LOST, "t_2.py::test_2")
+    run.goes_on()
+    assert run.results == {test: ["passed" if test in run.tests[:2] else "error"] for test in run.tests}
+    first, *others = [str(report.longrepr) for report in run.reports if report.failed]
+    assert "was lost with its host, and no host is left" in first
+    assert "runtime_lost: instance_lost" in first
+    assert all("did not run, and no host is left" in each and "whole story: t_2.py::test_2" in each for each in others)
+
+
+def test_such_a_test_is_a_skip_where_the_user_says_so(world: Build) -> None:
+    run = world(tests=2, hosts=1, each=1)
+    run.session.config.stash[SETTINGS].on_infra_failure = "skip"
+    run.deadly = lambda test: LOST if test == "t_0.py::test_0" else None
+    run.goes_on()
+    assert {report.nodeid: report.outcome for report in run.reports} == dict.fromkeys(run.tests, "skipped")
+
+
+def test_before_any_test_is_known_the_run_ends_with_the_reason(world: Build) -> None:
+    run = world(tests=2, hosts=2, each=1, rents=lambda _: False)
+    with pytest.raises(pytest.exit.Exception, match="no test could run: no offers: nothing is left") as ended:
+        run.goes_on()
+    assert ended.value.returncode == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_host_that_fails_to_come_stops_no_other(world: Build) -> None:
+    run = world(tests=6, hosts=2, each=1, rents=lambda number: number == 2)
+    run.goes_on()
+    assert run.results == passed(run.tests)
+
+
+def test_the_first_host_begins_and_a_late_one_takes_over_half_of_the_rest(world: Build) -> None:
+    run = world(tests=20, hosts=2, each=1)
+    late = run.todo.pop()
+    run.goes_on(until=lambda: len(run.results) == 4)
+    run.todo.append(late)
+    run.goes_on()
+    ran = {worker: sum(getattr(each, "node", None) is worker for each in run.reports) / 3 for worker in run.workers}
+    assert sorted(ran.values())[0] > 4, ran
+
+
+def test_a_host_that_is_ready_when_nothing_is_left_is_given_back_at_once(world: Build) -> None:
+    run = world(tests=4, hosts=2, each=1)
+    late = run.todo.pop()
+    run.goes_on(until=lambda: len(run.results) == 3)
+    late()
+    run.goes_on()
+    assert run.results == passed(run.tests)
+    assert run.given_back[0] == "host 2"
+
+
+def test_a_host_whose_workers_have_finished_is_given_back_while_others_run(world: Build) -> None:
+    run = world(tests=4, hosts=2, each=1)
+    run.goes_on(until=lambda: len(run.given_back) == 1)
+    assert len(run.results) < 4
+
+
+def test_a_place_whose_hosts_are_lost_before_any_result_is_not_rented_for_ever(world: Build) -> None:
+    run = world(tests=4, hosts=1, each=2)
+    run.deadly = lambda _: LOST
+    run.goes_on()
+    assert run.rented == ["host 1", "host 1"]
+    assert {outcome for outcomes in run.results.values() for outcome in outcomes} == {"error"}
+
+
+def test_a_late_host_that_collects_other_tests_runs_none(world: Build) -> None:
+    run = world(tests=20, hosts=2, each=1)
+    late = run.todo.pop()
+    run.goes_on(until=lambda: len(run.results) == 2)
+    known = list(run.tests)
+    late()
+    run.goes_on(until=lambda: len(run.workers) == 2)
+    run.tests.append("t_9.py::test_only_there")
+    run.goes_on()
+    assert run.results == passed(known)
+    (report,) = run.collect_reports
+    assert "Different tests were collected" in str(report.longrepr)
+
+
+def test_no_tests_at_all_end_the_run(world: Build) -> None:
+    run = world(tests=0, hosts=2, each=2)
+    run.goes_on()
+    assert run.results == {}
+
+
+def test_a_test_without_a_result_counts_as_a_failure_for_maxfail(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.session.maxfail = 1
+    run.deadly = lambda test: LOST if test == "t_0.py::test_3" else None
+    run.goes_on()
+    assert run.session.shouldstop == "stopping after 1 failures"
+    assert len(run.results) < 8
+
+
+def test_nothing_is_run_again_once_the_run_stops(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.session.shouldstop = "told so"
+    run.loses(run.workers[0], LOST)
+    run.goes_on()
+    assert run.rented == ["host 1"]
