@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.behaviour.on_host.test_suite import ran
 from tests.support.hidden import HiddenHosts
 from tests.support.hidden import hidden_hosts as hidden_hosts
@@ -145,6 +147,7 @@ def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, ho
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow  # each part of it: tests/plugin/on_host
 def test_what_cannot_be_sent_is_sent_as_its_text(hidden_hosts: HiddenHosts) -> None:
     names = ["property", "warns", "attribute", "not_utf_8", "instance", "factory"]
     hidden_hosts.write(
