@@ -159,6 +159,7 @@ def test_a_crash_is_the_tests_own_and_a_broken_connection_is_not(begin: Begin) -
     assert "Traceback" not in run.output
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_workers_that_hang(begin: Begin) -> None:
     run = begin(HANGS, "--vast-hosts=1", "--vast-workers-per-host=2", "--vast-gpus=0")
     run.until(lambda output: "PASSED" in output)
@@ -167,6 +168,7 @@ def test_ctrl_c_ends_workers_that_hang(begin: Begin) -> None:
     assert "Traceback" not in run.output
 
 
+@pytest.mark.slow
 def test_where_no_host_is_to_be_had_the_run_ends_with_the_reason(begin: Begin) -> None:
     run = begin("def test_it(): pass", "--vast-hosts=2", "--vast-gpu-name=RTX 5090")
     assert run.rest() == pytest.ExitCode.INTERRUPTED

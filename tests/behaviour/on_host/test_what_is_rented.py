@@ -29,10 +29,8 @@ def test_two_hosts_have_names_in_every_line_and_their_costs_are_no_tests(hidden_
     hidden_hosts.write({"test_it.py": TESTS})
     ran = hidden_hosts.run(hosts=2)
     assert ran.code == pytest.ExitCode.OK
-    first = (
-        "vastgpu: tests run on 2 hosts (command line) with no GPU, 1 worker on each; gpus 0 (command line), disk_gb 20"
-    )
-    assert f"{first} (marks)" in ran.lines
+    first = "vastgpu: tests run on 2 hosts (command line) with 1 GPU each, 1 worker on each; disk_gb 20 (marks)"
+    assert first in ran.lines
     assert sorted(created(ran)) == ["host 1", "host 2"]
     assert len(re.findall(r"^\d+ .* host [12]    ready$", ran.output, re.MULTILINE)) == 2
     assert " waits for " not in ran.output
@@ -56,7 +54,20 @@ def test_a_host_that_the_budget_does_not_cover_is_one_line_and_the_tests_run_on_
     assert len(created(ran)) == 1
     [line] = [line for line in ran.lines if "--vast-budget" in line and "could cost" in line]
     assert re.match(r"vastgpu: host [12]: renting once more could cost ", line)
+    assert len(re.findall(r"^vastgpu host [12] waits for another instance to be given back$", ran.output, re.M)) == 1
     assert "8 passed" in ran.lines[-1]
+
+
+@pytest.mark.slow
+def test_the_host_on_which_a_test_has_failed_is_kept_on_request(hidden_hosts: HiddenHosts) -> None:
+    hidden_hosts.write({"test_it.py": "def test_it(): assert False"})
+    ran = hidden_hosts.run("--vast-keep=failed:5s", hosts=1)
+    assert ran.code == pytest.ExitCode.TESTS_FAILED
+    assert re.search(r"KEPT: instance \d+ until ", ran.output)
+    hidden_hosts.write({"test_it.py": "def test_it(): assert True"})
+    passed = hidden_hosts.run("--vast-keep=failed:5s", hosts=1)
+    assert passed.code == pytest.ExitCode.OK
+    assert "KEPT" not in passed.output
 
 
 @pytest.mark.slow
