@@ -38,13 +38,21 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     pluginmanager.add_hookspecs(hookspecs)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
     """Keep a path away from an option that stands alone, before pytest looks for conftest files below its paths."""
     if (whole := with_values(args)) != args:
         args[:] = whole
         # The rest of it stays: pytest has added to it what it has found out.
         early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
+    known = early_config.known_args_namespace
+    if getattr(known, "dist", "") == "no" and (
+        known.vast_hosts or os.environ.get("VAST_HOSTS") or early_config.getini("vast_hosts")
+    ):
+        known.dist = "load"  # pytest-cov decides in this hook whether there are workers
+    return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,17 +67,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
-    if _is_on_host(config):  # there is nothing to be rented from there, and the values are those of another machine
+    if _is_on_host(config):  # nothing can be rented from there, and it has none of the values
+        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
+            from pytest_vastgpu.plugin.on_host.on_worker import serve
+
+            serve(config, asked)
         return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
-    if asked := getattr(config, "workerinput", {}).get("vastgpu_host", {}).get("fetch"):
-        from pytest_vastgpu.plugin.on_host.on_worker import serve
-
-        serve(config, asked)
     hosts = config.pluginmanager.get_plugin(HOSTS)
     if hosts is not None and hosts.decide(config):
         return

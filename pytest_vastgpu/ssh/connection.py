@@ -258,8 +258,13 @@ class SshConnection:
         :param on_stderr: Called with what the command prints there, as it comes.
         :raises ValueError: as for :meth:`run`.
         """
-        session = self.session(time.monotonic() + _OPEN_LIMIT_S)
-        return converse(session, *shell_line(command, {}), local, on_stderr)
+        line = shell_line(command, {})
+        deadline = time.monotonic() + _OPEN_LIMIT_S
+        while True:
+            done = converse(self.session(deadline), *line, local, on_stderr, _OPEN_LIMIT_S)
+            if done.pid or not self.alive or time.monotonic() + _NOT_RUN_PAUSE_S > deadline:
+                return done
+            time.sleep(_NOT_RUN_PAUSE_S)
 
     def forward(self, port: int, timeout_s: float) -> paramiko.Channel:
         """A channel to a port on the instance's own loopback.

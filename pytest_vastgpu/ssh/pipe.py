@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import paramiko
 
 _CHUNK = 1 << 16
-START_LIMIT_S = 10.0
-"""Time limit for the server to start the command, and then for the login shell to run it."""
 
 
 class _HungUp(Exception):
@@ -38,16 +36,17 @@ def converse(
     preface: bytes,
     local: socket.socket,
     on_stderr: Callable[[bytes], None],
-    start_limit_s: float = START_LIMIT_S,
+    start_limit_s: float,
 ) -> Conversed:
     """Run a command, and join its input and output to a socket, until either side ends.
 
-    Each end is passed on at once. What has still not ended two seconds later is left to itself.
+    Where the local side hangs up, the command's input ends; if it does not end then, it is left to itself.
 
     :param session: A channel of the connection.
     :param line: The command, and what is to be sent before all else: see
         :func:`~pytest_vastgpu.ssh.command.shell_line`.
     :param on_stderr: Called with what the command prints there, as it comes.
+    :param start_limit_s: Time limit for the server to start the command, and then for the login shell to run it.
     """
     marked = MarkedOutput()
     exit_code, problem = None, ""
@@ -57,9 +56,7 @@ def converse(
             channel.sendall(preface)
             joined = _Joined(channel, local, marked, time.monotonic() + start_limit_s)
             try:
-                end = execution.pump(
-                    channel, joined.take, on_stderr, hold=True, deadline=joined.deadline, watch=joined.watch
-                )
+                end = execution.pump(channel, joined.take, on_stderr, hold=True, deadline=joined.deadline)
                 exit_code = end.exit_code
                 problem = joined.problem(end)
             finally:
@@ -80,8 +77,6 @@ class _Joined:
         self._marked = marked
         self._starts_by = starts_by
         self._ends_by = math.inf
-        self._told = False
-        """Whether the local side knows that the command sends no more."""
         self._upward = threading.Thread(target=self._send, name="vastgpu-pipe-up", daemon=True)
 
     def take(self, data: bytes) -> None:
@@ -94,7 +89,8 @@ class _Joined:
         if self._marked.pid and not started:
             self._upward.start()  # not before: what a login shell runs in place of the command would get it
         try:
-            self._local.sendall(own)
+            if own:
+                self._local.sendall(own)
         except OSError:
             raise _HungUp from None
 
@@ -109,19 +105,11 @@ class _Joined:
             return f"the login shell did not run it{f', and said: {said}' if said else ''}"
         return "the connection broke" if end.exit_code is None and math.isinf(self._ends_by) else ""
 
-    def watch(self) -> None:
-        """Pass the end of the command's output on: a process of it may live on."""
-        if not self._told and self._channel.eof_received and not self._channel.recv_ready():
-            self._told = True
-            self._ends_by = min(self._ends_by, time.monotonic() + execution.LEAVE_S)
-            with contextlib.suppress(OSError):
-                self._local.shutdown(socket.SHUT_WR)
-
     def close(self) -> None:
-        """Hang up on the local side."""
-        with contextlib.suppress(OSError):
-            self._local.shutdown(socket.SHUT_RDWR)
+        """Hang up on the local side, unless the command was not run: then nothing was taken from it."""
         if self._marked.pid:
+            with contextlib.suppress(OSError):
+                self._local.shutdown(socket.SHUT_RDWR)
             self._upward.join(execution.LEAVE_S)
 
     def _send(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.diagnosis.newest import newest
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
@@ -36,6 +37,8 @@ STATES = {
     State.CHECKED: "bringing files and starting the server",
     State.WARMING: "the server starts",
 }
+WITHOUT_SERVER = {State.CHECKED: "bringing files", State.WARMING: "making the environment"}
+"""The same for a host without a server, where it differs."""
 """What goes on in the states from which an instance may become ready, the first last."""
 _ORDER = [State.READY, *BOOTS, State.CHECKED, State.WARMING]
 
@@ -136,8 +139,11 @@ class WaitReports:
             found = newest(rental.log)
             if isinstance(found, Progress):
                 return stage(found)
-            return ": ".join(filter(None, (shown.text, found))) or STATES[state]
-        return shown.text or STATES[state]
+            return ": ".join(filter(None, (shown.text, found))) or self._usual(rental, state)
+        return shown.text or self._usual(rental, state)
+
+    def _usual(self, rental: Rental, state: State) -> str:
+        return (WITHOUT_SERVER if rental.workload.adapter == HOST else {}).get(state) or STATES[state]
 
     def _window(self, rental: Rental, state: State) -> tuple[str, float, float]:
         """Which time limit runs, how long it is, and how much of it is left."""

@@ -30,6 +30,8 @@ NAMES = (
     "lives",
     "first_run",
     "bringing",
+    "sync",
+    "on_hosts",
 )
 
 

@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.model import Progress
 from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import MarketWait
 from pytest_vastgpu.reporting.waiting import Waiting
 from pytest_vastgpu.reporting.waiting import sentence
+from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.base import Readiness
+from pytest_vastgpu.servers.base import Ready
+from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.host import HostAdapter
 from pytest_vastgpu.supervisor.rental.rental import Rental
 from pytest_vastgpu.supervisor.waits import MarketWaits
 from pytest_vastgpu.supervisor.waits import WaitReports
@@ -81,6 +88,22 @@ def test_one_report_a_second_and_a_last_one_that_nothing_is_waited_for(watch: Wa
 def test_the_setup_command_is_shown_with_its_own_limit(watch: Watch) -> None:
     told = watch(Script(setup_log=("Collecting torch", "Installing")), workload=SETUP).live()
     assert any(": setup: Collecting torch; setup window 5 min, 4 min" in line for line in told)
+
+
+class Late(HostAdapter):
+    """A host that is ready when it has been looked at for the tenth time."""
+
+    looks = 0
+
+    def assess(self, workload: Workload, seen: Observation) -> Readiness:
+        self.looks += 1
+        return Ready() if self.looks > 9 else Warming(Progress("starting"))
+
+
+def test_a_host_for_tests_has_no_server_that_starts(watch: Watch) -> None:
+    told = watch(Script(boot_s=5), adapter=Late(), workload=Workload("host", port=0, gpus=0)).live()
+    assert any(": making the environment" in line for line in told)
+    assert not any("server" in line for line in told)
 
 
 def test_a_second_attempt_is_told_as_one(watch: Watch) -> None:

@@ -118,7 +118,7 @@ RULES: tuple[Rule, ...] = (
         "package_index_unreachable",
         FailureClass.INFRA_FATAL,
         (
-            r"error sending request for url \(https://(?:pypi\.org|files\.pythonhosted\.org|download\.pytorch\.org)/",
+            r"error sending request for url \(https://(?:pypi\.org|files\.pythonhosted\.org|download\.pytorch\.org|github\.com/astral-sh)/",
             r"Retry\(total=0\b.*(?:Connection refused|Network is unreachable|No route to host|timed out).*: /simple/",
         ),
         "this host does not reach the package index; " + _ANOTHER,

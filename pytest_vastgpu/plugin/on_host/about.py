@@ -19,6 +19,7 @@ import pytest
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.plugin.on_host.runner import canonical
+from pytest_vastgpu.plugin.on_host.runner import needs_of
 
 AT_HOME = frozenset(
     {
@@ -27,7 +28,6 @@ AT_HOME = frozenset(
         *("pytest-md", "pytest-md-report", "pytest-metadata", "pytest-notifier", "pytest-pretty", "pytest-progress"),
         *("pytest-reportlog", "pytest-rich", "pytest-spec", "pytest-sugar", "pytest-tap", "pytest-testdox"),
         *("pytest-tldr", "pytest-xdist", "teamcity-messages"),
-        "anyio",  # httpx needs it, which this plugin needs here: it says nothing of the project
     }
 )
 """Packages whose plugins have their effect in the process that reports, and so here."""
@@ -183,7 +183,8 @@ def here() -> tuple[str, str]:
 
 
 def active(config: pytest.Config) -> list[Plugin]:
-    """The plugins of packages that are active here."""
+    """The plugins of packages that are active here, but for those that are here because this package needs them."""
+    ours = needs_of("pytest-vastgpu")
     return [
         Plugin(
             config.pluginmanager.get_name(plugin) or "",
@@ -192,6 +193,7 @@ def active(config: pytest.Config) -> list[Plugin]:
             _Options.of(plugin, config.pluginmanager),
         )
         for plugin, found in config.pluginmanager.list_plugin_distinfo()
+        if canonical(found.metadata["Name"]) not in ours
     ]
 
 

@@ -34,11 +34,9 @@ def refuse(config: pytest.Config, hosts: HostSettings, settings: Settings) -> li
                 f"--{debugger} and {asked} exclude each other: there is no terminal on a host; leave one of them out "
                 "(--vast-hosts=0 runs the tests here)"
             )
-    if config.option.dist == "each":
-        raise pytest.UsageError(
-            f"--dist=each and {asked} exclude each other: a host that is lost would take its tests with it; leave "
-            "--dist out, or say --dist=load or --dist=worksteal"
-        )
+    from pytest_vastgpu.plugin.on_host.schedules import may_distribute  # which imports xdist
+
+    may_distribute(config.option.dist)
     if settings.max_instances is not None and hosts.hosts > settings.max_instances:
         raise pytest.UsageError(
             f"{asked} is more than --vast-max-instances {settings.max_instances} "

@@ -214,11 +214,8 @@ def _admits(specifiers: str, minor: int, what: str) -> bool:
     return any(known.contains(f"3.{minor}.{micro}") for micro in (0, 99, *range(1, 30)))
 
 
-def setup(environment: Environment, wanted: Pythons, more: Mapping[str, tuple[str, ...]]) -> str:
-    """The setup command of a host. Its first line is what people are shown. Pure.
-
-    :param more: What the packages that run the tests need on some Python versions only, by minor version.
-    """
+def setup(environment: Environment, wanted: Pythons) -> str:
+    """The setup command of a host. Its first line is what people are shown. Pure."""
     says = {
         "HOW": environment.how,
         "OPTIONS": " ".join(environment.options),
@@ -226,7 +223,6 @@ def setup(environment: Environment, wanted: Pythons, more: Mapping[str, tuple[st
         "WANTS": wanted.wanted,
         "BRINGS": wanted.brought,
         "KEEPS": " ".join(KEEPS),
-        "MORE": " ".join(f"{minor}={each}" for minor, needs in more.items() for each in needs),
     }
     lines = [f"# environment: {environment.shown}"]
     if environment.command:
@@ -264,12 +260,11 @@ def fields(root: Path, names: Iterable[str], command: str) -> dict[str, Any]:
     known = texts(root, brought)
     runner = Runner.installed()
     wanted = pythons(known, runner.requires_python, sys.version_info[:2])
-    more = {minor: lacking for minor in wanted.minors if (lacking := runner.lacking(minor))}
     made = decide(known, command)
     there = Path(__file__).parent / "there"
     scripts = {f"{FOLDER}/{name}": str(there / name) for name in SCRIPTS}
     return {
-        "setup": setup(made, wanted, more),
+        "setup": setup(made, wanted),
         "setup_uses": uses(brought, made),
         "files": {**runner.files(), **scripts},
     }

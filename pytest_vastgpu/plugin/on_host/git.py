@@ -68,10 +68,18 @@ def commit(root: Path) -> tuple[str, int]:
     """The commit that a directory has been checked out from, and how many of its tracked files differ from it.
 
     :returns: The start of the commit's hash; empty where there is no commit yet.
-    :raises NoRepository, ConfigurationError: as :func:`listed`.
+    :raises ConfigurationError: as :func:`listed`.
     """
+    status = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
+    try:
+        lines = _run(root, *status, "--", ".")
+    except NoRepository:  # a submodule is none
+        try:
+            lines = _run(root, *status, "--ignore-submodules=all", "--", ".")
+        except NoRepository as error:
+            raise ConfigurationError(f"git does not tell the commit of {root}: {error}") from error
     found, differ, old = "", 0, False
-    for line in _run(root, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--", "."):
+    for line in lines:
         if old:  # the former name of one that was renamed
             old = False
         elif line.startswith("# branch.oid "):

@@ -30,7 +30,6 @@ from pytest_vastgpu.servers.host import IMAGE_GB
 from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.servers.listing import names
 from pytest_vastgpu.settings import HostSettings
-from pytest_vastgpu.settings import Settings
 
 
 @dataclass
@@ -70,13 +69,13 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
             return {}
         gpus, why = found.fields.get("gpus"), ""
         if gpus is None:
-            gpus, why = _usual_gpus(config.stash[SETTINGS])
+            gpus, why = usual_gpus(config.stash[SETTINGS].backend)
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
+        env = variables.passed(settings.pass_env, os.environ)
         listing, lines = project.listing(config.rootpath, settings.sync)
         fields |= environment.fields(config.rootpath, names(listing), str(found.fields.get("setup", "")))
         if not fields.get("image"):
             fields = {"image_gb": IMAGE_GB, **fields}
-        env = variables.passed(settings.pass_env, os.environ)
         one = build(HOST, port=0, **fields, env=env, listing=listing)
         if config.stash[SETTINGS].backend != "local":  # which runs no image
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
@@ -93,9 +92,9 @@ def workers(settings: HostSettings, workload: Workload) -> int:
     return settings.workers_per_host or max(1, workload.gpus)
 
 
-def _usual_gpus(settings: Settings) -> tuple[int, str]:
+def usual_gpus(backend: str) -> tuple[int, str]:
     """How many GPUs a host has where nobody has said it, and why."""
-    if settings.backend != "local":
+    if backend != "local":
         return 1, ""
     here = gpus_here()
     return min(1, here), "" if here else "this machine has none"

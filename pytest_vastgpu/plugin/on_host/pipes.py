@@ -29,7 +29,7 @@ def to_proxy(host: Host, address: RpcAddress, folder: Path) -> str:
     """
     program = host.work / runner.FOLDER / _PROXY
     start = f"cd {shlex.quote(str(host.work))} && exec {shlex.quote(host.python)} -u {shlex.quote(str(program))}"
-    command = f". .vastgpu/env.sh\n{variables.hash_seed(os.environ)}{start}"
+    command = f"{variables.hash_seed(os.environ)}{start}"
     said = {
         "address": address.path,
         "hello": {"secret": address.secret, "role": "pipe", "process": "pipe", "control": False},

@@ -18,6 +18,7 @@ from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.plugin.on_host import fetched
 from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
 from pytest_vastgpu.plugin.on_host.sizes import megabytes
@@ -31,7 +32,7 @@ FOLDER = "project"
 """Where the project lies, below the working directory of a host."""
 LIMIT_BYTES = 200_000_000
 """More than this is brought only of what ``--vast-sync`` names."""
-LITTER = files.LITTER | {"node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
+LITTER = files.LITTER | {fetched.FOLDER, "node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
 """Names that are left out wherever they are, unless git tracks them or ``--vast-sync`` names them."""
 _VENV = "pyvenv.cfg"
 """The file that makes a directory a virtual environment, which is of no use elsewhere."""
@@ -141,18 +142,18 @@ def _given(root: Path, project: Project) -> list[str]:
     """The names of what is brought unasked."""
     try:
         found = list(_of_repository(root, "", project))
-        commit, differ = git.commit(root)
         why = "" if found else "git ignores all that is in it"
     except git.NoRepository as none:
         why = str(none)
     if why:
         project.source = f"all in {root} but caches and environments such as __pycache__ and .venv ({why})"
         return list(_walk(root, ""))
+    commit, differ = git.commit(root)
     tracked = [name for name, is_tracked in found if is_tracked]
     untracked = _without_litter([name for name, is_tracked in found if not is_tracked])
     differ += len(untracked)
     project.source = f"commit {commit}" if commit else "no commit yet"
-    if differ:
+    if commit and differ:
         project.source += f", and {count(differ, 'file')} that {'differs' if differ == 1 else 'differ'} from it"
     return [*tracked, *untracked]
 
@@ -163,8 +164,12 @@ def _of_repository(root: Path, below: str, project: Project) -> Iterator[tuple[s
     yield from ((below + name, True) for name in listed.tracked)
     yield from ((below + name, False) for name in listed.untracked)
     for name in listed.repositories:
-        if (root / below / name / ".git").exists():
-            yield from _of_repository(root, f"{below}{name}/", project)
+        inside = f"{below}{name}/"
+        if (root / inside / ".git").exists():
+            try:
+                yield from list(_of_repository(root, inside, project))
+            except git.NoRepository:  # what makes it one is broken
+                yield from ((name, False) for name in _walk(root, inside))
         elif (root / below / name).exists():
             where = f"-C {shlex.quote(below)} " if below else ""
             project.notices.append(

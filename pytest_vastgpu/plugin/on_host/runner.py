@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from functools import cached_property
 from importlib.metadata import Distribution
 from importlib.metadata import PackageNotFoundError
@@ -81,28 +82,31 @@ class Runner:
         """What they require of Python, by ``pytest 9.2.0``."""
         return {
             f"{each.metadata['Name']} {each.version}": needs
-            for each in self.distributions
+            for each in (self.own, *self.distributions)
             if (needs := each.metadata["Requires-Python"])
         }
-
-    def lacking(self, minor: str) -> tuple[str, ...]:
-        """What they require on a version of Python, and is not among them; where this version differs from that here.
-
-        :param minor: ``3.10``.
-        """
-        there = {"python_version": minor, "python_full_version": f"{minor}.0", "extra": ""}
-        needs = (Requirement(text) for each in self.distributions for text in each.requires or ())
-        names = {canonical(name) for name in MODULES}
-        return tuple(
-            f"{need.name}{need.specifier}"
-            for need in needs
-            if canonical(need.name) not in names and (need.marker is None or need.marker.evaluate(there))
-        )
 
 
 def canonical(name: str) -> str:
     """``Pytest_xdist`` as ``pytest-xdist``."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def needs_of(name: str) -> frozenset[str]:
+    """The distributions that one needs here, at any depth: their canonical names."""
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        try:
+            texts = distribution(ahead.pop()).requires or ()
+        except PackageNotFoundError:
+            continue
+        needs = (Requirement(text) for text in texts)
+        names = {canonical(need.name) for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})}
+        ahead += names - found
+        found |= names
+    return frozenset(found)
 
 
 def _module(name: str) -> Path:

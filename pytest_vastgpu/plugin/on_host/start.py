@@ -59,12 +59,14 @@ class Hosts:
         if self._settings is None or config.getoption("vast_plan") or config.getoption("vast_plan_json"):
             return
         from pytest_vastgpu.plugin.on_host import schedules
+        from pytest_vastgpu.plugin.on_host.kept import KeptHosts
         from pytest_vastgpu.plugin.on_host.session import HostSession
 
         if config.option.dist == "no":
             config.option.dist = schedules.DEFAULT
-        schedules.may_distribute(config.option.dist)
         config.pluginmanager.register(HostSession(config, self._settings), "dsession")
+        if config.stash[SETTINGS].keep.when == "failed":
+            config.pluginmanager.register(KeptHosts(config), "vastgpu-kept")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.showfspath = False

@@ -16,6 +16,7 @@ from dataclasses import field
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.supervisor.money.budget import BudgetSpent
@@ -193,11 +194,12 @@ class PoolPlanner:
             self._let_go(slot, [hold for hold in slot.holds if hold.process == process and test in (None, hold.test)])
 
     def uses(self) -> list[Use]:
-        """Which test has used which instance, and from when to when."""
+        """Which test has used which instance, and from when to when. A host is used by the run, and by no test."""
         now = [
             Use(hold.test, slot.label, hold.since, math.inf, hold.run)
             for slot in self.slots.values()
             for hold in slot.holds
+            if slot.workload.adapter != HOST
         ]
         return self._used + now
 
@@ -381,7 +383,8 @@ class PoolPlanner:
         for hold in holds:
             slot.holds.remove(hold)
             slot.unused_since = self._clock()
-            self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since, hold.run))
+            if slot.workload.adapter != HOST:
+                self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since, hold.run))
 
     def _to_hand_out(self, ask: LeaseRequest) -> Slot | None:
         """The shared instance for a request: the one that an earlier try of the test had, if it is still there."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
+from tests.behaviour.on_host.test_suite import ran
 from tests.support.hidden import HiddenHosts
-from tests.support.hidden import Ran
 from tests.support.hidden import hidden_hosts as hidden_hosts
 
 SECRET = "my-0wn-s3cret"
@@ -98,12 +98,12 @@ def test_attribute():
 def test_not_utf_8():
     raise ValueError("\\udc80")
 
-def test_instance(vast_instance):
-    pass
+def test_instance(request):
+    request.getfixturevalue("vast_instance")
 
 @pytest.mark.vast(gpu_name="RTX 4090")
-def test_factory(vast_instance_factory):
-    pass
+def test_factory(request):
+    request.getfixturevalue("vast_instance_factory")
 """
 ODD_CONFTEST = """
 import pytest
@@ -114,22 +114,6 @@ def pytest_runtest_makereport(item):
     report.odd = object
     return report
 """
-
-
-def run(hosts: HiddenHosts, *arguments: str, cwd: str = ".", **variables: str) -> Ran:
-    """A run from a directory of the project."""
-    done = subprocess.run(
-        hosts.command("--vast-hosts=1", *arguments),
-        cwd=hosts.project / cwd,
-        env=hosts.environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        check=False,
-    )
-    sys.stdout.write(done.stdout)
-    return Ran(done.returncode, done.stdout)
 
 
 def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, home: Path) -> None:
@@ -143,9 +127,9 @@ def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, ho
             "tests/test_here.py": HERE,
         }
     )
-    result = run(
+    result = ran(
         hidden_hosts,
-        *("-W", "error", "-c", "../config/pytest.ini", "--rootdir=..", "-k", "not never", "-v"),
+        *("--vast-hosts=1", "-W", "error", "-c", "../config/pytest.ini", "--rootdir=..", "-k", "not never", "-v"),
         *("--vast-gpus=2", "--vast-pass-env=PASSED", "--deselect", "tests/sub/test_sees.py::test_deselected"),
         *(f"{root}/tests/test_here.py::test_it[a/b c]", "sub/test_sees.py"),
         cwd="tests",
@@ -163,6 +147,7 @@ def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, ho
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow  # each part of it: tests/plugin/on_host
 def test_what_cannot_be_sent_is_sent_as_its_text(hidden_hosts: HiddenHosts) -> None:
     names = ["property", "warns", "attribute", "not_utf_8", "instance", "factory"]
     hidden_hosts.write(
@@ -173,10 +158,10 @@ def test_what_cannot_be_sent_is_sent_as_its_text(hidden_hosts: HiddenHosts) -> N
             ".gitignore": ".pytest_cache\n",
         }
     )
-    result = run(hidden_hosts, "--lf", "--junitxml=there.xml", "--vast-keep=no")
+    result = ran(hidden_hosts, "--vast-hosts=1", "--vast-gpus=0", "--lf", "--junitxml=there.xml")
     assert "INTERNALERROR" not in result.output
     assert result.code == 1
-    assert " 1 failed, 3 passed, 1 warning, 2 errors in " in result.lines[-1]
+    assert " 3 failed, 3 passed, 1 warning in " in result.lines[-1]
     assert f"  {hidden_hosts.project}/test_odd.py:" in result.output
     assert ": OwnWarning: this and that" in result.output
     assert "    warnings.warn(OwnWarning" in result.output, "its line, from the file of this machine"

@@ -160,8 +160,8 @@ def test_a_variable_may_be_empty() -> None:
 
 
 def test_a_variable_that_is_not_set_is_told_before_anything_is_rented(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("def test_it(): pass")
-    result = pytester.runpytest_inprocess("--vast-hosts=1", "--vast-pass-env=NOT_SET_AT_ALL")
+    pytester.mkdir("root").joinpath("test_it.py").write_text("def test_it(): pass")  # the home itself is not brought
+    result = pytester.runpytest_inprocess("--vast-hosts=1", "--vast-pass-env=NOT_SET_AT_ALL", "--rootdir=root", "root")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *--vast-pass-env: NOT_SET_AT_ALL is not set here: *"])
     result.stdout.no_fnmatch_line("*renting*")

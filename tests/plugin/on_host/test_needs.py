@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host.at_home import CollectionError
 from pytest_vastgpu.plugin.on_host.at_home import MarkSeen
 from pytest_vastgpu.plugin.on_host.at_home import Seen
+from pytest_vastgpu.plugin.on_host.hosts import usual_gpus
 from pytest_vastgpu.plugin.on_host.needs import header
 from pytest_vastgpu.plugin.on_host.needs import needs
 from pytest_vastgpu.plugin.options import resolve_hosts
@@ -173,3 +175,15 @@ def test_each_option_is_also_a_variable_and_an_ini_key(option: Any) -> None:
     for given, environ, ini, source in ways:
         settings = resolve_hosts(given.get, ini.get, environ)
         assert (getattr(settings, option.field), settings.sources[option.field]) == (value, source)
+
+
+def test_the_usual_number_of_gpus_is_what_the_market_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert usual_gpus("local") == (0, "this machine has none")
+    assert usual_gpus("vast") == (1, "")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 0\necho 1\n")
+    tool.chmod(0o755)
+    assert usual_gpus("local") == (1, "")
+    tool.write_text("#!/bin/sh\nexit 9\n")  # it does not reach the driver
+    assert usual_gpus("local") == (0, "this machine has none")

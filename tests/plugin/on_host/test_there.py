@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -193,7 +195,7 @@ def test_an_image_without_a_fitting_python_gets_one_from_uv(desk: Desk, other: s
     assert ran.returncode == 0, ran.stdout
     first, second, *_ = ran.stdout.splitlines()
     if other:
-        assert first.startswith("the image has Python 3.6, and the tests need Python 3.10 or newer (pytest")
+        assert first.startswith("the image has Python 3.6, and the tests need Python 3.11 or newer (pytest-vastgpu")
         assert f"uv brings Python {wanted}" in first
     else:
         assert first == f"the image has no Python: uv brings Python {wanted}"
@@ -228,8 +230,7 @@ def test_uv_comes_with_what_the_image_has(desk: Desk, program: str) -> None:
     ran = desk.set_up()
     assert ran.returncode == 0, ran.stdout
     how = "pip installs it" if program == "pip" else f"its installer is fetched with {program}"
-    env, kept = desk.work / "env", desk.work / "kept.txt"
-    install = f"ran pip install --python {env}/bin/python --override {kept} -r requirements.txt"
+    install = f"ran pip install --python {desk.work / 'env'}/bin/python -r requirements.txt"
     assert ran.stdout.splitlines()[:2] == [f"uv is missing: {how}", install]
 
 
@@ -253,6 +254,7 @@ def test_the_images_pytorch_stays_beside_a_lock(real: Desk, wheels: Path) -> Non
     assert lacks(real, "nvidia_runtime")  # only PyTorch needs it, and the image's does not
 
 
+@pytest.mark.slow
 def test_without_pytorch_in_the_image_the_lock_is_followed(real: Desk, wheels: Path) -> None:
     real.python()
     (real.project / "pyproject.toml").write_text(PROJECT)
@@ -263,7 +265,7 @@ def test_without_pytorch_in_the_image_the_lock_is_followed(real: Desk, wheels: P
     assert "stays" not in ran.stdout
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt"])
+@pytest.mark.parametrize("name", only(["pyproject.toml"], ["pyproject.toml", "requirements.txt"]))
 def test_the_images_pytorch_stays_beside_requirements(real: Desk, name: str) -> None:
     (real.project / name).write_text(PROJECT if name == "pyproject.toml" else "torch==2.8.0\nhelper\n")
     ran = real.set_up()
@@ -272,6 +274,7 @@ def test_the_images_pytorch_stays_beside_requirements(real: Desk, name: str) -> 
     assert imported(real, "torch", "helper", "cuda_helper") == ["2.9.1", "1", "1"]
 
 
+@pytest.mark.slow
 def test_the_users_own_command_may_replace_pytorch(real: Desk) -> None:
     (real.project / "pyproject.toml").write_text(PROJECT)
     ran = real.set_up("uv pip install -r pyproject.toml")
@@ -279,6 +282,7 @@ def test_the_users_own_command_may_replace_pytorch(real: Desk) -> None:
     assert imported(real, "torch") == ["2.8.0"]
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_any_more_is_gone(real: Desk) -> None:
     (real.project / "requirements.txt").write_text("helper\n")
     assert real.set_up().returncode == 0
@@ -314,3 +318,34 @@ def test_a_runner_that_cannot_be_loaded_is_one_line(one: Desk) -> None:
     (one.work / "runner" / "pluggy.py").write_text("raise OSError('broken')\n")
     ran = one.run()
     assert (ran.returncode, ran.stdout) == (1, "error: pytest cannot be loaded there: OSError: broken\n")
+
+
+@pytest.mark.slow
+def test_uv_and_packages_come_from_the_real_index(one: Desk) -> None:
+    """Needs the network."""
+    one.python()
+    del one.env["UV_OFFLINE"]
+    one.env |= {name: os.environ[name] for name in ("SSL_CERT_FILE", "PIP_CERT") if name in os.environ}
+    one.env.setdefault("UV_SYSTEM_CERTS", "1")
+    (one.project / "requirements.txt").write_text("tinyhtml==1.3.0\n")
+    ran = one.set_up()
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.splitlines()[0] == "uv is missing: pip installs it"
+    assert " + tinyhtml==1.3.0" in ran.stdout
+
+
+@pytest.mark.slow
+def test_uv_brings_the_python_that_it_has_brought_before(one: Desk, tmp_path: Path) -> None:
+    """What it would download else lies where it would put it."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    place = tmp_path / "pythons" / f"cpython-{version}-{sys.platform}-{platform.machine()}-gnu"
+    shutil.copytree(
+        sys.base_prefix, place, symlinks=True, copy_function=os.symlink, ignore=shutil.ignore_patterns("test")
+    )
+    one.program("uv", f'exec "{uv()}" "$@"')
+    one.env["UV_PYTHON_INSTALL_DIR"] = str(place.parent)
+    ran = one.set_up()
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.splitlines()[0].startswith("the image has no Python: uv brings Python ")
+    assert about(one)["version"] == version
+    assert about(one)["python"] == str(one.work / "env" / "bin" / "python")

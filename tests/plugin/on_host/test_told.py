@@ -99,7 +99,9 @@ def test_what_pytest_remembers_comes_along_where_it_selects(pytester: pytest.Pyt
     config.cache.set("own/value", 3)
     told = configured(config, Node())
     assert {name: json.loads(text) for name, text in told["cache"].items()} == {
-        "v/cache/lastfailed": {"test_it.py::test_it": True}
+        "v/cache/lastfailed": {"test_it.py::test_it": True},
+        "v/cache/nodeids": [],
+        "v/cache/stepwise": None,
     }
     assert told["cache_dir"] == "/root/.vastgpu/work/cache"
 

@@ -1,27 +1,12 @@
-"""Says what the tests' environment on a host is. Run by its Python.
-
-``about.py write`` writes ``about.json`` into the working directory; ``about.py has REQUIREMENT…`` succeeds if a version
-of each of them is there.
-"""
+"""Writes into ``about.json``, in the working directory of a host, what the tests' environment is. Run by its Python."""
 
 from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
-from importlib.metadata import PackageNotFoundError
 from importlib.metadata import distributions
-from importlib.metadata import version
 from pathlib import Path
-
-
-def has(requirements: list[str]) -> bool:
-    """Whether distributions of these names are there."""
-    try:
-        return all(version(re.split(r"[^\w.-]", each)[0]) for each in requirements)
-    except PackageNotFoundError:
-        return False
 
 
 def write(work: Path) -> None:
@@ -53,6 +38,4 @@ def write(work: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "has":
-        sys.exit(not has(sys.argv[2:]))
     write(Path.cwd())

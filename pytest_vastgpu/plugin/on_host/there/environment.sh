@@ -1,9 +1,9 @@
 # Finds or makes the environment of the tests on a host. POSIX shell: an image may have next to nothing.
-# environment.py exports what it needs: HOW, OPTIONS, PYTHONS, WANTS, BRINGS, KEEPS, MORE.
+# environment.py exports what it needs: HOW, OPTIONS, PYTHONS, WANTS, BRINGS, KEEPS.
 set -ef
 work=$PWD
 there=$work/setup
-uv=''
+uv='' override='' seed=''
 
 say() { printf '%s\n' "$*"; }
 fail() { say "error: $*"; exit 1; }
@@ -75,8 +75,8 @@ make_environment() {
             say "the image has no Python: uv brings Python $BRINGS"
         fi
         need_uv
-        "$uv" venv -q --python "$BRINGS" "$work/env"
-        minor=$BRINGS
+        if [ "$HOW" = command ]; then seed=--seed; fi # the command may call pip
+        "$uv" venv -q $seed --python "$BRINGS" "$work/env"
     else
         if ! "$python" -m venv --without-pip --system-site-packages "$work/env" > /dev/null 2>&1; then
             rm -rf "$work/env"
@@ -89,19 +89,8 @@ make_environment() {
     export VIRTUAL_ENV="$work/env" PATH="$work/env/bin:$work/tools/bin:$PATH"
 }
 
-# pytest's own requirements that only an older Python has.
-find_more() {
-    more=''
-    for each in $MORE; do
-        case $each in "$minor="*) more="$more ${each#*=}" ;; esac
-    done
-    [ -n "$more" ] || return 0
-    if "$python" "$there/about.py" has $more; then more=''; fi
-}
-
 find_python
-find_more
-if [ "$HOW" != image ] || [ -z "$python" ] || [ -n "$more" ]; then make_environment; fi
+if [ "$HOW" != image ] || [ -z "$python" ]; then make_environment; fi
 case $HOW in
     command)
         (cd project && sh "$work/command.sh")
@@ -112,12 +101,8 @@ case $HOW in
         ;;
     install)
         need_uv
-        (cd project && "$uv" pip install --python "$python" --override "$work/kept.txt" $OPTIONS)
+        if [ -s kept.txt ]; then override=$work/kept.txt; fi
+        (cd project && "$uv" pip install --python "$python" ${override:+--override "$override"} $OPTIONS)
         ;;
 esac
-find_more
-if [ -n "$more" ]; then
-    need_uv
-    "$uv" pip install -q --python "$python" $more
-fi
-"$python" "$there/about.py" write
+"$python" "$there/about.py"

@@ -1,0 +1,70 @@
+"""The command lines to a host and to its workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from pathlib import PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+from typing import cast
+
+from pytest_vastgpu.client.listener import RpcAddress
+from pytest_vastgpu.plugin.on_host import pipes
+from pytest_vastgpu.plugin.on_host import proxy
+from pytest_vastgpu.plugin.on_host.about import About
+from pytest_vastgpu.plugin.on_host.gateways import Gateways
+from pytest_vastgpu.plugin.on_host.hosts import Host
+from pytest_vastgpu.plugin.on_host.runner import Runner
+
+LEASE = cast(Any, SimpleNamespace(label="a-label"))
+WORK = PurePosixPath("/root/.vastgpu/work")
+HOST = Host("host 1", LEASE, About("/opt/a python/bin/python3", "3.11.7", "cpython", WORK), 1)
+
+
+def test_the_secret_is_in_a_file_for_us_alone_and_in_no_command_line(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        command = shlex.split(pipes.to_proxy(HOST, RpcAddress("\0an-address", "a-secret"), tmp_path))
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert command[-1] == str(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "a-secret" not in " ".join(command)
+    said = json.loads(file.read_text())
+    assert (said["address"], said["hello"]["secret"]) == ("\0an-address", "a-secret")
+
+
+def test_the_proxy_is_the_program_that_was_brought_and_the_host_s_python_may_have_any_path(tmp_path: Path) -> None:
+    pipes.to_proxy(HOST, RpcAddress("", ""), tmp_path)
+    (file,) = tmp_path.iterdir()
+    command = json.loads(file.read_text())["asks"]["command"]
+    words = shlex.split(command.partition("exec ")[2])
+    assert words[:2] == [HOST.python, "-u"]
+    files = Runner.installed().files()
+    program = PurePosixPath(words[2]).relative_to(WORK)
+    brought = [Path(path) / program.relative_to(name) for name, path in files.items() if program.is_relative_to(name)]
+    assert brought == [Path(proxy.__file__)]
+    assert shlex.split(pipes.to_worker(HOST, "gw3")) == ["env", "VASTGPU_WORKER=gw3", HOST.python]
+
+
+def test_the_workers_of_a_host_start_at_the_same_time(tmp_path: Path) -> None:
+    barrier = tmp_path / "python"
+    barrier.write_text(
+        f'#!/bin/sh\ncd {tmp_path} || exit\n: > "begun-$VASTGPU_WORKER"\n'
+        f'until [ "$(ls begun-* | wc -l)" = 4 ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n'
+    )
+    barrier.chmod(0o755)
+    host = replace(HOST, about=replace(HOST.about, python=str(barrier)))
+    gateways = Gateways(host, shlex.join([sys.executable, str(proxy.__file__)]))
+    try:
+        gateways.connect()
+        started = gateways.start(["gw0", "gw1", "gw2", "gw3"])
+        assert [gateway.id for gateway in started] == ["gw0", "gw1", "gw2", "gw3"]
+    finally:
+        gateways.end(10.0)
