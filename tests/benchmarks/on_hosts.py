@@ -57,6 +57,7 @@ class Clock:
     def pytest_xdist_node_collection_finished(self):
         self.first("collection")
         self.times["all workers"] = time.time()
+        self.times["collected"] = self.times.get("collected", 0) + 1
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
@@ -196,6 +197,8 @@ def many_workers(project: Project, hosts: int, each: int) -> list[report.Row]:
     with memory() as used:
         took, times = project.run(f"--vast-hosts={hosts}", f"--vast-workers-per-host={each}")
     what = f"{hosts * each} workers on {hosts} local hosts"
+    if times["collected"] < hosts * each:
+        raise report.Failed(f"{what}: only {times['collected']:.0f} of them have collected")
     return [
         report.Row(f"{what}: first host ready → all have collected", times["all workers"] - times["ready"]),
         report.Row(f"{what}: {project.count} tests, the whole run", took, facts=times),

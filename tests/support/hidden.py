@@ -86,7 +86,7 @@ class HiddenHosts:
         subprocess.run(["git", "add", "--all"], cwd=self.project, check=True)
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of a run in the project, without GPUs unless the arguments ask for some."""
+        """The command line of a run in the project."""
         return [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments]
 
     def environment(self, **variables: str) -> dict[str, str]:
@@ -95,12 +95,12 @@ class HiddenHosts:
         return {**os.environ, "VAST_URL": market.url, "VAST_API_KEY": market.api_key, **variables}
 
     def run(self, *arguments: str, hosts: int = 1, **variables: str) -> Ran:
-        """Run pytest in the project, on so many hosts, to its end.
+        """Run pytest in the project, on so many hosts, to its end; without GPUs unless the arguments ask for some.
 
         :param variables: Further environment variables.
         """
         done = subprocess.run(
-            self.command(f"--vast-hosts={hosts}", *arguments),
+            self.command(f"--vast-hosts={hosts}", "--vast-gpus=0", *arguments),
             cwd=self.project,
             env=self.environment(**variables),
             stdin=subprocess.DEVNULL,

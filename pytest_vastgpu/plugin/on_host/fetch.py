@@ -187,7 +187,7 @@ class Fetching:
             while data := self._next(sock, began):
                 yield data
         except OSError as error:
-            raise Broken(f"the connection broke: {error}") from None
+            raise Broken(self._stopped or f"the connection broke: {error}") from None
         finally:
             with self._changed:
                 self._open.discard(sock)

@@ -153,7 +153,7 @@ def _given(root: Path, project: Project) -> list[str]:
     untracked = _without_litter([name for name, is_tracked in found if not is_tracked])
     differ += len(untracked)
     project.source = f"commit {commit}" if commit else "no commit yet"
-    if differ:
+    if commit and differ:
         project.source += f", and {count(differ, 'file')} that {'differs' if differ == 1 else 'differ'} from it"
     return [*tracked, *untracked]
 

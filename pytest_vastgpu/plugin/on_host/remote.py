@@ -5,8 +5,11 @@ execnet sends its source, so it imports nothing of this package. What it is told
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
+import threading
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,6 +62,32 @@ class _Channel:
         return getattr(self._channel, name)
 
 
+def _lead_home(channel: Any, workerinput: dict[str, Any], key: str) -> None:
+    """Name a port of this machine to a plugin that calls one of its own at home; it leads there."""
+    server = socket.create_server(("127.0.0.1", 0))
+    workerinput[key] = server.getsockname()[1]
+
+    def take(caller: socket.socket) -> None:
+        def answer(data: bytes) -> None:
+            with contextlib.suppress(OSError):  # either side may end first
+                caller.sendall(data) if data else caller.shutdown(socket.SHUT_RDWR)
+
+        line = channel.gateway.newchannel()
+        line.setcallback(answer, endmarker=b"")
+        channel.send(("vastgpu_call", {"line": line, "key": key}))
+        with caller, contextlib.suppress(OSError):
+            while data := caller.recv(1 << 16):
+                line.send(data)
+            line.close()
+
+    def serve() -> None:
+        while True:
+            caller, _ = server.accept()
+            threading.Thread(target=take, args=(caller,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
 def _gpus(places: list[int]) -> str:
     """``CUDA_VISIBLE_DEVICES`` for the GPUs at these places of what this host has for us."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -101,6 +130,8 @@ def _become(channel: Any) -> None:
     told = workerinput["vastgpu_host"]
     workerinput["vastgpu_host"] = {name: told[name] for name in ("name", "fetch") if name in told}
     _settle(told)
+    for key in told["ports"]:
+        _lead_home(channel, workerinput, key)
     options["basetemp"] = told["basetemp"]
     # Its source is read, and it is not imported: pytest shall be the first to import a plugin.
     spec = find_spec("xdist")

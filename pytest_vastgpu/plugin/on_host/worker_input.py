@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import itertools
 import json
 import os
+import socket
+import threading
 import warnings
 from collections.abc import Callable
 from collections.abc import Generator
@@ -34,6 +37,9 @@ _SELECTING = ("lf", "failedfirst", "newfirst", "stepwise")
 """The options with which pytest selects, or orders, by what it has remembered."""
 _REMEMBERED: Mapping[str, Any] = {"lastfailed": {}, "nodeids": [], "stepwise": None}
 """What it remembers for that, below ``v/cache`` in its cache, and what that is as long as it remembers nothing."""
+
+_PORTS = ("sock_port",)
+"""What plugins call a port of this machine that their workers connect to: pytest-rerunfailures."""
 
 
 def shares(count: int, workers: int) -> list[list[int]]:
@@ -68,6 +74,7 @@ class WorkerInputs:
         node.workerinput["workercount"] = self._total
         node.workerinput["vastgpu_host"] = self._told(host, node)
         result = yield
+        node.workerinput["vastgpu_host"]["ports"] = [key for key in _PORTS if key in node.workerinput]
         for key, value in node.workerinput.items():
             try:
                 execnet.dumps(value)
@@ -148,11 +155,36 @@ def _process(node: WorkerController, places: Places, goes_on: Callable[[object],
         said = dict(said)
         warning = _warning(said.pop("warning_message_data"), places)
         node.notify_inproc(name, warning_message=warning, **said)
+    elif name == "vastgpu_call":
+        _connect(said["line"], node.workerinput[next(key for key in _PORTS if key == said["key"])])
     elif name in {"testreport", "collectreport"}:
         report = said["data"]
         goes_on((name, {**said, "data": {**report, "longrepr": _here(report["longrepr"], places)}}))
     else:
         goes_on(event)
+
+
+def _connect(line: execnet.Channel, port: int) -> None:
+    """Join a worker's call to the port of this machine that it is meant for."""
+    try:
+        called = socket.create_connection(("127.0.0.1", port))
+    except OSError:  # who listened has ended: the caller sees that
+        line.close()
+        return
+    line.setcallback(partial(_pass_on, called), endmarker=b"")
+    threading.Thread(target=_answer, args=(called, line), name="vastgpu-answer", daemon=True).start()
+
+
+def _pass_on(called: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # either side may end first
+        called.sendall(data) if data else called.shutdown(socket.SHUT_RDWR)
+
+
+def _answer(called: socket.socket, line: execnet.Channel) -> None:
+    with called, contextlib.suppress(OSError):
+        while data := called.recv(1 << 16):
+            line.send(data)
+        line.close()
 
 
 def _here(longrepr: Any, places: Places) -> Any:

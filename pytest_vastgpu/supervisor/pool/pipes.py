@@ -75,24 +75,26 @@ class ErrorLines:
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
-        self._line += data
-        while len(self._line) >= _LINE_BYTES or b"\n" in self._line:
-            line, found, rest = self._line[:_LINE_BYTES].partition(b"\n")
-            self._line = rest + self._line[_LINE_BYTES:]
-            self._take(line, len(line) + len(found))
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            for start in range(0, max(1, len(line)), _LINE_BYTES):
+                self._take(line[start : start + _LINE_BYTES])
+        while len(self._line) >= _LINE_BYTES:
+            self._take(self._line[:_LINE_BYTES])
+            self._line = self._line[_LINE_BYTES:]
 
     def close(self) -> None:
         """There is nothing more: tell the rest."""
         if self._line:
-            self._take(self._line, len(self._line))
+            self._take(self._line)
         if self._dropped:
             self._show(f"[{self._name}] {left_out(self._dropped, 'bytes').strip()}")
         for line in bytes(self._last).splitlines():
             self._tell(line)
 
-    def _take(self, line: bytes, size: int) -> None:
+    def _take(self, line: bytes) -> None:
         if self._live > 0:
-            self._live -= size
+            self._live -= len(line) + 1
             self._tell(line)
             return
         self._last += line + b"\n"

@@ -413,6 +413,10 @@ class Rental:
         """These files of the workload are there, and no others."""
         self.files = files
 
+    def sets_up(self, key: str) -> None:
+        """Its setup command has succeeded, with what this key stands for; empty: it runs."""
+        self.set_up_with = key
+
     def launched(self, start: Launched) -> None:
         """The server is started, or a host for tests has its environment."""
         self.start = start

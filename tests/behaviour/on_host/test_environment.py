@@ -18,9 +18,8 @@ echo "VERSION = '$1'" > "$(python -c 'import site; print(site.getsitepackages()[
 TEST = """\
 import sys
 
-import installed
-
 def test_it():
+    import installed
     assert installed.VERSION == "{version}"
     assert sys.prefix.endswith("/.vastgpu/work/env")
 """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
 
 from pytest_vastgpu.client import warm
+from tests.behaviour.on_host.test_losses import QUICK_TO_BELIEVE
 from tests.support.hidden import HiddenHosts
 from tests.support.runs import PytestRun
 
@@ -51,7 +53,7 @@ def test_reports_and_the_tmp_path_of_a_failed_test_are_at_home_after_minus_x(hid
     assert found.pop("host-1/reports/deep/one.json") != os.environ["HOME"]
     assert found == {"host-1/tmp_path/test_it.py_test_2_fails/seen.txt": "there"}
     assert (hidden_hosts.project / "reports" / "home.json").read_text() == "mine"
-    told = [line for line in ran.lines if "fetch" in line]
+    told = [line for line in ran.lines if re.match(r"vastgpu:? (host 1|nothing).* fetch", line)]
     assert told == [
         "vastgpu host 1: fetching reports, out/*, prof/**, tmp_path of 1 failed test",
         told[1],
@@ -93,3 +95,39 @@ def test_a_warm_host_sends_what_this_run_has_written_alone(hidden_hosts: HiddenH
     finally:
         for known in warm.all_warm():
             warm.stop(known)
+
+
+STAYS_ON_ONE = """
+import os, pathlib, time, pytest
+
+@pytest.mark.parametrize("number", range(8))
+def test_it(number, pytestconfig, seen=[]):
+    if seen and "machine 100" in pytestconfig.workerinput["vastgpu_host"]["name"]:
+        time.sleep(1000)
+    seen.append(number)
+    pathlib.Path(f"{number}.json").touch()
+"""
+
+
+@pytest.mark.slow
+def test_what_was_written_on_a_lost_host_is_told_and_the_rest_is_at_home(
+    hidden_hosts: HiddenHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = hidden_hosts.rent_out({"count": 3, "machine_id": 100})
+    hidden_hosts.write({"test_it.py": STAYS_ON_ONE, "conftest.py": QUICK_TO_BELIEVE})
+    for name, value in hidden_hosts.environment().items():
+        monkeypatch.setenv(name, value)
+    run = PytestRun(hidden_hosts.project, "-v", "--vast-hosts=2", "--vast-strictness=aggressive", "--vast-fetch=*.json")
+    try:
+        while len(set(re.findall(r"\[(gw\d)\].*PASSED", run.output))) < 2:
+            run.until("PASSED")
+        (instance,) = [each["id"] for each in market.status()["alive"] if each["machine_id"] == 100]
+        market.strike(instance, "instance_vanishes", after_s=0.0)
+        assert run.rest() == 0
+    finally:
+        run.end()
+    assert (
+        len(re.findall(r"^vastgpu: host \d was lost, and with it .*: nothing fetched$", run.output, re.MULTILINE)) == 1
+    )
+    numbers = {name.rpartition("/")[2] for name in fetched(hidden_hosts)}
+    assert 0 < len(numbers) < 8

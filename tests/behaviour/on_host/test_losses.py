@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -39,7 +41,6 @@ def test_it(number, pytestconfig, seen=[]):
 
 ENDS = """
 import os, signal, sys, time
-from pathlib import Path
 import pytest
 
 def test_crashes():
@@ -73,6 +74,15 @@ def test_hangs(number):
         except BaseException:
             pass
 """
+
+MANY = """
+import time, pytest
+
+@pytest.mark.parametrize("number", range(24))
+def test_it(number):
+    time.sleep(0.3)
+"""
+FAULTS = ("instance_vanishes", "host_lost", "container_exits", "stops_by_itself", "frozen")
 
 
 class Started:
@@ -159,6 +169,7 @@ def test_a_crash_is_the_tests_own_and_a_broken_connection_is_not(begin: Begin) -
     assert "Traceback" not in run.output
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_workers_that_hang(begin: Begin) -> None:
     run = begin(HANGS, "--vast-hosts=1", "--vast-workers-per-host=2", "--vast-gpus=0")
     run.until(lambda output: "PASSED" in output)
@@ -167,8 +178,30 @@ def test_ctrl_c_ends_workers_that_hang(begin: Begin) -> None:
     assert "Traceback" not in run.output
 
 
+@pytest.mark.slow
 def test_where_no_host_is_to_be_had_the_run_ends_with_the_reason(begin: Begin) -> None:
     run = begin("def test_it(): pass", "--vast-hosts=2", "--vast-gpu-name=RTX 5090")
     assert run.rest() == pytest.ExitCode.INTERRUPTED
     assert "vastgpu: no test could run: no offers" in run.output
+    assert "Traceback" not in run.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_losses_at_random_moments_fail_no_test(seed: int, begin: Begin, hidden_hosts: HiddenHosts) -> None:
+    dice = random.Random(seed)
+    market = hidden_hosts.rent_out({"count": 8})
+    workers = dice.choice([1, 2])
+    dist = dice.choice(["worksteal", "load", "loadscope"])
+    options = [f"--vast-workers-per-host={workers}", f"--dist={dist}", "--junitxml=junit.xml"]
+    run = begin(MANY, "--vast-hosts=2", "--vast-gpus=0", *options, conftest=QUICK_TO_BELIEVE)
+    for passed in sorted(dice.sample(range(20), 2)):
+        run.until(lambda output, passed=passed: output.count("PASSED") > passed)  # type: ignore[misc] # mypy#7964
+        if there := [each["id"] for each in market.status()["alive"] if each["actual_status"] == "running"]:
+            market.strike(dice.choice(there), dice.choice(FAULTS), after_s=0.0)
+    code = run.rest()
+    cases = ET.parse(hidden_hosts.project / "junit.xml").getroot().findall(".//testcase")  # noqa: S314 - our own
+    assert sorted(str(case.get("name")) for case in cases) == sorted(f"test_it[{number}]" for number in range(24))
+    assert not [case for case in cases if case.find("failure") is not None]
+    assert code == (1 if any(case.find("error") is not None for case in cases) else 0)
     assert "Traceback" not in run.output

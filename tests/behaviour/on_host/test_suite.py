@@ -84,7 +84,7 @@ def same(project: HiddenHosts, *arguments: str, cwd: str = ".", **variables: str
         shutil.copytree(before, cache)
     hosts = ran(
         project,
-        *("--vast-hosts=2", *WITHOUT, f"--junitxml={project.project}/hosts.xml", *arguments),
+        *("--vast-hosts=2", "--vast-gpus=0", *WITHOUT, f"--junitxml={project.project}/hosts.xml", *arguments),
         cwd=cwd,
         **variables,
     )
@@ -126,7 +126,7 @@ def test_all_of_it_is_the_same(project: HiddenHosts) -> None:
 def test_arguments_mean_the_same(project: HiddenHosts, arguments: list[str]) -> None:
     project.write({"other.ini": "[pytest]\npython_functions = test_flat\n"})
     if arguments == ["tests/nowhere"]:
-        assert ran(project, "--vast-hosts=2", *arguments).code == pytest.ExitCode.USAGE_ERROR
+        assert ran(project, "--vast-hosts=2", "--vast-gpus=0", *arguments).code == pytest.ExitCode.USAGE_ERROR
     else:
         assert same(project, *arguments)
 

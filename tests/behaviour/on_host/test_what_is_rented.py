@@ -27,9 +27,10 @@ def created(ran: Ran) -> list[str]:
 
 def test_two_hosts_have_names_in_every_line_and_their_costs_are_no_tests(hidden_hosts: HiddenHosts) -> None:
     hidden_hosts.write({"test_it.py": TESTS})
-    ran = hidden_hosts.run(hosts=2)
+    ran = hidden_hosts.run("--vast-gpus=1", hosts=2)
     assert ran.code == pytest.ExitCode.OK
-    first = "vastgpu: tests run on 2 hosts (command line) with 1 GPU each, 1 worker on each; disk_gb 20 (marks)"
+    needs = "gpus 1 (command line), disk_gb 20 (marks)"
+    first = f"vastgpu: tests run on 2 hosts (command line) with 1 GPU each, 1 worker on each; {needs}"
     assert first in ran.lines
     assert sorted(created(ran)) == ["host 1", "host 2"]
     assert len(re.findall(r"^\d+ .* host [12]    ready$", ran.output, re.MULTILINE)) == 2

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from enum import StrEnum
 from importlib.metadata import entry_points
+from queue import Queue
 from typing import Any
 
 import execnet
 import pytest
 
 from pytest_vastgpu.plugin.on_host import remote
+from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
+from tests.plugin.on_host.test_told import Node
+from tests.plugin.on_host.test_told import host
+from tests.plugin.on_host.test_told import tell
+from tests.support.looks import PATIENCE_S
 
 
 class Opaque:
@@ -63,3 +70,35 @@ def test_plugins_that_are_not_here_are_not_loaded_there() -> None:
     names = sorted({each.name for each in entry_points(group="pytest11")})
     assert remote._unknown_plugins(names) == []
     assert remote._unknown_plugins(names[1:]) == ["-p", f"no:{names[0]}"]
+
+
+CALLS_HOME = """
+import socket
+from pytest_vastgpu.plugin.on_host import remote
+
+told = {}
+remote._lead_home(channel, told, "sock_port")
+with socket.create_connection(("127.0.0.1", told["sock_port"])) as caller:
+    caller.sendall(b"is it me?")
+    channel.send(caller.recv(100))
+"""
+
+
+def test_a_worker_can_call_a_port_that_a_plugin_names(pytester: pytest.Pytester) -> None:
+    group = execnet.Group()
+    node = Node()
+    said: Queue[Any] = Queue()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node.workerinput["sock_port"] = server.getsockname()[1]
+        told = tell(WorkerInputs(pytester.parseconfig(), lambda _: host(), 1), node)
+        channel = group.makegateway("popen").remote_exec(CALLS_HOME)
+        channel.setcallback(
+            lambda event: node.process_from_remote(event) if isinstance(event, tuple) else said.put(event)
+        )
+        called, _ = server.accept()
+        with called:
+            called.sendall(called.recv(100).upper())
+            assert said.get(timeout=PATIENCE_S) == b"IS IT ME?"
+            assert called.recv(100) == b"", "the end of the call arrives, too"
+    group.terminate(PATIENCE_S)
+    assert told["ports"] == ["sock_port"]

@@ -59,7 +59,11 @@ def test_every_test_counts_once_whatever_is_lost_and_whenever(seeds: range, dist
                 run.loses(run.dice.choice(living), run.dice.choice([LOST, BROKEN]))
             return False
 
-        run.goes_on(until=strikes)
+        try:
+            run.goes_on(until=strikes)
+        except pytest.exit.Exception:  # hosts were lost one after another before any test was known
+            assert run.results == {}
+            continue
         assert sorted(run.results) == sorted(run.tests), seed
         assert {len(outcomes) for outcomes in run.results.values()} == {1}, (seed, run.results)
         assert not [test for test, (outcome,) in run.results.items() if outcome in ("crash", "failed")], seed

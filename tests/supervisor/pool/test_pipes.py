@@ -18,6 +18,7 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.model import State
 from pytest_vastgpu.ssh.base import Conversed
 from pytest_vastgpu.supervisor.client_run import ClientRun
+from pytest_vastgpu.supervisor.event_outbox import EventOutbox
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
 from pytest_vastgpu.supervisor.pool.pipes import ErrorLines
 from pytest_vastgpu.supervisor.pool.pipes import converse
@@ -136,6 +137,7 @@ def client(tmp_path: Path) -> Iterator[ClientRun]:
     client = runs.one()
     access = InstanceAccess(cast(Any, SimpleNamespace(find=lambda _: None)))
     client._owner = cast(Any, SimpleNamespace(opened=lambda: SimpleNamespace(access=access)))
+    client.outbox = EventOutbox(last_s=0.0)
     client.stops()
     yield client
     runs.sockets[0].close()

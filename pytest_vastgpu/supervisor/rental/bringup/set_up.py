@@ -69,7 +69,7 @@ def set_up(context: BringUpContext) -> None:
     key = depends_on(workload, {name: brought.digest for name, brought in rental.files.items()})
     if key == rental.set_up_with:
         return
-    rental.set_up_with = ""
+    rental.sets_up("")
     rental.tell(title(workload.setup))
     while output.code is None:
         if output.over:
@@ -83,7 +83,7 @@ def set_up(context: BringUpContext) -> None:
             rental.printed("\n".join(output.lines))
     if output.code:
         raise AttemptFailed(verdict(workload, output.code, output.lines))
-    rental.set_up_with = key
+    rental.sets_up(key)
     rental.printed("")
 
 

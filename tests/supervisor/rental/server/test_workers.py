@@ -40,6 +40,10 @@ def sh(home: Path, command: str) -> str:
     return subprocess.run(["sh", "-c", command], cwd=home, env=env, capture_output=True, text=True, check=True).stdout
 
 
+def key_of(home: Path) -> str:
+    return (home / ".vastgpu" / "env.sh").read_text().split(f"{job.API_KEY}=")[1].split()[0].strip("'\"")
+
+
 def left(home: Path) -> list[int]:
     found = [int(line) for line in (home / "left").read_text().split()]
     (home / "left").unlink()
@@ -63,8 +67,7 @@ def test_a_program_that_starts_finds_nothing_of_an_earlier_one(home: Path) -> No
 def test_the_end_of_a_program_leaves_what_another_one_has_started(home: Path) -> None:
     first = int(sh(home, workers.start(LEAVES)))
     pids = left(home)
-    key = (home / ".vastgpu" / "env.sh").read_text().split(f"{job.API_KEY}=")[1].split()[0].strip("'\"")
-    with sleeper({**os.environ, workers.MARK: f"{key}-{first}0."}) as other:
+    with sleeper({**os.environ, workers.MARK: f"{key_of(home)}-{first}0."}) as other:
         sh(home, workers.end(first))
         gone(pids)
         assert is_running(other)
@@ -76,3 +79,12 @@ def test_a_program_has_the_environment_of_a_server(home: Path) -> None:
     env = {"A_VARIABLE": "its value"}
     (home / ".vastgpu" / "env.sh").write_text(job.files_of(Launch("exit 0"), "a-key", "127.0.0.1", env)["env.sh"])
     assert sh(home, workers.start('echo "$A_VARIABLE"')) == "its value\n"
+
+
+def test_where_another_workload_takes_the_instance_nothing_of_the_tests_is_left_either(home: Path) -> None:
+    sh(home, workers.start(LEAVES))
+    pids = left(home)
+    command = ["sh", "-c", job.stop(10.0)]
+    stopped = subprocess.run(command, cwd=home, input=f"{key_of(home)}\n", capture_output=True, text=True, check=True)
+    assert stopped.stdout == ""
+    gone(pids)
