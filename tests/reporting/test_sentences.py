@@ -26,6 +26,7 @@ from pytest_vastgpu.reporting.summary import dearest
 from pytest_vastgpu.reporting.summary import failed_starts
 from pytest_vastgpu.reporting.summary import table
 from pytest_vastgpu.reporting.summary import total
+from pytest_vastgpu.servers.host import numbered
 from tests.support.factories import make_offer
 
 WORKLOAD = Workload("vllm", model="org/model")
@@ -157,6 +158,12 @@ def _texts(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
             yield node.value
+
+
+def test_a_host_for_tests_has_its_number_for_a_name() -> None:
+    hosts = [numbered(Workload("host", port=0, image="me/mine"), number) for number in (1, 2)]
+    names = WorkloadNames()
+    assert [workload_line(each) for each in hosts] == [names[each] for each in hosts] == ["host 1", "host 2"]
 
 
 def test_no_two_workloads_have_the_same_name_and_no_secret_is_in_one() -> None:

@@ -23,6 +23,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.command import command
+from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.supervisor.pool.pool import InstancePool
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.rental.rental import Rental
@@ -228,3 +229,16 @@ def test_files_that_do_not_fit_are_told_before_anything_is_rented(
         scene.pool.expect(RUN, {"test": Expected(workload, certain=False)})
     assert scene.life.rentals == []
     scene.pool.expect(RUN, {"test": Expected(replace(workload, disk_gb=18.0), certain=False)})
+
+
+def test_hosts_that_are_alike_are_counted_until_they_are_given_back(scene_of: Callable[..., Scene]) -> None:
+    pool = scene_of().pool
+    one = Workload("host", port=0)
+    hosts = {f"host {number}": numbered(one, number) for number in (1, 2)}
+    other = replace(one, gpus=4)
+    demand = pool._planner.runs[RUN]
+    demand.expect({name: Expected(workload) for name, workload in hosts.items()})
+    demand.expect({"test_it": Expected(Workload("vllm")), "host 9": Expected(other)})
+    assert [pool.hosts_wanted(each) for each in (*hosts.values(), other)] == [2, 2, 1]
+    demand.finished("host 2")
+    assert pool.hosts_wanted(hosts["host 1"]) == 1
