@@ -121,14 +121,14 @@ class Fetching:
             if host is None:
                 return
             self._busy.add(name)
+        lines: list[str] = []
         try:
             lines = self._fetch(host)
         finally:
-            with self._changed:
+            with self._changed:  # at once: who waits for the end reads the lines then
+                self._told += lines
                 self._busy.discard(name)
                 self._changed.notify_all()
-        with self._changed:
-            self._told += lines
 
     def _fetch(self, host: Host) -> list[str]:
         tmp = self._failed.pop(host.name, {})
