@@ -37,6 +37,7 @@ def warm(hidden_hosts: HiddenHosts) -> Iterator[HiddenHosts]:
     )
 
 
+@pytest.mark.slow
 def test_it_is_made_once_on_a_host_and_again_where_it_has_changed(warm: HiddenHosts) -> None:
     warm.write({"install.sh": INSTALL, "test_it.py": TEST.format(version=1)})
     first = warm.run("--vast-reuse=1h", "--vast-setup=sh install.sh 1")

@@ -160,6 +160,7 @@ def test_a_host_that_is_lost_takes_no_test_with_it(begin: Begin, hidden_hosts: H
     assert f"vastgpu: 1 test ran twice (runtime_lost: instance_lost): {again[1]}" in run.output
 
 
+@pytest.mark.slow
 def test_a_crash_is_the_tests_own_and_a_broken_connection_is_not(begin: Begin) -> None:
     run = begin(ENDS, "--vast-hosts=1", "--vast-workers-per-host=2", "--vast-gpus=0")
     assert run.rest() == 1

@@ -85,6 +85,7 @@ def gone(*pids: int) -> None:
     until(lambda: [pid for pid in pids if is_running(pid)], lambda running: not running)
 
 
+@pytest.mark.slow
 def test_a_wrapper_that_is_killed_costs_one_more_try_on_a_host_without_what_the_first_has_left(start: Start) -> None:
     run = start()
     (wrapper,) = wrappers(run)

@@ -25,6 +25,7 @@ def created(ran: Ran) -> list[str]:
     return re.findall(r"created instance \d+ for (.*)", ran.output)
 
 
+@pytest.mark.slow
 def test_two_hosts_have_names_in_every_line_and_their_costs_are_no_tests(hidden_hosts: HiddenHosts) -> None:
     hidden_hosts.write({"test_it.py": TESTS})
     ran = hidden_hosts.run("--vast-gpus=1", hosts=2)
