@@ -110,7 +110,7 @@ def collect(config: pytest.Config, tell: Callable[[str], None]) -> Seen:
         with (
             said.open("wb") as output,
             subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(order)],
+                [sys.executable, "-P", "-c", _BOOT, str(order)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -103,12 +103,12 @@ def test_without_a_cache_nothing_is_said_of_it(pytester: pytest.Pytester) -> Non
     [
         (
             ["--rootdir=root", "root/test_a.py", "root/../other/test_o.py::test_it"],
-            "*test_o.py::test_it is not brought *",
+            "*::test_it is not brought *",
         ),
         (["--rootdir=root"], "* is not brought to the hosts, because it lies outside of the root directory */root: *"),
         (
             ["--rootdir=root", "-c", "other/o.ini", "root"],
-            "*/other/o.ini is not brought to the hosts, because it lies *",
+            "*/other/o.ini is not brought to the hosts, *",
         ),
     ],
 )

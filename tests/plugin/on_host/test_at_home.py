@@ -74,6 +74,15 @@ def test_a_process_that_crashes_has_an_exit_code_and_a_last_line(pytester: pytes
     assert (found.exit_code, found.said) == (7, "bye")
 
 
+def test_modules_of_the_project_do_not_hide_those_of_python(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(pytester.path))])
+    pytester.makepyfile(json="raise SystemExit('of the project')", **{"sub/test_a": "def test_it(): pass"})
+    found = seen(pytester, "sub")
+    assert (found.selected, found.exit_code) == (1, 0)
+
+
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--vast-hosts=2", *args)
 
