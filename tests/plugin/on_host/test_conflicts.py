@@ -77,6 +77,39 @@ def test_a_run_without_hosts_is_one_as_ever(pytester: pytest.Pytester, hosts: st
 
 
 @pytest.mark.parametrize(
+    ("option", "variable", "ini", "dist"),
+    [
+        ("", "", "", "no"),
+        ("0", "", "", "no"),
+        ("", "0", "", "no"),
+        ("0", "1", "2", "no"),
+        ("", "0", "2", "no"),
+        ("", "", "0", "no"),
+        ("1", "0", "0", "load"),
+        ("", "1", "0", "load"),
+        ("", "", "2", "load"),
+    ],
+)
+def test_other_plugins_see_early_whether_tests_run_in_workers(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: str, variable: str, ini: str, dist: str
+) -> None:
+    """As pytest-cov does, which makes another report with workers than without."""
+    monkeypatch.setenv("VAST_HOSTS", variable)
+    pytester.syspathinsert()
+    pytester.makeini("[pytest]" + (f"\nvast_hosts = {ini}" if ini else ""))
+    pytester.makepyfile(
+        early="""
+        def pytest_load_initial_conftests(early_config):
+            with open("early.txt", "w") as file:  # it is too early to print
+                file.write(early_config.known_args_namespace.dist)
+        """
+    )
+    args = [f"--vast-hosts={option}"] if option else []
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "early", "--collect-only", *args)
+    assert (pytester.path / "early.txt").read_text() == dist
+
+
+@pytest.mark.parametrize(
     "option", only({"--collect-only"}, ["--collect-only", "--setup-plan", "--fixtures", "--markers"])
 )
 def test_what_runs_no_test_is_shown_at_home(pytester: pytest.Pytester, option: str) -> None:
