@@ -23,6 +23,7 @@ from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
 from pytest_vastgpu.plugin.on_host.sizes import megabytes
 from pytest_vastgpu.plugin.on_host.sizes import require_size
+from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers import files
 from pytest_vastgpu.servers.listing import Listing
@@ -32,7 +33,8 @@ FOLDER = "project"
 """Where the project lies, below the working directory of a host."""
 LIMIT_BYTES = 200_000_000
 """More than this is brought only of what ``--vast-sync`` names."""
-LITTER = files.LITTER | {fetched.FOLDER, "node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
+_OURS = {fetched.FOLDER, artifacts.FOLDER}
+LITTER = files.LITTER | _OURS | {"node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
 """Names that are left out wherever they are, unless git tracks them or ``--vast-sync`` names them."""
 _VENV = "pyvenv.cfg"
 """The file that makes a directory a virtual environment, which is of no use elsewhere."""

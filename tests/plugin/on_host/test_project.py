@@ -90,6 +90,18 @@ def test_caches_and_environments_that_nobody_ignores_stay_here(root: Path) -> No
     assert names(find(root)) == {".gitignore", "pkg/a.py", "node_modules/tracked.js", "envy.py"}
 
 
+@needs_git
+@pytest.mark.parametrize("repository", [True, False])
+def test_what_an_earlier_run_has_left_stays_here(root: Path, repository: bool) -> None:
+    if repository:
+        commit(root)
+    for name in ("vast-artifacts/run/1/server.log", "pkg/vast-artifacts/run/1/server.log", "vast-fetched/host-1/x"):
+        put(root / name)
+    found = find(root)
+    assert not [name for name in names(found) if "vast-" in name]
+    assert "differ" not in found.source
+
+
 @pytest.mark.parametrize("why", ["no git repository", "git cannot be run: No such file or directory"])
 def test_without_git_all_is_brought_but_litter(root: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "run" in why:
