@@ -66,6 +66,7 @@ class WorkerInputs:
         self._total = total
         self._numbers: dict[WorkerController, int] = {}
         """Which of its host's workers each is, from 0."""
+        self._at: dict[Places, dict[str, Any]] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_configure_node(self, node: WorkerController) -> Generator[None, object, object]:
@@ -113,24 +114,32 @@ class WorkerInputs:
 
     def _told(self, host: Host, node: WorkerController) -> dict[str, Any]:
         places = Places(self._config.rootpath, host.work / project.FOLDER)
-        first, last = project_directories(workermanage._sys_path, places)
-        cwd = places.path_on_host(self._config.invocation_params.dir)
+        if places not in self._at:
+            self._at[places] = self._told_at(places)
         return {
+            **self._at[places],
             "place": host.name,
             "name": _name(host),
             "work": str(host.work),
             "runner": str(host.work / runner.FOLDER),
+            "basetemp": str(host.work / "tmp" / node.gateway.id),
+            "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
+            "cache_dir": str(host.work / arguments.CACHE),
+        }
+
+    def _told_at(self, places: Places) -> dict[str, Any]:
+        """What is the same for all workers of hosts on which the project lies at the same place."""
+        first, last = project_directories(workermanage._sys_path, places)
+        cwd = places.path_on_host(self._config.invocation_params.dir)
+        return {
             "python_path": project_directories(variables.python_path(os.environ), places)[0],
             "first": first,
             "last": last,
             "directory": str(cwd or places.there),
             "arguments": arguments.of_run(self._config, places),
             "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
             "environ": variables.carried(os.environ, places),
-            "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
             "cache": _remembered(self._config),
-            "cache_dir": str(host.work / arguments.CACHE),
         }
 
 

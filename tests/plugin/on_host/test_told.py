@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.plugin.on_host import worker_input
 from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
@@ -89,6 +90,30 @@ def test_what_another_plugin_tells_its_worker_has_to_be_plain(pytester: pytest.P
     workers = WorkerInputs(pytester.parseconfig(), lambda _: host(), 1)
     with pytest.raises(pytest.UsageError, match=r"workerinput\['of_a_plugin'\] cannot be sent to a host \(.*object"):
         tell(workers, Node(of_a_plugin={"a": object()}))
+
+
+def test_what_workers_have_in_common_is_found_out_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be 64 of them, and they are told in the thread that takes their reports."""
+    looked: list[str] = []
+
+    class Seen:
+        def pytest_addoption(self, parser: pytest.Parser) -> None:
+            looked.append("options")
+
+    def entry_points(group: str) -> list[Any]:
+        looked.append(group)
+        return []
+
+    config = pytester.parseconfig()
+    package = SimpleNamespace(metadata={"Name": "pytest-seen"}, version="1")
+    monkeypatch.setattr(config.pluginmanager, "list_plugin_distinfo", lambda: [(Seen(), package)])
+    monkeypatch.setattr(worker_input, "entry_points", entry_points)
+    workers = WorkerInputs(config, lambda _: host(), 64)
+    told = [tell(workers, Node(f"gw{number}")) for number in range(3)]
+    assert [each["basetemp"] for each in told] == [f"/root/.vastgpu/work/tmp/gw{number}" for number in range(3)]
+    assert looked == ["options", "pytest11"]
 
 
 @pytest.mark.parametrize("option", ["--lf", "--ff", "--nf", "--sw"])
