@@ -63,6 +63,27 @@ def test_what_is_selected_and_what_it_asks_for(pytester: pytest.Pytester, capfd:
     assert "test_a" not in sys.modules
 
 
+def test_plugins_that_report_leave_that_to_the_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        reporting="""
+        class Report:
+            def pytest_sessionfinish(self): open("report", "w").close()
+        def pytest_addoption(parser): parser.addoption("--tap-files", action="store_true")
+        def pytest_configure(config): config.pluginmanager.register(Report())
+        def pytest_terminal_summary(): open("summary", "w").close()
+        """
+    )
+    folder = pytester.mkdir("pytest_tap-1.dist-info")
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-tap\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[pytest11]\ntap = reporting\n")
+    pytester.makeconftest("def pytest_sessionfinish(): open('own', 'w').close()")
+    pytester.makepyfile(test_a="def test_it(): pass")
+    pytester.syspathinsert()
+    found = seen(pytester, "--tap-files")
+    assert (found.selected, found.exit_code) == (1, 0)
+    assert {path.name for path in pytester.path.iterdir() if not path.suffix} - {"__pycache__"} == {"own"}
+
+
 def test_a_test_with_a_server_is_seen(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_a=MODULE)
     assert seen(pytester, "test_a.py::test_serves").asks == "test_a.py::test_serves"
