@@ -42,6 +42,10 @@ _PORTS = ("sock_port",)
 """What plugins call a port of this machine that their workers connect to: pytest-rerunfailures."""
 
 
+_NOT_SHOWN = ("workerfinished", "vastgpu_call")
+"""Events that hold what other plugins' workers tell them, and a line: they go on as they are."""
+
+
 def shares(count: int, workers: int) -> list[list[int]]:
     """The GPUs of each worker of a host, by their places: as equal as possible, and each has one.
 
@@ -159,6 +163,8 @@ def _remembered(config: pytest.Config) -> dict[str, str]:
 
 def _process(node: WorkerController, places: Places, goes_on: Callable[[object], None], event: Any) -> None:
     """Process what a worker has sent: as xdist does it, but for what is of that host, or cannot be known here."""
+    if isinstance(event, tuple) and event[0] not in _NOT_SHOWN:
+        event = (event[0], _harmless(event[1]))
     name, said = event if isinstance(event, tuple) else ("", {})
     if name == "warning_recorded":  # xdist would import its class
         said = dict(said)
@@ -171,6 +177,17 @@ def _process(node: WorkerController, places: Places, goes_on: Callable[[object],
         goes_on((name, {**said, "data": {**report, "longrepr": _here(report["longrepr"], places)}}))
     else:
         goes_on(event)
+
+
+def _harmless(value: Any) -> Any:
+    """What a worker has sent, with texts that a terminal can show."""
+    if isinstance(value, str):
+        return sanitize.printed(value)
+    if isinstance(value, dict):
+        return {key: each if key == "user_properties" else _harmless(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_harmless, value))
+    return value
 
 
 def _connect(line: execnet.Channel, port: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from typing import cast
 
 import pytest
+from _pytest.junitxml import bin_xml_escape
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.plugin.on_host import worker_input
@@ -204,6 +205,35 @@ def test_a_report_names_files_of_this_machine(
     assert json.loads(json.dumps(event)) == json.loads(
         json.dumps([kind, {"data": {"longrepr": told, "sections": printed}}])
     )
+
+
+ODD = [
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "\x1b[31mred\x1b[0m",
+    "a\tb\r\n",
+    "\x08\x0c\x00\x7f",
+    "\x1b",
+    "\x1b[1;31",
+    "ä\x85",
+]
+
+
+def test_what_tests_print_does_not_steer_the_terminal_and_is_the_same_in_junit_files(pytester: pytest.Pytester) -> None:
+    node = Node()
+    configured(pytester.parseconfig(), node)
+    data = {"nodeid": "a\x1b[H", "longrepr": ODD, "sections": [("Captured stdout", ODD[0])], "user_properties": ODD}
+    node.process_from_remote(("testreport", {"data": data}))
+    node.process_from_remote(("logstart", {"nodeid": "a\x1b[H", "location": ("a\x1b[H", 0, "")}))
+    node.process_from_remote(("workerfinished", {"workeroutput": ODD}))
+    (_, report), (_, start), (_, end) = cast(list[Any], node.seen)
+    told = report["data"]
+    assert (told["nodeid"], start["nodeid"], start["location"][0]) == ("a#x1B[H",) * 3
+    assert told["sections"] == [("Captured stdout", "#x1B[2J")]
+    assert told["longrepr"][:4] == ["#x1B[2J", "#x1B]0;title#x07", ODD[2], ODD[3]]
+    assert not any(character in "".join(told["longrepr"][4:]) for character in "\x08\x0c\x00\x7f\x1b")
+    assert [bin_xml_escape(text) for text in told["longrepr"]] == [bin_xml_escape(text) for text in ODD]
+    assert (told["user_properties"], end["workeroutput"]) == (ODD, ODD)
 
 
 def test_other_events_are_as_they_were(pytester: pytest.Pytester) -> None:
