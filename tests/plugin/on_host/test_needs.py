@@ -131,6 +131,16 @@ def test_what_cannot_be_imported_here_is_told_where_options_say_what_is_needed()
     )
 
 
+def test_so_is_a_module_that_skips_itself_here_and_is_all_there_is() -> None:
+    skipped = CollectionError("test_k.py", "Skipped", "could not import 'torch': No module named 'torch'")
+    found = needs(hosts(gpu_ram="40"), Seen(0, errors=[skipped], exit_code=5))
+    assert found is not None
+    assert found.notes == (
+        "1 module cannot be collected here, only on the hosts: test_k.py: Skipped: could not import 'torch': No module "
+        "named 'torch'",
+    )
+
+
 HEADERS = [
     ({}, {}, (1, 1, ""), "tests run on 2 hosts (command line) with 1 GPU each, 1 worker on each"),
     (
