@@ -284,7 +284,10 @@ class HostSettings:
         str, "", "NAME", "GPU kind of the hosts, such as 'RTX 4090' (default: any, all of one kind)"
     )
     gpus: int | None = _option(
-        option_values.whole_or_none, None, "N", "GPUs of each host (default: 1; of this machine without one: 0)"
+        option_values.whole_or_none,
+        None,
+        "N",
+        "GPUs of each host (default: 1; 0 if this machine is the host, has none, and none is asked for)",
     )
     gpu_ram: float = _option(
         option_values.number("GB", least=0), 0.0, "GB", "VRAM needed for each GPU (default: any)", "GB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,14 @@ def needs(settings: HostSettings, seen: Seen) -> Needs | None:
             "without --vast-hosts (--vast-hosts=0)"
         )
     return Needs({**_shared(seen.marks, given), **given}, notes)
+
+
+def asks_for_gpu(fields: Mapping[str, Any]) -> bool:
+    """Whether something is said of the hosts' GPUs.
+
+    :param fields: Of :class:`Needs`.
+    """
+    return any(fields.get(FIELDS[name]) for name in _TAKEN)
 
 
 _COLLECTED = (0, 1, 2, 5)

@@ -11,7 +11,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host.at_home import CollectionError
 from pytest_vastgpu.plugin.on_host.at_home import MarkSeen
 from pytest_vastgpu.plugin.on_host.at_home import Seen
-from pytest_vastgpu.plugin.on_host.hosts import usual_gpus
+from pytest_vastgpu.plugin.on_host.hosts import number_of_gpus
 from pytest_vastgpu.plugin.on_host.needs import header
 from pytest_vastgpu.plugin.on_host.needs import needs
 from pytest_vastgpu.plugin.options import resolve_hosts
@@ -189,11 +189,28 @@ def test_each_option_is_also_a_variable_and_an_ini_key(option: Any) -> None:
 
 def test_the_usual_number_of_gpus_is_what_the_market_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert usual_gpus("local") == (0, "this machine has none")
-    assert usual_gpus("vast") == (1, "")
+    assert number_of_gpus({}, "local") == (0, "this machine has none")
+    assert number_of_gpus({}, "vast") == (1, "")
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 0\necho 1\n")
     tool.chmod(0o755)
-    assert usual_gpus("local") == (1, "")
+    assert number_of_gpus({}, "local") == (1, "")
     tool.write_text("#!/bin/sh\nexit 9\n")  # it does not reach the driver
-    assert usual_gpus("local") == (0, "this machine has none")
+    assert number_of_gpus({}, "local") == (0, "this machine has none")
+
+
+ASKING = {"gpu_name": "RTX 4090", "gpu_ram": "24", "compute_cap": "8.9", "cuda": "12.8"}
+
+
+@pytest.mark.parametrize(("option", "value"), ASKING.items())
+def test_who_asks_for_something_of_a_gpu_gets_one_or_an_error(
+    option: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without nvidia-smi
+    asked = fields_of(hosts(**{option: value}), Seen(1))
+    assert number_of_gpus(asked, "local") == (1, "")
+    marked = fields_of(hosts(), Seen(1, [mark("test_a", **asked)]))
+    assert number_of_gpus(marked, "local") == (1, "")
+    assert number_of_gpus(fields_of(hosts(**{option: value, "gpus": "0"}), Seen(1)), "local") == (0, "")
+    nothing = fields_of(hosts(gpu_ram="0", disk="50", image="me/mine:1"), Seen(1))
+    assert number_of_gpus(nothing, "local") == (0, "this machine has none")
