@@ -344,3 +344,14 @@ class HostSettings:
 _HOSTS_HEADLINE = frozenset({"hosts", "workers_per_host"})
 HOST_OPTIONS = tuple(option for option in vars(HostSettings).values() if isinstance(option, Option))
 """The options of tests on hosts."""
+HOST_FIELDS = {
+    "gpu_name": "gpu_name",
+    "gpus": "gpus",
+    "gpu_ram": "gpu_ram_gb",
+    "compute_cap": "compute_cap",
+    "cuda": "cuda",
+    "disk": "disk_gb",
+    "image": "image",
+    "setup": "setup",
+}
+"""Those of them that say what is rented, and the fields of the workload and of the mark ``vast`` that say the same."""
