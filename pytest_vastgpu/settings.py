@@ -293,10 +293,13 @@ class HostSettings:
         option_values.number("GB", least=0), 0.0, "GB", "VRAM needed for each GPU (default: any)", "GB"
     )
     compute_cap: float = _option(
-        option_values.number("", least=0), 0.0, "X.Y", "Least CUDA compute capability (default: any)"
+        option_values.version("a compute capability such as 8.9"),
+        0.0,
+        "X.Y",
+        "Least CUDA compute capability (default: any)",
     )
     cuda: float = _option(
-        option_values.number("", least=0),
+        option_values.version("a CUDA version such as 12.8"),
         0.0,
         "X.Y",
         "CUDA version that the hosts' drivers must support (default: any)",

@@ -214,3 +214,11 @@ def test_who_asks_for_something_of_a_gpu_gets_one_or_an_error(
     assert number_of_gpus(fields_of(hosts(**{option: value, "gpus": "0"}), Seen(1)), "local") == (0, "")
     nothing = fields_of(hosts(gpu_ram="0", disk="50", image="me/mine:1"), Seen(1))
     assert number_of_gpus(nothing, "local") == (0, "this machine has none")
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "nan", "12.8.1", ""])
+def test_a_version_that_is_none_is_told_with_an_example(text: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"^--vast-cuda: '{text}' is not a CUDA version such as 12.8$"):
+        hosts(cuda=text)
+    with pytest.raises(pytest.UsageError, match=f"^--vast-compute-cap: '{text}' is not a compute capability such as 8"):
+        hosts(compute_cap=text)
