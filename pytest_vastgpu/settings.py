@@ -14,6 +14,7 @@ from pytest_vastgpu.option_values import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Container
     from collections.abc import Mapping
     from collections.abc import Sequence
     from typing import Any
@@ -335,9 +336,14 @@ class HostSettings:
             if option.field not in _HOSTS_HEADLINE and self.sources[option.field] != "default"
         ]
 
-    def every_value(self) -> list[str]:
-        """Every value with its source, in a line for each source; no secret."""
-        return _by_source(self, HOST_OPTIONS)
+    def unsaid(self, said: Container[str]) -> list[str]:
+        """What nobody has said, in one line, for those who want to see every value. The GPUs are told elsewhere, too.
+
+        :param said: The fields of the workload of which marks say something.
+        """
+        told = _HOSTS_HEADLINE | {"gpus"}
+        options = [each for each in HOST_OPTIONS if each.field not in told and self.sources[each.field] == "default"]
+        return _by_source(self, [each for each in options if HOST_FIELDS.get(each.field, "") not in said])
 
     def source(self, field: str) -> str:
         """The source of a value, in brackets after a blank; nothing for a default."""

@@ -83,7 +83,7 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None
     first = header(settings, found.fields, gpus, workers(settings, one), why)
-    every = settings.every_value() if config.get_verbosity() > 0 else ()
+    every = settings.unsaid(found.fields) if config.get_verbosity() > 0 else ()
     _tell(config, first, *every, *config.stash.get(NOTES, ()), *found.notes, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
 

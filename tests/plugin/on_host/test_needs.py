@@ -166,10 +166,21 @@ def test_the_header_says_what_is_rented_and_where_that_comes_from(
     assert header(hosts(**given), fields, *facts) == line
 
 
-def test_the_whole_list_has_every_option_and_no_secret() -> None:
-    lines = "\n".join(hosts(setup="curl https://me:secret@there").every_value())
-    assert all(option.name in lines for option in HOST_OPTIONS)
-    assert "secret" not in lines
+def test_with_v_every_value_is_told_once_and_no_secret() -> None:
+    settings = hosts(cuda="12.8", setup="curl https://me:secret@there")
+    fields = fields_of(settings, Seen(1, [mark("test_a", disk_gb=20)]))
+    rest = settings.unsaid(fields)
+    assert rest == [
+        "gpu-name none, gpu-ram 0 GB, compute-cap 0, image none, sync none, pass-env none, fetch none, "
+        "fetch-tmp no (default)"
+    ]
+    first = header(settings, fields, 1, 1, "")
+    assert first.endswith("; cuda 12.8 (command line), setup … (command line), disk_gb 20 (marks)")
+    told = f"{first}, {rest[0]}"
+    names = {option.name for option in HOST_OPTIONS} - {"hosts", "workers-per-host", "gpus", "disk"}
+    assert {name: told.count(f"{name} ") for name in names} == dict.fromkeys(names, 1)
+    assert hosts(**{name.replace("-", "_"): "1" for name in names}).unsaid({"disk_gb"}) == []
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize("option", HOST_OPTIONS, ids=lambda option: option.name)
