@@ -7,6 +7,7 @@ which tests are selected and what their marks ask for. What that process prints 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,8 @@ start.collector.write(int(code), order["file"])
 """The program of that process. pytest is the first to import this package there, as ever: it would warn otherwise."""
 _REPORTING = AT_HOME - {"pytest-xdist"} | {"pytest-cov"}
 """Packages whose plugins write, show or send something when a run ends."""
+SKIPPED = "Skipped"
+"""The kind of a module that skips itself when it is collected."""
 LONG_S = 2.0
 """After this time it is said what goes on."""
 
@@ -75,7 +78,7 @@ class CollectionError:
     where: str
     """Node id of the module or directory."""
     kind: str
-    """The name of the exception's class, such as ``ModuleNotFoundError``."""
+    """The name of the exception's class, such as ``ModuleNotFoundError``; :data:`SKIPPED`: it skips itself."""
     text: str
 
 
@@ -179,6 +182,14 @@ class Collector:
             error = cause
         lines = str(error).strip().splitlines()
         self.seen.errors.append(CollectionError(node.nodeid, type(error).__name__, lines[0] if lines else ""))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a module that skips itself here, for lack of PyTorch or of a GPU: on a host it may not."""
+        if report.skipped:
+            # pytest tells the place, the line, and the reason behind the exception's name.
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            lines = re.sub(r"^(unittest\.case\.SkipTest|Skipped): ", "", reason).strip().splitlines()
+            self.seen.errors.append(CollectionError(report.nodeid, SKIPPED, lines[0] if lines else ""))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -134,7 +134,7 @@ def _install(about: Mapping[str, Any], named: list[tuple[str, str]]) -> list[str
 def _requirements(files: Mapping[str, str]) -> list[str]:
     """``requirements.txt``, and the file beside it that is for tests.
 
-    :raises ConfigurationError: there are several, and none of them is that.
+    :raises ConfigurationError: there are several, and none is called that.
     """
     names = sorted(name for name in files if re.fullmatch(r"[^/]*requirements[^/]*\.txt", name))
     tests = [
@@ -143,13 +143,12 @@ def _requirements(files: Mapping[str, str]) -> list[str]:
         for name in names
         if re.fullmatch(rf"requirements[-_.]{word}\.txt|{word}[-_.]requirements\.txt", name)
     ]
-    chosen = [name for name in ("requirements.txt", *tests[:1]) if name in names]
-    if not chosen and len(names) > 1:
+    if "requirements.txt" not in names and len(names) > 1:
         raise ConfigurationError(
             f"which of {', '.join(names)} the tests need cannot be told: say it with "
             f"--vast-setup='uv pip install -r {names[0]}'"
         )
-    return chosen or names
+    return ["requirements.txt", *tests[:1]] if "requirements.txt" in names else names
 
 
 def _first(names: tuple[str, ...], extras: Mapping[str, str], groups: Mapping[str, str]) -> list[tuple[str, str]]:

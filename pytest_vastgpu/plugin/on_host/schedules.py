@@ -136,6 +136,5 @@ def may_distribute(dist: str) -> None:
     if dist == UNKNOWN:
         raise pytest.UsageError(
             f"--dist {UNKNOWN} and --vast-hosts exclude each other: hosts come and go, so nobody can say on which of "
-            "them a test has yet to run; have one host at a time (--vast-hosts=1), or --dist worksteal, load, "
-            "loadscope, loadfile or loadgroup"
+            "them a test has yet to run; leave it out, or say --dist worksteal, load, loadscope, loadfile or loadgroup"
         )

@@ -84,6 +84,19 @@ def test_plugins_that_report_leave_that_to_the_run(pytester: pytest.Pytester) ->
     assert {path.name for path in pytester.path.iterdir() if not path.suffix} - {"__pycache__"} == {"own"}
 
 
+def test_a_module_that_skips_itself_here_may_run_on_a_host(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_a="import pytest\ntorch = pytest.importorskip('not_installed_here')\ndef test_it(): pass",
+        test_b="import pytest\npytest.skip('no CUDA\\nat all', allow_module_level=True)",
+        test_c="import unittest\nraise unittest.SkipTest('no CUDA')",
+        test_d="import pytest\n@pytest.mark.skip\ndef test_it(): pass",
+    )
+    found = seen(pytester)
+    assert found.errors[0].text.startswith("could not import 'not_installed_here': No module named ")
+    assert [(each.where, each.kind) for each in found.errors] == [(f"test_{x}.py", "Skipped") for x in "abc"]
+    assert [each.text for each in found.errors[1:]] == ["no CUDA", "no CUDA"]
+
+
 def test_a_test_with_a_server_is_seen(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_a=MODULE)
     assert seen(pytester, "test_a.py::test_serves").asks == "test_a.py::test_serves"
@@ -128,3 +141,10 @@ def test_what_tests_need_is_asked_for_before_anything_is_rented(pytester: pytest
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: vastgpu: *.py: ModuleNotFoundError: No module named 'not_installed_here': *"])
     assert "renting" not in result.stdout.str()
+
+
+def test_so_it_is_where_a_module_skips_itself_here(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_k="import pytest\npytest.skip('no CUDA', allow_module_level=True)")
+    result = run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: vastgpu: test_k.py: Skipped: no CUDA: it cannot be collected here, so what *"])

@@ -24,7 +24,11 @@ REFUSED = [
         f"--pdb and --vast-hosts=1 exclude each other: there is no terminal on a host; {HERE}",
     ),
     (["--vast-hosts=1", "--trace"], "--trace and --vast-hosts=1 exclude each other: there is no terminal on a host"),
-    (["--vast-hosts=1", "--dist=each"], "--dist each and --vast-hosts exclude each other: "),
+    (
+        ["--vast-hosts=1", "--dist=each"],
+        "--dist each and --vast-hosts exclude each other: hosts come and go, so nobody can say on which of them a test "
+        "has yet to run; leave it out, or say --dist worksteal, load, loadscope, loadfile or loadgroup",
+    ),
     (
         ["--vast-hosts=3", "--vast-max-instances=2"],
         "--vast-hosts=3 is more than --vast-max-instances 2 (command line) allows: raise that, or ask for at most 2",

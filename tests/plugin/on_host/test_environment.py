@@ -75,10 +75,7 @@ ANY = Pythons(("3.11", "3.12"), "Python 3.11 to 3.12 (requires-python)", "3.11")
             },
             "uv pip install -r requirements.txt -r requirements_test.txt (requirements.txt, requirements_test.txt)",
         ),
-        (
-            {"dev-requirements.txt": "", "requirements-docs.txt": ""},
-            "uv pip install -r dev-requirements.txt (dev-requirements.txt)",
-        ),
+        ({"dev-requirements.txt": ""}, "uv pip install -r dev-requirements.txt (dev-requirements.txt)"),
         ({"requirements-gpu.txt": ""}, "uv pip install -r requirements-gpu.txt (requirements-gpu.txt)"),
         ({"setup.cfg": ""}, None),
         ({}, None),
@@ -107,6 +104,10 @@ def test_the_users_own_command_comes_first() -> None:
     ("files", "problem"),
     [
         ({"pyproject.toml": "[project\n"}, r"pyproject\.toml cannot be read: .+line 1"),
+        (
+            {"requirements-a.txt": "", "requirements-dev.txt": ""},
+            r"which of requirements-a\.txt, requirements-dev\.txt the tests need .*--vast-setup='uv pip install -r",
+        ),
         (
             {"requirements-cpu.txt": "", "requirements-gpu.txt": ""},
             r"which of requirements-cpu\.txt, requirements-gpu\.txt the tests need .*--vast-setup='uv pip install -r",
