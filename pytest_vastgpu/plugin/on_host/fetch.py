@@ -112,6 +112,7 @@ class Fetching:
         with self._changed:
             tests = self._failed.pop(name, None)
             if self._hosts.pop(name, None) and (self._settings.fetch or tests):
+                self._found.append({})
                 self._told.append(f"vastgpu: {name} was lost, and with it what its tests had written: nothing fetched")
 
     def fetch(self, name: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shlex
 import stat
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from pathlib import PurePosixPath
 
@@ -36,6 +39,11 @@ LIMIT_BYTES = 200_000_000
 _OURS = {fetched.FOLDER, artifacts.FOLDER}
 LITTER = files.LITTER | _OURS | {"node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
 """Names that are left out wherever they are, unless git tracks them or ``--vast-sync`` names them."""
+SECRETS = (
+    *(".env", ".env.*", ".envrc", "*.pem", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc"),
+    *(".git-credentials", ".aws", ".ssh", ".gnupg"),
+)
+"""Patterns of names that are left out where no git says what is ignored, unless ``--vast-sync`` names them."""
 _VENV = "pyvenv.cfg"
 """The file that makes a directory a virtual environment, which is of no use elsewhere."""
 
@@ -86,8 +94,8 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
     """
     _require_project(root)
     project = Project()
-    given = _given(root, project)
     asked = _asked(root, patterns)
+    given = _given(root, project, asked)
     if len(given) > files.MOST_FILES:  # it takes long to look at each
         require_size(dict.fromkeys(set(given).difference(asked), 0), LIMIT_BYTES, files.MOST_FILES)
     sizes: dict[str, int] = {}
@@ -140,7 +148,7 @@ def _require_project(root: Path) -> None:
         )
 
 
-def _given(root: Path, project: Project) -> list[str]:
+def _given(root: Path, project: Project, asked: Container[str]) -> list[str]:
     """The names of what is brought unasked."""
     try:
         found = list(_of_repository(root, "", project))
@@ -149,7 +157,14 @@ def _given(root: Path, project: Project) -> list[str]:
         why = str(none)
     if why:
         project.source = f"all in {root} but caches and environments such as __pycache__ and .venv ({why})"
-        return list(_walk(root, ""))
+        names = list(_walk(root, ""))
+        secret = [name for name in names if _is_secret(name) and name not in asked]
+        if secret:
+            project.notices.append(
+                f"left out, since such files are usually secret: {_some(secret)}; "
+                f"--vast-sync={shlex.quote(glob.escape(secret[0]))} brings it"
+            )
+        return [name for name in names if not _is_secret(name)]
     commit, differ = git.commit(root)
     tracked = [name for name, is_tracked in found if is_tracked]
     untracked = _without_litter([name for name, is_tracked in found if not is_tracked])
@@ -168,16 +183,17 @@ def _of_repository(root: Path, below: str, project: Project) -> Iterator[tuple[s
     for name in listed.repositories:
         inside = f"{below}{name}/"
         if (root / inside / ".git").exists():
-            try:
-                yield from list(_of_repository(root, inside, project))
-            except git.NoRepository:  # what makes it one is broken
-                yield from ((name, False) for name in _walk(root, inside))
+            yield from _of_repository(root, inside, project)
         elif (root / below / name).exists():
             where = f"-C {shlex.quote(below)} " if below else ""
             project.notices.append(
                 f"submodule {below}{name} is not initialised here, so it is not brought: git {where}submodule update "
                 f"--init {shlex.quote(name)}"
             )
+
+
+def _is_secret(name: str) -> bool:
+    return any(fnmatchcase(part, pattern) for part in name.split("/") for pattern in SECRETS)
 
 
 def _without_litter(names: Sequence[str]) -> list[str]:
