@@ -127,7 +127,7 @@ class WorkerInputs:
             "arguments": arguments.of_run(self._config, places),
             "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
             "basetemp": str(host.work / "tmp" / node.gateway.id),
-            "environ": variables.carried(os.environ, places),
+            "environ": variables.carried(os.environ, places) | ({"PATH": host.about.path} if host.about.path else {}),
             "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
             "cache": _remembered(self._config),
             "cache_dir": str(host.work / arguments.CACHE),
