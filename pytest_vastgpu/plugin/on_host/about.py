@@ -46,6 +46,8 @@ class About:
     """The host's working directory."""
     plugins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """The packages of its plugins and their versions, by the plugin's name."""
+    path: str = ""
+    """``PATH`` of the tests there; empty: the host's."""
 
     @classmethod
     def parse(cls, text: str) -> About:
@@ -57,7 +59,8 @@ class About:
             said = json.loads(text)
             plugins = {str(name): (str(package), str(version)) for name, (package, version) in said["plugins"].items()}
             python, version, implementation = (str(said[name]) for name in ("python", "version", "implementation"))
-            return cls(python, version, implementation, PurePosixPath(said["work"]), plugins)
+            path = str(said.get("path", ""))
+            return cls(python, version, implementation, PurePosixPath(said["work"]), plugins, path)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the host does not say what its environment is: {text!r:.200}") from error
 

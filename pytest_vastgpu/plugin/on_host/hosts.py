@@ -74,11 +74,13 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
         env = variables.passed(settings.pass_env, os.environ)
         listing, lines = project.listing(config.rootpath, settings.sync)
-        fields |= environment.fields(config.rootpath, names(listing), str(found.fields.get("setup", "")))
+        local = config.stash[SETTINGS].backend == "local"
+        command = str(found.fields.get("setup", ""))
+        fields |= environment.fields(config.rootpath, names(listing), command, local=local)
         if not fields.get("image"):
             fields = {"image_gb": IMAGE_GB, **fields}
         one = build(HOST, port=0, **fields, env=env, listing=listing)
-        if config.stash[SETTINGS].backend != "local":  # which runs no image
+        if not local:  # which runs no image
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None

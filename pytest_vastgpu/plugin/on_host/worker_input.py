@@ -120,8 +120,10 @@ class WorkerInputs:
         places = Places(self._config.rootpath, host.work / project.FOLDER)
         if places not in self._at:
             self._at[places] = self._told_at(places)
+        same, path = self._at[places], host.about.path
         return {
-            **self._at[places],
+            **same,
+            "environ": {**same["environ"], **({"PATH": path} if path else {})},
             "place": host.name,
             "name": _name(host),
             "work": str(host.work),

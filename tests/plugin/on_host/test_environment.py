@@ -18,6 +18,7 @@ from pytest_vastgpu.plugin.on_host.environment import Pythons
 from pytest_vastgpu.plugin.on_host.environment import decide
 from pytest_vastgpu.plugin.on_host.environment import pythons
 from pytest_vastgpu.supervisor.rental.bringup.set_up import depends_on
+from pytest_vastgpu.supervisor.rental.bringup.set_up import verdict
 
 PROJECT = '[project]\nname = "it"\ndependencies = ["numpy"]\n'
 BUILT = PROJECT + '[build-system]\nrequires = ["hatchling"]\n'
@@ -161,6 +162,13 @@ def test_a_python_that_cannot_be_is_one_line(requires: str, problem: str) -> Non
 def test_what_people_see_of_the_setup_is_what_is_done(tmp_path: Path) -> None:
     text = environment.setup(decide({"uv.lock": "", "pyproject.toml": PROJECT}), ANY)
     assert text.splitlines()[0] == "# environment: uv sync --frozen (uv.lock)"
+
+
+def test_what_to_do_where_it_fails_names_what_ran_and_the_option() -> None:
+    made = Workload("host", setup=environment.setup(decide({"uv.lock": "", "pyproject.toml": PROJECT}), ANY))
+    assert verdict(made, 1, ["error: no such thing"]).remedy == (
+        "mend what it needs, or say another command with --vast-setup; it is 'uv sync --frozen (uv.lock)'"
+    )
 
 
 def test_a_secret_in_the_users_command_is_known() -> None:
