@@ -48,7 +48,10 @@ def workload_line(workload: Workload) -> str:
 
 
 class WorkloadNames:
-    """Names of the workloads of a run, in words: ``vllm 'org/model'``. No two are the same. Thread-safe."""
+    """Names of the workloads of a run, in words: ``vllm 'org/model'``. No two are the same. Thread-safe.
+
+    Hosts are apart by their numbers within a run, and those of another run have the same names there.
+    """
 
     def __init__(self) -> None:
         self._names: dict[Workload, str] = {}
@@ -63,7 +66,7 @@ class WorkloadNames:
     def _new(self, workload: Workload) -> str:
         line = workload_line(workload)
         alike = [other for other in self._names if workload_line(other) == line]
-        if not alike:
+        if not alike or workload.adapter == HOST:
             return line
         name = f"{line} ({_apart(workload, alike[0])})"
         return f"{name} no. {len(alike) + 1}" if name in self._names.values() else name

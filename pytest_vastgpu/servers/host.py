@@ -39,6 +39,16 @@ def alike(workload: Workload) -> Workload | None:
     return replace(workload, details=tuple((name, value) for name, value in workload.details if name != "host"))
 
 
+def beside(workload: Workload, number: int) -> Workload:
+    """The workload of a host for one of several runs at the same time: two of them never share an instance.
+
+    :param number: Tells the runs apart; 0: the workload as it is.
+    """
+    if not number:
+        return workload
+    return replace(workload, details=tuple(sorted((*workload.details, ("beside", str(number))))))
+
+
 class HostAdapter:
     """A host for tests: ready as soon as its environment is set up, which the workload's setup command does."""
 

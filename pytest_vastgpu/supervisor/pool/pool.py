@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
@@ -36,6 +37,7 @@ from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.books import Books
 from pytest_vastgpu.supervisor.pool.executor import PlanExecutor
+from pytest_vastgpu.supervisor.pool.own_hosts import OwnHosts
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.planner import LeaseRequest
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
@@ -85,6 +87,7 @@ class InstancePool:
         self._changed = threading.Condition()
         """Its lock guards the planner, the threads and what was told. Every change notifies it."""
         self._planner = PoolPlanner(settings.max_instances, clock.monotonic)
+        self._own_hosts = OwnHosts()
         self._executor = PlanExecutor(
             self._changed,
             self._planner,
@@ -133,7 +136,7 @@ class InstancePool:
         """
         self._check({test: expected.workload for test, expected in tests.items() if expected.workload is not None})
         with self._changed:
-            self._planner.runs[run].expect(tests)
+            self._planner.runs[run].expect({test: self._own(run, expected) for test, expected in tests.items()})
             self._executor.act()
 
     def may_ask(self, run: str, tests: Iterable[str]) -> None:
@@ -180,6 +183,7 @@ class InstancePool:
         """A run is over. What it pays for waits for the next run, if there is money for that, or is given back."""
         with self._changed:
             self._planner.over(run)
+            self._own_hosts.over(run)
             for slot in list(self._planner.slots.values()):
                 self._executor.pass_on(slot)
             self._executor.act()
@@ -239,9 +243,10 @@ class InstancePool:
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         """
         self._check({test: workload})
-        ask = LeaseRequest(process, test, workload, exclusive, run, since=self._clock.monotonic())
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
+            workload = self._own_hosts.of(run, workload)
+            ask = LeaseRequest(process, test, workload, exclusive, run, since=self._clock.monotonic())
             self._planner.ask(ask)
         try:
             while (label := self._next(ask)) is None:
@@ -333,6 +338,11 @@ class InstancePool:
         if slot.phase is SlotPhase.CHECKING:
             return bool(slot.label) and self._budgets.payer(slot.label) not in self._planner.runs
         return slot.phase is SlotPhase.WARM
+
+    def _own(self, run: str, expected: Expected) -> Expected:
+        if expected.workload is None:
+            return expected
+        return replace(expected, workload=self._own_hosts.of(run, expected.workload))
 
     def _check(self, workloads: Mapping[str, Workload]) -> None:
         """Check workloads, by the tests that use them, and hide their secrets in all that is told from now on.

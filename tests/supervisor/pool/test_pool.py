@@ -46,8 +46,9 @@ class Scene:
         self.told: list[str] = []
         self.problem: Exception | None = None
         """What recording a loss raises."""
+        self.adapters: dict[str, Adapter] = {self.workload.adapter: life.adapter}
         self.pool = InstancePool(
-            {self.workload.adapter: life.adapter},
+            self.adapters,
             life.services.settings,
             life.budgets,
             self._record_lost,
