@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -20,6 +21,7 @@ from typing import Any
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
@@ -28,6 +30,7 @@ from pytest_vastgpu.plugin.on_host import pipes
 from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.gateways import BROKEN
 from pytest_vastgpu.plugin.on_host.gateways import Gateways
+from pytest_vastgpu.plugin.on_host.gateways import StartsNot
 from pytest_vastgpu.plugin.on_host.hosts import Host
 
 LOOK_S = 15.0
@@ -62,11 +65,19 @@ class Fleet:
     """The hosts of a run.
 
     :param wanted: What to rent for each place, by name.
-    :param put: Takes an event of xdist's form: ``hostready``, ``hostfailed``, ``hostlost`` or ``looked``.
+    :param put: Takes an event of xdist's form: ``hostready``, ``hostfailed``, ``hostlost``, ``looked`` or ``broken``.
+    :param tell: Shows a line while the run goes on.
     """
 
     def __init__(
-        self, leases: RunControl, listener: Listener, wanted: Mapping[str, Workload], workers_each: int, put: Put
+        self,
+        leases: RunControl,
+        listener: Listener,
+        wanted: Mapping[str, Workload],
+        workers_each: int,
+        put: Put,
+        tell: Callable[[str], None],
+        timeouts: Timeouts,
     ) -> None:
         self.before_giving_back: list[Callable[[Rented], None]] = []
         """Called for each host that is not lost, once its workers have ended, before it is given back."""
@@ -75,6 +86,8 @@ class Fleet:
         self._wanted = wanted
         self._each = workers_each
         self._put = put
+        self._tell = tell
+        self._timeouts = timeouts
         self._ids = itertools.count()
         self._rented: list[Rented] = []
         self._leaving: list[threading.Thread] = []
@@ -125,9 +138,30 @@ class Fleet:
     # ------------------------------------------------------------- threads
 
     def _thread(self, run: Callable[..., None], *arguments: object) -> threading.Thread:
-        thread = threading.Thread(target=run, args=arguments, name="vastgpu-host", daemon=True)
+        def runs() -> None:
+            try:
+                run(*arguments)
+            except BaseException as error:
+                if self._closed:  # nobody takes events any more: Python prints it
+                    raise
+                self._put(("broken", {"error": error}))
+
+        thread = threading.Thread(target=runs, name="vastgpu-host", daemon=True)
         thread.start()
         return thread
+
+    @contextlib.contextmanager
+    def _waits(self, rented: Rented) -> Iterator[None]:
+        """Say for what is waited, if it takes long."""
+        most_s, told_s = self._timeouts.host_python_s, self._timeouts.host_python_told_s
+        text = f"{rented.name}: waits for {rented.host.python} to start there, at most {most_s:.0f} s"
+        timer = threading.Timer(told_s, self._tell, (text,))
+        timer.name, timer.daemon = "vastgpu-host-told", True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _rent(self, name: str) -> None:
         workload = self._wanted[name]
@@ -143,11 +177,12 @@ class Fleet:
         with self._closing:
             if self._closed:
                 return
-            rented = Rented(host, Gateways(host, way), time.monotonic())
+            rented = Rented(host, Gateways(host, way, self._timeouts.host_python_s), time.monotonic())
             self._rented.append(rented)
         try:
-            rented.gateways.connect()
-        except BROKEN as error:
+            with self._waits(rented):
+                rented.gateways.connect()
+        except (*BROKEN, StartsNot) as error:
             self._does_not_start(rented, error)
             return
         self._start(rented, host.workers)
@@ -156,18 +191,20 @@ class Fleet:
     def _start(self, rented: Rented, workers: int) -> None:
         names = [f"gw{next(self._ids)}" for _ in range(workers)]
         try:
-            gateways = rented.gateways.start(names)
-        except BROKEN as error:
+            with self._waits(rented):
+                gateways = rented.gateways.start(names)
+        except (*BROKEN, StartsNot) as error:
             self._does_not_start(rented, error)
         else:
             self._put(("hostready", {"rented": rented, "gateways": gateways}))
 
-    def _does_not_start(self, rented: Rented, error: BaseException) -> None:
+    def _does_not_start(self, rented: Rented, error: Exception) -> None:
         ending = self._judge(rented)
-        if ending.excuses:
+        silent = isinstance(error, StartsNot)
+        if ending.excuses and not (silent and ending.kind is losses.Kind.CONNECTION):  # no proxy has begun to answer
             self._put(("hostlost", {"rented": rented, "ending": ending}))
             return
-        text = f"{rented.host.python} does not start there: {type(error).__name__}: {error}"
+        text = f"{rented.host.python} does not start there: {error if silent else f'{type(error).__name__}: {error}'}"
         self._put(("hostfailed", {"name": rented.name, "error": VastGpuError(text)}))
         self.give_back(rented)
 

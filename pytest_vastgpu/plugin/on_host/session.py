@@ -20,6 +20,7 @@ from xdist.workermanage import NodeManager
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
@@ -38,6 +39,7 @@ from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.settings import HostSettings
 
 IDLE_S = 0.5
@@ -91,7 +93,8 @@ class HostSession(HostWorkers):
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})
         self._controller = Controller(self.config, listener, collected, own_thread=True)
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
-        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put)
+        announce, timeouts = self._controller.announce, self.config.stash.get(TIMEOUTS, DEFAULTS)
+        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put, announce, timeouts)
         self.config.add_cleanup(self._fleet.remove)
         connect = functools.partial(self._controller.process.line.connect, "pipe")
         self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
@@ -142,6 +145,12 @@ class HostSession(HostWorkers):
         self._places.lost(rented.name)
         if ending.kind is Kind.CONNECTION:
             self._stray.add(rented.name)
+
+    def worker_broken(self, error: BaseException) -> None:
+        """What has to do with hosts cannot go on."""
+        if isinstance(error, OSError):
+            pytest.exit(f"vastgpu: the run cannot go on: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
+        raise RuntimeError("vastgpu: a defect of pytest-vastgpu: please report it, with these lines") from error
 
     def _arrive(self, name: str, workers: int) -> None:
         self._coming[name] -= workers
