@@ -115,8 +115,12 @@ class Fetching:
                 self._told.append(f"vastgpu: {name} was lost, and with it what its tests had written: nothing fetched")
 
     def fetch(self, name: str) -> None:
-        """Bring home what is asked for from a host whose workers have ended. Waits; the second time it does nothing."""
+        """Bring home what is asked for from a host whose workers have ended. Waits.
+
+        The second time it only waits for the first: whoever calls it gives the host back then.
+        """
         with self._changed:
+            self._changed.wait_for(lambda: name not in self._busy)  # which is bounded
             host = self._hosts.pop(name, None)
             if host is None:
                 return
