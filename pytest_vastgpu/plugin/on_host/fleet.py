@@ -10,6 +10,7 @@ import itertools
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core.clock import Cancelled
@@ -47,6 +49,9 @@ class Rented:
 
     host: Host
     gateways: Gateways
+    calls: InstanceCalls
+    turn: int
+    """How often a host had been asked for, for its place."""
     heard: float = 0.0
     """When one of its workers last said something, on the monotonic clock."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -89,6 +94,10 @@ class Fleet:
         self._tell = tell
         self._timeouts = timeouts
         self._ids = itertools.count()
+        self._turns: Counter[str] = Counter()
+        """How often a host was asked for, by the name of the place."""
+        self._asking = {name: threading.Lock() for name in wanted}
+        """For each place, held while it is made free: what comes late must not meet the next host of that name."""
         self._rented: list[Rented] = []
         self._leaving: list[threading.Thread] = []
         self._closing = threading.Lock()
@@ -98,7 +107,8 @@ class Fleet:
 
     def rent(self, name: str) -> None:
         """Rent a host for a place, or find the way to the one that is there."""
-        self._thread(self._rent, name)
+        self._turns[name] += 1
+        self._thread(self._rent, name, self._turns[name])
 
     def start(self, rented: Rented, workers: int) -> None:
         """Start more workers on a host."""
@@ -118,9 +128,9 @@ class Fleet:
         rented.over.set()
         self._leaving.append(self._thread(self._give_back, rented))
 
-    def leave(self, name: str) -> None:
-        """Give a host back to which there is no connection any more."""
-        self._thread(self._finish, name)
+    def leave(self, rented: Rented) -> None:
+        """Give a host back that lives, and to which the connection is lost."""
+        self._leaving.append(self._thread(self._finish, rented))
 
     def end(self) -> None:
         """End all workers. What is rented is not used any more."""
@@ -163,12 +173,14 @@ class Fleet:
         finally:
             timer.cancel()
 
-    def _rent(self, name: str) -> None:
+    def _rent(self, name: str, turn: int) -> None:
         workload = self._wanted[name]
         try:
-            self._leases.done(name)  # of one that was lost
+            with self._asking[name]:
+                self._leases.done(name)  # of one that was lost
             lease = self._leases.acquire(name, workload, False)
-            said = self._leases.run(lease.label, f"cat .vastgpu/work/{environment.ABOUT}", 30.0)  # type: ignore[attr-defined]
+            calls = InstanceCalls(self._leases, lease)
+            said = calls.run(f"cat .vastgpu/work/{environment.ABOUT}", 30.0)
             host = Host(name, lease, About.parse(said.stdout), self._each)
         except (VastGpuError, Cancelled, ValueError) as error:
             self._put(("hostfailed", {"name": name, "error": error}))
@@ -177,7 +189,8 @@ class Fleet:
         with self._closing:
             if self._closed:
                 return
-            rented = Rented(host, Gateways(host, way, self._timeouts.host_python_s), time.monotonic())
+            gateways = Gateways(host, way, self._timeouts.host_python_s)
+            rented = Rented(host, gateways, calls, turn, time.monotonic())
             self._rented.append(rented)
         try:
             with self._waits(rented):
@@ -223,8 +236,7 @@ class Fleet:
                 return rented.ending
             answers = rented.gateways.answers()
             try:
-                fate = self._leases.fate(rented.host.lease.label, rented.host.lease.mark)  # type: ignore[attr-defined]
-                ending = losses.judge(answers=answers, fate=fate)
+                ending = losses.judge(answers=answers, fate=rented.calls.fate(rented.host.lease.mark))
             except (VastGpuError, Cancelled) as error:
                 ending = losses.gone(str(error))
             if ending.excuses:
@@ -233,12 +245,13 @@ class Fleet:
 
     def _give_back(self, rented: Rented) -> None:
         rented.gateways.end(END_WITHIN_S)
+        self._finish(rented)
+
+    def _finish(self, rented: Rented) -> None:
         try:
             for fetch in self.before_giving_back:
                 fetch(rented)
         finally:
-            self._finish(rented.name)
-
-    def _finish(self, name: str) -> None:
-        with contextlib.suppress(VastGpuError, Cancelled):  # its owner is gone; the end of the run says so
-            self._leases.finished(name)
+            with self._asking[rented.name], contextlib.suppress(VastGpuError, Cancelled):  # the end of the run says so
+                if self._turns[rented.name] == rented.turn:  # otherwise its place was asked for again, and it with it
+                    self._leases.finished(rented.name)

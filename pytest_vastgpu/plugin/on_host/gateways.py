@@ -85,6 +85,8 @@ class Gateways:
         def begin(name: str, start: Callable[[], execnet.Gateway]) -> None:
             try:
                 started[name] = start()
+                if self._over:  # nobody waits for it any more
+                    self.abandon()
             except BaseException as error:  # noqa: BLE001 - raised below
                 failed.append(error)
 
@@ -122,8 +124,6 @@ class Gateways:
 
     def abandon(self) -> None:
         """Cut the connection: nobody is at its other end, or nobody cares. Idempotent."""
-        if self._over:
-            return
         self._over = True
         atexit.unregister(self._group._cleanup_atexit)
         ours = [*self._group._gateways, *self._group._gateways_to_join]
@@ -133,6 +133,7 @@ class Gateways:
             if not gateway.spec.via:
                 with contextlib.suppress(OSError):
                     gateway._io.kill()
+                    gateway._io.wait()
 
     def _terminate(self, within_s: float) -> None:
         with contextlib.suppress(*BROKEN):

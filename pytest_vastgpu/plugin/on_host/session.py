@@ -67,7 +67,7 @@ class HostSession(HostWorkers):
         self._given_up = False
         self._internal = ""
         """The last worker that had an internal error."""
-        self._stray: set[str] = set()
+        self._stray: dict[str, Rented] = {}
         """Hosts that live, and to which the connection is lost."""
 
     # ------------------------------------------------------------- hosts
@@ -144,7 +144,7 @@ class HostSession(HostWorkers):
             self.worker_looked(node, None, ending)
         self._places.lost(rented.name)
         if ending.kind is Kind.CONNECTION:
-            self._stray.add(rented.name)
+            self._stray[rented.name] = rented
 
     def worker_broken(self, error: BaseException) -> None:
         """What has to do with hosts cannot go on."""
@@ -179,8 +179,8 @@ class HostSession(HostWorkers):
         for name, count in plan.start.items():
             self._start(self._hosts[name], count)
         self._rent(*plan.rent)
-        for name in self._stray - self._coming.keys():
-            self._fleet.leave(name)
+        for name in self._stray.keys() - self._coming.keys():
+            self._fleet.leave(self._stray[name])
         self._stray.clear()
         for name in plan.give_back:
             self._fleet.give_back(self._hosts.pop(name))

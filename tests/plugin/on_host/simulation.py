@@ -226,8 +226,8 @@ class World:
         rented.over.set()
         self.given_back.append(rented.name)
 
-    def leave(self, name: str) -> None:
-        self.given_back.append(name)
+    def leave(self, rented: Place) -> None:
+        self.given_back.append(rented.name)
 
     def _worker(self, _: object, rented: Place) -> Worker:
         worker = Worker(self, rented, f"gw{len(self.workers)}")

@@ -8,6 +8,7 @@ import os
 import queue
 import shlex
 import sys
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def hanging(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     def make(which: str) -> str:
         python = tmp_path / f"python-{which}"
         test = "true" if which == "all" else 'test -n "$VASTGPU_WORKER"'
-        python.write_text(f'#!/bin/sh\nif {test}; then read -r line < {fifo}; fi\nexec {sys.executable} "$@"\n')
+        python.write_text(f'#!/bin/sh\nif {test}; then read -r line < {fifo}; exit; fi\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
         return str(python)
 
@@ -145,3 +146,56 @@ def test_nothing_is_told_of_a_python_that_starts(runs: Callable[..., Run]) -> No
     run.fleet.rent("host 1")
     run.event("hostready")
     assert run.told.empty()
+
+
+def test_what_is_asked_for_comes_before_a_host_is_given_back_to_which_the_connection_is_lost(
+    runs: Callable[..., Run],
+) -> None:
+    run = runs()
+    given_back = threading.Event()
+    run.leases.on_finished = given_back.set
+    run.fleet.before_giving_back.append(lambda rented: run.leases.calls.append(("fetched", rented.name)))
+    run.fleet.rent("host 1")
+    rented = run.event("hostready")["rented"]
+    run.fleet.forget(rented)
+    run.fleet.leave(rented)
+    assert given_back.wait(PATIENCE_S)
+    assert run.leases.calls[2:] == [("fetched", "host 1"), ("finished", "host 1")]
+
+
+def test_a_host_whose_place_is_asked_for_again_meanwhile_is_not_given_back(runs: Callable[..., Run]) -> None:
+    run = runs()
+    fetched = threading.Event()
+
+    def fetch(_: object) -> None:
+        fetched.wait(PATIENCE_S)
+
+    run.fleet.before_giving_back.append(fetch)
+    run.fleet.rent("host 1")
+    rented = run.event("hostready")["rented"]
+    run.fleet.forget(rented)
+    run.fleet.leave(rented)
+    run.fleet.rent("host 1")
+    run.fleet.forget(run.event("hostready")["rented"])
+    fetched.set()
+    run.fleet.end()  # waits for what is under way
+    assert run.leases.calls == [("done", "host 1"), ("acquire", "host 1")] * 2
+
+
+def test_a_place_is_not_asked_for_again_while_it_is_made_free(runs: Callable[..., Run]) -> None:
+    run = runs()
+    finishing, acquired = threading.Event(), threading.Event()
+
+    def finishes() -> None:
+        finishing.set()
+        acquired.wait(0.1)  # the other one had the time to be wrong
+
+    run.fleet.rent("host 1")
+    rented = run.event("hostready")["rented"]
+    run.leases.on_finished, run.leases.on_acquire = finishes, acquired.set
+    run.fleet.forget(rented)
+    run.fleet.leave(rented)
+    assert finishing.wait(PATIENCE_S)
+    run.fleet.rent("host 1")
+    run.fleet.forget(run.event("hostready")["rented"])
+    assert [name for name, _ in run.leases.calls] == ["done", "acquire", "finished", "done", "acquire"]
