@@ -52,8 +52,6 @@ class Rented:
     calls: InstanceCalls
     turn: int
     """How often a host had been asked for, for its place."""
-    heard: float = 0.0
-    """When one of its workers last said something, on the monotonic clock."""
     over: threading.Event = field(default_factory=threading.Event)
     """Set once it is lost, or given back."""
     looking: threading.Lock = field(default_factory=threading.Lock)
@@ -190,7 +188,7 @@ class Fleet:
             if self._closed:
                 return
             gateways = Gateways(host, way, self._timeouts.host_python_s)
-            rented = Rented(host, gateways, calls, turn, time.monotonic())
+            rented = Rented(host, gateways, calls, turn)
             self._rented.append(rented)
         try:
             with self._waits(rented):
@@ -223,12 +221,15 @@ class Fleet:
 
     def _watch(self, rented: Rented) -> None:
         """Look at a host whenever it is silent."""
+        seen = rented.gateways.arrived
         while not rented.over.wait(LOOK_S):
-            if time.monotonic() - rented.heard < LOOK_S:
+            before, seen = seen, rented.gateways.arrived
+            if before != seen:
                 continue
             if (ending := self._judge(rented)).excuses:
                 self._put(("hostlost", {"rented": rented, "ending": ending}))
                 return
+            seen = rented.gateways.arrived
 
     def _judge(self, rented: Rented) -> losses.Ending:
         with rented.looking:

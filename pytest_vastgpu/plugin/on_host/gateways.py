@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import execnet
 from execnet.gateway_base import RemoteError
@@ -25,7 +26,7 @@ from pytest_vastgpu.plugin.on_host.hosts import Host
 BROKEN = (OSError, EOFError, AssertionError, RemoteError, NoAnswer, execnet.HostNotFound)
 """How execnet says that the other side is not there, or not what it expects."""
 ANSWERS_S = 10.0
-"""A proxy that is silent for so long does not answer any more."""
+"""A proxy from which nothing came for so long does not answer. On a slow line its answer waits behind a report."""
 
 
 class StartsNot(Exception):
@@ -47,6 +48,8 @@ class Gateways:
         self._command = command
         self._within_s = within_s
         self._over = False
+        self.arrived = 0
+        """Bytes that have come from the host."""
 
     def connect(self) -> None:
         """Start the proxy. Takes as long as the host's Python does to start.
@@ -54,7 +57,8 @@ class Gateways:
         :raises: one of :data:`BROKEN`, or :class:`StartsNot`.
         """
         spec = f"popen//id={self._id}//execmodel=thread//python={self._command}"
-        self._started({self._id: lambda: self._group.makegateway(spec)})
+        (proxy,) = self._started({self._id: lambda: self._group.makegateway(spec)}).values()
+        self._count(proxy)
         if not self.answers():
             raise EOFError("the connection has ended before anything came")
 
@@ -108,9 +112,29 @@ class Gateways:
         """Whether the connection lives, and the proxy at its other end."""
         try:
             channel = self._group[self._id].remote_exec("channel.send(1)")
-            return bool(channel.receive(ANSWERS_S) == 1)
+            while True:
+                before = self.arrived
+                with contextlib.suppress(NoAnswer):
+                    return bool(channel.receive(ANSWERS_S) == 1)
+                if self.arrived == before:
+                    return False
         except (*BROKEN, KeyError):
             return False
+
+    def _count(self, proxy: execnet.Gateway) -> None:
+        """Have each byte counted when it comes: a message counts only once it is whole."""
+        io: Any = proxy._io  # that of a process
+        read: Callable[[int], bytes] = io.infile.read1
+
+        def counted(size: int) -> bytes:
+            parts, left = [], size
+            while left and (data := read(left)):
+                self.arrived += len(data)
+                left -= len(data)
+                parts.append(data)
+            return b"".join(parts)
+
+        io._read = counted
 
     def end(self, within_s: float) -> None:
         """End all processes at the other end, then the connection.

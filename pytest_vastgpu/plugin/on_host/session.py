@@ -7,7 +7,6 @@ the end of one means. That is decided in :mod:`.losses`; what takes time is done
 from __future__ import annotations
 
 import functools
-import time
 from collections import Counter
 from collections.abc import Sequence
 from queue import Empty
@@ -298,11 +297,8 @@ class HostSession(HostWorkers):
         except Empty:
             return
         node = given.get("node")
-        if node is None or node in self._active_nodes:
-            if node is not None:
-                node.rented.heard = time.monotonic()
-            if not self._held.hold(name, given):
-                getattr(self, f"worker_{name}")(**given)
+        if (node is None or node in self._active_nodes) and not self._held.hold(name, given):
+            getattr(self, f"worker_{name}")(**given)
         self._supply()
         self._schedule.awaits(len(self._active_nodes))
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:

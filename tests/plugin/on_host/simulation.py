@@ -31,7 +31,6 @@ class Place:
     def __init__(self, name: str) -> None:
         self.name = name
         self.host = SimpleNamespace(about=None)
-        self.heard = 0.0
         self.over = threading.Event()
         self.ending: Ending | None = None
         self.workers: list[Worker] = []
