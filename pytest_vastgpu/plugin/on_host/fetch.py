@@ -40,6 +40,7 @@ from pytest_vastgpu.plugin.on_host.fetched import matches
 from pytest_vastgpu.plugin.on_host.fetched import nothing_for
 from pytest_vastgpu.plugin.on_host.fetched import told
 from pytest_vastgpu.plugin.on_host.on_worker import TMP_PATH
+from pytest_vastgpu.plugin.on_host.places import BEGAN
 from pytest_vastgpu.plugin.on_host.unpack import MOST_BYTES
 from pytest_vastgpu.plugin.on_host.unpack import MOST_FILES
 from pytest_vastgpu.plugin.on_host.unpack import Broken
@@ -217,7 +218,7 @@ class Fetching:
             host["fetch"] = {"since": self._since(host["work"]), "tmp_path": self._settings.fetch_tmp}
 
     def _since(self, work: str) -> str:
-        return f"{work}/began-{self._run}"
+        return f"{work}/{BEGAN}{self._run}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note where the ``tmp_path`` of a test that failed is. What is tried again reports a failure of its own."""

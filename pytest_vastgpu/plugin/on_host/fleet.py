@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -16,24 +15,26 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
-from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.client.calls import InstanceCalls
 from pytest_vastgpu.client.calls import RunControl
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host import pipes
+from pytest_vastgpu.plugin.on_host import places
 from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.gateways import BROKEN
 from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.gateways import StartsNot
 from pytest_vastgpu.plugin.on_host.hosts import Host
+from pytest_vastgpu.plugin.on_host.secret_files import SecretFiles
 
 LOOK_S = 15.0
 """A host that has been silent for so long is looked at: a network that swallows everything ends no connection."""
@@ -100,8 +101,8 @@ class Fleet:
         self._leaving: list[threading.Thread] = []
         self._closing = threading.Lock()
         self._closed = False
-        self._folder = tempfile.TemporaryDirectory(prefix="vastgpu-")
-        self.remove = self._folder.cleanup
+        self._files = SecretFiles(state_directory() / "wrappers")
+        self.remove = self._files.remove
 
     def rent(self, name: str) -> None:
         """Rent a host for a place, or find the way to the one that is there."""
@@ -178,12 +179,12 @@ class Fleet:
                 self._leases.done(name)  # of one that was lost
             lease = self._leases.acquire(name, workload, False)
             calls = InstanceCalls(self._leases, lease)
-            said = calls.run(f"cat .vastgpu/work/{environment.ABOUT}", 30.0)
+            said = calls.run(self._first_words(lease.label), 60.0)
             host = Host(name, lease, About.parse(said.stdout), self._each)
         except (VastGpuError, Cancelled, ValueError) as error:
             self._put(("hostfailed", {"name": name, "error": error}))
             return
-        way = pipes.to_proxy(host, self._listener.address, Path(self._folder.name))
+        way = pipes.to_proxy(host, self._listener.address, self._files.path)
         with self._closing:
             if self._closed:
                 return
@@ -198,6 +199,12 @@ class Fleet:
             return
         self._start(rented, host.workers)
         self._watch(rented)
+
+    def _first_words(self, label: str) -> str:
+        """Ask what is known of a host's environment; and on a warm one, remove what tests of earlier runs have left."""
+        ask = f"cd .vastgpu/work && cat {environment.ABOUT}"
+        ours = any(each.host.lease.label == label for each in self._rented)  # to be fetched yet
+        return ask if ours else f"{ask} && rm -rf {places.TMP} {places.BEGAN}*"
 
     def _start(self, rented: Rented, workers: int) -> None:
         names = [f"gw{next(self._ids)}" for _ in range(workers)]

@@ -30,6 +30,7 @@ from pytest_vastgpu.plugin.on_host import runner
 from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.import_path import project_directories
+from pytest_vastgpu.plugin.on_host.places import TMP
 from pytest_vastgpu.plugin.on_host.places import Places
 from pytest_vastgpu.reporting.sentences import gpus
 
@@ -126,7 +127,7 @@ class WorkerInputs:
             "directory": str(cwd or places.there),
             "arguments": arguments.of_run(self._config, places),
             "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
+            "basetemp": str(host.work / TMP / node.gateway.id),
             "environ": variables.carried(os.environ, places),
             "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
             "cache": _remembered(self._config),

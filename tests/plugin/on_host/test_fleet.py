@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import shlex
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.plugin.on_host import pipes
 from pytest_vastgpu.plugin.on_host import proxy
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
+from pytest_vastgpu.plugin.on_host.places import BEGAN
 from tests.support.looks import PATIENCE_S
 
 
@@ -30,6 +32,7 @@ class Leases:
     def __init__(self, python: str) -> None:
         self.python = python
         self.calls: list[tuple[str, ...]] = []
+        self.commands: list[str] = []
         self.on_finished: Callable[[], None] = lambda: None
         self.on_acquire: Callable[[], None] = lambda: None
 
@@ -42,6 +45,7 @@ class Leases:
         return SimpleNamespace(label=name, mark=None)
 
     def run(self, label: str, command: str, timeout_s: float) -> Any:
+        self.commands.append(command)
         about = {"python": self.python, "version": "3", "implementation": "", "work": "/", "plugins": {}}
         return SimpleNamespace(stdout=json.dumps(about))
 
@@ -74,9 +78,10 @@ class Run:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Begins one. Its proxies are started without a way through a supervisor, with the Python of each host."""
     begun: list[Run] = []
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(pipes, "to_proxy", lambda host, *_: shlex.join([host.python, str(proxy.__file__)]))
 
     def begin(python: str = sys.executable, **limits: float) -> Run:
@@ -199,3 +204,26 @@ def test_a_place_is_not_asked_for_again_while_it_is_made_free(runs: Callable[...
     run.fleet.rent("host 1")
     run.fleet.forget(run.event("hostready")["rented"])
     assert [name for name, _ in run.leases.calls] == ["done", "acquire", "finished", "done", "acquire"]
+
+
+def test_what_tests_of_earlier_runs_have_left_on_a_warm_host_is_removed_once(
+    runs: Callable[..., Run], tmp_path: Path
+) -> None:
+    work = tmp_path / ".vastgpu" / "work"
+    for name in ("tmp/gw0/test_it0/file", f"{BEGAN}1", "about.json", "project/test_it.py"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text("said")
+
+    def first_words() -> str:
+        run.fleet.rent("host 1")
+        run.fleet.forget(run.event("hostready")["rented"])
+        return subprocess.run(
+            ["sh", "-c", run.leases.commands[-1]], cwd=tmp_path, capture_output=True, text=True
+        ).stdout
+
+    run = runs()
+    assert first_words() == "said"
+    assert {path.name for path in work.iterdir()} == {"about.json", "project"}
+    (work / "tmp").mkdir()  # of this run
+    assert first_words() == "said"
+    assert {path.name for path in work.iterdir()} == {"about.json", "project", "tmp"}
