@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
 import shlex
 import stat
+import time
 from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pathlib import PurePosixPath
 from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host import fetched
 from pytest_vastgpu.plugin.on_host import git
@@ -36,6 +39,8 @@ FOLDER = "project"
 """Where the project lies, below the working directory of a host."""
 LIMIT_BYTES = 200_000_000
 """More than this is brought only of what ``--vast-sync`` names."""
+KEPT_S = 30 * DAY_S
+"""A project's list of files is of no use to anybody after that: a warm host has a newer one, if it still lives."""
 _OURS = {fetched.FOLDER, artifacts.FOLDER}
 LITTER = files.LITTER | _OURS | {"node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
 """Names that are left out wherever they are, unless git tracks them or ``--vast-sync`` names them."""
@@ -79,10 +84,19 @@ def listing(root: Path, patterns: Sequence[str]) -> tuple[str, list[str]]:
     key = hashlib.sha256(os.fsencode("\0".join([str(root), *sorted(patterns)]))).hexdigest()[:32]
     try:
         path = private_directory(state_directory() / "projects") / key
+        _remove_old(path.parent)
         write(path, Listing(FOLDER, str(root), project.names))
     except OSError as error:
         raise ConfigurationError(f"the list of the project's files cannot be written: {error}") from error
     return str(path), project.lines()
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove the lists of projects that were not brought for long."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another run has removed it
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
 
 
 def find(root: Path, patterns: Sequence[str] = ()) -> Project:

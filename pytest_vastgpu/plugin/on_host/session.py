@@ -7,7 +7,6 @@ the end of one means. That is decided in :mod:`.losses`; what takes time is done
 from __future__ import annotations
 
 import functools
-import time
 from collections import Counter
 from collections.abc import Sequence
 from queue import Empty
@@ -20,6 +19,7 @@ from xdist.workermanage import NodeManager
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
@@ -38,6 +38,7 @@ from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.settings import HostSettings
 
 IDLE_S = 0.5
@@ -65,7 +66,7 @@ class HostSession(HostWorkers):
         self._given_up = False
         self._internal = ""
         """The last worker that had an internal error."""
-        self._stray: set[str] = set()
+        self._stray: dict[str, Rented] = {}
         """Hosts that live, and to which the connection is lost."""
 
     # ------------------------------------------------------------- hosts
@@ -91,7 +92,8 @@ class HostSession(HostWorkers):
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})
         self._controller = Controller(self.config, listener, collected, own_thread=True)
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
-        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put)
+        announce, timeouts = self._controller.announce, self.config.stash.get(TIMEOUTS, DEFAULTS)
+        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put, announce, timeouts)
         self.config.add_cleanup(self._fleet.remove)
         connect = functools.partial(self._controller.process.line.connect, "pipe")
         self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
@@ -141,7 +143,13 @@ class HostSession(HostWorkers):
             self.worker_looked(node, None, ending)
         self._places.lost(rented.name)
         if ending.kind is Kind.CONNECTION:
-            self._stray.add(rented.name)
+            self._stray[rented.name] = rented
+
+    def worker_broken(self, error: BaseException) -> None:
+        """What has to do with hosts cannot go on."""
+        if isinstance(error, OSError):
+            pytest.exit(f"vastgpu: the run cannot go on: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
+        raise RuntimeError("vastgpu: a defect of pytest-vastgpu: please report it, with these lines") from error
 
     def _arrive(self, name: str, workers: int) -> None:
         self._coming[name] -= workers
@@ -170,8 +178,8 @@ class HostSession(HostWorkers):
         for name, count in plan.start.items():
             self._start(self._hosts[name], count)
         self._rent(*plan.rent)
-        for name in self._stray - self._coming.keys():
-            self._fleet.leave(name)
+        for name in self._stray.keys() - self._coming.keys():
+            self._fleet.leave(self._stray[name])
         self._stray.clear()
         for name in plan.give_back:
             self._fleet.give_back(self._hosts.pop(name))
@@ -289,11 +297,8 @@ class HostSession(HostWorkers):
         except Empty:
             return
         node = given.get("node")
-        if node is None or node in self._active_nodes:
-            if node is not None:
-                node.rented.heard = time.monotonic()
-            if not self._held.hold(name, given):
-                getattr(self, f"worker_{name}")(**given)
+        if (node is None or node in self._active_nodes) and not self._held.hold(name, given):
+            getattr(self, f"worker_{name}")(**given)
         self._supply()
         self._schedule.awaits(len(self._active_nodes))
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:

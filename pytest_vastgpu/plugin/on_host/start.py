@@ -68,7 +68,7 @@ class Hosts:
             config.option.dist = schedules.DEFAULT
         config.pluginmanager.register(HostSession(config, self._settings), "dsession")
         if config.stash[SETTINGS].keep.when == "failed":
-            config.pluginmanager.register(KeptHosts(config), "vastgpu-kept")
+            config.pluginmanager.register(KeptHosts(), "vastgpu-kept")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.showfspath = False

@@ -30,6 +30,7 @@ from pytest_vastgpu.plugin.on_host import runner
 from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.import_path import project_directories
+from pytest_vastgpu.plugin.on_host.places import TMP
 from pytest_vastgpu.plugin.on_host.places import Places
 from pytest_vastgpu.reporting.sentences import gpus
 
@@ -128,7 +129,7 @@ class WorkerInputs:
             "name": _name(host),
             "work": str(host.work),
             "runner": str(host.work / runner.FOLDER),
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
+            "basetemp": str(host.work / TMP / node.gateway.id),
             "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
             "cache_dir": str(host.work / arguments.CACHE),
         }

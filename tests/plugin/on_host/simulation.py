@@ -31,7 +31,6 @@ class Place:
     def __init__(self, name: str) -> None:
         self.name = name
         self.host = SimpleNamespace(about=None)
-        self.heard = 0.0
         self.over = threading.Event()
         self.ending: Ending | None = None
         self.workers: list[Worker] = []
@@ -226,8 +225,8 @@ class World:
         rented.over.set()
         self.given_back.append(rented.name)
 
-    def leave(self, name: str) -> None:
-        self.given_back.append(name)
+    def leave(self, rented: Place) -> None:
+        self.given_back.append(rented.name)
 
     def _worker(self, _: object, rented: Place) -> Worker:
         worker = Worker(self, rented, f"gw{len(self.workers)}")

@@ -239,3 +239,14 @@ def test_after_an_internal_error_of_a_worker_the_others_run_the_rest(world: Buil
     run.goes_on()
     assert run.results == passed(run.tests[1:])
     assert run.session._internal == "gw0"
+
+
+def test_a_failure_of_what_has_to_do_with_hosts_ends_the_run(world: Build) -> None:
+    run = world(tests=3, hosts=1, each=1)
+    run.session.queue.put(("broken", {"error": OSError(28, "No space left on device")}))
+    run.session.queue.put(("broken", {"error": KeyError("gw0")}))
+    with pytest.raises(pytest.exit.Exception, match=r"^vastgpu: the run cannot go on: .* No space left on device$"):
+        run.session.loop_once()
+    with pytest.raises(RuntimeError, match="a defect of pytest-vastgpu: please report it") as raised:
+        run.session.loop_once()
+    assert repr(raised.value.__cause__) == "KeyError('gw0')"
