@@ -68,10 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     if _is_on_host(config):  # nothing can be rented from there, and it has none of the values
-        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
-            from pytest_vastgpu.plugin.on_host.on_worker import serve
+        from pytest_vastgpu.plugin.on_host.on_worker import begin
 
-            serve(config, asked)
+        begin(config)
         return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):

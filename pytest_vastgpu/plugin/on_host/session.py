@@ -57,8 +57,6 @@ class HostSession(HostWorkers):
         """Those that are ready, by name."""
         self._coming: Counter[str] = Counter()
         """How many workers are on their way, by the name of their host."""
-        self._lost: dict[Node, str | None] = {}
-        """Workers that have ended for a reason yet to be found out, each with the test that it ran."""
         self._why = ""
         """Why a host was last lost, or could not be had."""
         self._machines = False
@@ -190,16 +188,19 @@ class HostSession(HostWorkers):
         """No host is left: what has not run is an error of infrastructure, not of the tests."""
         if not self._why:
             raise RuntimeError("Unexpectedly no active workers available")  # as xdist says it
-        if not self._schedule.begun:
+        if not self._schedule.begun or (self._unfit and not self._held.any_begun):
             pytest.exit(f"vastgpu: no test could run: {self._why}", returncode=pytest.ExitCode.INTERRUPTED)
-        self._given_up, told = True, ""
-        for test in self._schedule.tests or ():
-            if test not in self._over and not self.shouldstop:
-                self._report(test, losses.never_ran(self._runs.of(test), self._why, told), machines=self._machines)
-                told = told or test
+        self._given_up = True
+        self._report_rest(self._why, "no host is left", machines=self._machines)
         self.triggershutdown()
 
-    # ------------------------------------------------------------- workers
+    def _report_rest(self, why: str, end: str, *, machines: bool) -> None:
+        """Report what has not run: a run in which a selected test has no result is not a success."""
+        told = ""
+        for test in self._schedule.tests or ():
+            if test not in self._over and not self.shouldstop:
+                self._report(test, losses.never_ran(self._runs.of(test), why, told, end), machines=machines)
+                told = told or test
 
     # ------------------------------------------------------------- losses
 
@@ -219,12 +220,17 @@ class HostSession(HostWorkers):
             self.worker_hostlost(node.rented, ending)
             return
         test = self._lost.pop(node)
-        if ending.excuses:
+        if ending.excuses or not self._held.has_begun(node):
             self._active_nodes.discard(node)
             self._held.drop(node)
             self.config.hook.pytest_testnodedown(node=node, error=None)
+            if not ending.excuses:
+                self._unfit_worker(node, error)
             if test is not None and not self.shouldstop:
-                self._lose(test, node, ending)
+                if ending.excuses:
+                    self._lose(test, node, ending)
+                else:
+                    self._scheduler.mark_test_pending(test)
             self._schedule.awaits(len(self._active_nodes))
             return
         self._pass_on(node)
@@ -232,6 +238,14 @@ class HostSession(HostWorkers):
             self._over.add(test)
             self.handle_crashitem(test, node)
         super().worker_errordown(node, error)
+
+    def _unfit_worker(self, node: Node, error: object) -> None:
+        """A worker could run no test: that is its host's fault, or its environment's. No other takes its place."""
+        rented = node.rented
+        self._why, self._machines = self._tell_unfit(node, error), False
+        others = self._coming[rented.name] or any(each.rented is rented for each in self._active_nodes)
+        if not others and self._hosts.get(rented.name) is rented:
+            self._fleet.give_back(self._hosts.pop(rented.name))
 
     def _lose(self, test: str, node: Node, ending: Ending) -> None:
         """A test's run was lost: it runs once more, or is an error."""
@@ -261,6 +275,9 @@ class HostSession(HostWorkers):
 
     def worker_internal_error(self, node: Node, formatted_error: str) -> None:
         """A worker has an internal error. What it had not begun goes to others; the run ends as with xdist at home."""
+        if not self._held.has_begun(node) and not node.shutting_down:
+            self.worker_errordown(node, formatted_error)
+            return
         self._schedule.remove(node)
         self._internal = node.gateway.id
         super().worker_internal_error(node, formatted_error)
@@ -271,6 +288,9 @@ class HostSession(HostWorkers):
     def pytest_runtestloop(self) -> bool:
         """Run the tests."""
         super().pytest_runtestloop()
+        inside = f"worker {self._internal!r} has had an internal error" if self._internal else ""
+        why = inside or self._summary_report or self._why or "no worker has run it"
+        self._report_rest(why, "the run is over", machines=False)
         if self._internal:
             text = f"worker {self._internal!r} has had the internal error above: its test has no result"
             pytest.exit(text, returncode=pytest.ExitCode.INTERNAL_ERROR)
