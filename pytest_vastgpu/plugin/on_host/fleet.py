@@ -62,7 +62,8 @@ class Fleet:
     """The hosts of a run.
 
     :param wanted: What to rent for each place, by name.
-    :param put: Takes an event of xdist's form: ``hostready``, ``hostfailed``, ``hostlost`` or ``looked``.
+    :param put: Takes an event of xdist's form: ``hostready``, ``hostfailed``, ``hostlost``, ``looked`` or
+        ``threadfailed``.
     """
 
     def __init__(
@@ -125,7 +126,15 @@ class Fleet:
     # ------------------------------------------------------------- threads
 
     def _thread(self, run: Callable[..., None], *arguments: object) -> threading.Thread:
-        thread = threading.Thread(target=run, args=arguments, name="vastgpu-host", daemon=True)
+        def runs() -> None:
+            try:
+                run(*arguments)
+            except Exception as error:
+                if self._closed:
+                    raise
+                self._put(("threadfailed", {"error": error}))  # otherwise the run would wait for its news for ever
+
+        thread = threading.Thread(target=runs, name="vastgpu-host", daemon=True)
         thread.start()
         return thread
 

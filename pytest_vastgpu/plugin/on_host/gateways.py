@@ -62,7 +62,9 @@ class Gateways:
                 gateway = self._group.makegateway(spec)
                 gateway._rinfo()  # it is kept: xdist asks for it, too, where waiting would hold up all hosts
                 started[name] = gateway
-            except BROKEN as error:
+            except KeyError:
+                failed.append(EOFError("the connection is over"))  # the proxy was forgotten meanwhile
+            except Exception as error:  # noqa: BLE001 - raised below
                 failed.append(error)
 
         threads = [threading.Thread(target=begin, args=(name,), name="vastgpu-worker", daemon=True) for name in ids]

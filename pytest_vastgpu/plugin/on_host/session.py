@@ -143,6 +143,10 @@ class HostSession(HostWorkers):
         if ending.kind is Kind.CONNECTION:
             self._stray.add(rented.name)
 
+    def worker_threadfailed(self, error: Exception) -> None:
+        """What was to come of a host never comes: a defect, which ends the run."""
+        raise error
+
     def _arrive(self, name: str, workers: int) -> None:
         self._coming[name] -= workers
         self._coming = +self._coming
@@ -190,8 +194,6 @@ class HostSession(HostWorkers):
                 self._report(test, losses.never_ran(self._runs.of(test), self._why, told), machines=self._machines)
                 told = told or test
         self.triggershutdown()
-
-    # ------------------------------------------------------------- workers
 
     # ------------------------------------------------------------- losses
 
@@ -289,7 +291,7 @@ class HostSession(HostWorkers):
         except Empty:
             return
         node = given.get("node")
-        if node is None or node in self._active_nodes:
+        if node is None or name == "looked" or (node in self._active_nodes and node not in self._lost):
             if node is not None:
                 node.rented.heard = time.monotonic()
             if not self._held.hold(name, given):

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 from typing import cast
 
+import pytest
+
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.plugin.on_host import pipes
 from pytest_vastgpu.plugin.on_host import proxy
@@ -68,3 +70,10 @@ def test_the_workers_of_a_host_start_at_the_same_time(tmp_path: Path) -> None:
         assert [gateway.id for gateway in started] == ["gw0", "gw1", "gw2", "gw3"]
     finally:
         gateways.end(10.0)
+
+
+def test_no_worker_starts_over_a_connection_that_is_over() -> None:
+    gateways = Gateways(HOST, sys.executable)
+    gateways.abandon()
+    with pytest.raises(EOFError, match="the connection is over"):
+        gateways.start(["gw0", "gw1"])

@@ -239,3 +239,23 @@ def test_after_an_internal_error_of_a_worker_the_others_run_the_rest(world: Buil
     run.goes_on()
     assert run.results == passed(run.tests[1:])
     assert run.session._internal == "gw0"
+
+
+def test_what_a_worker_says_after_its_end_counts_no_more(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=2)
+    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.session.queue.put(("errordown", {"node": run.workers[0], "error": "a report that cannot be read"}))
+    run.goes_on(until=lambda: bool(run.session._lost))
+    look = run.todo.pop()
+    run.goes_on(until=lambda: len(run.results) == 7 and not run.workers[0].can_go_on)
+    run.todo.append(look)
+    run.goes_on()
+    outcomes = sorted(outcome for outcomes in run.results.values() for outcome in outcomes)
+    assert outcomes == ["crash", *["passed"] * 7]
+
+
+def test_a_defect_while_a_host_is_rented_ends_the_run(world: Build) -> None:
+    run = world(tests=2, hosts=2, each=1)
+    run.session.queue.put(("threadfailed", {"error": RuntimeError("can't start new thread")}))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run.goes_on()
