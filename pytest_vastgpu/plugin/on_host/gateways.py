@@ -91,6 +91,8 @@ class Gateways:
                 started[name] = start()
                 if self._over:  # nobody waits for it any more
                     self.abandon()
+            except KeyError:
+                failed.append(EOFError("the connection is over"))  # the proxy was forgotten meanwhile
             except BaseException as error:  # noqa: BLE001 - raised below
                 failed.append(error)
 

@@ -119,3 +119,10 @@ def test_a_proxy_is_waited_for_as_long_as_anything_comes(comes: int, answers: bo
     gateways: Any = Gateways(HOST, "")
     gateways._group = {"host-1": SimpleNamespace(remote_exec=lambda _: SimpleNamespace(receive=receive))}
     assert gateways.answers() is answers
+
+
+def test_no_worker_starts_over_a_connection_that_is_over() -> None:
+    gateways = Gateways(HOST, sys.executable)
+    gateways.abandon()
+    with pytest.raises(EOFError, match="the connection is over"):
+        gateways.start(["gw0", "gw1"])

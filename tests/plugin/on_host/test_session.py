@@ -374,3 +374,16 @@ def test_pytest_exit_in_a_test_stops_the_run_with_its_words(world: Build) -> Non
     run.workers[0].exits({"exitstatus": 7, EXIT: "enough"})
     run.goes_on()
     assert run.session.shouldstop == "gw0: enough"
+
+
+def test_what_a_worker_says_after_its_end_counts_no_more(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=2)
+    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.session.queue.put(("errordown", {"node": run.workers[0], "error": "a report that cannot be read"}))
+    run.goes_on(until=lambda: bool(run.session._lost))
+    look = run.todo.pop()
+    run.goes_on(until=lambda: len(run.results) == 7 and not run.workers[0].can_go_on)
+    run.todo.append(look)
+    run.goes_on()
+    outcomes = sorted(outcome for outcomes in run.results.values() for outcome in outcomes)
+    assert outcomes == ["crash", *["passed"] * 7]
