@@ -317,9 +317,9 @@ class HostSession(HostWorkers):
         except Empty:
             return
         node = given.get("node")
-        if node is None or name == "looked" or (node in self._active_nodes and node not in self._lost):
-            if not self._held.hold(name, given):
-                getattr(self, f"worker_{name}")(**given)
+        counts = node is None or name == "looked" or (node in self._active_nodes and node not in self._lost)
+        if counts and not self._held.hold(name, given):
+            getattr(self, f"worker_{name}")(**given)
         self._supply()
         self._schedule.awaits(len(self._active_nodes))
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:

@@ -378,7 +378,7 @@ def test_pytest_exit_in_a_test_stops_the_run_with_its_words(world: Build) -> Non
 
 def test_what_a_worker_says_after_its_end_counts_no_more(world: Build) -> None:
     run = world(tests=8, hosts=1, each=2)
-    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.goes_on(until=lambda: run.workers != [] and run.session._held.has_begun(run.workers[0]))
     run.session.queue.put(("errordown", {"node": run.workers[0], "error": "a report that cannot be read"}))
     run.goes_on(until=lambda: bool(run.session._lost))
     look = run.todo.pop()
