@@ -55,13 +55,17 @@ def pytest_load_initial_conftests(
     return (yield)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
+# A wrapper, so that it comes before xdist's hook whatever the order of their registration.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """Look whether tests shall run on hosts, early enough for a plugin object with hooks of its own."""
     if _names_hosts(config):
         from pytest_vastgpu.plugin.on_host.start import Hosts
 
-        config.pluginmanager.register(Hosts(), HOSTS)
+        hosts = Hosts()
+        hosts.look_early(config)
+        config.pluginmanager.register(hosts, HOSTS)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -107,6 +108,14 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
         file cannot be read, or all is more than :data:`LIMIT_BYTES`.
     """
     _require_project(root)
+    try:
+        return _found(root, patterns)
+    except OSError as error:  # of a path that is too long, for example
+        name = os.fsdecode(str(error.filename)).removeprefix(f"{root}/")
+        raise _unreadable(name, error.strerror) from error
+
+
+def _found(root: Path, patterns: Sequence[str]) -> Project:
     project = Project()
     asked = _asked(root, patterns)
     given = _given(root, project, asked)
@@ -275,5 +284,6 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _unreadable(name: str, why: str | None) -> ConfigurationError:
-    shown = sanitize.line(name)
-    return ConfigurationError(f"{shown} cannot be read ({why}): make it readable, or put it into .gitignore")
+    shown = sanitize.line(name, 200)
+    mend = "shorten it" if why == os.strerror(errno.ENAMETOOLONG) else "make it readable"
+    return ConfigurationError(f"{shown} cannot be read ({why}): {mend}, or leave it out (.gitignore, --vast-sync)")
