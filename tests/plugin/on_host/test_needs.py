@@ -126,8 +126,8 @@ def test_what_cannot_be_imported_here_is_told_where_options_say_what_is_needed()
     found = needs(hosts(gpus="1"), Seen(0, errors=[NO_TORCH, NO_TORCH], exit_code=2))
     assert found is not None
     assert found.notes == (
-        "2 modules cannot be collected here, only on the hosts: test_k.py: ModuleNotFoundError: No module named "
-        "'torch' (and 1 more)",
+        "2 modules cannot be collected here, only on the hosts, and their marks do not count: test_k.py: "
+        "ModuleNotFoundError: No module named 'torch' (and 1 more)",
     )
 
 
@@ -136,8 +136,8 @@ def test_so_is_a_module_that_skips_itself_here_and_is_all_there_is() -> None:
     found = needs(hosts(gpu_ram="40"), Seen(0, errors=[skipped], exit_code=5))
     assert found is not None
     assert found.notes == (
-        "1 module cannot be collected here, only on the hosts: test_k.py: Skipped: could not import 'torch': No module "
-        "named 'torch'",
+        "1 module cannot be collected here, only on the hosts, and its marks do not count: test_k.py: Skipped: could "
+        "not import 'torch': No module named 'torch'",
     )
 
 
