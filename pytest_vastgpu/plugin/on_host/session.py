@@ -300,10 +300,17 @@ class HostSession(HostWorkers):
             self.triggershutdown()
 
     @pytest.hookimpl
-    def pytest_sessionfinish(self) -> None:
-        """End all workers."""
-        if fleet := getattr(self, "_fleet", None):  # a usage error may have come before
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """End all workers. Another Ctrl-C ends only the waiting for those that hang, and what is fetched."""
+        fleet = getattr(self, "_fleet", None)
+        if fleet is None:  # a usage error has come before
+            return
+        try:
             fleet.end()
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self.report_line("vastgpu: interrupted: workers that hang are waited for no longer, and nothing is fetched")
+            self._fetching.stop()
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

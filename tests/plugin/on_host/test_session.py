@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -239,3 +240,20 @@ def test_after_an_internal_error_of_a_worker_the_others_run_the_rest(world: Buil
     run.goes_on()
     assert run.results == passed(run.tests[1:])
     assert run.session._internal == "gw0"
+
+
+def test_another_ctrl_c_ends_only_the_waiting_for_workers_that_hang(world: Build) -> None:
+    run = world(tests=1, hosts=1, each=1)
+    inside: Any = run.session
+    stopped: list[bool] = []
+    told: list[str] = []
+    inside.report_line = told.append
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    inside._fleet, inside._fetching = SimpleNamespace(end=end), SimpleNamespace(stop=lambda: stopped.append(True))
+    session: Any = SimpleNamespace(exitstatus=pytest.ExitCode.OK)
+    run.session.pytest_sessionfinish(session)
+    assert (session.exitstatus, stopped) == (pytest.ExitCode.INTERRUPTED, [True])
+    assert told == ["vastgpu: interrupted: workers that hang are waited for no longer, and nothing is fetched"]
