@@ -135,11 +135,14 @@ class HostSession(HostWorkers):
         if ending.kind is Kind.HOST:
             self._fetching.lost(rented.name)
         self._why, self._machines = f"{rented.name} was lost: {ending.story}", ending.blames_machine
+        ran_a_test = False
         for node in [node for node in self._active_nodes if node.rented is rented]:
             if node not in self._lost:
                 self._lost[node] = self._schedule.remove(node)
+            ran_a_test = ran_a_test or self._lost[node] is not None
             self.worker_looked(node, None, ending)
-        self._places.lost(rented.name)
+        # A host that lives costs no new one, and a test that runs twice at most cannot end it for ever.
+        self._places.lost(rented.name, counts=ending.kind is Kind.HOST or not ran_a_test)
         if ending.kind is Kind.CONNECTION:
             self._stray.add(rented.name)
 

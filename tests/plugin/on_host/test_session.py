@@ -195,6 +195,21 @@ def test_a_place_whose_hosts_are_lost_before_any_result_is_not_rented_for_ever(w
     assert {outcome for outcomes in run.results.values() for outcome in outcomes} == {"error"}
 
 
+@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("dist", DISTS)
+def test_tests_that_end_every_process_of_a_host_that_lives_leave_it_to_the_others(
+    dist: str, each: int, world: Build
+) -> None:
+    for seed in range(5):
+        run = world(tests=15, hosts=2, each=each, dist=dist, seed=seed)
+        run.deadly = lambda test: BROKEN if int(test.rpartition("_")[2]) < 5 else None
+        run.goes_on()
+        assert [run.results[test] for test in run.tests[:5]] == [["error"]] * 5
+        assert len(run.results) == 15
+        told = [str(report.longrepr) for report in run.reports if report.failed]
+        assert all("lost 2 times" in text for text in told), "none is left without a host"
+
+
 def test_a_late_host_that_collects_other_tests_runs_none(world: Build) -> None:
     run = world(tests=20, hosts=2, each=1)
     late = run.todo.pop()
