@@ -43,6 +43,22 @@ def number(unit: str, *, least: float, inclusive: bool = True) -> Callable[[str]
     return parse
 
 
+def version(form: str) -> Callable[[str], float]:
+    """A parser for a version of two numbers, which the market gives as one number; 0: any.
+
+    :param form: What it is, with an example.
+    """
+    number_of = number("", least=0)
+
+    def parse(text: str) -> float:
+        try:
+            return number_of(text)
+        except ValueError:
+            raise ValueError(form) from None
+
+    return parse
+
+
 def count(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

@@ -14,6 +14,7 @@ from pytest_vastgpu.option_values import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Container
     from collections.abc import Mapping
     from collections.abc import Sequence
     from typing import Any
@@ -284,16 +285,22 @@ class HostSettings:
         str, "", "NAME", "GPU kind of the hosts, such as 'RTX 4090' (default: any, all of one kind)"
     )
     gpus: int | None = _option(
-        option_values.whole_or_none, None, "N", "GPUs of each host (default: 1; of this machine without one: 0)"
+        option_values.whole_or_none,
+        None,
+        "N",
+        "GPUs of each host (default: 1; 0 if this machine is the host, has none, and none is asked for)",
     )
     gpu_ram: float = _option(
         option_values.number("GB", least=0), 0.0, "GB", "VRAM needed for each GPU (default: any)", "GB"
     )
     compute_cap: float = _option(
-        option_values.number("", least=0), 0.0, "X.Y", "Least CUDA compute capability (default: any)"
+        option_values.version("a compute capability such as 8.9"),
+        0.0,
+        "X.Y",
+        "Least CUDA compute capability (default: any)",
     )
     cuda: float = _option(
-        option_values.number("", least=0),
+        option_values.version("a CUDA version such as 12.8"),
         0.0,
         "X.Y",
         "CUDA version that the hosts' drivers must support (default: any)",
@@ -329,9 +336,14 @@ class HostSettings:
             if option.field not in _HOSTS_HEADLINE and self.sources[option.field] != "default"
         ]
 
-    def every_value(self) -> list[str]:
-        """Every value with its source, in a line for each source; no secret."""
-        return _by_source(self, HOST_OPTIONS)
+    def unsaid(self, said: Container[str]) -> list[str]:
+        """What nobody has said, in one line, for those who want to see every value. The GPUs are told elsewhere, too.
+
+        :param said: The fields of the workload of which marks say something.
+        """
+        told = _HOSTS_HEADLINE | {"gpus"}
+        options = [each for each in HOST_OPTIONS if each.field not in told and self.sources[each.field] == "default"]
+        return _by_source(self, [each for each in options if HOST_FIELDS.get(each.field, "") not in said])
 
     def source(self, field: str) -> str:
         """The source of a value, in brackets after a blank; nothing for a default."""
@@ -341,3 +353,14 @@ class HostSettings:
 _HOSTS_HEADLINE = frozenset({"hosts", "workers_per_host"})
 HOST_OPTIONS = tuple(option for option in vars(HostSettings).values() if isinstance(option, Option))
 """The options of tests on hosts."""
+HOST_FIELDS = {
+    "gpu_name": "gpu_name",
+    "gpus": "gpus",
+    "gpu_ram": "gpu_ram_gb",
+    "compute_cap": "compute_cap",
+    "cuda": "cuda",
+    "disk": "disk_gb",
+    "image": "image",
+    "setup": "setup",
+}
+"""Those of them that say what is rented, and the fields of the workload and of the mark ``vast`` that say the same."""

@@ -8,7 +8,7 @@ import triton.language as tl
 
 
 @triton.jit
-def _rows(out, x, stride, columns, BLOCK: tl.constexpr):  # noqa: N803 - as in Triton's tutorials  # noqa: N803 - as Triton writes it
+def _rows(out, x, stride, columns, BLOCK: tl.constexpr):  # noqa: N803 - as Triton writes it
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
     here = at < columns

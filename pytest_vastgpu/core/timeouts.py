@@ -66,6 +66,10 @@ class Timeouts:
     """For all files of a host that are fetched."""
     fetch_interrupted_s: float = 15.0
     """The same once a person has interrupted the run."""
+    host_python_s: float = 120.0
+    """For a Python on a host that runs tests to start."""
+    host_python_told_s: float = 15.0
+    """One that takes longer is waited for in public."""
     guard_within_s: float = 30.0
     """How long the end of a run waits for the guard of a supervisor that has died."""
     look_least_s: float = 0.05

@@ -7,6 +7,7 @@ code for that case is in other modules.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from pytest_vastgpu.plugin.options import HOSTS
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
+from pytest_vastgpu.plugin.options import hosts_asked
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.plugin.options import with_values
 from pytest_vastgpu.settings import HOST_OPTIONS
@@ -48,9 +50,7 @@ def pytest_load_initial_conftests(
         # The rest of it stays: pytest has added to it what it has found out.
         early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
     known = early_config.known_args_namespace
-    if getattr(known, "dist", "") == "no" and (
-        known.vast_hosts or os.environ.get("VAST_HOSTS") or early_config.getini("vast_hosts")
-    ):
+    if getattr(known, "dist", "") == "no" and hosts_asked(partial(getattr, known), early_config.getini, os.environ):
         known.dist = "load"  # pytest-cov decides in this hook whether there are workers
     return (yield)
 
@@ -68,10 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     if _is_on_host(config):  # nothing can be rented from there, and it has none of the values
-        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
-            from pytest_vastgpu.plugin.on_host.on_worker import serve
+        from pytest_vastgpu.plugin.on_host.on_worker import begin
 
-            serve(config, asked)
+        begin(config)
         return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):
@@ -92,7 +91,7 @@ def _names_hosts(config: pytest.Config) -> bool:
     if hasattr(config, "workerinput"):
         return False
     given = any(config.getoption(option.ini) is not None for option in HOST_OPTIONS)
-    return given or bool(os.environ.get("VAST_HOSTS")) or config.getini("vast_hosts") is not None
+    return given or hosts_asked(config.getoption, config.getini, os.environ) > 0
 
 
 def _is_on_host(config: pytest.Config) -> bool:

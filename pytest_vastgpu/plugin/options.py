@@ -125,6 +125,13 @@ def resolve_hosts(
     return HostSettings(**values, sources=sources)
 
 
+def hosts_asked(given: Callable[[str], Any], ini: Callable[[str], str | None], environ: Mapping[str, str]) -> int:
+    """How many hosts the tests shall run on; as :func:`resolve_hosts`, and no other option is looked at."""
+    [option] = (option for option in HOST_OPTIONS if option.field == "hosts")
+    values, _ = _decide([option], given, ini, environ)
+    return int(values["hosts"])
+
+
 def _decide(
     options: Sequence[Option], given: Callable[[str], Any], ini: Callable[[str], str | None], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:

@@ -49,11 +49,27 @@ class Unasked:
 def doubtful(items: Sequence[pytest.Item]) -> set[pytest.Item]:
     """The tests whose mark has no effect, as far as that can be told when they are collected.
 
-    The mark of a class or a module is there for those of its tests that use an instance.
+    The mark of a class or a module is there for those of its tests that use an instance. One that says only what a host
+    must be like, where there is no workload for it to change, is there for a run on hosts (``--vast-hosts``).
     """
     used = {node for item in items if _uses_instance(item) for node in item.listchain()}
     marks = {item: next(item.iter_markers_with_node("vast"), None) for item in items}
-    return {item for item, closest in marks.items() if closest is not None and closest[0] not in used}
+    found = {item for item, closest in marks.items() if closest is not None and closest[0] not in used}
+    return {item for item in found if not _is_for_hosts(item)}
+
+
+def _is_for_hosts(item: pytest.Item) -> bool:
+    """Whether all that a test's marks can be for is a run on hosts: with such marks alone it could get no instance."""
+    marks = list(item.iter_markers("vast"))
+    names_server = any(mark.args or mark.kwargs.get("workload") is not None for mark in marks)
+    if names_server or not any(mark.kwargs for mark in marks):
+        return False
+    # pytest has no public way to tell which fixtures a test could ask for. Without this one it is warned about.
+    manager = getattr(item.session, "_fixturemanager", None)
+    try:
+        return len(manager.getfixturedefs("vast_workload", item)) == 1  # type: ignore[union-attr] # see above
+    except (AttributeError, TypeError):
+        return False
 
 
 def _uses_instance(item: pytest.Item) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.selection.admission import Dropped
 from pytest_vastgpu.selection.admission import admit
@@ -18,6 +19,7 @@ from pytest_vastgpu.selection.gpu_names import nearest
 from pytest_vastgpu.selection.gpu_names import spelling
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.relaxation import Relaxation
+from pytest_vastgpu.selection.relaxation import typed
 from pytest_vastgpu.selection.requirements import OfferRequirements
 
 _TOLD = 3
@@ -89,9 +91,11 @@ def _lacking(offers: Sequence[Offer], need: OfferRequirements) -> str:
     if not offers:
         return "the market has nothing to rent now; try again later, or see whether VAST_URL is right"
     if need.workload.gpus and not any(offer.num_gpus for offer in offers):
+        is_host = need.workload.adapter == HOST
+        whose, who = ("each host needs", "the tests") if is_host else ("the workload needs", "it")
         return (
-            f"nothing on this market has a GPU, and the workload needs {need.workload.gpus}; "
-            "set gpus=0 in the workload if it can do without, or VAST_API_KEY to rent from Vast.ai"
+            f"nothing on this market has a GPU, and {whose} {need.workload.gpus}; "
+            f"set {typed(need.workload, 'gpus', '0')} if {who} can do without, or VAST_API_KEY to rent from Vast.ai"
         )
     return ""
 

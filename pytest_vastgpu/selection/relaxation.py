@@ -7,14 +7,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pytest_vastgpu.core.text.nearest import likeness
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.country import country
 from pytest_vastgpu.selection.pricing import hourly_usd
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.settings import HOST_FIELDS
+from pytest_vastgpu.settings import HOST_OPTIONS
 
 IN_WORKLOAD = " in the workload"
 """The end of a text that is an argument of the workload, and no option."""
+_IN_MARK = " in the mark vast"
+"""The same for a host that tests run on: there is no workload that a person has written."""
 
 
 class Relaxation(NamedTuple):
@@ -26,6 +32,14 @@ class Relaxation(NamedTuple):
     """The option or argument to type."""
 
 
+def typed(workload: Workload, argument: str, value: str) -> str:
+    """An argument of the workload as it is to be typed. For a host that tests run on it is an option."""
+    if workload.adapter != HOST:
+        return f"{argument}={value}{IN_WORKLOAD}"
+    option = next((each for each in HOST_OPTIONS if HOST_FIELDS.get(each.field) == argument), None)
+    return f"{option.flag}={value}" if option else f"{argument}={value}{_IN_MARK}"
+
+
 def in_workload(
     argument: str, wanted: Callable[[OfferRequirements], float], had: Callable[[Offer], float]
 ) -> Callable[[Offer, OfferRequirements], Relaxation | None]:
@@ -33,9 +47,9 @@ def in_workload(
 
     def relax(offer: Offer, need: OfferRequirements) -> Relaxation | None:
         least = math.floor(had(offer) * 10) / 10
-        return (
-            Relaxation(3 + (1 - least / wanted(need)), f"{argument}={least:.10g}{IN_WORKLOAD}") if least > 0 else None
-        )
+        if least <= 0:
+            return None
+        return Relaxation(3 + (1 - least / wanted(need)), typed(need.workload, argument, f"{least:.10g}"))
 
     return relax
 
@@ -65,7 +79,7 @@ def dearer(offer: Offer, need: OfferRequirements) -> Relaxation:
 def other_gpu(offer: Offer, need: OfferRequirements) -> Relaxation:
     """The GPU kind of this offer; one whose name is like the name that is wanted is near."""
     unlike = 1 - likeness(need.workload.gpu_name, offer.gpu_name)
-    return Relaxation(4 + min(unlike, 0.99), f'gpu_name="{offer.gpu_name}"{IN_WORKLOAD}')
+    return Relaxation(4 + min(unlike, 0.99), typed(need.workload, "gpu_name", f'"{offer.gpu_name}"'))
 
 
 def without_country(offer: Offer, need: OfferRequirements) -> Relaxation:

@@ -37,9 +37,9 @@ STATES = {
     State.CHECKED: "bringing files and starting the server",
     State.WARMING: "the server starts",
 }
+"""What goes on in the states from which an instance may become ready, the first last."""
 WITHOUT_SERVER = {State.CHECKED: "bringing files", State.WARMING: "making the environment"}
 """The same for a host without a server, where it differs."""
-"""What goes on in the states from which an instance may become ready, the first last."""
 _ORDER = [State.READY, *BOOTS, State.CHECKED, State.WARMING]
 
 

@@ -19,6 +19,11 @@ from pytest_vastgpu.plugin.unasked import ASKED
 def late(request):
     request.node.stash[ASKED] = True  # as the fixtures do that get an instance
 """
+OVERRIDE = """
+@pytest.fixture
+def vast_workload():
+    return command("serve", gpus=0)
+"""
 WARNING = "*VastMarkUnusedWarning: a test is marked vast, but never asked for an instance: name the fixture *"
 
 
@@ -26,7 +31,11 @@ WARNING = "*VastMarkUnusedWarning: a test is marked vast, but never asked for an
     ("source", "names"),
     [
         ("@marked\ndef test_it(): pass", ["test_it"]),
-        ("@pytest.mark.vast(gpus=0)\ndef test_it(): pass", ["test_it"]),
+        (OVERRIDE + "@pytest.mark.vast(gpus=0)\ndef test_it(): pass", ["test_it"]),
+        (OVERRIDE + "pytestmark = pytest.mark.vast(gpu_ram_gb=20)\ndef test_it(): pass", ["test_it"]),
+        ("@marked\nclass TestIt:\n    @pytest.mark.vast(gpus=1)\n    def test_it(self): pass", ["test_it"]),
+        ("@pytest.mark.vast(workload=command('serve'), gpus=1)\ndef test_it(): pass", ["test_it"]),
+        ("@pytest.mark.vast\ndef test_it(): pass", ["test_it"]),
         ("@marked\ndef test_it(tmp_path): pass", ["test_it"]),
         ("@marked\n@pytest.mark.parametrize('n', [1])\ndef test_it(n): pass", ["test_it[1]"]),
         ("@marked\nclass TestIt:\n    def test_it(self): pass", ["test_it"]),
@@ -40,6 +49,9 @@ WARNING = "*VastMarkUnusedWarning: a test is marked vast, but never asked for an
         ("pytestmark = marked\ndef test_it(): pass\ndef test_other(vast_instance): pass", []),
         ("@marked\nclass TestIt:\n  def test_it(self): pass\n  def test_other(self, vast_instance): pass", []),
         ("def test_it(): pass", []),
+        # It says what a host must be like, and nothing of a server.
+        ("pytestmark = pytest.mark.vast(gpu_ram_gb=20)\ndef test_it(): pass", []),
+        ("pytestmark = pytest.mark.vast(gpu_ram_gb=20)\n@pytest.mark.vast(gpus=2)\ndef test_it(): pass", []),
     ],
 )
 def test_whose_mark_may_have_no_effect(pytester: pytest.Pytester, source: str, names: list[str]) -> None:

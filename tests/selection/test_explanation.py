@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Reputation
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.explanation import changes as changes_for
 from pytest_vastgpu.selection.explanation import explain_no_offers
@@ -162,6 +164,31 @@ def test_a_change_that_relaxes_more_than_another_must_lead_to_a_lower_price(
     found = [offer(price_usd_h=1.2), offer(machine_id=101, price_usd_h=dear, reliability=0.97)]
     wanted = need(workload())
     assert [change.steps for change in changes_for(admit(found, wanted).dropped, wanted, 3)] == told
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "told"),
+    [
+        (
+            {"num_gpus": 0},
+            {},
+            "no offers: nothing on this market has a GPU, and each host needs 1; set --vast-gpus=0 if the tests can do "
+            "without, or VAST_API_KEY to rent from Vast.ai",
+        ),
+        ({}, {"gpus": 2}, "no offers: --vast-gpus=1 would admit"),
+        ({}, {"gpu_ram_gb": 40}, "no offers: --vast-gpu-ram=24.5 would admit"),
+        ({}, {"gpu_name": "H100"}, '; --vast-gpu-name="RTX 4090" would admit'),
+        ({}, {"compute_cap": 9.0}, "no offers: --vast-compute-cap=8.9 would admit"),
+        ({}, {"cuda": 12.8}, "no offers: --vast-cuda=12.4 would admit"),
+        ({}, {"disk_gb": 300}, "no offers: --vast-disk=200 would admit"),
+        ({"duration_s": 7201}, {"expected_use_s": 7200}, "no offers: expected_use_s=3600 in the mark vast would admit"),
+    ],
+)
+def test_for_a_host_it_names_options(have: dict[str, Any], want: dict[str, Any], told: str) -> None:
+    wanted = Workload(HOST, port=0, **want)
+    first = explain_no_offers([offer(**have)], need(wanted)).splitlines()[0]
+    assert told in first
+    assert "in the workload" not in first
 
 
 @given(offers)

@@ -42,10 +42,10 @@ class Desk:
         """Put a Python on the image's path."""
         self.program(name, f'exec "{executable}" "$@"')
 
-    def set_up(self, command: str = "") -> subprocess.CompletedProcess[str]:
+    def set_up(self, command: str = "", *, local: bool = False) -> subprocess.CompletedProcess[str]:
         """Bring the project and what a host needs, and run the setup command as a host does."""
         names = [str(path.relative_to(self.project)) for path in self.project.rglob("*") if path.is_file()]
-        fields = environment.fields(self.project, names, command)
+        fields = environment.fields(self.project, names, command, local=local)
         shutil.copytree(self.project, self.work / "project", dirs_exist_ok=True)
         for name, path in fields["files"].items():
             place = self.work / name

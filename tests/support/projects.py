@@ -41,6 +41,18 @@ def put(path: Path, text: str = "x") -> Path:
     return path
 
 
+def too_deep(folder: Path) -> None:
+    """Make directories in directories until no system call takes the path, and a file in the last."""
+    name = "d" * 100
+    inner = os.open(folder, os.O_DIRECTORY)
+    for _ in range(os.pathconf(folder, "PC_PATH_MAX") // len(name) + 1):
+        os.mkdir(name, dir_fd=inner)
+        outer, inner = inner, os.open(name, os.O_DIRECTORY, dir_fd=inner)
+        os.close(outer)
+    os.close(os.open("deep.txt", os.O_CREAT, dir_fd=inner))
+    os.close(inner)
+
+
 def commit(root: Path) -> None:
     if not (root / ".git").exists():
         git(root, "init", "-q")

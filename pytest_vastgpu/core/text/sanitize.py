@@ -38,6 +38,8 @@ _UNSAFE = re.compile(
     "\ud800-\udfff"  # halves of characters, which cannot be encoded
     "]"
 )
+_MOVES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]|\x1b(?!\\[[0-9;:]*m)")
+"""What a terminal obeys, but for line ends, tabs and colours."""
 _SHORT = {"\n": "\\n", "\r": "\\r"}
 _COMMAND_AT_START = re.compile(r"^([^\S\n]*):(?=:)", re.MULTILINE)
 _COMMAND_ANYWHERE = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
@@ -53,6 +55,14 @@ def line(text: str, limit: int = LINE_CHARS) -> str:
 def block(text: str) -> str:
     """A text of several lines, each made safe. A carriage return ends a line, as it does in CI systems."""
     return _harmless(KNOWN(text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def printed(text: str) -> str:
+    """What a test on a host has printed or said, as it is, but for what a terminal would obey beyond colours.
+
+    That is escaped as pytest escapes it in JUnit files, so such a file is the same as without this.
+    """
+    return _MOVES.sub(lambda found: f"#x{ord(found[0]):02X}", text)
 
 
 def tail(text: str, lines: int) -> str:

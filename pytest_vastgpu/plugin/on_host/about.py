@@ -46,6 +46,8 @@ class About:
     """The host's working directory."""
     plugins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """The packages of its plugins and their versions, by the plugin's name."""
+    path: str = ""
+    """``PATH`` of the tests there; empty: the host's."""
 
     @classmethod
     def parse(cls, text: str) -> About:
@@ -57,7 +59,8 @@ class About:
             said = json.loads(text)
             plugins = {str(name): (str(package), str(version)) for name, (package, version) in said["plugins"].items()}
             python, version, implementation = (str(said[name]) for name in ("python", "version", "implementation"))
-            return cls(python, version, implementation, PurePosixPath(said["work"]), plugins)
+            path = str(said.get("path", ""))
+            return cls(python, version, implementation, PurePosixPath(said["work"]), plugins, path)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the host does not say what its environment is: {text!r:.200}") from error
 
@@ -71,9 +74,11 @@ class Plugin:
     version: str
     options: Mapping[str, bool] = field(default_factory=dict)
     """What it adds to the command line; and whether a value may follow as a word of its own."""
+    unread: str = ""
+    """Why not all of its options are known, in words."""
 
 
-def differences(there: About, here: tuple[str, str], active: Iterable[Plugin]) -> list[str]:
+def differences(there: About, here: tuple[str, str], active: Sequence[Plugin]) -> list[str]:
     """How the environment on a host differs from the one here, a line each. Pure.
 
     :param here: Implementation and version of the Python here.
@@ -87,6 +92,9 @@ def differences(there: About, here: tuple[str, str], active: Iterable[Plugin]) -
         lines.append(f"tests run on Python {other}{there.version} there, {own}{version} here")
     for plugin in missing(there, active):
         lines.append(f"{plugin.package} {plugin.version} is active here and missing there: {ADVICE}")
+    for plugin in active:
+        if plugin.unread:
+            lines.append(f"which options {plugin.package} {plugin.version} has is not known ({plugin.unread})")
     return [sanitize.line(line) for line in lines]
 
 
@@ -183,18 +191,27 @@ def here() -> tuple[str, str]:
 
 
 def active(config: pytest.Config) -> list[Plugin]:
-    """The plugins of packages that are active here, but for those that are here because this package needs them."""
-    ours = needs_of("pytest-vastgpu")
-    return [
-        Plugin(
-            config.pluginmanager.get_name(plugin) or "",
-            found.metadata["Name"],
-            found.version,
-            _Options.of(plugin, config.pluginmanager),
-        )
-        for plugin, found in config.pluginmanager.list_plugin_distinfo()
-        if canonical(found.metadata["Name"]) not in ours
-    ]
+    """The plugins of packages that are active here, but for those that are here because this package needs them.
+
+    They are looked at once in a run.
+    """
+    known = config.stash.get(_ACTIVE, None)
+    if known is None:
+        ours = needs_of("pytest-vastgpu")
+        known = config.stash[_ACTIVE] = [
+            Plugin(
+                config.pluginmanager.get_name(plugin) or "",
+                found.metadata["Name"],
+                found.version,
+                *_Options.of(plugin, config.pluginmanager),
+            )
+            for plugin, found in config.pluginmanager.list_plugin_distinfo()
+            if canonical(found.metadata["Name"]) not in ours
+        ]
+    return known
+
+
+_ACTIVE: pytest.StashKey[list[Plugin]] = pytest.StashKey()
 
 
 class _Options:
@@ -204,17 +221,18 @@ class _Options:
         self.found: dict[str, bool] = {}
 
     @classmethod
-    def of(cls, plugin: object, manager: pytest.PytestPluginManager) -> Mapping[str, bool]:
+    def of(cls, plugin: object, manager: pytest.PytestPluginManager) -> tuple[Mapping[str, bool], str]:
+        """See :attr:`Plugin.options` and :attr:`Plugin.unread`."""
         options = cls()
         hook = getattr(plugin, "pytest_addoption", None)
         if hook is None:
-            return {}
+            return {}, ""
         given = {"parser": options, "pluginmanager": _Manager(manager)}
         try:
             hook(**{name: value for name, value in given.items() if name in inspect.signature(hook).parameters})
-        except Exception:  # noqa: BLE001 - a plugin that wants more of a parser: its options are not known then
-            return {}
-        return options.found
+        except Exception as error:  # noqa: BLE001 - a plugin that wants more of a parser than there is here
+            return options.found, f"{type(error).__name__}: {error}"
+        return options.found, ""
 
     def addoption(self, *names: str, **attributes: Any) -> None:
         words = attributes.get("action", "store") in {"store", "append", "extend"} or "nargs" in attributes

@@ -7,6 +7,7 @@ which tests are selected and what their marks ask for. What that process prints 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,6 +29,8 @@ from pytest_vastgpu.core.codec import encode
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.collection import will_skip
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.on_host.about import AT_HOME
+from pytest_vastgpu.plugin.on_host.runner import canonical
 from pytest_vastgpu.plugin.options import ASKING
 from pytest_vastgpu.reporting.sentences import workload_line
 
@@ -48,6 +52,10 @@ code = pytest.main(["--collect-only", *order["args"]], plugins=[start])
 start.collector.write(int(code), order["file"])
 """
 """The program of that process. pytest is the first to import this package there, as ever: it would warn otherwise."""
+_REPORTING = AT_HOME - {"pytest-xdist"} | {"pytest-cov"}
+"""Packages whose plugins write, show or send something when a run ends."""
+SKIPPED = "Skipped"
+"""The kind of a module that skips itself when it is collected."""
 LONG_S = 2.0
 """After this time it is said what goes on."""
 
@@ -70,7 +78,7 @@ class CollectionError:
     where: str
     """Node id of the module or directory."""
     kind: str
-    """The name of the exception's class, such as ``ModuleNotFoundError``."""
+    """The name of the exception's class, such as ``ModuleNotFoundError``; :data:`SKIPPED`: it skips itself."""
     text: str
 
 
@@ -110,7 +118,7 @@ def collect(config: pytest.Config, tell: Callable[[str], None]) -> Seen:
         with (
             said.open("wb") as output,
             subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(order)],
+                [sys.executable, "-P", "-c", _BOOT, str(order)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -149,14 +157,15 @@ class Collector:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Leave reports and plans to the run itself."""
+        """Leave plans to the run itself, and reports for which a file is opened now."""
         for option in ("xmlpath", "report_log", "htmlpath", "vast_plan", "vast_plan_json"):
             if hasattr(config.option, option):
                 setattr(config.option, option, None)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_collection(self) -> Generator[None, object, object]:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
         """Note an error such as that of a path that does not exist."""
+        _leave_reports(session.config.pluginmanager)
         try:
             return (yield)
         except pytest.UsageError as error:
@@ -173,6 +182,14 @@ class Collector:
             error = cause
         lines = str(error).strip().splitlines()
         self.seen.errors.append(CollectionError(node.nodeid, type(error).__name__, lines[0] if lines else ""))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a module that skips itself here, for lack of PyTorch or of a GPU: on a host it may not."""
+        if report.skipped:
+            # pytest tells the place, the line, and the reason behind the exception's name.
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            lines = re.sub(r"^(unittest\.case\.SkipTest|Skipped): ", "", reason).strip().splitlines()
+            self.seen.errors.append(CollectionError(report.nodeid, SKIPPED, lines[0] if lines else ""))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -199,3 +216,18 @@ class Collector:
             with suppress(ValueError):
                 session.config.pluginmanager.unregister(name=name)
         return True
+
+
+def _leave_reports(manager: pytest.PytestPluginManager) -> None:
+    """Leave reports to the run itself: take out the plugins that write some. Their options and hooks stay known."""
+    found = manager.list_plugin_distinfo()
+    packages = {_package(each) for each, package in found if canonical(package.metadata["Name"]) in _REPORTING}
+    for name, plugin in manager.list_name_plugin():
+        if plugin is not None and name != "terminalreporter" and _package(plugin) in packages:
+            manager.unregister(plugin)
+
+
+def _package(plugin: object) -> str:
+    """The name of the top-level package or module that a plugin object is, or comes from."""
+    name = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+    return name.partition(".")[0]

@@ -26,7 +26,7 @@ ABOUT = "about.json"
 """The file below a host's working directory in which the script says what it has found."""
 FOLDER = "setup"
 """Where the scripts lie, below the working directory of a host."""
-SCRIPTS = ("environment.sh", "image.py", "about.py")
+SCRIPTS = ("environment.sh", "uv.sh", "image.py", "about.py")
 TESTS = ("test", "tests", "testing")
 """Names of the extra or dependency group that holds what tests need; the first that a project has is taken."""
 KEEPS = (
@@ -134,7 +134,7 @@ def _install(about: Mapping[str, Any], named: list[tuple[str, str]]) -> list[str
 def _requirements(files: Mapping[str, str]) -> list[str]:
     """``requirements.txt``, and the file beside it that is for tests.
 
-    :raises ConfigurationError: there are several, and none of them is that.
+    :raises ConfigurationError: there are several, and none is called that.
     """
     names = sorted(name for name in files if re.fullmatch(r"[^/]*requirements[^/]*\.txt", name))
     tests = [
@@ -143,13 +143,12 @@ def _requirements(files: Mapping[str, str]) -> list[str]:
         for name in names
         if re.fullmatch(rf"requirements[-_.]{word}\.txt|{word}[-_.]requirements\.txt", name)
     ]
-    chosen = [name for name in ("requirements.txt", *tests[:1]) if name in names]
-    if not chosen and len(names) > 1:
+    if "requirements.txt" not in names and len(names) > 1:
         raise ConfigurationError(
             f"which of {', '.join(names)} the tests need cannot be told: say it with "
             f"--vast-setup='uv pip install -r {names[0]}'"
         )
-    return chosen or names
+    return ["requirements.txt", *tests[:1]] if "requirements.txt" in names else names
 
 
 def _first(names: tuple[str, ...], extras: Mapping[str, str], groups: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -214,8 +213,11 @@ def _admits(specifiers: str, minor: int, what: str) -> bool:
     return any(known.contains(f"3.{minor}.{micro}") for micro in (0, 99, *range(1, 30)))
 
 
-def setup(environment: Environment, wanted: Pythons) -> str:
-    """The setup command of a host. Its first line is what people are shown. Pure."""
+def setup(environment: Environment, wanted: Pythons, base: str = "") -> str:
+    """The setup command of a host. Its first line is what people are shown. Pure.
+
+    :param base: On the local market: the Python that stands for the image's; see :func:`base_python`.
+    """
     says = {
         "HOW": environment.how,
         "OPTIONS": " ".join(environment.options),
@@ -223,6 +225,7 @@ def setup(environment: Environment, wanted: Pythons) -> str:
         "WANTS": wanted.wanted,
         "BRINGS": wanted.brought,
         "KEEPS": " ".join(KEEPS),
+        "BASE": base,
     }
     lines = [f"# environment: {environment.shown}"]
     if environment.command:
@@ -248,12 +251,18 @@ def uses(names: Iterable[str], environment: Environment) -> tuple[str, ...]:
     return (f"{FOLDER}/*", *(f"*/{each}" for each in (*USES, *(COMPILED if builds else ()))), *named)
 
 
-def fields(root: Path, names: Iterable[str], command: str) -> dict[str, Any]:
+def base_python() -> str:
+    """The Python of this machine that the one that runs here was made with, where that is in a virtual environment."""
+    return str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
+
+
+def fields(root: Path, names: Iterable[str], command: str, *, local: bool = False) -> dict[str, Any]:
     """The fields of a workload that make the environment of the tests there.
 
     :param root: pytest's root directory.
     :param names: The project's files that are brought, by their path in it.
     :param command: The user's own command; empty: what the project's files say.
+    :param local: Whether hosts are this machine: then no virtual environment of it is theirs.
     :raises ConfigurationError: one line: the project's files do not say what to do, or what runs the tests is missing.
     """
     brought = list(names)
@@ -264,7 +273,7 @@ def fields(root: Path, names: Iterable[str], command: str) -> dict[str, Any]:
     there = Path(__file__).parent / "there"
     scripts = {f"{FOLDER}/{name}": str(there / name) for name in SCRIPTS}
     return {
-        "setup": setup(made, wanted),
+        "setup": setup(made, wanted, base_python() if local else ""),
         "setup_uses": uses(brought, made),
         "files": {**runner.files(), **scripts},
     }

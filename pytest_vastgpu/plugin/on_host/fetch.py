@@ -40,6 +40,7 @@ from pytest_vastgpu.plugin.on_host.fetched import matches
 from pytest_vastgpu.plugin.on_host.fetched import nothing_for
 from pytest_vastgpu.plugin.on_host.fetched import told
 from pytest_vastgpu.plugin.on_host.on_worker import TMP_PATH
+from pytest_vastgpu.plugin.on_host.places import BEGAN
 from pytest_vastgpu.plugin.on_host.unpack import MOST_BYTES
 from pytest_vastgpu.plugin.on_host.unpack import MOST_FILES
 from pytest_vastgpu.plugin.on_host.unpack import Broken
@@ -112,11 +113,16 @@ class Fetching:
         with self._changed:
             tests = self._failed.pop(name, None)
             if self._hosts.pop(name, None) and (self._settings.fetch or tests):
+                self._found.append({})
                 self._told.append(f"vastgpu: {name} was lost, and with it what its tests had written: nothing fetched")
 
     def fetch(self, name: str) -> None:
-        """Bring home what is asked for from a host whose workers have ended. Waits; the second time it does nothing."""
+        """Bring home what is asked for from a host whose workers have ended. Waits.
+
+        The second time it only waits for the first: whoever calls it gives the host back then.
+        """
         with self._changed:
+            self._changed.wait_for(lambda: name not in self._busy)  # which is bounded
             host = self._hosts.pop(name, None)
             if host is None:
                 return
@@ -213,7 +219,7 @@ class Fetching:
             host["fetch"] = {"since": self._since(host["work"]), "tmp_path": self._settings.fetch_tmp}
 
     def _since(self, work: str) -> str:
-        return f"{work}/began-{self._run}"
+        return f"{work}/{BEGAN}{self._run}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note where the ``tmp_path`` of a test that failed is. What is tried again reports a failure of its own."""

@@ -76,16 +76,15 @@ def matches(got: Received, patterns: Sequence[str]) -> dict[str, tuple[int, int]
 def nothing_for(found: Sequence[Mapping[str, tuple[int, int]]], patterns: Sequence[str]) -> list[str]:
     """A line for each pattern for which no host has had anything.
 
-    :param found: What :func:`matches` has found, of each host.
+    :param found: What :func:`matches` has found, of each host; of one whose answer was lost, nothing.
     """
     lines = []
     for pattern in patterns:
         said = [each[pattern] for each in found if pattern in each]
         if said and not any(sent for sent, _ in said):
             most = max(matching for _, matching in said)
-            why = (
-                f"{_count(most, 'file')} there, written by no test of this run" if most else "no such file on any host"
-            )
+            where = "on any host" if len(said) == len(found) else "on the hosts that have answered"
+            why = f"{_count(most, 'file')} there, written by no test of this run" if most else f"no such file {where}"
             lines.append(f"vastgpu: nothing fetched for {pattern!r}: {why}")
     return lines
 

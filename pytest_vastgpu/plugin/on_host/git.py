@@ -73,11 +73,8 @@ def commit(root: Path) -> tuple[str, int]:
     status = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
     try:
         lines = _run(root, *status, "--", ".")
-    except NoRepository:  # a submodule is none
-        try:
-            lines = _run(root, *status, "--ignore-submodules=all", "--", ".")
-        except NoRepository as error:
-            raise ConfigurationError(f"git does not tell the commit of {root}: {error}") from error
+    except NoRepository as error:
+        raise ConfigurationError(f"git does not tell the commit of {root}: {error}") from error
     found, differ, old = "", 0, False
     for line in lines:
         if old:  # the former name of one that was renamed
@@ -99,10 +96,15 @@ def _run(root: Path, *arguments: str) -> Iterator[str]:
         raise NoRepository(f"git cannot be run: {error.strerror}") from error
     if done.returncode:
         said = os.fsdecode(done.stderr).strip()
+        remedy = ""
         if "not a git repository" in said:
-            raise NoRepository("no git repository")
-        mend = said.rpartition("\n")[2].strip()  # of a repository of another user's, git says how to trust it
-        remedy = f"; run: {mend}" if mend.startswith("git ") else ""
+            broken = next((each / ".git" for each in (root, *root.parents) if os.path.lexists(each / ".git")), None)
+            if broken is None:
+                raise NoRepository("no git repository")
+            # Only what is in it says all that it ignores, and nothing of that may leave this machine unasked.
+            remedy = f"; mend {broken}, or move it away: then all is brought, also what .gitignore names"
+        elif (mend := said.rpartition("\n")[2].strip()).startswith("git "):
+            remedy = f"; run: {mend}"  # of a repository of another user's, git says how to trust it
         raise ConfigurationError(
             f"git does not list the files in {root}: {sanitize.line(said.partition(chr(10))[0])}{sanitize.line(remedy)}"
         )

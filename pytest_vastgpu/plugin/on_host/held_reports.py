@@ -31,6 +31,7 @@ class HeldReports:
 
     def __init__(self) -> None:
         self._held: dict[object, list[Event]] = {}
+        self._begun: set[object] = set()
 
     def hold(self, name: str, arguments: dict[str, Any]) -> bool:
         """Keep an event back if it belongs to a test that may yet have to run again; returns whether it does."""
@@ -38,11 +39,21 @@ class HeldReports:
         if name not in HELD or (node is None and name != "logstart"):
             return False
         if name == "logstart":
+            self._begun.add(node)
             self._held.setdefault(node, [])
         if node not in self._held:
             return False
         self._held[node].append((name, arguments))
         return True
+
+    def has_begun(self, node: object) -> bool:
+        """Whether a worker has begun a test, ever."""
+        return node in self._begun
+
+    @property
+    def any_begun(self) -> bool:
+        """Whether any worker has begun a test."""
+        return bool(self._begun)
 
     def release(self, node: object) -> list[Event]:
         """Its test is over, or it has ended for good: what is to be passed on now, in order."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.at_home import collect
 from pytest_vastgpu.plugin.on_host.conflicts import NOTES
+from pytest_vastgpu.plugin.on_host.needs import asks_for_gpu
 from pytest_vastgpu.plugin.on_host.needs import header
 from pytest_vastgpu.plugin.on_host.needs import needs
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -67,22 +70,22 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
         if found is None:
             _tell(config, "no test is selected, so nothing is rented")
             return {}
-        gpus, why = found.fields.get("gpus"), ""
-        if gpus is None:
-            gpus, why = usual_gpus(config.stash[SETTINGS].backend)
+        gpus, why = number_of_gpus(found.fields, config.stash[SETTINGS].backend)
         fields = {"disk_gb": settings.disk, **found.fields, "gpus": gpus}
         env = variables.passed(settings.pass_env, os.environ)
         listing, lines = project.listing(config.rootpath, settings.sync)
-        fields |= environment.fields(config.rootpath, names(listing), str(found.fields.get("setup", "")))
+        local = config.stash[SETTINGS].backend == "local"
+        command = str(found.fields.get("setup", ""))
+        fields |= environment.fields(config.rootpath, names(listing), command, local=local)
         if not fields.get("image"):
             fields = {"image_gb": IMAGE_GB, **fields}
         one = build(HOST, port=0, **fields, env=env, listing=listing)
-        if config.stash[SETTINGS].backend != "local":  # which runs no image
+        if not local:  # which runs no image
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None
     first = header(settings, found.fields, gpus, workers(settings, one), why)
-    every = settings.every_value() if config.get_verbosity() > 0 else ()
+    every = settings.unsaid(found.fields) if config.get_verbosity() > 0 else ()
     _tell(config, first, *every, *config.stash.get(NOTES, ()), *found.notes, *lines)
     return {f"host {number}": numbered(one, number) for number in range(1, settings.hosts + 1)}
 
@@ -92,9 +95,16 @@ def workers(settings: HostSettings, workload: Workload) -> int:
     return settings.workers_per_host or max(1, workload.gpus)
 
 
-def usual_gpus(backend: str) -> tuple[int, str]:
-    """How many GPUs a host has where nobody has said it, and why."""
-    if backend != "local":
+def number_of_gpus(fields: Mapping[str, Any], backend: str) -> tuple[int, str]:
+    """How many GPUs each host has, and why where nobody has said it.
+
+    :param fields: What options and marks ask for. What they say of a GPU asks for one, so that no run without a GPU
+        looks like one that has passed on it.
+    """
+    said: int | None = fields.get("gpus")
+    if said is not None:
+        return said, ""
+    if backend != "local" or asks_for_gpu(fields):
         return 1, ""
     here = gpus_here()
     return min(1, here), "" if here else "this machine has none"

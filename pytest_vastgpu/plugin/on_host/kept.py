@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,7 @@ from pytest_vastgpu.errors import VastGpuError
 class KeptHosts:
     """Plugin object that tells the supervisor on which hosts tests have failed."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    def __init__(self) -> None:
         self._told: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -25,5 +23,4 @@ class KeptHosts:
             return
         self._told.add(rented.host.lease.label)
         with suppress(VastGpuError, Cancelled):  # it is gone, or the run ends
-            controller: Any = self._config.pluginmanager.get_plugin("vastgpu-controller")
-            controller.calls.failed(rented.host.lease.label)
+            rented.calls.failed()

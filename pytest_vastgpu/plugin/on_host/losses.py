@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def gone(why: str) -> Ending:
 
     :param why: One line.
     """
-    return Ending(Kind.HOST, _first_line(why) or "nobody answers for it", blames_machine=False)
+    return Ending(Kind.HOST, first_line(why) or "nobody answers for it", blames_machine=False)
 
 
 @dataclass
@@ -123,15 +124,15 @@ def lost_for_good(endings: Sequence[Ending]) -> str:
     )
 
 
-def never_ran(endings: Sequence[Ending], why: str, told: str) -> str:
-    """What stands in the place of a test's result that found no host any more.
+def never_ran(endings: Sequence[Ending], why: str, told: str, end: str = "no host is left") -> str:
+    """What stands in the place of a test's result that has not run, or not to its end.
 
     :param endings: Why runs of it were lost before.
     :param told: The test that has the reason in full; empty if this one shall have it.
     """
-    reason = f"{_first_line(why)} (the whole story: {told})" if told else why
+    reason = f"{first_line(why)} (the whole story: {told})" if told else why
     what = "was lost with its host" if endings else "did not run"
-    return "\n".join([f"vastgpu: this test {what}, and no host is left", *_runs(endings), f"  {reason}"])
+    return "\n".join([f"vastgpu: this test {what}, and {end}", *_runs(endings), f"  {reason}"])
 
 
 def _runs(endings: Sequence[Ending]) -> list[str]:
@@ -141,5 +142,44 @@ def _runs(endings: Sequence[Ending]) -> list[str]:
     ]
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """What a text says in short."""
     return text.partition("\n")[0]
+
+
+_FRAME = '  File "'
+_MACHINERY = re.compile(r'  File "(?:<|.*/(?:_pytest|pluggy|xdist|execnet|importlib)/|.*/pytest/__main__\.py)')
+_FOR_PEOPLE = re.compile(r"[\w.]*\b(?:ConftestImportFailure|UsageError): ")
+_CAUSE = "\n\nThe above exception was the direct cause of the following exception:\n"
+
+
+def before_any_test(error: object) -> tuple[str, str]:
+    """Why a worker has ended before its first test.
+
+    :param error: What xdist has of it: an exception of the other side, whose text is a traceback, or a text.
+    :returns: One line, and the traceback without pytest's own frames; that is empty where the line says all.
+    """
+    text = str(error).strip("\n")
+    if text == "Not properly terminated":
+        return "its process has ended by itself", ""
+    lines = text.splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith(_FRAME)]
+    if not frames:
+        return first_line(text) or type(error).__name__, ""
+    said = next((line for line in lines[frames[-1] :] if line[:1].strip()), lines[-1])
+    short = _FOR_PEOPLE.sub("", said, count=1)
+    if short != said and "UsageError" in said:
+        return short, ""
+    return short, _without_machinery(text.partition(_CAUSE)[0] if short != said else text)
+
+
+def _without_machinery(traceback: str) -> str:
+    shown, kept = True, []
+    for line in traceback.splitlines():
+        if line.startswith(_FRAME):
+            shown = not _MACHINERY.match(line)
+        elif line[:1].strip():
+            shown = True
+        if shown:
+            kept.append(line)
+    return "\n".join(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +14,10 @@ from pytest_vastgpu.plugin.on_host.at_home import MarkSeen
 from pytest_vastgpu.plugin.on_host.at_home import Seen
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers.workloads import shown
+from pytest_vastgpu.settings import HOST_FIELDS
 from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import HostSettings
 
-FIELDS = {
-    "gpu_name": "gpu_name",
-    "gpus": "gpus",
-    "gpu_ram": "gpu_ram_gb",
-    "compute_cap": "compute_cap",
-    "cuda": "cuda",
-    "disk": "disk_gb",
-    "image": "image",
-    "setup": "setup",
-}
-"""The options that say what is rented, and the fields of the mark ``vast`` that say the same."""
 _TAKEN = ("gpu_name", "gpus", "gpu_ram", "compute_cap", "cuda")
 """The options that say on which hosts the tests can run at all."""
 
@@ -48,7 +39,7 @@ def needs(settings: HostSettings, seen: Seen) -> Needs | None:
     :returns: None if no test is selected, so that nothing is to be rented.
     :raises ConfigurationError: one line: tests do not say, or do not agree on, what they need.
     """
-    given = {FIELDS[name]: getattr(settings, name) for name in FIELDS if settings.sources[name] != "default"}
+    given = {HOST_FIELDS[name]: getattr(settings, name) for name in HOST_FIELDS if settings.sources[name] != "default"}
     for problem in seen.problems:
         raise ConfigurationError(problem)
     notes = _not_collected(seen.errors, [name for name in _TAKEN if settings.sources[name] != "default"])
@@ -65,6 +56,14 @@ def needs(settings: HostSettings, seen: Seen) -> Needs | None:
             "without --vast-hosts (--vast-hosts=0)"
         )
     return Needs({**_shared(seen.marks, given), **given}, notes)
+
+
+def asks_for_gpu(fields: Mapping[str, Any]) -> bool:
+    """Whether something is said of the hosts' GPUs.
+
+    :param fields: Of :class:`Needs`.
+    """
+    return any(fields.get(HOST_FIELDS[name]) for name in _TAKEN)
 
 
 _COLLECTED = (0, 1, 2, 5)
@@ -86,7 +85,7 @@ def _shared(marks: Sequence[MarkSeen], given: dict[str, Any]) -> dict[str, Any]:
     for mark, fields in zip(marks, left, strict=True):
         if fields != left[0]:
             name = next(name for name in (*left[0], *fields) if left[0].get(name) != fields.get(name))
-            option = next((option.flag for option in HOST_OPTIONS if FIELDS.get(option.field) == name), "")
+            option = next((option.flag for option in HOST_OPTIONS if HOST_FIELDS.get(option.field) == name), "")
             decide = f"say which by {option}" if option else "give them the same mark"
             raise ConfigurationError(
                 f"{marks[0].test} and {mark.test} need different hosts ({_told(name, left[0])}; {_told(name, fields)}),"
@@ -151,5 +150,5 @@ _SECRET = ("setup", "image_login")
 
 
 def _of_marks(settings: HostSettings, name: str) -> bool:
-    option = next((option for option, field in FIELDS.items() if field == name), "")
+    option = next((option for option, field in HOST_FIELDS.items() if field == name), "")
     return not option or settings.sources[option] == "default"

@@ -1,4 +1,6 @@
-"""For what comes back, a worker on a host says when its run began there, and which ``tmp_path`` is whose."""
+"""What a worker on a host says that xdist's own does not: for what comes back, when its run began there and which
+``tmp_path`` is whose; and why something in it has ended pytest.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,20 @@ import pytest
 TMP_PATH = "vastgpu_tmp_path"
 """The attribute of a failed test's report that holds its ``tmp_path`` on the host. No user property: those are in JUnit
 files."""
+EXIT = "vastgpu_exit"
+"""The key of ``workeroutput`` under which stands what ``pytest.exit`` was called with."""
 _MADE: pytest.StashKey[str] = pytest.StashKey()
 
 
+def begin(config: pytest.Config) -> None:
+    """Begin."""
+    config.pluginmanager.register(_Exit(config), "vastgpu-exit")
+    if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
+        serve(config, asked)
+
+
 def serve(config: pytest.Config, asked: dict[str, Any]) -> None:
-    """Begin.
+    """Say what is needed for what comes back.
 
     :param asked: What the controller has asked this worker for: ``since``, a file that is made when the first worker of
         a run begins on this host, and ``tmp_path``, whether reports shall have it.
@@ -26,6 +37,18 @@ def serve(config: pytest.Config, asked: dict[str, Any]) -> None:
     os.close(os.open(since, os.O_CREAT | os.O_WRONLY))  # one that is there keeps its time
     if asked["tmp_path"]:
         config.pluginmanager.register(_TmpPaths(), "vastgpu-tmp-paths")
+
+
+class _Exit:
+    """Says with which words ``pytest.exit`` was called."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Say it."""
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self._config.workeroutput[EXIT] = str(excinfo.value.msg)  # type: ignore[attr-defined] # xdist's
 
 
 class _TmpPaths:

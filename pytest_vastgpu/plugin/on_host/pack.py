@@ -8,6 +8,7 @@ empty frame; then ``{"end": …}``. There is no form for a link, a device or a m
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -15,12 +16,16 @@ import stat
 import struct
 import sys
 import zlib
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
+    from collections.abc import Sequence
     from typing import Any
     from typing import BinaryIO
 
@@ -81,12 +86,19 @@ class _Packer:
                     raise _Unsendable(TOO_MUCH)
                 self._send(file, name, size)
         except OSError as error:
-            self._unsent_count += 1
-            if len(self._unsent) < TOLD:
-                why = "a link to a directory" if isinstance(error, IsADirectoryError) else error.strerror or str(error)
-                self._unsent.append((name[:NAME_CHARS], why, size))
+            self.unsendable(name, error, size)
         self._done.add(name)
         return True
+
+    def unsendable(self, name: str, error: OSError, size: int = 0) -> None:
+        """Note why a file, or what is in a directory, is not sent; once."""
+        if name in self._done:
+            return
+        self._done.add(name)
+        self._unsent_count += 1
+        if len(self._unsent) < TOLD:
+            why = "a link to a directory" if isinstance(error, IsADirectoryError) else error.strerror or str(error)
+            self._unsent.append((name[:NAME_CHARS], why, size))
 
     def _send(self, file: BinaryIO, name: str, size: int) -> None:
         self._bytes_left -= size
@@ -109,12 +121,13 @@ def pack(asked: Any, write: Callable[[bytes], object]) -> None:
     packer = _Packer(write, asked["most_bytes"], asked["most_files"], _made_ns(asked["since"]))
     root = Path(asked["root"])
     matches, gone = [], []
+    closed = partial(_closed, packer, root, "")
     for pattern in asked["patterns"]:
         changed = [
             packer.file(path, _name(path, root), root)
-            for top in sorted(root.glob(pattern))
+            for top in sorted(set(_matching(root, PurePosixPath(pattern).parts, closed)))
             if _LITTER not in top.parts
-            for path in _files(top)
+            for path in _files(top, closed)
         ]
         matches.append((sum(changed), len(changed)))
     for each in asked["tmp"]:
@@ -122,7 +135,7 @@ def pack(asked: Any, write: Callable[[bytes], object]) -> None:
         if top is None or not top.is_dir():
             gone.append(each["as"])
             continue
-        for path in _files(top):
+        for path in _files(top, partial(_closed, packer, top, f"{each['as']}/")):
             packer.file(path, f"{each['as']}/{_name(path, top)}", top)
     packer.end(matches=matches, gone=gone)
 
@@ -144,12 +157,48 @@ def _name(path: Path, start: Path) -> str:
     return os.fsencode(path.relative_to(start)).decode("utf-8", "surrogateescape")
 
 
-def _files(top: Path) -> Iterator[Path]:
+def _closed(packer: _Packer, start: Path, place: str, error: OSError) -> None:
+    """Note that a directory cannot be looked into; what is gone by then does not count."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        packer.unsendable(place + _name(Path(error.filename), start), error)
+
+
+def _matching(folder: Path, parts: Sequence[str], closed: Callable[[OSError], object]) -> Iterator[Path]:
+    """What a pattern matches, as ``Path.glob`` does, which one path that is too long ends with an error."""
+    if not parts:
+        yield folder
+        return
+    first, rest = parts[0], parts[1:]
+    if not glob.has_magic(first):
+        if os.path.lexists(folder / first):
+            yield from _matching(folder / first, rest, closed)
+        return
+    if first == "**":
+        yield from _matching(folder, rest, closed)
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError as error:
+        closed(error)
+        return
+    for entry in found:
+        if first != "**":
+            if fnmatchcase(entry.name, first):
+                yield from _matching(folder / entry.name, rest, closed)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _matching(folder / entry.name, parts, closed)
+
+
+def _files(top: Path, closed: Callable[[OSError], object]) -> Iterator[Path]:
     """The files below a directory, or the file itself. Links to directories are not followed."""
-    if top.is_symlink() or not top.is_dir():
+    try:
+        is_folder = top.is_dir() and not top.is_symlink()
+    except OSError:  # whoever opens it says why
+        is_folder = False
+    if not is_folder:
         yield top
         return
-    for folder, folders, files in os.walk(top):
+    for folder, folders, files in os.walk(top, onerror=closed):
         folders[:] = sorted(set(folders) - {_LITTER})
         yield from (Path(folder, file) for file in sorted(files))
 

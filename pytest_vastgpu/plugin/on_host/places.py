@@ -10,6 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from pathlib import PurePosixPath
 
+TMP = "tmp"
+"""Below the working directory of a host: the folder with each worker's ``tmp_path`` s."""
+BEGAN = "began-"
+"""There, too: how the name of the file begins that says when a run began there."""
+
 
 def within(path: Path, root: Path) -> PurePosixPath | None:
     """A path from the root directory; None if it lies outside. A link may lead to the root."""

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import os
 import shlex
 import stat
+import time
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from pathlib import PurePosixPath
 
 from pytest_vastgpu.core.directories import private_directory
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host import fetched
 from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
 from pytest_vastgpu.plugin.on_host.sizes import megabytes
 from pytest_vastgpu.plugin.on_host.sizes import require_size
+from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers import files
 from pytest_vastgpu.servers.listing import Listing
@@ -32,8 +39,16 @@ FOLDER = "project"
 """Where the project lies, below the working directory of a host."""
 LIMIT_BYTES = 200_000_000
 """More than this is brought only of what ``--vast-sync`` names."""
-LITTER = files.LITTER | {fetched.FOLDER, "node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
+KEPT_S = 30 * DAY_S
+"""A project's list of files is of no use to anybody after that: a warm host has a newer one, if it still lives."""
+_OURS = {fetched.FOLDER, artifacts.FOLDER}
+LITTER = files.LITTER | _OURS | {"node_modules", ".eggs", ".hypothesis", ".ipynb_checkpoints", ".DS_Store"}
 """Names that are left out wherever they are, unless git tracks them or ``--vast-sync`` names them."""
+SECRETS = (
+    *(".env", ".env.*", ".envrc", "*.pem", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc"),
+    *(".git-credentials", ".aws", ".ssh", ".gnupg"),
+)
+"""Patterns of names that are left out where no git says what is ignored, unless ``--vast-sync`` names them."""
 _VENV = "pyvenv.cfg"
 """The file that makes a directory a virtual environment, which is of no use elsewhere."""
 
@@ -69,10 +84,19 @@ def listing(root: Path, patterns: Sequence[str]) -> tuple[str, list[str]]:
     key = hashlib.sha256(os.fsencode("\0".join([str(root), *sorted(patterns)]))).hexdigest()[:32]
     try:
         path = private_directory(state_directory() / "projects") / key
+        _remove_old(path.parent)
         write(path, Listing(FOLDER, str(root), project.names))
     except OSError as error:
         raise ConfigurationError(f"the list of the project's files cannot be written: {error}") from error
     return str(path), project.lines()
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove the lists of projects that were not brought for long."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another run has removed it
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
 
 
 def find(root: Path, patterns: Sequence[str] = ()) -> Project:
@@ -84,8 +108,8 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
     """
     _require_project(root)
     project = Project()
-    given = _given(root, project)
     asked = _asked(root, patterns)
+    given = _given(root, project, asked)
     if len(given) > files.MOST_FILES:  # it takes long to look at each
         require_size(dict.fromkeys(set(given).difference(asked), 0), LIMIT_BYTES, files.MOST_FILES)
     sizes: dict[str, int] = {}
@@ -138,7 +162,7 @@ def _require_project(root: Path) -> None:
         )
 
 
-def _given(root: Path, project: Project) -> list[str]:
+def _given(root: Path, project: Project, asked: Container[str]) -> list[str]:
     """The names of what is brought unasked."""
     try:
         found = list(_of_repository(root, "", project))
@@ -147,7 +171,14 @@ def _given(root: Path, project: Project) -> list[str]:
         why = str(none)
     if why:
         project.source = f"all in {root} but caches and environments such as __pycache__ and .venv ({why})"
-        return list(_walk(root, ""))
+        names = list(_walk(root, ""))
+        secret = [name for name in names if _is_secret(name) and name not in asked]
+        if secret:
+            project.notices.append(
+                f"left out, since such files are usually secret: {_some(secret)}; "
+                f"--vast-sync={shlex.quote(glob.escape(secret[0]))} brings it"
+            )
+        return [name for name in names if not _is_secret(name)]
     commit, differ = git.commit(root)
     tracked = [name for name, is_tracked in found if is_tracked]
     untracked = _without_litter([name for name, is_tracked in found if not is_tracked])
@@ -166,16 +197,17 @@ def _of_repository(root: Path, below: str, project: Project) -> Iterator[tuple[s
     for name in listed.repositories:
         inside = f"{below}{name}/"
         if (root / inside / ".git").exists():
-            try:
-                yield from list(_of_repository(root, inside, project))
-            except git.NoRepository:  # what makes it one is broken
-                yield from ((name, False) for name in _walk(root, inside))
+            yield from _of_repository(root, inside, project)
         elif (root / below / name).exists():
             where = f"-C {shlex.quote(below)} " if below else ""
             project.notices.append(
                 f"submodule {below}{name} is not initialised here, so it is not brought: git {where}submodule update "
                 f"--init {shlex.quote(name)}"
             )
+
+
+def _is_secret(name: str) -> bool:
+    return any(fnmatchcase(part, pattern) for part in name.split("/") for pattern in SECRETS)
 
 
 def _without_litter(names: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The program of a worker on a host: it makes the host look like home to xdist's own worker, and becomes that.
 
-execnet sends its source, so it imports nothing of this package. What it is told, :mod:`.workers` says.
+execnet sends its source, so it imports nothing of this package. What it is told, :mod:`.worker_input` says.
 """
 
 from __future__ import annotations

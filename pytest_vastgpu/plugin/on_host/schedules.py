@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,39 +26,58 @@ UNKNOWN = "each"
 
 class _Again:
     """Has a scheduler of scopes run a test again. Xdist's own puts the test that has crashed back with its scope,
-    without end, and overwrites the part of a scope that a worker has already.
+    without end, overwrites the part of a scope that a worker has already, and lets a late worker wait for ever: one
+    that has a single test begins it only when it knows the next, or that none comes.
     """
 
     assigned_work: dict[WorkerController, dict[str, dict[str, bool]]]
 
+    def __init__(self, config: pytest.Config, log: Any = None) -> None:
+        super().__init__(config, log)  # type: ignore[call-arg]
+        self._sent: defaultdict[WorkerController, list[str]] = defaultdict(list)
+        """What each worker was given, in the order in which it runs it: the parts of a scope may have come apart."""
+
     def remove_node(self: Any, node: WorkerController) -> str | None:
         """See :class:`~xdist.scheduler.protocol.Scheduling`."""
-        units = self.assigned_work.pop(node)
-        running = next((test for unit in units.values() for test, over in unit.items() if not over), None)
-        for scope, unit in units.items():
-            self._put_back(scope, {test: False for test, over in unit.items() if not over and test != running})
+        sent: Sequence[str]
+        units, sent = self.assigned_work.pop(node), self._sent.pop(node, ())
+        left = [test for test in sent if not units[self._split_scope(test)][test]]
+        for test in left[1:]:
+            self._put_back(test)
         self._hand_out()
-        return running
+        return left[0] if left else None
 
     def mark_test_pending(self: Any, item: str) -> None:
         """See :class:`~xdist.scheduler.protocol.Scheduling`."""
-        self._put_back(self._split_scope(item), {item: False})
+        self._put_back(item)
         self.workqueue.move_to_end(self._split_scope(item), last=False)
         self._hand_out()
 
-    def _put_back(self: Any, scope: str, tests: dict[str, bool]) -> None:
-        if tests:
-            self.workqueue.setdefault(scope, {}).update(tests)
+    def schedule(self: Any) -> None:
+        """See :class:`~xdist.scheduler.protocol.Scheduling`."""
+        super().schedule()  # type: ignore[misc]
+        self._fill_up()
+
+    def _put_back(self: Any, test: str) -> None:
+        self.workqueue.setdefault(self._split_scope(test), {})[test] = False
 
     def _hand_out(self: Any) -> None:
         for node in list(self.assigned_work):
             self._reschedule(node)
+        self._fill_up()
+
+    def _fill_up(self: Any) -> None:
+        """Only when each has had its turn, so that none is given two tests where another has none."""
+        for node in list(self.assigned_work):
+            while not node.shutting_down and self._pending_of(self.assigned_work[node]) < _BOUND:
+                self._reschedule(node)
 
     def _assign_work_unit(self: Any, node: WorkerController) -> None:
-        scope = next(iter(self.workqueue))
+        scope, unit = next(iter(self.workqueue.items()))
         had = self.assigned_work[node].get(scope, {})
         super()._assign_work_unit(node)  # type: ignore[misc]
-        self.assigned_work[node][scope] = {**had, **self.assigned_work[node][scope]}
+        self.assigned_work[node][scope] = {**had, **unit}
+        self._sent[node] += unit
 
 
 class Scopes(_Again, LoadScopeScheduling):  # type: ignore[misc] # xdist is not typed here
@@ -136,6 +157,5 @@ def may_distribute(dist: str) -> None:
     if dist == UNKNOWN:
         raise pytest.UsageError(
             f"--dist {UNKNOWN} and --vast-hosts exclude each other: hosts come and go, so nobody can say on which of "
-            "them a test has yet to run; have one host at a time (--vast-hosts=1), or --dist worksteal, load, "
-            "loadscope, loadfile or loadgroup"
+            "them a test has yet to run; leave it out, or say --dist worksteal, load, loadscope, loadfile or loadgroup"
         )

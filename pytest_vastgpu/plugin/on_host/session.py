@@ -7,7 +7,6 @@ the end of one means. That is decided in :mod:`.losses`; what takes time is done
 from __future__ import annotations
 
 import functools
-import time
 from collections import Counter
 from collections.abc import Sequence
 from queue import Empty
@@ -20,6 +19,7 @@ from xdist.workermanage import NodeManager
 from pytest_vastgpu.client.calls import Collected
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.listener import Listener
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
@@ -38,6 +38,7 @@ from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.settings import HostSettings
 
 IDLE_S = 0.5
@@ -56,8 +57,6 @@ class HostSession(HostWorkers):
         """Those that are ready, by name."""
         self._coming: Counter[str] = Counter()
         """How many workers are on their way, by the name of their host."""
-        self._lost: dict[Node, str | None] = {}
-        """Workers that have ended for a reason yet to be found out, each with the test that it ran."""
         self._why = ""
         """Why a host was last lost, or could not be had."""
         self._machines = False
@@ -65,7 +64,7 @@ class HostSession(HostWorkers):
         self._given_up = False
         self._internal = ""
         """The last worker that had an internal error."""
-        self._stray: set[str] = set()
+        self._stray: dict[str, Rented] = {}
         """Hosts that live, and to which the connection is lost."""
 
     # ------------------------------------------------------------- hosts
@@ -91,7 +90,8 @@ class HostSession(HostWorkers):
         collected = Collected({name: Expected(workload) for name, workload in wanted.items()})
         self._controller = Controller(self.config, listener, collected, own_thread=True)
         self.config.pluginmanager.register(self._controller, "vastgpu-controller")
-        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put)
+        announce, timeouts = self._controller.announce, self.config.stash.get(TIMEOUTS, DEFAULTS)
+        self._fleet = Fleet(self._controller.calls, listener, wanted, self._each, self.queue.put, announce, timeouts)
         self.config.add_cleanup(self._fleet.remove)
         connect = functools.partial(self._controller.process.line.connect, "pipe")
         self._fetching = Fetching(self.config, self._settings, connect, self._controller.announce)
@@ -144,7 +144,13 @@ class HostSession(HostWorkers):
         # A host that lives costs no new one, and a test that runs twice at most cannot end it for ever.
         self._places.lost(rented.name, counts=ending.kind is Kind.HOST or not ran_a_test)
         if ending.kind is Kind.CONNECTION:
-            self._stray.add(rented.name)
+            self._stray[rented.name] = rented
+
+    def worker_broken(self, error: BaseException) -> None:
+        """What has to do with hosts cannot go on."""
+        if isinstance(error, OSError):
+            pytest.exit(f"vastgpu: the run cannot go on: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
+        raise RuntimeError("vastgpu: a defect of pytest-vastgpu: please report it, with these lines") from error
 
     def _arrive(self, name: str, workers: int) -> None:
         self._coming[name] -= workers
@@ -173,8 +179,8 @@ class HostSession(HostWorkers):
         for name, count in plan.start.items():
             self._start(self._hosts[name], count)
         self._rent(*plan.rent)
-        for name in self._stray - self._coming.keys():
-            self._fleet.leave(name)
+        for name in self._stray.keys() - self._coming.keys():
+            self._fleet.leave(self._stray[name])
         self._stray.clear()
         for name in plan.give_back:
             self._fleet.give_back(self._hosts.pop(name))
@@ -185,16 +191,19 @@ class HostSession(HostWorkers):
         """No host is left: what has not run is an error of infrastructure, not of the tests."""
         if not self._why:
             raise RuntimeError("Unexpectedly no active workers available")  # as xdist says it
-        if not self._schedule.begun:
+        if not self._schedule.begun or (self._unfit and not self._held.any_begun):
             pytest.exit(f"vastgpu: no test could run: {self._why}", returncode=pytest.ExitCode.INTERRUPTED)
-        self._given_up, told = True, ""
-        for test in self._schedule.tests or ():
-            if test not in self._over and not self.shouldstop:
-                self._report(test, losses.never_ran(self._runs.of(test), self._why, told), machines=self._machines)
-                told = told or test
+        self._given_up = True
+        self._report_rest(self._why, "no host is left", machines=self._machines)
         self.triggershutdown()
 
-    # ------------------------------------------------------------- workers
+    def _report_rest(self, why: str, end: str, *, machines: bool) -> None:
+        """Report what has not run: a run in which a selected test has no result is not a success."""
+        told = ""
+        for test in self._schedule.tests or ():
+            if test not in self._over and not self.shouldstop:
+                self._report(test, losses.never_ran(self._runs.of(test), why, told, end), machines=machines)
+                told = told or test
 
     # ------------------------------------------------------------- losses
 
@@ -214,12 +223,17 @@ class HostSession(HostWorkers):
             self.worker_hostlost(node.rented, ending)
             return
         test = self._lost.pop(node)
-        if ending.excuses:
+        if ending.excuses or not self._held.has_begun(node):
             self._active_nodes.discard(node)
             self._held.drop(node)
             self.config.hook.pytest_testnodedown(node=node, error=None)
+            if not ending.excuses:
+                self._unfit_worker(node, error)
             if test is not None and not self.shouldstop:
-                self._lose(test, node, ending)
+                if ending.excuses:
+                    self._lose(test, node, ending)
+                else:
+                    self._scheduler.mark_test_pending(test)
             self._schedule.awaits(len(self._active_nodes))
             return
         self._pass_on(node)
@@ -227,6 +241,14 @@ class HostSession(HostWorkers):
             self._over.add(test)
             self.handle_crashitem(test, node)
         super().worker_errordown(node, error)
+
+    def _unfit_worker(self, node: Node, error: object) -> None:
+        """A worker could run no test: that is its host's fault, or its environment's. No other takes its place."""
+        rented = node.rented
+        self._why, self._machines = self._tell_unfit(node, error), False
+        others = self._coming[rented.name] or any(each.rented is rented for each in self._active_nodes)
+        if not others and self._hosts.get(rented.name) is rented:
+            self._fleet.give_back(self._hosts.pop(rented.name))
 
     def _lose(self, test: str, node: Node, ending: Ending) -> None:
         """A test's run was lost: it runs once more, or is an error."""
@@ -256,6 +278,9 @@ class HostSession(HostWorkers):
 
     def worker_internal_error(self, node: Node, formatted_error: str) -> None:
         """A worker has an internal error. What it had not begun goes to others; the run ends as with xdist at home."""
+        if not self._held.has_begun(node) and not node.shutting_down:
+            self.worker_errordown(node, formatted_error)
+            return
         self._schedule.remove(node)
         self._internal = node.gateway.id
         super().worker_internal_error(node, formatted_error)
@@ -266,6 +291,9 @@ class HostSession(HostWorkers):
     def pytest_runtestloop(self) -> bool:
         """Run the tests."""
         super().pytest_runtestloop()
+        inside = f"worker {self._internal!r} has had an internal error" if self._internal else ""
+        why = inside or self._summary_report or self._why or "no worker has run it"
+        self._report_rest(why, "the run is over", machines=False)
         if self._internal:
             text = f"worker {self._internal!r} has had the internal error above: its test has no result"
             pytest.exit(text, returncode=pytest.ExitCode.INTERNAL_ERROR)
@@ -292,9 +320,7 @@ class HostSession(HostWorkers):
         except Empty:
             return
         node = given.get("node")
-        if node is None or node in self._active_nodes:
-            if node is not None:
-                node.rented.heard = time.monotonic()
+        if node is None or name == "looked" or (node in self._active_nodes and node not in self._lost):
             if not self._held.hold(name, given):
                 getattr(self, f"worker_{name}")(**given)
         self._supply()

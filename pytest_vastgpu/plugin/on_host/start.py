@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vastgpu.plugin.on_host import arguments
 from pytest_vastgpu.plugin.on_host.conflicts import NOTES
 from pytest_vastgpu.plugin.on_host.conflicts import refuse
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -39,6 +40,7 @@ class Hosts:
         if any(config.getoption(option, False) for option in _ONLY_SHOWS):
             return False
         config.stash[NOTES] = refuse(config, settings, config.stash[SETTINGS])
+        arguments.check(config)
         self._settings = settings
         return True
 
@@ -66,7 +68,7 @@ class Hosts:
             config.option.dist = schedules.DEFAULT
         config.pluginmanager.register(HostSession(config, self._settings), "dsession")
         if config.stash[SETTINGS].keep.when == "failed":
-            config.pluginmanager.register(KeptHosts(config), "vastgpu-kept")
+            config.pluginmanager.register(KeptHosts(), "vastgpu-kept")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.showfspath = False

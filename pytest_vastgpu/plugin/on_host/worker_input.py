@@ -30,6 +30,7 @@ from pytest_vastgpu.plugin.on_host import runner
 from pytest_vastgpu.plugin.on_host import variables
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.import_path import project_directories
+from pytest_vastgpu.plugin.on_host.places import TMP
 from pytest_vastgpu.plugin.on_host.places import Places
 from pytest_vastgpu.reporting.sentences import gpus
 
@@ -40,6 +41,10 @@ _REMEMBERED: Mapping[str, Any] = {"lastfailed": {}, "nodeids": [], "stepwise": N
 
 _PORTS = ("sock_port",)
 """What plugins call a port of this machine that their workers connect to: pytest-rerunfailures."""
+
+
+_NOT_SHOWN = ("workerfinished", "vastgpu_call")
+"""Events that hold what other plugins' workers tell them, and a line: they go on as they are."""
 
 
 def shares(count: int, workers: int) -> list[list[int]]:
@@ -66,6 +71,7 @@ class WorkerInputs:
         self._total = total
         self._numbers: dict[WorkerController, int] = {}
         """Which of its host's workers each is, from 0."""
+        self._at: dict[Places, dict[str, Any]] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_configure_node(self, node: WorkerController) -> Generator[None, object, object]:
@@ -113,24 +119,34 @@ class WorkerInputs:
 
     def _told(self, host: Host, node: WorkerController) -> dict[str, Any]:
         places = Places(self._config.rootpath, host.work / project.FOLDER)
-        first, last = project_directories(workermanage._sys_path, places)
-        cwd = places.path_on_host(self._config.invocation_params.dir)
+        if places not in self._at:
+            self._at[places] = self._told_at(places)
+        same, path = self._at[places], host.about.path
         return {
+            **same,
+            "environ": {**same["environ"], **({"PATH": path} if path else {})},
             "place": host.name,
             "name": _name(host),
             "work": str(host.work),
             "runner": str(host.work / runner.FOLDER),
+            "basetemp": str(host.work / TMP / node.gateway.id),
+            "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
+            "cache_dir": str(host.work / arguments.CACHE),
+        }
+
+    def _told_at(self, places: Places) -> dict[str, Any]:
+        """What is the same for all workers of hosts on which the project lies at the same place."""
+        first, last = project_directories(workermanage._sys_path, places)
+        cwd = places.path_on_host(self._config.invocation_params.dir)
+        return {
             "python_path": project_directories(variables.python_path(os.environ), places)[0],
             "first": first,
             "last": last,
             "directory": str(cwd or places.there),
             "arguments": arguments.of_run(self._config, places),
             "plugins": sorted({each.name for each in entry_points(group="pytest11")}),
-            "basetemp": str(host.work / "tmp" / node.gateway.id),
             "environ": variables.carried(os.environ, places),
-            "gpus": shares(host.lease.offer.num_gpus, host.workers)[self._number(host, node) % host.workers],
             "cache": _remembered(self._config),
-            "cache_dir": str(host.work / arguments.CACHE),
         }
 
 
@@ -150,6 +166,8 @@ def _remembered(config: pytest.Config) -> dict[str, str]:
 
 def _process(node: WorkerController, places: Places, goes_on: Callable[[object], None], event: Any) -> None:
     """Process what a worker has sent: as xdist does it, but for what is of that host, or cannot be known here."""
+    if isinstance(event, tuple) and event[0] not in _NOT_SHOWN:
+        event = (event[0], _harmless(event[1]))
     name, said = event if isinstance(event, tuple) else ("", {})
     if name == "warning_recorded":  # xdist would import its class
         said = dict(said)
@@ -162,6 +180,17 @@ def _process(node: WorkerController, places: Places, goes_on: Callable[[object],
         goes_on((name, {**said, "data": {**report, "longrepr": _here(report["longrepr"], places)}}))
     else:
         goes_on(event)
+
+
+def _harmless(value: Any) -> Any:
+    """What a worker has sent, with texts that a terminal can show."""
+    if isinstance(value, str):
+        return sanitize.printed(value)
+    if isinstance(value, dict):
+        return {key: each if key == "user_properties" else _harmless(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_harmless, value))
+    return value
 
 
 def _connect(line: execnet.Channel, port: int) -> None:

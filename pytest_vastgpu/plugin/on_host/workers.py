@@ -13,18 +13,34 @@ from xdist.dsession import DSession
 from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.plugin.on_host import losses
+from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import HeldReports
+from pytest_vastgpu.plugin.on_host.on_worker import EXIT
+from pytest_vastgpu.plugin.on_host.places import Places
 from pytest_vastgpu.plugin.on_host.schedules import OWN
 from pytest_vastgpu.plugin.on_host.schedules import Schedule
+
+_USUAL = frozenset({pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED})
+"""How pytest ends in a worker that was told to end."""
 
 
 class Node(WorkerController):  # type: ignore[misc] # xdist is not typed here
     """A worker on a host."""
 
     rented: Rented
-    lost = False
-    """Whether it has ended, and it is being found out why."""
+
+    def process_from_remote(self, event: Any) -> None:
+        """Take what the worker has sent.
+
+        One that ends with a usage error says so first without its text. That comes with the end of its connection.
+        """
+        name, said = event if isinstance(event, tuple) else ("", {})
+        if name == "workerfinished" and said["workeroutput"]["exitstatus"] == pytest.ExitCode.USAGE_ERROR:
+            return
+        super().process_from_remote(event)
 
     def sendcommand(self, name: str, **kwargs: object) -> None:
         """Send a command. One to a worker that is gone is lost with it: the event of its end is on its way."""
@@ -40,6 +56,10 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         self._held = HeldReports()
         self._over: set[str] = set()
         """Tests that have been reported."""
+        self._lost: dict[Node, str | None] = {}
+        """Workers that have ended for a reason yet to be found out, each with the test that it ran."""
+        self._unfit: set[str] = set()
+        """What workers have said that could run no test."""
 
     def _node(self, gateway: execnet.Gateway, rented: Rented) -> Node:
         """Have a process on a host become a worker."""
@@ -97,9 +117,33 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
             getattr(super(), f"worker_{name}")(**arguments_)
 
     def worker_workerfinished(self, node: Node) -> None:
-        """A worker has ended as it should."""
+        """A worker has ended by itself: as it should, or because something in it has ended pytest."""
+        if node in self._lost:
+            return  # after an internal error, say
         self._pass_on(node)
-        super().worker_workerfinished(node)
+        status, said = node.workeroutput["exitstatus"], node.workeroutput.get(EXIT, "")
+        if status in _USUAL:
+            super().worker_workerfinished(node)
+        elif not self._held.has_begun(node) and (said or status != pytest.ExitCode.INTERRUPTED):
+            self.worker_errordown(node, said or f"pytest ended with exit code {status}")
+        else:
+            node.workeroutput["exitstatus"] = int(pytest.ExitCode.INTERRUPTED)  # xdist knows no other
+            super().worker_workerfinished(node)
+            if said:
+                self.shouldstop: bool | str = f"{node.gateway.id}: {said}"
+
+    def _tell_unfit(self, node: Node, error: object) -> str:
+        """Tell why a worker could run no test, a traceback once; returns it in one line."""
+        places = Places(self.config.rootpath, node.rented.host.work / project.FOLDER)
+        said, traceback = map(places.here, losses.before_any_test(error))
+        said = sanitize.line(said)
+        line = f"{node.rented.name} can run no test: {said}"
+        if line not in self._unfit:
+            self.report_line(f"vastgpu: {line}")
+            if traceback and said not in self._unfit:
+                self.report_line(sanitize.block(traceback))
+        self._unfit |= {line, said}
+        return f"{node.rented.name}: {said}"
 
     def worker_internal_error(self, node: Node, formatted_error: str) -> None:
         """A worker has an internal error."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +31,7 @@ class Place:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.host = SimpleNamespace(about=None)
-        self.heard = 0.0
+        self.host = SimpleNamespace(about=None, work=PurePosixPath(f"/{name[-1]}"))
         self.over = threading.Event()
         self.ending: Ending | None = None
         self.workers: list[Worker] = []
@@ -89,8 +89,12 @@ class Worker:
         self._said += 1
         if self._said == 1:
             self._says("workerready", workerinfo={"version": "3", "executable": ""})
+        elif self._said == 2 and self._is_unfit and not self._world.unfit_collects:
+            self._cannot_run()
         elif self._said == 2:
             self._says("collectionfinish", ids=list(self._world.tests))
+        elif self._is_unfit:
+            self._cannot_run()
         elif self._running:
             name, given = self._running.pop(0)
             calls = name == "testreport" and given["rep"].when == "call"
@@ -103,6 +107,24 @@ class Worker:
             self.ended = True
         else:
             self._running = self._protocol(self._queue.pop(0) or 0)
+
+    @property
+    def _is_unfit(self) -> bool:
+        return self.rented.name in self._world.unfit
+
+    def _cannot_run(self) -> None:
+        how = self._world.unfit[self.rented.name]
+        if isinstance(how, dict):
+            self.exits(how)
+        else:
+            self._says("errordown", error=how)
+            self.ended = self.shutting_down = True
+
+    def exits(self, output: dict[str, Any]) -> None:
+        """Something in it has ended pytest."""
+        self.workeroutput |= output
+        self._says("workerfinished")
+        self.ended = self.shutting_down = True
 
     def _protocol(self, number: int) -> list[tuple[str, dict[str, Any]]]:
         test = self._world.tests[number]
@@ -154,6 +176,10 @@ class World:
         self.workers: list[Worker] = []
         self.deadly: Callable[[str], Ending | None] = lambda _: None
         """What a test does to where it runs."""
+        self.unfit: dict[str, Any] = {}
+        """Hosts whose workers can run no test: the error of each, or what it says in the end."""
+        self.unfit_collects = False
+        """Whether they see that only once they have collected."""
         self._each = each
         self._rents = rents
         self.session = HostSession(config, settings)
@@ -168,6 +194,9 @@ class World:
         session._rent(*(f"host {number}" for number in range(1, hosts + 1)))
 
     # ------------------------------------------------------------- hooks
+
+    def pytest_xdist_make_scheduler(self) -> object:
+        return self.session.sched
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.reports.append(report)
@@ -226,8 +255,8 @@ class World:
         rented.over.set()
         self.given_back.append(rented.name)
 
-    def leave(self, name: str) -> None:
-        self.given_back.append(name)
+    def leave(self, rented: Place) -> None:
+        self.given_back.append(rented.name)
 
     def _worker(self, _: object, rented: Place) -> Worker:
         worker = Worker(self, rented, f"gw{len(self.workers)}")
@@ -250,6 +279,19 @@ class World:
         """A worker has an internal error."""
         worker.ended = True
         self.session.queue.put(("internal_error", {"node": worker, "formatted_error": "boom"}))
+
+    def whole(self) -> None:
+        """Go through the session's own loop, until the run is over."""
+        session: Any = self.session
+        goes_on = session.loop_once
+
+        def step() -> None:
+            session.loop_once = goes_on
+            self.happens()
+            session.loop_once = step
+
+        session.loop_once = step
+        session.pytest_runtestloop()
 
     @property
     def living(self) -> list[Worker]:

@@ -122,13 +122,19 @@ def test_arguments_that_would_be_refused_are_a_usage_error(pytester: pytest.Pyte
     assert [line for line in told if "pytest-own 1 is active here" in line]
 
 
-def test_a_plugin_whose_options_cannot_be_told_has_none(pytester: pytest.Pytester) -> None:
+def test_where_not_all_options_of_a_plugin_are_known_that_is_told(pytester: pytest.Pytester) -> None:
     class Odd:
         def pytest_addoption(self, parser: pytest.Parser) -> None:
+            parser.addoption("--odd", action="store_true")
             parser.parse_known_args([])
 
-    config = pytester.parseconfigure()
-    assert about._Options.of(Odd(), config.pluginmanager) == {}
+    found, why = about._Options.of(Odd(), pytester.parseconfigure().pluginmanager)
+    assert found == {"--odd": False}
+    odd = Plugin("odd", "pytest-odd", "1", found, why)
+    assert differences(there(odd=("pytest-odd", "1")), HERE, [odd]) == [
+        "which options pytest-odd 1 has is not known "
+        "(AttributeError: '_Options' object has no attribute 'parse_known_args')"
+    ]
 
 
 def test_what_a_host_says_is_read() -> None:

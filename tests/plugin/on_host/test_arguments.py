@@ -101,28 +101,33 @@ def test_without_a_cache_nothing_is_said_of_it(pytester: pytest.Pytester) -> Non
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        (["root/nowhere"], "file or directory not found: root/nowhere"),
-        (["root/nowhere.py::test_it"], "file or directory not found: root/nowhere.py::test_it"),
-        (["--rootdir=root", "other"], r"other is not brought to the hosts, because .*/root: say --rootdir=.*/\S+$"),
         (
-            ["--rootdir=root", "-c", "other/other.ini"],
-            r"other/other.ini is not brought to the hosts, because it lies",
+            ["--rootdir=root", "root/test_a.py", "root/../other/test_o.py::test_it"],
+            "*::test_it is not brought *",
         ),
-        (["--pdb", "root"], "--vast-hosts and --pdb exclude each other"),
+        (["--rootdir=root"], "* is not brought to the hosts, because it lies outside of the root directory */root: *"),
+        (
+            ["--rootdir=root", "-c", "other/o.ini", "root"],
+            "*/other/o.ini is not brought to the hosts, *",
+        ),
     ],
 )
 def test_what_cannot_be_brought_is_a_usage_error(pytester: pytest.Pytester, given: list[str], line: str) -> None:
-    pytester.mkdir("root")
-    pytester.mkdir("other").joinpath("other.ini").write_text("[pytest]")
-    with pytest.raises(pytest.UsageError, match=line):
-        arguments.check(pytester.parseconfig(*given))
+    for name in ("root/test_a.py", "other/test_o.py", "other/o.ini"):
+        pytester.path.joinpath(name).parent.mkdir(exist_ok=True)
+        pytester.path.joinpath(name).write_text("[pytest]" if name.endswith("ini") else "def test_it(): pass")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--vast-hosts=1", *given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    [told] = [each for each in result.stderr.lines if each]
+    result.stderr.fnmatch_lines([f"ERROR: --vast-hosts: {line}"])
+    assert told.endswith(f": say --rootdir={pytester.path}")
 
 
 def test_what_can_be_brought_is_none(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_it="")
-    arguments.check(pytester.parseconfig("test_it.py::test_it[/a/b]", f"{pytester.path}/test_it.py", "."))
-    arguments.check(pytester.parseconfig("--pyargs", "a.package"))
-    arguments.check(pytester.parseconfig("-c", "/dev/null"))
+    pytester.makepyfile(test_it="def test_it(): pass")
+    given = ["test_it.py", f"{pytester.path}/test_it.py::test_it", ".", "-k", "another"]
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--vast-hosts=1", *given)
+    result.stdout.fnmatch_lines(["vastgpu: no test is selected, so nothing is rented"])
 
 
 def test_variables_of_pytest_come_along_and_no_others() -> None:

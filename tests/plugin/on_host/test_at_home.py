@@ -63,6 +63,40 @@ def test_what_is_selected_and_what_it_asks_for(pytester: pytest.Pytester, capfd:
     assert "test_a" not in sys.modules
 
 
+def test_plugins_that_report_leave_that_to_the_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        reporting="""
+        class Report:
+            def pytest_sessionfinish(self): open("report", "w").close()
+        def pytest_addoption(parser): parser.addoption("--tap-files", action="store_true")
+        def pytest_configure(config): config.pluginmanager.register(Report())
+        def pytest_terminal_summary(): open("summary", "w").close()
+        """
+    )
+    folder = pytester.mkdir("pytest_tap-1.dist-info")
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-tap\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[pytest11]\ntap = reporting\n")
+    pytester.makeconftest("def pytest_sessionfinish(): open('own', 'w').close()")
+    pytester.makepyfile(test_a="def test_it(): pass")
+    pytester.syspathinsert()
+    found = seen(pytester, "--tap-files")
+    assert (found.selected, found.exit_code) == (1, 0)
+    assert {path.name for path in pytester.path.iterdir() if not path.suffix} - {"__pycache__"} == {"own"}
+
+
+def test_a_module_that_skips_itself_here_may_run_on_a_host(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_a="import pytest\ntorch = pytest.importorskip('not_installed_here')\ndef test_it(): pass",
+        test_b="import pytest\npytest.skip('no CUDA\\nat all', allow_module_level=True)",
+        test_c="import unittest\nraise unittest.SkipTest('no CUDA')",
+        test_d="import pytest\n@pytest.mark.skip\ndef test_it(): pass",
+    )
+    found = seen(pytester)
+    assert found.errors[0].text.startswith("could not import 'not_installed_here': No module named ")
+    assert [(each.where, each.kind) for each in found.errors] == [(f"test_{x}.py", "Skipped") for x in "abc"]
+    assert [each.text for each in found.errors[1:]] == ["no CUDA", "no CUDA"]
+
+
 def test_a_test_with_a_server_is_seen(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_a=MODULE)
     assert seen(pytester, "test_a.py::test_serves").asks == "test_a.py::test_serves"
@@ -72,6 +106,15 @@ def test_a_process_that_crashes_has_an_exit_code_and_a_last_line(pytester: pytes
     pytester.makepyfile("import os, sys\nsys.__stderr__.write('bye\\n')\nsys.__stderr__.flush()\nos._exit(7)")
     found = seen(pytester, "-s")
     assert (found.exit_code, found.said) == (7, "bye")
+
+
+def test_modules_of_the_project_do_not_hide_those_of_python(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(pytester.path))])
+    pytester.makepyfile(json="raise SystemExit('of the project')", **{"sub/test_a": "def test_it(): pass"})
+    found = seen(pytester, "sub")
+    assert (found.selected, found.exit_code) == (1, 0)
 
 
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
@@ -98,3 +141,10 @@ def test_what_tests_need_is_asked_for_before_anything_is_rented(pytester: pytest
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: vastgpu: *.py: ModuleNotFoundError: No module named 'not_installed_here': *"])
     assert "renting" not in result.stdout.str()
+
+
+def test_so_it_is_where_a_module_skips_itself_here(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_k="import pytest\npytest.skip('no CUDA', allow_module_level=True)")
+    result = run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: vastgpu: test_k.py: Skipped: no CUDA: it cannot be collected here, so what *"])

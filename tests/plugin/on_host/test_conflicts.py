@@ -24,7 +24,11 @@ REFUSED = [
         f"--pdb and --vast-hosts=1 exclude each other: there is no terminal on a host; {HERE}",
     ),
     (["--vast-hosts=1", "--trace"], "--trace and --vast-hosts=1 exclude each other: there is no terminal on a host"),
-    (["--vast-hosts=1", "--dist=each"], "--dist each and --vast-hosts exclude each other: "),
+    (
+        ["--vast-hosts=1", "--dist=each"],
+        "--dist each and --vast-hosts exclude each other: hosts come and go, so nobody can say on which of them a test "
+        "has yet to run; leave it out, or say --dist worksteal, load, loadscope, loadfile or loadgroup",
+    ),
     (
         ["--vast-hosts=3", "--vast-max-instances=2"],
         "--vast-hosts=3 is more than --vast-max-instances 2 (command line) allows: raise that, or ask for at most 2",
@@ -74,6 +78,39 @@ def test_a_run_without_hosts_is_one_as_ever(pytester: pytest.Pytester, hosts: st
     pytester.makepyfile("def test_it(): pass")
     args = ["--vast-hosts=0", "--vast-disk=50"] if hosts == "0" else []
     pytester.runpytest_inprocess("-p", "no:cacheprovider", "-n1", *args).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "ini", "dist"),
+    [
+        ("", "", "", "no"),
+        ("0", "", "", "no"),
+        ("", "0", "", "no"),
+        ("0", "1", "2", "no"),
+        ("", "0", "2", "no"),
+        ("", "", "0", "no"),
+        ("1", "0", "0", "load"),
+        ("", "1", "0", "load"),
+        ("", "", "2", "load"),
+    ],
+)
+def test_other_plugins_see_early_whether_tests_run_in_workers(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: str, variable: str, ini: str, dist: str
+) -> None:
+    """As pytest-cov does, which makes another report with workers than without."""
+    monkeypatch.setenv("VAST_HOSTS", variable)
+    pytester.syspathinsert()
+    pytester.makeini("[pytest]" + (f"\nvast_hosts = {ini}" if ini else ""))
+    pytester.makepyfile(
+        early="""
+        def pytest_load_initial_conftests(early_config):
+            with open("early.txt", "w") as file:  # it is too early to print
+                file.write(early_config.known_args_namespace.dist)
+        """
+    )
+    args = [f"--vast-hosts={option}"] if option else []
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "early", "--collect-only", *args)
+    assert (pytester.path / "early.txt").read_text() == dist
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pytest_vastgpu.plugin.on_host.environment import Pythons
 from pytest_vastgpu.plugin.on_host.environment import decide
 from pytest_vastgpu.plugin.on_host.environment import pythons
 from pytest_vastgpu.supervisor.rental.bringup.set_up import depends_on
+from pytest_vastgpu.supervisor.rental.bringup.set_up import verdict
 
 PROJECT = '[project]\nname = "it"\ndependencies = ["numpy"]\n'
 BUILT = PROJECT + '[build-system]\nrequires = ["hatchling"]\n'
@@ -75,10 +76,7 @@ ANY = Pythons(("3.11", "3.12"), "Python 3.11 to 3.12 (requires-python)", "3.11")
             },
             "uv pip install -r requirements.txt -r requirements_test.txt (requirements.txt, requirements_test.txt)",
         ),
-        (
-            {"dev-requirements.txt": "", "requirements-docs.txt": ""},
-            "uv pip install -r dev-requirements.txt (dev-requirements.txt)",
-        ),
+        ({"dev-requirements.txt": ""}, "uv pip install -r dev-requirements.txt (dev-requirements.txt)"),
         ({"requirements-gpu.txt": ""}, "uv pip install -r requirements-gpu.txt (requirements-gpu.txt)"),
         ({"setup.cfg": ""}, None),
         ({}, None),
@@ -107,6 +105,10 @@ def test_the_users_own_command_comes_first() -> None:
     ("files", "problem"),
     [
         ({"pyproject.toml": "[project\n"}, r"pyproject\.toml cannot be read: .+line 1"),
+        (
+            {"requirements-a.txt": "", "requirements-dev.txt": ""},
+            r"which of requirements-a\.txt, requirements-dev\.txt the tests need .*--vast-setup='uv pip install -r",
+        ),
         (
             {"requirements-cpu.txt": "", "requirements-gpu.txt": ""},
             r"which of requirements-cpu\.txt, requirements-gpu\.txt the tests need .*--vast-setup='uv pip install -r",
@@ -160,6 +162,13 @@ def test_a_python_that_cannot_be_is_one_line(requires: str, problem: str) -> Non
 def test_what_people_see_of_the_setup_is_what_is_done(tmp_path: Path) -> None:
     text = environment.setup(decide({"uv.lock": "", "pyproject.toml": PROJECT}), ANY)
     assert text.splitlines()[0] == "# environment: uv sync --frozen (uv.lock)"
+
+
+def test_what_to_do_where_it_fails_names_what_ran_and_the_option() -> None:
+    made = Workload("host", setup=environment.setup(decide({"uv.lock": "", "pyproject.toml": PROJECT}), ANY))
+    assert verdict(made, 1, ["error: no such thing"]).remedy == (
+        "mend what it needs, or say another command with --vast-setup; it is 'uv sync --frozen (uv.lock)'"
+    )
 
 
 def test_a_secret_in_the_users_command_is_known() -> None:

@@ -146,6 +146,34 @@ def test_what_is_left_at_the_end_of_the_session_is_fetched_from_all_hosts(tmp_pa
     assert home.arrived == {"host-1/r.json", "host-2/r.json"}
 
 
+def test_who_asks_for_a_host_s_files_a_second_time_waits_until_they_are_there(tmp_path: Path) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def late(sock: socket.socket, request: PipeRequest) -> None:
+        asked.set()
+        go_on.wait()
+        run_it(sock, request)
+
+    home = Home(tmp_path, late)
+    home.write("project/r.json")
+
+    def fetch() -> None:
+        home.fetching.fetch("host 1")
+        done.append(home.summary[0])
+
+    first, second = threading.Thread(target=fetch), threading.Thread(target=fetch)
+    first.start()
+    asked.wait()
+    second.start()
+    second.join(0.1)  # it has had the time to be wrong
+    assert done == []
+    go_on.set()
+    first.join()
+    second.join()
+    assert done == ["vastgpu: host 1: fetched 1 file (1 byte) into vast-fetched/host-1"] * 2
+
+
 def test_nothing_is_asked_of_a_host_without_a_pattern_and_a_failed_test(tmp_path: Path) -> None:
     home = Home(tmp_path, lambda *_: pytest.fail("asked"), fetch="")
     home.ends()

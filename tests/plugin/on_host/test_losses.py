@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from execnet.gateway_base import RemoteError
 
 from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.model import FailureClass
@@ -61,6 +62,26 @@ def test_a_test_runs_once_more_and_no_third_time() -> None:
     assert not runs.lose("t::a", ending)
     assert runs.of("t::a") == [ending, ending]
     assert runs.of("t::b") == []
+
+
+@pytest.mark.parametrize("kind", ["_pytest.config.exceptions.UsageError", "pytest.UsageError"])
+def test_of_a_usage_error_only_its_words_are_told(kind: str) -> None:
+    text = f'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\n{kind}: say --gpu\n'
+    assert losses.before_any_test(RemoteError(text)) == ("say --gpu", "")
+
+
+def test_of_other_errors_a_traceback_without_pytests_own_frames_is_told() -> None:
+    text = (
+        'Traceback (most recent call last):\n  File "/r/pluggy/_hooks.py", line 1, in call\n    return it()\n'
+        '  File "/p/plugin.py", line 2, in configure\n    broken(\n    ^^^^^^\nRuntimeError: broken\nmore of it\n'
+    )
+    shown = text.replace('  File "/r/pluggy/_hooks.py", line 1, in call\n    return it()\n', "").rstrip()
+    assert losses.before_any_test(RemoteError(text)) == ("RuntimeError: broken", shown)
+
+
+def test_a_process_that_has_just_ended_has_no_words() -> None:
+    assert losses.before_any_test("Not properly terminated") == ("its process has ended by itself", "")
+    assert losses.before_any_test(OSError()) == ("OSError", "")
 
 
 def test_the_summary_tells_how_many_ran_twice_and_why() -> None:

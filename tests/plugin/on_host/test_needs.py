@@ -11,7 +11,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host.at_home import CollectionError
 from pytest_vastgpu.plugin.on_host.at_home import MarkSeen
 from pytest_vastgpu.plugin.on_host.at_home import Seen
-from pytest_vastgpu.plugin.on_host.hosts import usual_gpus
+from pytest_vastgpu.plugin.on_host.hosts import number_of_gpus
 from pytest_vastgpu.plugin.on_host.needs import header
 from pytest_vastgpu.plugin.on_host.needs import needs
 from pytest_vastgpu.plugin.options import resolve_hosts
@@ -131,6 +131,16 @@ def test_what_cannot_be_imported_here_is_told_where_options_say_what_is_needed()
     )
 
 
+def test_so_is_a_module_that_skips_itself_here_and_is_all_there_is() -> None:
+    skipped = CollectionError("test_k.py", "Skipped", "could not import 'torch': No module named 'torch'")
+    found = needs(hosts(gpu_ram="40"), Seen(0, errors=[skipped], exit_code=5))
+    assert found is not None
+    assert found.notes == (
+        "1 module cannot be collected here, only on the hosts: test_k.py: Skipped: could not import 'torch': No module "
+        "named 'torch'",
+    )
+
+
 HEADERS = [
     ({}, {}, (1, 1, ""), "tests run on 2 hosts (command line) with 1 GPU each, 1 worker on each"),
     (
@@ -156,10 +166,21 @@ def test_the_header_says_what_is_rented_and_where_that_comes_from(
     assert header(hosts(**given), fields, *facts) == line
 
 
-def test_the_whole_list_has_every_option_and_no_secret() -> None:
-    lines = "\n".join(hosts(setup="curl https://me:secret@there").every_value())
-    assert all(option.name in lines for option in HOST_OPTIONS)
-    assert "secret" not in lines
+def test_with_v_every_value_is_told_once_and_no_secret() -> None:
+    settings = hosts(cuda="12.8", setup="curl https://me:secret@there")
+    fields = fields_of(settings, Seen(1, [mark("test_a", disk_gb=20)]))
+    rest = settings.unsaid(fields)
+    assert rest == [
+        "gpu-name none, gpu-ram 0 GB, compute-cap 0, image none, sync none, pass-env none, fetch none, "
+        "fetch-tmp no (default)"
+    ]
+    first = header(settings, fields, 1, 1, "")
+    assert first.endswith("; cuda 12.8 (command line), setup … (command line), disk_gb 20 (marks)")
+    told = f"{first}, {rest[0]}"
+    names = {option.name for option in HOST_OPTIONS} - {"hosts", "workers-per-host", "gpus", "disk"}
+    assert {name: told.count(f"{name} ") for name in names} == dict.fromkeys(names, 1)
+    assert hosts(**{name.replace("-", "_"): "1" for name in names}).unsaid({"disk_gb"}) == []
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize("option", HOST_OPTIONS, ids=lambda option: option.name)
@@ -179,11 +200,36 @@ def test_each_option_is_also_a_variable_and_an_ini_key(option: Any) -> None:
 
 def test_the_usual_number_of_gpus_is_what_the_market_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert usual_gpus("local") == (0, "this machine has none")
-    assert usual_gpus("vast") == (1, "")
+    assert number_of_gpus({}, "local") == (0, "this machine has none")
+    assert number_of_gpus({}, "vast") == (1, "")
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 0\necho 1\n")
     tool.chmod(0o755)
-    assert usual_gpus("local") == (1, "")
+    assert number_of_gpus({}, "local") == (1, "")
     tool.write_text("#!/bin/sh\nexit 9\n")  # it does not reach the driver
-    assert usual_gpus("local") == (0, "this machine has none")
+    assert number_of_gpus({}, "local") == (0, "this machine has none")
+
+
+ASKING = {"gpu_name": "RTX 4090", "gpu_ram": "24", "compute_cap": "8.9", "cuda": "12.8"}
+
+
+@pytest.mark.parametrize(("option", "value"), ASKING.items())
+def test_who_asks_for_something_of_a_gpu_gets_one_or_an_error(
+    option: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without nvidia-smi
+    asked = fields_of(hosts(**{option: value}), Seen(1))
+    assert number_of_gpus(asked, "local") == (1, "")
+    marked = fields_of(hosts(), Seen(1, [mark("test_a", **asked)]))
+    assert number_of_gpus(marked, "local") == (1, "")
+    assert number_of_gpus(fields_of(hosts(**{option: value, "gpus": "0"}), Seen(1)), "local") == (0, "")
+    nothing = fields_of(hosts(gpu_ram="0", disk="50", image="me/mine:1"), Seen(1))
+    assert number_of_gpus(nothing, "local") == (0, "this machine has none")
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "nan", "12.8.1", ""])
+def test_a_version_that_is_none_is_told_with_an_example(text: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"^--vast-cuda: '{text}' is not a CUDA version such as 12.8$"):
+        hosts(cuda=text)
+    with pytest.raises(pytest.UsageError, match=f"^--vast-compute-cap: '{text}' is not a compute capability such as 8"):
+        hosts(compute_cap=text)

@@ -13,6 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 from typing import cast
 
+import pytest
+from execnet.gateway_base import TimeoutError as NoAnswer
+
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.plugin.on_host import pipes
 from pytest_vastgpu.plugin.on_host import proxy
@@ -20,6 +23,7 @@ from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.runner import Runner
+from tests.support.looks import until
 
 LEASE = cast(Any, SimpleNamespace(label="a-label"))
 WORK = PurePosixPath("/root/.vastgpu/work")
@@ -68,3 +72,57 @@ def test_the_workers_of_a_host_start_at_the_same_time(tmp_path: Path) -> None:
         assert [gateway.id for gateway in started] == ["gw0", "gw1", "gw2", "gw3"]
     finally:
         gateways.end(10.0)
+
+
+SLOW_LINE = """
+import subprocess, sys
+passed = 0
+with subprocess.Popen([sys.executable, sys.argv[1]], stdout=subprocess.PIPE, bufsize=0) as proxy:
+    while data := proxy.stdout.read(4096):
+        passed += len(data)
+        if passed > 100_000 and sys.argv[2]:
+            open(sys.argv[2]).read()
+            sys.argv[2] = ""
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+"""
+"""Of what comes from a host it passes so much on, and the rest once the other end of a FIFO is opened and closed."""
+
+
+def test_what_comes_over_a_slow_line_counts_as_it_comes(tmp_path: Path) -> None:
+    (tmp_path / "line.py").write_text(SLOW_LINE)
+    os.mkfifo(tmp_path / "rest")
+    line = [sys.executable, "-u", str(tmp_path / "line.py"), str(proxy.__file__), str(tmp_path / "rest")]
+    gateways = Gateways(HOST, shlex.join(line))
+    try:
+        gateways.connect()
+        report = gateways._group["host-1"].remote_exec("channel.send(b'x' * 1_000_000)")
+        until(lambda: gateways.arrived, lambda arrived: arrived > 90_000)
+        assert not report._items.qsize()  # a message counts only once it is whole
+        (tmp_path / "rest").write_text("")
+        assert report.receive() == b"x" * 1_000_000
+        assert gateways.arrived > 1_000_000
+    finally:
+        gateways.end(10.0)
+
+
+@pytest.mark.parametrize(("comes", "answers"), [(1, True), (0, False)])
+def test_a_proxy_is_waited_for_as_long_as_anything_comes(comes: int, answers: bool) -> None:
+    waits = iter(range(3))
+
+    def receive(within_s: float) -> int:
+        if next(waits, None) is None:
+            return 1
+        gateways.arrived += comes
+        raise NoAnswer
+
+    gateways: Any = Gateways(HOST, "")
+    gateways._group = {"host-1": SimpleNamespace(remote_exec=lambda _: SimpleNamespace(receive=receive))}
+    assert gateways.answers() is answers
+
+
+def test_no_worker_starts_over_a_connection_that_is_over() -> None:
+    gateways = Gateways(HOST, sys.executable)
+    gateways.abandon()
+    with pytest.raises(EOFError, match="the connection is over"):
+        gateways.start(["gw0", "gw1"])

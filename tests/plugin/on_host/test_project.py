@@ -90,22 +90,28 @@ def test_caches_and_environments_that_nobody_ignores_stay_here(root: Path) -> No
     assert names(find(root)) == {".gitignore", "pkg/a.py", "node_modules/tracked.js", "envy.py"}
 
 
+@needs_git
+@pytest.mark.parametrize("repository", [True, False])
+def test_what_an_earlier_run_has_left_stays_here(root: Path, repository: bool) -> None:
+    if repository:
+        commit(root)
+    for name in ("vast-artifacts/run/1/server.log", "pkg/vast-artifacts/run/1/server.log", "vast-fetched/host-1/x"):
+        put(root / name)
+    found = find(root)
+    assert not [name for name in names(found) if "vast-" in name]
+    assert "differ" not in found.source
+
+
 @pytest.mark.parametrize("why", ["no git repository", "git cannot be run: No such file or directory"])
 def test_without_git_all_is_brought_but_litter(root: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "run" in why:
         monkeypatch.setenv("PATH", str(root))
     elif shutil.which("git") is None:
         pytest.skip("git is not installed")
-    for name in (
-        ".venv/x",
-        "env/pyvenv.cfg",
-        "env/x",
-        "pkg/__pycache__/a.pyc",
-        "c.pyc",
-        ".git/config",
-        "node_modules/x",
-    ):
+    for name in (".venv/x", "env/pyvenv.cfg", "env/x", "pkg/__pycache__/a.pyc", "c.pyc", "node_modules/x"):
         put(root / name)
+    if "run" in why:
+        put(root / ".git" / "config")
     (root / "empty").mkdir()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(os.path.relpath(root / "socket"))
@@ -123,6 +129,43 @@ def test_without_git_all_is_brought_but_litter(root: Path, why: str, monkeypatch
         f"bringing 6 files, 0 kB: all in {root} but caches and environments such as __pycache__ and .venv ({why})",
         "left out, since it is no file: fifo, socket",
     ]
+
+
+@needs_git
+@pytest.mark.parametrize("place", ["", "services/one"])
+def test_a_broken_repository_is_an_error_and_nothing_that_it_ignores_is_brought(root: Path, place: str) -> None:
+    put(root / "services" / "one" / "run.log")
+    commit(root)
+    put(root / ".git" / "HEAD", "garbage")
+    assert refused(root / place) == (
+        f"git does not list the files in {root / place}: fatal: not a git repository (or any of the parent "
+        f"directories): .git; mend {root}/.git, or move it away: then all is brought, also what .gitignore names"
+    )
+
+
+@needs_git
+def test_a_broken_repository_within_the_project_is_an_error_too(root: Path) -> None:
+    put(root / "next" / "n.py")
+    commit(root / "next")
+    commit(root)
+    shutil.rmtree(root / "next" / ".git")
+    put(root / "next" / ".git", "gitdir: /no/where\n")  # as of a submodule that was copied
+    line = refused(root)
+    assert line.startswith(f"git does not list the files in {root}/next: fatal: not a git repository: /no/where; mend ")
+
+
+def test_what_is_usually_secret_stays_here_where_no_git_says_what_is_ignored(root: Path) -> None:
+    for name in (".env", ".env.local", "certs/key.pem", ".aws/credentials", "environment.py"):
+        put(root / name)
+    found = find(root)
+    assert names(found) == {".gitignore", "pkg/a.py", "build/lib.so", "build/deep/er.so", "run.log", "environment.py"}
+    assert found.lines()[1:] == [
+        "left out, since such files are usually secret: .aws/credentials, .env, .env.local and 1 more; "
+        "--vast-sync=.aws/credentials brings it"
+    ]
+    found = find(root, [".aws", "certs", ".env*"])
+    assert {".env", ".env.local", "certs/key.pem", ".aws/credentials"} <= names(found)
+    assert len(found.lines()) == 1
 
 
 @needs_git
@@ -180,18 +223,12 @@ def test_a_repository_in_it_that_is_no_submodule_is_brought_by_its_own_rules(roo
     put(root / "new" / "n.py")
     commit(root / "new")
     git(root, "worktree", "add", "-q", "new/tree")
-    put(root / "next" / "n.py")
-    commit(root / "next")
-    git(root, "add", "next")
-    shutil.rmtree(root / "next" / ".git")
-    put(root / "next" / ".git", "gitdir: /no/where\n")  # as of a submodule that was copied
     assert {name for name in find(root).names if name.startswith("ne")} == {
         "nested/.gitignore",
         "nested/n.py",
         "new/n.py",
         "new/tree/.gitignore",
         "new/tree/pkg/a.py",
-        "next/n.py",
     }
 
 

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from execnet.gateway_base import RemoteError
 
 from pytest_vastgpu.plugin.on_host.losses import Ending
+from pytest_vastgpu.plugin.on_host.on_worker import EXIT
 from pytest_vastgpu.plugin.options import SETTINGS
 from tests.plugin.on_host.simulation import BROKEN
 from tests.plugin.on_host.simulation import CRASHED
@@ -18,6 +20,29 @@ from tests.plugin.on_host.simulation import World
 from tests.support.quick import only
 
 Build = Callable[..., World]
+NO_CUDA = """Traceback (most recent call last):
+  File "/r/_pytest/config/__init__.py", line 1, in _importconftest
+    mod = import_path(
+  File "PROJECT/conftest.py", line 1, in <module>
+    import cuda
+ImportError: libcuda.so.1: no such file
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "<string>", line 1, in <module>
+  File "/r/_pytest/config/__init__.py", line 2, in _importconftest
+    raise ConftestImportFailure(path, cause=e) from e
+_pytest.config.ConftestImportFailure: ImportError: libcuda.so.1: no such file (from PROJECT/conftest.py)
+"""
+SHORT = """Traceback (most recent call last):
+  File "PROJECT/conftest.py", line 1, in <module>
+    import cuda
+ImportError: libcuda.so.1: no such file"""
+INSIDE = """Traceback (most recent call last):
+  File "/p/plugin.py", line 1, in pytest_configure
+    raise RuntimeError
+RuntimeError: broken plugin"""
 DISTS = ("worksteal", "load", "loadscope", "loadfile", "loadgroup")
 
 
@@ -29,6 +54,11 @@ def world(pytester: pytest.Pytester) -> Build:
         return World(pytester.parseconfig(), **how)
 
     return build
+
+
+def no_cuda(host: str) -> RemoteError:
+    """How a worker ends there whose conftest file cannot be imported."""
+    return RemoteError(NO_CUDA.replace("PROJECT", f"/{host[-1]}/project"))
 
 
 def passed(tests: Iterable[str]) -> dict[str, list[str]]:
@@ -250,11 +280,129 @@ def test_nothing_is_run_again_once_the_run_stops(world: Build) -> None:
 
 def test_after_an_internal_error_of_a_worker_the_others_run_the_rest(world: Build) -> None:
     run = world(tests=8, hosts=1, each=1)
-    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.goes_on(until=lambda: run.workers != [] and run.session._held.has_begun(run.workers[0]))
+    run.session.queue.queue.clear()
     run.fails_inside(run.workers[0])
     run.goes_on()
     assert run.results == passed(run.tests[1:])
     assert run.session._internal == "gw0"
+
+
+def test_a_failure_of_what_has_to_do_with_hosts_ends_the_run(world: Build) -> None:
+    run = world(tests=3, hosts=1, each=1)
+    run.session.queue.put(("broken", {"error": OSError(28, "No space left on device")}))
+    run.session.queue.put(("broken", {"error": KeyError("gw0")}))
+    with pytest.raises(pytest.exit.Exception, match=r"^vastgpu: the run cannot go on: .* No space left on device$"):
+        run.session.loop_once()
+    with pytest.raises(RuntimeError, match="a defect of pytest-vastgpu: please report it") as raised:
+        run.session.loop_once()
+    assert repr(raised.value.__cause__) == "KeyError('gw0')"
+
+
+@pytest.mark.parametrize("dist", DISTS)
+@pytest.mark.parametrize("collects", [False, True], ids=["before collection", "after collection"])
+def test_a_host_whose_workers_can_run_no_test_is_left_alone_and_the_others_run_all(
+    collects: bool, dist: str, world: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = world(tests=40, hosts=2, each=2, dist=dist)
+    run.session.config.option.verbose = 0
+    told: list[str] = []
+    run.session.report_line = told.append
+    run.unfit = {"host 1": no_cuda("host 1")}
+    run.unfit_collects = collects
+    run.goes_on()
+    assert run.results == passed(run.tests)
+    assert [worker.rented.name for worker in run.workers].count("host 1") == 2
+    assert run.rented == ["host 1", "host 2"]
+    assert run.given_back[0] == "host 1"
+    line, traceback, *others = told
+    root = str(run.session.config.rootpath)
+    said = f"ImportError: libcuda.so.1: no such file (from {root}/conftest.py)"
+    assert line == f"vastgpu: host 1 can run no test: {said}"
+    assert traceback == SHORT.replace("PROJECT", root)
+    assert not others
+
+
+def test_where_no_host_can_run_a_test_the_run_ends_with_one_traceback_and_the_reason(world: Build) -> None:
+    run = world(tests=40, hosts=3, each=2)
+    told: list[str] = []
+    run.session.report_line = told.append
+    run.unfit = {name: no_cuda(name) for name in ("host 1", "host 2", "host 3")}
+    with pytest.raises(pytest.exit.Exception, match=r"no test could run: host \d: ImportErr") as ended:
+        run.goes_on()
+    assert ended.value.returncode == pytest.ExitCode.INTERRUPTED
+    assert "\n" not in str(ended.value)
+    assert len(told) == 4
+    assert told.count(SHORT.replace("PROJECT", str(run.session.config.rootpath))) == 1
+    assert sorted(run.given_back) == ["host 1", "host 2", "host 3"]
+
+
+def test_a_worker_whose_pytest_ends_before_its_first_test_says_why(world: Build) -> None:
+    run = world(tests=8, hosts=2, each=1)
+    told: list[str] = []
+    run.session.report_line = told.append
+    run.unfit = {"host 1": {"exitstatus": 2, EXIT: "no GPU here"}, "host 2": {"exitstatus": 7}}
+    run.unfit_collects = True
+    with pytest.raises(pytest.exit.Exception, match="no test could run"):
+        run.whole()
+    assert sorted(told) == [
+        "vastgpu: host 1 can run no test: no GPU here",
+        "vastgpu: host 2 can run no test: pytest ended with exit code 7",
+    ]
+
+
+def test_an_internal_error_before_the_first_test_is_one_message(world: Build) -> None:
+    run = world(tests=8, hosts=2, each=1)
+    told: list[str] = []
+    run.session.report_line = told.append
+    run.goes_on(until=lambda: run.workers != [])
+    run.workers[0].ended = True
+    run.session.queue.put(("internal_error", {"node": run.workers[0], "formatted_error": INSIDE}))
+    run.goes_on()
+    assert run.results == passed(run.tests)
+    assert told == [f"vastgpu: {run.workers[0].rented.name} can run no test: RuntimeError: broken plugin", INSIDE]
+
+
+def test_what_has_not_run_when_the_run_is_over_is_an_error(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.session._max_worker_restart = 1
+    run.deadly = once(CRASHED, *run.tests)
+    run.whole()
+    assert list(run.results.values()) == [["crash"], ["crash"], *[["error"]] * 6]
+    texts = [str(report.longrepr) for report in run.reports if report.when == "setup" and report.failed]
+    assert all("this test did not run, and the run is over" in text for text in texts)
+    assert all("maximum crashed workers reached: 1" in text for text in texts)
+
+
+def test_what_has_not_run_is_no_error_where_the_user_has_stopped_the_run(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.session.maxfail = 1
+    run.deadly = lambda test: LOST if test == "t_0.py::test_3" else None
+    with pytest.raises(KeyboardInterrupt):
+        run.whole()
+    assert [test for test, outcomes in run.results.items() if outcomes != ["passed"]] == ["t_0.py::test_3"]
+    assert len(run.results) < 8
+
+
+def test_pytest_exit_in_a_test_stops_the_run_with_its_words(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=1)
+    run.goes_on(until=lambda: run.workers != [] and run.session._held.has_begun(run.workers[0]))
+    run.workers[0].exits({"exitstatus": 7, EXIT: "enough"})
+    run.goes_on()
+    assert run.session.shouldstop == "gw0: enough"
+
+
+def test_what_a_worker_says_after_its_end_counts_no_more(world: Build) -> None:
+    run = world(tests=8, hosts=1, each=2)
+    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.session.queue.put(("errordown", {"node": run.workers[0], "error": "a report that cannot be read"}))
+    run.goes_on(until=lambda: bool(run.session._lost))
+    look = run.todo.pop()
+    run.goes_on(until=lambda: len(run.results) == 7 and not run.workers[0].can_go_on)
+    run.todo.append(look)
+    run.goes_on()
+    outcomes = sorted(outcome for outcomes in run.results.values() for outcome in outcomes)
+    assert outcomes == ["crash", *["passed"] * 7]
 
 
 def test_another_ctrl_c_ends_only_the_waiting_for_workers_that_hang(world: Build) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.plugin.on_host import environment
 from pytest_vastgpu.supervisor.rental.bringup.set_up import decisive
 from tests.support.on_host import Desk
 from tests.support.on_host import uv
@@ -232,6 +233,47 @@ def test_uv_comes_with_what_the_image_has(desk: Desk, program: str) -> None:
     how = "pip installs it" if program == "pip" else f"its installer is fetched with {program}"
     install = f"ran pip install --python {desk.work / 'env'}/bin/python -r requirements.txt"
     assert ran.stdout.splitlines()[:2] == [f"uv is missing: {how}", install]
+
+
+def test_the_users_command_gets_uv_when_it_calls_it(desk: Desk) -> None:
+    desk.python()
+    (desk.bin / "pip.py").write_text(PIP)
+    desk.env["PYTHONPATH"] = str(desk.bin)
+    ran = desk.set_up("command -v uv > /dev/null && echo one")
+    assert (ran.returncode, ran.stdout.splitlines()[0]) == (0, "one")  # uv is not got for that
+    ran = desk.set_up("echo $(uv pip install it 2> /dev/null) && (cd / && uv sync)")
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.splitlines()[:2] == ["ran pip install it", "ran sync"]
+    assert "/tools/later" not in str(about(desk)["path"])
+
+
+def test_tests_find_the_programs_of_their_environment(desk: Desk) -> None:
+    desk.python()
+    ran = desk.set_up("true")
+    assert ran.returncode == 0, ran.stdout
+    assert str(about(desk)["path"]).split(":") == [
+        *(str(desk.work / "env" / "bin"), str(desk.work / "tools" / "bin")),
+        str(desk.bin),
+    ]
+
+
+@pytest.mark.parametrize("command", ["", "true"])
+def test_no_environment_of_this_machine_is_the_images_on_the_local_market(desk: Desk, command: str) -> None:
+    home = desk.work.parents[1] / "home venv"
+    (home / "bin").mkdir(parents=True)
+    (home / "pyvenv.cfg").touch()
+    for name in ("python3", f"python{sys.version_info[0]}.{sys.version_info[1]}"):
+        (home / "bin" / name).symlink_to(sys.executable)
+    desk.env["PATH"] = f"{home}/bin:{desk.bin}"
+    ran = desk.set_up(command, local=True)
+    assert ran.returncode == 0, ran.stdout
+    found = about(desk)
+    assert found["python"] == (str(desk.work / "env" / "bin" / "python") if command else environment.base_python())
+    assert str(home) not in str(found["path"])
+    assert str(desk.bin) in str(found["path"])
+    packages = [str(found["python"]), "-c", "import sys; print(sys.path)"]
+    seen = subprocess.run(packages, env=desk.env, stdout=subprocess.PIPE, text=True, check=True)
+    assert sys.prefix == sys.base_prefix or sys.prefix not in seen.stdout
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from typing import Any
 from typing import cast
 
 import pytest
+from _pytest.junitxml import bin_xml_escape
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.plugin.on_host import worker_input
 from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
@@ -89,6 +91,30 @@ def test_what_another_plugin_tells_its_worker_has_to_be_plain(pytester: pytest.P
     workers = WorkerInputs(pytester.parseconfig(), lambda _: host(), 1)
     with pytest.raises(pytest.UsageError, match=r"workerinput\['of_a_plugin'\] cannot be sent to a host \(.*object"):
         tell(workers, Node(of_a_plugin={"a": object()}))
+
+
+def test_what_workers_have_in_common_is_found_out_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be 64 of them, and they are told in the thread that takes their reports."""
+    looked: list[str] = []
+
+    class Seen:
+        def pytest_addoption(self, parser: pytest.Parser) -> None:
+            looked.append("options")
+
+    def entry_points(group: str) -> list[Any]:
+        looked.append(group)
+        return []
+
+    config = pytester.parseconfig()
+    package = SimpleNamespace(metadata={"Name": "pytest-seen"}, version="1")
+    monkeypatch.setattr(config.pluginmanager, "list_plugin_distinfo", lambda: [(Seen(), package)])
+    monkeypatch.setattr(worker_input, "entry_points", entry_points)
+    workers = WorkerInputs(config, lambda _: host(), 64)
+    told = [tell(workers, Node(f"gw{number}")) for number in range(3)]
+    assert [each["basetemp"] for each in told] == [f"/root/.vastgpu/work/tmp/gw{number}" for number in range(3)]
+    assert looked == ["options", "pytest11"]
 
 
 @pytest.mark.parametrize("option", ["--lf", "--ff", "--nf", "--sw"])
@@ -179,6 +205,35 @@ def test_a_report_names_files_of_this_machine(
     assert json.loads(json.dumps(event)) == json.loads(
         json.dumps([kind, {"data": {"longrepr": told, "sections": printed}}])
     )
+
+
+ODD = [
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "\x1b[31mred\x1b[0m",
+    "a\tb\r\n",
+    "\x08\x0c\x00\x7f",
+    "\x1b",
+    "\x1b[1;31",
+    "ä\x85",
+]
+
+
+def test_what_tests_print_does_not_steer_the_terminal_and_is_the_same_in_junit_files(pytester: pytest.Pytester) -> None:
+    node = Node()
+    configured(pytester.parseconfig(), node)
+    data = {"nodeid": "a\x1b[H", "longrepr": ODD, "sections": [("Captured stdout", ODD[0])], "user_properties": ODD}
+    node.process_from_remote(("testreport", {"data": data}))
+    node.process_from_remote(("logstart", {"nodeid": "a\x1b[H", "location": ("a\x1b[H", 0, "")}))
+    node.process_from_remote(("workerfinished", {"workeroutput": ODD}))
+    (_, report), (_, start), (_, end) = cast(list[Any], node.seen)
+    told = report["data"]
+    assert (told["nodeid"], start["nodeid"], start["location"][0]) == ("a#x1B[H",) * 3
+    assert told["sections"] == [("Captured stdout", "#x1B[2J")]
+    assert told["longrepr"][:4] == ["#x1B[2J", "#x1B]0;title#x07", ODD[2], ODD[3]]
+    assert not any(character in "".join(told["longrepr"][4:]) for character in "\x08\x0c\x00\x7f\x1b")
+    assert [bin_xml_escape(text) for text in told["longrepr"]] == [bin_xml_escape(text) for text in ODD]
+    assert (told["user_properties"], end["workeroutput"]) == (ODD, ODD)
 
 
 def test_other_events_are_as_they_were(pytester: pytest.Pytester) -> None:

@@ -27,6 +27,7 @@ from pytest_vastgpu.plugin.on_host.fetched import told
 from pytest_vastgpu.plugin.on_host.pack import pack
 from pytest_vastgpu.plugin.on_host.unpack import Received
 from pytest_vastgpu.plugin.on_host.unpack import unpack
+from tests.support.projects import too_deep
 
 
 class Side:
@@ -171,6 +172,20 @@ def test_the_tmp_path_of_tests_comes_also_of_one_that_crashed_its_worker(side: S
     assert line == "vastgpu: h: not fetched: tmp_path/c and 2 more: removed there by the end of the run"
 
 
+@pytest.mark.parametrize("pattern", ["out", "out/**", "**", "out/*", "**/*.txt"])
+def test_one_path_that_is_too_long_is_named_and_the_rest_comes(side: Side, pattern: str) -> None:
+    side.write("out/ok.txt", "fine")
+    too_deep(side.root / "out")
+    got = side.fetch(pattern, tmp=({"as": "tmp_path/a", "path": str(side.root)},))
+    assert side.arrived == {"out/ok.txt": "fine", "tmp_path/a/out/ok.txt": "fine"}
+    assert got.broken == ""
+    [_, line] = told("h", "there", [], got)
+    assert line.startswith("vastgpu: h: not fetched: 'out/ddd")
+    assert "'tmp_path/a/out/ddd" in line
+    assert line.count("(File name too long)") == 2
+    assert len(line) < 400
+
+
 def test_a_stream_that_ends_early_is_told_and_leaves_no_half_file(side: Side) -> None:
     for name in ("a", "b"):
         side.write(name, os.urandom(3000).hex())
@@ -288,6 +303,9 @@ def test_a_pattern_for_which_no_host_has_had_anything_is_one_line() -> None:
         "vastgpu: nothing fetched for 'c': no such file on any host",
     ]
     assert nothing_for([], ["a"]) == [], "no host has said anything"
+    assert nothing_for([*found, {}], ["c"]) == [
+        "vastgpu: nothing fetched for 'c': no such file on the hosts that have answered"
+    ]
 
 
 def test_the_folder_is_emptied_by_the_next_run_and_git_ignores_it(tmp_path: Path) -> None:

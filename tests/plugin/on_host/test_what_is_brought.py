@@ -195,6 +195,14 @@ def test_equal_projects_make_equal_workloads_whatever_is_in_them(root: Path) -> 
     assert project.listing(root, ("build",))[0] != path
 
 
+def test_lists_of_projects_that_were_not_brought_for_long_are_removed(root: Path) -> None:
+    old = Path(project.listing(root, ())[0])
+    os.utime(old, (0, 0))
+    recent = Path(project.listing(root, ("build",))[0])
+    newest = Path(project.listing(root, ("run.log",))[0])
+    assert set(newest.parent.iterdir()) == {recent, newest}
+
+
 def test_a_list_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"^the list of files .* cannot be read \(No such file .*: run again$"):
         brought_by(replace(WORKLOAD, listing=str(tmp_path / "gone")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from importlib.metadata import distributions
@@ -31,6 +32,7 @@ def write(work: Path) -> None:
         "version": platform.python_version(),
         "implementation": platform.python_implementation(),
         "work": str(work),
+        "path": os.environ.get("PATH", ""),
         "plugins": plugins,
     }
     (work / "about.json").write_text(json.dumps(about), "utf-8")

@@ -1,12 +1,9 @@
 # Finds or makes the environment of the tests on a host. POSIX shell: an image may have next to nothing.
-# environment.py exports what it needs: HOW, OPTIONS, PYTHONS, WANTS, BRINGS, KEEPS.
+# environment.py exports what it needs: HOW, OPTIONS, PYTHONS, WANTS, BRINGS, KEEPS, BASE.
 set -ef
 work=$PWD
 there=$work/setup
-uv='' override='' seed=''
-
-say() { printf '%s\n' "$*"; }
-fail() { say "error: $*"; exit 1; }
+uv='' override='' seed='' image=''
 
 # Caches and whatever is installed lie beside the environment, and go with the instance.
 export UV_CACHE_DIR="${UV_CACHE_DIR:-$work/cache/uv}" PIP_CACHE_DIR="${PIP_CACHE_DIR:-$work/cache/pip}"
@@ -14,11 +11,23 @@ export UV_PYTHON_INSTALL_DIR="${UV_PYTHON_INSTALL_DIR:-$work/tools/python}" UV_N
 export UV_PROJECT_ENVIRONMENT="$work/env" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 unset UV_SYSTEM_PYTHON UV_PYTHON PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_USER PIP_PREFIX
 
+# On the local market, where BASE stands for the image's Python, virtual environments of this machine are no part of the
+# image.
+without_environments() {
+    left=''
+    IFS=:
+    for each in $PATH; do
+        [ -f "${each%/*}/pyvenv.cfg" ] || left=${left:+$left:}$each
+    done
+    unset IFS
+    export PATH="$left"
+}
+
 # The image's Python: the first one that the tests can run on. What its shims lead to depends on the directory, so the
 # executable itself is taken.
 find_python() {
     python='' other='' other_python=''
-    for each in python3 python $(for version in $PYTHONS; do echo "python$version"; done); do
+    for each in $BASE python3 python $(for version in $PYTHONS; do echo "python$version"; done); do
         path=$(command -v "$each") || continue
         said=$("$path" -c 'import sys; print("%d.%d %s" % (sys.version_info[:2] + (sys.executable,)))' 2> /dev/null) ||
             continue
@@ -31,35 +40,18 @@ find_python() {
     minor=''
 }
 
-runs() { [ -x "$1" ] && "$1" --version > /dev/null 2>&1; }
+. "$there/uv.sh"
 
-need_uv() {
-    [ -z "$uv" ] || return 0
-    for each in "$(command -v uv || :)" "$work/tools/bin/uv" "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv"; do
-        if runs "$each"; then uv=$each; return 0; fi
-    done
-    with=${python:-$other_python}
-    if [ -n "$with" ] && "$with" -m pip --version > /dev/null 2>&1; then
-        say "uv is missing: pip installs it"
-        if "$with" -m pip install -q --target "$work/tools" uv && runs "$work/tools/bin/uv"; then
-            uv=$work/tools/bin/uv
-            return 0
-        fi
-    fi
-    mkdir -p "$work/tools"
-    if command -v curl > /dev/null; then
-        say "uv is missing: its installer is fetched with curl"
-        curl -LsSf -o "$work/tools/install.sh" https://astral.sh/uv/install.sh || fail "uv's installer could not be fetched"
-    elif command -v wget > /dev/null; then
-        say "uv is missing: its installer is fetched with wget"
-        wget -q -O "$work/tools/install.sh" https://astral.sh/uv/install.sh || fail "uv's installer could not be fetched"
-    else
-        fail "uv is missing, and the image has neither pip nor curl nor wget to install it: name an image that has one of" \
-            "them (--vast-image)"
-    fi
-    UV_UNMANAGED_INSTALL="$work/tools/bin" sh "$work/tools/install.sh" || fail "uv's installer failed"
-    runs "$work/tools/bin/uv" || fail "uv does not run on this image"
-    uv=$work/tools/bin/uv
+# For a command that may call uv: a program of this name, which gets the real one when it is called.
+promise_uv() {
+    mkdir -p "$work/tools/later"
+    {
+        printf '#!/bin/sh\nset -f\n'
+        printf "work='%s'\npython='%s'\nother_python=''\nuv=''\n" "$work" "${image:-$python}"
+        printf '. "$work/setup/uv.sh"\nneed_uv >&2\nexec "$uv" "$@"\n'
+    } > "$work/tools/later/uv"
+    chmod 755 "$work/tools/later/uv"
+    export PATH="$PATH:$work/tools/later"
 }
 
 # A new environment over the image's Python, so that nothing is left of an earlier one.
@@ -85,14 +77,19 @@ make_environment() {
         fi
         "$python" "$there/image.py" "$work" "$HOW" $KEEPS
     fi
+    image=$python
     python=$work/env/bin/python
     export VIRTUAL_ENV="$work/env" PATH="$work/env/bin:$work/tools/bin:$PATH"
+    own=$PATH
 }
 
+[ -z "$BASE" ] || without_environments
+own=$PATH
 find_python
 if [ "$HOW" != image ] || [ -z "$python" ]; then make_environment; fi
 case $HOW in
     command)
+        command -v uv > /dev/null || promise_uv
         (cd project && sh "$work/command.sh")
         ;;
     sync)
@@ -105,4 +102,4 @@ case $HOW in
         (cd project && "$uv" pip install --python "$python" ${override:+--override "$override"} $OPTIONS)
         ;;
 esac
-"$python" "$there/about.py"
+PATH="$own" "$python" "$there/about.py"

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.diagnosis.verdicts import classify
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
@@ -110,7 +111,12 @@ def verdict(workload: Workload, code: int, lines: Sequence[str]) -> Verdict:
     if found.failure_class in {FailureClass.INFRA_FATAL, FailureClass.INCOMPATIBLE}:
         return found
     evidence = f"the setup command ended with exit code {code}: {decisive(lines)}"
-    return Verdict(FailureClass.WORKLOAD_FATAL, "setup_failed", evidence, f"mend it; it is {title(workload.setup)!r}")
+    what = title(workload.setup)
+    remedy = f"mend it; it is {what!r}"
+    if workload.adapter == HOST:
+        what = what.removeprefix("environment: ")
+        remedy = f"mend what it needs, or say another command with --vast-setup; it is {what!r}"
+    return Verdict(FailureClass.WORKLOAD_FATAL, "setup_failed", evidence, remedy)
 
 
 def decisive(lines: Sequence[str]) -> str:

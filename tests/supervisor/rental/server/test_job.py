@@ -230,3 +230,10 @@ def test_a_server_gets_the_image_s_environment_and_then_the_workload_s(
         monkeypatch.setenv("VASTGPU_INIT", init)
         sh(home, job.START + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == "/opt/conda ours the workload 127.0.0.1\n"
+
+
+def test_the_workload_s_environment_is_in_one_file_that_only_its_owner_can_reach(tmp_path: Path) -> None:
+    texts = job.files_of(Launch("exit 0"), KEY, "127.0.0.1", {"HF_TOKEN": "a-secret"}, "make it")
+    assert [name for name, text in texts.items() if "a-secret" in text] == ["env.sh"]
+    sh(tmp_path, f"umask 022; {job.MAKE_FOLDERS}")
+    assert (tmp_path / job.HOME).stat().st_mode & 0o777 == 0o700
