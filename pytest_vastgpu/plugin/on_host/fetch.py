@@ -252,13 +252,13 @@ class Fetching:
         try:
             return (yield)
         except KeyboardInterrupt:
-            self._stop()
+            self.stop()
             raise
         finally:
             try:
                 self._fetch_all()
             except KeyboardInterrupt:
-                self._stop()
+                self.stop()
 
     def _fetch_all(self) -> None:
         with self._changed:
@@ -268,7 +268,7 @@ class Fetching:
         with self._changed:
             self._changed.wait_for(lambda: not self._hosts and not self._busy)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """A person wants no more of it."""
         with self._changed:
             self._stopped = "interrupted"

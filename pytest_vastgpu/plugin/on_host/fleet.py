@@ -139,10 +139,12 @@ class Fleet:
             if not rented.over.is_set():
                 self.give_back(rented)
         ends = time.monotonic() + END_WITHIN_S
-        for thread in self._leaving:
-            thread.join(max(0.0, ends - time.monotonic()))
-        for rented in self._rented:
-            rented.gateways.abandon()
+        try:
+            for thread in self._leaving:
+                thread.join(max(0.0, ends - time.monotonic()))
+        finally:  # also where Ctrl-C ends the waiting
+            for rented in self._rented:
+                rented.gateways.abandon()
 
     # ------------------------------------------------------------- threads
 

@@ -135,11 +135,14 @@ class HostSession(HostWorkers):
         if ending.kind is Kind.HOST:
             self._fetching.lost(rented.name)
         self._why, self._machines = f"{rented.name} was lost: {ending.story}", ending.blames_machine
+        ran_a_test = False
         for node in [node for node in self._active_nodes if node.rented is rented]:
             if node not in self._lost:
                 self._lost[node] = self._schedule.remove(node)
+            ran_a_test = ran_a_test or self._lost[node] is not None
             self.worker_looked(node, None, ending)
-        self._places.lost(rented.name)
+        # A host that lives costs no new one, and a test that runs twice at most cannot end it for ever.
+        self._places.lost(rented.name, counts=ending.kind is Kind.HOST or not ran_a_test)
         if ending.kind is Kind.CONNECTION:
             self._stray[rented.name] = rented
 
@@ -326,10 +329,17 @@ class HostSession(HostWorkers):
             self.triggershutdown()
 
     @pytest.hookimpl
-    def pytest_sessionfinish(self) -> None:
-        """End all workers."""
-        if fleet := getattr(self, "_fleet", None):  # a usage error may have come before
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """End all workers. Another Ctrl-C ends only the waiting for those that hang, and what is fetched."""
+        fleet = getattr(self, "_fleet", None)
+        if fleet is None:  # a usage error has come before
+            return
+        try:
             fleet.end()
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self.report_line("vastgpu: interrupted: workers that hang are waited for no longer, and nothing is fetched")
+            self._fetching.stop()
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -63,9 +63,12 @@ class Places:
         """A test has ended on its host."""
         self._fruitless.pop(name, None)
 
-    def lost(self, name: str) -> None:
-        """Its host is lost. Another may take its place, unless one after another was lost there."""
-        self._fruitless[name] += 1
+    def lost(self, name: str, *, counts: bool = True) -> None:
+        """Its host is lost. Another may take its place, unless one after another was lost there.
+
+        :param counts: False where it cannot go on for ever.
+        """
+        self._fruitless[name] += counts
         if self._fruitless[name] < MOST_FRUITLESS:
             self.empty.add(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,6 +225,21 @@ def test_a_place_whose_hosts_are_lost_before_any_result_is_not_rented_for_ever(w
     assert {outcome for outcomes in run.results.values() for outcome in outcomes} == {"error"}
 
 
+@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("dist", DISTS)
+def test_tests_that_end_every_process_of_a_host_that_lives_leave_it_to_the_others(
+    dist: str, each: int, world: Build
+) -> None:
+    for seed in range(5):
+        run = world(tests=15, hosts=2, each=each, dist=dist, seed=seed)
+        run.deadly = lambda test: BROKEN if int(test.rpartition("_")[2]) < 5 else None
+        run.goes_on()
+        assert [run.results[test] for test in run.tests[:5]] == [["error"]] * 5
+        assert len(run.results) == 15
+        told = [str(report.longrepr) for report in run.reports if report.failed]
+        assert all("lost 2 times" in text for text in told), "none is left without a host"
+
+
 def test_a_late_host_that_collects_other_tests_runs_none(world: Build) -> None:
     run = world(tests=20, hosts=2, each=1)
     late = run.todo.pop()
@@ -387,3 +403,20 @@ def test_what_a_worker_says_after_its_end_counts_no_more(world: Build) -> None:
     run.goes_on()
     outcomes = sorted(outcome for outcomes in run.results.values() for outcome in outcomes)
     assert outcomes == ["crash", *["passed"] * 7]
+
+
+def test_another_ctrl_c_ends_only_the_waiting_for_workers_that_hang(world: Build) -> None:
+    run = world(tests=1, hosts=1, each=1)
+    inside: Any = run.session
+    stopped: list[bool] = []
+    told: list[str] = []
+    inside.report_line = told.append
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    inside._fleet, inside._fetching = SimpleNamespace(end=end), SimpleNamespace(stop=lambda: stopped.append(True))
+    session: Any = SimpleNamespace(exitstatus=pytest.ExitCode.OK)
+    run.session.pytest_sessionfinish(session)
+    assert (session.exitstatus, stopped) == (pytest.ExitCode.INTERRUPTED, [True])
+    assert told == ["vastgpu: interrupted: workers that hang are waited for no longer, and nothing is fetched"]

@@ -86,3 +86,12 @@ def test_a_place_whose_hosts_are_lost_without_a_result_stays_empty() -> None:
     known.fruitful("host 1")
     known.lost("host 1")
     assert known.empty == {"host 1"}
+
+
+def test_a_loss_that_says_nothing_of_a_place_leaves_it_as_it_is() -> None:
+    known = places()
+    for _ in range(9):
+        known.lost("host 1", counts=False)
+        assert known.empty == {"host 1"}
+    known.lost("host 1")
+    assert known.empty == {"host 1"}
