@@ -15,6 +15,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.words import Words
 
 BLAME = {
     FailureClass.INFRA_FATAL: "the machine's; it is remembered and not rented again for a while",
@@ -48,7 +49,7 @@ def workload_line(workload: Workload) -> str:
 
 
 class WorkloadNames:
-    """Names of the workloads of a run, in words: ``vllm 'org/model'``. No two are the same. Thread-safe."""
+    """Names of the workloads of a run, in words: ``vllm 'org/model'``. No two of servers are the same. Thread-safe."""
 
     def __init__(self) -> None:
         self._names: dict[Workload, str] = {}
@@ -62,6 +63,8 @@ class WorkloadNames:
 
     def _new(self, workload: Workload) -> str:
         line = workload_line(workload)
+        if workload.adapter == HOST:  # it is the same host with another environment, too
+            return line
         alike = [other for other in self._names if workload_line(other) == line]
         if not alike:
             return line
@@ -136,17 +139,20 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
+def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: Words | None = None) -> str:
     """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
 
     :param workload: Its name.
     :param ended: Why no other offer is tried, where the last verdict is not the reason.
+    :param said: How to name what happens; None: as for a server.
     """
-    lines = [f"no instance became ready for {workload} ({count(len(attempts), 'attempt')})"]
+    said = said or Words()
+    lines = [f"{said.not_ready.format(workload)} ({count(len(attempts), 'attempt')})"]
     for attempt in attempts:
         if attempt.verdict is None:
             continue
-        where = attempt.failed_in.value if attempt.failed_in else "ready"
+        state = attempt.failed_in or State.READY
+        where = said.failed_while.get(state, state.value)
         lines.append(
             f"  {attempt.number}. {offer_line(attempt.offer)}: failed while {where}: {verdict_line(attempt.verdict)}"
         )
@@ -165,6 +171,6 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
         lines.append(f"  no other offer is tried: {ended}")
     last = attempts[-1].log_tail.strip() if attempts else ""
     if last:
-        lines.append("  the server's last lines:")
+        lines.append(f"  {said.last_lines}:")
         lines.extend(f"    | {line}" for line in last.splitlines())
     return "\n".join(lines)
