@@ -15,6 +15,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.words import Words
 
 BLAME = {
     FailureClass.INFRA_FATAL: "the machine's; it is remembered and not rented again for a while",
@@ -139,17 +140,20 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
+def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: Words | None = None) -> str:
     """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
 
     :param workload: Its name.
     :param ended: Why no other offer is tried, where the last verdict is not the reason.
+    :param said: How to name what happens; None: as for a server.
     """
-    lines = [f"no instance became ready for {workload} ({count(len(attempts), 'attempt')})"]
+    said = said or Words()
+    lines = [f"{said.not_ready.format(workload)} ({count(len(attempts), 'attempt')})"]
     for attempt in attempts:
         if attempt.verdict is None:
             continue
-        where = attempt.failed_in.value if attempt.failed_in else "ready"
+        state = attempt.failed_in or State.READY
+        where = said.failed_while.get(state, state.value)
         lines.append(
             f"  {attempt.number}. {offer_line(attempt.offer)}: failed while {where}: {verdict_line(attempt.verdict)}"
         )
@@ -168,6 +172,6 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
         lines.append(f"  no other offer is tried: {ended}")
     last = attempts[-1].log_tail.strip() if attempts else ""
     if last:
-        lines.append("  the server's last lines:")
+        lines.append(f"  {said.last_lines}:")
         lines.extend(f"    | {line}" for line in last.splitlines())
     return "\n".join(lines)

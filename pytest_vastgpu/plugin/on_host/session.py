@@ -25,6 +25,7 @@ from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fetch import Fetching
+from pytest_vastgpu.plugin.on_host.fleet import END_WITHIN_S
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
@@ -327,6 +328,12 @@ class HostSession(HostWorkers):
         self._schedule.awaits(len(self._active_nodes))
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:
             self.triggershutdown()
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Say what is waited for now: a test that sleeps, or computes, does not notice."""
+        if self._active_nodes and excinfo.type is KeyboardInterrupt:  # and none of its kinds, as by -x
+            self.report_line(f"vastgpu: interrupted: the workers have up to {END_WITHIN_S:.0f} s to end")
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

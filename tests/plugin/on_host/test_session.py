@@ -100,6 +100,23 @@ def test_every_test_counts_once_whatever_is_lost_and_whenever(seeds: range, dist
         assert not [test for test, (outcome,) in run.results.items() if outcome in ("crash", "failed")], seed
 
 
+@pytest.mark.parametrize(("kind", "says"), [(KeyboardInterrupt, 1), (pytest.Session.Interrupted, 0)])
+def test_ctrl_c_says_what_is_waited_for(kind: type[BaseException], says: int, world: Build) -> None:
+    run = world(tests=1, hosts=1, each=1)
+    told: list[str] = []
+    inside: Any = run.session
+    inside.report_line = told.append
+    with pytest.raises(kind) as interrupted:
+        raise kind("stopping after 1 failure")
+    run.session.pytest_keyboard_interrupt(interrupted)
+    assert told == []  # no worker runs yet
+    run.goes_on(until=lambda: bool(run.living))
+    run.session.pytest_keyboard_interrupt(interrupted)
+    assert [line for line in told if "interrupted" in line] == [
+        "vastgpu: interrupted: the workers have up to 10 s to end"
+    ][:says]
+
+
 def test_a_test_whose_host_is_lost_runs_once_more(world: Build, capsys: pytest.CaptureFixture[str]) -> None:
     run = world(tests=6, hosts=2, each=1)
     run.deadly = once(LOST, "t_2.py::test_2")
