@@ -267,7 +267,7 @@ class HostSession(HostWorkers):
 
     def worker_internal_error(self, node: Node, formatted_error: str) -> None:
         """A worker has an internal error. What it had not begun goes to others; the run ends as with xdist at home."""
-        if not self._held.has_begun(node) and not node.shutting_down:
+        if not self._held.has_begun(node) and not node.told_to_end:
             self.worker_errordown(node, formatted_error)
             return
         self._schedule.remove(node)

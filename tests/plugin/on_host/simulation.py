@@ -45,7 +45,7 @@ class Worker:
         self.gateway = SimpleNamespace(id=name, spec=SimpleNamespace(id=name))
         self.rented = rented
         self.workeroutput = {"exitstatus": 0, "shouldfail": False, "shouldstop": False}
-        self.shutting_down = False
+        self.shutting_down = self.told_to_end = False
         self.ended = False
         self._world = world
         self._queue: list[int | None] = []
@@ -68,7 +68,7 @@ class Worker:
         self._says("unscheduled", indices=list(indices) if there else [])
 
     def shutdown(self) -> None:
-        self.shutting_down = True
+        self.shutting_down = self.told_to_end = True
         self._queue.append(None)
 
     def _says(self, name: str, **given: object) -> None:
