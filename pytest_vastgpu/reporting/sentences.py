@@ -136,11 +136,24 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
+def in_short(attempts: Sequence[Attempt]) -> str:
+    """The decisive verdict of failed attempts, with what was seen: ``workload_fatal: setup_failed (exit code 1)``.
+
+    :param attempts: Empty if nothing could be rented.
+    """
+    if not any(attempt.verdict for attempt in attempts):
+        return ""
+    verdict = decisive(attempts)
+    seen = verdict.evidence.strip().partition("\n")[0]
+    return f"{verdict_line(verdict)}{f' ({seen})' if seen else ''}"
+
+
+def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", *, prints: str = "server") -> str:
     """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
 
     :param workload: Its name.
     :param ended: Why no other offer is tried, where the last verdict is not the reason.
+    :param prints: Whose output an attempt has: a host has no server.
     """
     lines = [f"no instance became ready for {workload} ({count(len(attempts), 'attempt')})"]
     for attempt in attempts:
@@ -165,6 +178,6 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
         lines.append(f"  no other offer is tried: {ended}")
     last = attempts[-1].log_tail.strip() if attempts else ""
     if last:
-        lines.append("  the server's last lines:")
+        lines.append(f"  the {prints}'s last lines:")
         lines.extend(f"    | {line}" for line in last.splitlines())
     return "\n".join(lines)

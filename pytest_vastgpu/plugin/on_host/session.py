@@ -118,7 +118,7 @@ class HostSession(HostWorkers):
     def worker_hostfailed(self, name: str, error: Exception) -> None:
         """No host could be had for a place."""
         self._arrive(name, self._each)
-        self._why = f"{error}" or "renting was called off"
+        self._why = losses.no_host(error)
         self._machines = isinstance(error, ProvisioningFailed) and error.machines_failed
         self.report_line(f"vastgpu: {name}: {self._why}")
 
@@ -181,7 +181,8 @@ class HostSession(HostWorkers):
         if not self._why:
             raise RuntimeError("Unexpectedly no active workers available")  # as xdist says it
         if not self._schedule.begun or (self._unfit and not self._held.any_begun):
-            pytest.exit(f"vastgpu: no test could run: {self._why}", returncode=pytest.ExitCode.INTERRUPTED)
+            text = f"vastgpu: no test could run: {losses.first_line(self._why)}"
+            pytest.exit(text, returncode=pytest.ExitCode.INTERRUPTED)
         self._given_up = True
         self._report_rest(self._why, "no host is left", machines=self._machines)
         self.triggershutdown()

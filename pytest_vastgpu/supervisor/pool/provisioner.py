@@ -19,6 +19,7 @@ from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import OfferRefused
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import RequestRejected
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
@@ -231,7 +232,8 @@ class Provisioner:
         if len(attempts) > 1:
             text = f"giving up {name}: {together(attempts)}"
             self.services.events.write(Event("", None, text, time=self.services.clock.time()))
-        return ProvisioningFailed(failure(name, attempts, ended), attempts)
+        prints = "setup" if workload.adapter == HOST else "server"
+        return ProvisioningFailed(failure(name, attempts, ended, prints=prints), attempts)
 
     def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
         """See whether the server of a ready instance serves. Start one that has ended again, once in its instance.
