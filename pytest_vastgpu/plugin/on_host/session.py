@@ -28,6 +28,7 @@ from pytest_vastgpu.plugin.on_host.fetch import Fetching
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
+from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.hosts import workers
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.plugin.on_host.losses import Ending
@@ -284,6 +285,10 @@ class HostSession(HostWorkers):
         inside = f"worker {self._internal!r} has had an internal error" if self._internal else ""
         why = inside or self._summary_report or self._why or "no worker has run it"
         self._report_rest(why, "the run is over", machines=False)
+        here = self.config.stash.get(SELECTED, 0)
+        if here and self._schedule.tests == [] and not self._session.testsfailed:
+            text = f"vastgpu: no test was collected on the hosts, and {here} here: see what conftest files skip there"
+            pytest.exit(text, returncode=pytest.ExitCode.INTERRUPTED)
         if self._internal:
             text = f"worker {self._internal!r} has had the internal error above: its test has no result"
             pytest.exit(text, returncode=pytest.ExitCode.INTERNAL_ERROR)

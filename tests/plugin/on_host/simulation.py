@@ -185,7 +185,7 @@ class World:
         self._rents = rents
         self.session = HostSession(config, settings)
         session: Any = self.session
-        session._fleet, session._each, session._session = self, each, SimpleNamespace(testscollected=0)
+        session._fleet, session._each, session._session = self, each, SimpleNamespace(testscollected=0, testsfailed=0)
         session._max_worker_restart = 4 * each * hosts
         session._node = self._worker
         nothing = SimpleNamespace(ready=lambda _: None, lost=lambda _: None, tell=lambda *_: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from execnet.gateway_base import RemoteError
 from xdist.workermanage import Marker
 
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.on_worker import EXIT
 from pytest_vastgpu.plugin.on_host.on_worker import Endings
@@ -259,6 +261,17 @@ def test_no_tests_at_all_end_the_run(world: Build) -> None:
     run = world(tests=0, hosts=2, each=2)
     run.goes_on()
     assert run.results == {}
+
+
+@pytest.mark.parametrize(("here", "failed", "exits"), [(3, 0, True), (3, 1, False), (0, 0, False)])
+def test_nothing_on_the_hosts_where_something_is_selected_here_is_an_error(
+    here: int, failed: int, exits: bool, world: Build
+) -> None:
+    run = world(tests=0, hosts=2, each=1)
+    run.session.config.stash[SELECTED] = here
+    run.session._session.testsfailed = failed
+    with pytest.raises(pytest.exit.Exception, match="collected on the hosts, and 3 here") if exits else nullcontext():
+        run.whole()
 
 
 def test_a_test_without_a_result_counts_as_a_failure_for_maxfail(world: Build) -> None:
