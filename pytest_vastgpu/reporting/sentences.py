@@ -140,6 +140,18 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def in_short(attempts: Sequence[Attempt]) -> str:
+    """The decisive verdict of failed attempts, with what was seen: ``workload_fatal: setup_failed (exit code 1)``.
+
+    :param attempts: Empty if nothing could be rented.
+    """
+    if not any(attempt.verdict for attempt in attempts):
+        return ""
+    verdict = decisive(attempts)
+    seen = verdict.evidence.strip().partition("\n")[0]
+    return f"{verdict_line(verdict)}{f' ({seen})' if seen else ''}"
+
+
 def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: Words | None = None) -> str:
     """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
 
