@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.text.durations import spoken
@@ -136,8 +137,23 @@ def together(attempts: Sequence[Attempt]) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """``1 attempt``, ``2 attempts``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    """``1 attempt``, ``2,000 attempts``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def size(count_bytes: int) -> str:
+    """``4.7 GB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count_bytes >= unit:
+            return f"{count_bytes / unit:.1f} {name}"
+    return count(count_bytes, "byte")
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """The first of them: ``a, b, c and 4 more``."""
+    given = list(names)
+    more = f" and {len(given) - most} more" if len(given) > most else ""
+    return ", ".join(given[:most]) + more
 
 
 def in_short(attempts: Sequence[Attempt]) -> str:

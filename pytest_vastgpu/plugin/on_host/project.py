@@ -28,10 +28,11 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host import fetched
 from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
-from pytest_vastgpu.plugin.on_host.sizes import megabytes
 from pytest_vastgpu.plugin.on_host.sizes import require_size
 from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.sentences import count
+from pytest_vastgpu.reporting.sentences import size
+from pytest_vastgpu.reporting.sentences import some
 from pytest_vastgpu.servers import files
 from pytest_vastgpu.servers.listing import Listing
 from pytest_vastgpu.servers.listing import write
@@ -69,7 +70,7 @@ class Project:
 
     def lines(self) -> list[str]:
         """What is told before hosts are rented."""
-        first = f"bringing {count(len(self.names), 'file')}, {megabytes(self.size)}: {self.source}"
+        first = f"bringing {count(len(self.names), 'file')}, {size(self.size)}: {self.source}"
         return [sanitize.line(text) for text in (first, *self.notices)]
 
 
@@ -154,7 +155,7 @@ def _found(root: Path, patterns: Sequence[str]) -> Project:
     if found.out:
         project.notices.append(found.notice(root))
     if odd:
-        project.notices.append(f"left out, since it is no file: {_some(odd)}")
+        project.notices.append(f"left out, since it is no file: {some(odd)}")
     require_size(sizes, LIMIT_BYTES, files.MOST_FILES)
     return project
 
@@ -276,11 +277,6 @@ def _asked(root: Path, patterns: Iterable[str]) -> dict[str, None]:
             else:
                 found[name] = None
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return sanitize.line(", ".join(names[:3]) + more)
 
 
 def _unreadable(name: str, why: str | None) -> ConfigurationError:

@@ -34,8 +34,8 @@ from pytest_vastgpu.plugin.on_host.hosts import workers
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
-from pytest_vastgpu.plugin.on_host.supply import Places
 from pytest_vastgpu.plugin.on_host.supply import Situation
+from pytest_vastgpu.plugin.on_host.supply import Supply
 from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
@@ -54,7 +54,7 @@ class HostSession(HostWorkers):
         self._settings = settings
         self._runs = losses.LostRuns()
         self._comparison = Comparison(config)
-        self._places = Places()
+        self._places = Supply()
         self._hosts: dict[str, Rented] = {}
         """Those that are ready, by name."""
         self._coming: Counter[str] = Counter()

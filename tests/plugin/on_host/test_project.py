@@ -56,7 +56,7 @@ def test_a_dirty_tree_is_told_in_one_line(root: Path) -> None:
     git(root, "mv", "old_name.py", "new_name.py")
     put(root / "new.py")
     first, *rest = find(root).lines()
-    assert first == f"bringing 4 files, 0 kB: commit {whole[:9]}, and 4 files that differ from it"
+    assert first == f"bringing 4 files, 381 bytes: commit {whole[:9]}, and 4 files that differ from it"
     assert not rest
 
 
@@ -127,7 +127,7 @@ def test_without_git_all_is_brought_but_litter(root: Path, why: str, monkeypatch
         "empty",
     }
     assert found.lines() == [
-        f"bringing 6 files, 0 kB: all in {root} but caches and environments such as __pycache__ and .venv ({why})",
+        f"bringing 6 files, 17 bytes: all in {root} but caches and environments such as __pycache__ and .venv ({why})",
         "left out, since it is no file: fifo, socket",
     ]
 
