@@ -50,7 +50,7 @@ def test_the_example_runs(name: str) -> None:
     output = run_example(name, *RUNS[name])
     assert re.search(r"=== .*(passed|skipped)", output)
     created = re.findall(r"created instance (\d+)", output)
-    gone = re.findall(r"instance (\d+): gone after", output)
+    gone = re.findall(r"instance (\d+)\)?: gone after", output)
     assert sorted(created) == sorted(gone)
 
 
