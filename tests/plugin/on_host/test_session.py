@@ -427,8 +427,8 @@ def test_a_worker_that_hangs_in_its_collection_keeps_nobody_waiting(world: Build
     run = world(tests=8, hosts=2, each=1)
     inside: Any = run.session
     told: list[str] = []
-    inside._clock, inside.report_line = lambda: now, told.append
     now = 0.0
+    inside._clock, inside.report_line = lambda: now, told.append
     for comes in run.todo[:]:
         comes()
     run.todo.clear()
