@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import MachineRecord
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.planning.plan import NOTHING
@@ -212,10 +213,12 @@ def _facts(plan: Plan, wording: Wording) -> Iterator[tuple[str, str]]:
     if possible:
         first, *_ = possible.values()
         of = f"{first.name}, failed starts included" if of_run else "failed starts included"
+        hosts = any(each.workload.adapter == HOST for each in possible.values())
+        comes_on_top = "; bringing the project and making its environment come on top" if hosts else ""
         text = f"in about {duration(first.ready_s)} ({of})"
         if len(possible) > 1:
             text += f"; all of them in about {duration(max(each.ready_s for each in possible.values()))}"
-        yield "first test" if of_run else "ready", text
+        yield "first test" if of_run else "ready", text + comes_on_top
         yield (
             "expected",
             f"about {plan.expected_usd:.2f} USD: {plan.until_ready_usd:.2f} USD until ready, the rest while each is "

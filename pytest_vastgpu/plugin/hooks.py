@@ -55,22 +55,31 @@ def pytest_load_initial_conftests(
     return (yield)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Look whether tests shall run on hosts, early enough for a plugin object with hooks of its own."""
+# A wrapper, so that it comes before xdist's hook whatever the order of their registration.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Look where tests run, early enough for plugin objects with hooks of their own."""
     if _names_hosts(config):
         from pytest_vastgpu.plugin.on_host.start import Hosts
 
-        config.pluginmanager.register(Hosts(), HOSTS)
+        hosts = Hosts()
+        hosts.look_early(config)
+        config.pluginmanager.register(hosts, HOSTS)
+    if _is_on_host(config):
+        from pytest_vastgpu.plugin.on_host.on_worker import Endings
+
+        config.pluginmanager.register(Endings(config), "vastgpu-endings")
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
     if _is_on_host(config):  # nothing can be rented from there, and it has none of the values
-        from pytest_vastgpu.plugin.on_host.on_worker import begin
+        if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
+            from pytest_vastgpu.plugin.on_host.on_worker import serve
 
-        begin(config)
+            serve(config, asked)
         return
     config.stash[SETTINGS] = resolve(config.getoption, config.getini, os.environ)
     if config.getoption("vast_plan") or config.getoption("vast_plan_json"):

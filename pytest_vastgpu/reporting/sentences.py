@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.text.durations import spoken
@@ -15,6 +16,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.words import Words
 
 BLAME = {
     FailureClass.INFRA_FATAL: "the machine's; it is remembered and not rented again for a while",
@@ -135,21 +137,51 @@ def together(attempts: Sequence[Attempt]) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """``1 attempt``, ``2 attempts``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    """``1 attempt``, ``2,000 attempts``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
+def size(count_bytes: int) -> str:
+    """``4.7 GB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count_bytes >= unit:
+            return f"{count_bytes / unit:.1f} {name}"
+    return count(count_bytes, "byte")
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """The first of them: ``a, b, c and 4 more``."""
+    given = list(names)
+    more = f" and {len(given) - most} more" if len(given) > most else ""
+    return ", ".join(given[:most]) + more
+
+
+def in_short(attempts: Sequence[Attempt]) -> str:
+    """The decisive verdict of failed attempts, with what was seen: ``workload_fatal: setup_failed (exit code 1)``.
+
+    :param attempts: Empty if nothing could be rented.
+    """
+    if not any(attempt.verdict for attempt in attempts):
+        return ""
+    verdict = decisive(attempts)
+    seen = verdict.evidence.strip().partition("\n")[0]
+    return f"{verdict_line(verdict)}{f' ({seen})' if seen else ''}"
+
+
+def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: Words | None = None) -> str:
     """All facts that explain a failed start to a person: steps, what they have in common, fault, evidence, remedy.
 
     :param workload: Its name.
     :param ended: Why no other offer is tried, where the last verdict is not the reason.
+    :param said: How to name what happens; None: as for a server.
     """
-    lines = [f"no instance became ready for {workload} ({count(len(attempts), 'attempt')})"]
+    said = said or Words()
+    lines = [f"{said.not_ready.format(workload)} ({count(len(attempts), 'attempt')})"]
     for attempt in attempts:
         if attempt.verdict is None:
             continue
-        where = attempt.failed_in.value if attempt.failed_in else "ready"
+        state = attempt.failed_in or State.READY
+        where = said.failed_while.get(state, state.value)
         lines.append(
             f"  {attempt.number}. {offer_line(attempt.offer)}: failed while {where}: {verdict_line(attempt.verdict)}"
         )
@@ -168,6 +200,6 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "") -> str:
         lines.append(f"  no other offer is tried: {ended}")
     last = attempts[-1].log_tail.strip() if attempts else ""
     if last:
-        lines.append("  the server's last lines:")
+        lines.append(f"  {said.last_lines}:")
         lines.extend(f"    | {line}" for line in last.splitlines())
     return "\n".join(lines)

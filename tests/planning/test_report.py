@@ -260,6 +260,9 @@ def test_hosts_which_are_alike_are_told_together() -> None:
     assert [line for line in told if line.startswith("  #")] == [told[1]]
     assert "  host 3: rented only once another instance is given back: the budget does not" in told
     assert lines(plan(hosts(1)), 80)[0] == "host 1: the tests run there"
+    on_top = "bringing the project and making its environment come on top"
+    assert on_top in " ".join(" ".join(told).split())
+    assert on_top not in " ".join(" ".join(lines(plan(), 80)).split())
     document = as_json(found)
     assert [each["workload"] for each in document["workloads"]] == ["host 1", "host 2", "host 3"]
     assert [each["budget"] for each in document["workloads"]] == ["at once", "at once", "in turn"]

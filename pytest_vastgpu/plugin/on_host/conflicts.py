@@ -28,12 +28,6 @@ def refuse(config: pytest.Config, hosts: HostSettings, settings: Settings) -> li
     _require_xdist(config)
     notes = _no_workers_here(config, hosts)
     asked = _asked(hosts)
-    for debugger in ("pdb", "trace"):
-        if config.getoption({"pdb": "usepdb"}.get(debugger, debugger), False):
-            raise pytest.UsageError(
-                f"--{debugger} and {asked} exclude each other: there is no terminal on a host; leave one of them out "
-                "(--vast-hosts=0 runs the tests here)"
-            )
     from pytest_vastgpu.plugin.on_host.schedules import may_distribute  # which imports xdist
 
     may_distribute(config.option.dist)
@@ -43,6 +37,19 @@ def refuse(config: pytest.Config, hosts: HostSettings, settings: Settings) -> li
             f"({settings.sources['max_instances']}) allows: raise that, or ask for at most {settings.max_instances}"
         )
     return notes
+
+
+def refuse_debugger(config: pytest.Config, hosts: HostSettings) -> None:
+    """Check that no debugger is asked for.
+
+    :raises pytest.UsageError: one is.
+    """
+    for debugger in ("pdb", "trace"):
+        if config.getoption({"pdb": "usepdb"}.get(debugger, debugger), False):
+            raise pytest.UsageError(
+                f"--{debugger} and {_asked(hosts)} exclude each other: there is no terminal on a host; leave one of "
+                "them out (--vast-hosts=0 runs the tests here)"
+            )
 
 
 def _asked(hosts: HostSettings) -> str:

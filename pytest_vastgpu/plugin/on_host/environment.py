@@ -82,10 +82,18 @@ def texts(root: Path, names: Iterable[str]) -> dict[str, str]:
     :param names: The project's files that are brought, by their path in it.
     :raises ConfigurationError: one line: one of them cannot be read.
     """
-    try:
-        return {name: (root / name).read_text("utf-8") for name in names if _READ.fullmatch(name)}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the project's environment cannot be read: {error}") from error
+    found = {}
+    for name in filter(_READ.fullmatch, names):
+        try:
+            found[name] = (root / name).read_text("utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"the project's environment cannot be read: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(
+                f"the project's environment cannot be read: {name} is no text in UTF-8 ({error.reason}, at byte "
+                f"{error.start}): mend it, or write it anew"
+            ) from error
+    return found
 
 
 def decide(files: Mapping[str, str], command: str = "") -> Environment:

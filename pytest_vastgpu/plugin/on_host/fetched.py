@@ -15,6 +15,9 @@ from pytest_vastgpu.plugin.on_host.unpack import MOST_FILES
 from pytest_vastgpu.plugin.on_host.unpack import TOLD
 from pytest_vastgpu.plugin.on_host.unpack import Received
 from pytest_vastgpu.plugin.on_host.unpack import shown
+from pytest_vastgpu.reporting.sentences import count
+from pytest_vastgpu.reporting.sentences import size
+from pytest_vastgpu.reporting.sentences import some
 
 FOLDER = "vast-fetched"
 """Below the project's root directory: a folder for each host."""
@@ -53,12 +56,11 @@ def told(host: str, where: str, tmp: Sequence[str], got: Received) -> list[str]:
     lines = []
     if got.files:
         then = f", and then no more: {got.broken}" if got.broken else ""
-        lines.append(f"fetched {_count(got.files, 'file')} ({size(got.size)}) into {where}{then}")
+        lines.append(f"fetched {count(got.files, 'file')} ({size(got.size)}) into {where}{then}")
     elif got.broken:
         lines.append(f"nothing fetched: {got.broken}")
     if gone := [each for each in tmp if each in _list(got.end.get("gone"))]:
-        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-        lines.append(f"not fetched: {gone[0]}{more}: removed there by the end of the run")
+        lines.append(f"not fetched: {some(gone, 1)}: removed there by the end of the run")
     lines += _unsent(got)
     return [f"vastgpu: {host}: {line}" for line in lines]
 
@@ -84,17 +86,9 @@ def nothing_for(found: Sequence[Mapping[str, tuple[int, int]]], patterns: Sequen
         if said and not any(sent for sent, _ in said):
             most = max(matching for _, matching in said)
             where = "on any host" if len(said) == len(found) else "on the hosts that have answered"
-            why = f"{_count(most, 'file')} there, written by no test of this run" if most else f"no such file {where}"
+            why = f"{count(most, 'file')} there, written by no test of this run" if most else f"no such file {where}"
             lines.append(f"vastgpu: nothing fetched for {pattern!r}: {why}")
     return lines
-
-
-def size(count_bytes: int) -> str:
-    """``4.7 GB``."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count_bytes >= unit:
-            return f"{count_bytes / unit:.1f} {name}"
-    return _count(count_bytes, "byte")
 
 
 def _unsent(got: Received) -> list[str]:
@@ -103,8 +97,8 @@ def _unsent(got: Received) -> list[str]:
     said = _list(got.end.get("unsent"))
     for each in said:
         match each:
-            case [str() as name, str() as why, int() as count] if why == TOO_MUCH:
-                large.append(f"{shown(name)} ({size(count)})")
+            case [str() as name, str() as why, int() as bytes_there] if why == TOO_MUCH:
+                large.append(f"{shown(name)} ({size(bytes_there)})")
             case [str() as name, str() as why, int()]:
                 refused.append(f"{shown(name)} ({sanitize.line(why, 100)})")
     unsent = got.end.get("unsent_count")
@@ -115,10 +109,6 @@ def _unsent(got: Received) -> list[str]:
     more = f" and {total - len(named)} more" if total > len(named) else ""
     limit = f"; {size(MOST_BYTES)} and {MOST_FILES:,} files of a host are the most: ask for less" if large else ""
     return [f"not fetched: {', '.join(named)}{more}{limit}"]
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _list(said: Any) -> list[Any]:

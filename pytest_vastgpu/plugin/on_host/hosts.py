@@ -34,6 +34,9 @@ from pytest_vastgpu.servers.host import numbered
 from pytest_vastgpu.servers.listing import names
 from pytest_vastgpu.settings import HostSettings
 
+SELECTED: pytest.StashKey[int] = pytest.StashKey()
+"""How many tests are selected here; 0 where that is not known for certain."""
+
 
 @dataclass
 class Host:
@@ -84,6 +87,7 @@ def workloads(settings: HostSettings, config: pytest.Config) -> dict[str, Worklo
             one = requiring(one, cuda=IMAGE_CUDA, compute_cap=IMAGE_COMPUTE_CAP)
     except VastGpuError as error:
         raise pytest.UsageError(f"vastgpu: {error}") from None
+    config.stash[SELECTED] = 0 if seen.errors else seen.selected
     first = header(settings, found.fields, gpus, workers(settings, one), why)
     every = settings.unsaid(found.fields) if config.get_verbosity() > 0 else ()
     _tell(config, first, *every, *config.stash.get(NOTES, ()), *found.notes, *lines)

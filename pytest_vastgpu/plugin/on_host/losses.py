@@ -10,6 +10,8 @@ from dataclasses import field
 from enum import Enum
 
 from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.reporting.sentences import in_short
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 MOST_LOSSES = 2
@@ -140,6 +142,14 @@ def _runs(endings: Sequence[Ending]) -> list[str]:
         f"  run {number}: {each.story}{f' ({each.evidence})' if each.evidence else ''}"
         for number, each in enumerate(endings, 1)
     ]
+
+
+def no_host(error: Exception) -> str:
+    """Why no host could be had. The first line says it in short, with the verdict."""
+    said = f"{error}" or "renting was called off"
+    verdict = in_short(error.attempts) if isinstance(error, ProvisioningFailed) else ""
+    first, *more = said.splitlines()
+    return "\n".join([f"{first}: {verdict}" if verdict else first, *more])
 
 
 def first_line(text: str) -> str:

@@ -116,7 +116,8 @@ def _not_collected(errors: Sequence[CollectionError], given: Sequence[str]) -> t
             f"{what}{more}: it cannot be collected here, so what its tests need is not known; say it by --vast-gpus, "
             "--vast-gpu-name or --vast-gpu-ram, and it is collected on the hosts alone"
         )
-    return (f"{count(len(errors), 'module')} cannot be collected here, only on the hosts: {what}{more}",)
+    modules, whose = count(len(errors), "module"), "its" if len(errors) == 1 else "their"
+    return (f"{modules} cannot be collected here, only on the hosts, and {whose} marks do not count: {what}{more}",)
 
 
 _SAME_THERE = frozenset({"SyntaxError", "IndentationError", "TabError"})

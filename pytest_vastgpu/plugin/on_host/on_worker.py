@@ -19,13 +19,6 @@ EXIT = "vastgpu_exit"
 _MADE: pytest.StashKey[str] = pytest.StashKey()
 
 
-def begin(config: pytest.Config) -> None:
-    """Begin."""
-    config.pluginmanager.register(_Exit(config), "vastgpu-exit")
-    if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
-        serve(config, asked)
-
-
 def serve(config: pytest.Config, asked: dict[str, Any]) -> None:
     """Say what is needed for what comes back.
 
@@ -39,16 +32,20 @@ def serve(config: pytest.Config, asked: dict[str, Any]) -> None:
         config.pluginmanager.register(_TmpPaths(), "vastgpu-tmp-paths")
 
 
-class _Exit:
-    """Says with which words ``pytest.exit`` was called."""
+class Endings:
+    """Plugin object: says why something in this worker has ended pytest."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Say it."""
+        """Say with which words ``pytest.exit`` was called."""
         if isinstance(excinfo.value, pytest.exit.Exception):
             self._config.workeroutput[EXIT] = str(excinfo.value.msg)  # type: ignore[attr-defined] # xdist's
+
+    def pytest_internalerror(self) -> bool:
+        """Keep pytest from printing it, too: xdist sends it home."""
+        return True
 
 
 class _TmpPaths:

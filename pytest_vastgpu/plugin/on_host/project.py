@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -27,10 +28,11 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.plugin.on_host import fetched
 from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
-from pytest_vastgpu.plugin.on_host.sizes import megabytes
 from pytest_vastgpu.plugin.on_host.sizes import require_size
 from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.reporting.sentences import count
+from pytest_vastgpu.reporting.sentences import size
+from pytest_vastgpu.reporting.sentences import some
 from pytest_vastgpu.servers import files
 from pytest_vastgpu.servers.listing import Listing
 from pytest_vastgpu.servers.listing import write
@@ -68,7 +70,7 @@ class Project:
 
     def lines(self) -> list[str]:
         """What is told before hosts are rented."""
-        first = f"bringing {count(len(self.names), 'file')}, {megabytes(self.size)}: {self.source}"
+        first = f"bringing {count(len(self.names), 'file')}, {size(self.size)}: {self.source}"
         return [sanitize.line(text) for text in (first, *self.notices)]
 
 
@@ -107,6 +109,14 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
         file cannot be read, or all is more than :data:`LIMIT_BYTES`.
     """
     _require_project(root)
+    try:
+        return _found(root, patterns)
+    except OSError as error:  # of a path that is too long, for example
+        name = os.fsdecode(str(error.filename)).removeprefix(f"{root}/")
+        raise _unreadable(name, error.strerror) from error
+
+
+def _found(root: Path, patterns: Sequence[str]) -> Project:
     project = Project()
     asked = _asked(root, patterns)
     given = _given(root, project, asked)
@@ -145,7 +155,7 @@ def find(root: Path, patterns: Sequence[str] = ()) -> Project:
     if found.out:
         project.notices.append(found.notice(root))
     if odd:
-        project.notices.append(f"left out, since it is no file: {_some(odd)}")
+        project.notices.append(f"left out, since it is no file: {some(odd)}")
     require_size(sizes, LIMIT_BYTES, files.MOST_FILES)
     return project
 
@@ -269,11 +279,7 @@ def _asked(root: Path, patterns: Iterable[str]) -> dict[str, None]:
     return found
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return sanitize.line(", ".join(names[:3]) + more)
-
-
 def _unreadable(name: str, why: str | None) -> ConfigurationError:
-    shown = sanitize.line(name)
-    return ConfigurationError(f"{shown} cannot be read ({why}): make it readable, or put it into .gitignore")
+    shown = sanitize.line(name, 200)
+    mend = "shorten it" if why == os.strerror(errno.ENAMETOOLONG) else "make it readable"
+    return ConfigurationError(f"{shown} cannot be read ({why}): {mend}, or leave it out (.gitignore, --vast-sync)")

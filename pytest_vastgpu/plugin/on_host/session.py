@@ -25,15 +25,17 @@ from pytest_vastgpu.plugin.controller import Controller
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fetch import Fetching
+from pytest_vastgpu.plugin.on_host.fleet import END_WITHIN_S
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.fleet import Rented
 from pytest_vastgpu.plugin.on_host.held_reports import without_result
+from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.hosts import workers
 from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
-from pytest_vastgpu.plugin.on_host.supply import Places
 from pytest_vastgpu.plugin.on_host.supply import Situation
+from pytest_vastgpu.plugin.on_host.supply import Supply
 from pytest_vastgpu.plugin.on_host.worker_input import WorkerInputs
 from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
@@ -52,7 +54,7 @@ class HostSession(HostWorkers):
         self._settings = settings
         self._runs = losses.LostRuns()
         self._comparison = Comparison(config)
-        self._places = Places()
+        self._places = Supply()
         self._hosts: dict[str, Rented] = {}
         """Those that are ready, by name."""
         self._coming: Counter[str] = Counter()
@@ -120,7 +122,7 @@ class HostSession(HostWorkers):
     def worker_hostfailed(self, name: str, error: Exception) -> None:
         """No host could be had for a place."""
         self._arrive(name, self._each)
-        self._why = f"{error}" or "renting was called off"
+        self._why = losses.no_host(error)
         self._machines = isinstance(error, ProvisioningFailed) and error.machines_failed
         self.report_line(f"vastgpu: {name}: {self._why}")
 
@@ -192,7 +194,8 @@ class HostSession(HostWorkers):
         if not self._why:
             raise RuntimeError("Unexpectedly no active workers available")  # as xdist says it
         if not self._schedule.begun or (self._unfit and not self._held.any_begun):
-            pytest.exit(f"vastgpu: no test could run: {self._why}", returncode=pytest.ExitCode.INTERRUPTED)
+            text = f"vastgpu: no test could run: {losses.first_line(self._why)}"
+            pytest.exit(text, returncode=pytest.ExitCode.INTERRUPTED)
         self._given_up = True
         self._report_rest(self._why, "no host is left", machines=self._machines)
         self.triggershutdown()
@@ -278,7 +281,7 @@ class HostSession(HostWorkers):
 
     def worker_internal_error(self, node: Node, formatted_error: str) -> None:
         """A worker has an internal error. What it had not begun goes to others; the run ends as with xdist at home."""
-        if not self._held.has_begun(node) and not node.shutting_down:
+        if not self._held.has_begun(node) and not node.told_to_end:
             self.worker_errordown(node, formatted_error)
             return
         self._schedule.remove(node)
@@ -294,6 +297,10 @@ class HostSession(HostWorkers):
         inside = f"worker {self._internal!r} has had an internal error" if self._internal else ""
         why = inside or self._summary_report or self._why or "no worker has run it"
         self._report_rest(why, "the run is over", machines=False)
+        here = self.config.stash.get(SELECTED, 0)
+        if here and self._schedule.tests == [] and not self._session.testsfailed:
+            text = f"vastgpu: no test was collected on the hosts, and {here} here: see what conftest files skip there"
+            pytest.exit(text, returncode=pytest.ExitCode.INTERRUPTED)
         if self._internal:
             text = f"worker {self._internal!r} has had the internal error above: its test has no result"
             pytest.exit(text, returncode=pytest.ExitCode.INTERNAL_ERROR)
@@ -323,13 +330,19 @@ class HostSession(HostWorkers):
             self._begin_tests()
             return
         node = given.get("node")
-        if node is None or name == "looked" or (node in self._active_nodes and node not in self._lost):
-            if not self._held.hold(name, given):
-                getattr(self, f"worker_{name}")(**given)
+        counts = node is None or name == "looked" or (node in self._active_nodes and node not in self._lost)
+        if counts and not self._held.hold(name, given):
+            getattr(self, f"worker_{name}")(**given)
         self._supply()
         self._begin_tests()
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:
             self.triggershutdown()
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Say what is waited for now: a test that sleeps, or computes, does not notice."""
+        if self._active_nodes and excinfo.type is KeyboardInterrupt:  # and none of its kinds, as by -x
+            self.report_line(f"vastgpu: interrupted: the workers have up to {END_WITHIN_S:.0f} s to end")
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

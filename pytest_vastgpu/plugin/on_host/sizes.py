@@ -8,17 +8,13 @@ from collections.abc import Mapping
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.reporting.sentences import size
 
 _MOST = 3
 _SHARE = 0.8
 """A directory with this share of a larger one's bytes in it is named in its place."""
 _WORTH = 0.01
 """What is less than this share of all is not worth naming."""
-
-
-def megabytes(size: int) -> str:
-    """``4.1 MB``, or ``12 kB`` where that is little."""
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
 
 
 def require_size(sizes: Mapping[str, int], most_bytes: int, most_files: int) -> None:
@@ -30,8 +26,8 @@ def require_size(sizes: Mapping[str, int], most_bytes: int, most_files: int) -> 
     total = sum(sizes.values())
     if total > most_bytes:
         found = largest(sizes)
-        much, most = megabytes(total), megabytes(most_bytes)
-        where = ", ".join(f"{name} ({megabytes(size)})" for name, size in found)
+        much, most = size(total), size(most_bytes)
+        where = ", ".join(f"{name} ({size(each)})" for name, each in found)
     elif len(sizes) > most_files:
         found = largest(dict.fromkeys(sizes, 1))
         much, most = f"{len(sizes):,} files", f"{most_files:,}"
@@ -53,12 +49,12 @@ def largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     """
     totals: Counter[str] = Counter()
     below: dict[str, set[str]] = {}
-    for name, size in sizes.items():
+    for name, each in sizes.items():
         parts = name.split("/")
-        totals[""] += size
+        totals[""] += each
         for depth in range(len(parts), 0, -1):
             path, above = "/".join(parts[:depth]), "/".join(parts[: depth - 1])
-            totals[path] += size
+            totals[path] += each
             below.setdefault(above, set()).add(path)
     found: list[tuple[str, int]] = []
     for path in sorted(below.get("", ()), key=lambda each: (-totals[each], each))[:_MOST]:

@@ -10,6 +10,7 @@ import pytest
 from pytest_vastgpu.plugin.on_host import arguments
 from pytest_vastgpu.plugin.on_host.conflicts import NOTES
 from pytest_vastgpu.plugin.on_host.conflicts import refuse
+from pytest_vastgpu.plugin.on_host.conflicts import refuse_debugger
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import resolve_hosts
 from pytest_vastgpu.settings import HOST_OPTIONS
@@ -28,6 +29,15 @@ class Hosts:
     def __init__(self) -> None:
         self._settings: HostSettings | None = None
 
+    def look_early(self, config: pytest.Config) -> None:
+        """Check what other plugins refuse before :meth:`decide`, with a remedy that is none here.
+
+        :raises pytest.UsageError: one line: a debugger is asked for.
+        """
+        settings = resolve_hosts(config.getoption, config.getini, os.environ)
+        if settings.hosts and not _only_shows(config):
+            refuse_debugger(config, settings)
+
     def decide(self, config: pytest.Config) -> bool:
         """Decide whether the selected tests run on hosts: not without any, nor where no test is run.
 
@@ -37,7 +47,7 @@ class Hosts:
         if not settings.hosts:
             _refuse_alone(settings)
             return False
-        if any(config.getoption(option, False) for option in _ONLY_SHOWS):
+        if _only_shows(config):
             return False
         config.stash[NOTES] = refuse(config, settings, config.stash[SETTINGS])
         arguments.check(config)
@@ -72,6 +82,10 @@ class Hosts:
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.showfspath = False
+
+
+def _only_shows(config: pytest.Config) -> bool:
+    return any(config.getoption(option, False) for option in _ONLY_SHOWS)
 
 
 def _refuse_alone(settings: HostSettings) -> None:

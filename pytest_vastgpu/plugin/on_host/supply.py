@@ -52,7 +52,7 @@ class Plan:
 
 
 @dataclass
-class Places:
+class Supply:
     """The places of the run's hosts, by name, and what is known of losses there."""
 
     empty: set[str] = field(default_factory=set)

@@ -34,6 +34,13 @@ class Node(WorkerController):  # type: ignore[misc] # xdist is not typed here
     """A worker on a host."""
 
     rented: Rented
+    told_to_end = False
+    """Whether it has been told to end. Xdist's own answer is the same where it has ended by itself."""
+
+    def shutdown(self) -> None:
+        """Tell it to end."""
+        self.told_to_end = True
+        super().shutdown()
 
     def process_from_remote(self, event: Any) -> None:
         """Take what the worker has sent.

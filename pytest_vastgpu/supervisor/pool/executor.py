@@ -17,6 +17,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.requirements import OfferRequirements
@@ -191,7 +192,7 @@ class PlanExecutor:
             useless = None
         except BaseException as error:  # noqa: BLE001 - the next bring-up of the workload raises it again
             text = f"{type(error).__name__}: {error}"
-            rental.tell(f"its server cannot be looked at, or not started again: {text}")
+            rental.tell(f"{words(slot.workload).no_look}: {text}")
             useless = Verdict(FailureClass.UNKNOWN, "restart_failed", text, "another host would do")
         try:
             if useless is not None:

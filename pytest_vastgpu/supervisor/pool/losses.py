@@ -12,6 +12,7 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental import loss
@@ -133,4 +134,4 @@ class Losses:
             return "the instance is this test's own, and its server is not started again"
         if rental.cut_short is not None or rental.restarted:
             return ANOTHER
-        return "the next test that needs it gets the server started again, on the same instance"
+        return words(rental.workload).then

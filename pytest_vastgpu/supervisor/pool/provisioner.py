@@ -29,6 +29,7 @@ from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import together
+from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.host import alike
@@ -231,7 +232,7 @@ class Provisioner:
         if len(attempts) > 1:
             text = f"giving up {name}: {together(attempts)}"
             self.services.events.write(Event("", None, text, time=self.services.clock.time()))
-        return ProvisioningFailed(failure(name, attempts, ended), attempts)
+        return ProvisioningFailed(failure(name, attempts, ended, words(workload)), attempts)
 
     def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
         """See whether the server of a ready instance serves. Start one that has ended again, once in its instance.

@@ -18,7 +18,6 @@ from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.hostcheck.facts import HostFacts
-from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
@@ -28,6 +27,8 @@ from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
+from pytest_vastgpu.reporting.words import whose
+from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.servers.archive import Brought
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -420,7 +421,7 @@ class Rental:
     def launched(self, start: Launched) -> None:
         """The server is started, or a host for tests has its environment."""
         self.start = start
-        text = "server launched" if self.workload.adapter != HOST else "environment set up"
+        text = words(self.workload).launched
         if self.state is State.WARMING:
             self.tell(text)
         else:
@@ -439,7 +440,7 @@ class Rental:
         if same:
             because = f" because {sanitize.line(why)}" if why else ""
             self.servers[-1].replace(f"was stopped{because}")
-            text = f"starting the server again{because}; what it had in memory is lost"
+            text = words(workload).begins_again.format(because)
         else:
             self.servers[-1].replace(f"was stopped for {self.purpose}")
             text = f"starting {self.purpose} in place of {before}"
@@ -465,7 +466,7 @@ class Rental:
         self.endpoint, self.ready_at = endpoint, self._clock.time()
         self.servers.add(server)
         text = f"ready after {self.age_s if first else took_s:.1f} s ({self.purpose})"
-        self.enter(State.READY, self.restarted or text, endpoint=endpoint)
+        self.enter(State.READY, (words(self.workload).again and self.restarted) or text, endpoint=endpoint)
 
     # --------------------------------------------------------------- plumbing
 
@@ -519,8 +520,8 @@ class Rental:
 
     def tell(self, text: str, **facts: object) -> None:
         """Write an event."""
-        name = f"instance {self.instance_id}" if self.instance_id else f"attempt {self.nth}"
-        whose = {"workload": self.purpose, "attempt": self.nth}
+        name = whose(self.workload, self.purpose, self.instance_id, self.nth)
+        about = {"workload": self.purpose, "attempt": self.nth}
         self._services.events.write(
-            Event(self.label, self.state, f"{name}: {text}", {**whose, **facts}, self._clock.time())
+            Event(self.label, self.state, f"{name}: {text}", {**about, **facts}, self._clock.time())
         )

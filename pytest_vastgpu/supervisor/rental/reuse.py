@@ -15,6 +15,7 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.hostcheck import judge as hostcheck
 from pytest_vastgpu.hostcheck.facts import df
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Probe
@@ -132,7 +133,7 @@ def _gpu_trouble(before: GpuMemory | None, now: GpuMemory | None) -> Verdict | N
     if now.exit_code:
         return classify(now.said, channel=Channel.NVIDIA_SMI)
     if before is not None and gpu_memory.fewer(before, now):
-        text = f"{len(before.used_mib)} GPUs when its server was ready, {len(now.used_mib)} now"
+        text = f"{len(before.used_mib)} GPUs when it was ready, {len(now.used_mib)} now"
         return Verdict(FailureClass.INFRA_FATAL, "fewer_gpus_than_sold", text, "another host would do")
     return None
 
@@ -286,8 +287,9 @@ def _changed(context: BringUpContext) -> str:
     """What differs here from what its server was started with."""
     rental, adapter, workload = context.rental, context.adapter, context.rental.workload
     if others := differing(brought_by(workload), rental.files):
+        first = others[0].partition("/")[2] if workload.adapter == HOST else others[0]
         more = f" and {count(len(others) - 1, 'more file')} have" if len(others) > 1 else " has"
-        return f"{sanitize.line(others[0])}{more} changed here"
+        return f"{sanitize.line(first)}{more} changed here"
     start = adapter.launch(workload, rental.api_key)
     if Launched(start, dict(adapter.headers(workload, rental.api_key))) != rental.start:
         return f"its adapter {adapter.name!r} starts it in another way now"

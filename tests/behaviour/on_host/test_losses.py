@@ -83,6 +83,19 @@ import time, pytest
 def test_it(number):
     time.sleep(0.3)
 """
+UNFIT = """
+import os, pytest
+if os.environ.get("PYTEST_XDIST_WORKER") and os.environ["PYTEST_HOW"] == "import":
+    raise ImportError("libcuda.so.1: no such file")
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput") and os.environ["PYTEST_HOW"] == "configure":
+        raise RuntimeError("broken plugin")
+
+def pytest_collection_modifyitems(config):
+    if hasattr(config, "workerinput") and os.environ["PYTEST_HOW"] == "collect":
+        raise pytest.UsageError("say --gpu")
+"""
 FAULTS = ("instance_vanishes", "host_lost", "container_exits", "stops_by_itself", "frozen")
 
 
@@ -216,3 +229,25 @@ def test_losses_at_random_moments_fail_no_test(seed: int, begin: Begin, hidden_h
     assert not [case for case in cases if case.find("failure") is not None]
     assert code == (1 if any(case.find("error") is not None for case in cases) else 0)
     assert "Traceback" not in run.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("import", "ImportError: libcuda.so.1: no such file (from "),
+        ("configure", "RuntimeError: broken plugin"),
+        ("collect", "say --gpu"),
+    ],
+)
+def test_where_no_worker_can_run_a_test_it_is_a_line_and_one_traceback_at_most(
+    how: str, said: str, hidden_hosts: HiddenHosts
+) -> None:
+    hidden_hosts.write({"conftest.py": UNFIT, "test_it.py": "def test_it():\n    pass\n"})
+    ran = hidden_hosts.run(hosts=2, PYTEST_HOW=how)
+    assert ran.code == pytest.ExitCode.INTERRUPTED
+    assert len([line for line in ran.lines if f"can run no test: {said}" in line]) == 2
+    assert ran.output.count("Traceback") == (how != "collect")
+    assert "INTERNALERROR" not in ran.output
+    (last,) = [line for line in ran.lines if "no test could run: " in line]
+    assert said in last

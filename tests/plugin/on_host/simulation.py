@@ -44,7 +44,7 @@ class Worker:
         self.gateway = SimpleNamespace(id=name, spec=SimpleNamespace(id=name))
         self.rented = rented
         self.workeroutput = {"exitstatus": 0, "shouldfail": False, "shouldstop": False}
-        self.shutting_down = False
+        self.shutting_down = self.told_to_end = False
         self.ended = False
         self._world = world
         self._queue: list[int | None] = []
@@ -67,7 +67,7 @@ class Worker:
         self._says("unscheduled", indices=list(indices) if there else [])
 
     def shutdown(self) -> None:
-        self.shutting_down = True
+        self.shutting_down = self.told_to_end = True
         self._queue.append(None)
 
     def _says(self, name: str, **given: object) -> None:
@@ -184,7 +184,7 @@ class World:
         self._rents = rents
         self.session = HostSession(config, settings)
         session: Any = self.session
-        session._fleet, session._each, session._session = self, each, SimpleNamespace(testscollected=0)
+        session._fleet, session._each, session._session = self, each, SimpleNamespace(testscollected=0, testsfailed=0)
         session._max_worker_restart = 4 * each * hosts
         session._node = self._worker
         nothing = SimpleNamespace(ready=lambda _: None, lost=lambda _: None, tell=lambda *_: None)

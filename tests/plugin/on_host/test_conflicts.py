@@ -71,6 +71,14 @@ def test_hosts_of_an_ini_file_are_named_with_their_source(
     assert refused(pytester, "-n", "2").startswith("-n and --vast-hosts=3 (VAST_HOSTS) exclude each other: ")
 
 
+@pytest.mark.parametrize("workers", ["-n2", "--tx=popen --dist=load"])
+def test_a_debugger_of_addopts_is_refused_before_xdist_names_another_way_out(
+    pytester: pytest.Pytester, workers: str
+) -> None:
+    pytester.makeini(f"[pytest]\naddopts = {workers} --pdb")
+    assert refused(pytester, "--vast-hosts=1").startswith("--pdb and --vast-hosts=1 exclude each other: ")
+
+
 @pytest.mark.parametrize("hosts", only({"0"}, ["0", "none of them"]))
 def test_a_run_without_hosts_is_one_as_ever(pytester: pytest.Pytester, hosts: str) -> None:
     """Also with xdist's workers, and although an ini file has other options for hosts."""

@@ -121,6 +121,17 @@ def test_what_cannot_be_told_is_one_line_before_anything_is_rented(files: Mappin
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "uv.lock").write_bytes(b"version\xff\x00")
+    with pytest.raises(ConfigurationError) as raised:
+        environment.texts(tmp_path, ["pyproject.toml", "uv.lock"])
+    assert str(raised.value) == (
+        "the project's environment cannot be read: uv.lock is no text in UTF-8 (invalid start byte, at byte 7): "
+        "mend it, or write it anew"
+    )
+
+
 def _requires(text: str) -> dict[str, str]:
     return {"pyproject.toml": f'[project]\nname = "it"\nrequires-python = "{text}"\n'}
 

@@ -6,12 +6,22 @@ import pytest
 from execnet.gateway_base import RemoteError
 
 from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import HOST
+from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
 from pytest_vastgpu.plugin.on_host.losses import LostRuns
+from pytest_vastgpu.reporting.sentences import failure
+from pytest_vastgpu.reporting.words import words
+from tests.support.factories import make_offer
 
 GONE = Verdict(FailureClass.RUNTIME_LOST, "instance_lost", "no SSH; offline", "run it again")
 OVER = Verdict(FailureClass.OWN_FAULT, "lifetime_over", "after 60 s", "raise --vast-max-lifetime")
@@ -82,6 +92,18 @@ def test_of_other_errors_a_traceback_without_pytests_own_frames_is_told() -> Non
 def test_a_process_that_has_just_ended_has_no_words() -> None:
     assert losses.before_any_test("Not properly terminated") == ("its process has ended by itself", "")
     assert losses.before_any_test(OSError()) == ("OSError", "")
+
+
+def test_the_first_line_on_a_host_that_did_not_come_has_the_verdict() -> None:
+    failed = Verdict(FailureClass.WORKLOAD_FATAL, "setup_failed", "exit code 1\nmore", "mend it")
+    attempt = Attempt(1, "label-1", make_offer(), 101, failed, State.WARMING, {}, 0.01, log_tail="false")
+    story = failure("host 1", [attempt], said=words(Workload(HOST)))
+    first, *rest = losses.no_host(ProvisioningFailed(story, [attempt])).splitlines()
+    assert first == "host 1 did not become ready (1 attempt): workload_fatal: setup_failed (exit code 1)"
+    assert rest == story.splitlines()[1:]
+    assert rest[-2:] == ["  the last lines of its set-up:", "    | false"]
+    assert losses.no_host(VastGpuError("no offers")) == "no offers"
+    assert losses.no_host(Cancelled()) == "renting was called off"
 
 
 def test_the_summary_tells_how_many_ran_twice_and_why() -> None:

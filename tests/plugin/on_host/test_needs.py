@@ -12,6 +12,7 @@ from pytest_vastgpu.plugin.on_host.at_home import CollectionError
 from pytest_vastgpu.plugin.on_host.at_home import MarkSeen
 from pytest_vastgpu.plugin.on_host.at_home import Seen
 from pytest_vastgpu.plugin.on_host.hosts import number_of_gpus
+from pytest_vastgpu.plugin.on_host.hosts import workloads
 from pytest_vastgpu.plugin.on_host.needs import header
 from pytest_vastgpu.plugin.on_host.needs import needs
 from pytest_vastgpu.plugin.options import resolve_hosts
@@ -126,8 +127,8 @@ def test_what_cannot_be_imported_here_is_told_where_options_say_what_is_needed()
     found = needs(hosts(gpus="1"), Seen(0, errors=[NO_TORCH, NO_TORCH], exit_code=2))
     assert found is not None
     assert found.notes == (
-        "2 modules cannot be collected here, only on the hosts: test_k.py: ModuleNotFoundError: No module named "
-        "'torch' (and 1 more)",
+        "2 modules cannot be collected here, only on the hosts, and their marks do not count: test_k.py: "
+        "ModuleNotFoundError: No module named 'torch' (and 1 more)",
     )
 
 
@@ -136,8 +137,8 @@ def test_so_is_a_module_that_skips_itself_here_and_is_all_there_is() -> None:
     found = needs(hosts(gpu_ram="40"), Seen(0, errors=[skipped], exit_code=5))
     assert found is not None
     assert found.notes == (
-        "1 module cannot be collected here, only on the hosts: test_k.py: Skipped: could not import 'torch': No module "
-        "named 'torch'",
+        "1 module cannot be collected here, only on the hosts, and its marks do not count: test_k.py: Skipped: could "
+        "not import 'torch': No module named 'torch'",
     )
 
 
@@ -233,3 +234,14 @@ def test_a_version_that_is_none_is_told_with_an_example(text: str) -> None:
         hosts(cuda=text)
     with pytest.raises(pytest.UsageError, match=f"^--vast-compute-cap: '{text}' is not a compute capability such as 8"):
         hosts(compute_cap=text)
+
+
+def test_so_a_host_without_gpu_is_not_rented_for_it(
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "another"))  # a home directory is not brought
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("pytest_vastgpu.plugin.on_host.hosts.collect", lambda *_: Seen(1))
+    config = pytester.parseconfigure("--vast-backend=local")
+    assert [each.gpus for each in workloads(hosts(), config).values()] == [0, 0]
+    assert [each.gpus for each in workloads(hosts(gpu_ram="24"), config).values()] == [1, 1]

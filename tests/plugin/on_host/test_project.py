@@ -23,6 +23,7 @@ from tests.support.projects import own_git as own_git
 from tests.support.projects import put
 from tests.support.projects import refused
 from tests.support.projects import root as root
+from tests.support.projects import too_deep
 
 
 @needs_git
@@ -55,7 +56,7 @@ def test_a_dirty_tree_is_told_in_one_line(root: Path) -> None:
     git(root, "mv", "old_name.py", "new_name.py")
     put(root / "new.py")
     first, *rest = find(root).lines()
-    assert first == f"bringing 4 files, 0 kB: commit {whole[:9]}, and 4 files that differ from it"
+    assert first == f"bringing 4 files, 381 bytes: commit {whole[:9]}, and 4 files that differ from it"
     assert not rest
 
 
@@ -126,7 +127,7 @@ def test_without_git_all_is_brought_but_litter(root: Path, why: str, monkeypatch
         "empty",
     }
     assert found.lines() == [
-        f"bringing 6 files, 0 kB: all in {root} but caches and environments such as __pycache__ and .venv ({why})",
+        f"bringing 6 files, 17 bytes: all in {root} but caches and environments such as __pycache__ and .venv ({why})",
         "left out, since it is no file: fifo, socket",
     ]
 
@@ -280,4 +281,15 @@ def test_a_file_that_may_not_be_read_is_told_before_anything_is_rented(
 ) -> None:
     access = os.access  # root may read everything
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("a.py") and access(path, mode))
-    assert refused(root) == "pkg/a.py cannot be read (Permission denied): make it readable, or put it into .gitignore"
+    assert refused(root) == (
+        "pkg/a.py cannot be read (Permission denied): make it readable, or leave it out (.gitignore, --vast-sync)"
+    )
+
+
+@pytest.mark.parametrize("patterns", [["**"], ["pkg/**/*"], ["pkg"], ["."], []])
+def test_a_path_that_is_too_long_is_one_line_that_names_it(root: Path, patterns: list[str]) -> None:
+    too_deep(root / "pkg")
+    line = refused(root, *patterns)
+    assert line.startswith("pkg/ddd")
+    assert line.endswith(" cannot be read (File name too long): shorten it, or leave it out (.gitignore, --vast-sync)")
+    assert len(line) < 320

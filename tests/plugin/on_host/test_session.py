@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from execnet.gateway_base import RemoteError
+from xdist.workermanage import Marker
 
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.on_worker import EXIT
+from pytest_vastgpu.plugin.on_host.on_worker import Endings
 from pytest_vastgpu.plugin.on_host.workers import COLLECT_S
+from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
 from tests.plugin.on_host.simulation import BROKEN
 from tests.plugin.on_host.simulation import CRASHED
@@ -101,6 +107,23 @@ def test_every_test_counts_once_whatever_is_lost_and_whenever(seeds: range, dist
         assert not [test for test, (outcome,) in run.results.items() if outcome in ("crash", "failed")], seed
 
 
+@pytest.mark.parametrize(("kind", "says"), [(KeyboardInterrupt, 1), (pytest.Session.Interrupted, 0)])
+def test_ctrl_c_says_what_is_waited_for(kind: type[BaseException], says: int, world: Build) -> None:
+    run = world(tests=1, hosts=1, each=1)
+    told: list[str] = []
+    inside: Any = run.session
+    inside.report_line = told.append
+    with pytest.raises(kind) as interrupted:
+        raise kind("stopping after 1 failure")
+    run.session.pytest_keyboard_interrupt(interrupted)
+    assert told == []  # no worker runs yet
+    run.goes_on(until=lambda: bool(run.living))
+    run.session.pytest_keyboard_interrupt(interrupted)
+    assert [line for line in told if "interrupted" in line] == [
+        "vastgpu: interrupted: the workers have up to 10 s to end"
+    ][:says]
+
+
 def test_a_test_whose_host_is_lost_runs_once_more(world: Build, capsys: pytest.CaptureFixture[str]) -> None:
     run = world(tests=6, hosts=2, each=1)
     run.deadly = once(LOST, "t_2.py::test_2")
@@ -186,6 +209,18 @@ def test_before_any_test_is_known_the_run_ends_with_the_reason(world: Build) -> 
     assert ended.value.returncode == pytest.ExitCode.INTERRUPTED
 
 
+def test_then_the_reason_is_one_line_and_the_whole_story_is_told_for_the_host_alone(world: Build) -> None:
+    run = world(tests=2, hosts=1, each=1)
+    told: list[str] = []
+    run.session.report_line = told.append
+    run.todo.clear()
+    run.session.queue.put(("hostfailed", {"name": "host 1", "error": VastGpuError("not ready\n  evidence\n  remedy")}))
+    with pytest.raises(pytest.exit.Exception) as ended:
+        run.goes_on()
+    assert str(ended.value) == "vastgpu: no test could run: not ready"
+    assert told == ["vastgpu: host 1: not ready\n  evidence\n  remedy"]
+
+
 def test_a_host_that_fails_to_come_stops_no_other(world: Build) -> None:
     run = world(tests=6, hosts=2, each=1, rents=lambda number: number == 2)
     run.goes_on()
@@ -259,6 +294,17 @@ def test_no_tests_at_all_end_the_run(world: Build) -> None:
     run = world(tests=0, hosts=2, each=2)
     run.goes_on()
     assert run.results == {}
+
+
+@pytest.mark.parametrize(("here", "failed", "exits"), [(3, 0, True), (3, 1, False), (0, 0, False)])
+def test_nothing_on_the_hosts_where_something_is_selected_here_is_an_error(
+    here: int, failed: int, exits: bool, world: Build
+) -> None:
+    run = world(tests=0, hosts=2, each=1)
+    run.session.config.stash[SELECTED] = here
+    run.session._session.testsfailed = failed
+    with pytest.raises(pytest.exit.Exception, match="collected on the hosts, and 3 here") if exits else nullcontext():
+        run.whole()
 
 
 def test_a_test_without_a_result_counts_as_a_failure_for_maxfail(world: Build) -> None:
@@ -357,11 +403,38 @@ def test_an_internal_error_before_the_first_test_is_one_message(world: Build) ->
     told: list[str] = []
     run.session.report_line = told.append
     run.goes_on(until=lambda: run.workers != [])
-    run.workers[0].ended = True
+    run.workers[0].ended = run.workers[0].shutting_down = True
     run.session.queue.put(("internal_error", {"node": run.workers[0], "formatted_error": INSIDE}))
     run.goes_on()
     assert run.results == passed(run.tests)
     assert told == [f"vastgpu: {run.workers[0].rented.name} can run no test: RuntimeError: broken plugin", INSIDE]
+
+
+def test_the_words_of_a_usage_error_come_with_the_end_of_the_connection() -> None:
+    node = Node.__new__(Node)
+    events: list[tuple[str, dict[str, Any]]] = []
+    node.putevent, node.log, node._down = events.append, print, False
+    node.gateway = SimpleNamespace(id="gw0")
+    node.channel = SimpleNamespace(_getremoteerror=lambda: RemoteError("say --gpu"))
+    node.process_from_remote(("workerfinished", {"workeroutput": {"exitstatus": 4}}))
+    assert events == []
+    node.process_from_remote(Marker.END)
+    ((name, said),) = events
+    assert (name, str(said["error"])) == ("errordown", "say --gpu")
+
+
+def test_a_worker_says_what_pytest_exit_was_called_with_and_leaves_internal_errors_to_xdist(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = pytester.parseconfigure("-p", "no:terminal")
+    config.workeroutput = {}  # type: ignore[attr-defined]
+    config.pluginmanager.register(Endings(config))
+    with pytest.raises(pytest.exit.Exception) as ended:
+        pytest.exit("no GPU here")
+    config.hook.pytest_keyboard_interrupt(excinfo=ended)
+    assert config.workeroutput == {EXIT: "no GPU here"}  # type: ignore[attr-defined]
+    config.notify_exception(ended)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_has_not_run_when_the_run_is_over_is_an_error(world: Build) -> None:
@@ -395,7 +468,7 @@ def test_pytest_exit_in_a_test_stops_the_run_with_its_words(world: Build) -> Non
 
 def test_what_a_worker_says_after_its_end_counts_no_more(world: Build) -> None:
     run = world(tests=8, hosts=1, each=2)
-    run.goes_on(until=lambda: run.workers != [] and run.workers[0].runs_a_test)
+    run.goes_on(until=lambda: run.workers != [] and run.session._held.has_begun(run.workers[0]))
     run.session.queue.put(("errordown", {"node": run.workers[0], "error": "a report that cannot be read"}))
     run.goes_on(until=lambda: bool(run.session._lost))
     look = run.todo.pop()

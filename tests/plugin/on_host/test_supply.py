@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.plugin.on_host.supply import Places
 from pytest_vastgpu.plugin.on_host.supply import Plan
 from pytest_vastgpu.plugin.on_host.supply import Situation
+from pytest_vastgpu.plugin.on_host.supply import Supply
 
 RUNS = Situation(
     begun=True,
@@ -22,8 +22,8 @@ RUNS = Situation(
 """A host whose workers have all that is left."""
 
 
-def places(*empty: str) -> Places:
-    return Places(set(empty))
+def places(*empty: str) -> Supply:
+    return Supply(set(empty))
 
 
 @pytest.mark.parametrize(

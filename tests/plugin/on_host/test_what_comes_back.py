@@ -22,11 +22,11 @@ from pytest_vastgpu.plugin.on_host.fetched import NotOurs
 from pytest_vastgpu.plugin.on_host.fetched import folder_for_a_run
 from pytest_vastgpu.plugin.on_host.fetched import matches
 from pytest_vastgpu.plugin.on_host.fetched import nothing_for
-from pytest_vastgpu.plugin.on_host.fetched import size
 from pytest_vastgpu.plugin.on_host.fetched import told
 from pytest_vastgpu.plugin.on_host.pack import pack
 from pytest_vastgpu.plugin.on_host.unpack import Received
 from pytest_vastgpu.plugin.on_host.unpack import unpack
+from pytest_vastgpu.reporting.sentences import size
 from tests.support.projects import too_deep
 
 

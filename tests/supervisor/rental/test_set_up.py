@@ -12,8 +12,15 @@ import pytest
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.servers.host import numbered
+from pytest_vastgpu.supervisor.rental.bringup import restart
+from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
+from pytest_vastgpu.supervisor.rental.bringup.set_up import TOLD_AT_ONCE
+from pytest_vastgpu.supervisor.rental.bringup.set_up import shortened
 from pytest_vastgpu.supervisor.rental.bringup.set_up import title
 from pytest_vastgpu.supervisor.rental.bringup.set_up import verdict
+from pytest_vastgpu.supervisor.rental.reuse import Restart
+from pytest_vastgpu.supervisor.rental.reuse import look_again
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.support.lives import WORKLOAD
 from tests.support.lives import Life
@@ -55,6 +62,44 @@ def test_its_failure_is_the_workloads_and_shows_its_end(tmp_path: Path) -> None:
     assert attempt.verdict.remedy == "mend it; it is 'setup: pip install it'"
     assert "collecting\nERROR: no such package" in attempt.log_tail
     assert lived.provider.instances == {}
+
+
+HOST = numbered(Workload("host", gpus=0, port=0, image=WORKLOAD.image, setup="pip install it"), 1)
+
+
+def test_all_that_it_prints_on_a_host_for_tests_is_told_with_its_name(tmp_path: Path) -> None:
+    printed = tuple(f"line {number}" for number in range(7))
+    lived = Life(tmp_path, [Script(setup_log=printed)], KEY, workload=HOST)
+    lived.bring_up()
+    assert told(lived) == ["setup: pip install it", *(f"setup: {line}" for line in printed)]
+    assert {event.text.partition(":")[0] for event in lived.events.events} == {
+        "host 1 (attempt 1)",
+        "host 1 (instance 1)",
+    }
+
+
+def test_of_very_many_lines_at_once_the_last_ones_are_shown() -> None:
+    lines = [f"line {number}" for number in range(TOLD_AT_ONCE + 20)]
+    assert shortened(lines[20:]) == lines[20:]
+    assert shortened(lines) == ["… 20 lines more", *lines[20:]]
+    assert shortened(["one", " ", "two"]) == ["one", "two"]
+
+
+def test_a_host_for_tests_is_made_ready_again_and_no_server(tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text("1")
+    lived = Life(tmp_path, [Script()], KEY, workload=replace(HOST, files=(("project/test_it.py", str(file)),)))
+    lived.bring_up()
+    file.write_text("changed")
+    context = BringUpContext(lived.services, lived.rentals[0], lived.adapter, lived.cancel)
+    found = look_again(context)
+    assert found == Restart("test_it.py has changed here")
+    before = len(lived.events.events)
+    restart(context, found.why)
+    texts = [event.text.partition(": ")[2] for event in lived.events.events[before:]]
+    assert texts[0] == "making it ready again because test_it.py has changed here"
+    assert texts[-1].startswith("ready after ")
+    assert not [text for text in texts if "server" in text]
 
 
 def test_its_time_is_limited(tmp_path: Path) -> None:
@@ -187,4 +232,4 @@ def test_whose_fault_a_failure_is(log: str, failure_class: str, reason: str, evi
     assert (found.failure_class.value, found.reason) == (failure_class, reason)
     assert re.search(evidence, found.evidence), found.evidence
     if reason == "setup_failed":
-        assert found.remedy == "mend it; it is 'environment: uv sync'"
+        assert found.remedy == "mend what it needs, or say another command with --vast-setup; it is 'uv sync'"

@@ -16,6 +16,7 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting.sentences import count
+from pytest_vastgpu.reporting.sentences import size
 from pytest_vastgpu.servers.archive import Brought
 from pytest_vastgpu.servers.archive import batches
 from pytest_vastgpu.servers.archive import packed
@@ -179,12 +180,6 @@ def progress(sent: int, total: int, seconds: float) -> str:
     """``bringing files: 1.2 of 4.7 GB, 38 MB/s``."""
     unit, of = _unit(total)
     return f"bringing files: {sent / unit:.1f} of {total / unit:.1f} {of}{_speed(sent, seconds, ', ', '')}"
-
-
-def size(count_bytes: int) -> str:
-    """``4.7 GB``."""
-    unit, of = _unit(count_bytes)
-    return f"{count_bytes / unit:.1f} {of}"
 
 
 def _unit(count_bytes: int) -> tuple[float, str]:

@@ -18,12 +18,15 @@ from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
 
 TELL_EVERY_S = 2.0
 """Shortest time between two lines of a setup command's output that are shown."""
+TOLD_AT_ONCE = 40
+"""Most lines that are shown then for a host for tests, whose user follows its set-up; of a server's, the last one."""
 AGAIN_S = 0.5
 """Pause before the connection is used again after it broke."""
 LINES = 400
@@ -36,6 +39,7 @@ class _Output:
     def __init__(self, cancel: CancelToken) -> None:
         self._cancel = cancel
         self.lines: deque[str] = deque(maxlen=LINES)
+        self._fresh: deque[str] = deque(maxlen=LINES)
         self.count = 0
         """How many lines were received."""
         self.code: int | None = None
@@ -43,12 +47,17 @@ class _Output:
         """Whether the stream has ended. Without a code the connection broke, and the command goes on."""
 
     def take(self, line: str) -> None:
+        self._fresh.append(line)
         self.lines.append(line)
         self.count += 1
 
     def end(self, code: int | None) -> None:
         self.code, self.over = code, True
         self._cancel.nudge()
+
+    def fresh(self) -> list[str]:
+        """The lines since the last call."""
+        return [self._fresh.popleft() for _ in range(len(self._fresh))]
 
     @property
     def last(self) -> str:
@@ -86,6 +95,13 @@ def set_up(context: BringUpContext) -> None:
         raise AttemptFailed(verdict(workload, output.code, output.lines))
     rental.sets_up(key)
     rental.printed("")
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """Lines for people: of very many the last ones, and how many are left out. Pure."""
+    shown = lines[-TOLD_AT_ONCE:]
+    more = [f"… {count(len(lines) - len(shown), 'line')} more"] if len(lines) > len(shown) else []
+    return [*more, *(line for line in shown if line.strip())]
 
 
 def title(setup: str) -> str:
@@ -153,4 +169,6 @@ def _follow(context: BringUpContext, output: _Output, ends: float) -> None:
         context.cancel.wait(min(TELL_EVERY_S, left), lambda: output.over)
         if output.count > told:
             told = output.count
-            context.rental.tell(f"setup: {output.last}")
+            fresh = output.fresh()
+            for line in shortened(fresh) if context.rental.workload.adapter == HOST else [output.last]:
+                context.rental.tell(f"setup: {line}")

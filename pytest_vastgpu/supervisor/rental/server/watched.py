@@ -17,6 +17,7 @@ from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
+from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.ssh.base import ConnectFailed
@@ -160,7 +161,8 @@ class WatchedServer:
                     self._task.stop()
                     self._monitor.close()
                     self.end = self._explained()
-                    self._tell(f"the server {self.end.how}: {verdict_line(self.end.verdict)}")
+                    what = words(self._workload).ended.format(self.end.how)
+                    self._tell(f"{what}: {verdict_line(self.end.verdict)}")
                 self._unanswered, self._signs = now, signs
             return self.end
 
