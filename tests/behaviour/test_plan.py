@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,8 +202,9 @@ def test_a_run_does_what_its_plan_says(pytester: pytest.Pytester, rent_from: Ren
 
 @pytest.mark.slow
 def test_the_hosts_of_a_run_are_planned_without_importing_its_tests(
-    pytester: pytest.Pytester, rent_from: RentFrom
+    pytester: pytest.Pytester, rent_from: RentFrom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # a home directory, as pytester's is, would not be brought
     market = rent_from(fleet())
     subprocess.run(["git", "init", "-q"], check=True)
     pytester.makepyfile(

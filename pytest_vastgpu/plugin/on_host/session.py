@@ -309,7 +309,9 @@ class HostSession(HostWorkers):
     @property
     def session_finished(self) -> bool:
         """Whether no worker has anything left to do. When the run stops, nobody waits for what is lost."""
-        waits_for = self._active_nodes - set(self._lost) if self.shouldstop else self._active_nodes
+        waits_for = self._active_nodes - self._slow
+        if self.shouldstop:
+            waits_for -= self._lost.keys()
         return bool(self.shuttingdown and not waits_for)
 
     def worker_runtest_protocol_complete(self, node: Node, item_index: int, duration: float) -> None:
@@ -325,13 +327,14 @@ class HostSession(HostWorkers):
         try:
             name, given = self.queue.get(timeout=IDLE_S)
         except Empty:
+            self._begin_tests()
             return
         node = given.get("node")
         counts = node is None or name == "looked" or (node in self._active_nodes and node not in self._lost)
         if counts and not self._held.hold(name, given):
             getattr(self, f"worker_{name}")(**given)
         self._supply()
-        self._schedule.awaits(len(self._active_nodes))
+        self._begin_tests()
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:
             self.triggershutdown()
 

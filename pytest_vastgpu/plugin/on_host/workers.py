@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from pytest_vastgpu.plugin.on_host.schedules import Schedule
 
 _USUAL = frozenset({pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED})
 """How pytest ends in a worker that was told to end."""
+COLLECT_S = 30.0
+"""Others wait for a worker that collects for so long. Then they begin; it joins them once it has collected."""
 
 
 class Node(WorkerController):  # type: ignore[misc] # xdist is not typed here
@@ -67,6 +70,11 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         """Workers that have ended for a reason yet to be found out, each with the test that it ran."""
         self._unfit: set[str] = set()
         """What workers have said that could run no test."""
+        self._clock = time.monotonic
+        self._collects_since: dict[Node, float] = {}
+        """When each worker was first seen to collect."""
+        self._slow: set[Node] = set()
+        """Those that still collect, and that nobody waits for."""
 
     def _node(self, gateway: execnet.Gateway, rented: Rented) -> Node:
         """Have a process on a host become a worker."""
@@ -95,6 +103,7 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
 
     def worker_collectionfinish(self, node: Node, ids: Sequence[str]) -> None:
         """A worker has collected."""
+        self._slow.discard(node)
         known = self._schedule.tests
         if self.shuttingdown or (known is not None and list(ids) != known):
             node.shutdown()
@@ -105,6 +114,18 @@ class HostWorkers(DSession):  # type: ignore[misc] # the same
         super().worker_collectionfinish(node, ids)
         if self.terminal and self._schedule.begun:
             self.trdist._isatty = False  # what it says of later workers would overwrite the tests' progress
+
+    def _begin_tests(self) -> None:
+        """Have the tests begin once all workers have collected, but for those that take too long."""
+        able = self._active_nodes - self._lost.keys()
+        if self._scheduler.nodes:
+            for node in sorted(able - set(self._scheduler.nodes) - self._slow, key=lambda each: str(each.gateway.id)):
+                collects_s = self._clock() - self._collects_since.setdefault(node, self._clock())
+                if collects_s >= COLLECT_S and not node.shutting_down:
+                    self._slow.add(node)
+                    line = f"vastgpu: {node.gateway.id} on {node.rented.name} still collects after {collects_s:.0f} s"
+                    self.report_line(f"{line}: nobody waits for it any longer")
+        self._schedule.awaits(len(self._active_nodes - self._slow))
 
     def _tell_difference(self, node: Node, known: Sequence[str], ids: Sequence[str]) -> None:
         other = next((each.gateway.id for each in self._scheduler.nodes), "the others")

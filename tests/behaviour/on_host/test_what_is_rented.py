@@ -86,6 +86,6 @@ def test_hosts_stay_warm_for_the_next_run(hidden_hosts: HiddenHosts) -> None:
 def test_a_cheap_kind_of_which_there_is_one_is_not_mixed_with_another(hidden_hosts: HiddenHosts) -> None:
     hidden_hosts.rent_out({"gpu_name": "RTX 3090", "price_usd_h": 0.1}, {"count": 2})
     hidden_hosts.write({"test_it.py": TESTS})
-    ran = hidden_hosts.run(hosts=2)
+    ran = hidden_hosts.run("--vast-gpus=1", hosts=2)
     assert ran.code == pytest.ExitCode.OK
     assert re.findall(r"renting machine \d+ \((.*), .* USD/h\) for host [12]", ran.output) == ["RTX 4090", "RTX 4090"]

@@ -17,6 +17,7 @@ from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.on_worker import EXIT
 from pytest_vastgpu.plugin.on_host.on_worker import Endings
+from pytest_vastgpu.plugin.on_host.workers import COLLECT_S
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
 from tests.plugin.on_host.simulation import BROKEN
@@ -493,3 +494,24 @@ def test_another_ctrl_c_ends_only_the_waiting_for_workers_that_hang(world: Build
     run.session.pytest_sessionfinish(session)
     assert (session.exitstatus, stopped) == (pytest.ExitCode.INTERRUPTED, [True])
     assert told == ["vastgpu: interrupted: workers that hang are waited for no longer, and nothing is fetched"]
+
+
+def test_a_worker_that_hangs_in_its_collection_keeps_nobody_waiting(world: Build) -> None:
+    run = world(tests=8, hosts=2, each=1)
+    inside: Any = run.session
+    told: list[str] = []
+    now = 0.0
+    inside._clock, inside.report_line = lambda: now, told.append
+    for comes in run.todo[:]:
+        comes()
+    run.todo.clear()
+    run.goes_on(until=lambda: len(run.workers) == 2)
+    hangs = run.workers[0]
+    hangs._queue, hangs._said = [0], 2
+    run.goes_on(until=lambda: len(inside.sched.nodes) == 1)
+    assert not inside._schedule.begun
+    now = COLLECT_S
+    inside._begin_tests()
+    assert told[-1:] == ["vastgpu: gw0 on host 1 still collects after 30 s: nobody waits for it any longer"]
+    run.goes_on()
+    assert run.results == passed(run.tests)
