@@ -185,7 +185,7 @@ def _given(root: Path, project: Project, asked: Container[str]) -> list[str]:
         secret = [name for name in names if _is_secret(name) and name not in asked]
         if secret:
             project.notices.append(
-                f"left out, since such files are usually secret: {_some(secret)}; "
+                f"left out, since such files are usually secret: {some(secret)}; "
                 f"--vast-sync={shlex.quote(glob.escape(secret[0]))} brings it"
             )
         return [name for name in names if not _is_secret(name)]
