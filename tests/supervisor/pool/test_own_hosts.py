@@ -75,7 +75,9 @@ class Desk(Scene):
         self.pool.join(run, warm_s=600.0)
         self.pool.expect(run, {"host 1": Expected(ONE)})
 
-    def acquire(self, run: str) -> Rental:
+    def begin(self, run: str) -> Rental:
+        """A run begins, and has its host. One after another: all bring-ups share one virtual clock."""
+        self.join(run)
         gave_up: list[bool] = []
         with ThreadPoolExecutor() as threads:
             try:
@@ -98,29 +100,20 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_runs_at_once_rent_a_host_each_and_pay_for_it(desk: Desk) -> None:
-    desk.join("a")
-    desk.join("b")
-    mine, other = desk.acquire("a"), desk.acquire("b")
+    mine, other = desk.begin("a"), desk.begin("b")
     assert mine is not other
     assert [desk.life.budgets.payer(each.label) for each in (mine, other)] == ["a", "b"]
 
 
 def test_a_run_leaves_alone_the_warm_host_that_another_one_has_taken(desk: Desk) -> None:
-    desk.join("a")
-    warm = desk.acquire("a")
+    warm = desk.begin("a")
     desk.over("a")
-    desk.join("b")
-    assert desk.acquire("b") is warm
-    desk.join("c")
-    assert desk.acquire("c") is not warm
+    assert desk.begin("b") is warm
+    assert desk.begin("c") is not warm
 
 
 def test_a_run_takes_any_host_that_two_others_have_left(desk: Desk) -> None:
-    desk.join("a")
-    desk.join("b")
-    left = {desk.acquire(run).label for run in "ab"}
+    left = {desk.begin(run).label for run in "ab"}
     for run in "ab":
         desk.over(run)
-    desk.join("c")
-    desk.join("d")
-    assert {desk.acquire(run).label for run in "cd"} == left
+    assert {desk.begin(run).label for run in "cd"} == left
