@@ -20,7 +20,7 @@ from pytest_vastgpu.cli.doctor.situation import Situation
 
 PACKAGE = "pytest-vastgpu"
 LOCAL = "local"
-_EXTRAS = (LOCAL, "quickstart", "dev")
+_EXTRAS = (LOCAL, "hosts", "quickstart", "dev")
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)\s*(?:;\s*extra\s*==\s*['\"]([\w-]+)['\"])?")
 
 

@@ -159,8 +159,10 @@ def begin(hidden_hosts: HiddenHosts) -> Iterator[Begin]:
             run.process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_host_that_is_lost_takes_no_test_with_it(begin: Begin, hidden_hosts: HiddenHosts) -> None:
-    market = hidden_hosts.rent_out({"count": 3, "machine_id": 100})
+    late = {"count": 2, "machine_id": 101, "stages": {"loading_s": 3.0}}  # they leave the first host two tests
+    market = hidden_hosts.rent_out({"machine_id": 100}, late)
     run = begin(STAYS, "--vast-hosts=2", conftest=QUICK_TO_BELIEVE)
     run.until(lambda output: {"gw0", "gw1"} <= set(re.findall(r"\[(gw\d)\].*PASSED", output)))
     (instance,) = [each["id"] for each in market.status()["alive"] if each["machine_id"] == 100]

@@ -37,6 +37,7 @@ def test_a_log_that_is_written_meanwhile_is_a_start_of_it():
 """
 
 
+@pytest.mark.slow
 def test_the_project_is_on_the_host_as_it_is_here(hidden_hosts: HiddenHosts) -> None:
     root = hidden_hosts.project
     hidden_hosts.write(

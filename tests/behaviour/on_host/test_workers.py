@@ -116,6 +116,7 @@ def pytest_runtest_makereport(item):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, home: Path) -> None:
     root = hidden_hosts.project
     hidden_hosts.rent_out({"num_gpus": 2})
