@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -11,7 +10,9 @@ from enum import Enum
 
 from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import in_short
+from pytest_vastgpu.reporting.sentences import some
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 MOST_LOSSES = 2
@@ -97,16 +98,9 @@ class LostRuns:
         for test in self._of.keys() - self._without:
             causes.setdefault(self._of[test][0].story, []).append(test)
         return [
-            f"vastgpu: {len(tests)} test{'s' * (len(tests) > 1)} ran twice ({story}): {listed(sorted(tests))}"
+            f"vastgpu: {count(len(tests), 'test')} ran twice ({story}): {some(sorted(tests))}"
             for story, tests in sorted(causes.items())
         ]
-
-
-def listed(tests: Iterable[str], most: int = 3) -> str:
-    """``a, b, c and 4 more``."""
-    names = list(tests)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def runs_again(worker: str, host: str, test: str, ending: Ending) -> str:
