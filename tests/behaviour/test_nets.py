@@ -24,6 +24,7 @@ from tests.behaviour.conftest import Start
 from tests.behaviour.conftest import TimeLimits
 from tests.support.looks import alive
 from tests.support.looks import is_running
+from tests.support.looks import open_files
 from tests.support.looks import until
 from tests.support.vast import make_status
 from tests.support.vast import search_offers
@@ -58,7 +59,7 @@ def test_the_guard_destroys_what_a_killed_supervisor_has_left(
     guard = run.record.guard
     assert Path(f"/proc/{guard}/cwd").readlink() == Path("/")
     assert os.getsid(guard) == guard
-    held = {str(link.readlink()) for link in Path(f"/proc/{guard}/fd").iterdir()}
+    held = open_files(guard)
     assert {name for name in held if not name.startswith("pipe:")} == {str(run.directory / "guard.log")}
     assert len(held) == 2, "its log, and the pipe from its owner"
     environ = Path(f"/proc/{guard}/cmdline").read_text() + run.output

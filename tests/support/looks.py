@@ -35,6 +35,15 @@ def refusing() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
+def open_files(pid: int) -> set[str]:
+    """What a process has open, as the system names it: paths, ``pipe:[123]``, ``socket:[123]``."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it has just been closed
+            found.add(str(link.readlink()))
+    return found
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process, and it does not only wait to be waited for."""
     try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -137,8 +138,12 @@ def test_destroy_leaves_no_process_file_or_port(tmp_path: Path, monkeypatch: pyt
 
 def _fork_server_processes(before: set[int]) -> set[int]:
     """Return the fork server, which outlives its instances: the only new process that may be left."""
-    alive = set(descendants(os.getpid())) - before
-    return {pid for pid in alive if "pytest_vastgpu.local.container.init" in Path(f"/proc/{pid}/cmdline").read_text()}
+    found = set()
+    for pid in set(descendants(os.getpid())) - before:
+        with contextlib.suppress(OSError):  # it has just ended
+            if "pytest_vastgpu.local.container.init" in Path(f"/proc/{pid}/cmdline").read_text():
+                found.add(pid)
+    return found
 
 
 def test_first_process_that_ends_by_itself(tmp_path: Path) -> None:
