@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import socket
 import subprocess
 import time
@@ -21,10 +23,19 @@ PATIENCE_S = 120.0
 """Nothing that is waited for takes so long, unless it never comes."""
 
 
+_PORTS = itertools.cycle(random.SystemRandom().sample(range(15_000, 30_000), 15_000))
+
+
 def free_port() -> int:
-    """A port on which nothing listens now, for a program that takes it at once."""
-    with refusing() as port:
-        return port
+    """A port on which nothing listens now, for a program that takes it at once.
+
+    It is below those that the system gives to whoever asks for any, so that no other test gets it before.
+    """
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as bound:
+            bound.bind(("127.0.0.1", next(_PORTS)))
+            port: int = bound.getsockname()[1]
+            return port
 
 
 @contextlib.contextmanager
