@@ -42,6 +42,8 @@ which may be full, and does not fill the process lists, which are kept as eviden
 # - The script uses the first program that gets an answer: a curl without certificates gets none.
 # - An image may set HOME to another directory than the one in which root's SSH sessions start. The supervisor then
 #   writes its files in the latter.
+# - A heartbeat may write and read the same files at any time: they are written in place and never emptied first. A read
+#   takes the first line only, so what is left of a longer one does not matter.
 # - After a failed destroy the script waits for longer than the minimum interval that Vast publishes for it (3 s).
 _SWITCH = r"""
 unset VASTGPU_SWITCH
@@ -58,7 +60,7 @@ try:s=r.urlopen(r.Request(sys.argv[2],method=sys.argv[1],headers=h),timeout=20).
 except r.HTTPError as e:s=e.code
 print(s)"
 get() { read -r V _ <"$D/$1" && case $V in ""|*[!0-9]*) false; esac; }
-say() { echo "$$ $1" >"$D/switch"; }
+say() { echo "$$ $1" 1<>"$D/switch"; }
 ask() {
 case $T in
 curl) printf "header = \"Authorization: Bearer %s\"\n" "$K" |
@@ -84,8 +86,8 @@ N=$(date +%s)
 L=$((N+FIRST))
 E=$((N+LIFE))
 S=0
-get lease || echo $L >"$D/lease"
-get end || echo $E >"$D/end"
+get lease || echo $L 1<>"$D/lease"
+get end || echo $E 1<>"$D/end"
 [ -n "$K" ] && [ -n "$I" ] || { say "no-key 0"; exit; }
 say "starting 0"
 while :; do
