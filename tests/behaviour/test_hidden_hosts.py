@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.support.hidden import HiddenHosts
 from tests.support.hidden import hides
 
@@ -22,6 +24,7 @@ def test_it_looks(tmp_path, capfd):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_sees_nothing_of_project_virtual_environment_checkout_and_tmp(hidden_hosts: HiddenHosts) -> None:
     hidden = [str(hidden_hosts.project), *hides()]
     hidden_hosts.write({"test_it.py": LOOKS, "hidden.json": json.dumps(hidden)})

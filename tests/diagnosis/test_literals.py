@@ -43,7 +43,7 @@ def may_match(rule: Rule, text: str) -> bool:
     return rule.required_literals is None or any(needle in text.lower() for needle in rule.required_literals)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_nothing_that_a_rule_matches_is_passed_over(data: st.DataObject) -> None:
     rule = data.draw(st.sampled_from(RULES))

@@ -91,7 +91,7 @@ def test_a_record_that_is_appended_is_read(contents: CacheContents, item: Outcom
 
 
 @given(BOOKS, BOOKS, BOOKS)
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_union_is_a_union(one: MarketRecords, two: MarketRecords, three: MarketRecords) -> None:
     assert union(one, one) == one
     assert union(one, MarketRecords()) == one
@@ -100,7 +100,7 @@ def test_union_is_a_union(one: MarketRecords, two: MarketRecords, three: MarketR
 
 
 @given(CONTENTS, CONTENTS)
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_markets_are_united_each_by_itself(one: CacheContents, two: CacheContents) -> None:
     both = together(one, two)
     assert both == together(two, one)
@@ -199,7 +199,7 @@ def test_no_more_is_kept_than_is_quick_to_read() -> None:
 
 
 @given(BOOKS, st.data())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_no_damage_raises_and_none_takes_later_records_along(book: MarketRecords, data: st.DataObject) -> None:
     text = bytearray(of_vast(book))
     for _ in range(data.draw(st.integers(1, 5))):

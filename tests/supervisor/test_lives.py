@@ -98,7 +98,7 @@ def test_a_life(lives_on: LivesOn, scripts: Sequence[Script], expected: list[str
 def test_random_lives_leave_nothing(tmp_path: Path) -> None:
     dice = random.Random(7)
     threads = threading.active_count()
-    for _ in range(50):
+    for _ in range(25):
         life = Life(tmp_path, [_any_script(dice) for _ in range(dice.randrange(1, 6))], KEY)
         problem = life.live(use_s=dice.uniform(0, 3600))
         assert_nothing_is_left(life)

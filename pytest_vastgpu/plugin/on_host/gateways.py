@@ -162,5 +162,6 @@ class Gateways:
                     gateway._io.wait()
 
     def _terminate(self, within_s: float) -> None:
-        with contextlib.suppress(*BROKEN):
-            self._group.terminate(within_s)
+        while self._group:  # each is forgotten before it is told to end
+            with contextlib.suppress(*BROKEN):  # one that has crashed keeps no other from its end
+                self._group.terminate(within_s)

@@ -44,6 +44,7 @@ def fetched(hosts: HiddenHosts) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_reports_and_the_tmp_path_of_a_failed_test_are_at_home_after_minus_x(hidden_hosts: HiddenHosts) -> None:
     hidden_hosts.write({"test_it.py": WRITES + FAILS, "reports/home.json": "mine", "out/one.json": "mine"})
     ran = hidden_hosts.run("-x", "--vast-fetch=reports", "--vast-fetch=out/*,prof/**", "--vast-fetch-tmp")

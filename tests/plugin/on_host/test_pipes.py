@@ -14,6 +14,7 @@ from typing import Any
 from typing import cast
 
 import pytest
+from execnet.gateway_base import RemoteError
 from execnet.gateway_base import TimeoutError as NoAnswer
 
 from pytest_vastgpu.client.listener import RpcAddress
@@ -72,6 +73,26 @@ def test_the_workers_of_a_host_start_at_the_same_time(tmp_path: Path) -> None:
         assert [gateway.id for gateway in started] == ["gw0", "gw1", "gw2", "gw3"]
     finally:
         gateways.end(10.0)
+
+
+def test_a_worker_that_cannot_be_told_to_end_keeps_no_other_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that one writes as it ends is fetched. execnet raises for some of those that crash, but not each time."""
+    host = replace(HOST, about=replace(HOST.about, python=sys.executable))
+    gateways = Gateways(host, shlex.join([sys.executable, str(proxy.__file__)]))
+    gateways.connect()
+    crashed, other = gateways.start(["gw0", "gw1"])
+
+    def ends_badly() -> None:
+        gateways._group._unregister(crashed)
+        raise RemoteError("BrokenPipeError")
+
+    monkeypatch.setattr(crashed, "exit", ends_badly)
+    takes_long = f"import atexit, time; atexit.register(open, {str(tmp_path / 'ended')!r}, 'w')"
+    other.remote_exec(f"{takes_long}; atexit.register(time.sleep, 0.3)").waitclose()
+    gateways.end(10.0)
+    assert (tmp_path / "ended").exists()
 
 
 SLOW_LINE = """

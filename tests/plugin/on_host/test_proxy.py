@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,9 @@ class Proxy:
 
     def end(self) -> None:
         processes = [gateway._io for gateway in self.group if not gateway.spec.via]
-        self.group.terminate(10.0)
+        while self.group:
+            with contextlib.suppress(RemoteError):  # of a worker that has crashed
+                self.group.terminate(10.0)
         for io in processes:
             io.close_read()
 
