@@ -162,6 +162,15 @@ class Gateways:
                     gateway._io.wait()
 
     def _terminate(self, within_s: float) -> None:
-        while self._group:  # each is forgotten before it is told to end
-            with contextlib.suppress(*BROKEN):  # one that has crashed keeps no other from its end
-                self._group.terminate(within_s)
+        # One by one: execnet itself waits for no other once it meets one that has crashed.
+        workers = [gateway for gateway in self._group if gateway.spec.via]
+        for worker in workers:
+            with contextlib.suppress(*BROKEN):
+                worker.exit()
+        for worker in workers:
+            with contextlib.suppress(*BROKEN):
+                worker.join()
+                worker._io.wait()
+        self._group._gateways_to_join.clear()
+        with contextlib.suppress(*BROKEN):
+            self._group.terminate(within_s)

@@ -88,6 +88,8 @@ def test_a_worker_that_cannot_be_told_to_end_keeps_no_other_from_its_end(
         gateways._group._unregister(crashed)
         raise RemoteError("BrokenPipeError")
 
+    crashed.remote_exec("import os; os._exit(1)")
+    crashed.join()
     monkeypatch.setattr(crashed, "exit", ends_badly)
     takes_long = f"import atexit, time; atexit.register(open, {str(tmp_path / 'ended')!r}, 'w')"
     other.remote_exec(f"{takes_long}; atexit.register(time.sleep, 0.3)").waitclose()

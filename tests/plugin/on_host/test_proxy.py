@@ -36,7 +36,7 @@ class Proxy:
     def end(self) -> None:
         processes = [gateway._io for gateway in self.group if not gateway.spec.via]
         while self.group:
-            with contextlib.suppress(RemoteError):  # of a worker that has crashed
+            with contextlib.suppress(RemoteError, EOFError, OSError):  # of a worker that has crashed
                 self.group.terminate(10.0)
         for io in processes:
             io.close_read()
