@@ -23,7 +23,7 @@ from tests.behaviour.conftest import loses_one
 from tests.behaviour.conftest import record_of
 
 slow = pytest.mark.slow
-TELLING = {"driver_too_old", "create_lost", "destroy_lies"}
+TELLING = {"create_lost", "destroy_lies"}
 """One start for each class and for the market's worst manners; the others are the slow suite."""
 OUR_SERVER = {"program": "python3", "argument": "server.py"}
 READY = ""

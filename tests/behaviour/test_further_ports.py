@@ -54,6 +54,7 @@ def test_nothing_is_there(vast_instance):
 """
 
 
+@pytest.mark.slow
 def test_workers_share_the_way_to_a_further_port(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from({"machines": [{}]})
     pytester.path.joinpath("ports.py").write_text(TWO_PORTS)
