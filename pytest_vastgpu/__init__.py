@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.errors import ConfigurationError
+    from pytest_vastgpu.errors import MeasurementFailed
     from pytest_vastgpu.errors import VastGpuError
     from pytest_vastgpu.errors import WorkloadInvalid
     from pytest_vastgpu.local.embed import LocalMarket
+    from pytest_vastgpu.measuring.load import Load
+    from pytest_vastgpu.measuring.load import completions
+    from pytest_vastgpu.measuring.measurement import Measurement
     from pytest_vastgpu.model import Attempt
     from pytest_vastgpu.model import FailureClass
     from pytest_vastgpu.model import Offer
@@ -58,7 +62,10 @@ _HOMES = {
     "HttpServer": "servers.http_server",
     "InstanceFactory": "client.instance",
     "Launch": "servers.base",
+    "Load": "measuring.load",
     "LocalMarket": "local.embed",
+    "Measurement": "measuring.measurement",
+    "MeasurementFailed": "errors",
     "Observation": "servers.base",
     "Offer": "model",
     "Probe": "model",
@@ -79,6 +86,7 @@ _HOMES = {
     "build": "servers.building",
     "builder": "servers.workloads",
     "command": "servers.command",
+    "completions": "measuring.load",
     "detail": "servers.building",
     "llamacpp": "servers.llamacpp",
     "ollama": "servers.ollama",
@@ -98,7 +106,10 @@ __all__ = [
     "HttpServer",
     "InstanceFactory",
     "Launch",
+    "Load",
     "LocalMarket",
+    "Measurement",
+    "MeasurementFailed",
     "Observation",
     "Offer",
     "Probe",
@@ -119,6 +130,7 @@ __all__ = [
     "build",
     "builder",
     "command",
+    "completions",
     "detail",
     "llamacpp",
     "ollama",

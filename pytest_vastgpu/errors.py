@@ -21,6 +21,7 @@
     ├── NoOffers                  nothing on the market is admitted by the policy
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
+    ├── MeasurementFailed         there is no number that means something
     ├── HookFailed                a hook or an adapter of a conftest file or plugin raised an exception
     ├── SupervisorGone            the process that owns the rented instances has ended, or was never reached
     └── LocalMarketError          the local market cannot do what it was asked
@@ -182,6 +183,10 @@ class ProvisioningFailed(VastGpuError):
 
 class LocalMarketError(VastGpuError):
     """The local market cannot start or cannot do what it was asked."""
+
+
+class MeasurementFailed(VastGpuError):
+    """There is no number that means something: the server failed under the load, or the load did not run."""
 
 
 class HookFailed(VastGpuError):

@@ -76,6 +76,8 @@ class Lease:
     """Why its server was started again, in a sentence: what that had in memory is lost. Empty if it was not."""
     api_key: str = field(default="", repr=False)
     """The instance's own random key."""
+    port: int = 0
+    """The server's port on the instance."""
 
 
 @dataclass(frozen=True)
@@ -290,12 +292,13 @@ class InstanceCalls:
         self._lease = lease
 
     @_call
-    def run(self, command: str, timeout_s: float = 60.0) -> ProbeResult:
+    def run(self, command: str, timeout_s: float = 60.0, stdin: str = "") -> ProbeResult:
         """Run a shell command on the instance, as root in its home directory.
 
         The server's working directory, where the workload's files are, is ``~/.vastgpu/work``.
 
         :param timeout_s: Seconds after which the command is ended; its output up to then is in the result.
+        :param stdin: What the command reads; no process list shows it.
         :returns: Exit code, output and, if the command did not run, the reason. A failing command does not raise.
         """
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from typing import Protocol
 from typing import overload
 
@@ -12,6 +13,10 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import gpus
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.measuring.load import Load
+    from pytest_vastgpu.measuring.measurement import Measurement
 
 
 class VastInstance(InstanceCalls):
@@ -84,6 +89,17 @@ class VastInstance(InstanceCalls):
     def restarted(self) -> str:
         """Why its server was started again, in a sentence; what it had in memory is lost. Empty if it was not."""
         return self._lease.restarted
+
+    def measure(self, load: Load, seconds: float = 10.0) -> Measurement:
+        """Measure the server under a load that is made on the instance itself.
+
+        :param load: What is asked, and how fast: :func:`~pytest_vastgpu.completions` and its like.
+        :param seconds: How long; the load's warm-up comes before.
+        :raises MeasurementFailed: if there is no number that means something, with the reason.
+        """
+        from pytest_vastgpu.client.measure import measure  # few tests need it
+
+        return measure(self.run, self._lease, load, seconds)
 
     def close(self) -> None:
         """Give the instance back now. Only for an instance from ``vast_instance_factory``; idempotent."""

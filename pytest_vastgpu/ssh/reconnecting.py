@@ -79,10 +79,16 @@ class ReconnectingConnection:
         return connection if connection is not None and connection.alive else None
 
     def run(
-        self, command: str, timeout_s: float, *, env: Mapping[str, str] | None = None, spare: bool = False
+        self,
+        command: str,
+        timeout_s: float,
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        spare: bool = False,
     ) -> ProbeResult:
         """Run a command on the instance. See :meth:`Connection.run`."""
-        return self.connection().run(command, timeout_s=timeout_s, env=env, spare=spare)
+        return self.connection().run(command, timeout_s=timeout_s, stdin=stdin, env=env, spare=spare)
 
     def close(self) -> None:
         """Close the connection for good, without waiting: a thread that is connecting closes its own connection."""

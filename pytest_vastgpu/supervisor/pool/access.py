@@ -44,16 +44,17 @@ class InstanceAccess:
             rental.mark(),
             rental.restarted,
             rental.api_key,
+            rental.workload.port,
         )
 
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
+    def run(self, label: str, command: str, timeout_s: float, stdin: str = "") -> ProbeResult:
         """See :meth:`Leases.run`."""
         rental = self._registry[label]
         if rental.connection is None or rental.state is not State.READY:
             return _no_answer(f"instance {rental.instance_id} is {rental.state.value}")
         rental.touched()
         try:
-            return rental.connection.run(f"{job.IN_IMAGE_ENV}{command}", timeout_s)
+            return rental.connection.run(f"{job.IN_IMAGE_ENV}{command}", timeout_s, stdin=stdin.encode())
         except ConnectFailed as failed:
             return _no_answer(str(failed))
         except ValueError as error:
