@@ -1,7 +1,6 @@
 """What a run keeps of what it has measured: values that travel from the test to the report, as JSON. Pure.
 
-A test adds its records to its report's ``user_properties``, as pairs of :data:`MEASUREMENT` or :data:`COMPARISON` and a
-text; so they reach the controller of pytest-xdist, too. ``measurements.json`` of the run has the same form.
+``measurements.json`` of the run has the same form.
 """
 
 from __future__ import annotations
@@ -23,11 +22,6 @@ from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
-
-MEASUREMENT = "vast_measurement"
-"""The property's name of a :class:`Measured`."""
-COMPARISON = "vast_comparison"
-"""The property's name of a :class:`Compared`."""
 
 _T = TypeVar("_T")
 
