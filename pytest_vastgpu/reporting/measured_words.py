@@ -16,6 +16,7 @@ from pytest_vastgpu.reporting.sentences import count
 
 UNITS: Mapping[str, str] = {"1/s": "requests/s"}
 """Units in words, where the word is another."""
+RATES = ("1/s", "tokens/s")
 _SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))}
 _WORDS = {
     "ttft": "TTFT",
@@ -50,15 +51,22 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return UNKNOWN if math.isnan(value) else "∞" if value > 0 else "-∞"
     size = abs(value)
-    if size >= 100 or value == int(value):
+    if size >= 100 or not size:
         return f"{value:,.0f}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
+def tick(value: float) -> str:
+    """A round number at an axis."""
+    return f"{value:,.6g}"
+
+
 def amount(value: float, unit: str) -> str:
     """A number with its unit: ``12.3 ms``."""
+    if not unit and value == round(value):
+        return f"{value:,.0f}"
     factor, name = scale(value, unit)
-    return f"{number(value / factor)} {name}".strip()
+    return f"{number(value / factor)} {name}".rstrip()
 
 
 def in_words(figure: Figure) -> str:
@@ -76,6 +84,13 @@ def interval(figure: Figure) -> str:
     return f"{number(figure.low / factor)} to {number(figure.high / factor)}"
 
 
+def in_short(figure: Figure) -> str:
+    """A figure in a table that names the units of rates: ``123 ±3 %``, ``12.3 ms ±4 %``."""
+    value = number(figure.value) if figure.unit in RATES else amount(figure.value, figure.unit)
+    half = max(figure.high - figure.value, figure.value - figure.low)
+    return f"{value} ±{100 * half / figure.value:.2g} %" if half and figure.value and math.isfinite(half) else value
+
+
 def percent(ratio: float) -> str:
     """A difference: ``+6.2 %``."""
     return f"{100 * ratio:+.1f} %" if math.isfinite(ratio) else UNKNOWN
@@ -83,7 +98,7 @@ def percent(ratio: float) -> str:
 
 def slowdown(judged: Judged) -> str:
     """``+6.2 % (+4.1 to +8.4)``."""
-    if not math.isfinite(judged.slowdown):
+    if not judged.rounds:
         return UNKNOWN
     return f"{percent(judged.slowdown)} ({100 * judged.low:+.1f} to {100 * judged.high:+.1f})"
 

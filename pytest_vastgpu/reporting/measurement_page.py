@@ -18,12 +18,12 @@ from pytest_vastgpu.reporting.measured_words import effort
 from pytest_vastgpu.reporting.measured_words import interval
 from pytest_vastgpu.reporting.measured_words import load_line
 from pytest_vastgpu.reporting.measured_words import metric_name
-from pytest_vastgpu.reporting.measured_words import number
 from pytest_vastgpu.reporting.measured_words import place
+from pytest_vastgpu.reporting.measurements import JUDGED
 from pytest_vastgpu.reporting.measurements import Kept
 from pytest_vastgpu.reporting.measurements import errors
-from pytest_vastgpu.reporting.measurements import heading
 from pytest_vastgpu.reporting.measurements import judged_cells
+from pytest_vastgpu.reporting.measurements import title
 from pytest_vastgpu.reporting.pictures import COLOURED
 from pytest_vastgpu.reporting.pictures import against
 from pytest_vastgpu.reporting.pictures import distribution
@@ -61,29 +61,29 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Nothing is loaded and nothing runs, whatever a text has in it."""
 
 
-def page(title: str, facts: Sequence[str], kept: Sequence[Kept]) -> str:
+def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
     """The page as HTML.
 
     :param facts: Sentences about the run.
     """
-    measured = [each.record for each in kept if isinstance(each.record, Measured)]
-    pictures = "".join(over_load(measured))
-    over = f'<section><h2>Over load</h2><div class="pictures">{pictures}</div></section>\n' if pictures else ""
+    over = "".join(over_load([record for _, record in kept.measured]))
+    parts = [
+        *(_section(title(*each), _compared(each[1]), each[1].notes) for each in kept.compared),
+        *([_section("Over load", f'<div class="pictures">{over}</div>')] if over else []),
+        *(_section(title(*each), _measured(each[1]), each[1].notes) for each in kept.measured),
+    ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_safe(title)}</title><style>{STYLE}</style></head><body>\n"
-        f"<h1>{_safe(title)}: {_safe(heading(kept))}</h1>\n{_faint(facts)}"
-        f"{over}{''.join(map(_section, kept))}</body></html>\n"
+        f"<title>{_safe(heading)}</title><style>{STYLE}</style></head><body>\n"
+        f"<h1>{_safe(f'{heading}: {kept}')}</h1>\n{_faint(facts)}{''.join(parts)}</body></html>\n"
     )
 
 
-def _section(kept: Kept) -> str:
-    record = kept.record
-    body = _measured(record) if isinstance(record, Measured) else _compared(record)
-    notes = "".join(f"<p>{_safe(note)}</p>" for note in record.notes)
-    return f"<section><h2>{_safe(kept.name)}</h2>{body}{notes}</section>\n"
+def _section(heading: str, body: str, notes: Sequence[str] = ()) -> str:
+    told = "".join(f"<p>{_safe(note)}</p>" for note in notes)
+    return f"<section><h2>{_safe(heading)}</h2>{body}{told}</section>\n"
 
 
 def _measured(record: Measured) -> str:
@@ -97,7 +97,7 @@ def _measured(record: Measured) -> str:
     return (
         _faint(
             [
-                f"{load_line(found.load)}, for {number(found.seconds)} s",
+                f"{load_line(found.load)}, for {found.seconds:g} s",
                 ", ".join(filter(None, [record.workload, place(record)])),
                 f"errors: {failed}" if failed else "",
             ]
@@ -116,7 +116,7 @@ def _compared(record: Compared) -> str:
         _faint([*sides, *facts])
         + f'<div class="pictures">{against(record.judged)}</div>'
         + _table(
-            ["metric", "slowdown", "gate", "finding", "could have been seen"],
+            JUDGED,
             rows,
             {judged.finding.value: f"{judged.finding.value} words" for judged in record.judged},
         )

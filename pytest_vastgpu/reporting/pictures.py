@@ -10,16 +10,15 @@ from dataclasses import replace
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
-from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.reporting import svg
 from pytest_vastgpu.reporting.measured_words import amount
 from pytest_vastgpu.reporting.measured_words import in_words
 from pytest_vastgpu.reporting.measured_words import metric_name
-from pytest_vastgpu.reporting.measured_words import number
 from pytest_vastgpu.reporting.measured_words import percent
 from pytest_vastgpu.reporting.measured_words import scale
 from pytest_vastgpu.reporting.measured_words import slowdown
+from pytest_vastgpu.reporting.measured_words import tick
 
 HEIGHT = 220
 _TOP, _BOTTOM, _RIGHT = 28, HEIGHT - 40, svg.WIDTH - 12
@@ -48,7 +47,7 @@ def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
     y = svg.Axis(0, 100, _BOTTOM, _TOP)
     body = [svg.left_axis(y, [(each, f"{each} %") for each in (0, 50, 90, 100)], _RIGHT)]
     ticks = svg.Axis(x.low / factor, x.high / factor, left, _RIGHT, log)
-    body.append(svg.bottom_axis(ticks, [(each, number(each)) for each in ticks.ticks()], _TOP, _BOTTOM))
+    body.append(svg.bottom_axis(ticks, [(each, tick(each)) for each in ticks.ticks()], _TOP, _BOTTOM))
     body.append(svg.text(_RIGHT, HEIGHT - 6, unit, "tick", "end"))
     for at, (name, values) in enumerate(curves.items()):
         last = len(values) - 1
@@ -74,28 +73,26 @@ def over_load(measured: Sequence[Measured]) -> list[str]:
         load = each.measurement.load
         key = (each.workload, each.gpu, repr(replace(load, concurrency=0, rate=0.0)), load.concurrency > 0)
         series.setdefault(key, []).append(each)
-    pictures = []
-    for (workload, gpu, _, closed), group in series.items():
-        metric = _telling(group[0].measurement.figures)
-        points = (
-            sorted(
-                (_pace(each.measurement.load), each.measurement.figures[metric])
-                for each in group
-                if metric in each.measurement.figures
-            )
-            if metric
-            else []
-        )
-        if len({pace for pace, _ in points}) > 1:
-            over = "requests at a time" if closed else "requests sent a second"
-            title = f"{metric_name(metric).capitalize()} over {over}: {', '.join(filter(None, [workload, gpu]))}"
-            labels = [(pace, f"{pace:g}") for pace, _ in points]
-            pictures.append(_figures(title, [(pace, figure, f"{pace:g}") for pace, figure in points], labels, over))
-    return pictures
+    return [_over(*key[:2], group) for key, group in series.items() if len(set(map(_pace, group))) > 1]
 
 
-def _pace(load: Load) -> float:
-    return load.concurrency or load.rate
+def _over(workload: str, gpu: str, group: Sequence[Measured]) -> str:
+    metric = _telling(group[0].measurement.figures)
+    known = sorted((each for each in group if metric in each.measurement.figures), key=_pace)
+    if not known:
+        return ""
+    points = [(_pace(each), each.measurement.figures[metric], f"{_pace(each):g}") for each in known]
+    over = "requests at a time" if known[0].measurement.load.concurrency else "requests sent a second"
+    title = f"{_at_start(metric_name(metric))} over {over}: {', '.join(filter(None, [workload, gpu]))}"
+    return _figures(title, points, [(pace, name) for pace, _, name in points], over)
+
+
+def _pace(record: Measured) -> float:
+    return record.measurement.load.concurrency or record.measurement.load.rate
+
+
+def _at_start(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def over_commits(record: Measured) -> str:
@@ -111,7 +108,7 @@ def over_commits(record: Measured) -> str:
     labels = [(float(at), each.commit[:7]) for at, each in enumerate(past)]
     # The newest first: where there is no room for all, the oldest go without.
     labels = sorted([*labels, (now, "now")])
-    title = f"{metric_name(metric).capitalize()} over commits, each on the machine that was rented"
+    title = f"{_at_start(metric_name(metric))} over commits, each on the machine that was rented"
     return _figures(title, points, labels, "")
 
 
@@ -130,7 +127,7 @@ def _figures(
     factor, unit = scale(highest, points[0][1].unit)
     y = svg.Axis(0.0, highest * 1.05 or 1.0, _BOTTOM, _TOP)
     scaled = svg.Axis(0.0, y.high / factor, _BOTTOM, _TOP)
-    marks = [(each, number(each)) for each in scaled.ticks()]
+    marks = [(each, tick(each)) for each in scaled.ticks()]
     left = svg.left_of(marks)
     x = svg.Axis(points[0][0], points[-1][0], left + 12, _RIGHT - 14)
     body = [
