@@ -38,7 +38,7 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
         if looks_secret(name):
             KNOWN.add("instance key", value.rpartition(" ")[2])  # of "Bearer …"
     item.stash.setdefault(_held, []).append(instance)
-    _add(item, ((name, sanitize.clean(value)) for name, value in instance.properties()))
+    add(item, ((name, sanitize.clean(value)) for name, value in instance.properties()))
 
 
 def forget(item: pytest.Item) -> None:
@@ -49,7 +49,8 @@ def forget(item: pytest.Item) -> None:
     item.stash[_added] = []
 
 
-def _add(item: pytest.Item, properties: Iterable[tuple[str, object]]) -> None:
+def add(item: pytest.Item, properties: Iterable[tuple[str, object]]) -> None:
+    """Add to a test's JUnit properties. What this try has added is taken back where the test is tried again."""
     given = list(properties)
     item.stash.setdefault(_added, []).extend(given)
     item.user_properties += given
@@ -60,8 +61,8 @@ def add_costs(item: pytest.Item, held: Sequence[VastInstance]) -> None:
 
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
-    _add(item, [("vast_cost_usd", round(held[0].spent_by(item.nodeid), 9))])
-    _add(item, [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held])
+    add(item, [("vast_cost_usd", round(held[0].spent_by(item.nodeid), 9))])
+    add(item, [("vast_instance_cost_usd", round(instance.cost_so_far, 9)) for instance in held])
 
 
 class ReportHooks:
