@@ -452,7 +452,9 @@ class RunControl(Leases, Protocol):
 
 
 SLOW = frozenset(
-    ("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart", "run", "address", "serve")
-    + ("logs", "fate")
+    (
+        *("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart"),
+        *("run", "address", "serve", "logs", "fate"),
+    )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

@@ -41,6 +41,12 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
     add(item, ((name, sanitize.clean(value)) for name, value in instance.properties()))
 
 
+def drop(item: pytest.Item, instance: VastInstance) -> None:
+    """Take back that a test uses an instance: what becomes of it says nothing of the test any more."""
+    held = item.stash.setdefault(_held, [])
+    held[:] = [each for each in held if each is not instance]
+
+
 def forget(item: pytest.Item) -> None:
     """Take back what an earlier try of a test has held: the test is tried again."""
     item.stash.setdefault(_held, []).clear()
