@@ -104,7 +104,9 @@ class VastInstance(InstanceCalls):
         :param load: What is asked, and how fast: :func:`~pytest_vastgpu.completions` and its like.
         :param seconds: How long; the load's warm-up comes before.
         :raises MeasurementFailed: if there is no number that means something, with the reason.
+        :raises ConfigurationError: for ``seconds`` that no measurement can have.
         """
+        __tracebackhide__ = True
         from pytest_vastgpu.client.measure import measure  # few tests need it
 
         return measure(self.run, self._lease, load, seconds)
