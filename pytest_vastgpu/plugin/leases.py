@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from contextlib import nullcontext
 from contextlib import suppress
@@ -47,6 +46,7 @@ from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.reports import ReportHooks
+from pytest_vastgpu.plugin.reports import blame_machines
 from pytest_vastgpu.plugin.reports import hold
 from pytest_vastgpu.plugin.running import InstanceOfRunningTest
 from pytest_vastgpu.plugin.running import Running
@@ -286,7 +286,7 @@ def granted(item: pytest.Item, ask: Callable[[Leases], Sequence[Lease]]) -> list
     """
     leases = opened(item.session)
     item.stash[ASKED] = True
-    with _timer_stopped(item), _shown(item.config):
+    with waiting(item, "an instance"):
         instances = [VastInstance(leases, lease) for lease in ask(leases)]
     for instance in instances:
         KNOWN.add("instance key", instance.api_key)
@@ -305,14 +305,18 @@ def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
         problem, excused = "the run is ending", False
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
+    if excused:
+        blame_machines(item)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
 
 
-def _shown(config: pytest.Config) -> AbstractContextManager[None]:
-    """Show for what this process waits; for a worker the controller does."""
-    progress: ProgressReporter | None = config.pluginmanager.get_plugin("vastgpu-progress")
-    return progress.wait_for("an instance") if progress else nullcontext()
+@contextmanager
+def waiting(item: pytest.Item, what: str) -> Iterator[None]:
+    """Show for what this process waits; for a worker the controller does. Meanwhile no time counts against the test."""
+    progress: ProgressReporter | None = item.config.pluginmanager.get_plugin("vastgpu-progress")
+    with _timer_stopped(item), progress.wait_for(what) if progress else nullcontext():
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -35,6 +36,7 @@ from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
 from pytest_vastgpu.plugin.measuring.rounds import measure_host
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import drop
+from pytest_vastgpu.reporting.measurements import compared_lines
 from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.servers.workloads import require_workload
 
@@ -103,10 +105,9 @@ class Comparison:
         """
         __tracebackhide__ = True
         judged = self.judge(**gates)
-        self._bench.keep(judged)
+        text = self._bench.keep(judged)
         found = {each.finding for each in judged}
         unsettled = bool(found & {Finding.INCONCLUSIVE, Finding.HARDWARE})
-        text = self._bench.told(judged)
         if Finding.REGRESSION in found or (unsettled and self._bench.strict):
             raise AssertionError(text)
         if unsettled:
@@ -215,22 +216,17 @@ class _Bench:
             judged = judge([each.host for each in self.measured], gates, better)
         return judged
 
-    def keep(self, judged: list[Judged]) -> None:
-        """Keep the comparison for the run's report."""
+    def keep(self, judged: Sequence[Judged]) -> str:
+        """Keep the comparison for the run's report; returns the same for people."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
-        names = self._names
-        compared = Compared(names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd)
-        keep(self.item, replace(compared, notes=self._notes(judged)))
+        record = Compared(self._names["A"], self._names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd)
+        record = replace(record, notes=self._notes(judged))
+        keep(self.item, record)
+        headline = ", ".join(f"{each.metric}: {each.finding.value}" for each in judged)
+        return "\n".join([headline, *(line for line, _ in compared_lines(self.item.name, record))])
 
-    def told(self, judged: list[Judged]) -> str:
-        """What was found, for people: a line for each metric, then what is behind it."""
-        lines = [_line(each) for each in judged]
-        machines = ", ".join(f"{each.machine_id} ({len(each.rounds)} rounds)" for each in self.measured)
-        about = f"baseline {self._names['A']}, candidate {self._names['B']}; {self._gpu}, machines {machines}"
-        return "\n".join([*lines, about, *self._notes(judged)])
-
-    def _notes(self, judged: list[Judged]) -> tuple[str, ...]:
+    def _notes(self, judged: Sequence[Judged]) -> tuple[str, ...]:
         notes = [*self.notes, *(each.stopped for each in self.measured if each.stopped)]
         rounds, hosts = would_settle(judged)
         if rounds:
@@ -256,34 +252,39 @@ class _Bench:
         """Measure on one more host; on another one where that is lost, or is no fair place."""
         while True:
             instance = self._rent()
-            offer = instance.offer
-            again = offer.machine_id in self._machines
-            found = HostMeasured(instance.id if again else offer.machine_id)  # the same machine counts once more
-            if again:
-                self.notes.append(f"its second host, instance {instance.id}, is the same machine {offer.machine_id}")
-            self._machines.append(offer.machine_id)
-            self._gpu, self._usd_h = instance.gpu, offer.price_usd_h
+            found = HostMeasured(self._counts_as(instance))
+            life_s = self._settings.max_lifetime - sum(instance.seconds.values())
             try:
-                measure_host(
-                    instance,
-                    found,
-                    self._sides,
-                    self._load,
-                    self._plan,
-                    limit_s(self._plan, self._settings.max_lifetime - sum(instance.seconds.values())),
-                    self._leases.tell,
-                )
+                with renting.waiting(self.item, f"rounds on machine {instance.offer.machine_id}"):
+                    measure_host(
+                        instance,
+                        found,
+                        self._sides,
+                        self._load,
+                        self._plan,
+                        limit_s(self._plan, life_s),
+                        self._leases.tell,
+                    )
             except HostLost as lost:
                 if not self._spare:
                     raise VastGpuError(str(lost)) from lost
                 self._spare -= 1
-                drop(self.item, instance)
                 self._leases.tell(f"another host is needed: {str(lost).splitlines()[0]}")
-                continue
-            finally:
                 self._give_back(instance)
-            self.measured.append(found)
-            return
+                drop(self.item, instance)
+            else:
+                self._give_back(instance)
+                self.measured.append(found)
+                return
+
+    def _counts_as(self, instance: VastInstance) -> int:
+        """As which machine it counts; the one machine of the local market counts once more."""
+        machine = instance.offer.machine_id
+        if machine not in self._machines:
+            self._machines.append(machine)
+            return machine
+        self.notes.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        return instance.id
 
     def _rent(self) -> VastInstance:
         workload = self._rented
@@ -298,7 +299,7 @@ class _Bench:
             if not self._is_local or not self._machines:
                 raise
             (instance,) = ask([])
-        self._kind = instance.offer.gpu_name
+        self._kind, self._gpu, self._usd_h = instance.offer.gpu_name, instance.gpu, instance.offer.price_usd_h
         return instance
 
     def _give_back(self, instance: VastInstance) -> None:
@@ -332,19 +333,3 @@ def _check(gates: Mapping[str, float], better: Mapping[str, int]) -> None:
             raise ConfigurationError(f"{metric}={gate!r:.20}: there is no metric of that name; there are {known}")
         if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 < gate < 1:
             raise ConfigurationError(f"{metric}={gate!r:.20}: give the slowdown that counts, such as 0.05 for 5 %")
-
-
-def _line(judged: Judged) -> str:
-    """What a metric has shown, in a line: ``throughput: regression, 7.9 % worse (6.1 % to 9.6 %), gate 5 %``."""
-    if not judged.rounds:
-        return f"{judged.metric}: {judged.finding}, gate {_percent(judged.gate)}: {judged.why}"
-    why = f"; {judged.why}" if judged.why else ""
-    return (
-        f"{judged.metric}: {judged.finding}, {_percent(judged.slowdown)} slower ({_percent(judged.low)} to "
-        f"{_percent(judged.high)}), gate {_percent(judged.gate)}; a slowdown of {_percent(judged.resolves)} would have "
-        f"been found{why}"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %".replace("-0.0", "0.0")
