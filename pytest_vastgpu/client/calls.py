@@ -330,6 +330,19 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def serve(self, workload: Workload) -> Lease:
+        """Replace the server by that of another workload, or start it again; returns when it is ready.
+
+        Only for an instance of the test's own, from ``vast_instance_factory``. The host and its disk stay, so the
+        workload must need no other image, login or GPUs; files and setup command that differ are brought and run.
+
+        :param workload: With whole paths of its files.
+        :raises ConfigurationError: if the instance is shared, or cannot run the workload. It goes on serving.
+        :raises ProvisioningFailed: if the server does not start, with the verdict. The instance is given back.
+        """
+        raise NotImplementedError
+
+    @_call
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
         raise NotImplementedError
@@ -381,6 +394,18 @@ class Leases(Protocol):
 
         :raises pytest_vastgpu.errors.VastGpuError: the first failure; the text is for people.
         """
+        ...
+
+    def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
+        """As :meth:`acquire` of a fresh instance that no other test gets, on none of these machines."""
+        ...
+
+    def apart(self, one: Workload, other: Workload) -> str:
+        """Why no instance can serve two workloads, one after the other, in a sentence; empty where one can."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Show a line among those of the instances."""
         ...
 
     def done(self, test: str) -> None:
@@ -436,5 +461,10 @@ class RunControl(Leases, Protocol):
         ...
 
 
-SLOW = frozenset({"collected", "opened", "acquire", "acquire_several", "run", "address", "fairness", "logs", "fate"})
+SLOW = frozenset(
+    (
+        *("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart"),
+        *("run", "address", "fairness", "serve", "logs", "fate"),
+    )
+)
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

@@ -24,6 +24,8 @@ class Measurement:
     """By the metric's name: ``throughput``, ``ttft_p50``, ``e2e_p99``, …"""
     errors: Mapping[str, int] = field(default_factory=dict)
     """How often a request failed, by reason."""
+    quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Seconds by kind of time (``ttft``, ``e2e``, …): those that 0 %, 1 %, …, 100 % of all stay below."""
 
     def __getitem__(self, metric: str) -> Figure:
         return self.figures[metric]
@@ -41,4 +43,12 @@ def of(load: Load, seconds: float, seen: Sequence[Mapping[str, Any]]) -> Measure
         "throughput": Figure(per_second, "1/s", per_second - spread, per_second + spread, 1),
         "e2e_p50": Figure(middle, "s", took[0], took[-1], -1),
     }
-    return Measurement(load, seconds, figures)
+    return Measurement(load, seconds, figures, quantiles={"e2e": percentiles(took)})
+
+
+def percentiles(values: Sequence[float]) -> Sequence[float]:
+    """The values that 0 %, 1 %, …, 100 % of them stay below, for a picture; empty for none.
+
+    :param values: In ascending order.
+    """
+    return tuple(values[round((len(values) - 1) * percent / 100)] for percent in range(101)) if values else ()
