@@ -13,8 +13,8 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.load import completions
 from pytest_vastgpu.measuring.load import http_load
-from tests.support.measured import asked
-from tests.support.measured import steady
+from tests.support.driven import asked
+from tests.support.driven import steady
 
 HTTP = http_load("/")
 STREAM = completions(model="m")
