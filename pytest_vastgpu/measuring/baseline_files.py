@@ -103,8 +103,8 @@ def read(text: str) -> list[Stored]:
     """
     try:
         found = json.loads(text, parse_constant=_no_constant)
-        newer = from_json(_Head, found).vastgpu.format > FORMAT
-        file = None if newer else from_json(_File, found)
+        newer = from_json(Baseline, found).vastgpu.format > FORMAT
+        file = None if newer else from_json(BaselineFile, found)
     except RecursionError:
         raise Unreadable("it is damaged (nested too deeply)") from None
     except ValueError as error:
@@ -126,7 +126,7 @@ class _Own:
 
 
 @dataclass(frozen=True)
-class _Head:
+class Baseline:
     """What a file of any format has."""
 
     vastgpu: _Own
@@ -149,7 +149,7 @@ class _Benchmark:
 
 
 @dataclass(frozen=True)
-class _File(_Head):
+class BaselineFile(Baseline):
     """What is read of a file."""
 
     commit_info: _Commit

@@ -1,7 +1,7 @@
 """What a stored baseline makes us suspect. Pure: entries in, sentences out.
 
 Hosts of a kind differ, so what one of them measured says little about another. A suspicion needs more than that:
-one-sided p < 0.05 for all metrics together, by Student's t with the spread between hosts. That is published (8 %) until
+one-sided p < 0.10 for all metrics together, by Student's t with the spread between hosts. That is published (8 %) until
 the history says otherwise. It is no more than a suspicion; a comparison on one host settles it.
 """
 
@@ -21,12 +21,11 @@ from pytest_vastgpu.core.text.nearest import did_you_mean
 from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
+from pytest_vastgpu.measuring.comparison import SUSPECTED_P
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
 
-SUSPECTED_P = 0.05
-"""So often a measurement is suspected where nothing is slower."""
 FOUND = 0.8
 """So often a slowdown of the size that is told is found."""
 BETWEEN_HOSTS = 0.08
@@ -139,9 +138,10 @@ def _alike(entry: Entry, baseline: str, stored: Sequence[Stored]) -> tuple[list[
         return [], f"baseline {baseline!r} is of {', '.join(kinds)}, and this is {entry.kind}: kinds are not compared"
     of_kind = [each for each in named if each.entry.kind == entry.kind]
     for what, get in _SAME:
-        same = [each for each in of_kind if get(each.entry) == get(entry)]
+        here = get(entry)
+        same = [each for each in of_kind if get(each.entry) == here]
         if not same:
-            differ = _differences(get(of_kind[-1].entry), get(entry))
+            differ = _differences(get(of_kind[-1].entry), here)
             return [], f"baseline {baseline!r} is of another {what} ({differ})"
         of_kind = same
     return of_kind, ""
@@ -243,7 +243,9 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
     whose = "this machine" if machines == [entry.machine] else f"machine {', '.join(machines)}, not this one"
     against = f"baseline {baseline!r} ({last.when[:10]}, {of}, {whose})"
     resolves = max(each.resolves for each in changes)
-    sees = f"a slowdown of {resolves:.0%} is suspected in 8 of 10 cases ({_why(changes[0].spread, machines, entry)})"
+    sees = (
+        f"a slowdown of {_percent(resolves)} is suspected in 8 of 10 cases ({_why(changes[0].spread, machines, entry)})"
+    )
     suspects = [each for each in changes if each.p < SUSPECTED_P]
     if suspects:
         yield f"suspected, against {against}: {'; '.join(map(_worse, suspects))}"
@@ -258,29 +260,35 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
 def _why(usual: Spread, machines: Sequence[str], entry: Entry) -> str:
     what = "starts on one machine" if list(machines) == [entry.machine] else "machines of a kind"
     source = f"learned from {usual.learned} saves" if usual.learned else "published, nothing learned yet"
-    return f"{what} differ by {usual.sigma:.0%}, {source}"
+    return f"{what} differ by {_percent(usual.sigma)}, {source}"
 
 
 def _worse(change: Change) -> str:
     word = "lower" if change.now.better > 0 else "higher"
     return (
-        f"{change.metric} is {change.slower:.0%} {word} ({change.low:.0%} to {change.high:.0%}): "
+        f"{change.metric} is {_percent(change.slower)} {word} ({_percent(change.low)} to {_percent(change.high)}): "
         f"{change.now.value:.4g} {change.now.unit}, was {change.before:.4g}"
     )
 
 
 def _moved(change: Change) -> str:
     lower = (change.slower > 0) is (change.now.better > 0)
-    return f"{change.metric} {abs(change.slower):.0%} {'lower' if lower else 'higher'}"
+    return f"{change.metric} {_percent(abs(change.slower))} {'lower' if lower else 'higher'}"
 
 
 def _settles(suspects: Sequence[Change], last: Stored, baseline: str) -> str:
-    gates = ", ".join(f"{each.metric}={max(0.05, math.floor(each.slower * 100) / 100):g}" for each in suspects)
+    gates = ", ".join(
+        f"{each.metric}={min(0.5, max(0.05, math.floor(each.slower * 100) / 100)):g}" for each in suspects
+    )
     then = f"commit {last.commit[:9]}" if last.commit else f"baseline {baseline!r}"
     return (
         f"vast_compare(baseline=<the workload of {then}>, candidate=<this one>, load=<this load>)"
         f".assert_no_regression({gates})"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
 
 
 def _past(stored: Stored) -> Past:
