@@ -1,7 +1,6 @@
 """What a run keeps of what it has measured: values that travel from the test to the report, as JSON. Pure.
 
-A test adds its records to its report's ``user_properties``, as pairs of :data:`MEASUREMENT` or :data:`COMPARISON` and a
-text; so they reach the controller of pytest-xdist, too. ``measurements.json`` of the run has the same form.
+``measurements.json`` of the run has the same form.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -23,11 +23,6 @@ from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
-
-MEASUREMENT = "vast_measurement"
-"""The property's name of a :class:`Measured`."""
-COMPARISON = "vast_comparison"
-"""The property's name of a :class:`Compared`."""
 
 _T = TypeVar("_T")
 
@@ -106,7 +101,12 @@ def compared_of(text: str) -> Compared:
 
 
 def to_json(value: object) -> Any:
-    """A value of this package's dataclasses in the types of JSON: an object with a key for each field."""
+    """A value of this package's dataclasses in the types of JSON: an object with a key for each field.
+
+    JSON has no numbers without end: they are the texts ``inf``, ``-inf`` and ``nan``.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value):
@@ -138,14 +138,15 @@ def _read(declared: Any, data: Any, where: str) -> Any:
         except TypeError as missing:
             raise ValueError(f"{where}: {missing}") from None
     if origin is not None and issubclass(origin, Mapping) and isinstance(data, dict):
-        return {key: _read(arguments[1], each, f"{where}[{key!r}]") for key, each in data.items()}
+        own = int if arguments[0] is int else str
+        return {own(key): _read(arguments[1], each, f"{where}[{key!r}]") for key, each in data.items()}
     if origin is not None and issubclass(origin, Sequence) and isinstance(data, list):
         return tuple(_read(arguments[0], each, f"{where}[{at}]") for at, each in enumerate(data))
     if declared is object:
         return data
     if origin in (typing.Union, types.UnionType):
         return None if data is None else _read(next(each for each in arguments if each is not type(None)), data, where)
-    if declared is float and type(data) is int:
+    if declared is float and (type(data) is int or data in ("inf", "-inf", "nan")):
         return float(data)
     if origin is None and isinstance(declared, type):
         if issubclass(declared, Enum) and data in [each.value for each in declared]:

@@ -33,8 +33,12 @@ COMPARED = Compared(
     baseline="a",
     candidate="b",
     load=LOAD,
-    judged=(Judged("throughput", 0.05, Finding.REGRESSION, 0.08, 0.06, 0.1, 0.0001, math.inf, True, "why"),),
-    hosts=(HostRounds(42, (Round({"throughput": 9.5}, {"throughput": 8.5}),)),),
+    judged=(
+        Judged(
+            "throughput", 0.05, Finding.REGRESSION, 0.08, 0.06, 0.1, 0.0001, math.inf, True, "why", hosts={42: 0.07}
+        ),
+    ),
+    hosts=(HostRounds(42, (Round({"throughput": -math.inf}, {"throughput": 8.5}),)),),
 )
 
 
