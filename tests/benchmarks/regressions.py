@@ -210,11 +210,11 @@ def _red(compared: Iterable[Comparison]) -> int:
     return sum(each.red for each in compared)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.regressions", description=__doc__)
     parser.add_argument("--number", type=int, default=1000, metavar="N", help="comparisons of each kind")
     parser.add_argument("--only", choices=("noise", "rule", "rounds"), help="this table only")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     tables = {"noise": by_noise, "rule": by_rule, "rounds": by_rounds}
     for name in [arguments.only] if arguments.only else tables:
         lines = [[str(cell) for cell in line] for line in tables[name](arguments.number)]
