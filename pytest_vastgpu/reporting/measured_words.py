@@ -63,6 +63,8 @@ def tick(value: float) -> str:
 
 def amount(value: float, unit: str) -> str:
     """A number with its unit: ``12.3 ms``."""
+    if math.isnan(value):
+        return UNKNOWN
     if not unit and value == round(value):
         return f"{value:,.0f}"
     factor, name = scale(value, unit)

@@ -78,7 +78,7 @@ def measured_lines(measured: Sequence[tuple[str, Measured]], width: int, *, all_
     present = list(dict.fromkeys(metric for _, record in measured for metric in record.measurement.figures))
     shown = [metric for metric in (present if all_metrics else TELLING) if metric in present]
     if len(measured) <= BLOCKS or all_metrics:
-        header = ["test", "load", "on", *map(metric_name, shown), "errors"]
+        header = ["test", "load", "on", *(_cell(metric_name(metric)) for metric in shown), "errors"]
         # Nothing is narrower than a block, in which each number has a line.
         lines = fitted(header, [_row(*each, shown, in_words) for each in measured], 1) if measured else []
     else:

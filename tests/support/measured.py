@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields
+from dataclasses import is_dataclass
 from dataclasses import replace
+from enum import Enum
+from typing import Any
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import HostRounds
@@ -90,3 +95,25 @@ def kept() -> Kept:
         [("test_speed.py::test_speed", measured(commits=12)), *series],
         [("test_ab.py::test_no_slower", COMPARED)],
     )
+
+
+def hostile(text: str) -> Kept:
+    """The same records with a text of others at the end of every text, and as a further key wherever there are keys."""
+    found = kept()
+    return Kept(
+        [(f"{test}{text}", _spoilt(record, text)) for test, record in found.measured],
+        [(f"{test}{text}", _spoilt(record, text)) for test, record in found.compared],
+    )
+
+
+def _spoilt(value: Any, text: str) -> Any:
+    if isinstance(value, str):
+        return value if isinstance(value, Enum) else f"{value}{text}"
+    if isinstance(value, Mapping):
+        spoilt = {key: _spoilt(each, text) for key, each in value.items()}
+        return {**spoilt, **{f"{key}{text}": each for key, each in spoilt.items() if isinstance(key, str)}}
+    if isinstance(value, (list, tuple)):
+        return tuple(_spoilt(each, text) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _spoilt(getattr(value, each.name), text) for each in fields(value)})
+    return value
