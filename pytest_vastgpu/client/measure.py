@@ -18,6 +18,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring import seen
 from pytest_vastgpu.measuring.load import Load
@@ -40,7 +41,7 @@ _START = (
 )
 COMMAND = f"""\
 found=
-for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 /usr/local/bin/python3 /usr/bin/python3 \
+for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 \
     python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8; do
   command -v "$python" >/dev/null 2>&1 || continue
   "$python" -I -S -c {shlex.quote(_CAN)} </dev/null >/dev/null 2>&1 && exec "$python" -I -S -u -c {shlex.quote(_START)}
@@ -63,7 +64,14 @@ def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: L
     limit_s = load.warmup_s + seconds + load.timeout_s + MARGIN_S
     found = _scrubbed(read(run(COMMAND, limit_s, program() + json.dumps(orders) + "\n")), lease)
     seen.check(load, seconds, found)
-    return measurement.of(load, seconds, found["seen"])
+    return measurement.of(
+        load,
+        seconds,
+        found["seen"],
+        gpu=zip(found["gpu_at"], found["gpu"], strict=True),
+        usd_h=lease.offer.price_usd_h,
+        notes=tuple(seen.notes(seconds, found)),
+    )
 
 
 def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "seconds": seconds,
         # Of one length, and others each time, so that no cache of an earlier measurement answers
         "first_number": 1_000_000 + secrets.randbelow(8_000_000),
+        "gpu_command": gpu.COMMAND,
     }
 
 
