@@ -41,7 +41,7 @@ _START = (
 )
 COMMAND = f"""\
 found=
-for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 /usr/local/bin/python3 /usr/bin/python3 \
+for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 \
     python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8; do
   command -v "$python" >/dev/null 2>&1 || continue
   "$python" -I -S -c {shlex.quote(_CAN)} </dev/null >/dev/null 2>&1 && exec "$python" -I -S -u -c {shlex.quote(_START)}
@@ -91,9 +91,9 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "timeout_s": load.timeout_s,
         "warmup_s": load.warmup_s,
         "seconds": seconds,
-        "gpu_command": gpu.COMMAND,
         # Of one length, and others each time, so that no cache of an earlier measurement answers
         "first_number": 1_000_000 + secrets.randbelow(8_000_000),
+        "gpu_command": gpu.COMMAND,
     }
 
 
