@@ -70,3 +70,46 @@ def test_a_fair_place_leaves_no_trace_in_the_record(
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*found: fair *"])
     assert evidence(host_cache) == [(FailureClass.READY, "")]
+
+
+COMPARISON = """
+from pytest_vastgpu import command, http_load
+
+SIDE = command("exec python3 server.py", files={"server.py": "server.py"}, gpus=1, cuda=12.4)
+
+def test_it(vast_compare):
+    load = http_load("/", method="GET", warmup_s=0)
+    result = vast_compare(baseline=SIDE, candidate=SIDE, load=load, rounds=2, blocks=1, seconds=0.3)
+    for each in result.judge(throughput=0.9):
+        print("found:", each.finding.value, each.why)
+    print("hosts:", [(each.machine_id, len(each.rounds), each.unfair[:21]) for each in result.hosts])
+"""
+
+
+def test_an_unfair_place_is_not_compared_on_and_another_one_is(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    rent_from(fleet("throttled"))
+    pytester.makepyfile(COMPARISON)
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*machine 101 is no fair place, so another host is needed*",
+            "*hosts: [[](101, 0, 'GPU 0 is slowed down:'), (102, 2, '')]*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*found: hardware*")
+
+
+@slow
+def test_where_no_host_is_fair_the_finding_is_hardware(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    both = fleet("throttled")
+    both["machines"][1]["faults"] = [{"name": "busy_gpu"}]
+    rent_from(both)
+    pytester.makepyfile(COMPARISON)
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*found: hardware machine 101: GPU 0 is slowed down*; machine 102: GPU 0 is used *"])
