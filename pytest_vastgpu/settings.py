@@ -213,6 +213,12 @@ class Settings:
     expose: bool = _option(
         option_values.switch, False, "", "Use the instance's public port instead of a tunnel through SSH"
     )
+    benchmark_strict: bool = _option(
+        option_values.switch,
+        False,
+        "",
+        "Fail a test whose comparison does not say whether there is a regression, instead of warning",
+    )
 
     backend_reason: str
     """What is rented from whom, and why there, in words."""

@@ -1,21 +1,21 @@
-"""What two sides differ in, and how sure that is. Pure: values of windows in, one of five findings out.
+"""What two sides differ in, and whether that is a regression. Pure: values of windows in, one of five findings out.
 
-All is computed on logarithms, so that a slowdown is the same on a quick host and on a slow one. A round is one
-observation: its windows share the start of their servers, and are not independent. Rounds of a host give Student's t;
-hosts count alike. ``python -m tests.benchmarks.regressions`` shows how often these rules err.
+``python -m tests.benchmarks.regressions`` shows how often these rules err, and what they find.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
 
-from pytest_vastgpu.measuring import student
+from pytest_vastgpu.measuring.ratios import Estimate
+from pytest_vastgpu.measuring.ratios import Ratios
+from pytest_vastgpu.measuring.ratios import holm
+from pytest_vastgpu.measuring.ratios import medians
 
 SUSPECTED_P = 0.10
 """Below it, one-sided, a first host raises a suspicion."""
@@ -27,8 +27,6 @@ REGRESSION_SHARE = 0.5
 """So much of the gate a regression is at least."""
 CONFIRMED_SHARE = 0.25
 """So much of the gate each host sees of a regression."""
-STEADIEST = 0.001
-"""No host repeats a round more exactly, whatever a few rounds say: standard deviation of the logarithm of a ratio."""
 MOST_ROUNDS = 100
 """Where more rounds were needed, rounds are no way to settle it."""
 
@@ -93,16 +91,16 @@ class Judged:
     rounds: int = 0
     """How many rounds count, of all fair hosts."""
     settles_rounds: int = 0
-    """Rounds a host that would settle it in 8 of 10 cases; 0: it is settled, or rounds do not settle it."""
+    """Rounds a host that would settle it in 8 of 10 cases; 0: it is settled, or more rounds are no way to settle it."""
     settles_hosts: int = 0
-    """On so many hosts, each measured anew."""
+    """On so many further hosts at most; 0: it is settled."""
     hosts: Mapping[int, float] = field(default_factory=dict)
     """The slowdown that each fair host saw, by machine id."""
 
 
 def round_of(baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mapping[str, float]]) -> Round:
-    """One round, of the metrics of each side's windows. The median lets no single window count that met an outlier."""
-    return Round(_medians(baseline), _medians(candidate))
+    """One round, of the metrics of each side's windows, by name. What is negative or no number is left out."""
+    return Round(medians(baseline), medians(candidate))
 
 
 def judge(hosts: Sequence[HostRounds], gates: Mapping[str, float], better: Mapping[str, int]) -> list[Judged]:
@@ -112,17 +110,15 @@ def judge(hosts: Sequence[HostRounds], gates: Mapping[str, float], better: Mappi
     :param gates: The slowdown that counts, above 0 and below 1, by the metric's name.
     :param better: 1: more of the metric is better; -1 (also where it is not named): less is.
     """
-    fair = [host for host in hosts if not host.unfair]
-    seen = [_Seen.of(metric, gate, better.get(metric, -1), fair) for metric, gate in gates.items()]
-    whole = [each.estimate(each.hosts) for each in seen]
-    first = [each.estimate(dict(list(each.hosts.items())[:1])) for each in seen]
-    worse = _holm([estimate and estimate.p() for estimate in whole])
-    better_ = _holm([estimate and 1 - estimate.p() for estimate in whole])
-    suspected = _holm([estimate and estimate.p() for estimate in first])
-    unfair = next((host.unfair for host in hosts if host.unfair), "")
+    seen = {metric: _ratios(hosts, metric, better.get(metric, -1) > 0) for metric in gates}
+    whole = {metric: Estimate.of(ratios.hosts.values()) for metric, ratios in seen.items() if ratios.hosts}
+    worse = dict(zip(whole, holm([estimate.above(0) for estimate in whole.values()]), strict=True))
+    improved = dict(zip(whole, holm([1 - estimate.above(0) for estimate in whole.values()]), strict=True))
     return [
-        _judge(each, whole[at], first[at], worse[at], better_[at], suspected[at], unfair)
-        for at, each in enumerate(seen)
+        _judge(metric, gate, seen[metric], whole[metric], worse[metric], improved[metric])
+        if metric in whole
+        else _without_numbers(metric, gate, hosts, seen[metric].lacks)
+        for metric, gate in gates.items()
     ]
 
 
@@ -132,172 +128,111 @@ def needs_second_host(judged: Sequence[Judged]) -> bool:
 
 
 def would_settle(judged: Sequence[Judged]) -> tuple[int, int]:
-    """What settles all that is open: rounds a host, and hosts. (0, 0): nothing is open, or rounds do not settle it."""
-    return max((each.settles_rounds for each in judged), default=0), max(
-        (each.settles_hosts for each in judged), default=0
+    """What would settle all that is open: rounds a host, and further hosts. 0 rounds: more rounds do not settle it."""
+    open_ = [each for each in judged if each.settles_hosts]
+    rounds = (
+        0 if any(not each.settles_rounds for each in open_) else max((each.settles_rounds for each in open_), default=0)
     )
+    return rounds, max((each.settles_hosts for each in open_), default=0)
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """The mean of a logarithm, and how sure it is."""
-
-    mean: float
-    error: float
-    """Standard error of the mean."""
-    df: float
-
-    def p(self, against: float = 0.0) -> float:
-        """One-sided: how likely a mean as high is where ``against`` is true."""
-        return student.cdf((against - self.mean) / self.error, self.df)
-
-    def reach(self, p: float) -> float:
-        """How far above the truth a share ``1 - p`` of all means is at most."""
-        return student.quantile(p, self.df) * self.error
+def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> Ratios:
+    rounds: dict[int, list[tuple[float, float]]] = {}
+    for host in hosts:
+        if not host.unfair:
+            sides = [
+                (each.baseline.get(metric, math.nan), each.candidate.get(metric, math.nan)) for each in host.rounds
+            ]
+            rounds.setdefault(host.machine_id, []).extend(sides)
+    return Ratios.of(rounds, more_is_better)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the rounds of all fair hosts say about a metric, as logarithms: above 0 is worse."""
-
-    metric: str
-    share: float
-    """The gate as given."""
-    more_is_better: bool
-    hosts: Mapping[int, Sequence[float]]
-    """By machine id: each round's ratio of the sides. Only hosts with two rounds at least."""
-    lacks: str
-    """What rounds or windows lacked, for people."""
-
-    @classmethod
-    def of(cls, metric: str, share: float, better: int, hosts: Sequence[HostRounds]) -> _Seen:
-        rounds = [each for host in hosts for each in host.rounds]
-        values = [side[metric] for each in rounds for side in (each.baseline, each.candidate) if metric in side]
-        # Nothing at all has no logarithm. Half of the least that was seen understates the difference.
-        least = min((value for value in values if value > -math.inf), default=math.nan) - math.log(2)
-        ratios: dict[int, list[float]] = {}
-        lacks = 0
-        for host in hosts:
-            for each in host.rounds:
-                sides = [side.get(metric, math.nan) for side in (each.baseline, each.candidate)]
-                if better > 0:
-                    sides = [least if side == -math.inf else side for side in sides]
-                ratio = (sides[1] - sides[0]) * (-1 if better > 0 else 1)
-                if math.isfinite(ratio):
-                    ratios.setdefault(host.machine_id, []).append(ratio)
-                else:
-                    lacks += 1
-        enough = {machine: found for machine, found in ratios.items() if len(found) > 1}
-        return cls(metric, share, better > 0, enough, f"no value in {lacks} of {len(rounds)} rounds" if lacks else "")
-
-    @property
-    def gate(self) -> float:
-        return -math.log1p(-self.share) if self.more_is_better else math.log1p(self.share)
-
-    def shown(self, ratio: float) -> float:
-        """A logarithm as a share of the baseline."""
-        return -math.expm1(-ratio) if self.more_is_better else math.expm1(ratio)
-
-    def estimate(self, hosts: Mapping[int, Sequence[float]]) -> _Estimate | None:
-        """Over all of these hosts, each of which counts alike (Welch and Satterthwaite). None: of no host."""
-        if not hosts:
-            return None
-        errors = [
-            (max(statistics.stdev(found), STEADIEST) ** 2 / len(found), len(found) - 1) for found in hosts.values()
-        ]
-        whole = sum(error for error, _ in errors)
-        df = whole**2 / sum(error**2 / df for error, df in errors)
-        return _Estimate(statistics.mean(map(statistics.mean, hosts.values())), math.sqrt(whole) / len(hosts), df)
+def _without_numbers(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: str) -> Judged:
+    rounds = max((len(host.rounds) for host in hosts), default=0)
+    if hosts and all(host.unfair for host in hosts):
+        why = "; ".join(f"machine {host.machine_id}: {host.unfair}" for host in hosts)
+        finding = Finding.HARDWARE
+    else:
+        why = lacks or "fewer than 2 rounds on a fair host: nothing tells how far rounds differ"
+        finding = Finding.INCONCLUSIVE
+    return Judged(metric, gate, finding, 0, 0, 0, 1, 0, why=why, settles_rounds=max(rounds, 2), settles_hosts=2)
 
 
-def _judge(
-    seen: _Seen,
-    whole: _Estimate | None,
-    first: _Estimate | None,
-    worse: float,
-    better: float,
-    suspected: float,
-    unfair: str,
-) -> Judged:
-    """The finding of a metric whose p-values, corrected for the others, are known."""
-    if whole is None or first is None:
-        finding = Finding.HARDWARE if unfair else Finding.INCONCLUSIVE
-        why = unfair or seen.lacks or "fewer than 2 rounds: nothing says how far they differ"
-        return Judged(seen.metric, seen.share, finding, 0, 0, 0, 1, 0, why=why)
-    means = {machine: statistics.mean(found) for machine, found in seen.hosts.items()}
-    several = len(means) > 1
-    # A slowdown that is surely smaller than the gate is none that was to be found.
-    may_reach = 1 - whole.p(seen.gate) >= REGRESSION_P
-    confirm = not several and may_reach and suspected < SUSPECTED_P and first.mean >= SUSPECTED_SHARE * seen.gate
+def _judge(metric: str, share: float, ratios: Ratios, whole: Estimate, worse: float, improved: float) -> Judged:
+    """The finding of a metric whose p-values are corrected for the others."""
+    gate = ratios.gate(share)
+    alone = {machine: Estimate.of([found]) for machine, found in ratios.hosts.items()}
+    several = len(alone) > 1
+    first = next(iter(alone.values()))
+    confirm = (
+        not several
+        and first.above(0) < SUSPECTED_P
+        and first.mean >= SUSPECTED_SHARE * gate
+        and _may_reach(first, gate)
+    )
     high = whole.mean + whole.reach(0.975)
     if (
         several
-        and may_reach
         and worse < REGRESSION_P
-        and whole.mean >= REGRESSION_SHARE * seen.gate
-        and min(means.values()) >= CONFIRMED_SHARE * seen.gate
+        and whole.mean >= REGRESSION_SHARE * gate
+        and all(each.mean >= CONFIRMED_SHARE * gate for each in alone.values())
+        and _may_reach(whole, gate)
     ):
         finding = Finding.REGRESSION
-    elif better < REGRESSION_P and whole.mean <= -REGRESSION_SHARE * seen.gate:
+    elif improved < REGRESSION_P and whole.mean <= -REGRESSION_SHARE * gate:
         finding = Finding.IMPROVEMENT
-    elif high < seen.gate and not confirm:
+    elif high < gate and not confirm and not any(_sure(each, gate) for each in alone.values()):
         finding = Finding.NOISE
     else:
         finding = Finding.INCONCLUSIVE
-    rounds = max(map(len, seen.hosts.values()))
-    one = _Estimate(0, whole.error * math.sqrt(len(means)), rounds - 1)
+    rounds = max(map(len, ratios.hosts.values()))
+    spread = whole.error * math.sqrt(len(alone) * rounds)
+    settles = (0, 0)
+    if finding is Finding.INCONCLUSIVE:
+        settles = (rounds, 1) if confirm else (_rounds(spread, rounds, gate), 2)
     return Judged(
-        metric=seen.metric,
-        gate=seen.share,
+        metric=metric,
+        gate=share,
         finding=finding,
-        slowdown=seen.shown(whole.mean),
-        low=seen.shown(whole.mean - whole.reach(0.975)),
-        high=seen.shown(high),
+        slowdown=ratios.share(whole.mean),
+        low=ratios.share(whole.mean - whole.reach(0.975)),
+        high=ratios.share(high),
         p=worse,
-        resolves=seen.shown(_resolves(one, rounds, seen.gate)),
+        resolves=ratios.share(_resolves(spread, rounds, gate)),
         confirm=confirm,
-        why=seen.lacks,
-        rounds=sum(map(len, seen.hosts.values())),
-        settles_rounds=_settles(one, rounds, seen.gate) if finding is Finding.INCONCLUSIVE else 0,
-        settles_hosts=2 if finding is Finding.INCONCLUSIVE else 0,
-        hosts={machine: seen.shown(mean) for machine, mean in means.items()},
+        why=ratios.lacks,
+        rounds=sum(map(len, ratios.hosts.values())),
+        settles_rounds=settles[0],
+        settles_hosts=settles[1],
+        hosts={machine: ratios.share(each.mean) for machine, each in alone.items()},
     )
 
 
-def _resolves(one: _Estimate, rounds: int, gate: float) -> float:
+def _may_reach(estimate: Estimate, gate: float) -> bool:
+    """Whether the slowdown can be the gate: one that is surely smaller is not what was to be found."""
+    return 1 - estimate.above(gate) >= REGRESSION_P
+
+
+def _sure(host: Estimate, gate: float) -> bool:
+    """Whether a host alone shows what would be a regression if another showed it, too."""
+    return host.above(0) < REGRESSION_P and host.mean >= REGRESSION_SHARE * gate and _may_reach(host, gate)
+
+
+def _resolves(spread: float, rounds: int, gate: float) -> float:
     """The smallest difference that so many rounds on each of two hosts find in 8 of 10 cases, as a logarithm.
 
-    :param one: What the rounds that were measured say of one host.
+    :param spread: Standard deviation of a round.
     """
-    alone = _Estimate(0, one.error * math.sqrt((one.df + 1) / rounds), rounds - 1)
-    both = _Estimate(0, alone.error / math.sqrt(2), 2 * rounds - 2)
+    alone = Estimate(0, spread / math.sqrt(rounds), rounds - 1)
+    both = Estimate(0, spread / math.sqrt(2 * rounds), 2 * rounds - 2)
     suspected = max(alone.reach(1 - SUSPECTED_P), SUSPECTED_SHARE * gate) + alone.reach(0.85)
     return max(suspected, max(both.reach(1 - REGRESSION_P), REGRESSION_SHARE * gate) + both.reach(0.85))
 
 
-def _settles(one: _Estimate, rounds: int, gate: float) -> int:
-    """How many rounds a host would find a slowdown of the gate, and say *noise* where there is none."""
+def _rounds(spread: float, rounds: int, gate: float) -> int:
+    """So many rounds a host would find a slowdown of the gate, and say *noise* where there is none; 0: too many."""
     for more in range(rounds + 1, MOST_ROUNDS + 1):
-        alone = _Estimate(0, one.error * math.sqrt((one.df + 1) / more), more - 1)
-        if _resolves(one, more, gate) <= gate and alone.reach(0.975) + alone.reach(0.8) <= gate:
+        alone = Estimate(0, spread / math.sqrt(more), more - 1)
+        if _resolves(spread, more, gate) <= gate and alone.reach(0.975) + alone.reach(0.8) <= gate:
             return more
     return 0
-
-
-def _holm(values: Sequence[float | None]) -> list[float]:
-    """P-values corrected for being several; 1 for None, which tests nothing."""
-    tested = sorted((value, at) for at, value in enumerate(values) if value is not None)
-    corrected, least = [1.0] * len(values), 0.0
-    for rank, (value, at) in enumerate(tested):
-        least = max(least, min(1.0, value * (len(tested) - rank)))
-        corrected[at] = least
-    return corrected
-
-
-def _medians(windows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for window in windows:
-        for metric, value in window.items():
-            if value >= 0 and math.isfinite(value):
-                values.setdefault(metric, []).append(math.log(value) if value else -math.inf)
-    return {metric: statistics.median(found) for metric, found in values.items()}

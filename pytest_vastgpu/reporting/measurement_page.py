@@ -70,7 +70,7 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
     parts = [
         *(_section(title(*each), _compared(each[1]), each[1].notes) for each in kept.compared),
         *([_section("Over load", f'<div class="pictures">{over}</div>')] if over else []),
-        *(_section(title(*each), _measured(each[1]), each[1].notes) for each in kept.measured),
+        *(_section(title(*each), _measured(each[1]), _notes(each[1])) for each in kept.measured),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -84,6 +84,11 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
 def _section(heading: str, body: str, notes: Sequence[str] = ()) -> str:
     told = "".join(f"<p>{_safe(note)}</p>" for note in notes)
     return f"<section><h2>{_safe(heading)}</h2>{body}{told}</section>\n"
+
+
+def _notes(record: Measured) -> list[str]:
+    found = record.measurement
+    return [*found.reasons, *found.notes, *record.notes]
 
 
 def _measured(record: Measured) -> str:

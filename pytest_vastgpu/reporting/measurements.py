@@ -86,7 +86,12 @@ def measured_lines(measured: Sequence[tuple[str, Measured]], width: int, *, all_
         header = ["test", "load", "on", *metrics, "errors"]
         expendable = ["on", "load", *reversed(metrics[1:])]
         lines = fitted(header, [_row(*each, shown, in_short) for each in measured], width, expendable)
-    return [*lines, *(f"{_cell(title(*each))}: {sanitize.line(note)}" for each in measured for note in each[1].notes)]
+    notes = [
+        f"{_cell(title(test, record))}: {sanitize.line(note)}"
+        for test, record in measured
+        for note in (*record.measurement.notes, *record.notes)
+    ]
+    return [*lines, *notes]
 
 
 def _row(test: str, record: Measured, metrics: Sequence[str], told: Callable[[Figure], str]) -> list[str]:
