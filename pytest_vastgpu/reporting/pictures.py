@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.reporting import svg
 from pytest_vastgpu.reporting.measured_words import amount
 from pytest_vastgpu.reporting.measured_words import in_words
@@ -73,7 +74,8 @@ def over_load(measured: Sequence[Measured]) -> list[str]:
     series: dict[tuple[str, str, str, bool], list[Measured]] = {}
     for each in measured:
         load = each.measurement.load
-        key = (each.workload, each.gpu, repr(replace(load, concurrency=0, rate=0.0)), load.concurrency > 0)
+        same = json.dumps({**to_json(load), "concurrency": None, "rate": None})
+        key = (each.workload, each.gpu, same, load.concurrency > 0)
         series.setdefault(key, []).append(each)
     return [_over(*key[:2], group) for key, group in series.items() if len(set(map(_pace, group))) > 1]
 
