@@ -83,6 +83,18 @@ def test_a_measurement_is_a_block_with_a_line_for_each_telling_number() -> None:
     ]
 
 
+def test_a_number_that_others_have_and_this_one_lacks_has_the_reason_in_its_place() -> None:
+    record = measured()
+    figures = {metric: each for metric, each in record.measurement.figures.items() if metric != "ttft_p99"}
+    missing = {"ttft_p99": "45 are too few, about 500 are needed: measure for 90 s"}
+    lacking = replace(record, measurement=replace(record.measurement, figures=figures, missing=missing))
+    lines = measured_lines([("one", record), ("two", lacking)], 80)
+    assert "TTFT p99           not known: 45 are too few, about 500 are needed: measure for 90 s" in lines
+    _, *rows = measured_lines([("one", record), *[("two", lacking)] * 3], 200)
+    assert "45.6 ms" in rows[0]
+    assert "  -  " in rows[1]
+
+
 def test_verbose_output_has_every_number() -> None:
     lines = measured_lines([("test_it.py::test_it", measured())], 80, all_metrics=True)
     names = {metric_name(metric) for metric in measured().measurement.figures}
