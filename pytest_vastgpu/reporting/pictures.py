@@ -71,7 +71,7 @@ def over_load(measured: Sequence[Measured]) -> list[str]:
     series: dict[tuple[str, str, str, bool], list[Measured]] = {}
     for each in measured:
         load = each.measurement.load
-        key = (each.workload, each.gpu, repr(replace(load, concurrency=0, rate=0.0)), load.concurrency > 0)
+        key = (each.workload, each.gpu, repr(replace(load, concurrency=1, rate=0.0)), load.concurrency > 0)
         series.setdefault(key, []).append(each)
     return [_over(*key[:2], group) for key, group in series.items() if len(set(map(_pace, group))) > 1]
 
