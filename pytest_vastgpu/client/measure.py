@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring import asking
@@ -60,6 +62,9 @@ def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: L
     wrong = isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds)
     if wrong or not 0 < seconds <= LONGEST_S:
         raise ConfigurationError(f"measure(…, seconds={seconds!r:.40}): give seconds above 0, {LONGEST_S} at most")
+    for name, value in load.headers.items():
+        if looks_secret(name):
+            KNOWN.add(name, value.rpartition(" ")[2])  # of "Bearer …": a report has the load, too
     orders = orders_of(load, lease.port, lease.headers, seconds)
     limit_s = load.warmup_s + seconds + load.timeout_s + MARGIN_S
     found = _scrubbed(read(run(COMMAND, limit_s, program() + json.dumps(orders) + "\n")), lease)

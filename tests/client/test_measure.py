@@ -22,6 +22,7 @@ from pytest_vastgpu import http_load
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.measure import measure
+from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.model import ProbeFailure
@@ -140,6 +141,14 @@ def test_the_instances_key_is_in_no_message() -> None:
     ):
         measure(here(), lease(server.port), http_load("/", **FAST), 0.1)
     assert KEY not in str(caught.value)
+
+
+def test_a_key_in_a_loads_headers_is_hidden_in_every_report() -> None:
+    load = http_load("/", headers={"X-Api-Key": "k3y-of-the-user", "Authorization": "Bearer t0k3n-of-the-user"})
+    failed = ProbeResult("", ProbeFailure.COMMAND, 1, "", "", 0.0)
+    with pytest.raises(MeasurementFailed):
+        measure(lambda *_: failed, lease(), load, 1)
+    assert KNOWN(repr(load.headers)) == "{'X-Api-Key': '<X-Api-Key>', 'Authorization': 'Bearer <Authorization>'}"
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "10", 100_000])
