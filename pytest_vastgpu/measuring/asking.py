@@ -69,7 +69,7 @@ class Client:
         sent = body.replace("{n}", str(number)).encode()
         headers = {"Content-Type": "application/json", "Accept": "*/*", **orders["headers"]}
         connection = self._connection
-        connection.response_class = functools.partial(_Answer, until=until)  # type: ignore[assignment]
+        connection.response_class = functools.partial(_Answer, until=until)
         path = orders["path"].replace("{n}", str(number))
         try:
             for kept in (connection.sock is not None, False):
