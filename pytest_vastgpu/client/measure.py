@@ -68,7 +68,7 @@ def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: L
         load,
         seconds,
         found["seen"],
-        gpu=zip(found["gpu_at"], found["gpu"], strict=True),
+        gpu=zip(found["gpu_at"], found["gpu"], strict=False),
         usd_h=lease.offer.price_usd_h,
         notes=tuple(seen.notes(seconds, found)),
     )

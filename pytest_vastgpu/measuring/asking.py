@@ -48,7 +48,7 @@ class _Stamped(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, until: float, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.stamped = _Stamped(self.fp.detach(), sock, until)  # type: ignore[attr-defined]
+        self.stamped = _Stamped(self.fp.detach(), sock, until)
         self.fp = io.BufferedReader(self.stamped, 1 << 16)
 
 
@@ -69,7 +69,7 @@ class Client:
         sent = body.replace("{n}", str(number)).encode()
         headers = {"Content-Type": "application/json", "Accept": "*/*", **orders["headers"]}
         connection = self._connection
-        connection.response_class = functools.partial(_Answer, until=until)
+        connection.response_class = functools.partial(_Answer, until=until)  # type: ignore[assignment]
         path = orders["path"].replace("{n}", str(number))
         try:
             for kept in (connection.sock is not None, False):

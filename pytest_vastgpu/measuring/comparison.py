@@ -1,11 +1,34 @@
-"""What two sides differ in, and how sure that is. Pure: values of rounds in, one of five verdicts out."""
+"""What two sides differ in, and whether that is a regression. Pure: values of windows in, one of five findings out.
+
+``python -m tests.benchmarks.regressions`` shows how often these rules err, and what they find.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from enum import StrEnum
+
+from pytest_vastgpu.measuring.ratios import Estimate
+from pytest_vastgpu.measuring.ratios import Ratios
+from pytest_vastgpu.measuring.ratios import holm
+from pytest_vastgpu.measuring.ratios import medians
+
+SUSPECTED_P = 0.10
+"""Below it, one-sided, a first host raises a suspicion."""
+SUSPECTED_SHARE = 0.4
+"""So much of the gate a suspected slowdown is at least."""
+REGRESSION_P = 0.01
+"""Below it, one-sided and over all hosts, a suspicion is confirmed."""
+REGRESSION_SHARE = 0.5
+"""So much of the gate a regression is at least."""
+CONFIRMED_SHARE = 0.25
+"""So much of the gate each host sees of a regression."""
+MOST_ROUNDS = 100
+"""Where more rounds were needed, rounds are no way to settle it."""
 
 
 class Finding(StrEnum):
@@ -17,20 +40,20 @@ class Finding(StrEnum):
     NOISE = "noise"
     """The interval excludes the gate: if there is a difference, it is smaller."""
     INCONCLUSIVE = "inconclusive"
-    """The interval holds both 0 and the gate: more rounds, or a second host, would tell."""
+    """The interval holds the gate: more rounds, or a second host, would tell."""
     HARDWARE = "hardware"
     """The host was no fair place: its check failed, or it throttled."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round on one host: both sides were started afresh, and measured in A B B A blocks.
+    """One round on one host: both sides were started afresh, and measured in A B B A blocks. :func:`round_of` makes it.
 
     A round is what counts as one observation: windows of the same start are not independent.
     """
 
     baseline: Mapping[str, float]
-    """Each metric's value, the mean of the logarithms over its windows, by the metric's name."""
+    """Each metric's logarithm, the median over its windows, by the metric's name; -inf: the metric was 0."""
     candidate: Mapping[str, float]
 
 
@@ -46,21 +69,202 @@ class HostRounds:
 
 @dataclass(frozen=True)
 class Judged:
-    """One gated metric."""
+    """One gated metric. Where :attr:`rounds` is 0, nothing was computed: its numbers are NaN."""
 
     metric: str
     gate: float
     """The slowdown that counts: 0.05 is 5 %."""
     finding: Finding
     slowdown: float
-    """Estimated; below 0: the candidate is better."""
+    """Estimated, as a share of the baseline: 0.05 is 5 % more latency, or 5 % less throughput. Below 0: better."""
     low: float
     high: float
     """The 95 % interval of the slowdown."""
     p: float
     """One-sided: how likely so much slowdown is where there is none (after Holm)."""
     resolves: float
-    """The smallest slowdown that this many rounds would have found in 8 of 10 cases."""
+    """The smallest slowdown that this many rounds a host, on two hosts, tell from none in 8 of 10 cases."""
     confirm: bool = False
     """Whether a second host is needed to say *regression*."""
     why: str = ""
+    """What the finding rests on, in a sentence."""
+    rounds: int = 0
+    """How many rounds count, of all fair hosts."""
+    settles_rounds: int = 0
+    """Rounds a host that would settle it in 8 of 10 cases; 0: it is settled, or more rounds are no way to settle it."""
+    settles_hosts: int = 0
+    """On so many further hosts at most; 0: it is settled."""
+    hosts: Mapping[int, float] = field(default_factory=dict)
+    """The slowdown that each fair host saw, by machine id."""
+
+
+def round_of(baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mapping[str, float]]) -> Round:
+    """One round, of the metrics of each side's windows, by name. What is negative or no number is left out."""
+    return Round(medians(baseline), medians(candidate))
+
+
+def judge(hosts: Sequence[HostRounds], gates: Mapping[str, float], better: Mapping[str, int]) -> list[Judged]:
+    """What each gated metric shows, in the order of the gates.
+
+    :param hosts: In the order in which they were measured.
+    :param gates: The slowdown that counts, above 0 and below 1, by the metric's name.
+    :param better: 1: more of the metric is better; -1 (also where it is not named): less is.
+    """
+    ratios = {metric: _ratios(hosts, metric, better.get(metric, -1) > 0) for metric in gates}
+    tested = [_Tested(metric, gates[metric], each) for metric, each in ratios.items() if each.hosts]
+    worse = holm([each.whole.above(0) for each in tested])
+    improved = holm([1 - each.whole.above(0) for each in tested])
+    judged = {
+        each.metric: each.judged(p, p_improved, len(tested))
+        for each, p, p_improved in zip(tested, worse, improved, strict=True)
+    }
+    return [judged.get(each) or _not_tested(each, gates[each], hosts, ratios[each].lacks) for each in gates]
+
+
+def needs_second_host(judged: Sequence[Judged]) -> bool:
+    """Whether a metric is suspected, so that only a second host can tell."""
+    return any(each.confirm for each in judged)
+
+
+def would_settle(judged: Sequence[Judged]) -> tuple[int, int]:
+    """What would settle all that is open: rounds a host, and further hosts. 0 rounds: more rounds do not settle it."""
+    unsettled = [each for each in judged if each.settles_hosts]
+    rounds = [each.settles_rounds for each in unsettled]
+    return max(rounds, default=0) if all(rounds) else 0, max((each.settles_hosts for each in unsettled), default=0)
+
+
+def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> Ratios:
+    rounds: dict[int, list[tuple[float, float]]] = {}
+    for host in hosts:
+        if not host.unfair:
+            sides = (
+                (each.baseline.get(metric, math.nan), each.candidate.get(metric, math.nan)) for each in host.rounds
+            )
+            rounds.setdefault(host.machine_id, []).extend(sides)
+    return Ratios.of(rounds, more_is_better)
+
+
+def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: str) -> Judged:
+    """The finding where no fair host has two rounds with a value."""
+    unfair = [f"machine {host.machine_id}: {host.unfair}" for host in hosts if host.unfair]
+    hardware = len(unfair) == len(hosts) > 0
+    return Judged(
+        metric,
+        gate,
+        Finding.HARDWARE if hardware else Finding.INCONCLUSIVE,
+        *(math.nan, math.nan, math.nan, math.nan, math.nan),
+        why="; ".join(
+            [*unfair, *([] if hardware else [lacks or "fewer than 2 rounds say nothing of how they differ"])]
+        ),
+        settles_rounds=max([2, *(len(host.rounds) for host in hosts)]),
+        settles_hosts=2,
+    )
+
+
+class _Tested:
+    """A metric with rounds enough to judge it by."""
+
+    def __init__(self, metric: str, share: float, ratios: Ratios) -> None:
+        self.metric = metric
+        self.whole = Estimate.of(ratios.hosts.values())
+        self._share = share
+        self._gate = ratios.gate(share)
+        self._ratios = ratios
+        self._hosts = {machine: Estimate.of([rounds]) for machine, rounds in ratios.hosts.items()}
+        self._rounds = max(map(len, ratios.hosts.values()))
+        self._spread = self.whole.error * math.sqrt(len(self._hosts) * self._rounds)
+        """Standard deviation of a round."""
+
+    def judged(self, worse: float, improved: float, metrics: int) -> Judged:
+        """The finding.
+
+        :param worse: P-value that it is worse, and
+        :param improved: that it is better, both corrected for the other metrics, of which there are
+        :param metrics: with this one.
+        """
+        low, high = self.whole.mean - self.whole.reach(0.975), self.whole.mean + self.whole.reach(0.975)
+        share = self._ratios.share
+        hosts = {machine: share(each.mean) for machine, each in self._hosts.items()}
+        each = " and ".join(f"{_worse(seen)} on machine {machine}" for machine, seen in hosts.items())
+        confirm = len(hosts) == 1 and self._is_suspected()
+        settles, finding = (0, 0), Finding.INCONCLUSIVE
+        if self._is_regression(worse):
+            finding, why = Finding.REGRESSION, each
+        elif improved < REGRESSION_P and self.whole.mean <= -REGRESSION_SHARE * self._gate:
+            finding, why = Finding.IMPROVEMENT, each
+        elif confirm:
+            settles, why = (self._rounds, 1), f"suspected, a second host would tell: {each}"
+        elif any(map(self._is_sure, self._hosts.values())):
+            settles, why = (self._rounds, 2), f"the hosts disagree: {each}"
+        elif high < self._gate:
+            finding, why = Finding.NOISE, ""
+        else:
+            settles = (resolving_rounds(self._spread, self._rounds, self._gate, metrics), 2)
+            chance = f"{worse:.1%}".replace("%", " %")
+            why = f"where nothing differs, {chance} of all comparisons see as much" if low > 0 else ""
+        return Judged(
+            metric=self.metric,
+            gate=self._share,
+            finding=finding,
+            slowdown=share(self.whole.mean),
+            low=share(low),
+            high=share(high),
+            p=worse,
+            resolves=share(resolves(self._spread, self._rounds, metrics)),
+            confirm=confirm,
+            why="; ".join(filter(None, [why, self._ratios.lacks])),
+            rounds=sum(map(len, self._ratios.hosts.values())),
+            settles_rounds=settles[0],
+            settles_hosts=settles[1],
+            hosts=hosts,
+        )
+
+    def _is_suspected(self) -> bool:
+        (host,) = self._hosts.values()
+        large = host.mean >= SUSPECTED_SHARE * self._gate
+        return large and host.above(0) < SUSPECTED_P and self._can_be_gate(host)
+
+    def _is_regression(self, worse: float) -> bool:
+        large = self.whole.mean >= REGRESSION_SHARE * self._gate
+        everywhere = min(each.mean for each in self._hosts.values()) >= CONFIRMED_SHARE * self._gate
+        several = len(self._hosts) > 1
+        return several and large and everywhere and worse < REGRESSION_P and self._can_be_gate(self.whole)
+
+    def _is_sure(self, host: Estimate) -> bool:
+        """Whether a host alone shows what would be a regression if each did."""
+        large = host.mean >= REGRESSION_SHARE * self._gate
+        return large and host.above(0) < REGRESSION_P and self._can_be_gate(host)
+
+    def _can_be_gate(self, seen: Estimate) -> bool:
+        """What is surely smaller than the gate is not what the gate is for."""
+        return 1 - seen.above(self._gate) >= REGRESSION_P
+
+
+def _worse(share: float) -> str:
+    return f"{abs(share):.1%} {'worse' if share >= 0 else 'better'}".replace("%", " %")
+
+
+def resolves(spread: float, rounds: int, metrics: int) -> float:
+    """The smallest difference that so many rounds on each of two hosts find in 8 of 10 cases, as a logarithm.
+
+    :param spread: Standard deviation of a round.
+    :param metrics: How many are tested: the p-value of the first that is found has to be so much smaller.
+    """
+    alone = Estimate(0, spread / math.sqrt(rounds), rounds - 1)
+    both = Estimate(0, spread / math.sqrt(2 * rounds), 1.5 * (rounds - 1))  # as Welch's come out on average
+    # Each step succeeds in 9 of 10 cases, and they rest on some of the same rounds.
+    suspected = alone.reach(1 - SUSPECTED_P) + alone.reach(0.9)
+    return max(suspected, both.reach(1 - REGRESSION_P / metrics) + both.reach(0.9))
+
+
+def resolving_rounds(spread: float, rounds: int, gate: float, metrics: int) -> int:
+    """More rounds, so many a host, that find a slowdown of the gate, and say *noise* where there is none; 0: too many.
+
+    :param spread: As of :func:`resolves`, as is ``metrics``.
+    :param rounds: Those that were too few.
+    """
+    for more in range(rounds + 1, MOST_ROUNDS + 1):
+        alone = Estimate(0, spread / math.sqrt(more), more - 1)
+        if max(resolves(spread, more, metrics), alone.reach(0.975) + alone.reach(0.8)) <= gate:
+            return more
+    return 0

@@ -113,8 +113,9 @@ def _quantile(
     placed: Sequence[tuple[int, float]], ordered: Sequence[float], level: float, blocks: int
 ) -> Estimate | TooFew:
     count = len(ordered)
-    # Below this many, even the largest value seen is below the quantile too often to be a limit.
-    least = math.ceil(math.log(0.025) / math.log(level))
+    # Below the first, even the largest value seen is too often below the quantile; below the second, values that are
+    # independent have no interval here.
+    least = max(math.ceil(math.log(0.025) / math.log(level)), math.ceil(NORMAL**2 * level / (1 - level)))
     if count < least:
         return TooFew(least)
     value = interpolated(ordered, level)

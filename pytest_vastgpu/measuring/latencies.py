@@ -9,7 +9,7 @@ from pytest_vastgpu.measuring import intervals
 from pytest_vastgpu.measuring import requests
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.intervals import Estimate
-from pytest_vastgpu.measuring.requests import Seen
+from pytest_vastgpu.measuring.seen import Seen
 
 LEVELS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 TIMES = ("ttft", "itl", "tpot", "e2e")

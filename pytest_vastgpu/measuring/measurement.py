@@ -19,7 +19,7 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import exact
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
-from pytest_vastgpu.measuring.requests import Seen
+from pytest_vastgpu.measuring.seen import Seen
 
 NAMES = (
     "requests",
@@ -69,11 +69,12 @@ class Measurement:
         raise MeasurementFailed(f"there is no {metric}: {why}. There are {', '.join(self.figures)}")
 
     def __str__(self) -> str:
-        """A line for each number, those that are missing, too."""
-        lines = {name: str(figure) for name, figure in self.figures.items()}
-        lines |= {name: f"not known: {why}" for name, why in self.missing.items()}
-        width = max(map(len, lines), default=0)
-        return "\n".join([*(f"{name:<{width}}  {text}" for name, text in lines.items()), *self.notes])
+        """A line for each number, and for each reason why others are missing."""
+        width = max(map(len, self.figures), default=0)
+        lines = [f"{name:<{width}}  {figure}" for name, figure in self.figures.items()]
+        for why in dict.fromkeys(self.missing.values()):
+            lines.append(f"no {', '.join(name for name, each in self.missing.items() if each == why)}: {why}")
+        return "\n".join([*lines, *self.notes])
 
     @property
     def unfair(self) -> str:

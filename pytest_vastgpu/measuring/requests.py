@@ -12,13 +12,12 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 from pytest_vastgpu.measuring import intervals
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.intervals import Blocks
+from pytest_vastgpu.measuring.seen import Seen
 
-Seen = Mapping[str, Any]
 LEAST = 3
 """Requests without which a rate says nothing."""
 

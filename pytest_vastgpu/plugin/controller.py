@@ -28,6 +28,7 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.measuring.report import MeasurementReport
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
@@ -76,6 +77,8 @@ class Controller:
         self._progress = ProgressReporter(config, own_thread=distributed, header=header)
         config.pluginmanager.register(self._progress, "vastgpu-progress")
         config.add_cleanup(self._progress.close)
+        self._measured = MeasurementReport(in_each=in_each)
+        config.pluginmanager.register(self._measured, "vastgpu-measured")
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
         self._waits: _Waits | None = None
@@ -252,6 +255,8 @@ class Controller:
         """Write the table, the kept instances, and what could not be destroyed."""
         if self._summary is not None:
             self._told = self._bad_news()
+            costs = self._summary.cost_file
+            self._measured.write(terminalreporter, Path(costs).parent if costs else None)
             summarise(terminalreporter, self._summary)
             for line in self._told:
                 terminalreporter.write_line(line, red=True, bold=True)

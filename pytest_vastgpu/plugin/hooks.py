@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
+    from pytest_vastgpu.plugin.measuring.benchmark import Benchmark
+    from pytest_vastgpu.plugin.measuring.compare import Compare
 
 PLAN = "vastgpu-plan"
 """The plugin object of a run that only plans."""
@@ -89,6 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
     hosts = config.pluginmanager.get_plugin(HOSTS)
     if hosts is not None and hosts.decide(config):
         return
+    if not hasattr(config, "workerinput") and any(each.startswith("save") for each in config.stash[SETTINGS].baseline):
+        from pytest_vastgpu.plugin.measuring.baselines import Saving
+
+        config.pluginmanager.register(Saving(config), "vastgpu-baselines")
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
@@ -211,6 +217,34 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> InstanceFactory:
     from pytest_vastgpu.plugin.leases import owned
 
     return owned(request)
+
+
+@pytest.fixture
+def vast_compare(request: pytest.FixtureRequest) -> Compare:
+    """A function that compares two versions side by side on one host, and on a second one where that must confirm.
+
+    ``vast_compare(baseline=…, candidate=…, load=…)`` measures; ``.assert_no_regression(throughput=0.05)`` of its result
+    fails for a regression.
+    """
+    _refuse_on_host(request)
+    from pytest_vastgpu.plugin.measuring.compare import comparing
+
+    return comparing(request)
+
+
+@pytest.fixture
+def vast_benchmark(
+    request: pytest.FixtureRequest, vast_instance: VastInstance, vast_workload: Workload | None
+) -> Benchmark:
+    """A function that measures ``vast_instance`` and keeps the result for the run's report, and as a baseline.
+
+    ``vast_benchmark(load, seconds=10, name="")`` returns what ``vast_instance.measure`` does. ``--vast-baseline`` says
+    whether it is saved, or compared with what was.
+    """
+    from pytest_vastgpu.plugin.leases import workload_of
+    from pytest_vastgpu.plugin.measuring.benchmark import Benchmark
+
+    return Benchmark(request.node, vast_instance, workload_of(request.node, vast_workload))
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

@@ -1,53 +1,92 @@
-"""Requests as the driver of a load notes them."""
+"""Measurements and comparisons as a run might have them."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import replace
+
+from pytest_vastgpu.measuring.comparison import Finding
+from pytest_vastgpu.measuring.comparison import HostRounds
+from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparison import Round
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.load import completions
+from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.measuring.record import Compared
+from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import Past
+from pytest_vastgpu.reporting.measurements import Kept
+
+LOAD = completions(model="org/model", concurrency=4, slo={"ttft": 0.2})
 
 
-def asked(
-    start: float,
-    takes: float = 0.1,
-    *,
-    ttft: float | None = None,
-    gaps: tuple[float, ...] = (),
-    tokens: int | None = None,
-    error: str = "",
-    **more: object,
-) -> dict[str, Any]:
-    """One request.
+def times(middle: float, widest: float) -> tuple[float, ...]:
+    """Percentiles of times with a long tail, in seconds."""
+    return tuple(middle * math.exp(widest * (rank / 50 - 1) ** 3) for rank in range(101))
 
-    :param start: Seconds since the measured ones began.
-    :param takes: From start to end; with ``ttft``, the end comes with the last token.
-    :param ttft: Until the first token; None: the answer is no stream.
-    :param gaps: Between the pieces of the stream.
-    :param tokens: As many as pieces, if not given.
-    """
-    pieces = 0 if ttft is None else 1 + len(gaps)
-    first = None if ttft is None else start + ttft
-    last = None if first is None else first + sum(gaps)
+
+def measured(load: Load = LOAD, throughput: float = 123.4, *, commits: int = 0) -> Measured:
+    """A measurement whose numbers follow from one of them."""
+    figures = {
+        "requests": Figure(10 * throughput, "", 10 * throughput, 10 * throughput),
+        "throughput": Figure(throughput, "1/s", 0.97 * throughput, 1.03 * throughput, 1),
+        "output_throughput": Figure(16 * throughput, "tokens/s", 15.5 * throughput, 16.5 * throughput, 1),
+        "ttft_p50": Figure(0.0123, "s", 0.012, 0.0127, -1),
+        "ttft_p99": Figure(0.0456, "s", 0.041, 0.058, -1),
+        "e2e_p50": Figure(1.234, "s", 1.2, 1.27, -1),
+        "gpu_memory_peak": Figure(8123, "MiB", 8123, 8123, -1),
+    }
+    history = tuple(
+        Past(f"{at:x}bcdef0123456789", f"2026-11-{at + 1:02}T08:00:00Z", _scaled(figures, 1 - at / 100), 40 + at)
+        for at in range(commits)
+    )
+    times_by_kind = {"ttft": times(0.0123, 1.3), "e2e": times(1.234, 0.4)}
+    found = Measurement(load, 10.0, figures, {"HTTP 500": 3}, times_by_kind)
+    return Measured(found, "vllm 'org/model'", "RTX 4090", 42, history=history)
+
+
+def _scaled(figures: dict[str, Figure], by: float) -> dict[str, Figure]:
     return {
-        "start": start,
-        "first": first,
-        "last": last,
-        "end": start + takes if last is None else last,
-        "gaps": list(gaps),
-        "tokens": pieces if tokens is None else tokens,
-        "counted": "usage",
-        "pieces": pieces,
-        "error": error,
-        **more,
+        name: replace(each, value=by * each.value, low=by * each.low, high=by * each.high)
+        for name, each in figures.items()
     }
 
 
-def steady(
-    seconds: float, takes: float = 0.1, *, at_a_time: int = 1, warmup_s: float = 2.0, **more: Any
-) -> list[dict[str, Any]]:
-    """A closed loop against a server that takes the same time for each request."""
-    requests = []
-    for _ in range(at_a_time):
-        number = 0
-        while (start := number * takes - warmup_s) < seconds:
-            requests.append(asked(start, takes, **more))
-            number += 1
-    return requests
+def judged(metric: str, finding: Finding, middle: float, half: float, gate: float = 0.05) -> Judged:
+    """A metric as judged on two hosts."""
+    hosts = {12: middle - half / 3, 14: middle + half / 3}
+    return Judged(
+        metric, gate, finding, middle, middle - half, middle + half, 0.0004, 0.021, why="", rounds=12, hosts=hosts
+    )
+
+
+COMPARED = Compared(
+    baseline="vllm 'org/model'",
+    candidate="vllm 'org/model' (other args)",
+    load=LOAD,
+    judged=(
+        judged("throughput", Finding.REGRESSION, 0.08, 0.02),
+        judged("output_throughput", Finding.IMPROVEMENT, -0.06, 0.015),
+        judged("ttft_p50", Finding.NOISE, 0.004, 0.03, 0.1),
+        replace(judged("e2e_p99", Finding.INCONCLUSIVE, 0.05, 0.09, 0.1), why="no value in 1 of 12 rounds"),
+        Judged("goodput", 0.05, Finding.HARDWARE, 0, 0, 0, 1, 0, why="machine 14 throttled: power cap"),
+    ),
+    hosts=tuple(HostRounds(machine, (Round({}, {}),) * 6) for machine in (12, 14)),
+    gpu="RTX 4090",
+    seconds=542.0,
+    usd=0.12,
+    notes=("20 rounds a host on 2 hosts would settle what is open, for about 0.70 USD",),
+)
+
+
+def kept() -> Kept:
+    """What tests of a run have kept."""
+    series = [
+        (f"test_speed.py::test_load[{each}]", measured(replace(LOAD, concurrency=each), 100 * each / (1 + each / 8)))
+        for each in (1, 2, 4, 8, 16)
+    ]
+    return Kept(
+        [("test_speed.py::test_speed", measured(commits=12)), *series],
+        [("test_ab.py::test_no_slower", COMPARED)],
+    )

@@ -1,0 +1,114 @@
+"""What tests have measured, on its way to the report of the run, and that report.
+
+It travels as properties of a test, as JSON: so it reaches the controller of pytest-xdist, too. The records are loaded
+only where there are any.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vastgpu.core.text import sanitize
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.measuring.record import Compared
+    from pytest_vastgpu.measuring.record import Measured
+    from pytest_vastgpu.reporting.measurements import Kept
+
+MEASUREMENT = "vast_measurement"
+"""Name of the property with a :class:`~pytest_vastgpu.measuring.record.Measured`."""
+COMPARISON = "vast_comparison"
+"""Name of the property with a :class:`~pytest_vastgpu.measuring.record.Compared`."""
+_MARKUP: Mapping[str, Mapping[str, bool]] = {
+    "regression": {"red": True, "bold": True},
+    "improvement": {"green": True},
+    "inconclusive": {"yellow": True},
+    "hardware": {"yellow": True},
+}
+"""How the terminal shows a finding."""
+
+
+def keep(item: pytest.Item, record: Measured | Compared) -> None:
+    """Keep what a test has measured for the run's report. A test that is tried again starts without it."""
+    from pytest_vastgpu.measuring.record import Measured
+    from pytest_vastgpu.measuring.record import to_json
+    from pytest_vastgpu.plugin.reports import add
+
+    # Made safe here: the controller does not know every secret of a worker.
+    text = json.dumps(sanitize.clean(to_json(record)))
+    add(item, [(MEASUREMENT if isinstance(record, Measured) else COMPARISON, text)])
+
+
+class MeasurementReport:
+    """Plugin object of the controller, or of the only process: collects what tests have kept, and reports it.
+
+    :param in_each: Whether every worker runs every test.
+    """
+
+    def __init__(self, *, in_each: bool = False) -> None:
+        self._in_each = in_each
+        self._kept: dict[str, list[tuple[str, str]]] = {}
+        """The properties of each test."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what a test has kept. What an earlier try of it has kept goes."""
+        if report.when != "teardown":
+            return
+        name = f"{report.nodeid} [{report.node.gateway.id}]" if self._in_each else report.nodeid
+        self._kept[name] = [
+            (key, str(text)) for key, text in report.user_properties if key in (MEASUREMENT, COMPARISON)
+        ]
+
+    def write(self, reporter: pytest.TerminalReporter, directory: Path | None) -> None:
+        """Write tables on the terminal, and all numbers and pictures into files.
+
+        :param directory: Of the run; None: it is not known, since the supervisor has died.
+        """
+        if not any(self._kept.values()):
+            return
+        from pytest_vastgpu.measuring.record import compared_of
+        from pytest_vastgpu.measuring.record import measured_of
+        from pytest_vastgpu.reporting.measurements import Kept
+        from pytest_vastgpu.reporting.measurements import compared_lines
+        from pytest_vastgpu.reporting.measurements import measured_lines
+
+        kept = Kept(
+            [(test, measured_of(text)) for test, text in self._of(MEASUREMENT)],
+            [(test, compared_of(text)) for test, text in self._of(COMPARISON)],
+        )
+        reporter.write_sep("-", f"vastgpu: {kept}")
+        for line in measured_lines(kept.measured, reporter._tw.fullwidth, all_metrics=reporter.verbosity > 0):
+            reporter.write_line(line)
+        for each in kept.compared:
+            for line, finding in compared_lines(*each):
+                reporter.write_line(line, **_MARKUP.get(finding, {}))
+        if directory is not None:
+            reporter.write_line(f"vastgpu: {self._write_files(kept, directory)}")
+
+    def _of(self, kind: str) -> list[tuple[str, str]]:
+        return [(test, text) for test, kept in self._kept.items() for key, text in kept if key == kind]
+
+    def _write_files(self, kept: Kept, directory: Path) -> str:
+        """Returns a sentence on where they are."""
+        from pytest_vastgpu.reporting.measurement_page import page
+        from pytest_vastgpu.reporting.measurements import NAME
+        from pytest_vastgpu.reporting.measurements import PAGE
+        from pytest_vastgpu.reporting.measurements import document
+
+        now = datetime.now(UTC)
+        head = {"run": directory.name, "written": round(now.timestamp(), 3)}
+        facts = [f"run {directory.name}, {now:%Y-%m-%d %H:%M} UTC"]
+        try:
+            (directory / NAME).write_text(f"{json.dumps(document(head, kept), indent=1)}\n", encoding="utf-8")
+            (directory / PAGE).write_text(page("vastgpu", facts, kept), encoding="utf-8")
+        except OSError as error:
+            return f"the numbers and pictures cannot be written: {error}"
+        return f"numbers are in {directory / NAME}, pictures in {directory / PAGE}"

@@ -1,0 +1,131 @@
+"""Numbers, metrics and loads in words, for the terminal and the page alike. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pytest_vastgpu.core.text.durations import spoken
+from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.load import Kind
+from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.record import Compared
+from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.reporting.sentences import count
+
+UNITS: Mapping[str, str] = {"1/s": "requests/s"}
+"""Units in words, where the word is another."""
+RATES = ("1/s", "tokens/s")
+_SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))}
+_WORDS = {
+    "ttft": "TTFT",
+    "itl": "ITL",
+    "tpot": "TPOT",
+    "e2e": "end to end",
+    "gpu": "GPU",
+    "usd": "USD",
+    "slo": "SLO",
+    "per": "per",
+    "mtok": "million tokens",
+    "mtokens": "million tokens",
+}
+UNKNOWN = "not known"
+
+
+def metric_name(metric: str) -> str:
+    """``ttft_p50`` as people write it: ``TTFT p50``."""
+    return " ".join(_WORDS.get(word, word) for word in metric.split("_"))
+
+
+def scale(largest: float, unit: str) -> tuple[float, str]:
+    """What numbers up to that one are divided by, and the unit they have then: 0.02 s is shown in ms."""
+    for factor, name in _SCALES.get(unit, ()):
+        if abs(largest) >= factor:
+            return factor, name
+    return (1.0, UNITS.get(unit, unit)) if unit not in _SCALES or not largest else _SCALES[unit][-1]
+
+
+def number(value: float) -> str:
+    """A number with about three digits that count: ``1,234``, ``12.3``, ``0.00123``."""
+    if not math.isfinite(value):
+        return UNKNOWN if math.isnan(value) else "∞" if value > 0 else "-∞"
+    size = abs(value)
+    if size >= 100 or not size:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+
+
+def tick(value: float) -> str:
+    """A round number at an axis."""
+    return f"{value:,.6g}"
+
+
+def amount(value: float, unit: str) -> str:
+    """A number with its unit: ``12.3 ms``."""
+    if not unit and value == round(value):
+        return f"{value:,.0f}"
+    factor, name = scale(value, unit)
+    return f"{number(value / factor)} {name}".rstrip()
+
+
+def in_words(figure: Figure) -> str:
+    """A figure with its interval: ``12.3 ms (12.0 to 12.7)``."""
+    if figure.low == figure.high or not math.isfinite(figure.value):
+        return amount(figure.value, figure.unit)
+    return f"{amount(figure.value, figure.unit)} ({interval(figure)})"
+
+
+def interval(figure: Figure) -> str:
+    """Its interval in the unit of its value: ``12.0 to 12.7``; empty where it is exact."""
+    if figure.low == figure.high:
+        return ""
+    factor, _ = scale(figure.value, figure.unit)
+    return f"{number(figure.low / factor)} to {number(figure.high / factor)}"
+
+
+def in_short(figure: Figure) -> str:
+    """A figure in a table that names the units of rates: ``123 ±3 %``, ``12.3 ms ±4 %``."""
+    value = number(figure.value) if figure.unit in RATES else amount(figure.value, figure.unit)
+    half = max(figure.high - figure.value, figure.value - figure.low)
+    return f"{value} ±{100 * half / figure.value:.2g} %" if half and figure.value and math.isfinite(half) else value
+
+
+def percent(ratio: float) -> str:
+    """A difference: ``+6.2 %``."""
+    return f"{100 * ratio:+.1f} %" if math.isfinite(ratio) else UNKNOWN
+
+
+def slowdown(judged: Judged) -> str:
+    """``+6.2 % (+4.1 to +8.4)``."""
+    if not judged.rounds:
+        return UNKNOWN
+    return f"{percent(judged.slowdown)} ({100 * judged.low:+.1f} to {100 * judged.high:+.1f})"
+
+
+def load_line(load: Load) -> str:
+    """``completions, 4 at a time``; ``chat, 5 a second at random times``; ``shell 'make bench', 1 at a time``."""
+    what = {
+        Kind.COMMAND: f"shell {load.path!r:.60}",
+        Kind.HTTP: f"HTTP {load.path:.60}",
+        Kind.KSERVE: f"KServe {load.path:.60}",
+    }.get(load.kind, str(load.kind))
+    pace = f"{load.concurrency:,} at a time" if load.concurrency else f"{load.rate:g} a second at random times"
+    slo = " and ".join(f"{metric_name(metric)} ≤ {amount(limit, 's')}" for metric, limit in load.slo.items())
+    return f"{what}, {pace}{f', SLO {slo}' if slo else ''}"
+
+
+def place(record: Measured | Compared) -> str:
+    """Where it was measured: ``RTX 4090, machine 42``."""
+    machines = (
+        [record.machine_id] if isinstance(record, Measured) else list(dict.fromkeys(h.machine_id for h in record.hosts))
+    )
+    known = [str(each) for each in machines if each]
+    return ", ".join(filter(None, [record.gpu, f"machine{'s' * (len(known) > 1)} {', '.join(known)}" if known else ""]))
+
+
+def effort(compared: Compared) -> str:
+    """``6 rounds on machine 12, 6 rounds on machine 14; 9 min 2 s, 0.1200 USD``."""
+    hosts = ", ".join(f"{count(len(host.rounds), 'round')} on machine {host.machine_id}" for host in compared.hosts)
+    cost = f"{spoken(compared.seconds)}, {compared.usd:.4f} USD" if compared.seconds else ""
+    return "; ".join(filter(None, [hosts, cost]))

@@ -1,0 +1,190 @@
+"""The pictures of a report: how long requests took, throughput over load, A against B, a metric over commits. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pytest_vastgpu.measuring.comparison import Finding
+from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.reporting import svg
+from pytest_vastgpu.reporting.measured_words import amount
+from pytest_vastgpu.reporting.measured_words import in_words
+from pytest_vastgpu.reporting.measured_words import metric_name
+from pytest_vastgpu.reporting.measured_words import percent
+from pytest_vastgpu.reporting.measured_words import scale
+from pytest_vastgpu.reporting.measured_words import slowdown
+from pytest_vastgpu.reporting.measured_words import tick
+
+HEIGHT = 220
+_TOP, _BOTTOM, _RIGHT = 28, HEIGHT - 40, svg.WIDTH - 12
+_WIDE = 10.0
+"""Times whose longest is so many times the shortest are shown on a logarithmic axis."""
+OVER_TIME = ("output_throughput", "throughput", "e2e_p50")
+"""The metric that is shown over load and over commits: the first of these that was measured."""
+_ROW = 46
+"""Height of a metric in the picture of a comparison."""
+
+
+def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
+    """Which part of the requests took how long at most. Empty where no time was kept.
+
+    :param quantiles: Seconds for 0 %, 1 %, … 100 %, by kind of time.
+    """
+    curves = {name: values for name, values in quantiles.items() if len(values) > 1}
+    if not curves:
+        return ""
+    shortest = min(values[0] for values in curves.values())
+    longest = max(values[-1] for values in curves.values())
+    log = shortest > 0 and longest > _WIDE * shortest
+    factor, unit = scale(longest, "s")
+    left = svg.left_of([(0, "100 %")])
+    x = svg.Axis(shortest if log else 0.0, longest or 1.0, left, _RIGHT, log)
+    y = svg.Axis(0, 100, _BOTTOM, _TOP)
+    body = [svg.left_axis(y, [(each, f"{each} %") for each in (0, 50, 90, 100)], _RIGHT)]
+    ticks = svg.Axis(x.low / factor, x.high / factor, left, _RIGHT, log)
+    body.append(svg.bottom_axis(ticks, [(each, tick(each)) for each in ticks.ticks()], _TOP, _BOTTOM))
+    body.append(svg.text(_RIGHT, HEIGHT - 6, unit, "tick", "end"))
+    for at, (name, values) in enumerate(curves.items()):
+        last = len(values) - 1
+        kind = f"series{at % 3}"
+        body.append(svg.path(((x.at(each), y.at(100 * rank / last)) for rank, each in enumerate(values)), kind))
+        for rank in (50, 90, 99):
+            value = values[round(rank * last / 100)]
+            told = f"{metric_name(name)} p{rank}: {amount(value, 's')}"
+            body.append(svg.point(x.at(value), y.at(rank), f"{kind} dot", told))
+        body.append(svg.text(left + 90 * at, 14, f"● {metric_name(name)}", f"{kind} words", most=14))
+    told = "; ".join(
+        f"{metric_name(name)}: half within {amount(values[len(values) // 2], 's')}" for name, values in curves.items()
+    )
+    return svg.picture("How long requests took: part of all that took at most so long", HEIGHT, "".join(body), told)
+
+
+def over_load(measured: Sequence[Measured]) -> list[str]:
+    """Throughput over concurrency, or over the rate of an open loop: a picture for each series of measurements that
+    differ in nothing else.
+    """
+    series: dict[tuple[str, str, str, bool], list[Measured]] = {}
+    for each in measured:
+        load = each.measurement.load
+        key = (each.workload, each.gpu, repr(replace(load, concurrency=0, rate=0.0)), load.concurrency > 0)
+        series.setdefault(key, []).append(each)
+    return [_over(*key[:2], group) for key, group in series.items() if len(set(map(_pace, group))) > 1]
+
+
+def _over(workload: str, gpu: str, group: Sequence[Measured]) -> str:
+    metric = _telling(group[0].measurement.figures)
+    known = sorted((each for each in group if metric in each.measurement.figures), key=_pace)
+    if not known:
+        return ""
+    points = [(_pace(each), each.measurement.figures[metric], f"{_pace(each):g}") for each in known]
+    over = "requests at a time" if known[0].measurement.load.concurrency else "requests sent a second"
+    title = f"{_at_start(metric_name(metric))} over {over}: {', '.join(filter(None, [workload, gpu]))}"
+    return _figures(title, points, [(pace, name) for pace, _, name in points], over)
+
+
+def _pace(record: Measured) -> float:
+    return record.measurement.load.concurrency or record.measurement.load.rate
+
+
+def _at_start(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def over_commits(record: Measured) -> str:
+    """One metric over the commits at which it was measured, this run's last. Empty where there is no earlier one."""
+    metric = _telling(record.measurement.figures)
+    past = [each for each in record.history if metric in each.figures]
+    if not past:
+        return ""
+    told = [f"{each.commit[:12] or 'unknown commit'}, {each.when}, machine {each.machine_id}" for each in past]
+    points = [(float(at), each.figures[metric], told[at]) for at, each in enumerate(past)]
+    now = float(len(past))
+    points.append((now, record.measurement.figures[metric], f"this run, machine {record.machine_id}"))
+    labels = [(float(at), each.commit[:7]) for at, each in enumerate(past)]
+    # The newest first: where there is no room for all, the oldest go without.
+    labels = sorted([*labels, (now, "now")])
+    title = f"{_at_start(metric_name(metric))} over commits, each on the machine that was rented"
+    return _figures(title, points, labels, "")
+
+
+def _telling(figures: Mapping[str, Figure]) -> str:
+    return next((each for each in OVER_TIME if each in figures), "")
+
+
+def _figures(
+    title: str, points: Sequence[tuple[float, Figure, str]], labels: Sequence[tuple[float, str]], under: str
+) -> str:
+    """Figures with their intervals, and a line through them.
+
+    :param points: Where each is, what it is, and how it is named.
+    """
+    highest = max(max(figure.value, _finite(figure.high, figure.value)) for _, figure, _ in points)
+    factor, unit = scale(highest, points[0][1].unit)
+    y = svg.Axis(0.0, highest * 1.05 or 1.0, _BOTTOM, _TOP)
+    scaled = svg.Axis(0.0, y.high / factor, _BOTTOM, _TOP)
+    marks = [(each, tick(each)) for each in scaled.ticks()]
+    left = svg.left_of(marks)
+    x = svg.Axis(points[0][0], points[-1][0], left + 12, _RIGHT - 14)
+    body = [
+        svg.left_axis(scaled, marks, _RIGHT),
+        svg.bottom_axis(x, labels, _TOP, _BOTTOM),
+        svg.text(4, 14, unit, "tick"),
+        svg.text(_RIGHT, HEIGHT - 6, under, "tick", "end"),
+        svg.path(((x.at(at), y.at(figure.value)) for at, figure, _ in points), "series0"),
+    ]
+    for at, figure, name in points:
+        place = x.at(at)
+        low, high = (y.at(_finite(edge, figure.value)) for edge in (figure.low, figure.high))
+        body.append(svg.line(place, low, place, high, "series0 interval"))
+        body.append(svg.point(place, y.at(figure.value), "series0 dot", f"{name}: {in_words(figure)}"))
+    told = "; ".join(f"{name}: {in_words(figure)}" for _, figure, name in points)
+    return svg.picture(title, HEIGHT, "".join(body), told)
+
+
+def against(judged: Sequence[Judged]) -> str:
+    """A against B: each gated metric's slowdown with its interval, between no difference and its gate."""
+    known = [each for each in judged if math.isfinite(each.slowdown)]
+    if not known:
+        return ""
+    edges = [
+        edge for each in known for edge in (each.slowdown, each.low, each.high, each.gate, 0.0) if math.isfinite(edge)
+    ]
+    margin = 0.05 * (max(edges) - min(edges)) or 0.01
+    x = svg.Axis(100 * (min(edges) - margin), 100 * (max(edges) + margin), 14, svg.WIDTH - 14)
+    bottom = 8 + _ROW * len(known)
+    body = [svg.bottom_axis(x, [(each, f"{each:+g} %" if each else "0") for each in x.ticks()], 4, bottom)]
+    body.append(svg.line(x.at(0), 4, x.at(0), bottom, "zero"))
+    for at, each in enumerate(known):
+        top = 4 + _ROW * at
+        kind, middle = each.finding.value, top + 32
+        gate = x.at(100 * each.gate)
+        body.append(svg.text(x.start, top + 14, f"{metric_name(each.metric)}: {each.finding.value}", f"{kind} words"))
+        body.append(svg.line(gate, top + 20, gate, top + 44, "gate"))
+        low, high = (x.at(100 * _finite(edge, end)) for edge, end in ((each.low, min(edges)), (each.high, max(edges))))
+        body.append(svg.line(low, middle, high, middle, f"{kind} interval"))
+        told = f"{metric_name(each.metric)}: {slowdown(each)}, gate {percent(each.gate)}"
+        body.append(svg.point(x.at(100 * each.slowdown), middle, f"{kind} dot", told, 5))
+    told = "; ".join(f"{metric_name(each.metric)}: {slowdown(each)}, {each.finding.value}" for each in known)
+    body.append(svg.text(_RIGHT, bottom + 34, "candidate slower →", "tick", "end"))
+    body.append(svg.text(14, bottom + 34, "← quicker", "tick"))
+    body.append(svg.text(svg.WIDTH / 2, bottom + 34, "┆ gate", "tick", "middle"))
+    return svg.picture("Slowdown with its 95 % interval", bottom + 42, "".join(body), told)
+
+
+def _finite(value: float, otherwise: float) -> float:
+    return value if math.isfinite(value) else otherwise
+
+
+COLOURED = {
+    Finding.REGRESSION: ("#b3261e", "#ff8a80"),
+    Finding.IMPROVEMENT: ("#1b6e3c", "#7bd49a"),
+    Finding.NOISE: ("#5f6368", "#b0b5ba"),
+    Finding.INCONCLUSIVE: ("#8a5a00", "#f2c14e"),
+    Finding.HARDWARE: ("#6a3fa0", "#c7a6f5"),
+}
+"""The colour of a finding on light and on dark ground. A finding is named wherever it is coloured."""
