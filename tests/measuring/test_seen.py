@@ -11,8 +11,8 @@ from pytest_vastgpu import Load
 from pytest_vastgpu import MeasurementFailed
 from pytest_vastgpu import completions
 from pytest_vastgpu.measuring import seen
-from tests.support.measured import asked
-from tests.support.measured import steady
+from tests.support.driven import asked
+from tests.support.driven import steady
 
 LOAD = completions(model="m")
 WHOLE = completions(model="m", stream=False)
