@@ -26,6 +26,7 @@ from pytest_vastgpu.measuring.comparison import needs_second_host
 from pytest_vastgpu.measuring.comparison import would_settle
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import check_time
 from pytest_vastgpu.measuring.plan import limit_s
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.model import Workload
@@ -140,6 +141,7 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
                     f"load of vast_compare is of type {type(load).__name__}; completions(model=…) and others make one"
                 )
             plan = ComparisonPlan(rounds, hosts, blocks, seconds, minutes)
+            check_time(plan, load.warmup_s)
             whole = {side: renting.whole(item, workload) for side, workload in sides.items()}
             bench = _Bench(item, renting.opened(item.session), whole, load, plan)
             bench.begin()
