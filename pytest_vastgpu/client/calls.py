@@ -19,6 +19,7 @@ from typing import cast
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
@@ -320,6 +321,15 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def fairness(self) -> Fairness:
+        """Look whether the host is a fair place to measure: clocks, throttling, other processes, PCIe lanes, and, where
+        PyTorch can run, the speed of memory and of a product of matrices. What speaks against it is kept in its record.
+
+        It takes 2 s, with PyTorch 10 s. Ask nothing of the server meanwhile: a GPU that works is taken for shared.
+        """
+        raise NotImplementedError
+
+    @_call
     def serve(self, workload: Workload) -> Lease:
         """Replace the server by that of another workload, or start it again; returns when it is ready.
 
@@ -454,7 +464,7 @@ class RunControl(Leases, Protocol):
 SLOW = frozenset(
     (
         *("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "serve", "logs", "fate"),
+        *("run", "address", "fairness", "serve", "logs", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

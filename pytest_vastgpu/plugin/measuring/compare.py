@@ -206,7 +206,8 @@ class _Bench:
     def judge(self, gates: Mapping[str, float]) -> list[Judged]:
         """See :meth:`Comparison.judge`."""
         better = {name: way for each in self.measured for name, way in each.better.items()}
-        _check(gates, better)
+        if self._fair:
+            _check(gates, better)
         judged = judge([each.host for each in self.measured], gates, better)
         if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
             suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
@@ -231,7 +232,7 @@ class _Bench:
     def _notes(self, judged: Sequence[Judged]) -> tuple[str, ...]:
         notes = [*self.notes, *(each.stopped for each in self.measured if each.stopped)]
         rounds, hosts = would_settle(judged)
-        if rounds:
+        if rounds and self._fair:
             seconds = rounds * hosts * max(each.round_s for each in self.measured)
             usd = seconds * self._usd_h / HOUR_S
             notes.append(
@@ -255,6 +256,16 @@ class _Bench:
         while True:
             instance = self._rent()
             found = HostMeasured(self._counts_as(instance))
+            found.unfair = instance.fairness().unfair
+            if found.unfair:  # what it would measure says nothing, and costs the same
+                self._give_back(instance)
+                self.measured.append(found)
+                if not self._spare:
+                    return
+                self._spare -= 1
+                self._leases.tell(f"machine {instance.offer.machine_id} is no fair place, so another host is needed")
+                drop(self.item, instance)
+                continue
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
             try:
                 with renting.waiting(self.item, f"rounds on machine {instance.offer.machine_id}"):
