@@ -13,8 +13,8 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.load import completions
 from pytest_vastgpu.measuring.load import http_load
-from tests.support.measured import asked
-from tests.support.measured import steady
+from tests.support.driven import asked
+from tests.support.driven import steady
 
 HTTP = http_load("/")
 STREAM = completions(model="m")
@@ -118,7 +118,7 @@ def test_a_load_without_tokens_has_no_times_of_tokens_and_says_so() -> None:
     seen = measurement.of(HTTP, 10.0, steady(10))
     assert "ttft_p50" not in seen.figures
     with pytest.raises(
-        MeasurementFailed, match=r"there is no ttft_p50: this load does not have it\. There are requests"
+        MeasurementFailed, match=r"no ttft_p50: this load does not have it\. There are requests"
     ):
         seen["ttft_p50"]
     with pytest.raises(MeasurementFailed, match="there is no ttft_95: no number is called so"):
