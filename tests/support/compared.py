@@ -14,10 +14,12 @@ from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from tests.support.factories import make_offer
@@ -30,6 +32,7 @@ A, B = command("baseline", gpus=0), command("candidate", gpus=0)
 LOAD = http_load("/", warmup_s=1)
 """
 """Begins the tests of a run: two sides and a load."""
+NARROW = Fairness(Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes"))
 
 
 def failed(reason: str, failure_class: FailureClass) -> ProvisioningFailed:
@@ -63,6 +66,9 @@ class HostsInMemory:
     machines: Sequence[int] = (1, 2, 3)
     errors: Callable[[str], int] = lambda _side: 0
     """Requests of a window that fail, of 100."""
+    looks: dict[int, Fairness] = field(default_factory=dict)
+    """What is seen of machines before anything is measured there."""
+    throttles: Callable[[int, int], bool] = lambda _machine, _window: False
     apart_: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
@@ -84,7 +90,12 @@ class HostsInMemory:
             "e2e_p50": Figure(took_s, "s", 0, 1, -1),
         }
         wrong = self.errors(side)
-        return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {})
+        hot = self.throttles(machine, self._counts[lease.label, "window"])
+        gpus = [GpuSeen(0, None, None, None, None, {"too hot": 0.5})] if hot else []
+        return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, gpus=gpus)
+
+    def fairness(self, label: str) -> Fairness:
+        return self.looks.get(int(label.split()[0]), Fairness())
 
     def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
         machine = next((each for each in self.machines if each not in other_than), None)

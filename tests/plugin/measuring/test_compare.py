@@ -16,6 +16,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.plugin import leases
 from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
 from pytest_vastgpu.plugin.measuring.report import COMPARISON
+from tests.support.compared import NARROW
 from tests.support.compared import TEST
 from tests.support.compared import HostsInMemory
 from tests.support.compared import failed
@@ -81,7 +82,7 @@ def test_two_that_are_the_same_are_green_after_one_host(run: Callable[..., Any],
 
 def test_what_is_quicker_is_green(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.seconds = slower(-0.10)
-    result = run(test=f"{COMPARES}    print(result.judge(throughput=0.05)[0].finding)\n", *("-s",))
+    result = run("-s", test=f"{COMPARES}    print(result.judge(throughput=0.05)[0].finding)\n")
     result.assert_outcomes(passed=1, warnings=0)
     assert "improvement" in text_of(result)
     assert hosts.rented == ["rent 1", "give back 1"]
@@ -106,7 +107,9 @@ def test_what_would_settle_it_is_told(run: Callable[..., Any], hosts: HostsInMem
     hosts.seconds = lambda _machine, side, window: 0.1 * (1.3 if side == "candidate" and window % 16 < 8 else 1)
     result = run()
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*rounds on each of 2 hosts would settle it: vast_compare(rounds=*), about * USD*"])
+    result.stdout.fnmatch_lines(
+        ["*rounds on each of up to 2 hosts would settle it: about * USD, vast_compare(rounds=*)"]
+    )
 
 
 def test_a_round_starts_both_afresh_one_at_a_time_and_measures_a_b_b_a(
@@ -147,51 +150,51 @@ def test_sides_that_cannot_share_a_host_are_one_line_before_anything_is_rented(
     hosts.apart_ = "one needs the image a, the other b"
     result = run()
     result.assert_outcomes(failed=1)
-    assert (hosts.calls, hosts.told) == (["done"], [])
-    assert "baseline and candidate cannot be compared on one host: one needs the image a, the other b; have" in text_of(
-        result
-    )
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        ("baseline='org/model', candidate=B, load=LOAD", "baseline of vast_compare is 'org/model', of type str"),
-        ("baseline=A, candidate=None, load=LOAD", "candidate of vast_compare is of type NoneType and no workload"),
-        ("baseline=A, candidate=B, load={}", "load of vast_compare is of type dict; completions(model=…)"),
-        ("baseline=A, candidate=B, load=LOAD, rounds=1", "vast_compare(rounds=1): give a whole number of at least 2"),
-        ("baseline=A, candidate=B, load=LOAD, rounds=2.5", "vast_compare(rounds=2.5): give a whole number"),
-        ("baseline=A, candidate=B, load=LOAD, hosts=0", "vast_compare(hosts=0): give a whole number of at least 1"),
-        ("baseline=A, candidate=B, load=LOAD, seconds=0", "vast_compare(seconds=0): give a number above 0"),
-        ("baseline=A, candidate=B, load=LOAD, seconds=float('nan')", "vast_compare(seconds=nan): give a number"),
-        ("baseline=A, candidate=B, load=LOAD, minutes=2", "two rounds are 2 min 56 s of load alone, and minutes=2"),
-    ],
-)
-def test_what_is_wrong_with_a_call_is_one_line_before_anything_is_rented(
-    run: Callable[..., Any], hosts: HostsInMemory, call: str, words: str
-) -> None:
-    result = run(test=f"{TEST}def test_it(vast_compare):\n    vast_compare({call})\n")
-    result.assert_outcomes(failed=1)
+    assert (hosts.rented, hosts.told) == ([], [])
+    words = "baseline and candidate cannot be compared on one host: one needs the image a, the other b; have both use"
     assert words in text_of(result)
+
+
+WRONG_CALLS = {
+    "baseline='org/model', candidate=B, load=LOAD": "baseline of vast_compare is 'org/model', of type str",
+    "baseline=A, candidate=None, load=LOAD": "candidate of vast_compare is of type NoneType and no workload",
+    "baseline=A, candidate=B, load={}": "load of vast_compare is of type dict; completions(model=…)",
+    "baseline=A, candidate=B, load=LOAD, rounds=1": "vast_compare(rounds=1): give a whole number of at least 2",
+    "baseline=A, candidate=B, load=LOAD, rounds=2.5": "vast_compare(rounds=2.5): give a whole number",
+    "baseline=A, candidate=B, load=LOAD, hosts=0": "vast_compare(hosts=0): give a whole number of at least 1",
+    "baseline=A, candidate=B, load=LOAD, seconds=0": "vast_compare(seconds=0): give a number above 0",
+    "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
+    "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
+}
+WRONG_GATES = {
+    "": "nothing is gated: name a metric and the slowdown that counts; there are e2e_p50, throughput",
+    "through=0.05": "through=0.05: there is no metric of that name; there are e2e_p50, throughput",
+    "requests=0.05": "requests=0.05: there is no metric of that name",
+    "throughput=5": "throughput=5: give the slowdown that counts, such as 0.05 for 5 %",
+    "throughput=True": "throughput=True: give the slowdown",
+}
+
+
+def test_what_is_wrong_with_a_call_is_one_line_before_anything_is_rented(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    tests = "".join(f"def test_{n}(vast_compare):\n    vast_compare({call})\n" for n, call in enumerate(WRONG_CALLS))
+    result = run("-rf", test=TEST + tests)
+    result.assert_outcomes(failed=len(WRONG_CALLS))
+    for words in WRONG_CALLS.values():
+        assert sum(line.startswith(words) for line in result.outlines) == 1
     assert hosts.rented == hosts.told == []
 
 
-@pytest.mark.parametrize(
-    ("gates", "words"),
-    [
-        ("", "nothing is gated: name a metric and the slowdown that counts; there are e2e_p50, throughput"),
-        ("through=0.05", "through=0.05: there is no metric of that name; there are e2e_p50, throughput"),
-        ("requests=0.05", "requests=0.05: there is no metric of that name"),
-        ("throughput=5", "throughput=5: give the slowdown that counts, such as 0.05 for 5 %"),
-        ("throughput=True", "throughput=True: give the slowdown"),
-    ],
-)
-def test_a_gate_that_says_nothing_is_one_line(
-    run: Callable[..., Any], hosts: HostsInMemory, gates: str, words: str
-) -> None:
-    result = run(test=COMPARES.replace("throughput=0.05, e2e_p50=0.05", gates))
-    result.assert_outcomes(failed=1)
-    assert words in text_of(result)
+def test_a_gate_that_says_nothing_is_one_line(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    test = COMPARES.replace("throughput=0.05, e2e_p50=0.05", "throughput=0.05").partition("    result.")[0]
+    for gates in WRONG_GATES:
+        test += f"    with pytest.raises(pytest.fail.Exception) as caught:\n        result.judge({gates})\n"
+        test += "    print('one line:', caught.value)\n"
+    result = run("-s", test=test)
+    result.assert_outcomes(passed=1)
+    said = [line.partition(": ")[2] for line in result.outlines if "one line: " in line]
+    assert [words in line for words, line in zip(WRONG_GATES.values(), said, strict=True)] == [True] * len(said)
 
 
 def test_a_candidate_that_does_not_start_is_the_test_s_failure(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -229,7 +232,7 @@ def test_sides_of_which_one_refuses_work_are_not_compared(run: Callable[..., Any
     hosts.errors = lambda side: 5 * (side == "candidate")
     result = run()
     result.assert_outcomes(failed=1)
-    words = "not as many requests fail on both sides (baseline 0 of 400 (0.0%), candidate 20 of 420 (4.8%))"
+    words = "not as many requests fail on both sides (baseline 0 of 400 (0.0%), candidate 20 of 400 (5.0%))"
     assert words in text_of(result)
 
 
@@ -326,3 +329,46 @@ def test_what_was_found_is_kept_for_the_report_also_of_a_test_that_fails(
     assert [each["finding"] for each in kept["judged"]] == ["regression", "regression"]
     assert [(each["machine_id"], len(each["rounds"])) for each in kept["hosts"]] == [(1, 6), (2, 6)]
     assert (kept["baseline"], kept["candidate"], kept["usd"]) == ("command 'baseline'", "command 'candidate'", 0.5)
+
+
+def test_a_host_that_is_no_fair_place_measures_nothing_and_another_is_rented(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.looks[1] = NARROW
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.calls[:4] == ["rent 1", "give back 1", "rent 2", "baseline"]
+    assert "another host is needed: machine 1 is no fair place: GPU 0 has 4 of 16 PCIe lanes" in hosts.told
+
+
+def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.looks |= {1: NARROW, 2: NARROW}
+    result = run()
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: hardware, e2e_p50: hardware"])
+    assert "machine 2 does not count: GPU 0 has 4 of 16 PCIe lanes" in text_of(result)
+    assert hosts.calls.count("window") == 0
+
+
+def test_a_host_that_throttles_meanwhile_does_not_count_and_measures_no_further_round(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.throttles = lambda machine, window: machine == 1 and window == 10
+    hosts.seconds = slower(0.10, 1)
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == GIVEN_BACK_FIRST
+    assert hosts.calls.index("give back 1") - hosts.calls.index("rent 1") - 1 == 2 * (8 + 5), "two rounds"
+
+
+@pytest.mark.parametrize(
+    ("filters", "outcome"),
+    [
+        ("error", {"passed": 1, "warnings": 1}),
+        ("error::pytest_vastgpu.VastBenchmarkWarning", {"failed": 1}),
+        ("ignore::pytest_vastgpu.VastBenchmarkWarning", {"passed": 1}),
+    ],
+)
+def test_what_only_warns_is_not_red_where_all_warnings_are_errors(
+    run: Callable[..., Any], hosts: HostsInMemory, filters: str, outcome: dict[str, int]
+) -> None:
+    hosts.seconds = slower(0.10, 1)
+    run("-W", filters).assert_outcomes(**outcome)
