@@ -117,7 +117,9 @@ def test_gaps_that_were_left_out_change_no_throughput() -> None:
 def test_a_load_without_tokens_has_no_times_of_tokens_and_says_so() -> None:
     seen = measurement.of(HTTP, 10.0, steady(10))
     assert "ttft_p50" not in seen.figures
-    with pytest.raises(MeasurementFailed, match=r"no ttft_p50: this load does not have it\. There are requests"):
+    with pytest.raises(
+        MeasurementFailed, match=r"no ttft_p50: this load does not have it\. There are requests"
+    ):
         seen["ttft_p50"]
     with pytest.raises(MeasurementFailed, match="there is no ttft_95: no number is called so"):
         seen["ttft_95"]
