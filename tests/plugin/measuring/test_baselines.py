@@ -12,8 +12,12 @@ import pytest
 import pytest_vastgpu.client.measure
 import pytest_vastgpu.plugin.measuring.benchmark  # noqa: F401 - as above
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.measuring.baseline_files import document
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
+from tests.measuring.test_baseline_files import COMMIT
+from tests.measuring.test_baseline_files import ENTRY
+from tests.measuring.test_baseline_files import WHEN
 from tests.plugin.test_test_ends import RERUNS
 from tests.plugin.test_test_ends import Notes
 from tests.support.factories import make_offer
@@ -212,14 +216,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("option", "error", "beside"), REFUSED, ids=["no such name", "damaged", "newer"])
 def test_what_cannot_be_compared_with_is_an_error_before_anything_is_rented(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: str, error: str, beside: str | None
+    pytester: pytest.Pytester, option: str, error: str, beside: str | None
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(leases, "_open", lambda *_, **__: Machines())
-        patched.setenv("SPEED", "40")
-        patched.setenv("VAST_API_KEY", "key-of-no-market")
-        pytester.makepyfile(ONE)
-        Run(pytester, "--vast-baseline=save:main")
+    KEPT.mkdir(parents=True)
+    (KEPT / "0001_main.json").write_text(document([ENTRY], "main", WHEN, COMMIT))
+    pytester.makepyfile(ONE)
     if beside is not None:
         (KEPT / "0002_x.json").write_text(beside)
     # What opens a run is the real one: with a supervisor there would be more lines.
