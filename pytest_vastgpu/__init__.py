@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from pytest_vastgpu.errors import WorkloadInvalid
     from pytest_vastgpu.local.embed import LocalMarket
     from pytest_vastgpu.measuring.load import Load
+    from pytest_vastgpu.measuring.load import chat
     from pytest_vastgpu.measuring.load import completions
+    from pytest_vastgpu.measuring.load import http_load
+    from pytest_vastgpu.measuring.load import kserve
+    from pytest_vastgpu.measuring.load import shell
     from pytest_vastgpu.measuring.measurement import Measurement
     from pytest_vastgpu.model import Attempt
     from pytest_vastgpu.model import FailureClass
@@ -85,13 +89,17 @@ _HOMES = {
     "WorkloadInvalid": "errors",
     "build": "servers.building",
     "builder": "servers.workloads",
+    "chat": "measuring.load",
     "command": "servers.command",
     "completions": "measuring.load",
     "detail": "servers.building",
+    "http_load": "measuring.load",
+    "kserve": "measuring.load",
     "llamacpp": "servers.llamacpp",
     "ollama": "servers.ollama",
     "openai_server": "servers.openai_server",
     "sglang": "servers.sglang",
+    "shell": "measuring.load",
     "triton": "servers.triton",
     "vllm": "servers.vllm",
 }
@@ -129,13 +137,17 @@ __all__ = [
     "WorkloadInvalid",
     "build",
     "builder",
+    "chat",
     "command",
     "completions",
     "detail",
+    "http_load",
+    "kserve",
     "llamacpp",
     "ollama",
     "openai_server",
     "sglang",
+    "shell",
     "triton",
     "vllm",
 ]

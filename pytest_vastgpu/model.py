@@ -219,6 +219,12 @@ class Offer:
     """Share of the machine's GPUs in this offer, and so of its cores and RAM; 0 if the market does not say."""
     simulated: bool = False
     """True for a machine of the local market that is only simulated."""
+    gpu_memory_gb_s: float = 0.0
+    """Bandwidth of each GPU's memory, in GB/s, as the market has measured it; 0 if it does not say."""
+    tflops: float = 0.0
+    """Of all GPUs together, in single precision; 0 if the market does not say."""
+    pcie_lanes: int = 0
+    """Of each GPU; 0 if the market does not say."""
     incredible: str = ""
     """The impossible amount of money in the offer, in words; that amount is infinite here."""
 
@@ -295,6 +301,25 @@ class Progress:
         """How far the stage is: ``3/8``, ``612 MB``; empty if it is not counted."""
         count = f"{self.done}/{self.total}" if self.total else str(self.done) if self.unit else ""
         return f"{count} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Whether a host is a fair place to measure."""
+
+    verdict: Verdict | None = None
+    """What speaks against it; None: nothing that was looked at."""
+    notes: tuple[str, ...] = ()
+    """What could not be looked at, and why, in sentences."""
+    memory_gb_s: float = 0.0
+    """Measured bandwidth of a GPU's memory, in GB/s, of the slowest one; 0 if it was not measured."""
+    tflops: float = 0.0
+    """Measured speed of a product of matrices in single precision, of the slowest GPU; 0 if it was not measured."""
+
+    @property
+    def unfair(self) -> str:
+        """Why it is no fair place, in a sentence; empty: it is."""
+        return self.verdict.evidence if self.verdict else ""
 
 
 class State(StrEnum):

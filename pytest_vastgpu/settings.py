@@ -220,6 +220,12 @@ class Settings:
         "Keep what vast_benchmark measures, or compare it with what was kept: save or compare, with a name such as "
         "save:main; both: compare:main,save:main",
     )
+    benchmark_strict: bool = _option(
+        option_values.switch,
+        False,
+        "",
+        "Fail a test whose comparison does not say whether there is a regression, instead of warning",
+    )
 
     backend_reason: str
     """What is rented from whom, and why there, in words."""

@@ -19,6 +19,7 @@ from typing import cast
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
@@ -320,6 +321,28 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def fairness(self) -> Fairness:
+        """Look whether the host is a fair place to measure: clocks, throttling, other processes, PCIe lanes, and, where
+        PyTorch can run, the speed of memory and of a product of matrices. What speaks against it is kept in its record.
+
+        It takes 2 s, with PyTorch 10 s. Ask nothing of the server meanwhile: a GPU that works is taken for shared.
+        """
+        raise NotImplementedError
+
+    @_call
+    def serve(self, workload: Workload) -> Lease:
+        """Replace the server by that of another workload, or start it again; returns when it is ready.
+
+        Only for an instance of the test's own, from ``vast_instance_factory``. The host and its disk stay, so the
+        workload must need no other image, login or GPUs; files and setup command that differ are brought and run.
+
+        :param workload: With whole paths of its files.
+        :raises ConfigurationError: if the instance is shared, or cannot run the workload. It goes on serving.
+        :raises ProvisioningFailed: if the server does not start, with the verdict. The instance is given back.
+        """
+        raise NotImplementedError
+
+    @_call
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
         raise NotImplementedError
@@ -371,6 +394,18 @@ class Leases(Protocol):
 
         :raises pytest_vastgpu.errors.VastGpuError: the first failure; the text is for people.
         """
+        ...
+
+    def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
+        """As :meth:`acquire` of a fresh instance that no other test gets, on none of these machines."""
+        ...
+
+    def apart(self, one: Workload, other: Workload) -> str:
+        """Why no instance can serve two workloads, one after the other, in a sentence; empty where one can."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Show a line among those of the instances."""
         ...
 
     def done(self, test: str) -> None:
@@ -426,5 +461,10 @@ class RunControl(Leases, Protocol):
         ...
 
 
-SLOW = frozenset({"collected", "opened", "acquire", "acquire_several", "run", "address", "logs", "fate"})
+SLOW = frozenset(
+    (
+        *("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart"),
+        *("run", "address", "fairness", "serve", "logs", "fate"),
+    )
+)
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from typing import overload
 
 from pytest_vastgpu.client.calls import InstanceCalls
+from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.model import Offer
@@ -90,13 +91,22 @@ class VastInstance(InstanceCalls):
         """Why its server was started again, in a sentence; what it had in memory is lost. Empty if it was not."""
         return self._lease.restarted
 
+    def serve(self, workload: Workload) -> Lease:
+        __tracebackhide__ = True
+        self._lease = super().serve(workload)
+        return self._lease
+
+    serve.__doc__ = InstanceCalls.serve.__doc__
+
     def measure(self, load: Load, seconds: float = 10.0) -> Measurement:
         """Measure the server under a load that is made on the instance itself.
 
         :param load: What is asked, and how fast: :func:`~pytest_vastgpu.completions` and its like.
         :param seconds: How long; the load's warm-up comes before.
         :raises MeasurementFailed: if there is no number that means something, with the reason.
+        :raises ConfigurationError: for ``seconds`` that no measurement can have.
         """
+        __tracebackhide__ = True
         from pytest_vastgpu.client.measure import measure  # few tests need it
 
         return measure(self.run, self._lease, load, seconds)

@@ -2,46 +2,135 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import secrets
+import shlex
+import zlib
 from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
-from pytest_vastgpu.measuring.load import Kind
+from pytest_vastgpu.measuring import seen
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 
-START = "exec(compile(sys.stdin.read(int(sys.stdin.readline())), 'driver', 'exec'))"
-COMMAND = f'python3 -u -c "import sys; {START}"'
-"""Runs the driver that comes on standard input, and leaves it the rest."""
-STREAMS = frozenset({Kind.COMPLETIONS, Kind.CHAT})
+LONGEST_S = 3600
+MARGIN_S = 60.0
+"""For the start of Python on a busy host, and the way of the answer."""
+NO_PYTHON = 97
+"""Exit code."""
+_CAN = "import concurrent.futures, http.client, json, sys, tempfile, zlib; sys.exit(sys.version_info < (3, 8))"
+_START = (
+    "import json, sys, types\n"
+    "for name, text in json.loads(sys.stdin.readline()):\n"
+    "    sys.modules[name] = module = types.ModuleType(name)\n"
+    "    exec(compile(text, name, 'exec'), module.__dict__)\n"
+    "module.main()"
+)
+COMMAND = f"""\
+found=
+for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 /usr/local/bin/python3 /usr/bin/python3 \
+    python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8; do
+  command -v "$python" >/dev/null 2>&1 || continue
+  "$python" -I -S -c {shlex.quote(_CAN)} </dev/null >/dev/null 2>&1 && exec "$python" -I -S -u -c {shlex.quote(_START)}
+  found="$found$python: $("$python" -V 2>&1 </dev/null | head -n 1), "
+done
+echo "$found" >&2
+exit {NO_PYTHON}
+"""
+"""Finds a Python on the instance, and has it run the modules that come on standard input. ``-I -S``: nothing that lies
+in the home directory, or is installed, takes the place of the standard library."""
 
 
 def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: Load, seconds: float) -> Measurement:
     """See :meth:`~pytest_vastgpu.client.instance.VastInstance.measure`."""
-    program = Path(driver.__file__).read_text(encoding="utf-8")
-    orders = {
+    __tracebackhide__ = True
+    wrong = isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds)
+    if wrong or not 0 < seconds <= LONGEST_S:
+        raise ConfigurationError(f"measure(…, seconds={seconds!r:.40}): give seconds above 0, {LONGEST_S} at most")
+    orders = orders_of(load, lease.port, lease.headers, seconds)
+    limit_s = load.warmup_s + seconds + load.timeout_s + MARGIN_S
+    found = _scrubbed(read(run(COMMAND, limit_s, program() + json.dumps(orders) + "\n")), lease)
+    seen.check(load, seconds, found)
+    return measurement.of(
+        load,
+        seconds,
+        found["seen"],
+        gpu=zip(found["gpu_at"], found["gpu"], strict=False),
+        usd_h=lease.offer.price_usd_h,
+        notes=tuple(seen.notes(seconds, found)),
+    )
+
+
+def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
+    """What the driver is told."""
+    return {
         "kind": load.kind,
-        "port": lease.port,
+        "port": port,
+        "method": load.method,
         "path": load.path,
         "body": load.body,
-        "headers": dict(lease.headers),
-        "stream": load.kind in STREAMS,
+        "text": load.text,
+        "headers": {**load.headers, **headers},
+        "stream": load.streams,
         "concurrency": load.concurrency,
+        "rate": load.rate,
+        "seed": load.seed,
         "timeout_s": load.timeout_s,
         "warmup_s": load.warmup_s,
         "seconds": seconds,
+        "gpu_command": gpu.COMMAND,
+        # Of one length, and others each time, so that no cache of an earlier measurement answers
+        "first_number": 1_000_000 + secrets.randbelow(8_000_000),
     }
-    limit_s = load.warmup_s + seconds + load.timeout_s + 30
-    result = run(COMMAND, limit_s, f"{len(program)}\n{program}{json.dumps(orders)}\n")
+
+
+def program() -> str:
+    """The driver's modules, as the line that :data:`COMMAND` reads."""
+    modules = (asking, driver)
+    return json.dumps([(each.__name__, Path(str(each.__file__)).read_text("utf-8")) for each in modules]) + "\n"
+
+
+def read(result: ProbeResult) -> dict[str, Any]:
+    """What the driver has seen.
+
+    :raises MeasurementFailed: if it did not run, or did not end.
+    """
+    __tracebackhide__ = True
+    last = result.stderr.strip().splitlines()[-1:]
+    if result.exit_code == NO_PYTHON:
+        there = f" ({last[0].rstrip(', ')})" if last else ""
+        raise MeasurementFailed(
+            f"the load is made by Python 3.8 or newer on the instance, which has none{there}; install it with the "
+            "workload's setup, such as setup='apt-get update && apt-get install -y python3'"
+        )
     if not result.ok:
-        raise MeasurementFailed(f"the load did not run there: {result.stderr.strip() or result.failure.value}")
-    found = json.loads(result.stdout)
-    counted = [each for each in found["seen"] if each["start"] >= found["begun"] + load.warmup_s]
-    if not any(not each["error"] for each in counted):
-        raise MeasurementFailed(f"no request succeeded; the last error: {counted[-1]['error'] if counted else 'none'}")
-    return measurement.of(load, seconds, counted)
+        why = "it did not end in time" if result.failure is ProbeFailure.TIMEOUT else f"exit code {result.exit_code}"
+        raise MeasurementFailed(f"the load did not run on the instance: {last[0] if last else why}")
+    for line in result.stdout.splitlines():
+        if line.startswith(driver.MARK):
+            found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(line[len(driver.MARK) :])))
+            return found
+    raise MeasurementFailed(f"the load's driver told nothing; it printed {result.stdout[-300:]!r}")
+
+
+def _scrubbed(found: dict[str, Any], lease: Lease) -> dict[str, Any]:
+    """Without what the server requires of its clients: one that refuses a request may print that again."""
+    keys = {lease.api_key, *lease.headers.values(), *(value.split(" ")[-1] for value in lease.headers.values())}
+    for reason, text in found.get("details", {}).items():
+        for key in sorted(filter(None, keys), key=len, reverse=True):
+            text = text.replace(key, "***")
+        found["details"][reason] = " ".join(text.split())
+    return found

@@ -34,6 +34,8 @@ class Event:
     """Epoch seconds."""
     verbatim: bool = False
     """Whether the text is what a process of the user's has printed, to be shown as it is, however quiet the run is."""
+    detail: bool = False
+    """Whether it is shown only with ``-v``."""
 
 
 Listener = Callable[[Event], None]

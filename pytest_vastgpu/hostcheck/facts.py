@@ -16,7 +16,7 @@ TIMEOUT_S = 15.0
 SMI_LIMIT_S = 6
 """``nvidia-smi`` answers within a second, or within three if the driver must first be loaded."""
 
-SCRIPT = rf"""
+NOTES = rf"""
 PATH="$PATH:/usr/sbin:/sbin"
 unset OMP_NUM_THREADS OMP_THREAD_LIMIT # nproc would count those instead of cores
 notes=$(mktemp -d) || exit 1
@@ -28,6 +28,17 @@ note() {{
 }}
 smi() {{ limited {SMI_LIMIT_S} nvidia-smi "$@"; }}
 ask_gpu() {{ smi "--query-$1=$2" --format=csv,noheader,nounits; }}
+"""
+"""The start of a script that notes what commands say, each as a section that :func:`sections` reads."""
+REPORT = """
+wait
+cat "$notes"/*
+echo "@@ end 0"
+"""
+"""Its end: prints all notes once their commands are through."""
+
+SCRIPT = rf"""
+{NOTES}
 libcuda() {{
   ldconfig -p 2>/dev/null | grep -F libcuda.so && return
   python3 -c 'import ctypes; ctypes.CDLL("libcuda.so.1"); print("loaded")' 2>/dev/null && return
@@ -60,9 +71,7 @@ note memory grep MemTotal: /proc/meminfo
 note limits limits
 note uptime cat /proc/uptime
 note kernel sh -c 'dmesg | grep -E "NVRM: (Xid|.*fallen off)" | tail -n 20'
-wait
-cat "$notes"/*
-echo "@@ end 0"
+{REPORT}
 """
 
 OFFLINE_SCRIPT = SCRIPT.replace("note way_out way_out &\n", "")
@@ -133,7 +142,7 @@ _CURL_WAYS = {6: "no_name", 7: "refused", 28: "slow"}
 
 def parse(output: str) -> HostFacts:
     """Parse the output of :data:`SCRIPT`. Missing or garbled parts are left out."""
-    texts, codes = _sections(output)
+    texts, codes = sections(output)
     smi_code = codes.get("gpus")
     return HostFacts(
         complete="end" in codes,
@@ -144,7 +153,7 @@ def parse(output: str) -> HostFacts:
         device_nodes=len(texts["nodes"].splitlines()) if codes.get("nodes") == 0 else 0,
         cuda=_number(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", texts.get("driver", "")) or 0.0,
         libcuda={0: True, 1: False}.get(codes.get("libcuda", 2)),
-        holders=_holders(texts.get("holders", "")) if codes.get("holders") == 0 else (),
+        holders=holders(texts.get("holders", "")) if codes.get("holders") == 0 else (),
         disk_free_gb=df(texts.get("disk", ""), 4, 1024 / 1e9),
         shm_mb=df(texts.get("shm", ""), 2, 1024 / 1e6),
         cpu_cores=_least(cgroups.cores(texts.get("limits", "")), _number(r"^(\d+)$", texts.get("cores", ""))),
@@ -155,7 +164,8 @@ def parse(output: str) -> HostFacts:
     )
 
 
-def _sections(output: str) -> tuple[dict[str, str], dict[str, int]]:
+def sections(output: str) -> tuple[dict[str, str], dict[str, int]]:
+    """The text and the exit code of each noted command, by the note's name."""
     texts: dict[str, str] = {}
     codes: dict[str, int] = {}
     start = 0
@@ -174,14 +184,15 @@ def _gpus(text: str, kinds: str) -> tuple[Gpu, ...]:
         if len(cells) != 4:
             continue
         cap, ecc, bus_id = more[number] if number < len(more) and len(more[number]) == 3 else ("", "", "")
-        total, used = _float(cells[1]), _float(cells[2])
-        gpus.append(Gpu(cells[0], total, used, cells[3], _float(cap), int(_float(ecc)), bus_id))
+        total, used = smi_number(cells[1]), smi_number(cells[2])
+        gpus.append(Gpu(cells[0], total, used, cells[3], smi_number(cap), int(smi_number(ecc)), bus_id))
     return tuple(gpus)
 
 
-def _holders(text: str) -> tuple[Holder, ...]:
+def holders(text: str) -> tuple[Holder, ...]:
+    """Parse the answer to a query of ``pid,process_name,used_memory``."""
     found = re.findall(r"^\s*(\d{1,18})\s*,\s*(.*?)\s*,\s*(\S+)\s*$", text, re.MULTILINE)
-    return tuple(Holder(int(pid), name, _float(used)) for pid, name, used in found)
+    return tuple(Holder(int(pid), name, smi_number(used)) for pid, name, used in found)
 
 
 def df(text: str, column: int, factor: float) -> float | None:
@@ -214,7 +225,7 @@ def _number(pattern: str, text: str) -> float | None:
     return float(found.group(1)) if found else None
 
 
-def _float(text: str) -> float:
+def smi_number(text: str) -> float:
     """A number of ``nvidia-smi``; 0 for ``[N/A]`` and similar texts, and for values above any real count."""
     try:
         number = float(text)

@@ -16,3 +16,11 @@ class SimulatedGpu:
     """The newest CUDA version that the driver supports."""
     compute_cap: float
     """For example 8.9."""
+    throttle_reasons: int = 0
+    """Why its clock is held back, as NVML's bits: 0x40 is a hardware that is too hot."""
+    pcie_lanes: int = 16
+    """Lanes in use, of 16."""
+    busy_percent: int = 0
+    """How much of it a process outside the instance uses."""
+    memory_gb_s: float = 0.0
+    """Bandwidth of its memory, as a PyTorch that is simulated, too, measures it; 0: there is no such PyTorch."""

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from difflib import get_close_matches
 from enum import StrEnum
+from typing import Any
+from typing import TypedDict
+from typing import Unpack
+from urllib.parse import quote
+
+from pytest_vastgpu.errors import ConfigurationError
+
+DRIVERS = ("vllm bench serve", "guidellm", "aiperf")
+"""Programs that can make the load instead of ours, if they are on the instance."""
+SLO = ("ttft", "tpot", "e2e")
+MOST_AT_A_TIME = 1024
+"""Requests under way in a closed loop: so many threads the driver has."""
+PROMPT = "Request {n}: write a story about a ship."
 
 
 class Kind(StrEnum):
@@ -25,7 +44,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked, and how fast. :func:`completions`, :func:`chat`, … make it."""
+    """What is asked, and how fast. :func:`completions`, :func:`chat`, … make it.
+
+    :raises ConfigurationError: for a value that no load can have; one line.
+    """
 
     kind: Kind
     path: str = ""
@@ -44,26 +66,197 @@ class Load:
     """Seconds by metric (``ttft``, ``tpot``, ``e2e``): a request that keeps them all counts for goodput."""
     seed: int = 1
     """Of the open loop's times."""
+    method: str = "POST"
+    """Of HTTP."""
+    text: str = ""
+    """The request's body, where that is no JSON; as in :attr:`body`, ``{n}`` is the request's number."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """HTTP headers beside those that the server requires."""
+    most_errors: float = 0.01
+    """The share of requests that may fail. Where more do, the numbers of the rest say nothing, and none is given."""
+    driver: str = ""
+    """The program that makes the load, one of :data:`DRIVERS`; empty: ours."""
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise ConfigurationError(f"load {self.kind.value}: {problem}")
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is a stream of tokens."""
+        return self.kind in (Kind.COMPLETIONS, Kind.CHAT) and self.body.get("stream") is True
+
+
+class Pace(TypedDict, total=False):
+    """How fast, and what counts: every load takes these. See the fields of :class:`Load`."""
+
+    concurrency: int
+    rate: float
+    warmup_s: float
+    timeout_s: float
+    slo: Mapping[str, float]
+    seed: int
+    most_errors: float
+    driver: str
 
 
 def completions(
-    prompt: str = "Request {n}: write a story about a ship.",
+    prompt: str = PROMPT,
     *,
     model: str,
     max_tokens: int = 64,
-    concurrency: int = 1,
+    stream: bool = True,
+    concurrency: int = 0,
     rate: float = 0.0,
     warmup_s: float = 2.0,
     timeout_s: float = 60.0,
     slo: Mapping[str, float] | None = None,
+    seed: int = 1,
+    most_errors: float = 0.01,
+    driver: str = "",
     **body: object,
 ) -> Load:
     """OpenAI's completions, streamed.
 
     :param prompt: ``{n}`` in it is the number of the request.
     :param model: The model's name as the server lists it.
+    :param max_tokens: Of an answer. Where the server knows ``ignore_eos``, give that as well: all are equally long.
+    :param stream: False: the answer comes as a whole, and has no times of tokens.
+    :param concurrency: Requests under way at any time; 1 if neither this nor ``rate`` is given.
     :param body: Further fields of the request, such as ``temperature``.
+    :raises ConfigurationError: for a value that no load can have; one line.
     """
-    asked = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "stream": True, **body}
-    asked["stream_options"] = {"include_usage": True}
-    return Load(Kind.COMPLETIONS, "/v1/completions", asked, concurrency, rate, warmup_s, timeout_s, slo or {})
+    pace: Pace = {"concurrency": concurrency, "rate": rate, "warmup_s": warmup_s, "timeout_s": timeout_s}
+    pace |= {"slo": slo or {}, "seed": seed, "most_errors": most_errors, "driver": driver}
+    asked = {"prompt": prompt, "max_tokens": max_tokens}
+    return _openai(Kind.COMPLETIONS, "/v1/completions", model, asked, stream, body, pace)
+
+
+def chat(
+    prompt: str | Sequence[Mapping[str, object]] = PROMPT,
+    *,
+    model: str,
+    max_tokens: int = 64,
+    stream: bool = True,
+    concurrency: int = 0,
+    rate: float = 0.0,
+    warmup_s: float = 2.0,
+    timeout_s: float = 60.0,
+    slo: Mapping[str, float] | None = None,
+    seed: int = 1,
+    most_errors: float = 0.01,
+    driver: str = "",
+    **body: object,
+) -> Load:
+    """OpenAI's chat completions, streamed; the rest as for :func:`completions`.
+
+    :param prompt: What the user says, or all messages.
+    """
+    pace: Pace = {"concurrency": concurrency, "rate": rate, "warmup_s": warmup_s, "timeout_s": timeout_s}
+    pace |= {"slo": slo or {}, "seed": seed, "most_errors": most_errors, "driver": driver}
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    asked = {"messages": messages, "max_tokens": max_tokens}
+    return _openai(Kind.CHAT, "/v1/chat/completions", model, asked, stream, body, pace)
+
+
+def kserve(model: str, inputs: Sequence[Mapping[str, object]], *, version: str = "", **pace: Unpack[Pace]) -> Load:
+    """An inference by KServe's protocol, as Triton has it.
+
+    :param inputs: The request's tensors: ``[{"name": "x", "shape": [1], "datatype": "INT32", "data": [1]}]``.
+    :param version: Of the model; empty: the server chooses.
+    :raises ConfigurationError: for a value that no load can have; one line.
+    """
+    below = f"/versions/{quote(version, safe='')}" if version else ""
+    return _load(Kind.KSERVE, f"/v2/models/{quote(model, safe='')}{below}/infer", {"inputs": list(inputs)}, pace)
+
+
+def http_load(
+    path: str,
+    body: Mapping[str, object] | str | None = None,
+    *,
+    method: str = "",
+    headers: Mapping[str, str] | None = None,
+    **pace: Unpack[Pace],
+) -> Load:
+    """Any request of HTTP. It has succeeded if its status is 200 to 299.
+
+    :param path: Such as ``/predict``; ``{n}`` in it is the number of the request.
+    :param body: JSON, or a text that is sent as it is; ``{n}`` in it is the number of the request.
+    :param method: Default: POST with a body, GET without.
+    :param headers: Beside those that the server requires, which are sent anyway. A text is sent as JSON, too, unless a
+        ``Content-Type`` says what it is.
+    :raises ConfigurationError: for a value that no load can have; one line.
+    """
+    text = body if isinstance(body, str) else ""
+    fields = {} if body is None or isinstance(body, str) else body
+    method = method or ("GET" if body is None else "POST")
+    return _load(Kind.HTTP, path, fields, pace, method=method, text=text, headers=headers or {})
+
+
+def shell(command: str, **pace: Unpack[Pace]) -> Load:
+    """A shell command on the instance, again and again: a kernel's benchmark, a training step. It asks no server.
+
+    It runs as root in the home directory, in the image's environment, and has succeeded if its exit code is 0.
+
+    :raises ConfigurationError: for a value that no load can have; one line.
+    """
+    return _load(Kind.COMMAND, command, {}, pace)
+
+
+def _openai(
+    kind: Kind, path: str, model: str, asked: Mapping[str, object], stream: bool, body: Mapping[str, object], pace: Pace
+) -> Load:
+    for name in body:
+        for meant in get_close_matches(name, Pace.__annotations__, 1, 0.8):
+            raise ConfigurationError(
+                f"load {kind.value}: {name!r} would be a field of the request; is {meant!r} meant?"
+            )
+    if not model:
+        raise ConfigurationError(f"load {kind.value}: model is empty; give the name that the server lists")
+    streamed = {"stream_options": {"include_usage": True}} if stream is True else {}
+    return _load(kind, path, {"model": model, **asked, "stream": stream, **streamed, **body}, pace)
+
+
+def _load(kind: Kind, path: str, body: Mapping[str, object], pace: Pace, **http: Any) -> Load:
+    alone = {} if pace.get("concurrency") or not pace.get("rate") else {"concurrency": 0}
+    one = {} if pace.get("concurrency") or pace.get("rate") else {"concurrency": 1}
+    return Load(kind, path, body, **{**pace, **alone, **one, **http})
+
+
+def _problems(load: Load) -> Iterator[str]:
+    """What is wrong with a load, with what to give instead."""
+    if load.kind is Kind.COMMAND:
+        if not load.path.strip():
+            yield "the command is empty"
+    elif not re.fullmatch(r"/[!-~]*", load.path):
+        yield f"path={load.path!r:.80} is no path of a URL; give one that begins with / and has no spaces"
+    if not _whole(load.concurrency, 0, MOST_AT_A_TIME):
+        yield f"concurrency={load.concurrency!r:.40}; give a whole number from 1 to {MOST_AT_A_TIME}"
+    if not _number(load.rate, 0, 100_000):
+        yield f"rate={load.rate!r:.40}; give requests a second, such as rate=5"
+    if bool(load.concurrency) == bool(load.rate):
+        yield f"concurrency={load.concurrency} and rate={load.rate:g}; give one of them: a closed or an open loop"
+    for name, least, most in (("warmup_s", 0, 3600), ("timeout_s", 0.001, 3600)):
+        if not _number(value := getattr(load, name), least, most):
+            yield f"{name}={value!r:.40}; give seconds from {least:g} to {most}"
+    if not _number(load.most_errors, 0, 1):
+        yield f"most_errors={load.most_errors!r:.40}; give a share of the requests from 0 to 1"
+    for metric, limit in load.slo.items():
+        if metric not in SLO or not _number(limit, 1e-9, math.inf):
+            yield f"slo has {metric!r}: {limit!r:.40}; give seconds for {', '.join(SLO)}"
+    if load.driver and load.driver not in DRIVERS:
+        yield f"driver={load.driver!r:.40}; give one of {', '.join(map(repr, DRIVERS))}, or none for ours"
+    if load.driver and load.kind not in (Kind.COMPLETIONS, Kind.CHAT):
+        yield f"driver={load.driver!r} asks OpenAI-compatible servers only; leave it out"
+    try:
+        json.dumps(load.body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        yield f"its body is no JSON: {error}"
+
+
+def _number(value: object, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and _number(value, least, most)

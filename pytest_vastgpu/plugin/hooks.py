@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
     from pytest_vastgpu.plugin.measuring.benchmark import Benchmark
+    from pytest_vastgpu.plugin.measuring.compare import Compare
 
 PLAN = "vastgpu-plan"
 """The plugin object of a run that only plans."""
@@ -216,6 +217,19 @@ def vast_instance_factory(request: pytest.FixtureRequest) -> InstanceFactory:
     from pytest_vastgpu.plugin.leases import owned
 
     return owned(request)
+
+
+@pytest.fixture
+def vast_compare(request: pytest.FixtureRequest) -> Compare:
+    """A function that compares two versions side by side on one host, and on a second one where that must confirm.
+
+    ``vast_compare(baseline=…, candidate=…, load=…)`` measures; ``.assert_no_regression(throughput=0.05)`` of its result
+    fails for a regression.
+    """
+    _refuse_on_host(request)
+    from pytest_vastgpu.plugin.measuring.compare import comparing
+
+    return comparing(request)
 
 
 @pytest.fixture

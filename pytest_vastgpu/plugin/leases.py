@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from contextlib import nullcontext
 from contextlib import suppress
@@ -47,6 +46,7 @@ from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.reports import ReportHooks
+from pytest_vastgpu.plugin.reports import blame_machines
 from pytest_vastgpu.plugin.reports import hold
 from pytest_vastgpu.plugin.running import InstanceOfRunningTest
 from pytest_vastgpu.plugin.running import Running
@@ -195,7 +195,7 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
     :param default: The value of the fixture ``vast_workload``.
     """
     item = request.node
-    whole = _whole(item, workload_of(item, default))
+    wanted = whole(item, workload_of(item, default))
 
     def ask(leases: Leases) -> list[Lease]:
         if item.nodeid not in item.config.stash[_foreseen]:  # what it gets may serve others that ask in the same way
@@ -204,9 +204,9 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
             if not _is_worker(item.config):
                 items = item.session.items
                 _foresee(leases, items[items.index(item) + 1 :] if item in items else [])
-        return [leases.acquire(item.nodeid, whole, False)]
+        return [leases.acquire(item.nodeid, wanted, False)]
 
-    (instance,) = _acquire(item, ask)
+    (instance,) = reported(item, lambda: granted(item, ask))
     item.config.stash[_running].takes(item, instance)
     return instance
 
@@ -216,7 +216,7 @@ def workload_of(item: pytest.Item, default: Workload | None) -> Workload:
 
     :param default: The value of the fixture ``vast_workload``.
     """
-    workload, changes = _usable(lambda: marked(item))
+    workload, changes = usable(lambda: marked(item))
     asked: object = workload or default
     if asked is None:
         pytest.fail(
@@ -224,7 +224,7 @@ def workload_of(item: pytest.Item, default: Workload | None) -> Workload:
             "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
             pytrace=False,
         )
-    return replace(_usable(lambda: require_workload(asked, "the value of the fixture vast_workload")), **changes)
+    return replace(usable(lambda: require_workload(asked, "the value of the fixture vast_workload")), **changes)
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -250,9 +250,9 @@ def owned(request: pytest.FixtureRequest) -> InstanceFactory:
                 "vast_instance_factory needs a workload, such as vllm('org/model') makes; it got none", pytrace=False
             )
         for each in workloads:
-            _usable(partial(require_workload, each, "the argument of vast_instance_factory"))
-        whole = [_whole(item, workload) for workload in workloads]
-        instances = _acquire(item, lambda leases: leases.acquire_several(item.nodeid, whole))
+            usable(partial(require_workload, each, "the argument of vast_instance_factory"))
+        wanted = [whole(item, workload) for workload in workloads]
+        instances = reported(item, lambda: granted(item, lambda leases: leases.acquire_several(item.nodeid, wanted)))
         return instances if len(workloads) > 1 else instances[0]
 
     return rent  # type: ignore[return-value] # one workload makes one instance, several make a list
@@ -262,13 +262,13 @@ def of_running_test(request: pytest.FixtureRequest) -> VastInstance:
     """The value of the fixtures ``vast_module_instance`` and ``vast_session_instance``."""
     # pytest has no public way to tell for which test it sets up a fixture of a wider scope.
     item = getattr(request, "_pyfuncitem", None)
-    leases = _opened(request.session)
+    leases = opened(request.session)
     running = request.config.stash[_running]
     running.item = running.item or item
     return InstanceOfRunningTest(leases, running)
 
 
-def _usable(value: Callable[[], _T]) -> _T:
+def usable(value: Callable[[], _T]) -> _T:
     """A value; what is wrong with it is the test's one-line failure."""
     try:
         return value()
@@ -277,12 +277,13 @@ def _usable(value: Callable[[], _T]) -> _T:
     pytest.fail(problem, pytrace=False)
 
 
-def _whole(item: pytest.Item, workload: Workload) -> Workload:
+def whole(item: pytest.Item, workload: Workload) -> Workload:
+    """The workload with whole paths. Its secrets are hidden from now on."""
     KNOWN.add_workload(workload)  # also hide its secrets in what the test's own process shows
     return with_whole_paths(workload, item.config)
 
 
-def _opened(session: pytest.Session) -> Leases:
+def opened(session: pytest.Session) -> Leases:
     """The way to the supervisor, which the first test to ask opens where collection has seen no such test."""
     if _leases not in session.config.stash:
         try:
@@ -292,32 +293,45 @@ def _opened(session: pytest.Session) -> Leases:
     return session.config.stash[_leases]
 
 
-def _acquire(item: pytest.Item, ask: Callable[[Leases], Sequence[Lease]]) -> list[VastInstance]:
-    leases = _opened(item.session)
+def granted(item: pytest.Item, ask: Callable[[Leases], Sequence[Lease]]) -> list[VastInstance]:
+    """The instances that a test is granted.
+
+    :raises VastGpuError: if it gets none.
+    :raises Cancelled: the run is ending.
+    """
+    leases = opened(item.session)
     item.stash[ASKED] = True
+    with waiting(item, "an instance"):
+        instances = [VastInstance(leases, lease) for lease in ask(leases)]
+    for instance in instances:
+        KNOWN.add("instance key", instance.api_key)
+        hold(item, instance)
+    return instances
+
+
+def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
+    """What this gives. An error of ours is the test's failure, in the words of that error and without a traceback."""
+    __tracebackhide__ = True
     try:
-        with _timer_stopped(item), _shown(item.config):
-            granted = ask(leases)
+        return do()
     except VastGpuError as error:
         problem, excused = str(error), isinstance(error, ProvisioningFailed) and error.machines_failed
     except Cancelled:
         problem, excused = "the run is ending", False
-    else:
-        instances = [VastInstance(leases, lease) for lease in granted]
-        for instance in instances:
-            KNOWN.add("instance key", instance.api_key)
-            hold(item, instance)
-        return instances
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
+    if excused:
+        blame_machines(item)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
 
 
-def _shown(config: pytest.Config) -> AbstractContextManager[None]:
-    """Show for what this process waits; for a worker the controller does."""
-    progress: ProgressReporter | None = config.pluginmanager.get_plugin("vastgpu-progress")
-    return progress.wait_for("an instance") if progress else nullcontext()
+@contextmanager
+def waiting(item: pytest.Item, what: str) -> Iterator[None]:
+    """Show for what this process waits; for a worker the controller does. Meanwhile no time counts against the test."""
+    progress: ProgressReporter | None = item.config.pluginmanager.get_plugin("vastgpu-progress")
+    with _timer_stopped(item), progress.wait_for(what) if progress else nullcontext():
+        yield
 
 
 @contextmanager

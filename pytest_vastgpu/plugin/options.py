@@ -42,7 +42,9 @@ HOSTS = "vastgpu-hosts"
 """The plugin object of a run that names hosts."""
 TIMER: pytest.StashKey[object] = pytest.StashKey()
 """The settings of the timer that pytest-timeout has set for a test."""
-ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_instance", "vast_instance_factory"})
+OWNING = frozenset({"vast_instance_factory", "vast_compare"})
+"""The fixtures that ask for instances of a test's own."""
+ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_instance", *OWNING})
 """The fixtures that ask for instances."""
 
 

@@ -36,6 +36,7 @@ from pytest_vastgpu.planning.report import lines
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.options import HOSTS
+from pytest_vastgpu.plugin.options import OWNING
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.running import lead_to_own
@@ -115,7 +116,7 @@ class PlanOnly:
         own = (
             0
             if self._hosts is not None
-            else sum("vast_instance_factory" in getattr(item, "fixturenames", ()) for item in session.items)
+            else sum(not OWNING.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)
         )
         if not workloads:
             return make_plan(tests, {}, settings, own=own)

@@ -28,6 +28,8 @@ LOG_LINES = 40
 
 _held = pytest.StashKey[list[VastInstance]]()
 """The instances that this try of a test has used."""
+_machines = pytest.StashKey[bool]()
+"""Whether machines are to blame for the failure of this try of a test."""
 _added = pytest.StashKey[list[tuple[str, object]]]()
 """What was added to the test's JUnit properties in this try."""
 
@@ -41,9 +43,21 @@ def hold(item: pytest.Item, instance: VastInstance) -> None:
     add(item, ((name, sanitize.clean(value)) for name, value in instance.properties()))
 
 
+def drop(item: pytest.Item, instance: VastInstance) -> None:
+    """Take back that a test uses an instance: what becomes of it says nothing of the test any more."""
+    held = item.stash.setdefault(_held, [])
+    held[:] = [each for each in held if each is not instance]
+
+
+def blame_machines(item: pytest.Item) -> None:
+    """Note that machines are to blame for the failure of a test that is about to follow: it becomes an error."""
+    item.stash[_machines] = True
+
+
 def forget(item: pytest.Item) -> None:
     """Take back what an earlier try of a test has held: the test is tried again."""
     item.stash.setdefault(_held, []).clear()
+    item.stash[_machines] = False
     added = {id(each) for each in item.stash.get(_added, ())}
     item.user_properties[:] = [each for each in item.user_properties if id(each) not in added]
     item.stash[_added] = []
@@ -91,6 +105,8 @@ class ReportHooks:
         report = yield
         if held:
             self._explain(item, call, report, held)
+        if report.failed and report.when == "call" and item.stash.get(_machines, False):
+            report.when = "setup"  # pytest calls that an error
         hide_secrets(report)
         return report
 

@@ -58,6 +58,7 @@ class ProgressReporter:
         self._config = config
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._quiet = config.get_verbosity() < 0
+        self._verbose = config.get_verbosity() > 0
         self._printing = threading.RLock()
         self._broke_off = False
         self._broken = False
@@ -80,7 +81,7 @@ class ProgressReporter:
         """Add an event to those to be printed."""
         if event.verbatim:
             self._waiting.put(event.text)
-        elif not self._quiet:
+        elif not self._quiet and (self._verbose or not event.detail):
             self._waiting.put(f"vastgpu {event.text}")
 
     def insist(self, text: str) -> None:

@@ -211,7 +211,7 @@ def open_run(
         pool.open(Provisioner(services, find, record, started, pool.registry.ended, reused, pool.hosts_wanted))
         return Run(
             pool,
-            InstanceAccess(pool.registry),
+            InstanceAccess(pool.registry, lambda attempt, workload: records.record(attempt, workload, run_id)),
             run_id,
             directory,
             identity,

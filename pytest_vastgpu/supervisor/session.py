@@ -44,6 +44,10 @@ class Control(Protocol):
         """
         ...
 
+    def tell(self, text: str) -> None:
+        """Show a line to this run alone."""
+        ...
+
     def close(self, within_s: float) -> Closing:
         """See :meth:`RunControl.close`."""
         ...
@@ -99,6 +103,25 @@ class Session:
                 self._pool.release(label)
             raise failures[0]
         return [self._access.lease(label) for label in labels]
+
+    def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
+        """See :meth:`Leases.acquire_another`."""
+        caller, machines = self._caller, frozenset(other_than)
+        label = self._pool.acquire(self._run, test, workload, True, caller.process, caller.gone, machines)
+        return self._access.lease(label)
+
+    def apart(self, one: Workload, other: Workload) -> str:
+        """See :meth:`Leases.apart`."""
+        return self._pool.apart(one, other)
+
+    def serve(self, label: str, workload: Workload) -> Lease:
+        """See :meth:`InstanceCalls.serve`."""
+        self._pool.serve(label, workload)
+        return self._access.lease(label)
+
+    def tell(self, text: str) -> None:
+        """See :meth:`Leases.tell`."""
+        self._control.tell(text)
 
     def done(self, test: str) -> None:
         """See :meth:`Leases.done`."""

@@ -83,6 +83,10 @@ STARTS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("less_vram", {}, "infra_fatal: vram_less_than_sold"),
     ("other_gpu", {}, "infra_fatal: gpu_other_than_sold"),
     ("nvidia_smi_fails", {}, "infra_fatal: "),
+    ("throttled", {}, READY),  # these four run what they are asked to; only who measures there is misled
+    ("narrow_pcie", {}, READY),
+    ("busy_gpu", {}, READY),
+    ("slow_memory", {}, READY),
     ("libcuda_missing", {}, "infra_fatal: libcuda_missing"),
     ("disk_full", {}, "infra_fatal: disk_less_than_rented"),
     ("onstart_never_runs", {}, READY),

@@ -1,18 +1,13 @@
-"""``nvidia-smi`` and ``ldconfig`` for an instance with simulated GPUs or GPU faults.
+"""``nvidia-smi`` for an instance with simulated GPUs. It is copied there, so it imports the standard library only.
 
-They lie in a directory that comes first in the instance's ``PATH``. Run as a program, this file is ``nvidia-smi``, so
-it imports the standard library only.
-
-No process holds memory of a simulated GPU, unless the file :data:`PROCESSES` says so.
+No process holds memory of a simulated GPU or uses it, unless the files :data:`PROCESSES` and :data:`LOAD` say so.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -21,74 +16,31 @@ from typing import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from pytest_vastgpu.local.container.spec import ContainerFaults
-    from pytest_vastgpu.local.gpu import SimulatedGpu
-
 FAILED_STATUS = 9
 """The exit status of ``nvidia-smi`` if it cannot reach the driver. Source: its manual."""
 INVALID_STATUS = 2
 """The exit status for arguments that are not valid."""
 NO_DEVICE_STATUS = 6
 """The exit status for a device that does not exist."""
-SYSTEM_LDCONFIG = "/sbin/ldconfig"
 
 PROCESSES = ".gpu-processes"
 """A file in the home: a line ``GPU PID MIB NAME`` for each process that holds memory of a GPU. A process that has ended
 holds none; what has id 0 holds it for ever, and is not listed, as if it were outside the instance."""
-
-LDCONFIG = """\
-#!/bin/sh
-# The dynamic linker's cache as a machine with this instance's GPU would show it.
-case "$1" in
--p | --print-cache) ;;
-*) exec {system} "$@" ;;
-esac
-{system} "$@" | grep -v 'libcuda\\.so'
-{libcuda}
-"""
-LIBCUDA = "printf '\\tlibcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1\\n'"
-
-
-def needed(gpus: tuple[SimulatedGpu, ...], faults: ContainerFaults) -> bool:
-    """Whether an instance needs such tools."""
-    return bool(gpus or faults.nvidia_smi_fails or faults.libcuda_missing)
-
-
-def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFaults) -> None:
-    """Install the tools that the instance needs; it uses the system's own for the others."""
-    if not needed(gpus, faults):
-        return
-    directory.mkdir(exist_ok=True)
-    if gpus or faults.nvidia_smi_fails:
-        described = [
-            {
-                "name": product_name(gpu.name),
-                "ram_mb": gpu.ram_mb,
-                "driver": gpu.driver_version,
-                "cuda": f"{gpu.cuda_max_good:.1f}",
-                "compute_cap": f"{gpu.compute_cap:.1f}",
-            }
-            for gpu in gpus
-        ]
-        (directory / "gpus.json").write_text(json.dumps({"gpus": described, "failure": faults.nvidia_smi_fails}))
-        own = shutil.copy(__file__, directory / "nvidia_smi.py")  # the instance may not see the package, or its venv
-        call = shlex.join([str(Path(sys.executable).resolve()), "-I", "-S", str(own), str(directory / "gpus.json")])
-        _program(directory / "nvidia-smi", f'#!/bin/sh\nexec {call} "$@"\n')
-    if gpus or faults.libcuda_missing:
-        libcuda = "" if faults.libcuda_missing else LIBCUDA
-        _program(directory / "ldconfig", LDCONFIG.format(system=SYSTEM_LDCONFIG, libcuda=libcuda))
-
-
-def product_name(name: str) -> str:
-    """Return the driver's name for a GPU that the market calls, for example, RTX 4090."""
-    if name.startswith("NVIDIA"):
-        return name
-    return f"NVIDIA GeForce {name}" if re.match(r"[RG]TX \d{2}[5-9]0\b", name) else f"NVIDIA {name}"
-
-
-def _program(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
+LOAD = ".gpu-load"
+"""A file in the home: how much the instance uses its GPUs, in percent. Without it, not at all."""
+REASONS = {
+    "gpu_idle": 0x1,
+    "applications_clocks_setting": 0x2,
+    "sw_power_cap": 0x4,
+    "hw_slowdown": 0x8,
+    "sync_boost": 0x10,
+    "sw_thermal_slowdown": 0x20,
+    "hw_thermal_slowdown": 0x40,
+    "hw_power_brake_slowdown": 0x80,
+}
+"""Why a clock is not higher. Source: NVML's constants; drivers before 535 say ``throttle`` for ``event``."""
+IDLE_MHZ, MOST_MHZ, SLOWED_SHARE = 210, 3105, 0.3
+IDLE_MEMORY_MHZ, MOST_MEMORY_MHZ = 405, 10501
 
 
 class NvidiaSmiError(Exception):
@@ -122,15 +74,23 @@ UNITS = {
     **dict.fromkeys(("memory.total", "memory.used", "memory.free", "used_memory", "used_gpu_memory"), "MiB"),
     **dict.fromkeys(("utilization.gpu", "utilization.memory"), "%"),
     **dict.fromkeys(("power.draw", "power.limit"), "W"),
-    **dict.fromkeys(("clocks.sm", "clocks.mem", "clocks.max.sm"), "MHz"),
+    **dict.fromkeys(("clocks.sm", "clocks.gr", "clocks.mem", "clocks.max.sm", "clocks.max.mem"), "MHz"),
+    **dict.fromkeys(("power.default_limit", "power.max_limit", "enforced.power.limit"), "W"),
 }
 """The units of query fields."""
 USED_MB = 2
 """The memory of an idle device that the driver uses."""
 
 
-def _facts(index: int, gpu: dict[str, Any], count: int, held: list[Holder]) -> Facts:
-    """Return all query fields of a device that does nothing."""
+def _facts(index: int, gpu: dict[str, Any], count: int, held: list[Holder], load: int) -> Facts:
+    """Return all query fields of a device.
+
+    :param load: How much the instance uses it, in percent.
+    """
+    percent = max(load, gpu.get("busy", 0))
+    given = gpu.get("reasons", 0)
+    reasons = given if percent else given | REASONS["gpu_idle"]
+    sm = IDLE_MHZ if not percent else round(MOST_MHZ * (SLOWED_SHARE if given else 0.9))
     used = USED_MB + sum(holder.mib for holder in held if holder.gpu == index)
     return {
         "index": str(index),
@@ -144,7 +104,7 @@ def _facts(index: int, gpu: dict[str, Any], count: int, held: list[Holder]) -> F
         "compute_cap": gpu["compute_cap"],
         "pci.bus_id": f"00000000:{index + 1:02X}:00.0",
         "gpu_bus_id": f"00000000:{index + 1:02X}:00.0",
-        "pstate": "P8",
+        "pstate": "P0" if percent else "P8",
         "persistence_mode": "Enabled",
         "display_active": "Disabled",
         "compute_mode": "Default",
@@ -152,21 +112,38 @@ def _facts(index: int, gpu: dict[str, Any], count: int, held: list[Holder]) -> F
         "ecc.mode.current": "[N/A]",
         "ecc.errors.corrected.volatile.total": "[N/A]",
         "ecc.errors.uncorrected.volatile.total": "[N/A]",
-        "pcie.link.gen.current": "4",
-        "pcie.link.width.current": "16",
-        "temperature.gpu": "34",
+        "pcie.link.gen.current": "4" if percent else "1",
+        "pcie.link.gen.max": "4",
+        "pcie.link.width.current": str(gpu.get("lanes", 16)),
+        "pcie.link.width.max": "16",
+        "temperature.gpu": "91" if given & REASONS["hw_thermal_slowdown"] else "34",
         "fan.speed": "[N/A]",
         "memory.total": str(gpu["ram_mb"]),
         "memory.used": str(used),
         "memory.free": str(gpu["ram_mb"] - used),
-        "utilization.gpu": "0",
-        "utilization.memory": "0",
-        "power.draw": "21.00",
+        "utilization.gpu": str(percent),
+        "utilization.memory": str(percent // 2),
+        "power.draw": f"{21 + 4 * percent:.2f}",
         "power.limit": "450.00",
-        "clocks.sm": "210",
-        "clocks.mem": "405",
-        "clocks.max.sm": "3105",
+        "power.default_limit": "450.00",
+        "power.max_limit": "600.00",
+        "enforced.power.limit": "450.00",
+        "clocks.sm": str(sm),
+        "clocks.gr": str(sm),
+        "clocks.mem": str(MOST_MEMORY_MHZ if percent else IDLE_MEMORY_MHZ),
+        "clocks.max.sm": str(MOST_MHZ),
+        "clocks.max.mem": str(MOST_MEMORY_MHZ),
+        **_reasons(reasons),
     }
+
+
+def _reasons(bits: int) -> Facts:
+    found: Facts = {}
+    for old_and_new in ("clocks_throttle_reasons", "clocks_event_reasons"):
+        found[f"{old_and_new}.active"] = f"0x{bits:016x}"
+        for name, bit in REASONS.items():
+            found[f"{old_and_new}.{name}"] = "Active" if bits & bit else "Not Active"
+    return found
 
 
 def _csv(rows: list[Facts], known: Collection[str], fields: str, form: str) -> str:
@@ -199,7 +176,9 @@ def _table(rows: list[Facts], cuda: str) -> str:
     ]
     for row in rows:
         memory = f"{row['memory.used']}MiB / {row['memory.total']}MiB"
-        lines.append(f"| {row['index']:>3}  {row['name']:<30} {row['pci.bus_id']} | {memory:>20} |       0%")
+        lines.append(
+            f"| {row['index']:>3}  {row['name']:<30} {row['pci.bus_id']} | {memory:>20} | {row['utilization.gpu']:>7}%"
+        )
     lines += [rule, "", rule, "| Processes:", "|  No running processes found", rule]
     return "\n".join(f"{line:<90}|" if line.startswith("|") else line for line in lines)
 
@@ -233,6 +212,8 @@ def _details(rows: list[Facts], cuda: str) -> str:
 
 APP_FIELDS = ("gpu_name", "gpu_bus_id", "gpu_uuid", "pid", "process_name", "name", "used_memory", "used_gpu_memory")
 _WITH_VALUE = ("-i", "--id", "-d", "--display")
+_LOOPS = {"-l": 1.0, "--loop": 1.0, "-lms": 0.001, "--loop-ms": 0.001}
+"""Options that repeat the answer, and the seconds of their unit."""
 _QUERIES = ("--query-gpu", "--query-compute-apps")
 
 
@@ -251,9 +232,10 @@ def _apps(rows: list[Facts], held: list[Holder]) -> list[Facts]:
     ]
 
 
-def answer(gpus: list[dict[str, Any]], arguments: list[str], held: list[Holder] | None = None) -> str:
+def answer(gpus: list[dict[str, Any]], arguments: list[str], held: list[Holder] | None = None, load: int = 0) -> str:
     """Return the output of ``nvidia-smi`` for these arguments.
 
+    :param load: How much the instance uses its GPUs, in percent.
     :raises NvidiaSmiError: if an argument is not valid, or a device does not exist.
     """
     given: dict[str, str] = {}
@@ -265,7 +247,7 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str], held: list[Holder] 
     if unknown:
         raise NvidiaSmiError(f"Invalid combination of input arguments: {sorted(unknown)[0]}.", INVALID_STATUS)
     held = held or []
-    rows = [_facts(index, gpu, len(gpus), held) for index, gpu in enumerate(gpus)]
+    rows = [_facts(index, gpu, len(gpus), held, load) for index, gpu in enumerate(gpus)]
     wanted = [number.strip() for number in (given.get("-i") or given.get("--id") or "").split(",") if number]
     shown = [row for row in rows if not wanted or row["index"] in wanted or row["uuid"] in wanted]
     if len(shown) < len(wanted) or not shown:
@@ -281,19 +263,40 @@ def answer(gpus: list[dict[str, Any]], arguments: list[str], held: list[Holder] 
     return _details(shown, cuda) if given.keys() & {"-q", "--query"} else _table(shown, cuda)
 
 
+def loop_s(arguments: list[str]) -> tuple[list[str], float]:
+    """The arguments without those that ask for answers again and again, and the seconds from one to the next, or 0."""
+    rest, every_s, given = [], 0.0, iter(arguments)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name in _LOOPS:
+            every_s = float(value if equals else next(given, "0")) * _LOOPS[name]
+        else:
+            rest.append(argument)
+    return rest, every_s
+
+
 def main() -> None:
     """Run as ``nvidia-smi``. The first argument is the file that describes the devices."""
     machine = json.loads(Path(sys.argv[1]).read_text())
     if machine["failure"]:
         sys.stdout.write(f"{machine['failure']}\n")
         sys.exit(FAILED_STATUS)
-    try:
-        told = Path.home() / PROCESSES
-        text = answer(machine["gpus"], sys.argv[2:], holders(told.read_text()) if told.exists() else None)
-    except NvidiaSmiError as error:
-        sys.stdout.write(f"{error}\n")
-        sys.exit(error.status)
-    sys.stdout.write(f"{text}\n" if text else "")
+    arguments, every_s = loop_s(sys.argv[2:])
+    home = Path.home()
+    while True:
+        told, load = home / PROCESSES, home / LOAD
+        try:
+            held = holders(told.read_text()) if told.exists() else None
+            text = answer(machine["gpus"], arguments, held, int(load.read_text() or 0) if load.exists() else 0)
+        except NvidiaSmiError as error:
+            sys.stdout.write(f"{error}\n")
+            sys.exit(error.status)
+        sys.stdout.write(f"{text}\n" if text else "")
+        sys.stdout.flush()
+        if not every_s:
+            return
+        arguments = [f"{each},noheader" if each.startswith("--format=") else each for each in arguments]
+        time.sleep(every_s)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vastgpu.local.container import simulated_gpus
+from pytest_vastgpu.local.container import gpu_tools
 from pytest_vastgpu.local.faults import server_shim
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _KEPT = "programs"
 
 def install(spec: ContainerSpec) -> None:
     """Install the instance's own tools on its disk."""
-    simulated_gpus.install(spec.directory / _OWN, spec.gpus, spec.faults)
+    gpu_tools.install(spec.directory / _OWN, spec.gpus, spec.faults)
     if spec.faults.server:
         server_shim.install(spec.directory / _OWN, spec.faults.server)
     if missing := (*spec.faults.tools_missing, *spec.faults.session_tools_missing):
@@ -51,7 +51,7 @@ def login_path(spec: ContainerSpec) -> str:
 
 
 def _own(spec: ContainerSpec) -> list[str]:
-    needed = simulated_gpus.needed(spec.gpus, spec.faults) or spec.faults.server
+    needed = gpu_tools.needed(spec.gpus, spec.faults) or spec.faults.server
     return [str(spec.directory / _OWN)] if needed else []
 
 

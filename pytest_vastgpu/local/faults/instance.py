@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from pytest_vastgpu.local.faults.base import FOR_EVER
 from pytest_vastgpu.local.faults.base import FaultKind
@@ -23,6 +24,16 @@ Gpus = tuple[SimulatedGpu, ...]
 def _old_driver(gpus: Gpus, given: Parameters) -> Gpus:
     version, cuda = str(given["driver_version"]), float(given["cuda"])
     return tuple(replace(gpu, driver_version=version, cuda_max_good=cuda) for gpu in gpus)
+
+
+def _every_gpu(field: str, parameter: str) -> Delivers:
+    """Sets one field of each GPU to a parameter."""
+
+    def changed(gpus: Gpus, given: Parameters) -> Gpus:
+        change: dict[str, Any] = {field: int(given[parameter])}
+        return tuple(replace(gpu, **change) for gpu in gpus)
+
+    return Delivers(changed)
 
 
 def _within(
@@ -135,6 +146,34 @@ INSTANCE_FAULTS: tuple[FaultKind, ...] = (
         Layer.GPU,
         Delivers(lambda gpus, given: tuple(replace(gpu, name=str(given["gpu_name"])) for gpu in gpus)),
         {"gpu_name": "GTX 1060"},
+    ),
+    FaultKind(
+        "throttled",
+        "The GPUs are slowed down; the reasons are NVML's bits, and 64 is a hardware that is too hot",
+        Layer.GPU,
+        _every_gpu("throttle_reasons", "reasons"),
+        {"reasons": 64},
+    ),
+    FaultKind(
+        "narrow_pcie",
+        "The GPUs have fewer PCIe lanes than was sold",
+        Layer.GPU,
+        _every_gpu("pcie_lanes", "lanes"),
+        {"lanes": 1},
+    ),
+    FaultKind(
+        "busy_gpu",
+        "A process outside the instance uses the GPUs",
+        Layer.GPU,
+        _every_gpu("busy_percent", "percent"),
+        {"percent": 60},
+    ),
+    FaultKind(
+        "slow_memory",
+        "The GPUs' memory is slower than was sold, as the instance's PyTorch measures it",
+        Layer.GPU,
+        _every_gpu("memory_gb_s", "gb_s"),
+        {"gb_s": 200},
     ),
     _within(
         "nvidia_smi_fails",

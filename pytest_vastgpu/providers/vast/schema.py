@@ -241,6 +241,9 @@ def _offer(row: Mapping[str, Any]) -> Offer:
         storage_usd_gb_month=usd["storage_cost"],
         machine_share=_number(row.get("gpu_frac")),
         simulated=row.get("simulated") is True,
+        gpu_memory_gb_s=_number(row.get("gpu_mem_bw")),
+        tflops=_number(row.get("total_flops")),
+        pcie_lanes=_whole(row, "gpu_lanes"),
         incredible=amounts.problems(row),
     )
 

@@ -11,9 +11,13 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.hostcheck import fair
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.standing_still import listeners
 from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.ssh.base import ConnectFailed
@@ -24,10 +28,16 @@ from pytest_vastgpu.supervisor.rental.server import job
 
 
 class InstanceAccess:
-    """Operates on the instances of a registry, by their labels."""
+    """Operates on the instances of a registry, by their labels.
 
-    def __init__(self, registry: RentalRegistry) -> None:
+    :param record: Keeps in a machine's record what speaks against it.
+    """
+
+    def __init__(
+        self, registry: RentalRegistry, record: Callable[[Attempt, Workload], None] = lambda _attempt, _workload: None
+    ) -> None:
         self._registry = registry
+        self._record = record
 
     def lease(self, label: str) -> Lease:
         """The lease of an instance: everything that a test needs in order to use it."""
@@ -59,6 +69,20 @@ class InstanceAccess:
             return _no_answer(str(failed))
         except ValueError as error:
             raise ConfigurationError(f"{error}: {command!r:.200}") from error
+
+    def fairness(self, label: str) -> Fairness:
+        """See :meth:`Leases.fairness`."""
+        rental = self._registry[label]
+        if not rental.workload.gpus:
+            return fair.judge(rental.offer, rental.workload, "")
+        seen = self.run(label, fair.SCRIPT, fair.TIMEOUT_S)
+        if not seen.ok:
+            return Fairness(notes=(f"the host was not looked at: {seen.stderr.strip() or seen.failure.value}",))
+        found = fair.judge(rental.offer, rental.workload, seen.stdout)
+        if found.verdict is not None:
+            rental.tell(f"no fair place to measure: {found.unfair}")
+            self._record(rental.attempt(found.verdict), rental.workload)
+        return found
 
     def converse(
         self, asked: PipeRequest, local: socket.socket, tell: Callable[[str], None], show: Callable[[str], None]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from functools import partial
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
@@ -17,6 +21,7 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Reputation
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.selection.admission import admit
@@ -33,6 +38,15 @@ from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental import reuse
 from pytest_vastgpu.supervisor.rental.rental import Rental
+
+
+@dataclass
+class _Serving:
+    """A test has the server of its own instance replaced."""
+
+    workload: Workload
+    over: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
 
 
 class PlanExecutor:
@@ -150,7 +164,56 @@ class PlanExecutor:
             else:
                 self._retire(slot)
 
+    def apart(self, one: Workload, other: Workload) -> str:
+        """See :meth:`Leases.apart`."""
+        adapters, services = self._adapters, self._opened.services
+        login, ports_matter = services.image_login, self._settings.expose
+        return reuse.apart(one, adapters[one.adapter], other, adapters[other.adapter], login, ports_matter)
+
+    def serve(self, label: str, workload: Workload) -> None:
+        """See :meth:`InstanceCalls.serve`. The caller waits."""
+        serving = _Serving(workload)
+        with self._changed:
+            slot = self._planner.of(label)
+            if slot is None or self._closed:
+                raise VastGpuError("the instance has been given back, and serves nothing any more")
+            if slot.owner is None:
+                raise ConfigurationError(
+                    "serve() replaces the server of an instance of the test's own, and this one is shared with other "
+                    "tests: rent one with vast_instance_factory"
+                )
+            if slot.number in self._busy:
+                raise VastGpuError("another thread of the test replaces the server of this instance already")
+            if why := reuse.takes(self._registry[label], workload, self._adapters[workload.adapter]):
+                raise ConfigurationError(f"this instance cannot run {workload_line(workload)}: {why}")
+            self._busy.add(slot.number)
+            self._background(partial(self._serve, serving), slot, f"vastgpu-serve-{label}")
+        serving.over.wait()
+        if serving.error is not None:
+            raise serving.error
+
     # -------------------------------------------------------------- threads
+
+    def _serve(self, serving: _Serving, slot: Slot) -> None:
+        rental = self._registry[slot.label]
+        adapter = self._adapters[serving.workload.adapter]
+        try:
+            failed = self._opened.serve(rental, serving.workload, adapter, slot.cancel)
+            if failed is not None:
+                serving.error = failed
+                self.losses.lose(rental, *filter(None, (attempt.verdict for attempt in failed.attempts)))
+        except BaseException as error:  # noqa: BLE001 - raised in the test that waits for it
+            serving.error = error
+        finally:
+            with self._changed:
+                self._busy.discard(slot.number)
+                if serving.error is not None and slot.phase is not SlotPhase.ENDING:
+                    self._planner.retire(slot)  # whether anything serves there is not known
+                if slot.phase is SlotPhase.ENDING:
+                    self._end(slot)
+                self.act()
+                self._changed.notify_all()
+            serving.over.set()
 
     def _retire(self, slot: Slot) -> None:
         self._planner.retire(slot)
@@ -217,7 +280,8 @@ class PlanExecutor:
             if slot.label:
                 rental, attempts = self._used_again(slot, adapter)
             if rental is None:
-                rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, attempts)
+                other_than = slot.owner.other_than if slot.owner is not None else frozenset()
+                rental = self._opened.provision(slot.workload, adapter, slot.cancel, slot.run, attempts, other_than)
         except Cancelled:
             pass
         except BaseException as failed:  # noqa: BLE001 - raised in the tests that wait for it

@@ -74,9 +74,14 @@ class Losses:
                 self.lose(rental, found)
             elif found is not None and found.verdict.failure_class.blames_machine:
                 self.lose(rental, found.verdict)
+        lost = rental.cut_short
+        if server.end is not None and server.end.by_test:
+            if lost is None:
+                return None
+            excuses = lost.failure_class.blames_machine  # else the test has wanted what cannot be had
+            return Fate("the server that the test wanted did not start", lost, excuses, ANOTHER, rental.log)
         if server.end is not None:
             return server.end.fate(mark, self._then(rental))
-        lost = rental.cut_short
         return Fate("the instance was lost while the test used it", lost, True, ANOTHER) if lost else None
 
     def too_dear(self, rental: Rental) -> None:

@@ -44,6 +44,8 @@ class LeaseRequest:
     """Whether another instance must be given back before its own can be rented."""
     since: float = 0.0
     """When it began to wait, on the clock."""
+    other_than: frozenset[int] = frozenset()
+    """Machines that an exclusive instance must not be on."""
 
 
 @dataclass(frozen=True)

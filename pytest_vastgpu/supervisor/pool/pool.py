@@ -235,18 +235,27 @@ class InstancePool:
     # ---------------------------------------------------------------- leases
 
     def acquire(
-        self, run: str, test: str, workload: Workload, exclusive: bool, process: str, gone: Callable[[], bool]
+        self,
+        run: str,
+        test: str,
+        workload: Workload,
+        exclusive: bool,
+        process: str,
+        gone: Callable[[], bool],
+        other_than: frozenset[int] = frozenset(),
     ) -> str:
         """Wait for an instance for a test; returns its label. See :meth:`Leases.acquire`.
 
         :param process: The process that runs the test.
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
+        :param other_than: Machines that an exclusive instance must not be on.
         """
         self._check({test: workload})
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             workload = self._own_hosts.of(run, workload)
-            ask = LeaseRequest(process, test, workload, exclusive, run, since=self._clock.monotonic())
+            since = self._clock.monotonic()
+            ask = LeaseRequest(process, test, workload, exclusive, run, since=since, other_than=other_than)
             self._planner.ask(ask)
         try:
             while (label := self._next(ask)) is None:
@@ -272,6 +281,16 @@ class InstancePool:
         """See :meth:`Leases.release`."""
         with self._changed:
             self._executor.retire(label)
+
+    def apart(self, one: Workload, other: Workload) -> str:
+        """See :meth:`Leases.apart`."""
+        self._check({"the baseline": one, "the candidate": other})
+        return self._executor.apart(one, other)
+
+    def serve(self, label: str, workload: Workload) -> None:
+        """See :meth:`InstanceCalls.serve`."""
+        self._check({"serve": workload})
+        self._executor.serve(label, workload)
 
     # --------------------------------------------------------------- reports
 

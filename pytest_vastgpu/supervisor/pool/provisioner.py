@@ -90,11 +90,13 @@ class Provisioner:
         cancel: CancelToken,
         run: str,
         before: Sequence[Attempt] = (),
+        other_than: frozenset[int] = frozenset(),
     ) -> Rental:
         """Rent an instance and bring it to *ready*.
 
         :param run: The run that pays for it.
         :param before: What :meth:`use_again` has returned.
+        :param other_than: Machines that it must not be on.
         :raises ProvisioningFailed: with all attempts, if none became ready.
         :raises NoOffers: if the market has no suitable offer.
         :raises BudgetSpent: if the first offer could cost more than the budget has left.
@@ -103,7 +105,7 @@ class Provisioner:
         :raises Cancelled: the run is ending; everything rented is given back.
         """
         attempts = list(before)
-        tried = {attempt.offer.machine_id for attempt in attempts}
+        tried = {attempt.offer.machine_id for attempt in attempts} | other_than
         gone: set[int] = set()
         refusals = Refusals()
         lost_to_another = 0
@@ -250,6 +252,23 @@ class Provisioner:
             restart(BringUpContext(self.services, rental, adapter, cancel), f"it {found.how}")
         except AttemptFailed as failed:
             return failed.verdict
+        return None
+
+    def serve(
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken
+    ) -> ProvisioningFailed | None:
+        """Replace the server of an instance, as the test wants whose own it is, by that of a workload that it takes.
+
+        :returns: Why it does not start, with the attempt; None: it serves.
+        :raises VastGpuError: our own fault, or the market's; the state of the instance is unknown then.
+        :raises Cancelled: the instance is given back.
+        """
+        context = BringUpContext(self.services, rental, adapter, cancel)
+        try:
+            with rental.in_detail():  # it may be one of many times
+                relaunch(context, workload, name=self.names[workload], by_test=True)
+        except AttemptFailed as failed:
+            return self._failed(workload, [rental.attempt(failed.verdict, rental.state)], "")
         return None
 
     def avoid(self, machine_id: int) -> None:

@@ -42,6 +42,8 @@ class RentalCost:
         self._clock = clock
         self._price = InstancePrice(label, offer, workload, max_usd_h, budgets, clock.monotonic)
         self._transfer_usd = transfer_usd(offer, workload)
+        self._models = {(workload.model, workload.model_gb)}
+        """The models that were brought: they stay on its disk."""
         self._created: float | None = None
         self._gone_at: float | None = None
 
@@ -134,8 +136,9 @@ class RentalCost:
     def brings(self, before: Workload, workload: Workload) -> None:
         """Another workload takes the place of the one before: its model is brought."""
         self._transfer_usd += self._brings_usd(before, workload)
+        self._models.add((workload.model, workload.model_gb))
 
     def _brings_usd(self, before: Workload, workload: Workload) -> float:
-        if (workload.model, workload.model_gb) == (before.model, before.model_gb):
+        if (workload.model, workload.model_gb) in {(before.model, before.model_gb), *self._models}:
             return 0.0
         return transfer_usd(self._offer, replace(workload, image_gb=0.0))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +128,7 @@ class Rental:
         self.unsettled = False
         self.went_wrong = False
         """Whether its bring-up failed, or a test that used it."""
+        self._detail = False
         self.resists = ""
         """Why the last try to destroy it has failed; empty where none has."""
         self._destroy_lock = threading.Lock()
@@ -427,11 +430,12 @@ class Rental:
         else:
             self.enter(State.WARMING, text)
 
-    def replaces_server(self, workload: Workload, name: str, why: str) -> None:
+    def replaces_server(self, workload: Workload, name: str, why: str, *, by_test: bool = False) -> None:
         """Its server is ended, and started again, or that of another workload is.
 
         :param name: The workload's name.
         :param why: Why its server is started again: ends a sentence after "because".
+        :param by_test: Whether the test that uses it has that done.
         """
         before, same = self.purpose, workload == self.workload
         self.cost.brings(self.workload, workload)
@@ -439,10 +443,10 @@ class Rental:
         self.start, self.log = None, ""
         if same:
             because = f" because {sanitize.line(why)}" if why else ""
-            self.servers[-1].replace(f"was stopped{because}")
+            self.servers[-1].replace(f"was stopped{because}", by_test=by_test)
             text = words(workload).begins_again.format(because)
         else:
-            self.servers[-1].replace(f"was stopped for {self.purpose}")
+            self.servers[-1].replace(f"was stopped for {self.purpose}", by_test=by_test)
             text = f"starting {self.purpose} in place of {before}"
         self.enter(State.WARMING, text)
 
@@ -518,10 +522,21 @@ class Rental:
         self._services.ledger.write(self.label, state.value, cost_usd=round(self.cost.usd, 9), **facts)
         self.tell(text, **facts)
 
+    @contextmanager
+    def in_detail(self) -> Iterator[None]:
+        """What happens within this block is shown only to those who want to see more."""
+        self._detail = True
+        try:
+            yield
+        finally:
+            self._detail = False
+
     def tell(self, text: str, **facts: object) -> None:
         """Write an event."""
         name = whose(self.workload, self.purpose, self.instance_id, self.nth)
         about = {"workload": self.purpose, "attempt": self.nth}
         self._services.events.write(
-            Event(self.label, self.state, f"{name}: {text}", {**about, **facts}, self._clock.time())
+            Event(
+                self.label, self.state, f"{name}: {text}", {**about, **facts}, self._clock.time(), detail=self._detail
+            )
         )

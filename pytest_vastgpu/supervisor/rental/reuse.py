@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 
+from pytest_vastgpu.core.image_login import ImageLogin
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.errors import MarketError
@@ -208,8 +209,8 @@ def takes(rental: Rental, workload: Workload, adapter: Adapter) -> str:
     image = workload.image or adapter.default_image
     if image != rented.image:
         return f"its image is {rented.image}, and {image} is needed"
-    login = login_for(workload, image, rental.services.image_login)
-    if (login.text().reveal() if login else "") != (rented.image_login.reveal() if rented.image_login else ""):
+    login = _login(workload, image, rental.services.image_login)
+    if login != (rented.image_login.reveal() if rented.image_login else ""):
         return "its image was pulled with another login"
     if workload.disk_gb > rented.disk_gb:
         return f"its disk has {rented.disk_gb:g} GB, and {workload.disk_gb:g} GB are needed"
@@ -217,6 +218,39 @@ def takes(rental: Rental, workload: Workload, adapter: Adapter) -> str:
         return f"it publishes port {rented.ports[0]}, and port {workload.port} is needed (--vast-expose)"
     verdict = hostcheck.judge(rental.offer, workload, rental.host_facts)
     return f"its host does not fit: {verdict.evidence}" if verdict is not None else ""
+
+
+def apart(
+    one: Workload,
+    ones: Adapter,
+    other: Workload,
+    others: Adapter,
+    users_login: ImageLogin | None,
+    ports_matter: bool,
+) -> str:
+    """Why no instance can serve two workloads one after the other, whatever its host; empty where one can. Pure.
+
+    :param ones: The adapter of the first, and so on.
+    :param users_login: The user's login at a registry.
+    :param ports_matter: Whether instances publish the port of their server.
+    """
+    images = (one.image or ones.default_image, other.image or others.default_image)
+    if images[0] != images[1]:
+        return f"one needs the image {images[0]}, the other {images[1]}"
+    if _login(one, images[0], users_login) != _login(other, images[1], users_login):
+        return "each pulls the image with another login"
+    if one.gpus != other.gpus:
+        return f"one needs {count(one.gpus, 'GPU')}, the other {count(other.gpus, 'GPU')}"
+    if one.gpu_name and other.gpu_name and one.gpu_name != other.gpu_name:
+        return f"one needs {one.gpu_name}, the other {other.gpu_name}"
+    if ports_matter and one.port != other.port:
+        return f"one publishes port {one.port}, the other {other.port} (--vast-expose)"
+    return ""
+
+
+def _login(workload: Workload, image: str, users_login: ImageLogin | None) -> str:
+    login = login_for(workload, image, users_login)
+    return login.text().reveal() if login else ""
 
 
 def _look(

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_vastgpu.local.container import gpu_tools
 from pytest_vastgpu.local.container import simulated_gpus
 from pytest_vastgpu.local.gpu import SimulatedGpu
 from tests.support.local.containers import ContainerRunner
@@ -52,6 +56,26 @@ def test_memory_is_held_by_processes_that_live_and_by_what_is_outside() -> None:
     assert simulated_gpus.answer(GPUS, [*query, "-i", "0"], held) == ""
 
 
+def test_a_load_shows_in_use_clocks_and_power() -> None:
+    query = ["--query-gpu=utilization.gpu,clocks.sm,clocks.mem,power.draw,pstate,clocks_event_reasons.active"]
+    query += ["--format=csv,noheader,nounits", "-i", "0"]
+    assert simulated_gpus.answer(GPUS, query) == "0, 210, 405, 21.00, P8, 0x0000000000000001"
+    assert simulated_gpus.answer(GPUS, query, load=100) == "100, 2794, 10501, 421.00, P0, 0x0000000000000000"
+    hot = [{**GPUS[0], "reasons": 0x40}]
+    assert simulated_gpus.answer(hot, query, load=100) == "100, 932, 10501, 421.00, P0, 0x0000000000000040"
+
+
+def test_an_answer_again_and_again_until_it_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "gpus.json").write_text(json.dumps({"gpus": GPUS[:1], "failure": ""}))
+    (tmp_path / simulated_gpus.LOAD).write_text("40")
+    asked = ["--query-gpu=utilization.gpu", "--format=csv", "-lms", "1"]
+    program = [sys.executable, simulated_gpus.__file__, str(tmp_path / "gpus.json"), *asked]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env={"HOME": str(tmp_path)}) as running:
+        assert running.stdout is not None
+        assert [running.stdout.readline() for _ in range(3)] == ["utilization.gpu [%]\n", "40 %\n", "40 %\n"]
+        running.kill()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,7 +112,7 @@ def test_table_and_details_name_what_is_sold() -> None:
     ],
 )
 def test_product_names(sold: str, shown: str) -> None:
-    assert simulated_gpus.product_name(sold) == shown
+    assert gpu_tools.product_name(sold) == shown
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client tools are not installed")

@@ -112,6 +112,11 @@ def alive(market: LocalMarket) -> list[Any]:
     return instances
 
 
+def test_an_offer_says_how_fast_its_gpus_are(client: MarketClient) -> None:
+    offer = offer_of(client, HEALTHY)
+    assert (offer.gpu_memory_gb_s, offer.tflops, offer.pcie_lanes) == (880.0, 82.0, 16)
+
+
 def test_a_tiny_disk_is_rounded_up_to_the_least_there_is(client: MarketClient) -> None:
     offer = offer_of(client, HEALTHY)
     client.destroy(client.create(offer.id, replace(request("tiny"), disk_gb=1.0)))

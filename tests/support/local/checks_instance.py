@@ -187,6 +187,32 @@ def _(scene: Scene) -> None:
     assert "GTX 1060" in scene.inside(QUERY).stdout
 
 
+def gpus(scene: Scene, fields: str) -> str:
+    return scene.inside(f"nvidia-smi --query-gpu={fields} --format=csv,noheader,nounits").stdout.strip()
+
+
+@check("throttled")
+def _(scene: Scene) -> None:
+    fields = "clocks_event_reasons.active,clocks_throttle_reasons.hw_thermal_slowdown"
+    assert gpus(scene, fields) == "0x0000000000000041, Active"
+
+
+@check("narrow_pcie")
+def _(scene: Scene) -> None:
+    assert gpus(scene, "pcie.link.width.current,pcie.link.width.max") == "1, 16"
+
+
+@check("busy_gpu")
+def _(scene: Scene) -> None:
+    assert gpus(scene, "utilization.gpu,pstate") == "60, P0"
+
+
+@check("slow_memory")
+def _(scene: Scene) -> None:
+    copied = "import torch, time; t = torch.empty(10 ** 10, device='cuda:0'); b = time.time(); t.copy_(t)"
+    assert float(scene.inside(f'python3 -c "{copied}; torch.cuda.synchronize(); print(time.time() - b)"').stdout) >= 0.1
+
+
 @check("nvidia_smi_fails")
 def _(scene: Scene) -> None:
     done = scene.inside("nvidia-smi")

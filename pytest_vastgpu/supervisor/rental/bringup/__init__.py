@@ -71,7 +71,9 @@ def restart(context: BringUpContext, why: str = "") -> None:
     relaunch(context, context.rental.workload, why)
 
 
-def relaunch(context: BringUpContext, workload: Workload, why: str = "", name: str = "") -> None:
+def relaunch(
+    context: BringUpContext, workload: Workload, why: str = "", name: str = "", *, by_test: bool = False
+) -> None:
     """Replace the server of a ready instance, which no test uses, by that of a workload that it takes.
 
     Image, disk, and what is on it stay: only files and setup command that differ are brought and run. The endpoint
@@ -81,12 +83,13 @@ def relaunch(context: BringUpContext, workload: Workload, why: str = "", name: s
     :param workload: See :func:`~pytest_vastgpu.supervisor.rental.reuse.takes`.
     :param why: As for :func:`restart`.
     :param name: The workload's name in this run; empty: what it is called where it needs no other name.
+    :param by_test: Whether the test that uses the instance, alone, has it replaced.
     :raises AttemptFailed: with the verdict; the instance still exists and must be destroyed.
     :raises Cancelled: the instance is given back.
     """
     rental = context.rental
     known = rental.purpose if workload == rental.workload else workload_line(workload)
-    rental.replaces_server(workload, name or known, why)
+    rental.replaces_server(workload, name or known, why, by_test=by_test)
     _through_gaps(context, lambda: _prepare_again(context))
 
 

@@ -41,6 +41,8 @@ class ServerEnd:
     """Characters that it had printed."""
     stopped: str = ""
     """How we ended it, in words; empty where it ended by itself."""
+    by_test: bool = False
+    """Whether we did because the test that used it, alone, wanted another server there."""
 
     @property
     def how(self) -> str:

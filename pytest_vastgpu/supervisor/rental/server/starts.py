@@ -20,7 +20,7 @@ class Starts:
     def add(self, server: WatchedServer) -> None:
         """The next start is ready."""
         before = self._servers[-1] if self._servers else None
-        if before is None or before.end is None or before.workload != server.workload:
+        if before is None or before.end is None or before.end.by_test or before.workload != server.workload:
             self.again = ""
         else:
             how = before.end.how

@@ -166,17 +166,18 @@ class WatchedServer:
                 self._unanswered, self._signs = now, signs
             return self.end
 
-    def replace(self, how: str) -> None:
+    def replace(self, how: str, *, by_test: bool = False) -> None:
         """Watch it no more, since another start replaces it.
 
         :param how: What is done to it, in words that go after "it".
+        :param by_test: Whether the test that uses it has that done.
         """
         with self._looking:
             self.close()
             if self.end is None:
                 verdict = Verdict(FailureClass.OWN_FAULT, "server_replaced", f"it {how}", "run the test again")
                 log = self._monitor.observe(self.age_s).log
-                self.end = ServerEnd(self._clock.time(), None, verdict, log, self._monitor.printed, how)
+                self.end = ServerEnd(self._clock.time(), None, verdict, log, self._monitor.printed, how, by_test)
 
     def close(self) -> None:
         """Watch it no more."""

@@ -1,0 +1,105 @@
+"""Whether what the driver has seen means something, and what must be known to read it. Pure.
+
+See :mod:`pytest_vastgpu.measuring.driver` for what it has seen.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring.load import Load
+
+Seen = Mapping[str, Any]
+"""Of one request."""
+LATE_SHARE = 0.1
+"""Of a typical latency: if the driver itself is later than that, its own delay is in the numbers."""
+BUSY_SHARE = 0.8
+"""Of one core: a driver that uses more cannot ask any faster, whatever the server can do."""
+AT_ONCE_S = 0.001
+AT_ONCE_SHARE = 0.01
+"""Of a request's time: a stream whose pieces all come within this, and within :data:`AT_ONCE_S`, is none."""
+ONE_PIECE_TOKENS = 16
+"""So many tokens in a stream of one piece: more than any server makes in one step."""
+
+
+def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
+    """Refuse what would give numbers that mean nothing.
+
+    :raises MeasurementFailed: with the reason, and what to do.
+    """
+    __tracebackhide__ = True
+    if "too_much" in found:
+        raise MeasurementFailed(
+            f"{found['too_much']} requests are more than can be told of at once; measure for fewer seconds"
+        )
+    counted = [each for each in found["seen"] if 0 <= each["start"] < seconds]
+    if not counted:
+        longest = max((each["end"] - each["start"] for each in found["seen"]), default=0.0)
+        raise MeasurementFailed(
+            f"no request began in {seconds:g} s, since those of the warm-up took {longest:.1f} s; measure for longer"
+        )
+    failed = [each for each in counted if each["error"]]
+    if len(failed) == len(counted) or len(failed) > load.most_errors * len(counted):
+        raise MeasurementFailed(_many_errors(load, failed, len(counted), found.get("details", {})))
+    done = [each for each in found["seen"] if not each["error"]]
+    if not any(0 <= each["end"] <= seconds for each in done):
+        shortest = min(each["end"] - each["start"] for each in done)
+        raise MeasurementFailed(
+            f"no request was complete within {seconds:g} s: the shortest took {shortest:.1f} s; measure for longer"
+        )
+    if load.streams and 2 * sum(map(_at_once, done)) > len(done):
+        raise MeasurementFailed(
+            "streaming that is none: the tokens of an answer all came at once, so there are no times of tokens; "
+            "have the server, or what is before it, pass each token on, or give the load stream=False"
+        )
+
+
+def _many_errors(load: Load, failed: Sequence[Seen], of: int, details: Mapping[str, str]) -> str:
+    reasons = Counter(each["error"] for each in failed).most_common()
+    told = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
+    first = sanitize.line(details.get(reasons[0][0], ""), 300)
+    when = f", the first {min(each['start'] for each in failed):.1f} s after the warm-up"
+    then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
+    return f"{len(failed)} of {of} requests failed ({told}){when}: {first}{then}"
+
+
+def _at_once(seen: Seen) -> bool:
+    """Whether a stream's text came all at once."""
+    if seen["pieces"] == 1:
+        return bool(seen["tokens"] >= ONE_PIECE_TOKENS)
+    took = seen["end"] - seen["start"]
+    spread = seen["last"] - seen["first"] if seen["pieces"] > 3 else took
+    return bool(spread < min(AT_ONCE_S, AT_ONCE_SHARE * took))
+
+
+def notes(seconds: float, found: Mapping[str, Any]) -> Iterator[str]:
+    """What must be known to read the numbers: sentences."""
+    done = [each for each in found["seen"] if not each["error"] and 0 <= each["start"] < seconds]
+    typical = statistics.median((each["first"] or each["end"]) - each["start"] for each in done)
+    sent_late = [each["start"] - each["due"] for each in done if "due" in each]
+    late = max(_p95(found.get("lag", ())), _p95(sent_late))
+    if late > LATE_SHARE * typical:
+        yield (
+            f"the load's driver was late itself, by {late * 1000:.1f} ms in one case of twenty, where a typical answer "
+            f"began after {typical * 1000:.1f} ms: the instance's CPU was busy, and that is in the numbers"
+        )
+    if found.get("cpu_s", 0.0) > BUSY_SHARE * seconds:
+        yield (
+            f"the load's driver used {found['cpu_s'] / seconds:.0%} of a CPU core, and can do with one: the server may "
+            "be able to do more than was asked of it"
+        )
+    if any(each["counted"] == "pieces" for each in done):
+        yield "the server does not tell how many tokens it made: each piece of a stream counts as one"
+    if found.get("thinned", 1) > 1:
+        yield f"one time between tokens of {found['thinned']} is counted: all of them are more than can be told of"
+
+
+def _p95(values: Sequence[float]) -> float:
+    return sorted(values)[int(0.95 * len(values))] if values else 0.0
