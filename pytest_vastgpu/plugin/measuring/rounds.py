@@ -112,6 +112,7 @@ def _round(
         _start(instance, side, sides[side], where, {each for each, seen in values.items() if seen})
         for _ in range(windows):
             measured = _window(instance, side, load, plan.seconds, where)
+            found.unfair = found.unfair or measured.unfair
             gated = {name: figure for name, figure in measured.figures.items() if figure.better}
             found.better |= {name: figure.better for name, figure in gated.items()}
             values[side].append({name: figure.value for name, figure in gated.items()})
