@@ -214,13 +214,13 @@ VARIANTS: Mapping[str, Rules] = {
     "these rules": comparison.RULES,
     "suspected: p < 0.05": Rules(suspected_p=0.05),
     "suspected: p < 0.20": Rules(suspected_p=0.2),
-    "suspected: any share of the gate": Rules(suspected_share=0),
     "regression: p < 0.005": Rules(regression_p=0.005),
     "regression: p < 0.02": Rules(regression_p=0.02),
     "regression: p < 0.05": Rules(regression_p=0.05),
-    "regression: any share of the gate": Rules(regression_share=0, confirmed_share=-9),
-    "regression: also where surely smaller than the gate": Rules(smaller_p=0),
-    "regression: half of the gate on each host": Rules(confirmed_share=0.5),
+    "any slowdown on each host": Rules(share=0),
+    "a quarter of the gate on each host": Rules(share=0.25),
+    "two thirds of the gate on each host": Rules(share=0.67),
+    "also where it is surely smaller than the gate": Rules(smaller_p=0),
 }
 
 
