@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +23,17 @@ from pytest_vastgpu import shell
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.measure import measure
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
+from tests.support.asked import Asked
 from tests.support.asked import asked
+from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
 
 KEY = "sk-instance-0123456789"
-FAST = {"warmup_s": 0.05, "timeout_s": 30.0}
+FAST: dict[str, Any] = {"warmup_s": 0.05, "timeout_s": 30.0}
 Run = Callable[[str, float, str], ProbeResult]
 
 
@@ -76,13 +81,13 @@ def python_3_8() -> str:
     return ""
 
 
-def measured(run: Run, **pace: float) -> Measurement:
-    def answer(request: object) -> None:
+def measured(run: Run) -> Measurement:
+    def answer(request: Asked) -> None:
         events = [f"data: {json.dumps({'choices': [{'text': text}]})}\n\n" for text in ("A", " ship")]
-        request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])  # type: ignore[attr-defined]
+        request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])
 
     with asked(answer) as server:
-        found = measure(run, lease(server.port), completions(model="m", **{**FAST, **pace}), 0.3)
+        found = measure(run, lease(server.port), completions(model="m", **FAST), 0.3)
     assert {each.headers["Authorization"] for each in server.asked} == {f"Bearer {KEY}"}
     return found
 
@@ -180,3 +185,22 @@ def test_what_the_image_prints_at_each_login_does_no_harm() -> None:
         return here()(f"echo Welcome; {command}", timeout_s, stdin)
 
     assert measure(run, lease(), shell("true", **FAST), 0.1)["requests"].value > 0
+
+
+def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:
+    told: list[dict[str, Any]] = []
+    requests = [asked_once(at / 20, ttft=0.01, gaps=(0.01,) * 3) for at in range(200)]
+    lines = [(at + 0.5, "0, 1000, 40, 100, 1500, 0x40") for at in range(10)]
+    found = {"seen": requests, "gpu": [line for _, line in lines], "gpu_at": [moment for moment, _ in lines]}
+
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        told.append(json.loads(stdin.splitlines()[-1]))
+        return ProbeResult("", ProbeFailure.NONE, 0, driver.packed(found), "", 0.0)
+
+    measured = measure(run, lease(), completions(model="m"), 10.0)
+    assert told[0]["gpu_command"] == gpu.COMMAND
+    assert measured["energy"].value == 1000
+    assert measured["energy_per_token"].value == pytest.approx(100 / 80, rel=0.01)
+    price = make_offer().price_usd_h / 3600 / 80 * 1e6
+    assert measured["usd_per_million_tokens"].value == pytest.approx(price, rel=0.01)
+    assert "its hardware is too hot" in measured.unfair

@@ -11,12 +11,12 @@ from pytest_vastgpu import Load
 from pytest_vastgpu import MeasurementFailed
 from pytest_vastgpu import completions
 from pytest_vastgpu.measuring import seen
-from tests.support.measured import asked
-from tests.support.measured import steady
+from tests.support.driven import asked
+from tests.support.driven import steady
 
 LOAD = completions(model="m")
 WHOLE = completions(model="m", stream=False)
-STREAMED = {"ttft": 0.02, "gaps": (0.01,) * 5}
+STREAMED: dict[str, Any] = {"ttft": 0.02, "gaps": (0.01,) * 5}
 
 
 def some(good: int, bad: int, error: str = "HTTP 503") -> list[dict[str, Any]]:
