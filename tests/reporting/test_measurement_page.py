@@ -233,9 +233,14 @@ NUMBERS = st.one_of(st.floats(0, 1e9), st.just(math.inf), st.just(math.nan), st.
 
 
 @settings(max_examples=25)
-@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=6))
-def test_whatever_the_numbers_are_no_picture_leaves_its_frame(numbers: list[tuple[float, float, float]]) -> None:
-    figures = [Figure(value, "s", low, high) for value, low, high in numbers]
+@given(
+    unit=st.sampled_from(["s", "", "1/s"]),
+    numbers=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=6),
+)
+def test_whatever_the_numbers_are_no_picture_leaves_its_frame(
+    unit: str, numbers: list[tuple[float, float, float]]
+) -> None:
+    figures = [Figure(value, unit, low, high) for value, low, high in numbers]
     record = measured(commits=len(figures))
     history = [replace(past, figures={"e2e_p50": each}) for past, each in zip(record.history, figures, strict=True)]
     found = replace(
