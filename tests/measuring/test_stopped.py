@@ -20,9 +20,7 @@ def until(end: float, takes: float = 0.01) -> list[dict[str, object]]:
 
 def test_a_server_that_hangs_gives_no_numbers() -> None:
     found = {"seen": [*until(6.0), HUNG], "details": {"timeout": "no complete answer within 60 s"}}
-    with pytest.raises(
-        MeasurementFailed, match=r"stopped answering after 6\.0 of 10 s: no complete answer"
-    ):
+    with pytest.raises(MeasurementFailed, match=r"stopped answering after 6\.0 of 10 s: no complete answer"):
         seen.check(LOAD, 10.0, found)
 
 
