@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring.load import Kind
@@ -30,6 +31,8 @@ CONFIG = "config.json"
 RESULTS = "results"
 LONGER = 3
 """One that ends after so many requests may take so many times as long."""
+SAID_CHARS = 400
+"""Of what it has printed last."""
 START_S = 240.0
 """For its start: it loads much."""
 
@@ -68,7 +71,7 @@ def seen(load: Load, found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
     :param found: What :func:`pytest_vastgpu.measuring.driver.program` returns.
     :raises MeasurementFailed: if it did not run, or its results cannot be read.
     """
-    name, said = load.driver, found["said"][-400:]
+    name, said = load.driver, sanitize.line(" ".join(found["said"].split())[-SAID_CHARS:], SAID_CHARS)
     if found["exit_code"] == NOT_FOUND:
         raise MeasurementFailed(
             f"{name} is not on the instance: install it with the workload's setup, such as "

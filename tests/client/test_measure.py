@@ -22,10 +22,14 @@ from pytest_vastgpu import http_load
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.measure import measure
+from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from tests.support.asked import Asked
 from tests.support.asked import asked
+from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
 
 KEY = "sk-instance-0123456789"
@@ -92,7 +96,7 @@ def test_a_server_is_measured_by_the_python_that_is_there() -> None:
     found = measured(here())
     assert found["requests"].value > 0
     assert found["errors"].value == 0
-    assert found["token_throughput"].unit == "tokens/s"
+    assert found["output_throughput"].unit == "tokens/s"
 
 
 PYTHON_3_8 = python_3_8()  # now: a test has another home
@@ -134,10 +138,18 @@ def test_modules_that_lie_about_take_no_place_of_the_standard_librarys(
 def test_the_instances_key_is_in_no_message() -> None:
     with (
         asked(lambda request: request.reply(f"wrong key {request.headers['Authorization']}", 401)) as server,
-        pytest.raises(MeasurementFailed, match=r"HTTP 401: wrong key \*\*\*") as caught,
+        pytest.raises(MeasurementFailed, match=r"HTTP 401: wrong key Bearer <instance key>") as caught,
     ):
         measure(here(), lease(server.port), http_load("/", **FAST), 0.1)
     assert KEY not in str(caught.value)
+
+
+def test_a_key_in_a_loads_headers_is_hidden_in_every_report() -> None:
+    load = http_load("/", headers={"X-Api-Key": "k3y-of-the-user", "Authorization": "Bearer t0k3n-of-the-user"})
+    failed = ProbeResult("", ProbeFailure.COMMAND, 1, "", "", 0.0)
+    with pytest.raises(MeasurementFailed):
+        measure(lambda *_: failed, lease(), load, 1)
+    assert KNOWN(repr(load.headers)) == "{'X-Api-Key': '<X-Api-Key>', 'Authorization': 'Bearer <Authorization>'}"
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "10", 100_000])
@@ -173,3 +185,22 @@ def test_what_the_image_prints_at_each_login_does_no_harm() -> None:
         return here()(f"echo Welcome; {command}", timeout_s, stdin)
 
     assert measure(run, lease(), shell("true", **FAST), 0.1)["requests"].value > 0
+
+
+def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:
+    told: list[dict[str, Any]] = []
+    requests = [asked_once(at / 20, ttft=0.01, gaps=(0.01,) * 3) for at in range(200)]
+    lines = [(at + 0.5, "0, 1000, 40, 100, 1500, 0x40") for at in range(10)]
+    found = {"seen": requests, "gpu": [line for _, line in lines], "gpu_at": [moment for moment, _ in lines]}
+
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        told.append(json.loads(stdin.splitlines()[-1]))
+        return ProbeResult("", ProbeFailure.NONE, 0, driver.packed(found), "", 0.0)
+
+    measured = measure(run, lease(), completions(model="m"), 10.0)
+    assert told[0]["gpu_command"] == gpu.COMMAND
+    assert measured["energy"].value == 1000
+    assert measured["energy_per_token"].value == pytest.approx(100 / 80, rel=0.01)
+    price = make_offer().price_usd_h / 3600 / 80 * 1e6
+    assert measured["usd_per_million_tokens"].value == pytest.approx(price, rel=0.01)
+    assert "its hardware is too hot" in measured.unfair
