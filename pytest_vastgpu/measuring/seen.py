@@ -39,7 +39,7 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
     __tracebackhide__ = True
     if "too_much" in found:
         raise MeasurementFailed(
-            f"{found['too_much']} requests are more than can be told of at once; measure for fewer seconds"
+            f"{found['too_much'] or 'these'} requests are more than can be told of at once; measure for fewer seconds"
         )
     counted = [each for each in found["seen"] if 0 <= each["start"] < seconds]
     if not counted:
@@ -73,7 +73,7 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
 def _many_errors(load: Load, failed: Sequence[Seen], of: int, details: Mapping[str, str]) -> str:
     reasons = Counter(each["error"] for each in failed).most_common()
     told = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
-    first = sanitize.line(details.get(reasons[0][0], ""), 300)
+    first = sanitize.line(" ".join(details.get(reasons[0][0], "").split()), 300)
     when = f", the first {min(each['start'] for each in failed):.1f} s after the warm-up"
     then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
     return f"{len(failed)} of {of} requests failed ({told}){when}: {first}{then}"
