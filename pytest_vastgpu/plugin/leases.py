@@ -88,7 +88,7 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
         lead_to_own(item)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
-    if config.stash[SETTINGS].baseline and any("vast_benchmark" in _fixtures(item) for item in session.items):
+    if config.stash[SETTINGS].baseline and any(map(measures, session.items)):
         from pytest_vastgpu.plugin.measuring.baselines import problems
 
         collected.problems += problems(config)
@@ -99,8 +99,9 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
     config.pluginmanager.register(config.stash[_running], "vastgpu-running")
 
 
-def _fixtures(item: pytest.Item) -> Sequence[str]:
-    return getattr(item, "fixturenames", ())
+def measures(item: pytest.Item) -> bool:
+    """Whether a test is known to measure its instance, and so has it alone."""
+    return "vast_benchmark" in getattr(item, "fixturenames", ())
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
@@ -204,6 +205,8 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
             if not _is_worker(item.config):
                 items = item.session.items
                 _foresee(leases, items[items.index(item) + 1 :] if item in items else [])
+        if measures(item):  # what others ask of the server would be in the numbers
+            return [leases.acquire_alone(item.nodeid, wanted)]
         return [leases.acquire(item.nodeid, wanted, False)]
 
     (instance,) = reported(item, lambda: granted(item, ask))
