@@ -104,7 +104,8 @@ def test_the_suspicion_names_what_is_compared_how_sure_it_is_and_what_settles_it
     assert settles == (
         "in 8 of 10 cases it suspects throughput from 26 % on, time0_p50 from 36 % on (machines of a kind differ by "
         "8 %, published, nothing learned yet); to settle it, compare on one host: "
-        "vast_compare(baseline=<the workload of commit 9f3c2a1b7>, candidate=<this one>, load=<this load>).assert_no_regression(throughput=0.5, time0_p50=0.5)"
+        "vast_compare(baseline=<the workload of commit 9f3c2a1b7>, candidate=<this one>, load=<this load>)"
+        ".assert_no_regression(throughput=0.5, time0_p50=0.5)"
     )
 
 
