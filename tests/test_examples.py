@@ -23,6 +23,7 @@ RUNS = {
     "markers_and_strictness": ["-n0"],
     "xdist_shared": ["-n4"],
     "local_gpu": ["-n0"],
+    "gpu_regression": ["-n0"],
     "on_host": ["--vast-hosts=1"],  # NumPy comes from PyPI
 }
 QUICK = {"quickstart"}

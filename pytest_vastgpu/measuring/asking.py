@@ -48,7 +48,7 @@ class _Stamped(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, until: float, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.stamped = _Stamped(self.fp.detach(), sock, until)  # type: ignore[attr-defined]
+        self.stamped = _Stamped(self.fp.detach(), sock, until)
         self.fp = io.BufferedReader(self.stamped, 1 << 16)
 
 

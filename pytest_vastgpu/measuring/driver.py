@@ -135,7 +135,8 @@ class Load:
 
 def arrivals(orders: dict[str, Any]) -> list[float]:
     """When each request of an open loop is due: a Poisson process, the same for the same seed."""
-    dice, due, times = random.Random(orders["seed"]), -orders["warmup_s"], []  # noqa: S311 - no secret
+    dice, due = random.Random(orders["seed"]), -orders["warmup_s"]  # noqa: S311 - no secret
+    times: list[float] = []
     while True:
         due += dice.expovariate(orders["rate"])
         if due >= orders["seconds"]:

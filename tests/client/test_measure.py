@@ -27,12 +27,13 @@ from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
+from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
 
 KEY = "sk-instance-0123456789"
-FAST = {"warmup_s": 0.05, "timeout_s": 30.0}
+FAST: dict[str, Any] = {"warmup_s": 0.05, "timeout_s": 30.0}
 Run = Callable[[str, float, str], ProbeResult]
 
 
@@ -80,13 +81,13 @@ def python_3_8() -> str:
     return ""
 
 
-def measured(run: Run, **pace: float) -> Measurement:
-    def answer(request: object) -> None:
+def measured(run: Run) -> Measurement:
+    def answer(request: Asked) -> None:
         events = [f"data: {json.dumps({'choices': [{'text': text}]})}\n\n" for text in ("A", " ship")]
-        request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])  # type: ignore[attr-defined]
+        request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])
 
     with asked(answer) as server:
-        found = measure(run, lease(server.port), completions(model="m", **{**FAST, **pace}), 0.3)
+        found = measure(run, lease(server.port), completions(model="m", **FAST), 0.3)
     assert {each.headers["Authorization"] for each in server.asked} == {f"Bearer {KEY}"}
     return found
 

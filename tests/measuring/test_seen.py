@@ -16,7 +16,7 @@ from tests.support.driven import steady
 
 LOAD = completions(model="m")
 WHOLE = completions(model="m", stream=False)
-STREAMED = {"ttft": 0.02, "gaps": (0.01,) * 5}
+STREAMED: dict[str, Any] = {"ttft": 0.02, "gaps": (0.01,) * 5}
 
 
 def some(good: int, bad: int, error: str = "HTTP 503") -> list[dict[str, Any]]:
