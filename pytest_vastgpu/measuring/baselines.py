@@ -21,7 +21,7 @@ from pytest_vastgpu.core.text.nearest import did_you_mean
 from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
-from pytest_vastgpu.measuring.comparison import SUSPECTED_P
+from pytest_vastgpu.measuring.comparison import RULES
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
@@ -101,7 +101,7 @@ def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
     changes = _changes(entry, base, alike)
     if not changes:
         return [f"not compared: it has no metric in common with baseline {baseline!r}"]
-    if all(each.blind and each.p >= SUSPECTED_P for each in changes):
+    if all(each.blind and each.p >= RULES.suspected_p for each in changes):
         return [f"not compared: the numbers are too unsure: {', '.join(each.metric for each in changes)}"]
     return list(_told(entry, baseline, base, changes))
 
@@ -213,7 +213,7 @@ def _change(metric: str, entry: Entry, base: Sequence[Stored], alike: Sequence[S
     df = WORTH + usual.learned
     worse = (before - math.log(now.value)) * now.better if now.value else math.inf * now.better
     reach = student.quantile(0.975, df) * error
-    least = (student.quantile(1 - SUSPECTED_P / metrics, df) + student.quantile(FOUND, df)) * error
+    least = (student.quantile(1 - RULES.suspected_p / metrics, df) + student.quantile(FOUND, df)) * error
     shown = _share(now.better)
     return Change(
         metric=metric,
@@ -253,7 +253,7 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
     of = f"commit {last.commit[:9]}" if last.commit else "no commit"
     whose = "this machine" if machines == [entry.machine] else f"machine {', '.join(machines)}, not this one"
     against = f"baseline {baseline!r} ({last.when[:10]}, {of}, {whose})"
-    suspects = [each for each in changes if each.p < SUSPECTED_P]
+    suspects = [each for each in changes if each.p < RULES.suspected_p]
     clear = [each for each in changes if not each.blind]
     told = [_sees(clear, machines, entry)] if clear else []
     if blind := [each.metric for each in changes if each.blind and each not in suspects]:

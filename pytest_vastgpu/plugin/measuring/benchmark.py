@@ -22,11 +22,11 @@ from pytest_vastgpu.measuring.workload_facts import cpu_of
 from pytest_vastgpu.measuring.workload_facts import kind_of
 from pytest_vastgpu.measuring.workload_facts import machine_facts
 from pytest_vastgpu.measuring.workload_facts import workload_facts
-from pytest_vastgpu.plugin.leases import measures
 from pytest_vastgpu.plugin.measuring.baselines import PROPERTY
 from pytest_vastgpu.plugin.measuring.baselines import name_for
 from pytest_vastgpu.plugin.measuring.baselines import stored_in
 from pytest_vastgpu.plugin.measuring.report import keep
+from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import add
 from pytest_vastgpu.reporting.sentences import workload_line
@@ -46,7 +46,7 @@ class Benchmark:
     """
 
     def __init__(self, item: pytest.Item, instance: VastInstance, workload: Workload) -> None:
-        if _in_worker(item.config) and not measures(item):
+        if _in_worker(item.config) and MEASURES not in getattr(item, "fixturenames", ()):
             raise ConfigurationError(
                 "in a worker of xdist, name vast_benchmark among the arguments of the test, or of one of its fixtures: "
                 "a test that asks for it only while it runs does not have the instance alone"
