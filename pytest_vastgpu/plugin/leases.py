@@ -90,7 +90,7 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
     if config.stash[SETTINGS].baseline and any(MEASURES in getattr(item, "fixturenames", ()) for item in session.items):
-        from pytest_vastgpu.plugin.measuring.baselines import problems
+        from pytest_vastgpu.plugin.baselines import problems
 
         collected.problems += problems(config)
     config.stash[_foreseen] = set(collected.tests)

@@ -22,10 +22,10 @@ from pytest_vastgpu.measuring.workload_facts import cpu_of
 from pytest_vastgpu.measuring.workload_facts import kind_of
 from pytest_vastgpu.measuring.workload_facts import machine_facts
 from pytest_vastgpu.measuring.workload_facts import workload_facts
-from pytest_vastgpu.plugin.measuring.baselines import PROPERTY
-from pytest_vastgpu.plugin.measuring.baselines import name_for
-from pytest_vastgpu.plugin.measuring.baselines import stored_in
-from pytest_vastgpu.plugin.measuring.report import keep
+from pytest_vastgpu.plugin.baselines import PROPERTY
+from pytest_vastgpu.plugin.baselines import name_for
+from pytest_vastgpu.plugin.baselines import stored_in
+from pytest_vastgpu.plugin.measurements import keep
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import add
