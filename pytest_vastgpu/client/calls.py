@@ -387,6 +387,10 @@ class Leases(Protocol):
         """
         ...
 
+    def acquire_alone(self, test: str, workload: Workload) -> Lease:
+        """As :meth:`acquire` of a shared instance, which no other test uses until this one is done."""
+        ...
+
     def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
         """Rent fresh instances that no other test gets, at the same time, and wait until all are ready.
 
@@ -463,7 +467,7 @@ class RunControl(Leases, Protocol):
 
 SLOW = frozenset(
     (
-        *("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart"),
+        *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
         *("run", "address", "fairness", "serve", "logs", "fate"),
     )
 )

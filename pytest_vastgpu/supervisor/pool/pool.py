@@ -245,19 +245,21 @@ class InstancePool:
         process: str,
         gone: Callable[[], bool],
         other_than: frozenset[int] = frozenset(),
+        alone: bool = False,
     ) -> str:
         """Wait for an instance for a test; returns its label. See :meth:`Leases.acquire`.
 
         :param process: The process that runs the test.
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         :param other_than: Machines that an exclusive instance must not be on.
+        :param alone: Whether no other test may use a shared instance at the same time.
         """
         self._check({test: workload})
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             workload = self._own_hosts.of(run, workload)
             since = self._clock.monotonic()
-            ask = LeaseRequest(process, test, workload, exclusive, run, since=since, other_than=other_than)
+            ask = LeaseRequest(process, test, workload, exclusive, run, since=since, other_than=other_than, alone=alone)
             self._planner.ask(ask)
         try:
             while (label := self._next(ask)) is None:
