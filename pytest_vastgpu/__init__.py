@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import Verdict
     from pytest_vastgpu.model import Workload
     from pytest_vastgpu.model import WorkloadFields
+    from pytest_vastgpu.plugin.measuring.compare import Compare
+    from pytest_vastgpu.plugin.measuring.compare import Comparison
+    from pytest_vastgpu.plugin.measuring.compare import VastBenchmarkWarning
     from pytest_vastgpu.plugin.unasked import VastMarkUnusedWarning
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.servers.base import Failed
@@ -60,6 +63,8 @@ _HOMES = {
     "Adapter": "servers.base",
     "Answer": "servers.http_probe",
     "Attempt": "model",
+    "Compare": "plugin.measuring.compare",
+    "Comparison": "plugin.measuring.compare",
     "ConfigurationError": "errors",
     "Failed": "servers.base",
     "FailureClass": "model",
@@ -79,6 +84,7 @@ _HOMES = {
     "Question": "servers.questions",
     "Readiness": "servers.base",
     "Ready": "servers.base",
+    "VastBenchmarkWarning": "plugin.measuring.compare",
     "VastGpuError": "errors",
     "VastInstance": "client.instance",
     "VastMarkUnusedWarning": "plugin.unasked",
@@ -108,6 +114,8 @@ __all__ = [
     "Adapter",
     "Answer",
     "Attempt",
+    "Compare",
+    "Comparison",
     "ConfigurationError",
     "Failed",
     "FailureClass",
@@ -127,6 +135,7 @@ __all__ = [
     "Question",
     "Readiness",
     "Ready",
+    "VastBenchmarkWarning",
     "VastGpuError",
     "VastInstance",
     "VastMarkUnusedWarning",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 REUSE = "20m"
 """How long instances are kept warm where no duration is given."""
+BASELINE = "baseline"
+"""The name of a baseline that is given none."""
 KEEP_S = 1800.0
 """Seconds that an instance is kept by default."""
 
@@ -166,6 +168,21 @@ def countries(text: str) -> frozenset[str]:
             f"two-letter country codes with commas between, or none; {wrong[0]} is not one{meant(wrong[0])}"
         )
     return frozenset(codes)
+
+
+def baseline(text: str) -> tuple[str, ...]:
+    """Parse save or compare, each with a name if need be (``save:main``), or both with a comma between, or none."""
+    if text == "none":
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    forms = [re.fullmatch(r"(save|compare)(?::(\w[\w.-]{0,63}))?", part, re.ASCII) for part in parts]
+    found = {form[1]: f"{form[1]}:{form[2] or BASELINE}" for form in forms if form is not None}
+    if len(found) < len(parts):
+        raise ValueError(
+            "save or compare, with a name of letters, digits, dots and dashes if need be, such as compare:main; both "
+            "with a comma between; or none"
+        )
+    return tuple(found.values())
 
 
 def switch(text: str) -> bool:

@@ -213,6 +213,13 @@ class Settings:
     expose: bool = _option(
         option_values.switch, False, "", "Use the instance's public port instead of a tunnel through SSH"
     )
+    baseline: tuple[str, ...] = _option(
+        option_values.baseline,
+        (),
+        "WHAT",
+        "Keep what vast_benchmark measures, or compare it with what was kept: save or compare, with a name such as "
+        "save:main; both: compare:main,save:main",
+    )
     benchmark_strict: bool = _option(
         option_values.switch,
         False,

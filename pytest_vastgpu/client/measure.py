@@ -18,6 +18,7 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring import seen
 from pytest_vastgpu.measuring.load import Load
@@ -63,7 +64,14 @@ def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: L
     limit_s = load.warmup_s + seconds + load.timeout_s + MARGIN_S
     found = _scrubbed(read(run(COMMAND, limit_s, program() + json.dumps(orders) + "\n")), lease)
     seen.check(load, seconds, found)
-    return measurement.of(load, seconds, found["seen"])
+    return measurement.of(
+        load,
+        seconds,
+        found["seen"],
+        gpu=zip(found["gpu_at"], found["gpu"], strict=False),
+        usd_h=lease.offer.price_usd_h,
+        notes=tuple(seen.notes(seconds, found)),
+    )
 
 
 def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
@@ -83,6 +91,7 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "timeout_s": load.timeout_s,
         "warmup_s": load.warmup_s,
         "seconds": seconds,
+        "gpu_command": gpu.COMMAND,
         # Of one length, and others each time, so that no cache of an earlier measurement answers
         "first_number": 1_000_000 + secrets.randbelow(8_000_000),
     }

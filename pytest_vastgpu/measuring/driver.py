@@ -63,6 +63,7 @@ class Load:
         self._local = threading.local()
         self._new: Callable[[dict[str, Any]], Any] = Command if orders["kind"] == "command" else Client
         self._numbers = itertools.count(orders["first_number"])
+        self._clients: list[Any] = []
         self.seen: list[dict[str, Any]] = []
         self.details: dict[str, str] = {}
 
@@ -75,11 +76,12 @@ class Load:
             each.join()
 
     def _loop(self) -> None:
-        failed = 0
-        while time.monotonic() < self._ends:
-            failed = failed + 1 if self._ask(next(self._numbers))["error"] else 0
+        failed, more = 0, True
+        while more:
+            failed = failed + 1 if self.ask(next(self._numbers))["error"] else 0
             if failed:
                 time.sleep(max(0.0, min(0.05 * failed, LONGEST_PAUSE_S, self._ends - time.monotonic())))
+            more = time.monotonic() < self._ends
 
     def open(self) -> None:
         """Send requests at random times, whether earlier ones are answered or not."""
@@ -87,11 +89,18 @@ class Load:
             for due in arrivals(self._orders):
                 time.sleep(max(0.0, self._begins + due - time.monotonic()))
                 with contextlib.suppress(RuntimeError):  # no more threads: it waits for one that is there
-                    pool.submit(self._ask, next(self._numbers), due)
+                    pool.submit(self.ask, next(self._numbers), due)
 
-    def _ask(self, number: int, due: float | None = None) -> dict[str, Any]:
+    def close(self) -> None:
+        """Close what is still connected."""
+        for each in self._clients:
+            each.close()
+
+    def ask(self, number: int, due: float | None = None) -> dict[str, Any]:
+        """Ask once, by the client of this thread; returns what was seen."""
         if not hasattr(self._local, "client"):
             self._local.client = self._new(self._orders)
+            self._clients.append(self._local.client)
         seen: dict[str, Any] = {
             "first": None,
             "last": None,
@@ -172,6 +181,7 @@ class Beside:
             kill(self._watch)
             self._watch.wait()
             self._reader.join(2)
+            self._watch.stdout.close()
 
 
 def drive(orders: dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +194,7 @@ def drive(orders: dict[str, Any]) -> dict[str, Any]:
     else:
         load = Load(orders, begins)
         (load.open if orders["rate"] else load.closed)()
+        load.close()
         found = {"seen": load.seen, "details": load.details}
     beside.end()
     return {"lag": beside.lag, "cpu_s": beside.cpu_s, "gpu": beside.gpu, "gpu_at": beside.gpu_at, **found}
@@ -201,16 +212,16 @@ def program(orders: dict[str, Any]) -> dict[str, Any]:
     return {"exit_code": code, "killed": killed, "said": said, "results": texts}
 
 
-def packed(found: dict[str, Any]) -> str:
+def packed(found: dict[str, Any], most_chars: int = MOST_CHARS) -> str:
     """What was seen, as one line. Where that is too long, every second gap is left out, and again."""
     found["thinned"] = 1
     while True:
         rounded = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 6))
         line = MARK + base64.b64encode(zlib.compress(json.dumps(rounded, separators=(",", ":")).encode(), 6)).decode()
-        if len(line) <= MOST_CHARS:
+        if len(line) <= most_chars:
             return line
-        if not any(each["gaps"] for each in found.get("seen", ())):
-            return packed({"too_much": len(found.get("seen", ()))})
+        if not any(each["gaps"] for each in found["seen"]):
+            return packed({"too_much": len(found["seen"])})
         found["thinned"] *= 2
         for each in found["seen"]:
             each["gaps"] = each["gaps"][random.randrange(2) :: 2]  # noqa: S311 - no secret

@@ -19,6 +19,32 @@ class Figure:
     """1: more is better; -1: less is; 0: neither."""
 
     def __str__(self) -> str:
-        if self.low == self.high:
-            return f"{self.value:.4g} {self.unit}".strip()
-        return f"{self.value:.4g} {self.unit} ({self.low:.4g} to {self.high:.4g})".replace("  ", " ")
+        return " ".join(filter(None, (_digits(self.value), self.unit, self.interval)))
+
+    @property
+    def exact(self) -> bool:
+        """Whether it was counted or read, and so has no interval."""
+        return self.low == self.high == self.value
+
+    @property
+    def interval(self) -> str:
+        """``(1.2 to 1.4)``; empty for an exact number."""
+        return "" if self.exact else f"({_digits(self.low)} to {_digits(self.high)})"
+
+    def times(self, factor: float, unit: str, better: int | None = None) -> Figure:
+        """The same in another unit, or for another amount.
+
+        :param factor: Above 0.
+        """
+        better = self.better if better is None else better
+        return Figure(self.value * factor, unit, self.low * factor, self.high * factor, better)
+
+
+def exact(value: float, unit: str = "", better: int = 0) -> Figure:
+    """A number without doubt: a count, or the largest value that was seen."""
+    return Figure(value, unit, value, value, better)
+
+
+def _digits(value: float) -> str:
+    """Four digits that count: ``12340``, ``0.01234``."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-import math
-import statistics
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-from typing import Any
 
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring import gpu as gpus
+from pytest_vastgpu.measuring import latencies
+from pytest_vastgpu.measuring import requests
 from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.figures import exact
+from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.seen import Seen
+
+NAMES = (
+    "requests",
+    "errors",
+    "throughput",
+    "token_throughput",
+    "goodput",
+    *(f"{time}_{level}" for time in latencies.TIMES for level in latencies.LEVELS),
+    *gpus.NAMES,
+    "energy_per_token",
+    "usd_per_million_tokens",
+)
+"""Every number that there can be."""
+MOST_REASONS = 8
+SEVERAL = 1.2
+"""Tokens in a piece of a stream; a few come together from any server."""
 
 
 @dataclass(frozen=True)
@@ -26,29 +50,117 @@ class Measurement:
     """How often a request failed, by reason."""
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Seconds by kind of time (``ttft``, ``e2e``, …): those that 0 %, 1 %, …, 100 % of all stay below."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why a number is not among the figures, by the metric's name."""
+    notes: Sequence[str] = ()
+    """What must be known to read the numbers, in sentences."""
+    gpus: Sequence[GpuSeen] = ()
+    """Each GPU for itself; empty where none was seen."""
 
     def __getitem__(self, metric: str) -> Figure:
-        return self.figures[metric]
+        """The number of that name.
+
+        :raises MeasurementFailed: if there is none, with the reason.
+        """
+        if metric in self.figures:
+            return self.figures[metric]
+        known = "no GPU was seen" if metric in gpus.NAMES else "this load does not have it"
+        why = self.missing.get(metric) or (known if metric in NAMES else "no number is called so")
+        raise MeasurementFailed(f"there is no {metric}: {why}. There are {', '.join(self.figures)}")
+
+    def __str__(self) -> str:
+        """A line for each number, and for each reason why others are missing."""
+        width = max(map(len, self.figures), default=0)
+        lines = [f"{name:<{width}}  {figure}" for name, figure in self.figures.items()]
+        for why in dict.fromkeys(self.missing.values()):
+            lines.append(f"no {', '.join(name for name, each in self.missing.items() if each == why)}: {why}")
+        return "\n".join([*lines, *self.notes])
+
+    @property
+    def unfair(self) -> str:
+        """What says that the host was no fair place meanwhile, in a sentence; empty: nothing."""
+        return gpus.unfair(self.gpus)
 
 
-def of(load: Load, seconds: float, seen: Sequence[Mapping[str, Any]]) -> Measurement:
-    """The numbers of what the driver has seen."""
-    done = [each for each in seen if not each["error"]]
-    took = sorted(each["end"] - each["start"] for each in done)
-    per_second = len(done) / seconds
-    spread = 1.96 * math.sqrt(len(done)) / seconds
-    middle = statistics.median(took)
-    figures = {
-        "requests": Figure(len(done), "", len(done), len(done)),
-        "throughput": Figure(per_second, "1/s", per_second - spread, per_second + spread, 1),
-        "e2e_p50": Figure(middle, "s", took[0], took[-1], -1),
-    }
-    return Measurement(load, seconds, figures, quantiles={"e2e": percentiles(took)})
+def of(
+    load: Load,
+    seconds: float,
+    seen: Iterable[Seen],
+    *,
+    gpu: Iterable[tuple[float, str]] = (),
+    usd_h: float = 0.0,
+    notes: Sequence[str] = (),
+) -> Measurement:
+    """The numbers of what the driver has seen.
 
+    Latencies are those of the requests that began in the measured seconds; one that failed counts as one that never
+    came to its end. Rates are what was done in those seconds, by whichever request.
 
-def percentiles(values: Sequence[float]) -> Sequence[float]:
-    """The values that 0 %, 1 %, …, 100 % of them stay below, for a picture; empty for none.
-
-    :param values: In ascending order.
+    :param seen: All requests, those of the warm-up, too; :func:`pytest_vastgpu.measuring.seen.check` admits them.
+    :param gpu: The lines of the GPUs' watch, each with its moment: seconds since the measured ones began.
+    :param usd_h: The instance's price; 0: nothing is said of money.
+    :param notes: What must be known beside to read the numbers.
     """
-    return tuple(values[round((len(values) - 1) * percent / 100)] for percent in range(101)) if values else ()
+    every = list(seen)
+    counted = [each for each in every if 0 <= requests.began(each) < seconds]
+    done = [each for each in every if not each["error"]]
+    failed = [sanitize.line(each["error"], 200) for each in counted if each["error"]]
+    times = latencies.times(counted, done)
+    watched = gpus.seen(gpu, seconds)
+    told: dict[str, Figure | str] = {
+        "requests": exact(len(counted)),
+        "errors": exact(len(failed), better=-1),
+        **_rates(load, seconds, done),
+        **latencies.figures(times, seconds),
+        **watched.figures,
+        **watched.missing,
+    }
+    tokens, power = told.get("token_throughput"), told.get("gpu_power")
+    if isinstance(tokens, Figure) and isinstance(power, Figure):
+        told["energy_per_token"] = _per(power, tokens, 1.0, "J")
+    if isinstance(tokens, Figure) and usd_h:
+        told["usd_per_million_tokens"] = _per(exact(usd_h), tokens, 1e6 / 3600, "USD")
+    return Measurement(
+        load,
+        seconds,
+        figures={name: each for name, each in told.items() if isinstance(each, Figure)},
+        errors=dict(Counter(failed).most_common(MOST_REASONS)),
+        quantiles=latencies.pictures(times),
+        missing={name: each for name, each in told.items() if isinstance(each, str)},
+        notes=[*notes, *_notes(counted, done, failed)],
+        gpus=watched.gpus,
+    )
+
+
+def _rates(load: Load, seconds: float, done: Sequence[Seen]) -> dict[str, Figure | str]:
+    closed = not load.rate
+    told = {"throughput": requests.rate(done, seconds, closed=closed)}
+    if any(each["first"] is not None for each in done):
+        told["token_throughput"] = requests.token_rate(done, seconds)
+    elif any(each["tokens"] for each in done):
+        tokens = requests.rate(done, seconds, closed=closed, unit="tokens/s", amount=lambda each: float(each["tokens"]))
+        told["token_throughput"] = tokens
+    if load.slo:
+        good = requests.rate(done, seconds, closed=closed, amount=lambda each: float(requests.keeps(each, load.slo)))
+        told["goodput"] = good
+    return told
+
+
+def _per(amount: Figure, rate: Figure, factor: float, unit: str) -> Figure | str:
+    """An amount per second for each of what is done a second."""
+    if not rate.low:
+        return "the token throughput is too unsure"
+    return Figure(
+        factor * amount.value / rate.value, unit, factor * amount.low / rate.high, factor * amount.high / rate.low, -1
+    )
+
+
+def _notes(counted: Sequence[Seen], done: Sequence[Seen], failed: Sequence[str]) -> Iterator[str]:
+    if failed:
+        yield (
+            f"{len(failed)} of {len(counted)} requests failed ({failed[-1]}): latencies count them as never answered,"
+            " rates leave them out"
+        )
+    pieces, tokens = (sum(each[what] for each in done) for what in ("pieces", "tokens"))
+    if pieces and tokens > SEVERAL * pieces:
+        yield f"a piece of the stream holds {tokens / pieces:.1f} tokens: itl is between pieces, tpot between tokens"

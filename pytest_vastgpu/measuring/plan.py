@@ -79,6 +79,19 @@ class ComparisonPlan:
         )
 
 
+def check_time(plan: ComparisonPlan, warmup_s: float) -> None:
+    """Check that the limit leaves time for the two rounds that are the least that says anything.
+
+    :raises ConfigurationError: one line: it does not.
+    """
+    least_s = 2 * len(plan.windows) * (plan.seconds + warmup_s)
+    if least_s > plan.minutes * 60:
+        raise ConfigurationError(
+            f"vast_compare: two rounds are {spoken(least_s)} of load alone, and minutes={plan.minutes:g} is the limit: "
+            "raise it, or have fewer blocks= or seconds="
+        )
+
+
 def limit_s(plan: ComparisonPlan, life_s: float) -> float:
     """Most seconds of rounds on a host: what the plan allows, and its life.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import InstanceFactory
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.model import Workload
+    from pytest_vastgpu.plugin.measuring.benchmark import Benchmark
     from pytest_vastgpu.plugin.measuring.compare import Compare
 
 PLAN = "vastgpu-plan"
@@ -90,6 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
     hosts = config.pluginmanager.get_plugin(HOSTS)
     if hosts is not None and hosts.decide(config):
         return
+    if not hasattr(config, "workerinput") and any(each.startswith("save") for each in config.stash[SETTINGS].baseline):
+        from pytest_vastgpu.plugin.measuring.baselines import Saving
+
+        config.pluginmanager.register(Saving(config), "vastgpu-baselines")
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         from pytest_vastgpu.plugin.xdist import XdistController
 
@@ -225,6 +230,21 @@ def vast_compare(request: pytest.FixtureRequest) -> Compare:
     from pytest_vastgpu.plugin.measuring.compare import comparing
 
     return comparing(request)
+
+
+@pytest.fixture
+def vast_benchmark(
+    request: pytest.FixtureRequest, vast_instance: VastInstance, vast_workload: Workload | None
+) -> Benchmark:
+    """A function that measures ``vast_instance`` and keeps the result for the run's report, and as a baseline.
+
+    ``vast_benchmark(load, seconds=10, name="")`` returns what ``vast_instance.measure`` does. ``--vast-baseline`` says
+    whether it is saved, or compared with what was.
+    """
+    from pytest_vastgpu.plugin.leases import workload_of
+    from pytest_vastgpu.plugin.measuring.benchmark import Benchmark
+
+    return Benchmark(request.node, vast_instance, workload_of(request.node, vast_workload))
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

@@ -88,11 +88,19 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
         lead_to_own(item)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
+    if config.stash[SETTINGS].baseline and any("vast_benchmark" in _fixtures(item) for item in session.items):
+        from pytest_vastgpu.plugin.measuring.baselines import problems
+
+        collected.problems += problems(config)
     config.stash[_foreseen] = set(collected.tests)
     leases = config.stash[_leases] = _open(config, collected, late=late)
     config.pluginmanager.register(ReportHooks(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
     config.pluginmanager.register(_TestEnds(leases), "vastgpu-test-ends")
     config.pluginmanager.register(config.stash[_running], "vastgpu-running")
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
@@ -187,16 +195,7 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
     :param default: The value of the fixture ``vast_workload``.
     """
     item = request.node
-    workload, changes = usable(lambda: marked(item))
-    asked: object = workload or default
-    if asked is None:
-        pytest.fail(
-            "this test needs an instance, but nothing says what shall run on it: mark it "
-            "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
-            pytrace=False,
-        )
-    workload = usable(lambda: require_workload(asked, "the value of the fixture vast_workload"))
-    wanted = whole(item, replace(workload, **changes))
+    wanted = whole(item, workload_of(item, default))
 
     def ask(leases: Leases) -> list[Lease]:
         if item.nodeid not in item.config.stash[_foreseen]:  # what it gets may serve others that ask in the same way
@@ -210,6 +209,22 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
     (instance,) = reported(item, lambda: granted(item, ask))
     item.config.stash[_running].takes(item, instance)
     return instance
+
+
+def workload_of(item: pytest.Item, default: Workload | None) -> Workload:
+    """What runs on the shared instance of a test.
+
+    :param default: The value of the fixture ``vast_workload``.
+    """
+    workload, changes = usable(lambda: marked(item))
+    asked: object = workload or default
+    if asked is None:
+        pytest.fail(
+            "this test needs an instance, but nothing says what shall run on it: mark it "
+            "@pytest.mark.vast(vllm('org/model')), or define a fixture vast_workload that returns a workload",
+            pytrace=False,
+        )
+    return replace(usable(lambda: require_workload(asked, "the value of the fixture vast_workload")), **changes)
 
 
 def _is_worker(config: pytest.Config) -> bool:

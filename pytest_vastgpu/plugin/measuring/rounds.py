@@ -69,7 +69,8 @@ def measure_host(
     tell: Callable[[str], None],
     now: Callable[[], float] = _monotonic,
 ) -> None:
-    """Measure rounds of both sides on a host, until there are enough of them or the time is over.
+    """Measure rounds of both sides on a host, until there are enough of them, or the time is over, or it is seen to be
+    no fair place.
 
     :param found: Takes what is found.
     :param sides: The workloads of ``A``, the baseline, and ``B``, the candidate.
@@ -78,12 +79,17 @@ def measure_host(
     :raises HostLost: for a fault of the host.
     :raises MeasurementFailed: if a side cannot be measured, or the time is over before two rounds are.
     """
+    found.unfair = instance.fairness().unfair
+    if found.unfair:  # what it would measure says nothing, and costs the same
+        return
     begun = now()
     for number in range(1, plan.rounds + 1):
         began = now()
         found.rounds.append(_round(instance, found, sides, load, plan, number))
         found.round_s = max(found.round_s, now() - began)
         found.seconds = now() - begun
+        if found.unfair:
+            return
         left = plan.rounds - number
         usd = left * found.round_s * instance.offer.price_usd_h / HOUR_S
         to_go = f"; about {spoken(left * found.round_s)} and {usd:.4f} USD to go" if left else ""
@@ -112,11 +118,12 @@ def _round(
         _start(instance, side, sides[side], where, {each for each, seen in values.items() if seen})
         for _ in range(windows):
             measured = _window(instance, side, load, plan.seconds, where)
+            found.unfair = found.unfair or measured.unfair
             gated = {name: figure for name, figure in measured.figures.items() if figure.better}
             found.better |= {name: figure.better for name, figure in gated.items()}
             values[side].append({name: figure.value for name, figure in gated.items()})
             found.failed[side] += sum(measured.errors.values())
-            found.asked[side] += _answered(measured) + sum(measured.errors.values())
+            found.asked[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
     _same_work(found)
     return round_of(values["A"], values["B"])
 
@@ -140,10 +147,6 @@ def _window(instance: VastInstance, side: str, load: Load, seconds: float, where
         if fate is not None and fate.excuses:
             raise HostLost(f"machine {instance.offer.machine_id}{became}") from failed
         raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
-
-
-def _answered(measured: Measurement) -> float:
-    return measured.figures["requests"].value if "requests" in measured.figures else 0.0
 
 
 def _same_work(found: HostMeasured) -> None:

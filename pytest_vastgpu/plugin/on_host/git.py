@@ -70,20 +70,38 @@ def commit(root: Path) -> tuple[str, int]:
     :returns: The start of the commit's hash; empty where there is no commit yet.
     :raises ConfigurationError: as :func:`listed`.
     """
-    status = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
     try:
-        lines = _run(root, *status, "--", ".")
+        found, _, differ = _state(root)
     except NoRepository as error:
         raise ConfigurationError(f"git does not tell the commit of {root}: {error}") from error
-    found, differ, old = "", 0, False
-    for line in lines:
+    return found[:9], differ
+
+
+def commit_info(root: Path) -> dict[str, object]:
+    """The commit of a directory, with the keys of pytest-benchmark's ``commit_info``; ``id`` is empty where none is.
+
+    :raises NoRepository: as :func:`listed`.
+    :raises ConfigurationError: as :func:`listed`.
+    """
+    found, branch, differ = _state(root)
+    times = next(_run(root, "show", "-s", "--format=%cI%n%aI"), "").split() if found else []
+    told = dict(zip(("time", "author_time"), times, strict=False))
+    return {"id": found, "branch": branch, "dirty": differ > 0, "project": root.name, **told}
+
+
+def _state(root: Path) -> tuple[str, str, int]:
+    """The commit that a directory has been checked out from, its branch, and how many tracked files differ from it."""
+    found, branch, differ, old = "", "", 0, False
+    for line in _run(root, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--", "."):
         if old:  # the former name of one that was renamed
             old = False
         elif line.startswith("# branch.oid "):
             found = line.split()[2]
+        elif line.startswith("# branch.head "):
+            branch = line.split(maxsplit=2)[2]
         elif line[:2] in {"1 ", "2 ", "u "}:
             differ, old = differ + 1, line.startswith("2 ")
-    return ("" if found == "(initial)" else found[:9]), differ
+    return ("" if found == "(initial)" else found), branch, differ
 
 
 def _run(root: Path, *arguments: str) -> Iterator[str]:

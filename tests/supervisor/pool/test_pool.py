@@ -17,6 +17,7 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
 from pytest_vastgpu.errors import HostCacheError
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
@@ -68,11 +69,12 @@ class Scene:
         self.pool.open(self.provisioner)
         self.pool.join(RUN)
 
-    def rent(self, test: str) -> Rental:
+    def rent(self, test: str, *, own: bool = False, other_than: frozenset[int] = frozenset()) -> Rental:
         """Rent for a test; one that waits for ever fails here."""
         with ThreadPoolExecutor() as threads:
             gave_up: list[bool] = []
-            waits = threads.submit(self.pool.acquire, RUN, test, self.workload, False, test, lambda: bool(gave_up))
+            asked = (RUN, test, self.workload, own, test, lambda: bool(gave_up), other_than)
+            waits = threads.submit(self.pool.acquire, *asked)
             try:
                 return self.pool.registry[waits.result(timeout=30)]
             finally:
@@ -94,9 +96,20 @@ class _OnTheClock(Provisioner):
     """What looking at a server raises."""
 
     def provision(
-        self, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str, before: Sequence[Attempt] = ()
+        self,
+        workload: Workload,
+        adapter: Adapter,
+        cancel: CancelToken,
+        run: str,
+        before: Sequence[Attempt] = (),
+        other_than: frozenset[int] = frozenset(),
     ) -> Rental:
-        return super().provision(workload, adapter, self.cancel, run, before)
+        return super().provision(workload, adapter, self.cancel, run, before, other_than)
+
+    def serve(
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken
+    ) -> ProvisioningFailed | None:
+        return super().serve(rental, workload, adapter, self.cancel)
 
     def use_again(
         self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str

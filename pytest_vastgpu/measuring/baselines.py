@@ -1,0 +1,297 @@
+"""What a stored baseline makes us suspect. Pure: entries in, sentences out.
+
+Hosts of a kind differ, so what one of them measured says little about another. A suspicion needs more than that:
+one-sided p < 0.10 for all metrics together, by Student's t with the spread between hosts. That is published (8 %) until
+the history says otherwise. It is no more than a suspicion; a comparison on one host settles it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from pytest_vastgpu.core.text.nearest import did_you_mean
+from pytest_vastgpu.measuring import student
+from pytest_vastgpu.measuring.baseline_files import Entry
+from pytest_vastgpu.measuring.baseline_files import Stored
+from pytest_vastgpu.measuring.comparison import SUSPECTED_P
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.record import Past
+from pytest_vastgpu.measuring.record import to_json
+
+FOUND = 0.8
+"""So often a slowdown of the size that is told is found."""
+BETWEEN_HOSTS = 0.08
+"""Standard deviation of the logarithm between hosts of a kind (arXiv 2208.11035), where no history tells."""
+ON_ONE_HOST = 0.03
+"""The same between two starts on one host."""
+WORTH = 10
+"""As many saves of the history count as much as the published figure."""
+UNSTEADY = ("_p90", "_p99")
+"""Ends of metrics that vary too much from one run to the next."""
+UNITS = frozenset({"s", "1/s", "tokens/s", "MiB"})
+"""Of metrics that are a matter of the code. Money depends on the offer, power on the host."""
+_TOLD = 3
+"""Most differences that a sentence lists."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far measurements of the same differ."""
+
+    sigma: float
+    """Standard deviation of the logarithm."""
+    learned: int
+    """From so many pairs of saves; 0: it is the published one."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one metric. Shares of the baseline: 0.05 is 5 % more latency, or 5 % less throughput."""
+
+    metric: str
+    now: Figure
+    before: float
+    """The geometric mean of the baseline's hosts."""
+    slower: float
+    low: float
+    high: float
+    """The 95 % interval of it."""
+    p: float
+    """One-sided: how likely so much is where nothing is slower; corrected for the number of metrics."""
+    resolves: float
+    """The smallest slowdown that would have been suspected in 8 of 10 cases."""
+    spread: Spread
+
+
+def no_such(baseline: str, stored: Sequence[Stored]) -> str:
+    """What is wrong with a name under which nothing was saved; empty: there is something."""
+    names = sorted({each.baseline for each in stored})
+    if baseline in names:
+        return ""
+    others = f"; there is {', '.join(names)}{did_you_mean(baseline, names)}" if names else ""
+    return f"no baseline {baseline!r} is kept here{others}; --vast-baseline=save:{baseline} keeps one"
+
+
+def history(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[Past]:
+    """What was measured before, the oldest first: by the same test under the same load, on the same kind of GPU."""
+    return [_past(each) for each in _alike(entry, baseline, stored)[0]]
+
+
+def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
+    """What a measurement makes us suspect, in sentences for people.
+
+    :param stored: Of all names, in any order.
+    """
+    alike, why = _alike(entry, baseline, stored)
+    if not alike:
+        return [f"not compared: {why}; --vast-baseline=save:{baseline} keeps what is measured now"]
+    base = _base(entry, alike)
+    changes = _changes(entry, base, alike)
+    if not changes:
+        return [f"not compared: it has no metric in common with baseline {baseline!r}"]
+    return list(_told(entry, baseline, base, changes))
+
+
+def changes_of(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[Change]:
+    """Every metric that both have; empty where nothing is alike."""
+    alike, _ = _alike(entry, baseline, stored)
+    return _changes(entry, _base(entry, alike), alike) if alike else []
+
+
+def spread(metric: str, alike: Sequence[Stored], *, one_host: bool) -> Spread:
+    """How far a metric differs, as the history has it.
+
+    From each save to the next, by the median: a change of the code is one jump among many, and counts little.
+
+    :param alike: Of one test, load and kind, in order of time.
+    :param one_host: Between two saves on one machine; else between machines.
+    """
+    logs = [(each.entry.machine, _log(each.entry, metric)) for each in alike]
+    seen = [(machine, value) for machine, value in logs if value is not None]
+    steps = [abs(after - before) for (one, before), (other, after) in pairwise(seen) if (one == other) is one_host]
+    usual = ON_ONE_HOST if one_host else BETWEEN_HOSTS
+    if not steps:
+        return Spread(usual, 0)
+    # The median of an absolute normal variable is 0.6745 of its deviation, and each step is between two of them.
+    learned = statistics.median(steps) / 0.6745 / math.sqrt(2)
+    return Spread(math.sqrt((WORTH * usual**2 + len(steps) * learned**2) / (WORTH + len(steps))), len(steps))
+
+
+def _alike(entry: Entry, baseline: str, stored: Sequence[Stored]) -> tuple[list[Stored], str]:
+    """What an entry may be compared with, in order of time, or why there is nothing."""
+    found = sorted((each for each in stored if each.baseline == baseline), key=lambda each: each.when)
+    if not found:
+        return [], f"nothing is kept as baseline {baseline!r}"
+    named = [each for each in found if (each.entry.test, each.entry.name) == (entry.test, entry.name)]
+    if not named:
+        return [], f"baseline {baseline!r} has nothing of this test"
+    kinds = sorted({each.entry.kind for each in named})
+    if entry.kind not in kinds:
+        return [], f"baseline {baseline!r} is of {', '.join(kinds)}, and this is {entry.kind}: kinds are not compared"
+    of_kind = [each for each in named if each.entry.kind == entry.kind]
+    for what, get in _SAME:
+        here = get(entry)
+        same = [each for each in of_kind if get(each.entry) == here]
+        if not same:
+            differ = _differences(get(of_kind[-1].entry), here)
+            return [], f"baseline {baseline!r} is of another {what} ({differ})"
+        of_kind = same
+    return of_kind, ""
+
+
+_SAME: Sequence[tuple[str, Callable[[Entry], Any]]] = (
+    ("workload", lambda entry: to_json(entry.workload)),
+    ("load", lambda entry: to_json(entry.load)),
+)
+
+
+def _differences(then: Any, now: Any) -> str:
+    """``concurrency: 4, now 8``."""
+    before, after = dict(_flat("", then)), dict(_flat("", now))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    told = [f"{key}: {_short(before, key)}, now {_short(after, key)}" for key in keys[:_TOLD]]
+    return "; ".join([*told, *(["…"] if len(keys) > _TOLD else [])])
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping) and value:
+        for key, each in value.items():
+            yield from _flat(f"{path}.{key}" if path else str(key), each)
+    else:
+        yield path, value
+
+
+def _short(values: Mapping[str, object], key: str) -> str:
+    return f"{values[key]!r:.60}" if key in values else "none"
+
+
+def _base(entry: Entry, alike: Sequence[Stored]) -> list[Stored]:
+    """The last of them, and those of the same commit; if one of them is of this machine, only those of it."""
+    last = alike[-1]
+    base = [each for each in alike if each is last or (last.commit and each.commit == last.commit)]
+    return [each for each in base if each.entry.machine == entry.machine] or base
+
+
+def _changes(entry: Entry, base: Sequence[Stored], alike: Sequence[Stored]) -> list[Change]:
+    metrics = [
+        metric
+        for metric, figure in entry.figures.items()
+        if figure.better and figure.unit in UNITS and not metric.endswith(UNSTEADY)
+        if figure.value >= 0 and any(_log(each.entry, metric) is not None for each in base)
+    ]
+    return [_change(metric, entry, base, alike, len(metrics)) for metric in metrics]
+
+
+def _change(metric: str, entry: Entry, base: Sequence[Stored], alike: Sequence[Stored], metrics: int) -> Change:
+    now = entry.figures[metric]
+    one_host = base[0].entry.machine == entry.machine
+    usual = spread(metric, alike, one_host=one_host)
+    by_host: dict[str, list[float]] = {}
+    for each in base:
+        if (value := _log(each.entry, metric)) is not None:
+            by_host.setdefault(each.entry.machine, []).append(value)
+    # Saves on one machine are several of this one; on several machines each of these counts once.
+    values = next(iter(by_host.values())) if one_host else [statistics.fmean(each) for each in by_host.values()]
+    before = statistics.fmean(values)
+    own = _error(now)
+    error = math.hypot(usual.sigma * math.sqrt(1 + 1 / len(values)), own)
+    df = WORTH + usual.learned
+    worse = (before - math.log(now.value)) * now.better if now.value else math.inf * now.better
+    reach = student.quantile(0.975, df) * error
+    least = (student.quantile(1 - SUSPECTED_P / metrics, df) + student.quantile(FOUND, df)) * error
+    shown = _share(now.better)
+    return Change(
+        metric=metric,
+        now=now,
+        before=math.exp(before),
+        slower=shown(worse),
+        low=shown(worse - reach),
+        high=shown(worse + reach),
+        p=min(1.0, metrics * student.cdf(-worse / error, df)),
+        resolves=shown(least),
+        spread=usual,
+    )
+
+
+def _share(better: int) -> Callable[[float], float]:
+    """Turns a logarithm, above 0 for worse, into a share of the baseline."""
+    return (lambda worse: -math.expm1(-worse)) if better > 0 else math.expm1
+
+
+def _log(entry: Entry, metric: str) -> float | None:
+    figure = entry.figures.get(metric)
+    return math.log(figure.value) if figure is not None and figure.value > 0 else None
+
+
+def _error(figure: Figure) -> float:
+    """Standard error of the logarithm, from the interval. 0 for an exact figure."""
+    return (figure.high - figure.low) / (2 * 1.96 * figure.value) if figure.value else 0.0
+
+
+def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence[Change]) -> Iterator[str]:
+    machines = sorted({each.entry.machine for each in base})
+    last = base[-1]
+    of = f"commit {last.commit[:9]}" if last.commit else "no commit"
+    whose = "this machine" if machines == [entry.machine] else f"machine {', '.join(machines)}, not this one"
+    against = f"baseline {baseline!r} ({last.when[:10]}, {of}, {whose})"
+    resolves = max(each.resolves for each in changes)
+    sees = (
+        f"a slowdown of {_percent(resolves)} is suspected in 8 of 10 cases ({_why(changes[0].spread, machines, entry)})"
+    )
+    suspects = [each for each in changes if each.p < SUSPECTED_P]
+    if suspects:
+        yield f"suspected, against {against}: {'; '.join(map(_worse, suspects))}"
+        yield f"{sees}; to settle it, compare on one host: {_settles(suspects, last, baseline)}"
+    else:
+        yield f"nothing suspected, against {against}: {', '.join(map(_moved, changes))}; {sees}"
+    failed, before = (sum(each.errors.values()) for each in (entry, last.entry))
+    if failed and not before:
+        yield f"{failed} of its requests failed, and none of the baseline's: the numbers are of those that did not"
+
+
+def _why(usual: Spread, machines: Sequence[str], entry: Entry) -> str:
+    what = "starts on one machine" if list(machines) == [entry.machine] else "machines of a kind"
+    source = f"learned from {usual.learned} saves" if usual.learned else "published, nothing learned yet"
+    return f"{what} differ by {_percent(usual.sigma)}, {source}"
+
+
+def _worse(change: Change) -> str:
+    word = "lower" if change.now.better > 0 else "higher"
+    return (
+        f"{change.metric} is {_percent(change.slower)} {word} ({_percent(change.low)} to {_percent(change.high)}): "
+        f"{change.now.value:.4g} {change.now.unit}, was {change.before:.4g}"
+    )
+
+
+def _moved(change: Change) -> str:
+    lower = (change.slower > 0) is (change.now.better > 0)
+    return f"{change.metric} {_percent(abs(change.slower))} {'lower' if lower else 'higher'}"
+
+
+def _settles(suspects: Sequence[Change], last: Stored, baseline: str) -> str:
+    gates = ", ".join(
+        f"{each.metric}={min(0.5, max(0.05, math.floor(each.slower * 100) / 100)):g}" for each in suspects
+    )
+    then = f"commit {last.commit[:9]}" if last.commit else f"baseline {baseline!r}"
+    return (
+        f"vast_compare(baseline=<the workload of {then}>, candidate=<this one>, load=<this load>)"
+        f".assert_no_regression({gates})"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _past(stored: Stored) -> Past:
+    machine = stored.entry.machine
+    number = int(machine) if machine.isascii() and machine.isdigit() else 0
+    return Past(stored.commit, stored.when, stored.entry.figures, number)

@@ -1,0 +1,84 @@
+"""How long requests took: quantiles of the time to the first token, between tokens, and to the end. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pytest_vastgpu.measuring import intervals
+from pytest_vastgpu.measuring import requests
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.intervals import Estimate
+from pytest_vastgpu.measuring.seen import Seen
+
+LEVELS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+TIMES = ("ttft", "itl", "tpot", "e2e")
+
+Points = Sequence[tuple[float, float]]
+"""Values in seconds, each with its moment; ``inf`` for a request that failed."""
+
+
+def times(counted: Sequence[Seen], done: Sequence[Seen]) -> dict[str, Points | str]:
+    """Every time that there is, by its name; or, in a sentence, why there is none.
+
+    :param counted: The requests that began in the measured seconds.
+    :param done: Those that were answered, whenever they began.
+    """
+    found: dict[str, Points | str] = {}
+    answered = [each for each in counted if not each["error"]]
+    if any(each["first"] is not None for each in answered):
+        found["ttft"] = [(requests.began(each), _or_never(each, requests.ttft(each))) for each in counted]
+        several = [each for each in counted if each["error"] or each["tokens"] > 1]
+        if any(each["tokens"] > 1 for each in answered):
+            found["itl"] = [gap for each in done for gap in requests.gaps(each)]
+            found["tpot"] = [(requests.began(each), _or_never(each, requests.tpot(each))) for each in several]
+        else:
+            found |= dict.fromkeys(("itl", "tpot"), "answers have one token")
+    found["e2e"] = [(requests.began(each), _or_never(each, requests.e2e(each))) for each in counted]
+    return found
+
+
+def _or_never(request: Seen, value: float | None) -> float:
+    return math.inf if request["error"] or value is None else value
+
+
+def figures(found: dict[str, Points | str], seconds: float) -> dict[str, Figure | str]:
+    """Each quantile of each time; or, in a sentence, why it is not known."""
+    told: dict[str, Figure | str] = {}
+    blocks = intervals.for_quantiles(seconds)
+    for name, points in found.items():
+        if isinstance(points, str):
+            told |= {f"{name}_{level}": points for level in LEVELS}
+            continue
+        inside = [point for point in points if blocks.at(point[0]) is not None]
+        for level, each in zip(LEVELS, intervals.quantiles(inside, list(LEVELS.values()), blocks), strict=True):
+            if isinstance(each, Estimate):
+                told[f"{name}_{level}"] = Figure(each.value, "s", each.low, each.high, -1)
+            else:
+                told[f"{name}_{level}"] = _too_few(inside, each.needed, seconds)
+    return told
+
+
+def _too_few(points: Points, needed: int, seconds: float) -> str:
+    """Why a quantile is not known."""
+    if not needed:
+        return f"{sum(math.isinf(value) for _, value in points)} of {len(points)} requests failed"
+    longer_s = math.ceil(seconds * needed / max(1, len(points)))
+    return f"{len(points)} are too few, about {needed} are needed: measure for {longer_s} s"
+
+
+def percentiles(values: Sequence[float]) -> Sequence[float]:
+    """The values that 0 %, 1 %, …, 100 % of them stay below, for a picture; empty for none.
+
+    :param values: In ascending order.
+    """
+    return tuple(values[round((len(values) - 1) * percent / 100)] for percent in range(101)) if values else ()
+
+
+def pictures(found: dict[str, Points | str]) -> dict[str, Sequence[float]]:
+    """The :func:`percentiles` of each time, of what was answered."""
+    known = {name: points for name, points in found.items() if not isinstance(points, str)}
+    return {
+        name: percentiles(sorted(value for _, value in points if math.isfinite(value)))
+        for name, points in known.items()
+    }

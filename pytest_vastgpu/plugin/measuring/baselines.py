@@ -1,0 +1,157 @@
+"""The stored baselines: read before anything is rented, written when the run is over.
+
+Each process that runs tests reads them. Only the controller, or the only process, writes: what its workers have
+measured comes in the reports of their tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from pytest_vastgpu.core.files import read_file
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring.baseline_files import Entry
+from pytest_vastgpu.measuring.baseline_files import Stored
+from pytest_vastgpu.measuring.baseline_files import Unreadable
+from pytest_vastgpu.measuring.baseline_files import document
+from pytest_vastgpu.measuring.baseline_files import file_name
+from pytest_vastgpu.measuring.baseline_files import read
+from pytest_vastgpu.measuring.baseline_files import slug
+from pytest_vastgpu.measuring.baselines import no_such
+from pytest_vastgpu.measuring.record import from_json
+from pytest_vastgpu.plugin.on_host.git import NoRepository
+from pytest_vastgpu.plugin.on_host.git import commit_info
+from pytest_vastgpu.plugin.options import SETTINGS
+
+DIRECTORY = Path(".vastgpu", "baselines")
+"""Below the tests' root directory. In it is one for each kind of machine."""
+PROPERTY = "vast_baseline"
+"""Name of the property of a test that carries an entry to be saved."""
+LARGEST_BYTES = 32 << 20
+_stored = pytest.StashKey[list[Stored]]()
+
+
+def name_for(what: str, config: pytest.Config) -> str:
+    """The baseline to ``save`` or to ``compare`` with; empty: none is asked for."""
+    return next((each.partition(":")[2] for each in config.stash[SETTINGS].baseline if each.startswith(what)), "")
+
+
+def stored_in(config: pytest.Config) -> list[Stored]:
+    """All that is kept, of all names.
+
+    :raises ConfigurationError: for a file that cannot be read, and where nothing is kept to compare with.
+    """
+    if _stored not in config.stash:
+        config.stash[_stored] = _all(config.rootpath)
+    return config.stash[_stored]
+
+
+def problems(config: pytest.Config) -> list[str]:
+    """What stands in the way of what is asked for, one line each. It is looked at before anything is rented."""
+    saves, compares = name_for("save", config), name_for("compare", config)
+    try:
+        if saves:
+            (config.rootpath / DIRECTORY).mkdir(parents=True, exist_ok=True)
+        if compares:
+            missing = no_such(compares, stored_in(config))
+            if missing and saves != compares:  # with the same name, this run is the first
+                return [f"--vast-baseline=compare:{compares}: {missing}"]
+    except OSError as error:
+        return [f"--vast-baseline=save:{saves}: nothing can be kept in {config.rootpath / DIRECTORY}: {error.strerror}"]
+    except ConfigurationError as error:
+        return [f"--vast-baseline=compare:{compares}: {error}"]
+    return []
+
+
+class Saving:
+    """Plugin object of the controller, or of the only process: keeps what the tests have measured.
+
+    Only tests that passed count.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._entries: list[Entry] = []
+        self._lost = 0
+        """Measurements of tests that did not pass."""
+        self._told: list[tuple[str, bool]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A phase of a test is over, here or in a worker."""
+        if report.when != "call":
+            return
+        texts = [str(text) for name, text in report.user_properties if name == PROPERTY]
+        if report.passed:
+            self._entries += [from_json(Entry, json.loads(text)) for text in texts]
+        else:
+            self._lost += len(texts)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the files."""
+        if not self._entries:
+            return
+        name = name_for("save", self._config)
+        try:
+            paths = save(self._config.rootpath, name, self._entries)
+        except OSError as error:
+            self._told.append((f"baseline {name!r} is not saved: {sanitize.line(str(error))}", True))
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            return
+        lost = f" ({self._lost} of tests that did not pass are not)" if self._lost else ""
+        count = f"{len(self._entries)} measurement{'' if len(self._entries) == 1 else 's'}"
+        where = ", ".join(str(path.relative_to(self._config.rootpath)) for path in paths)
+        self._told.append((f"baseline {name!r} is saved, {count}{lost}: commit {where}", False))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where it is."""
+        for line, bad in self._told:
+            terminalreporter.write_line(f"vastgpu: {line}", red=bad)
+
+
+def save(root: Path, baseline: str, entries: list[Entry]) -> list[Path]:
+    """Write a file for each machine; returns their paths. A file that is there is left as it is.
+
+    :raises OSError: if that cannot be done.
+    """
+    try:
+        commit = commit_info(root)
+    except (NoRepository, ConfigurationError):
+        commit = {"id": "", "dirty": False, "project": root.name}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    by_machine: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_machine[entry.kind, entry.machine].append(entry)
+    paths = []
+    for (kind, machine), of_machine in by_machine.items():
+        directory = root / DIRECTORY / slug(kind)
+        directory.mkdir(parents=True, exist_ok=True)
+        text = document(of_machine, baseline, when, commit)
+        number = 1 + max((int(path.name[:4]) for path in directory.glob("[0-9][0-9][0-9][0-9]_*.json")), default=0)
+        path = directory / file_name(number, baseline, commit, machine)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        paths.append(path)
+    return paths
+
+
+def _all(root: Path) -> list[Stored]:
+    found: list[Stored] = []
+    for path in sorted((root / DIRECTORY).glob("*/*.json")):
+        shown = sanitize.line(str(path.relative_to(root)))
+        try:
+            found += read(read_file(path, LARGEST_BYTES).decode())
+        except (OSError, UnicodeDecodeError, Unreadable) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ConfigurationError(
+                f"{shown} cannot be read: {sanitize.line(why, 200)}; restore it with git checkout, or delete it"
+            ) from None
+    return found

@@ -1,0 +1,224 @@
+"""Rents the hosts of a comparison, and measures on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from pytest_vastgpu.client.calls import Leases
+from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.core.text.durations import HOUR_S
+from pytest_vastgpu.core.text.durations import spoken
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparison import judge
+from pytest_vastgpu.measuring.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparison import would_settle
+from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import limit_s
+from pytest_vastgpu.measuring.record import Compared
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin import leases as renting
+from pytest_vastgpu.plugin.measuring.rounds import HostLost
+from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
+from pytest_vastgpu.plugin.measuring.rounds import measure_host
+from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.reports import drop
+from pytest_vastgpu.reporting.sentences import WorkloadNames
+
+SPARE_HOSTS = 1
+"""So many hosts more are rented where one is lost, or is no fair place."""
+
+
+class Bench:
+    """A comparison: its hosts, one after the other, and what was measured on them."""
+
+    def __init__(
+        self,
+        item: pytest.Item,
+        leases: Leases,
+        sides: Mapping[str, Workload],
+        load: Load,
+        plan: ComparisonPlan,
+    ) -> None:
+        self.item = item
+        self.measured: list[HostMeasured] = []
+        self.usd = 0.0
+        self.notes: list[str] = []
+        self._leases = leases
+        self._sides = sides
+        self._load = load
+        self._plan = plan
+        self._settings = item.config.stash[SETTINGS]
+        self._spare = SPARE_HOSTS
+        self._machines: list[int] = []
+        """Those that were rented."""
+        self._gpu = self._kind = ""
+        self._usd_h = self._settings.max_price
+        self._rented = _for_both(sides["A"], sides["B"])
+        names = WorkloadNames()
+        self._names = {side: names[workload] for side, workload in sides.items()}
+
+    def begin(self) -> None:
+        """Measure on a first host.
+
+        :raises ConfigurationError: if the sides cannot share a host; nothing was rented.
+        """
+        baseline, candidate = self._sides["A"], self._sides["B"]
+        if why := self._leases.apart(baseline, candidate):
+            raise ConfigurationError(
+                f"baseline and candidate cannot be compared on one host: {why}; have both use the same, and bring what "
+                "differs with args=, files= or setup="
+            )
+        most_s = limit_s(self._plan, self._settings.max_lifetime)
+        told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price)
+        here = "; on the local market a second host is this same machine" if self._is_local else ""
+        self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {told}{here}")
+        self._measure()
+
+    def judge(self, gates: Mapping[str, float]) -> list[Judged]:
+        """What each gated metric shows; measures on a second host where a slowdown is suspected.
+
+        :raises ConfigurationError: if a gate says nothing.
+        """
+        _check(gates, {name: way for each in self.measured for name, way in each.better.items()})
+        judged = self._judged(gates)
+        if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
+            suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
+            self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
+            try:
+                self._measure()
+            except VastGpuError as failed:
+                self.notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
+            judged = self._judged(gates)
+        return judged
+
+    def record(self, judged: Sequence[Judged]) -> Compared:
+        """What was found, with all that is behind it."""
+        hosts = tuple(each.host for each in self.measured)
+        seconds = sum(each.seconds for each in self.measured)
+        notes = [*self.notes, *self._settles(judged)]
+        for each in self.measured:
+            notes += [each.stopped] if each.stopped else []
+            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        names = self._names
+        return Compared(
+            names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
+        )
+
+    def _judged(self, gates: Mapping[str, float]) -> list[Judged]:
+        better = {name: way for each in self.measured for name, way in each.better.items()}
+        return judge([each.host for each in self.measured], gates, better)
+
+    def _settles(self, judged: Sequence[Judged]) -> list[str]:
+        """What would settle what is open: rounds, hosts, time and money."""
+        rounds, hosts = would_settle(judged)
+        if not hosts or not self._fair:
+            return []
+        if not rounds:
+            return ["more rounds do not settle it: have windows of more seconds, or a load that varies less"]
+        seconds = rounds * hosts * max(each.round_s for each in self.measured)
+        takes = f"about {spoken(seconds)} and {seconds * self._usd_h / HOUR_S:.2f} USD"
+        if needs_second_host(judged):
+            return [f"a second host would settle it: {takes}"]
+        return [
+            f"{rounds} rounds on each of up to {hosts} hosts would settle it: {takes}, vast_compare(rounds={rounds})"
+        ]
+
+    # ---------------------------------------------------------------- hosts
+
+    @property
+    def _fair(self) -> list[HostMeasured]:
+        return [each for each in self.measured if not each.unfair]
+
+    @property
+    def _is_local(self) -> bool:
+        return bool(self._settings.backend == "local")
+
+    def _measure(self) -> None:
+        """Measure on one more host; on another one where that is lost, or is no fair place."""
+        while True:
+            instance = self._rent()
+            machine = instance.offer.machine_id
+            found = HostMeasured(self._counts_as(instance))
+            life_s = self._settings.max_lifetime - sum(instance.seconds.values())
+            try:
+                with renting.waiting(self.item, f"rounds on machine {machine}"):
+                    limit = limit_s(self._plan, life_s)
+                    measure_host(instance, found, self._sides, self._load, self._plan, limit, self._leases.tell)
+            except HostLost as lost:
+                if not self._spare:
+                    raise VastGpuError(str(lost)) from lost
+                why = str(lost).splitlines()[0]
+            else:
+                self.measured.append(found)
+                why = f"machine {machine} is no fair place: {found.unfair}" if found.unfair else ""
+            self.usd += instance.cost_so_far
+            instance.close()
+            if not why or not self._spare:
+                return
+            drop(self.item, instance)
+            self._spare -= 1
+            self._leases.tell(f"another host is needed: {why}")
+
+    def _counts_as(self, instance: VastInstance) -> int:
+        """As which machine it counts; the one machine of the local market counts once more."""
+        machine = instance.offer.machine_id
+        if all(machine != each.machine_id for each in self.measured):
+            return machine
+        self.notes.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        return instance.id
+
+    def _rent(self) -> VastInstance:
+        workload = self._rented
+        if workload.gpus and self._kind:
+            workload = replace(workload, gpu_name=self._kind)
+        try:
+            instance = self._another(workload, self._machines)
+        except NoOffers:
+            if not self._is_local or not self._machines:
+                raise
+            instance = self._another(workload, [])
+        self._machines.append(instance.offer.machine_id)
+        self._kind, self._gpu, self._usd_h = instance.offer.gpu_name, instance.gpu, instance.offer.price_usd_h
+        return instance
+
+    def _another(self, workload: Workload, other_than: list[int]) -> VastInstance:
+        test = self.item.nodeid
+        (instance,) = renting.granted(self.item, lambda leases: [leases.acquire_another(test, workload, other_than)])
+        return instance
+
+
+def _for_both(one: Workload, other: Workload) -> Workload:
+    """What is rented: it has what either side needs."""
+    return replace(
+        one,
+        gpu_name=one.gpu_name or other.gpu_name,
+        gpu_ram_gb=max(one.gpu_ram_gb, other.gpu_ram_gb),
+        compute_cap=max(one.compute_cap, other.compute_cap),
+        cuda=max(one.cuda, other.cuda),
+        disk_gb=max(one.disk_gb, other.disk_gb),
+        expected_use_s=max(one.expected_use_s, other.expected_use_s),
+    )
+
+
+def _check(gates: Mapping[str, float], better: Mapping[str, int]) -> None:
+    """Check what is gated.
+
+    :param better: The metrics that there are; none: not known, since no host was a fair place.
+    :raises ConfigurationError: one line.
+    """
+    known = ", ".join(sorted(better))
+    if not gates:
+        raise ConfigurationError(f"nothing is gated: name a metric and the slowdown that counts; there are {known}")
+    for metric, gate in gates.items():
+        if better and metric not in better:
+            raise ConfigurationError(f"{metric}={gate!r:.20}: there is no metric of that name; there are {known}")
+        if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 < gate < 1:
+            raise ConfigurationError(f"{metric}={gate!r:.20}: give the slowdown that counts, such as 0.05 for 5 %")

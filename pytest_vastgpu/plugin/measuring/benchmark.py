@@ -1,0 +1,121 @@
+"""The fixture ``vast_benchmark``: measures a test's instance, and keeps what it has found for the run's report."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring import baselines
+from pytest_vastgpu.measuring.baseline_files import Entry
+from pytest_vastgpu.measuring.baseline_files import is_number
+from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import from_json
+from pytest_vastgpu.measuring.record import to_json
+from pytest_vastgpu.measuring.workload_facts import cpu_of
+from pytest_vastgpu.measuring.workload_facts import kind_of
+from pytest_vastgpu.measuring.workload_facts import machine_facts
+from pytest_vastgpu.measuring.workload_facts import workload_facts
+from pytest_vastgpu.plugin.measuring.baselines import PROPERTY
+from pytest_vastgpu.plugin.measuring.baselines import name_for
+from pytest_vastgpu.plugin.measuring.baselines import stored_in
+from pytest_vastgpu.plugin.measuring.report import keep
+from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.reports import add
+from pytest_vastgpu.reporting.sentences import workload_line
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.client.instance import VastInstance
+    from pytest_vastgpu.measuring.load import Load
+    from pytest_vastgpu.measuring.measurement import Measurement
+    from pytest_vastgpu.model import Workload
+
+
+class Benchmark:
+    """The value of the fixture ``vast_benchmark``.
+
+    :param workload: What runs on the instance.
+    """
+
+    def __init__(self, item: pytest.Item, instance: VastInstance, workload: Workload) -> None:
+        self._item = item
+        self._instance = instance
+        self._workload = workload
+        self._seen: list[tuple[str, object]] = []
+
+    def __call__(self, load: Load, seconds: float = 10.0, *, name: str = "") -> Measurement:
+        """Measure the test's instance as its ``measure`` does. The result is part of the run's report.
+
+        :param load: What is asked, and how fast.
+        :param seconds: How long; the load's warm-up comes before.
+        :param name: Which of several measurements of the same load this is.
+        :raises ConfigurationError: for a load that this test has measured, without another name.
+        :raises MeasurementFailed: if there is no number that means something, with the reason.
+        """
+        __tracebackhide__ = True
+        which = (name, to_json(load))
+        if which in self._seen:
+            named = f"as {name!r}" if name else "before"
+            raise ConfigurationError(
+                f"this test has measured that load {named}: give this measurement a name= of its own"
+            )
+        measurement = self._instance.measure(load, seconds)
+        self._seen.append(which)
+        self._keep(measurement, name)
+        return measurement
+
+    def _keep(self, measurement: Measurement, name: str) -> None:
+        config = self._item.config
+        entry = self._entry(measurement, name)
+        notes, history = [], []
+        if compared := name_for("compare", config):
+            notes = baselines.compare(entry, compared, stored_in(config))
+            history = baselines.history(entry, compared, stored_in(config))
+        if name_for("save", config):
+            add(self._item, [(PROPERTY, json.dumps(to_json(entry)))])
+        keep(
+            self._item,
+            Measured(
+                measurement=measurement,
+                workload=workload_line(self._workload),
+                gpu=self._instance.gpu,
+                machine_id=self._instance.offer.machine_id,
+                name=name,
+                notes=notes,
+                history=history,
+            ),
+        )
+
+    def _entry(self, measurement: Measurement, name: str) -> Entry:
+        """It goes into the repository: nothing secret, and no path of this machine."""
+        config, offer = self._item.config, self._instance.offer
+        local = config.stash[SETTINGS].backend == "local"
+        cpu = cpu_of(_cpu_info(), offer.cpu_cores) if local else ""
+        workload = workload_facts(self._workload, str(config.rootpath))
+        kept = Entry(
+            test=self._item.nodeid,
+            workload={},
+            load=measurement.load,
+            kind=kind_of(offer, self._instance.gpu, cpu),
+            machine=platform.node() or "this machine" if local else str(offer.machine_id),
+            figures={metric: figure for metric, figure in measurement.figures.items() if is_number(figure)},
+            name=name,
+            seconds=measurement.seconds,
+            errors=measurement.errors,
+            facts=machine_facts(offer, cpu),
+            quantiles=measurement.quantiles.get("e2e", ()),
+        )
+        harmless = {**to_json(kept), "workload": to_json(workload)}
+        return from_json(Entry, sanitize.clean(harmless))
+
+
+def _cpu_info() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

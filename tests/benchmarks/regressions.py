@@ -1,0 +1,228 @@
+"""How often a comparison is red where nothing changed, and how often it finds what did: a simulation, seeded.
+
+``python -m tests.benchmarks.regressions`` simulates 1,000 comparisons of a version with itself, and 1,000 with one that
+is 5 % slower, for each kind of noise, and judges them as ``vast_compare`` does: six rounds on a host, a second
+host only where one is needed. Each round is two blocks A B B A of windows. The logarithm of a window's time is the sum
+of
+
+- the host's own speed: a standard deviation of 8 %, or of 22 %;
+- what the start of the side's server in this round has brought: 1 %;
+- noise of 3 %, half of its variance from window to window (AR(1), 0.7), the other half anew for each metric;
+- for 2 % of the windows an outlier: up to 30 % more;
+- one of two states of the clock, which are 6 % apart: a host changes it after 10 windows on average.
+
+Three metrics are gated at 5 %, and a comparison is red where any of them is. Other rules judge the same windows of
+first hosts: what CI does with a single host, which is another one than that of the stored numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import sys
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_vastgpu.measuring.comparison import Finding
+from pytest_vastgpu.measuring.comparison import HostRounds
+from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparison import Round
+from pytest_vastgpu.measuring.comparison import judge
+from pytest_vastgpu.measuring.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparison import round_of
+
+METRICS = ("throughput", "ttft_p50", "e2e_p50")
+BETTER = {"throughput": 1}
+GATE = 0.05
+GATES = dict.fromkeys(METRICS, GATE)
+TYPICAL = math.exp(0.03)
+"""Half of all windows of equal hosts take longer: what a fixed threshold starts from."""
+BLOCKS = "ABBA" * 2
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What makes windows differ. Standard deviations of the logarithm of a time."""
+
+    host: float = 0.08
+    start: float = 0.01
+    window: float = 0.03
+    correlation: float = 0.7
+    """Of the half of the window's noise that lasts."""
+    outliers: float = 0.02
+    outlier: float = 0.30
+    clocks: float = 0.06
+    """Between the two states."""
+    clock_changes: float = 0.1
+    """How likely the state changes from a window to the next."""
+    by_host: float = 0.0
+    """How differently hosts take the same change."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host with its rounds, and with all windows of each side for rules that know no rounds."""
+
+    measured: HostRounds
+    baseline: Sequence[float]
+    """Times of one metric."""
+    candidate: Sequence[float]
+
+
+def simulate(dice: random.Random, machine: int, noise: Noise, slower: Mapping[str, float], rounds: int) -> Host:
+    """One host.
+
+    :param slower: By metric; 0.05: the candidate takes 5 % longer.
+    """
+    speed, lasting, slow_clock = dice.gauss(0, noise.host), dice.gauss(0, 1), dice.random() < 0.5
+    taken = dice.gauss(0, noise.by_host)
+    each, fresh = noise.window * math.sqrt(0.5), math.sqrt(1 - noise.correlation**2)
+    found, times = list[Round](), {"A": list[float](), "B": list[float]()}
+    for _ in range(rounds):
+        starts = {"A": speed + dice.gauss(0, noise.start), "B": speed + taken + dice.gauss(0, noise.start)}
+        windows = {"A": list[dict[str, float]](), "B": list[dict[str, float]]()}
+        for side in BLOCKS:
+            lasting = noise.correlation * lasting + fresh * dice.gauss(0, 1)
+            slow_clock ^= dice.random() < noise.clock_changes
+            common = starts[side] + each * lasting + noise.clocks * slow_clock
+            if dice.random() < noise.outliers:
+                common += math.log1p(noise.outlier * dice.random())
+            window = {
+                metric: math.exp(common + dice.gauss(0, each)) * (1 + (side == "B") * slower.get(metric, 0))
+                for metric in METRICS
+            }
+            times[side].append(window[METRICS[0]])
+            windows[side].append({metric: 1 / t if metric in BETTER else t for metric, t in window.items()})
+        found.append(round_of(windows["A"], windows["B"]))
+    return Host(HostRounds(machine, found), times["A"], times["B"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison as ``vast_compare`` makes it."""
+
+    judged: Sequence[Judged]
+    first: Host
+    second: Host
+    """What was measured there counts only if :attr:`confirmed`; other rules have their stored numbers from there."""
+    confirmed: bool
+
+    @property
+    def red(self) -> bool:
+        return any(each.finding is Finding.REGRESSION for each in self.judged)
+
+
+def comparisons(
+    number: int,
+    noise: Noise,
+    slower: Mapping[str, float] | None = None,
+    rounds: int = 6,
+    seed: int = 1,
+    gates: Mapping[str, float] = GATES,
+) -> Iterator[Comparison]:
+    """So many comparisons; the same ones each time.
+
+    :param slower: As of :func:`simulate`. None: both sides are the same.
+    """
+    dice = random.Random(seed)
+    for _ in range(number):
+        first, second = (simulate(dice, machine, noise, slower or {}, rounds) for machine in (1, 2))
+        judged = judge([first.measured], gates, BETTER)
+        if confirmed := needs_second_host(judged):
+            judged = judge([first.measured, second.measured], gates, BETTER)
+        yield Comparison(judged, first, second, confirmed)
+
+
+SETTINGS: Mapping[str, Noise] = {
+    "hosts differ by 8 %": Noise(),
+    "hosts differ by 22 %": Noise(host=0.22),
+    "starts differ by 2 %": Noise(start=0.02),
+    "noise of 6 %": Noise(window=0.06),
+    "starts differ by 2 %, noise of 6 %": Noise(start=0.02, window=0.06),
+    "each window has any clock": Noise(clock_changes=0.5),
+    "clock changes after 100 windows": Noise(clock_changes=0.01),
+    "hosts take the change differently, by 2 %": Noise(by_host=0.02),
+}
+
+_mean = statistics.fmean
+RULES: Mapping[str, Callable[[Comparison], bool]] = {
+    "a second host confirms": lambda c: c.red,
+    "fixed threshold: 5 % above what is typical": lambda c: _mean(c.first.candidate) > 1.05 * TYPICAL,
+    "mean:5%, stored on another host": lambda c: _mean(c.first.candidate) > 1.05 * _mean(c.second.baseline),
+    "mean:5%, same host, a window each": lambda c: c.first.candidate[0] > 1.05 * c.first.baseline[0],
+    "mean:5%, same host, 24 windows each": lambda c: _mean(c.first.candidate) > 1.05 * _mean(c.first.baseline),
+    "20 %, stored on another host": lambda c: _mean(c.first.candidate) > 1.2 * _mean(c.second.baseline),
+}
+"""``mean:5%`` is pytest-benchmark's ``--benchmark-compare-fail``."""
+
+
+def equal(number: int, noise: Noise) -> list[Comparison]:
+    """Of a version with itself."""
+    return list(comparisons(number, noise))
+
+
+def slower(number: int, noise: Noise, metrics: Sequence[str] = METRICS) -> list[Comparison]:
+    """Of a version with one that is 5 % slower in these metrics."""
+    return list(comparisons(number, noise, dict.fromkeys(metrics, GATE), seed=2))
+
+
+def by_noise(number: int) -> Iterator[Sequence[object]]:
+    yield "noise", "equal: red", "equal: second host", "5 % slower: red", "one metric 5 % slower: red"
+    for name, noise in SETTINGS.items():
+        same = equal(number, noise)
+        found = (_red(slower(number, noise)), _red(slower(number, noise, METRICS[1:2])))
+        yield name, _red(same), sum(each.confirmed for each in same), *found
+
+
+def by_rule(number: int) -> Iterator[Sequence[object]]:
+    yield "rule", *(f"{head}: {what}" for head in list(SETTINGS)[:2] for what in ("equal", "5 % slower"))
+    both = [compare(number, noise) for noise in list(SETTINGS.values())[:2] for compare in (equal, slower)]
+    for name, is_red in RULES.items():
+        yield name, *(sum(map(is_red, compared)) for compared in both)
+
+
+def by_rounds(number: int) -> Iterator[Sequence[object]]:
+    yield (
+        "rounds a host",
+        "minutes a host",
+        "sees (8 of 10)",
+        "of such: red",
+        "equal: red",
+        "5 % slower: red",
+    )
+    metric = METRICS[1]
+    for rounds in (3, 4, 6, 8, 12, 20):
+        minutes = rounds * len(BLOCKS) * 10 / 60
+        same = list(comparisons(number, Noise(), rounds=rounds, gates={metric: GATE}))
+        sees = statistics.median(each.judged[0].resolves for each in same)
+        small = comparisons(number, Noise(), {metric: sees}, rounds, seed=3, gates={metric: sees})
+        large = comparisons(number, Noise(), {metric: GATE}, rounds, seed=4, gates={metric: GATE})
+        yield rounds, f"{minutes:.0f}", f"{100 * sees:.1f} %", _red(small), _red(same), _red(large)
+
+
+def _red(compared: Iterable[Comparison]) -> int:
+    return sum(each.red for each in compared)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.regressions", description=__doc__)
+    parser.add_argument("--number", type=int, default=1000, metavar="N", help="comparisons of each kind")
+    parser.add_argument("--only", choices=("noise", "rule", "rounds"), help="this table only")
+    arguments = parser.parse_args(argv)
+    tables = {"noise": by_noise, "rule": by_rule, "rounds": by_rounds}
+    for name in [arguments.only] if arguments.only else tables:
+        lines = [[str(cell) for cell in line] for line in tables[name](arguments.number)]
+        sys.stdout.write(f"Of {arguments.number:,} comparisons, by {name}:\n\n")
+        sys.stdout.writelines(f"| {' | '.join(line)} |\n" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+        sys.stdout.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

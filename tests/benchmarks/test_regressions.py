@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks import regressions
+from tests.benchmarks.regressions import METRICS
+from tests.benchmarks.regressions import RULES
+from tests.benchmarks.regressions import Noise
+
+
+def test_equal_sides_are_green_and_slower_ones_red() -> None:
+    """A small form of the whole simulation, which gives the same numbers each time."""
+    same = regressions.equal(120, Noise())
+    slow = regressions.slower(120, Noise())
+    assert sum(each.red for each in same) <= 1
+    assert sum(each.confirmed for each in same) <= 15  # a second host costs money
+    assert sum(each.red for each in slow) >= 114
+
+
+@pytest.mark.parametrize("noise", [Noise(start=0.02), Noise(window=0.06)])
+def test_noisier_hosts_make_no_more_of_equal_sides_red(noise: Noise) -> None:
+    assert sum(each.red for each in regressions.equal(100, noise)) <= 1
+
+
+def test_rules_without_a_second_host_err() -> None:
+    same, slow = regressions.equal(60, Noise()), regressions.slower(60, Noise())
+    for name in list(RULES)[1:]:
+        red, found = sum(map(RULES[name], same)), sum(map(RULES[name], slow))
+        assert red > 3 or found < 57, name
+
+
+def test_each_comparison_is_the_same_each_time() -> None:
+    one, other = (list(regressions.comparisons(2, Noise(), {METRICS[0]: 0.05}, seed=7)) for _ in range(2))
+    assert one == other
+    assert one[0] != one[1]
+
+
+def test_the_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert regressions.main(["--number", "2", "--only", "rule"]) == 0
+    printed = capsys.readouterr().out
+    assert all(rule in printed for rule in RULES)

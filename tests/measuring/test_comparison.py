@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_vastgpu.measuring.comparison import Finding
+from pytest_vastgpu.measuring.comparison import HostRounds
+from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparison import Round
+from pytest_vastgpu.measuring.comparison import judge
+from pytest_vastgpu.measuring.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparison import round_of
+from pytest_vastgpu.measuring.comparison import would_settle
+
+GATES = {"ttft_p50": 0.05}
+SPREAD = (-1.3, 1.3, -0.4, 0.4, -0.9, 0.9)
+"""Of six rounds, with a mean of 0 and a standard deviation of about 1."""
+
+
+def host(
+    slowdown: float, spread: float = 0.01, machine: int = 1, metric: str = "ttft_p50", rounds: int = 6
+) -> HostRounds:
+    """Rounds whose mean is this slowdown."""
+    each = [Round({metric: 0.0}, {metric: math.log1p(slowdown) + spread * SPREAD[at % 6]}) for at in range(rounds)]
+    return HostRounds(machine, each)
+
+
+def one(*hosts: HostRounds, gate: float = 0.05) -> Judged:
+    (judged,) = judge(hosts, {"ttft_p50": gate}, {})
+    return judged
+
+
+def two(first: float, second: float, spread: float = 0.01) -> Judged:
+    return one(host(first, spread), host(second, spread, 2))
+
+
+@pytest.mark.parametrize(
+    ("judged", "finding"),
+    [
+        (two(0.06, 0.05), Finding.REGRESSION),
+        (two(0.05, 0.05, 0.02), Finding.REGRESSION),
+        (one(host(0.06)), Finding.INCONCLUSIVE),  # only a second host makes it red
+        (two(0.06, 0.01), Finding.INCONCLUSIVE),  # it does not
+        (two(0.06, -0.05, 0.05), Finding.NOISE),
+        (two(0.05, 0.05, 0.08), Finding.INCONCLUSIVE),
+        (two(0.03, 0.03, 0.001), Finding.NOISE),  # surely there, and surely less than the gate
+        (one(host(0.0)), Finding.NOISE),
+        (one(host(-0.06)), Finding.IMPROVEMENT),
+        (one(host(-0.01, 0.001)), Finding.NOISE),
+        (one(host(0.0, 0.08)), Finding.INCONCLUSIVE),
+        (one(host(-0.04, 0.15)), Finding.INCONCLUSIVE),
+    ],
+)
+def test_findings(judged: Judged, finding: Finding) -> None:
+    assert judged.finding is finding
+
+
+def test_noise_excludes_the_gate_and_inconclusive_holds_it_and_zero() -> None:
+    quiet, loud = one(host(0.0)), one(host(0.01, 0.08))
+    assert quiet.high < 0.05
+    assert loud.low < 0 < 0.05 < loud.high
+
+
+def test_the_interval_is_students() -> None:
+    judged = one(host(0.02, 0.02))
+    logs = [math.log(1.02) + 0.02 * each for each in SPREAD]
+    mean = sum(logs) / 6
+    error = math.sqrt(sum((each - mean) ** 2 for each in logs) / 5 / 6)
+    assert judged.slowdown == pytest.approx(0.02)
+    assert judged.low == pytest.approx(math.expm1(mean - 2.5706 * error), abs=1e-5)
+    assert judged.high == pytest.approx(math.expm1(mean + 2.5706 * error), abs=1e-5)
+    assert judged.rounds == 6
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "spread", "confirm"),
+    [
+        (0.05, 0.02, True),
+        (0.021, 0.025, True),
+        (0.019, 0.025, False),  # less than 0.4 of the gate
+        (0.03, 0.06, False),  # p = 0.13
+        (0.03, 0.001, False),  # surely less than the gate
+        (-0.05, 0.01, False),
+    ],
+)
+def test_a_second_host_is_needed_where_a_slowdown_is_suspected(slowdown: float, spread: float, confirm: bool) -> None:
+    judged = one(host(slowdown, spread))
+    assert judged.confirm is confirm
+    assert needs_second_host([judged]) is confirm
+    if confirm:
+        assert judged.finding is Finding.INCONCLUSIVE
+        assert would_settle([judged]) == (6, 1)
+        assert "a second host would tell" in judged.why
+    assert not needs_second_host([two(slowdown, slowdown, spread)])
+
+
+def test_each_host_must_see_a_quarter_of_the_gate() -> None:
+    assert two(0.06, 0.014, 0.02).finding is Finding.REGRESSION
+    killed = two(0.06, 0.011, 0.02)
+    assert killed.finding is Finding.INCONCLUSIVE
+    assert killed.why == "the hosts disagree: 6.0 % worse on machine 1 and 1.1 % worse on machine 2"
+    assert killed.hosts == {1: pytest.approx(0.06), 2: pytest.approx(0.011)}
+
+
+def test_more_is_better_for_throughput() -> None:
+    slower = [host(0.06, machine=machine, metric="throughput") for machine in (1, 2)]
+    assert judge(slower, {"throughput": 0.05}, {"throughput": 1})[0].finding is Finding.IMPROVEMENT
+    less = [
+        HostRounds(each.machine_id, [Round(found.candidate, found.baseline) for found in each.rounds])
+        for each in slower
+    ]
+    (judged,) = judge(less, {"throughput": 0.05}, {"throughput": 1})
+    assert judged.finding is Finding.REGRESSION
+    assert judged.slowdown == pytest.approx(1 - 1 / 1.06)  # 5.7 % less throughput
+
+
+def test_hosts_count_alike_however_quick_and_noisy_they_are() -> None:
+    slow = [Round({"ttft_p50": 7.0}, {"ttft_p50": 7.04 + 0.02 * each}) for each in SPREAD]
+    quick = [Round({"ttft_p50": -2.0}, {"ttft_p50": -1.94 + 0.002 * each}) for each in SPREAD[:4]]
+    judged = one(HostRounds(1, slow), HostRounds(2, quick))
+    assert judged.slowdown == pytest.approx(math.expm1(0.05))
+    assert judged.rounds == 10
+
+
+def several(ps: Sequence[float]) -> list[Judged]:
+    """Two hosts and a metric for each slowdown."""
+    hosts = []
+    for machine in (1, 2):
+        sides = [{f"m{at}": math.log1p(slow) + 0.04 * each for at, slow in enumerate(ps)} for each in SPREAD]
+        hosts.append(HostRounds(machine, [Round(dict.fromkeys(side, 0.0), side) for side in sides]))
+    return judge(hosts, {f"m{at}": 0.05 for at in range(len(ps))}, {})
+
+
+def test_several_gated_metrics_are_corrected_by_holm() -> None:
+    (alone,) = several([0.04])
+    beside = several([0.04, 0.0, 0.08])
+    assert alone.finding is Finding.REGRESSION
+    assert [each.metric for each in beside] == ["m0", "m1", "m2"]
+    assert beside[0].p == pytest.approx(2 * alone.p)  # m2's is smaller
+    assert beside[2].p == pytest.approx(3 * several([0.08])[0].p)
+    assert [each.finding for each in several([0.04] * 8)] == [Finding.INCONCLUSIVE] * 8
+
+
+def test_an_unfair_host_does_not_count() -> None:
+    throttled = HostRounds(1, host(0.3).rounds, "throttled for its temperature")
+    judged = one(throttled)
+    assert judged.finding is Finding.HARDWARE
+    assert judged.why == "machine 1: throttled for its temperature"
+    assert judged.rounds == 0
+    assert math.isnan(judged.slowdown)
+    assert would_settle([judged]) == (6, 2)
+    assert one(throttled, host(0.0, machine=2)).finding is Finding.NOISE
+    assert one(throttled, host(0.06, machine=2)).confirm
+    assert one(throttled, host(0.06, machine=2), host(0.06, machine=3)).finding is Finding.REGRESSION
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_single_round_says_nothing(rounds: int) -> None:
+    judged = one(host(0.3, rounds=rounds))
+    assert judged.finding is Finding.INCONCLUSIVE
+    assert "fewer than 2 rounds" in judged.why
+    assert all(map(math.isnan, (judged.slowdown, judged.low, judged.high, judged.p, judged.resolves)))
+    assert one().finding is Finding.INCONCLUSIVE  # of no host at all
+
+
+def test_rounds_that_are_all_the_same_are_no_certainty() -> None:
+    judged = one(host(0.0504, spread=0.0, rounds=2))
+    assert judged.low < judged.slowdown < judged.high
+    assert 0 < judged.p < 0.01
+
+
+WINDOWS = [{"ttft_p50": each} for each in (1.0, 1.1, 1.2, 9.0)]
+
+
+def test_a_round_has_the_median_of_its_windows() -> None:
+    found = round_of(WINDOWS, [{"ttft_p50": 2.0}])
+    assert found.baseline == {"ttft_p50": pytest.approx((math.log(1.1) + math.log(1.2)) / 2)}
+    assert found.candidate == {"ttft_p50": pytest.approx(math.log(2))}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0])
+def test_what_is_no_number_is_left_out(bad: float) -> None:
+    assert round_of([{"ttft_p50": bad}, {"ttft_p50": 1.0}], [{"ttft_p50": bad}]) == Round({"ttft_p50": 0.0}, {})
+
+
+def rounds(windows: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> HostRounds:
+    return HostRounds(1, [round_of([baseline], [candidate]) for baseline, candidate in windows])
+
+
+def test_a_metric_that_one_side_lacks_has_no_number() -> None:
+    """Such as a time to the first token where the candidate streams nothing."""
+    judged = one(rounds([({"ttft_p50": 1.0}, {})] * 6))
+    assert judged.finding is Finding.INCONCLUSIVE
+    assert judged.why == "no value in 6 of 6 rounds"
+    assert math.isnan(judged.slowdown)
+    some = one(rounds([({"ttft_p50": 1.0}, {})] + [({"ttft_p50": 1.0}, {"ttft_p50": 1.001})] * 5))
+    assert some.finding is Finding.NOISE
+    assert some.why == "no value in 1 of 6 rounds"
+
+
+@pytest.mark.parametrize(("metric", "better", "lacks"), [("e2e_p50", -1, True), ("goodput", 1, False)])
+def test_zero_is_no_latency_and_is_the_worst_goodput(metric: str, better: int, lacks: bool) -> None:
+    dice = random.Random(1)
+    seen = rounds([({metric: 5 + dice.random()}, {metric: 0.0}) for _ in range(6)])
+    hosts = [seen, HostRounds(2, seen.rounds)]
+    (judged,) = judge(hosts, {metric: 0.05}, {metric: better})
+    if lacks:
+        assert judged.finding is Finding.INCONCLUSIVE
+        assert judged.why == "no value in 12 of 12 rounds"
+    else:
+        assert judged.finding is Finding.REGRESSION
+        assert 0.5 <= judged.slowdown < 0.7
+        assert "0 in 12 of 12 rounds" in judged.why
+
+
+def test_a_metric_that_is_zero_on_both_sides_has_no_number() -> None:
+    (judged,) = judge([rounds([({"goodput": 0.0}, {"goodput": 0.0})] * 6)], {"goodput": 0.05}, {"goodput": 1})
+    assert judged.finding is Finding.INCONCLUSIVE
+    assert math.isnan(judged.slowdown)
+
+
+def test_more_rounds_see_less() -> None:
+    seen = [one(host(0.0, 0.03, rounds=each)).resolves for each in (3, 6, 12, 24)]
+    assert seen == sorted(seen, reverse=True)
+    assert seen[1] == pytest.approx(0.035, abs=0.005)
+
+
+def test_what_is_open_says_how_many_rounds_would_settle_it() -> None:
+    judged = one(host(0.0, 0.08))
+    assert judged.resolves > 0.05
+    needed, hosts = would_settle([judged, one(host(0.0))])
+    assert (needed, hosts) == (judged.settles_rounds, 2)
+    settled = one(host(0.0, 0.08, rounds=needed))
+    assert settled.finding is Finding.NOISE
+    assert settled.resolves <= 0.05
+    assert one(host(0.0, 0.08, rounds=needed // 2)).settles_rounds == pytest.approx(needed, abs=2)
+
+
+def test_rounds_do_not_settle_what_is_far_too_noisy() -> None:
+    judged = one(host(0.0, 0.5))
+    assert (judged.finding, judged.settles_rounds) == (Finding.INCONCLUSIVE, 0)
+    assert would_settle([judged, one(host(0.0, 0.08))]) == (0, 2)
+    assert would_settle([]) == (0, 0)
+    assert would_settle([one(host(0.0))]) == (0, 0)

@@ -1,0 +1,374 @@
+"""What ``vast_compare`` does, and what becomes of the test: hosts in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.client import measure
+from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.plugin import leases
+from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
+from pytest_vastgpu.plugin.measuring.report import COMPARISON
+from tests.support.compared import NARROW
+from tests.support.compared import TEST
+from tests.support.compared import HostsInMemory
+from tests.support.compared import failed
+from tests.support.compared import slower
+
+COMPARES = f"""{TEST}
+def test_it(vast_compare):
+    result = vast_compare(baseline=A, candidate=B, load=LOAD)
+    result.assert_no_regression(throughput=0.05, e2e_p50=0.05)
+"""
+GIVEN_BACK_FIRST = ["rent 1", "give back 1", "rent 2", "give back 2"]
+GONE = Verdict(FailureClass.RUNTIME_LOST, "instance_gone", "the market no longer lists it", "try again")
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> HostsInMemory:
+    """What pytest runs in this process rent."""
+    hosts = HostsInMemory()
+    monkeypatch.setattr(leases, "_open", lambda *_, **__: hosts)
+    monkeypatch.setattr(measure, "measure", hosts.measure)
+    return hosts
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a test; the result."""
+    monkeypatch.delenv("VAST_API_KEY", raising=False)
+
+    def run(*options: str, test: str = COMPARES) -> Any:
+        pytester.makepyfile(test)
+        return pytester.runpytest_inprocess("-p", "no:randomly", *options)
+
+    return run
+
+
+def text_of(result: Any) -> str:
+    return "\n".join(result.outlines)
+
+
+def test_a_slowdown_that_a_second_host_confirms_is_red(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = slower(0.10)
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert hosts.rented == GIVEN_BACK_FIRST, "another machine, once the first is given back"
+    result.stdout.fnmatch_lines(
+        ["E *AssertionError: throughput: regression, e2e_p50: regression", "E *baseline*", "E *regression*"]
+    )
+    assert any("a slowdown is suspected (throughput " in line for line in hosts.told)
+
+
+def test_a_slowdown_of_one_host_alone_is_not_red(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = slower(0.10, 1)
+    result = run()
+    result.assert_outcomes(passed=1, warnings=1)
+    assert hosts.rented == GIVEN_BACK_FIRST
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: inconclusive*"])
+
+
+def test_two_that_are_the_same_are_green_after_one_host(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == ["rent 1", "give back 1"]
+
+
+def test_what_is_quicker_is_green(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = slower(-0.10)
+    result = run("-s", test=f"{COMPARES}    print(result.judge(throughput=0.05)[0].finding)\n")
+    result.assert_outcomes(passed=1, warnings=0)
+    assert "improvement" in text_of(result)
+    assert hosts.rented == ["rent 1", "give back 1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "ini"),
+    [(["--vast-benchmark-strict"], ""), ([], "vast_benchmark_strict = yes")],
+    ids=["option", "ini"],
+)
+def test_what_is_not_settled_is_red_only_if_that_is_wanted(
+    run: Callable[..., Any], hosts: HostsInMemory, pytester: pytest.Pytester, options: list[str], ini: str
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}\n")
+    hosts.seconds = slower(0.10, 1)
+    result = run(*options)
+    result.assert_outcomes(failed=1, warnings=0)
+    result.stdout.fnmatch_lines(["E *AssertionError: throughput: inconclusive*"])
+
+
+def test_what_would_settle_it_is_told(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = lambda _machine, side, window: 0.1 * (1.3 if side == "candidate" and window % 16 < 8 else 1)
+    result = run()
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["*rounds on each of up to 2 hosts would settle it: about * USD, vast_compare(rounds=*)"]
+    )
+
+
+def test_a_round_starts_both_afresh_one_at_a_time_and_measures_a_b_b_a(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    run(test=COMPARES.replace("load=LOAD", "load=LOAD, rounds=2, blocks=1"))
+    one_round = ["baseline", "window", "candidate", "window", "window", "baseline", "window"]
+    assert hosts.calls == ["rent 1", *one_round, *one_round, "give back 1", "done"]
+
+
+def test_the_default_is_six_rounds_of_two_blocks(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    run()
+    assert (hosts.calls.count("window"), hosts.calls.count("baseline")) == (6 * 8, 6 * 3)
+
+
+def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.tell = lambda text: hosts.calls.append(f"told {text}")  # type: ignore[method-assign]
+    run("--vast-max-price=0.5", "--vast-max-lifetime=1860")
+    assert hosts.calls[0] == (
+        "told comparing command 'baseline' (A) with command 'candidate' (B): 6 rounds of 2 A B B A blocks of 10 s "
+        "windows: 8 min 48 s of load and 30 starts of a server on a host, at most 30 min and 0.25 USD once it is "
+        "ready; a second one only where a slowdown is suspected; on the local market a second host is this same machine"
+    )
+    assert hosts.calls[1] == "rent 1"
+
+
+def test_how_far_it_is_and_what_is_to_go_is_told_after_each_round(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    run()
+    assert [text.partition(":")[0] for text in hosts.told[1:]] == [f"round {n} of 6 on machine 1" for n in range(1, 7)]
+    assert "and 0.0000 USD to go" in hosts.told[1]
+
+
+def test_sides_that_cannot_share_a_host_are_one_line_before_anything_is_rented(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.apart_ = "one needs the image a, the other b"
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert (hosts.rented, hosts.told) == ([], [])
+    words = "baseline and candidate cannot be compared on one host: one needs the image a, the other b; have both use"
+    assert words in text_of(result)
+
+
+WRONG_CALLS = {
+    "baseline='org/model', candidate=B, load=LOAD": "baseline of vast_compare is 'org/model', of type str",
+    "baseline=A, candidate=None, load=LOAD": "candidate of vast_compare is of type NoneType and no workload",
+    "baseline=A, candidate=B, load={}": "load of vast_compare is of type dict; completions(model=…)",
+    "baseline=A, candidate=B, load=LOAD, rounds=1": "vast_compare(rounds=1): give a whole number of at least 2",
+    "baseline=A, candidate=B, load=LOAD, rounds=2.5": "vast_compare(rounds=2.5): give a whole number",
+    "baseline=A, candidate=B, load=LOAD, hosts=0": "vast_compare(hosts=0): give a whole number of at least 1",
+    "baseline=A, candidate=B, load=LOAD, seconds=0": "vast_compare(seconds=0): give a number above 0",
+    "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
+    "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
+}
+WRONG_GATES = {
+    "": "nothing is gated: name a metric and the slowdown that counts; there are e2e_p50, throughput",
+    "through=0.05": "through=0.05: there is no metric of that name; there are e2e_p50, throughput",
+    "requests=0.05": "requests=0.05: there is no metric of that name",
+    "throughput=5": "throughput=5: give the slowdown that counts, such as 0.05 for 5 %",
+    "throughput=True": "throughput=True: give the slowdown",
+}
+
+
+def test_what_is_wrong_with_a_call_is_one_line_before_anything_is_rented(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    tests = "".join(f"def test_{n}(vast_compare):\n    vast_compare({call})\n" for n, call in enumerate(WRONG_CALLS))
+    result = run("-rf", test=TEST + tests)
+    result.assert_outcomes(failed=len(WRONG_CALLS))
+    for words in WRONG_CALLS.values():
+        assert sum(words in line for line in result.outlines) == 1
+    assert hosts.rented == hosts.told == []
+
+
+def test_a_gate_that_says_nothing_is_one_line(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    test = COMPARES.replace("throughput=0.05, e2e_p50=0.05", "throughput=0.05").partition("    result.")[0]
+    for gates in WRONG_GATES:
+        test += f"    with pytest.raises(pytest.fail.Exception) as caught:\n        result.judge({gates})\n"
+        test += "    print('one line:', caught.value)\n"
+    result = run("-s", test=test)
+    result.assert_outcomes(passed=1)
+    said = [line.partition(": ")[2] for line in result.outlines if "one line: " in line]
+    assert [words in line for words, line in zip(WRONG_GATES.values(), said, strict=True)] == [True] * len(said)
+
+
+def test_a_candidate_that_does_not_start_is_the_test_s_failure(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise failed("bad_argument", FailureClass.WORKLOAD_FATAL)
+
+    hosts.start = start
+    result = run()
+    result.assert_outcomes(failed=1)
+    words = "the candidate did not start in round 1 on machine 1, where the baseline did: not ready: bad_argument"
+    assert words in text_of(result)
+    assert hosts.rented == ["rent 1"], "it is given back with the test, or kept for a look inside"
+
+
+def test_a_server_that_fails_under_load_is_told_with_its_side(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    def seconds(_machine: int, _side: str, window: int) -> float:
+        if window == 10:
+            raise MeasurementFailed("12 of 40 requests failed (HTTP 500)")
+        return 0.1
+
+    hosts.seconds = seconds
+    exited = Verdict(FailureClass.UNKNOWN, "server_exited", "exit code 3")
+    hosts.fates["1"] = Fate("the server ended with exit code 3", exited, False, "")
+    result = run()
+    result.assert_outcomes(failed=1)
+    words = (
+        "the candidate failed in round 2 on machine 1: 12 of 40 requests failed (HTTP 500); the server ended with exit "
+        "code 3: unknown: server_exited"
+    )
+    assert words in text_of(result)
+
+
+def test_sides_of_which_one_refuses_work_are_not_compared(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.errors = lambda side: 5 * (side == "candidate")
+    result = run()
+    result.assert_outcomes(failed=1)
+    words = "not as many requests fail on both sides (baseline 0 of 400 (0.0%), candidate 20 of 400 (5.0%))"
+    assert words in text_of(result)
+
+
+def breaks_down(*machines: int) -> Callable[[int, str, int], None]:
+    def start(machine: int, _side: str, start: int) -> None:
+        if machine in machines and start == 7:
+            raise failed("ssh_lost", FailureClass.INFRA_FATAL)
+
+    return start
+
+
+def test_a_host_that_breaks_down_is_replaced_and_what_it_measured_does_not_count(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.start = breaks_down(1)
+    hosts.fates["1"] = Fate("the server that the test wanted did not start", GONE, True, "")
+    hosts.seconds = slower(0.10)
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert hosts.rented == ["rent 1", "give back 1", "rent 2", "give back 2", "rent 3", "give back 3"]
+    assert "AssertionError: throughput: regression" in text_of(result), "the lost host excuses nothing"
+    assert any(line.startswith("another host is needed: not ready: ssh_lost") for line in hosts.told)
+
+
+def test_a_host_that_is_lost_under_load_is_replaced(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    def seconds(machine: int, _side: str, window: int) -> float:
+        if machine == 1 and window == 10:
+            raise MeasurementFailed("the SSH connection broke")
+        return 0.1
+
+    hosts.seconds = seconds
+    hosts.fates["1"] = Fate("the instance was lost while the test used it", GONE, True, "")
+    run().assert_outcomes(passed=1)
+    assert hosts.rented == ["rent 1", "give back 1", "rent 2", "give back 2"]
+
+
+@pytest.mark.parametrize(("options", "outcome"), [([], "errors"), (["--vast-on-infra-failure=skip"], "skipped")])
+def test_hosts_that_break_down_are_no_failure_of_the_test(
+    run: Callable[..., Any], hosts: HostsInMemory, options: list[str], outcome: str
+) -> None:
+    hosts.start = breaks_down(1, 2)
+    hosts.fates |= {each: Fate("the server that the test wanted did not start", GONE, True, "") for each in "12"}
+    result = run(*options)
+    result.assert_outcomes(**{outcome: 1})
+    assert hosts.rented == ["rent 1", "give back 1", "rent 2"]
+
+
+def test_where_no_machine_works_it_is_no_failure_of_the_test(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    def acquire_another(*_: object) -> None:
+        raise failed("gpu_gone", FailureClass.INFRA_FATAL)
+
+    hosts.acquire_another = acquire_another  # type: ignore[method-assign,assignment]
+    run().assert_outcomes(errors=1)
+
+
+def test_without_a_second_host_a_suspicion_stays_one(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "a key")
+    hosts.seconds, hosts.machines = slower(0.10), (1,)
+    result = run("--vast-backend=vast")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*no second host has confirmed it: no offers: all were excluded"])
+    assert hosts.rented == ["rent 1", "give back 1"]
+
+
+def test_the_only_machine_of_the_local_market_confirms_itself_and_says_so(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.seconds, hosts.machines = slower(0.10), (1,)
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert hosts.rented == ["rent 1", "give back 1"] * 2
+    assert "is the same machine 1 once more" in text_of(result)
+
+
+def test_one_host_is_enough_where_no_more_are_wanted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = slower(0.10)
+    run(test=COMPARES.replace("load=LOAD", "load=LOAD, hosts=1")).assert_outcomes(passed=1, warnings=1)
+    assert hosts.rented == ["rent 1", "give back 1"]
+
+
+def test_what_was_found_is_kept_for_the_report_also_of_a_test_that_fails(
+    run: Callable[..., Any], hosts: HostsInMemory, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        "def pytest_runtest_logreport(report):\n"
+        "    print(*(text for name, text in report.user_properties if report.when == 'teardown' and "
+        f"name == {COMPARISON!r}))\n"
+    )
+    hosts.seconds = slower(0.10)
+    result = run("-s")
+    (kept,) = [json.loads(line) for line in result.outlines if line.startswith('{"baseline"')]
+    assert [each["finding"] for each in kept["judged"]] == ["regression", "regression"]
+    assert [(each["machine_id"], len(each["rounds"])) for each in kept["hosts"]] == [(1, 6), (2, 6)]
+    assert (kept["baseline"], kept["candidate"], kept["usd"]) == ("command 'baseline'", "command 'candidate'", 0.5)
+
+
+def test_a_host_that_is_no_fair_place_measures_nothing_and_another_is_rented(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.looks[1] = NARROW
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.calls[:4] == ["rent 1", "give back 1", "rent 2", "baseline"]
+    assert "another host is needed: machine 1 is no fair place: GPU 0 has 4 of 16 PCIe lanes" in hosts.told
+
+
+def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.looks |= {1: NARROW, 2: NARROW}
+    result = run()
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: hardware, e2e_p50: hardware"])
+    assert "machine 2 does not count: GPU 0 has 4 of 16 PCIe lanes" in text_of(result)
+    assert hosts.calls.count("window") == 0
+
+
+def test_a_host_that_throttles_meanwhile_does_not_count_and_measures_no_further_round(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.throttles = lambda machine, window: machine == 1 and window == 10
+    hosts.seconds = slower(0.10, 1)
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == GIVEN_BACK_FIRST
+    assert hosts.calls.index("give back 1") - hosts.calls.index("rent 1") - 1 == 2 * (8 + 5), "two rounds"
+
+
+@pytest.mark.parametrize(
+    ("filters", "outcome"),
+    [
+        ("error", {"passed": 1, "warnings": 1}),
+        ("error::pytest_vastgpu.VastBenchmarkWarning", {"failed": 1}),
+        ("ignore::pytest_vastgpu.VastBenchmarkWarning", {"passed": 1}),
+    ],
+)
+def test_what_only_warns_is_not_red_where_all_warnings_are_errors(
+    run: Callable[..., Any], hosts: HostsInMemory, filters: str, outcome: dict[str, int]
+) -> None:
+    hosts.seconds = slower(0.10, 1)
+    run("-W", filters).assert_outcomes(**outcome)

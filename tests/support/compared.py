@@ -1,0 +1,154 @@
+"""Hosts in memory for ``vast_compare``: a pytest run in this process rents them, and measures what a test has set."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Mark
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.gpu import GpuSeen
+from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.model import Attempt
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
+from tests.support.factories import make_offer
+
+TEST = """
+import pytest
+from pytest_vastgpu import command, http_load
+
+A, B = command("baseline", gpus=0), command("candidate", gpus=0)
+LOAD = http_load("/", warmup_s=1)
+"""
+"""Begins the tests of a run: two sides and a load."""
+NARROW = Fairness(Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes"))
+
+
+def failed(reason: str, failure_class: FailureClass) -> ProvisioningFailed:
+    """What a start of a server raises."""
+    verdict = Verdict(failure_class, reason)
+    return ProvisioningFailed(f"not ready: {reason}", [Attempt(1, "label", make_offer(), 1, verdict)])
+
+
+def steady(_machine: int, _side: str, _window: int) -> float:
+    """Every side takes 0.1 s."""
+    return 0.1
+
+
+def slower(by: float, *machines: int) -> Callable[[int, str, int], float]:
+    """The candidate takes longer by this share, on these machines; none: on all."""
+
+    def seconds(machine: int, side: str, _window: int) -> float:
+        return 0.1 * (1 + by if side == "candidate" and (machine in machines or not machines) else 1)
+
+    return seconds
+
+
+@dataclass
+class HostsInMemory:
+    """Implements :class:`~pytest_vastgpu.client.calls.Leases`. Its windows vary by 1 %, the same in each test."""
+
+    seconds: Callable[[int, str, int], float] = steady
+    """What a request takes, by machine, side and the number of the window on that instance; it may raise."""
+    start: Callable[[int, str, int], None] = lambda _machine, _side, _start: None
+    """Called for each start of a server, with its number on that instance; it may raise."""
+    machines: Sequence[int] = (1, 2, 3)
+    errors: Callable[[str], int] = lambda _side: 0
+    """Requests of a window that fail, of 100."""
+    looks: dict[int, Fairness] = field(default_factory=dict)
+    """What is seen of machines before anything is measured there."""
+    throttles: Callable[[int, int], bool] = lambda _machine, _window: False
+    apart_: str = ""
+    fates: dict[str, Fate] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
+    _noise: random.Random = field(default_factory=lambda: random.Random(1))
+    _serves: dict[str, str] = field(default_factory=dict)
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def measure(self, _run: object, lease: Lease, load: Load, seconds: float) -> Measurement:
+        """In place of what measures an instance."""
+        side, machine = self._serves[lease.label], lease.offer.machine_id
+        self.calls.append("window")
+        took_s = self.seconds(machine, side, self._count(lease.label, "window")) * self._noise.lognormvariate(0, 0.01)
+        done = 100.0
+        figures = {
+            "requests": Figure(done, "", done, done),
+            "throughput": Figure(1 / took_s, "1/s", 0, 100, 1),
+            "e2e_p50": Figure(took_s, "s", 0, 1, -1),
+        }
+        wrong = self.errors(side)
+        hot = self.throttles(machine, self._counts[lease.label, "window"])
+        gpus = [GpuSeen(0, None, None, None, None, {"too hot": 0.5})] if hot else []
+        return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, gpus=gpus)
+
+    def fairness(self, label: str) -> Fairness:
+        return self.looks.get(int(label.split()[0]), Fairness())
+
+    def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
+        machine = next((each for each in self.machines if each not in other_than), None)
+        if machine is None:
+            raise NoOffers("no offers: all were excluded")
+        self.calls.append(f"rent {machine}")
+        return self._lease(f"{machine} no. {self._count(str(machine), 'rent')}")
+
+    def serve(self, label: str, workload: Workload) -> Lease:
+        machine = int(label.split()[0])
+        self.calls.append(workload.command)
+        self.start(machine, workload.command, self._count(label, "start"))
+        self._serves[label] = workload.command
+        return self._lease(label)
+
+    def apart(self, one: Workload, other: Workload) -> str:
+        return self.apart_
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
+    def release(self, label: str) -> None:
+        self.calls.append(f"give back {label.split()[0]}")
+
+    def fate(self, label: str, mark: Mark) -> Fate | None:
+        return self.fates.get(label.split()[0])
+
+    def done(self, test: str) -> None:
+        self.calls.append("done")
+
+    def finished(self, test: str) -> None: ...
+
+    def failed(self, label: str) -> None: ...
+
+    def logs(self, label: str) -> str:
+        return f"log of {label}"
+
+    def cost(self, label: str) -> float:
+        return 0.25
+
+    def spent(self, test: str) -> float:
+        return 0.25
+
+    @property
+    def rented(self) -> list[str]:
+        """What was rented and given back, in order."""
+        return [call for call in self.calls if " " in call]
+
+    def _lease(self, label: str) -> Lease:
+        machine = int(label.split()[0])
+        offer = make_offer(machine_id=machine, num_gpus=0, gpu_name="", price_usd_h=0.36)
+        return Lease(label, 100 + self._count("", "lease"), offer, "http://127.0.0.1:9", {}, {"booting": 60.0})
+
+    def _count(self, label: str, what: str) -> int:
+        self._counts[label, what] = self._counts.get((label, what), 0) + 1
+        return self._counts[label, what]
