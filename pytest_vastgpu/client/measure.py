@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring import asking
@@ -41,7 +43,7 @@ _START = (
 )
 COMMAND = f"""\
 found=
-for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 /usr/local/bin/python3 /usr/bin/python3 \
+for python in python3 python /venv/main/bin/python3 /opt/conda/bin/python3 \
     python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8; do
   command -v "$python" >/dev/null 2>&1 || continue
   "$python" -I -S -c {shlex.quote(_CAN)} </dev/null >/dev/null 2>&1 && exec "$python" -I -S -u -c {shlex.quote(_START)}
@@ -60,6 +62,9 @@ def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: L
     wrong = isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds)
     if wrong or not 0 < seconds <= LONGEST_S:
         raise ConfigurationError(f"measure(…, seconds={seconds!r:.40}): give seconds above 0, {LONGEST_S} at most")
+    for name, value in load.headers.items():
+        if looks_secret(name):
+            KNOWN.add(name, value.rpartition(" ")[2])  # of "Bearer …": a report has the load, too
     orders = orders_of(load, lease.port, lease.headers, seconds)
     limit_s = load.warmup_s + seconds + load.timeout_s + MARGIN_S
     found = _scrubbed(read(run(COMMAND, limit_s, program() + json.dumps(orders) + "\n")), lease)
@@ -91,9 +96,9 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "timeout_s": load.timeout_s,
         "warmup_s": load.warmup_s,
         "seconds": seconds,
-        "gpu_command": gpu.COMMAND,
         # Of one length, and others each time, so that no cache of an earlier measurement answers
         "first_number": 1_000_000 + secrets.randbelow(8_000_000),
+        "gpu_command": gpu.COMMAND,
     }
 
 

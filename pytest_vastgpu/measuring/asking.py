@@ -48,7 +48,7 @@ class _Stamped(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, until: float, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.stamped = _Stamped(self.fp.detach(), sock, until)  # type: ignore[attr-defined]
+        self.stamped = _Stamped(self.fp.detach(), sock, until)
         self.fp = io.BufferedReader(self.stamped, 1 << 16)
 
 
@@ -187,7 +187,7 @@ class Command:
         :raises Failed: if its exit code is not 0, or its time was over.
         """
         with tempfile.TemporaryFile() as output:
-            code, killed = run(["sh", "-c", self._orders["path"]], output, self._orders["timeout_s"])
+            code, killed = run(["/bin/sh", "-c", self._orders["path"]], output, self._orders["timeout_s"])
             if not code:
                 return
             output.seek(max(0, output.seek(0, 2) - 500))

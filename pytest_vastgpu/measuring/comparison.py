@@ -17,18 +17,29 @@ from pytest_vastgpu.measuring.ratios import Ratios
 from pytest_vastgpu.measuring.ratios import holm
 from pytest_vastgpu.measuring.ratios import medians
 
-SUSPECTED_P = 0.10
-"""Below it, one-sided, a first host raises a suspicion."""
-SUSPECTED_SHARE = 0.4
-"""So much of the gate a suspected slowdown is at least."""
-REGRESSION_P = 0.01
-"""Below it, one-sided and over all hosts, a suspicion is confirmed."""
-REGRESSION_SHARE = 0.5
-"""So much of the gate a regression is at least."""
-CONFIRMED_SHARE = 0.25
-"""So much of the gate each host sees of a regression."""
 MOST_ROUNDS = 100
 """Where more rounds were needed, rounds are no way to settle it."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a slowdown is suspected, and when it is a regression. Shares are of the gate, p-values one-sided."""
+
+    suspected_p: float = 0.10
+    """A first host raises a suspicion below it; not corrected for several metrics, as it costs no more than a host."""
+    suspected_share: float = 0.4
+    """What a suspected slowdown is at least."""
+    regression_p: float = 0.01
+    """All hosts together confirm it below that."""
+    regression_share: float = 0.5
+    """What the slowdown of all hosts together is at least."""
+    confirmed_share: float = 0.25
+    """What the slowdown of each host is at least."""
+    smaller_p: float = 0.01
+    """A slowdown is neither where it is surely, with a p-value below that, smaller than the gate."""
+
+
+RULES = Rules()
 
 
 class Finding(StrEnum):
@@ -103,15 +114,18 @@ def round_of(baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mappin
     return Round(medians(baseline), medians(candidate))
 
 
-def judge(hosts: Sequence[HostRounds], gates: Mapping[str, float], better: Mapping[str, int]) -> list[Judged]:
+def judge(
+    hosts: Sequence[HostRounds], gates: Mapping[str, float], better: Mapping[str, int], rules: Rules = RULES
+) -> list[Judged]:
     """What each gated metric shows, in the order of the gates.
 
     :param hosts: In the order in which they were measured.
     :param gates: The slowdown that counts, above 0 and below 1, by the metric's name.
     :param better: 1: more of the metric is better; -1 (also where it is not named): less is.
+    :param rules: Others than these are for simulations.
     """
     ratios = {metric: _ratios(hosts, metric, better.get(metric, -1) > 0) for metric in gates}
-    tested = [_Tested(metric, gates[metric], each) for metric, each in ratios.items() if each.hosts]
+    tested = [_Tested(metric, gates[metric], each, rules) for metric, each in ratios.items() if each.hosts]
     worse = holm([each.whole.above(0) for each in tested])
     improved = holm([1 - each.whole.above(0) for each in tested])
     judged = {
@@ -164,9 +178,10 @@ def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: st
 class _Tested:
     """A metric with rounds enough to judge it by."""
 
-    def __init__(self, metric: str, share: float, ratios: Ratios) -> None:
+    def __init__(self, metric: str, share: float, ratios: Ratios, rules: Rules) -> None:
         self.metric = metric
         self.whole = Estimate.of(ratios.hosts.values())
+        self._rules = rules
         self._share = share
         self._gate = ratios.gate(share)
         self._ratios = ratios
@@ -190,7 +205,7 @@ class _Tested:
         settles, finding = (0, 0), Finding.INCONCLUSIVE
         if self._is_regression(worse):
             finding, why = Finding.REGRESSION, each
-        elif improved < REGRESSION_P and self.whole.mean <= -REGRESSION_SHARE * self._gate:
+        elif improved < self._rules.regression_p and self.whole.mean <= -self._rules.regression_share * self._gate:
             finding, why = Finding.IMPROVEMENT, each
         elif confirm:
             settles, why = (self._rounds, 1), f"suspected, a second host would tell: {each}"
@@ -221,23 +236,23 @@ class _Tested:
 
     def _is_suspected(self) -> bool:
         (host,) = self._hosts.values()
-        large = host.mean >= SUSPECTED_SHARE * self._gate
-        return large and host.above(0) < SUSPECTED_P and self._can_be_gate(host)
+        large = host.mean >= self._rules.suspected_share * self._gate
+        return large and host.above(0) < self._rules.suspected_p and self._can_be_gate(host)
 
     def _is_regression(self, worse: float) -> bool:
-        large = self.whole.mean >= REGRESSION_SHARE * self._gate
-        everywhere = min(each.mean for each in self._hosts.values()) >= CONFIRMED_SHARE * self._gate
+        large = self.whole.mean >= self._rules.regression_share * self._gate
+        everywhere = min(each.mean for each in self._hosts.values()) >= self._rules.confirmed_share * self._gate
         several = len(self._hosts) > 1
-        return several and large and everywhere and worse < REGRESSION_P and self._can_be_gate(self.whole)
+        return several and large and everywhere and worse < self._rules.regression_p and self._can_be_gate(self.whole)
 
     def _is_sure(self, host: Estimate) -> bool:
         """Whether a host alone shows what would be a regression if each did."""
-        large = host.mean >= REGRESSION_SHARE * self._gate
-        return large and host.above(0) < REGRESSION_P and self._can_be_gate(host)
+        large = host.mean >= self._rules.regression_share * self._gate
+        return large and host.above(0) < self._rules.regression_p and self._can_be_gate(host)
 
     def _can_be_gate(self, seen: Estimate) -> bool:
         """What is surely smaller than the gate is not what the gate is for."""
-        return 1 - seen.above(self._gate) >= REGRESSION_P
+        return 1 - seen.above(self._gate) >= self._rules.smaller_p
 
 
 def _worse(share: float) -> str:
@@ -253,8 +268,8 @@ def resolves(spread: float, rounds: int, metrics: int) -> float:
     alone = Estimate(0, spread / math.sqrt(rounds), rounds - 1)
     both = Estimate(0, spread / math.sqrt(2 * rounds), 1.5 * (rounds - 1))  # as Welch's come out on average
     # Each step succeeds in 9 of 10 cases, and they rest on some of the same rounds.
-    suspected = alone.reach(1 - SUSPECTED_P) + alone.reach(0.9)
-    return max(suspected, both.reach(1 - REGRESSION_P / metrics) + both.reach(0.9))
+    suspected = alone.reach(1 - RULES.suspected_p) + alone.reach(0.9)
+    return max(suspected, both.reach(1 - RULES.regression_p / metrics) + both.reach(0.9))
 
 
 def resolving_rounds(spread: float, rounds: int, gate: float, metrics: int) -> int:

@@ -135,7 +135,8 @@ class Load:
 
 def arrivals(orders: dict[str, Any]) -> list[float]:
     """When each request of an open loop is due: a Poisson process, the same for the same seed."""
-    dice, due, times = random.Random(orders["seed"]), -orders["warmup_s"], []  # noqa: S311 - no secret
+    dice, due = random.Random(orders["seed"]), -orders["warmup_s"]  # noqa: S311 - no secret
+    times: list[float] = []
     while True:
         due += dice.expovariate(orders["rate"])
         if due >= orders["seconds"]:
@@ -156,7 +157,7 @@ class Beside:
         self._watch: Any = None
         threading.Thread(target=self._beat, daemon=True).start()
         if orders.get("gpu_command"):
-            self._watch = start(["sh", "-c", orders["gpu_command"]], subprocess.PIPE)
+            self._watch = start(["/bin/sh", "-c", orders["gpu_command"]], subprocess.PIPE)
             self._reader = threading.Thread(target=self._read, daemon=True)
             self._reader.start()
 
@@ -206,7 +207,7 @@ def program(orders: dict[str, Any]) -> dict[str, Any]:
         log = Path(there, "log")
         with log.open("wb") as output:
             environment = {**os.environ, **orders["env"]}
-            code, killed = run(["sh", "-c", orders["path"]], output, orders["limit_s"], cwd=there, env=environment)
+            code, killed = run(["/bin/sh", "-c", orders["path"]], output, orders["limit_s"], cwd=there, env=environment)
         texts = [each.read_text("utf-8", "replace") for each in sorted(Path(there).glob(orders["results"]))]
         said = log.read_text("utf-8", "replace")[-4000:]
     return {"exit_code": code, "killed": killed, "said": said, "results": texts}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.hostcheck.fair import SLOWED
 from pytest_vastgpu.measuring import intervals
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import exact
@@ -38,18 +39,10 @@ exec $lines nvidia-smi --query-gpu={_FIELDS},$why --format=csv,noheader,nounits 
 LASTS_S = 0.5
 """How long one value of the driver has to do with the next."""
 
-REASONS: Mapping[int, str] = {
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x20: "too hot",
-    0x40: "too hot, by hardware",
-    0x80: "power brake",
-}
+REASONS: Mapping[int, str] = {0x4: "it is at its power limit", **SLOWED}
 """Why clocks were below what the load asked for, by NVML's bit. Idle and the owner's settings are no throttling."""
-UNFAIR = frozenset(REASONS.values()) - {"power cap"}
-"""Those that say that the host is no fair place: a power cap is what a busy GPU runs into anywhere."""
 UNFAIR_SHARE = 0.05
-"""Of the samples: the hardware's slowdown also shows for a moment when clocks change."""
+"""Of the samples: a slowdown by hardware also shows for a moment when clocks change."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +122,8 @@ def unfair(gpus: Iterable[GpuSeen]) -> str:
     """What says that the host was no fair place while it was measured, in a sentence; empty: nothing."""
     for gpu in gpus:
         for reason, share in gpu.throttled.items():
-            if reason in UNFAIR and share >= UNFAIR_SHARE:
-                return f"GPU {gpu.index} was slowed down in {share:.0%} of the time: {reason}"
+            if reason in SLOWED.values() and share >= UNFAIR_SHARE:
+                return f"GPU {gpu.index} was slowed down in {share:.0%} of the samples: {reason}"
     return ""
 
 
@@ -204,13 +197,13 @@ class _Series:
         if total is None:
             return None
         gpus = len(self._parts[0])
-        found = total.times(100 / gpus, "%", -1)
+        found = total.times(100 / gpus, "%")
         # What is so in no sample may be so between them ("rule of three", for 97.5 %).
         most = 100 * (1 - 0.025 ** (1 / sum(len(samples) for part in self._parts for samples in part.values())))
         low, high = max(0.0, found.low), min(100.0, found.high)
         if low == high:
             low, high = max(0.0, low - most), min(100.0, high + most)
-        return Figure(found.value, "%", low, high, -1)
+        return Figure(found.value, "%", low, high)
 
 
 def _value(name: str) -> Callable[[_Sample], float | None]:

@@ -25,14 +25,14 @@ NAMES = (
     "requests",
     "errors",
     "throughput",
-    "token_throughput",
+    "output_throughput",
     "goodput",
     *(f"{time}_{level}" for time in latencies.TIMES for level in latencies.LEVELS),
     *gpus.NAMES,
     "energy_per_token",
     "usd_per_million_tokens",
 )
-"""Every number that there can be."""
+"""Every number that there can be. ``requests`` are those that were answered, ``errors`` the others."""
 MOST_REASONS = 8
 SEVERAL = 1.2
 """Tokens in a piece of a stream; a few come together from any server."""
@@ -72,9 +72,15 @@ class Measurement:
         """A line for each number, and for each reason why others are missing."""
         width = max(map(len, self.figures), default=0)
         lines = [f"{name:<{width}}  {figure}" for name, figure in self.figures.items()]
-        for why in dict.fromkeys(self.missing.values()):
-            lines.append(f"no {', '.join(name for name, each in self.missing.items() if each == why)}: {why}")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.reasons, *self.notes])
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why numbers are missing: a sentence for each reason."""
+        named: dict[str, list[str]] = {}
+        for name, why in self.missing.items():
+            named.setdefault(why, []).append(name)
+        return [f"no {', '.join(names)}: {why}" for why, names in named.items()]
 
     @property
     def unfair(self) -> str:
@@ -108,14 +114,14 @@ def of(
     times = latencies.times(counted, done)
     watched = gpus.seen(gpu, seconds)
     told: dict[str, Figure | str] = {
-        "requests": exact(len(counted)),
-        "errors": exact(len(failed), better=-1),
+        "requests": exact(len(counted) - len(failed)),
+        "errors": exact(len(failed)),
         **_rates(load, seconds, done),
         **latencies.figures(times, seconds),
         **watched.figures,
         **watched.missing,
     }
-    tokens, power = told.get("token_throughput"), told.get("gpu_power")
+    tokens, power = told.get("output_throughput"), told.get("gpu_power")
     if isinstance(tokens, Figure) and isinstance(power, Figure):
         told["energy_per_token"] = _per(power, tokens, 1.0, "J")
     if isinstance(tokens, Figure) and usd_h:
@@ -136,10 +142,10 @@ def _rates(load: Load, seconds: float, done: Sequence[Seen]) -> dict[str, Figure
     closed = not load.rate
     told = {"throughput": requests.rate(done, seconds, closed=closed)}
     if any(each["first"] is not None for each in done):
-        told["token_throughput"] = requests.token_rate(done, seconds)
+        told["output_throughput"] = requests.token_rate(done, seconds)
     elif any(each["tokens"] for each in done):
         tokens = requests.rate(done, seconds, closed=closed, unit="tokens/s", amount=lambda each: float(each["tokens"]))
-        told["token_throughput"] = tokens
+        told["output_throughput"] = tokens
     if load.slo:
         good = requests.rate(done, seconds, closed=closed, amount=lambda each: float(requests.keeps(each, load.slo)))
         told["goodput"] = good

@@ -18,18 +18,7 @@ UNITS: Mapping[str, str] = {"1/s": "requests/s"}
 """Units in words, where the word is another."""
 RATES = ("1/s", "tokens/s")
 _SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))}
-_WORDS = {
-    "ttft": "TTFT",
-    "itl": "ITL",
-    "tpot": "TPOT",
-    "e2e": "end to end",
-    "gpu": "GPU",
-    "usd": "USD",
-    "slo": "SLO",
-    "per": "per",
-    "mtok": "million tokens",
-    "mtokens": "million tokens",
-}
+_WORDS = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "e2e": "end to end", "gpu": "GPU", "usd": "USD"}
 UNKNOWN = "not known"
 
 
@@ -63,6 +52,8 @@ def tick(value: float) -> str:
 
 def amount(value: float, unit: str) -> str:
     """A number with its unit: ``12.3 ms``."""
+    if math.isnan(value):
+        return UNKNOWN
     if not unit and value == round(value):
         return f"{value:,.0f}"
     factor, name = scale(value, unit)
@@ -71,14 +62,14 @@ def amount(value: float, unit: str) -> str:
 
 def in_words(figure: Figure) -> str:
     """A figure with its interval: ``12.3 ms (12.0 to 12.7)``."""
-    if figure.low == figure.high or not math.isfinite(figure.value):
+    if figure.exact or not math.isfinite(figure.value):
         return amount(figure.value, figure.unit)
     return f"{amount(figure.value, figure.unit)} ({interval(figure)})"
 
 
 def interval(figure: Figure) -> str:
     """Its interval in the unit of its value: ``12.0 to 12.7``; empty where it is exact."""
-    if figure.low == figure.high:
+    if figure.exact:
         return ""
     factor, _ = scale(figure.value, figure.unit)
     return f"{number(figure.low / factor)} to {number(figure.high / factor)}"

@@ -23,6 +23,7 @@ from pytest_vastgpu.reporting.measurements import JUDGED
 from pytest_vastgpu.reporting.measurements import Kept
 from pytest_vastgpu.reporting.measurements import errors
 from pytest_vastgpu.reporting.measurements import judged_cells
+from pytest_vastgpu.reporting.measurements import notes
 from pytest_vastgpu.reporting.measurements import title
 from pytest_vastgpu.reporting.pictures import COLOURED
 from pytest_vastgpu.reporting.pictures import against
@@ -70,7 +71,7 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
     parts = [
         *(_section(title(*each), _compared(each[1]), each[1].notes) for each in kept.compared),
         *([_section("Over load", f'<div class="pictures">{over}</div>')] if over else []),
-        *(_section(title(*each), _measured(each[1]), each[1].notes) for each in kept.measured),
+        *(_section(title(*each), _measured(each[1]), notes(each[1])) for each in kept.measured),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -81,8 +82,8 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
     )
 
 
-def _section(heading: str, body: str, notes: Sequence[str] = ()) -> str:
-    told = "".join(f"<p>{_safe(note)}</p>" for note in notes)
+def _section(heading: str, body: str, sentences: Sequence[str] = ()) -> str:
+    told = "".join(f"<p>{_safe(each)}</p>" for each in sentences)
     return f"<section><h2>{_safe(heading)}</h2>{body}{told}</section>\n"
 
 
@@ -104,6 +105,7 @@ def _measured(record: Measured) -> str:
         )
         + f'<div class="pictures">{pictures}</div>'
         + _table(["metric", "value", "95 % interval"], rows)
+        + _faint(found.reasons)
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.layout import fitted
 from pytest_vastgpu.measuring.comparison import Judged
-from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.measuring.record import to_json
@@ -28,7 +28,10 @@ VERSION = 1
 NAME = "measurements.json"
 PAGE = "measurements.html"
 
-TELLING = ("throughput", "output_throughput", "ttft_p50", "e2e_p50", "e2e_p99", "ttft_p99", "tpot_p50", "goodput")
+TELLING = (
+    *("throughput", "output_throughput", "ttft_p50", "e2e_p50", "goodput", "ttft_p99", "tpot_p50", "e2e_p99"),
+    *("usd_per_million_tokens", "gpu_memory_peak", "gpu_power"),
+)
 """The metrics that the terminal shows without ``-v``, the most important first."""
 BLOCKS = 3
 """Up to so many measurements have a line for each number; more have a row each."""
@@ -76,25 +79,42 @@ def measured_lines(measured: Sequence[tuple[str, Measured]], width: int, *, all_
     :param all_metrics: Whether every metric is shown, in blocks, and not only the telling ones.
     """
     present = list(dict.fromkeys(metric for _, record in measured for metric in record.measurement.figures))
-    shown = [metric for metric in (present if all_metrics else TELLING) if metric in present]
+    shown = [metric for metric in (present if all_metrics else TELLING) if metric in present and metric != "errors"]
     if len(measured) <= BLOCKS or all_metrics:
-        header = ["test", "load", "on", *map(metric_name, shown), "errors"]
+        header = ["test", "load", "on", *(_cell(metric_name(metric)) for metric in shown), "errors"]
         # Nothing is narrower than a block, in which each number has a line.
-        lines = fitted(header, [_row(*each, shown, in_words) for each in measured], 1) if measured else []
+        lines = fitted(header, [_row(*each, shown, _with_reason) for each in measured], 1) if measured else []
     else:
         metrics = [_SHORT.get(metric, metric_name(metric)) for metric in shown]
         header = ["test", "load", "on", *metrics, "errors"]
         expendable = ["on", "load", *reversed(metrics[1:])]
-        lines = fitted(header, [_row(*each, shown, in_short) for each in measured], width, expendable)
-    return [*lines, *(f"{_cell(title(*each))}: {sanitize.line(note)}" for each in measured for note in each[1].notes)]
+        lines = fitted(header, [_row(*each, shown, _short) for each in measured], width, expendable)
+    told = [f"{_cell(title(*each))}: {sanitize.line(note)}" for each in measured for note in notes(each[1])]
+    return [*lines, *told]
 
 
-def _row(test: str, record: Measured, metrics: Sequence[str], told: Callable[[Figure], str]) -> list[str]:
-    figures = record.measurement.figures
+def _row(test: str, record: Measured, metrics: Sequence[str], cell: Callable[[Measurement, str], str]) -> list[str]:
     where = ", ".join(filter(None, [record.workload, place(record)]))
     load = f"{load_line(record.measurement.load)}, for {record.measurement.seconds:g} s"
-    values = [told(figures[each]) if each in figures else UNKNOWN for each in metrics]
+    values = [cell(record.measurement, metric) for metric in metrics]
     return [_cell(each) for each in (title(test, record), load, where, *values, errors(record) or "none")]
+
+
+def _with_reason(found: Measurement, metric: str) -> str:
+    if metric in found.figures:
+        return in_words(found.figures[metric])
+    return f"{UNKNOWN}: {found.missing[metric]}" if metric in found.missing else UNKNOWN
+
+
+def _short(found: Measurement, metric: str) -> str:
+    return in_short(found.figures[metric]) if metric in found.figures else "-"
+
+
+def notes(record: Measured) -> list[str]:
+    """What must be known beside the numbers, in sentences."""
+    found = record.measurement
+    unfair = [f"the host was no fair place: {found.unfair}"] if found.unfair else []
+    return [*unfair, *found.notes, *record.notes]
 
 
 def errors(record: Measured) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.reporting import svg
 from pytest_vastgpu.reporting.measured_words import amount
 from pytest_vastgpu.reporting.measured_words import in_words
@@ -26,6 +27,8 @@ _WIDE = 10.0
 """Times whose longest is so many times the shortest are shown on a logarithmic axis."""
 OVER_TIME = ("output_throughput", "throughput", "e2e_p50")
 """The metric that is shown over load and over commits: the first of these that was measured."""
+_MOST = 0.5
+"""A picture of slowdowns reaches so far, or to twice the gate; what is beyond is at its edge."""
 _ROW = 46
 """Height of a metric in the picture of a comparison."""
 
@@ -71,7 +74,8 @@ def over_load(measured: Sequence[Measured]) -> list[str]:
     series: dict[tuple[str, str, str, bool], list[Measured]] = {}
     for each in measured:
         load = each.measurement.load
-        key = (each.workload, each.gpu, repr(replace(load, concurrency=0, rate=0.0)), load.concurrency > 0)
+        same = json.dumps({**to_json(load), "concurrency": None, "rate": None})
+        key = (each.workload, each.gpu, same, load.concurrency > 0)
         series.setdefault(key, []).append(each)
     return [_over(*key[:2], group) for key, group in series.items() if len(set(map(_pace, group))) > 1]
 
@@ -123,6 +127,9 @@ def _figures(
 
     :param points: Where each is, what it is, and how it is named.
     """
+    points = [each for each in points if math.isfinite(each[1].value)]
+    if not points:
+        return ""
     highest = max(max(figure.value, _finite(figure.high, figure.value)) for _, figure, _ in points)
     factor, unit = scale(highest, points[0][1].unit)
     y = svg.Axis(0.0, highest * 1.05 or 1.0, _BOTTOM, _TOP)
@@ -147,33 +154,42 @@ def _figures(
 
 
 def against(judged: Sequence[Judged]) -> str:
-    """A against B: each gated metric's slowdown with its interval, between no difference and its gate."""
-    known = [each for each in judged if math.isfinite(each.slowdown)]
+    """A against B: each gated metric's slowdown with its interval and what each host saw, beside 0 and its gate."""
+    known = [each for each in judged if each.rounds and math.isfinite(each.slowdown)]
     if not known:
         return ""
-    edges = [
-        edge for each in known for edge in (each.slowdown, each.low, each.high, each.gate, 0.0) if math.isfinite(edge)
-    ]
-    margin = 0.05 * (max(edges) - min(edges)) or 0.01
-    x = svg.Axis(100 * (min(edges) - margin), 100 * (max(edges) + margin), 14, svg.WIDTH - 14)
+    most = max(_MOST, *(2 * each.gate for each in known))
+    edges = [min(max(edge, -most), most) for each in known for edge in (0.0, each.gate, each.low, each.high)]
+    finite = [edge for edge in edges if math.isfinite(edge)]
+    margin = 0.05 * (max(finite) - min(finite))
+    x = svg.Axis(100 * (min(finite) - margin), 100 * (max(finite) + margin), 14, svg.WIDTH - 14)
     bottom = 8 + _ROW * len(known)
-    body = [svg.bottom_axis(x, [(each, f"{each:+g} %" if each else "0") for each in x.ticks()], 4, bottom)]
-    body.append(svg.line(x.at(0), 4, x.at(0), bottom, "zero"))
-    for at, each in enumerate(known):
-        top = 4 + _ROW * at
-        kind, middle = each.finding.value, top + 32
-        gate = x.at(100 * each.gate)
-        body.append(svg.text(x.start, top + 14, f"{metric_name(each.metric)}: {each.finding.value}", f"{kind} words"))
-        body.append(svg.line(gate, top + 20, gate, top + 44, "gate"))
-        low, high = (x.at(100 * _finite(edge, end)) for edge, end in ((each.low, min(edges)), (each.high, max(edges))))
-        body.append(svg.line(low, middle, high, middle, f"{kind} interval"))
-        told = f"{metric_name(each.metric)}: {slowdown(each)}, gate {percent(each.gate)}"
-        body.append(svg.point(x.at(100 * each.slowdown), middle, f"{kind} dot", told, 5))
+    body = [
+        svg.bottom_axis(x, [(each, f"{each:+g} %" if each else "0") for each in x.ticks()], 4, bottom),
+        svg.line(x.at(0), 4, x.at(0), bottom, "zero"),
+        *(_slowdown(each, x, 4 + _ROW * at) for at, each in enumerate(known)),
+        svg.text(14, bottom + 34, "← quicker", "tick"),
+        svg.text(svg.WIDTH / 2, bottom + 34, "┆ gate", "tick", "middle"),
+        svg.text(_RIGHT, bottom + 34, "candidate slower →", "tick", "end"),
+    ]
     told = "; ".join(f"{metric_name(each.metric)}: {slowdown(each)}, {each.finding.value}" for each in known)
-    body.append(svg.text(_RIGHT, bottom + 34, "candidate slower →", "tick", "end"))
-    body.append(svg.text(14, bottom + 34, "← quicker", "tick"))
-    body.append(svg.text(svg.WIDTH / 2, bottom + 34, "┆ gate", "tick", "middle"))
-    return svg.picture("Slowdown with its 95 % interval", bottom + 42, "".join(body), told)
+    return svg.picture("Slowdown with its 95 % interval, and what each host saw", bottom + 42, "".join(body), told)
+
+
+def _slowdown(judged: Judged, x: svg.Axis, top: float) -> str:
+    kind, middle, gate = judged.finding.value, top + 30, x.at(100 * judged.gate)
+    low, high = 100 * _finite(judged.low, -math.inf), 100 * _finite(judged.high, math.inf)
+    told = f"{metric_name(judged.metric)}: {slowdown(judged)}, gate {percent(judged.gate)}"
+    hosts = {f"machine {machine}: {percent(each)}": each for machine, each in judged.hosts.items()}
+    return "".join(
+        [
+            svg.text(x.start, top + 14, f"{metric_name(judged.metric)}: {kind}", f"{kind} words"),
+            svg.line(gate, top + 20, gate, top + 44, "gate"),
+            svg.line(x.at(low), middle, x.at(high), middle, f"{kind} interval"),
+            svg.point(x.at(100 * judged.slowdown), middle, f"{kind} dot", told, 5),
+            *(svg.point(x.at(100 * each), middle + 10, f"{kind} dot", words, 3) for words, each in hosts.items()),
+        ]
+    )
 
 
 def _finite(value: float, otherwise: float) -> float:

@@ -29,13 +29,16 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_vastgpu.measuring import comparison
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import HostRounds
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import Round
+from pytest_vastgpu.measuring.comparison import Rules
 from pytest_vastgpu.measuring.comparison import judge
 from pytest_vastgpu.measuring.comparison import needs_second_host
 from pytest_vastgpu.measuring.comparison import round_of
+from pytest_vastgpu.measuring.ratios import Estimate
 
 METRICS = ("throughput", "ttft_p50", "e2e_p50")
 BETTER = {"throughput": 1}
@@ -62,7 +65,7 @@ class Noise:
     clock_changes: float = 0.1
     """How likely the state changes from a window to the next."""
     by_host: float = 0.0
-    """How differently hosts take the same change."""
+    """How differently hosts take the same slowdown."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def simulate(dice: random.Random, machine: int, noise: Noise, slower: Mapping[st
     :param slower: By metric; 0.05: the candidate takes 5 % longer.
     """
     speed, lasting, slow_clock = dice.gauss(0, noise.host), dice.gauss(0, 1), dice.random() < 0.5
-    taken = dice.gauss(0, noise.by_host)
+    taken = dice.gauss(0, noise.by_host) if slower else 0.0
     each, fresh = noise.window * math.sqrt(0.5), math.sqrt(1 - noise.correlation**2)
     found, times = list[Round](), {"A": list[float](), "B": list[float]()}
     for _ in range(rounds):
@@ -125,6 +128,7 @@ def comparisons(
     rounds: int = 6,
     seed: int = 1,
     gates: Mapping[str, float] = GATES,
+    rules: Rules = comparison.RULES,
 ) -> Iterator[Comparison]:
     """So many comparisons; the same ones each time.
 
@@ -133,9 +137,9 @@ def comparisons(
     dice = random.Random(seed)
     for _ in range(number):
         first, second = (simulate(dice, machine, noise, slower or {}, rounds) for machine in (1, 2))
-        judged = judge([first.measured], gates, BETTER)
+        judged = judge([first.measured], gates, BETTER, rules)
         if confirmed := needs_second_host(judged):
-            judged = judge([first.measured, second.measured], gates, BETTER)
+            judged = judge([first.measured, second.measured], gates, BETTER, rules)
         yield Comparison(judged, first, second, confirmed)
 
 
@@ -147,7 +151,7 @@ SETTINGS: Mapping[str, Noise] = {
     "starts differ by 2 %, noise of 6 %": Noise(start=0.02, window=0.06),
     "each window has any clock": Noise(clock_changes=0.5),
     "clock changes after 100 windows": Noise(clock_changes=0.01),
-    "hosts take the change differently, by 2 %": Noise(by_host=0.02),
+    "hosts take the slowdown differently, by 2 %": Noise(by_host=0.02),
 }
 
 _mean = statistics.fmean
@@ -206,18 +210,85 @@ def by_rounds(number: int) -> Iterator[Sequence[object]]:
         yield rounds, f"{minutes:.0f}", f"{100 * sees:.1f} %", _red(small), _red(same), _red(large)
 
 
+VARIANTS: Mapping[str, Rules] = {
+    "these rules": comparison.RULES,
+    "suspected: p < 0.05": Rules(suspected_p=0.05),
+    "suspected: p < 0.20": Rules(suspected_p=0.2),
+    "suspected: any share of the gate": Rules(suspected_share=0),
+    "regression: p < 0.005": Rules(regression_p=0.005),
+    "regression: p < 0.02": Rules(regression_p=0.02),
+    "regression: p < 0.05": Rules(regression_p=0.05),
+    "regression: any share of the gate": Rules(regression_share=0, confirmed_share=-9),
+    "regression: also where surely smaller than the gate": Rules(smaller_p=0),
+    "regression: half of the gate on each host": Rules(confirmed_share=0.5),
+}
+
+
+def by_threshold(number: int) -> Iterator[Sequence[object]]:
+    """What other thresholds would give."""
+    noisy, quiet = Noise(start=0.02, window=0.06), Noise(start=0.002, window=0.005, outliers=0, clocks=0)
+    less = dict.fromkeys(METRICS, 0.6 * GATE)
+    worse = dict.fromkeys(METRICS, GATE)
+    yield (
+        "rule", "equal: red", "equal: second host", "5 % slower: red",
+        "noisy, equal: red", "noisy, 5 % slower: red", "quiet, 3 % slower: red",
+    )  # fmt: skip
+    for name, rules in VARIANTS.items():
+        same = list(comparisons(number, Noise(), rules=rules))
+        others: list[tuple[Noise, Mapping[str, float]]]
+        others = [(Noise(), worse), (noisy, {}), (noisy, worse), (quiet, less)]
+        reds = (_red(comparisons(number, noise, slower, seed=5, rules=rules)) for noise, slower in others)
+        yield name, _red(same), sum(each.confirmed for each in same), *reds
+
+
+def by_interval(number: int) -> Iterator[Sequence[object]]:
+    """How often the lower end of a 95 % interval is above 0 where both sides are equal: 2.5 % would be right."""
+    dice = random.Random(6)
+    same = [each.first for each in comparisons(number, Noise())]
+    rounds = [_ratios(host) for host in same]
+    windows = [[math.log(b / a) for a, b in zip(host.baseline, host.candidate, strict=True)] for host in same]
+    yield "interval", "equal: above 0"
+    yield "Student's t over rounds", sum(_low(each) > 0 for each in rounds)
+    yield "Student's t over windows, as if they were independent", sum(_low(each) > 0 for each in windows)
+    yield "percentile bootstrap over rounds", sum(_bootstrapped(each, dice) > 0 for each in rounds)
+    yield "percentile bootstrap over 3 rounds", sum(_bootstrapped(each[:3], dice) > 0 for each in rounds)
+
+
+def _ratios(host: Host) -> list[float]:
+    metric = METRICS[1]
+    return [each.candidate[metric] - each.baseline[metric] for each in host.measured.rounds]
+
+
+def _low(values: Sequence[float]) -> float:
+    estimate = Estimate.of([values])
+    return estimate.mean - estimate.reach(0.975)
+
+
+def _bootstrapped(values: Sequence[float], dice: random.Random) -> float:
+    means = sorted(_mean(dice.choices(values, k=len(values))) for _ in range(400))
+    return means[10]
+
+
 def _red(compared: Iterable[Comparison]) -> int:
     return sum(each.red for each in compared)
+
+
+TABLES: Mapping[str, Callable[[int], Iterator[Sequence[object]]]] = {
+    "noise": by_noise,
+    "rule": by_rule,
+    "rounds": by_rounds,
+    "threshold": by_threshold,
+    "interval": by_interval,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.regressions", description=__doc__)
     parser.add_argument("--number", type=int, default=1000, metavar="N", help="comparisons of each kind")
-    parser.add_argument("--only", choices=("noise", "rule", "rounds"), help="this table only")
+    parser.add_argument("--only", choices=TABLES, help="this table only")
     arguments = parser.parse_args(argv)
-    tables = {"noise": by_noise, "rule": by_rule, "rounds": by_rounds}
-    for name in [arguments.only] if arguments.only else tables:
-        lines = [[str(cell) for cell in line] for line in tables[name](arguments.number)]
+    for name in [arguments.only] if arguments.only else TABLES:
+        lines = [[str(cell) for cell in line] for line in TABLES[name](arguments.number)]
         sys.stdout.write(f"Of {arguments.number:,} comparisons, by {name}:\n\n")
         sys.stdout.writelines(f"| {' | '.join(line)} |\n" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
         sys.stdout.write("\n")

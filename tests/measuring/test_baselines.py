@@ -149,7 +149,7 @@ def test_what_is_not_the_same_is_not_compared_and_it_says_why(change: Callable[[
     kept = [stored(change(entry()))]
     now = entry(5.0)
     assert compare(now, "main", kept) == [f"not compared: {why}; --vast-baseline=save:main keeps what is measured now"]
-    assert history(now, "main", kept) == changes_of(now, "main", kept) == []
+    assert (history(now, "main", kept), changes_of(now, "main", kept)) == ([], [])
     assert compare(now, "main", [*kept, stored(entry())])[0].startswith("suspected")  # and what is the same is found
 
 
@@ -224,7 +224,7 @@ def test_how_far_hosts_differ_is_learned_from_the_history_and_one_jump_counts_li
 
 
 @pytest.mark.parametrize(
-    ("sigma", "saves"), [(0.08, 1), (0.16, 20), *(pytest.param(sigma, 20, marks=slow) for sigma in (0.08, 0.03))]
+    ("sigma", "saves"), [(0.08, 1), *(pytest.param(sigma, 20, marks=slow) for sigma in (0.03, 0.08, 0.16))]
 )
 def test_of_measurements_where_nothing_is_slower_at_most_1_in_10_is_suspected(sigma: float, saves: int) -> None:
     draw = random.Random(7)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from pytest_vastgpu.local.container import gpu_tools
+from pytest_vastgpu.local.container import simulated_gpus
+from pytest_vastgpu.local.container.spec import ContainerFaults
+from pytest_vastgpu.local.gpu import SimulatedGpu
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring.figures import exact
 
@@ -58,7 +68,7 @@ def test_of_several_gpus_the_fullest_the_slowest_and_all_together_count() -> Non
     )
     assert [each.memory_peak_mib for each in seen.gpus] == [1000, 5000]
     assert [each.power_w for each in seen.gpus] == [100, 250]
-    assert [each.throttled for each in seen.gpus] == [{}, {"too hot, by hardware": 1.0}]
+    assert [each.throttled for each in seen.gpus] == [{}, {"its hardware is too hot": 1.0}]
 
 
 def test_what_was_before_and_after_does_not_count() -> None:
@@ -127,16 +137,59 @@ def test_what_no_sample_shows_may_still_have_been() -> None:
         ("0x0000000000000001", ""),  # idle
         ("0x0000000000000002", ""),  # the owner's clocks
         ("0x0000000000000004", ""),  # a busy GPU anywhere
-        ("0x0000000000000028", "GPU 0 was slowed down in 100% of the time: hardware slowdown"),
-        ("0x0000000000000020", "GPU 0 was slowed down in 100% of the time: too hot"),
-        ("0x0000000000000040", "GPU 0 was slowed down in 100% of the time: too hot, by hardware"),
-        ("0x0000000000000080", "GPU 0 was slowed down in 100% of the time: power brake"),
+        ("0x0000000000000008", "its hardware holds it back (heat or power)"),
+        ("0x0000000000000024", "it is near its highest temperature"),
+        ("0x0000000000000040", "its hardware is too hot"),
+        ("0x0000000000000080", "the machine's power supply asks for less power"),
     ],
 )
 def test_heat_and_power_brakes_make_a_host_unfair_and_a_power_cap_does_not(mask: str, unfair: str) -> None:
-    assert gpu.unfair(gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}"), 10).gpus) == unfair
+    told = gpu.unfair(gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}"), 10).gpus)
+    assert told == (f"GPU 0 was slowed down in 100% of the samples: {unfair}" if unfair else "")
 
 
 def test_a_moment_of_slowdown_makes_no_host_unfair() -> None:
     lines = [*watch("0, 1000, 40, 100, 1500, 0x0"), (5.0, "0, 1000, 40, 100, 1500, 0x8")]
     assert not gpu.unfair(gpu.seen(lines, 10).gpus)
+
+
+def watched(path: str, home: Path, gpus: int = 1) -> Lines:
+    """Three answers of the command, run here, each in a second of its own."""
+    command = ["/bin/sh", "-c", gpu.COMMAND]
+    environment = {"PATH": path, "HOME": str(home)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        assert run.stdout is not None
+        found = [(at // gpus + 0.5, line) for at, line in zip(range(3 * gpus), run.stdout, strict=False)]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    return found
+
+
+def test_the_command_tells_of_every_gpu_again_and_again(tmp_path: Path) -> None:
+    gpus = tuple(SimulatedGpu("RTX 4090", 24576, "550.54", 12.4, 8.9, throttle_reasons=bits) for bits in (0, 0x40))
+    gpu_tools.install(tmp_path, gpus, ContainerFaults())
+    (tmp_path / simulated_gpus.LOAD).write_text("50")
+    seen = gpu.seen(watched(f"{tmp_path}:{os.environ['PATH']}", tmp_path, gpus=2), 3)
+    assert [(each.index, each.memory_peak_mib, each.utilisation) for each in seen.gpus] == [(0, 2, 50), (1, 2, 50)]
+    assert gpu.unfair(seen.gpus) == "GPU 1 was slowed down in 100% of the samples: its hardware is too hot"
+
+
+@pytest.mark.parametrize(("known", "reasons"), [("throttle", "0x40"), ("event", "0x40"), ("nothing", "P0")])
+def test_drivers_of_any_age_are_asked_for_what_they_know(known: str, reasons: str, tmp_path: Path) -> None:
+    """Those before 535 say ``throttle`` for ``event``."""
+    script = f"""#!/bin/sh
+case "$1" in
+  *_{known}_reasons.active | *pstate) ;;
+  *) echo 'Field is not a valid field to query.'; exit 2 ;;
+esac
+case "$*" in *-lms*) for turn in 1 2 3; do echo "0, 1000, 40, 100.00, 1500, {reasons}"; done ;; esac
+"""
+    (tmp_path / "nvidia-smi").write_text(script)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    seen = gpu.seen(watched(f"{tmp_path}:{os.environ['PATH']}", tmp_path), 3)
+    assert seen.figures["gpu_power"].value == 100
+    assert ("gpu_throttled" in seen.figures) == (known != "nothing")
+
+
+def test_the_command_ends_at_once_where_there_is_no_nvidia_smi(tmp_path: Path) -> None:
+    assert watched(str(tmp_path), tmp_path) == []

@@ -60,6 +60,10 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ({"vast_max_instances": "0"}, "--vast-max-instances: '0' is not a whole number of at least 1, or none"),
         ({"vast_lease": "1"}, "--vast-lease: '1' is not a number of seconds of at least 5"),
         ({"vast_expose": "maybe"}, "--vast-expose: 'maybe' is not yes or no"),
+        *(
+            ({"vast_baseline": text}, f"--vast-baseline: {text!r} is not save or compare, with a name of letters")
+            for text in ("", "sav", "save:", "save:a/b", "save:.x", "save,save:b", "compare;save", f"save:{'x' * 65}")
+        ),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_option_value_and_what_is_expected(
@@ -122,6 +126,19 @@ def test_every_default_is_what_its_own_words_mean() -> None:
 def test_countries() -> None:
     assert settle({"vast_exclude_countries": "cn, se"}).exclude_countries == {"CN", "SE"}
     assert settle({"vast_exclude_countries": "none"}).exclude_countries == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "baseline"),
+    [
+        ("none", ()),
+        ("save", ("save:baseline",)),
+        ("compare:v1.2-rc_3", ("compare:v1.2-rc_3",)),
+        ("compare:main, save", ("compare:main", "save:baseline")),
+    ],
+)
+def test_baselines(text: str, baseline: tuple[str, ...]) -> None:
+    assert settle({"vast_baseline": text}).baseline == baseline
 
 
 def test_auto_means_vast_where_there_is_a_key_and_says_why() -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields
+from dataclasses import is_dataclass
 from dataclasses import replace
+from enum import Enum
+from typing import Any
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import HostRounds
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import Round
 from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.load import completions
+from pytest_vastgpu.measuring.load import shell
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.measuring.record import Measured
@@ -42,7 +49,17 @@ def measured(load: Load = LOAD, throughput: float = 123.4, *, commits: int = 0) 
         for at in range(commits)
     )
     times_by_kind = {"ttft": times(0.0123, 1.3), "e2e": times(1.234, 0.4)}
-    found = Measurement(load, 10.0, figures, {"HTTP 500": 3}, times_by_kind)
+    throttled = GpuSeen(0, 8123.0, 97.0, 320.0, 1980.0, {"power cap": 0.02})
+    found = Measurement(
+        load,
+        10.0,
+        figures,
+        {"HTTP 500": 3},
+        times_by_kind,
+        missing={"e2e_p99": "too few"},
+        notes=("a piece of the stream holds 2.1 tokens",),
+        gpus=(throttled,),
+    )
     return Measured(found, "vllm 'org/model'", "RTX 4090", 42, history=history)
 
 
@@ -90,3 +107,27 @@ def kept() -> Kept:
         [("test_speed.py::test_speed", measured(commits=12)), *series],
         [("test_ab.py::test_no_slower", COMPARED)],
     )
+
+
+def hostile(text: str) -> Kept:
+    """The same records with a text of others at the end of every text, and as a further key wherever there are keys."""
+    found = kept()
+    return Kept(
+        [(f"{test}{text}", _spoilt(record, text)) for test, record in found.measured],
+        [(f"{test}{text}", _spoilt(record, text)) for test, record in found.compared],
+    )
+
+
+def _spoilt(value: Any, text: str) -> Any:
+    if isinstance(value, str):
+        return value if isinstance(value, Enum) else f"{value}{text}"
+    if isinstance(value, Load):
+        return shell(f"make bench{text}", concurrency=value.concurrency)
+    if isinstance(value, Mapping):
+        spoilt = {key: _spoilt(each, text) for key, each in value.items()}
+        return {**spoilt, **{f"{key}{text}": each for key, each in spoilt.items() if isinstance(key, str)}}
+    if isinstance(value, (list, tuple)):
+        return tuple(_spoilt(each, text) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _spoilt(getattr(value, each.name), text) for each in fields(value)})
+    return value

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.plugin.on_host import git as git_module
+from pytest_vastgpu.plugin import git as git_module
 from pytest_vastgpu.plugin.on_host import project
 from pytest_vastgpu.plugin.on_host.project import find
 

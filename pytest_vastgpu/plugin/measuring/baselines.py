@@ -26,8 +26,8 @@ from pytest_vastgpu.measuring.baseline_files import read
 from pytest_vastgpu.measuring.baseline_files import slug
 from pytest_vastgpu.measuring.baselines import no_such
 from pytest_vastgpu.measuring.record import from_json
-from pytest_vastgpu.plugin.on_host.git import NoRepository
-from pytest_vastgpu.plugin.on_host.git import commit_info
+from pytest_vastgpu.plugin.git import NoRepository
+from pytest_vastgpu.plugin.git import commit_info
 from pytest_vastgpu.plugin.options import SETTINGS
 
 DIRECTORY = Path(".vastgpu", "baselines")

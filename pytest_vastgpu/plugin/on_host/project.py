@@ -25,8 +25,8 @@ from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.plugin import git
 from pytest_vastgpu.plugin.on_host import fetched
-from pytest_vastgpu.plugin.on_host import git
 from pytest_vastgpu.plugin.on_host.links import sort
 from pytest_vastgpu.plugin.on_host.sizes import require_size
 from pytest_vastgpu.reporting import artifacts

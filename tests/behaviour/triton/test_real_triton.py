@@ -90,6 +90,7 @@ def test_two_models_are_ready_and_every_port_is_reached(
         pytester,
         f"""
 import httpx, subprocess
+from pytest_vastgpu import kserve
 
 def test_1_http(vast_instance):
     answer = httpx.post(vast_instance.endpoint + "/v2/models/slow/infer", json={BODY!r}, timeout=30)
@@ -108,7 +109,12 @@ assert ready(b"", timeout=30) == bytes((8, 1)), "field 1, a boolean, is true"
 '''
     subprocess.run([{str(PLACE / "bin" / "python")!r}, "-c", ask, vast_instance.address(8001)], check=True)
 
-def test_4_is_killed(vast_instance):
+def test_4_it_is_measured(vast_instance):
+    load = kserve("add", {BODY["inputs"]!r}, concurrency=2, warmup_s=0.2)
+    seen = vast_instance.measure(load, seconds=0.5)
+    assert seen["requests"].value > 0 and not seen.errors
+
+def test_5_is_killed(vast_instance):
     assert vast_instance.run("kill -9 $(pidof tritonserver)").ok
     httpx.get(vast_instance.endpoint + "/v2/health/ready")
 """,
@@ -116,7 +122,7 @@ def test_4_is_killed(vast_instance):
         infer=("add", BODY),
     )
     result = pytester.runpytest_inprocess("-p", "no:randomly")
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(["*warming: models 1/2*", "*: ready after *", "*exit code 137*"])
     assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
     assert_nobody_blamed(host_cache, weak=0)

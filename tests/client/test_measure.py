@@ -1,0 +1,206 @@
+"""How the driver gets to an instance, and its answer back. The "instance" is a shell on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu import ConfigurationError
+from pytest_vastgpu import Measurement
+from pytest_vastgpu import MeasurementFailed
+from pytest_vastgpu import completions
+from pytest_vastgpu import http_load
+from pytest_vastgpu import shell
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.measure import measure
+from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring import gpu
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
+from tests.support.asked import Asked
+from tests.support.asked import asked
+from tests.support.driven import asked as asked_once
+from tests.support.factories import make_offer
+
+KEY = "sk-instance-0123456789"
+FAST: dict[str, Any] = {"warmup_s": 0.05, "timeout_s": 30.0}
+Run = Callable[[str, float, str], ProbeResult]
+
+
+def here(path: Path | str = os.environ["PATH"]) -> Run:
+    """Commands run here; no program is found but those of ``path``, and what it is told is not in its environment."""
+
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        assert KEY not in command  # which a process list shows
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            input=stdin,
+            env={"PATH": str(path)},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        failure = ProbeFailure.COMMAND if done.returncode else ProbeFailure.NONE
+        return ProbeResult("", failure, done.returncode, done.stdout, done.stderr, 0.0)
+
+    return run
+
+
+def lease(port: int = 1) -> Lease:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    return Lease("label", 1, make_offer(), "http://127.0.0.1:1", headers, api_key=KEY, port=port)
+
+
+def programs(there: Path, **scripts: str) -> Path:
+    """A directory of programs, with those that the search for a Python itself needs."""
+    there.mkdir()
+    for name in ("head",):
+        (there / name).symlink_to(str(shutil.which(name)))
+    for name, script in scripts.items():
+        (there / name.replace("_", ".")).write_text(f"#!/bin/sh\n{script}\n")
+        (there / name.replace("_", ".")).chmod(0o755)
+    return there
+
+
+def python_3_8() -> str:
+    """The oldest Python that makes a load; empty where this machine has none."""
+    for found in (shutil.which("python3.8"), *sorted(Path("~/.pyenv/versions").expanduser().glob("3.8.*/bin/python3"))):
+        with contextlib.suppress(OSError):
+            if found and not subprocess.run([found, "-c", ""], capture_output=True).returncode:
+                return str(found)
+    return ""
+
+
+def measured(run: Run) -> Measurement:
+    def answer(request: Asked) -> None:
+        events = [f"data: {json.dumps({'choices': [{'text': text}]})}\n\n" for text in ("A", " ship")]
+        request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])
+
+    with asked(answer) as server:
+        found = measure(run, lease(server.port), completions(model="m", **FAST), 0.3)
+    assert {each.headers["Authorization"] for each in server.asked} == {f"Bearer {KEY}"}
+    return found
+
+
+def test_a_server_is_measured_by_the_python_that_is_there() -> None:
+    found = measured(here())
+    assert found["requests"].value > 0
+    assert found["errors"].value == 0
+    assert found["output_throughput"].unit == "tokens/s"
+
+
+PYTHON_3_8 = python_3_8()  # now: a test has another home
+
+
+@pytest.mark.skipif(not PYTHON_3_8, reason="no Python 3.8 on this machine")
+def test_python_3_8_is_new_enough(tmp_path: Path) -> None:
+    path = programs(tmp_path / "bin", python3=f'exec {PYTHON_3_8} "$@"')
+    assert measured(here(path))["requests"].value > 0
+
+
+def test_a_python_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
+    """As on an image that has one of its own beside the system's."""
+    old = '[ "$1" = -V ] && echo Python 3.6.9; exit 1'
+    path = programs(tmp_path / "bin", python3=old, python3_11=f'exec {sys.executable} "$@"')
+    found = measure(here(path), lease(), shell("true", **FAST), 0.1)
+    assert found["requests"].value > 0
+
+
+@pytest.mark.parametrize(
+    ("scripts", "there"),
+    [({}, "which has none;"), ({"python3": '[ "$1" = -V ] && echo Python 3.6.9; exit 1'}, "(python3: Python 3.6.9);")],
+)
+def test_an_instance_without_python_is_said(tmp_path: Path, scripts: dict[str, str], there: str) -> None:
+    run = here(programs(tmp_path / "bin", **scripts))
+    with pytest.raises(MeasurementFailed, match=r"Python 3\.8 or newer.*apt-get install -y python3") as caught:
+        measure(run, lease(), shell("true"), 1.0)
+    assert there in str(caught.value)
+
+
+def test_modules_that_lie_about_take_no_place_of_the_standard_librarys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('mine')")
+    monkeypatch.chdir(tmp_path)
+    assert measure(here(), lease(), shell("true", **FAST), 0.1)["requests"].value > 0
+
+
+def test_the_instances_key_is_in_no_message() -> None:
+    with (
+        asked(lambda request: request.reply(f"wrong key {request.headers['Authorization']}", 401)) as server,
+        pytest.raises(MeasurementFailed, match=r"HTTP 401: wrong key \*\*\*") as caught,
+    ):
+        measure(here(), lease(server.port), http_load("/", **FAST), 0.1)
+    assert KEY not in str(caught.value)
+
+
+def test_a_key_in_a_loads_headers_is_hidden_in_every_report() -> None:
+    load = http_load("/", headers={"X-Api-Key": "k3y-of-the-user", "Authorization": "Bearer t0k3n-of-the-user"})
+    failed = ProbeResult("", ProbeFailure.COMMAND, 1, "", "", 0.0)
+    with pytest.raises(MeasurementFailed):
+        measure(lambda *_: failed, lease(), load, 1)
+    assert KNOWN(repr(load.headers)) == "{'X-Api-Key': '<X-Api-Key>', 'Authorization': 'Bearer <Authorization>'}"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "10", 100_000])
+def test_seconds_that_no_measurement_can_have_are_a_usage_error(seconds: float) -> None:
+    def never(*asked_for: object) -> ProbeResult:
+        raise AssertionError(asked_for)
+
+    with pytest.raises(ConfigurationError, match=r"measure\(…, seconds=.*: give seconds above 0, 3600 at most"):
+        measure(never, lease(), shell("true"), seconds)
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (ProbeResult("", ProbeFailure.TIMEOUT, None, "", "", 0.0), "it did not end in time"),
+        (
+            ProbeResult("", ProbeFailure.TRANSPORT, None, "", "the SSH connection broke", 0.0),
+            "the SSH connection broke",
+        ),
+        (ProbeResult("", ProbeFailure.COMMAND, 1, "", "Traceback\nMemoryError", 0.0), "MemoryError"),
+        (ProbeResult("", ProbeFailure.COMMAND, 137, "", "", 0.0), "exit code 137"),
+        (ProbeResult("", ProbeFailure.NONE, 0, "Welcome!\n", "", 0.0), "told nothing; it printed 'Welcome!"),
+    ],
+)
+def test_a_driver_that_tells_nothing_is_said(result: ProbeResult, said: str) -> None:
+    with pytest.raises(MeasurementFailed) as caught:
+        measure(lambda *asked_for: result, lease(), shell("true"), 1.0)
+    assert said in str(caught.value)
+
+
+def test_what_the_image_prints_at_each_login_does_no_harm() -> None:
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        return here()(f"echo Welcome; {command}", timeout_s, stdin)
+
+    assert measure(run, lease(), shell("true", **FAST), 0.1)["requests"].value > 0
+
+
+def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:
+    told: list[dict[str, Any]] = []
+    requests = [asked_once(at / 20, ttft=0.01, gaps=(0.01,) * 3) for at in range(200)]
+    lines = [(at + 0.5, "0, 1000, 40, 100, 1500, 0x40") for at in range(10)]
+    found = {"seen": requests, "gpu": [line for _, line in lines], "gpu_at": [moment for moment, _ in lines]}
+
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        told.append(json.loads(stdin.splitlines()[-1]))
+        return ProbeResult("", ProbeFailure.NONE, 0, driver.packed(found), "", 0.0)
+
+    measured = measure(run, lease(), completions(model="m"), 10.0)
+    assert told[0]["gpu_command"] == gpu.COMMAND
+    assert measured["energy"].value == 1000
+    assert measured["energy_per_token"].value == pytest.approx(100 / 80, rel=0.01)
+    price = make_offer().price_usd_h / 3600 / 80 * 1e6
+    assert measured["usd_per_million_tokens"].value == pytest.approx(price, rel=0.01)
+    assert "its hardware is too hot" in measured.unfair

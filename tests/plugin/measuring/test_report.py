@@ -1,0 +1,141 @@
+"""How what tests have measured reaches the report of the run: no market, pytest as it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import pytest_vastgpu.plugin.measuring.report
+import pytest_vastgpu.reporting.measurement_page  # noqa: F401 - the same
+from tests.plugin.test_test_ends import RERUNS
+
+CONFTEST = """
+import pathlib
+import pytest
+from pytest_vastgpu.plugin.measuring.report import MeasurementReport, keep
+from pytest_vastgpu.plugin.reports import ReportHooks
+from tests.support.measured import COMPARED, measured
+
+def pytest_configure(config):
+    config.pluginmanager.register(ReportHooks("error"))
+    if not hasattr(config, "workerinput"):
+        report = MeasurementReport(in_each=config.getoption("dist", "no") == "each")
+        config.pluginmanager.register(report, "report")
+
+def pytest_terminal_summary(terminalreporter, config):
+    if report := config.pluginmanager.get_plugin("report"):
+        run = pathlib.Path("run")
+        run.mkdir()
+        report.write(terminalreporter, run)
+"""
+
+TESTS = """
+from dataclasses import replace
+from conftest import COMPARED, keep, measured
+from pytest_vastgpu.core.text.redaction import KNOWN
+
+def test_measures(request):
+    keep(request.node, measured())
+
+def test_compares(request):
+    KNOWN.add("token", "s3cr3t-" + "t0k3n")
+    keep(request.node, replace(COMPARED, notes=("the token is s3cr3t-" + "t0k3n",)))
+
+def test_fails(request):
+    keep(request.node, measured(throughput=5.0))
+    assert False
+
+def test_plain(): pass
+"""
+
+
+def written(pytester: pytest.Pytester) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(pytester.path.joinpath("run/measurements.json").read_text())
+    return found
+
+
+@pytest.fixture(autouse=True)
+def reporting(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_report_is_the_same_with_workers_and_without(pytester: pytest.Pytester, workers: int) -> None:
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_inprocess(f"-n{workers}", "-p", "no:randomly", "--junitxml=run.xml")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*vastgpu: 2 measurements, 1 comparison*",
+            "throughput *123 requests/s (120 to 127)",
+            "*test_compares: vllm 'org/model' (other args) (candidate) against *",
+            "vastgpu: numbers are in *run/measurements.json, pictures in *run/measurements.html",
+        ]
+    )
+    found = written(pytester)
+    tests = sorted(each["test"].partition("::")[2] for key in ("measurements", "comparisons") for each in found[key])
+    assert tests == ["test_compares", "test_fails", "test_measures"]
+    assert found["run"] == "run"
+    page = pytester.path.joinpath("run/measurements.html").read_text(encoding="utf-8")
+    assert all(test in page for test in tests)
+    # The controller knows no secret of a worker.
+    told = [result.stdout.str(), page, json.dumps(found), pytester.path.joinpath("run.xml").read_text()]
+    assert all("the token is" in text and "s3cr3t" not in text for text in told)
+
+
+@pytest.mark.slow
+def test_a_test_that_every_worker_runs_is_reported_for_each(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("from conftest import *\ndef test_it(request): keep(request.node, measured())")
+    pytester.runpytest_inprocess("--dist=each", "--tx=2*popen").assert_outcomes(passed=2)
+    tests = sorted(each["test"].partition("::")[2] for each in written(pytester)["measurements"])
+    assert tests == ["test_it [gw0]", "test_it [gw1]"]
+
+
+def test_a_test_that_is_tried_again_counts_with_its_last_try(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(f"{RERUNS}\n{CONFTEST}")
+    pytester.makepyfile(
+        """
+        from conftest import *
+        def test_flaky(request):
+            tries["it"] += 1
+            keep(request.node, measured(throughput=float(tries["it"])))
+            assert tries["it"] == 2
+
+        def test_flaky_measures_once(request):
+            tries["other"] += 1
+            if tries["other"] == 1:
+                keep(request.node, measured())
+                assert False
+        """
+    )
+    assert pytester.runpytest_inprocess("-p", "no:randomly").parseoutcomes() == {"passed": 2, "rerun": 2}
+    (found,) = written(pytester)["measurements"]
+    assert found["measurement"]["figures"]["throughput"]["value"] == 2.0
+
+
+def test_a_run_that_keeps_nothing_says_nothing_and_writes_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_inprocess()
+    assert "vastgpu:" not in result.stdout.str()
+    assert not list(pytester.path.joinpath("run").iterdir())
+
+
+def test_files_that_cannot_be_written_are_said_and_the_table_is_there(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST.replace("run.mkdir()", "run.write_text('a file')"))
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_inprocess("-k", "test_measures")
+    result.stdout.fnmatch_lines(["*1 measurement*", "throughput *", "vastgpu: *cannot be written: *run*"])
+    assert result.ret == 0
+
+
+def test_what_runs_the_tests_loads_nothing_of_measuring_before_it_is_needed() -> None:
+    code = "import sys; from pytest_vastgpu.plugin import controller, leases; print(*sorted(sys.modules), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()
+    assert "pytest_vastgpu.plugin.measuring.report" in loaded
+    heavy = ("pytest_vastgpu.measuring", "pytest_vastgpu.reporting.measure", "pytest_vastgpu.reporting.pictures")
+    assert [name for name in loaded if name.startswith(heavy)] == []
