@@ -117,6 +117,23 @@ def test_a_test_that_is_tried_again_counts_with_its_last_try(pytester: pytest.Py
     assert found["measurement"]["figures"]["throughput"]["value"] == 2.0
 
 
+def test_tests_are_in_an_order_that_people_expect(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from conftest import *
+        @pytest.mark.parametrize("n", [16, 2, 1])
+        def test_it(request, n): keep(request.node, measured())
+        """
+    )
+    pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=3)
+    assert [each["test"].partition("::")[2] for each in written(pytester)["measurements"]] == [
+        "test_it[1]",
+        "test_it[2]",
+        "test_it[16]",
+    ]
+
+
 def test_a_run_that_keeps_nothing_says_nothing_and_writes_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_inprocess()
