@@ -22,6 +22,8 @@ LATE_SHARE = 0.1
 """Of a typical latency: if the driver itself is later than that, its own delay is in the numbers."""
 BUSY_SHARE = 0.8
 """Of one core: a driver that uses more cannot ask any faster, whatever the server can do."""
+SILENCE = 0.2
+"""Of the measured seconds, at their end: a server that answers nothing for so long, and has failed, has stopped."""
 AT_ONCE_S = 0.001
 AT_ONCE_SHARE = 0.01
 """Of a request's time: a stream whose pieces all come within this, and within :data:`AT_ONCE_S`, is none."""
@@ -53,6 +55,13 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
         shortest = min(each["end"] - each["start"] for each in done)
         raise MeasurementFailed(
             f"no request was complete within {seconds:g} s: the shortest took {shortest:.1f} s; measure for longer"
+        )
+    stopped = max(each["end"] for each in done)
+    usual_s = statistics.median(each["end"] - each["start"] for each in done)
+    if failed and seconds - stopped > max(SILENCE * seconds, 5 * usual_s):
+        reason = sanitize.line(found.get("details", {}).get(failed[-1]["error"], failed[-1]["error"]), 300)
+        raise MeasurementFailed(
+            f"the server stopped answering after {stopped:.1f} of {seconds:g} s: {reason}; its log may tell why"
         )
     if load.streams and 2 * sum(map(_at_once, done)) > len(done):
         raise MeasurementFailed(

@@ -26,6 +26,7 @@ from pytest_vastgpu.reporting.measurements import judged_cells
 from pytest_vastgpu.reporting.measurements import notes
 from pytest_vastgpu.reporting.measurements import title
 from pytest_vastgpu.reporting.pictures import COLOURED
+from pytest_vastgpu.reporting.pictures import SERIES
 from pytest_vastgpu.reporting.pictures import against
 from pytest_vastgpu.reporting.pictures import distribution
 from pytest_vastgpu.reporting.pictures import over_commits
@@ -34,13 +35,13 @@ from pytest_vastgpu.reporting.pictures import over_load
 _FINDINGS = "".join(f"--{finding.value}: light-dark({light}, {dark});" for finding, (light, dark) in COLOURED.items())
 _CLASSES = "".join(
     f".{name} {{ --own: var(--{name}) }}"
-    for name in [*(finding.value for finding in COLOURED), "series0", "series1", "series2"]
+    for name in [*(finding.value for finding in COLOURED), *(f"series{at}" for at in range(SERIES))]
 )
 STYLE = f"""
 :root {{ color-scheme: light dark; --ground: light-dark(#ffffff, #16181c); --ink: light-dark(#1d1f23, #e7e9ec);
   --faint: light-dark(#5a6068, #a5acb5); --rule: light-dark(#d9dce0, #363b43); {_FINDINGS}
   --series0: light-dark(#00639c, #6cbdf5); --series1: light-dark(#a34a00, #f5a35c);
-  --series2: light-dark(#1b6e3c, #7bd49a) }}
+  --series2: light-dark(#1b6e3c, #7bd49a); --series3: light-dark(#6a3fa0, #c7a6f5) }}
 body {{ margin: 0 auto; padding: 12px; max-width: 1100px; background: var(--ground); color: var(--ink);
   font: 15px/1.45 system-ui, sans-serif; overflow-wrap: anywhere }}
 h1 {{ font-size: 1.35em }} h2 {{ font-size: 1.1em; margin: 1.6em 0 0.2em }}

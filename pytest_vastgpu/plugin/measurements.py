@@ -40,10 +40,13 @@ def keep(item: pytest.Item, record: Measured | Compared) -> None:
     from pytest_vastgpu.measuring.record import Measured
     from pytest_vastgpu.measuring.record import to_json
     from pytest_vastgpu.plugin.reports import add
+    from pytest_vastgpu.reporting.pictures import with_shown_history
 
+    if isinstance(record, Measured):
+        record = with_shown_history(record)
     # Made safe here: the controller does not know every secret of a worker.
-    text = json.dumps(sanitize.clean(to_json(record)))
-    add(item, [(MEASUREMENT if isinstance(record, Measured) else COMPARISON, text)])
+    name = MEASUREMENT if isinstance(record, Measured) else COMPARISON
+    add(item, [(name, json.dumps(sanitize.clean(to_json(record))))])
 
 
 class MeasurementReport:
@@ -85,7 +88,8 @@ class MeasurementReport:
             [(test, compared_of(text)) for test, text in self._of(COMPARISON)],
         )
         reporter.write_sep("-", f"vastgpu: {kept}")
-        for line in measured_lines(kept.measured, reporter._tw.fullwidth, all_metrics=reporter.verbosity > 0):
+        width = reporter.config.get_terminal_writer().fullwidth
+        for line in measured_lines(kept.measured, width, all_metrics=reporter.verbosity > 0):
             reporter.write_line(line)
         for each in kept.compared:
             for line, finding in compared_lines(*each):

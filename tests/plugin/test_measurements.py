@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import pytest_vastgpu.plugin.measuring.report
+import pytest_vastgpu.plugin.measurements
 import pytest_vastgpu.reporting.measurement_page  # noqa: F401 - the same
 from tests.plugin.test_test_ends import RERUNS
 
 CONFTEST = """
 import pathlib
 import pytest
-from pytest_vastgpu.plugin.measuring.report import MeasurementReport, keep
+from pytest_vastgpu.plugin.measurements import MeasurementReport, keep
 from pytest_vastgpu.plugin.reports import ReportHooks
 from tests.support.measured import COMPARED, measured
 
@@ -136,6 +136,6 @@ def test_what_runs_the_tests_loads_nothing_of_measuring_before_it_is_needed() ->
     code = "import sys; from pytest_vastgpu.plugin import controller, leases; print(*sorted(sys.modules), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()
-    assert "pytest_vastgpu.plugin.measuring.report" in loaded
+    assert "pytest_vastgpu.plugin.measurements" in loaded
     heavy = ("pytest_vastgpu.measuring", "pytest_vastgpu.reporting.measure", "pytest_vastgpu.reporting.pictures")
     assert [name for name in loaded if name.startswith(heavy)] == []
