@@ -32,7 +32,7 @@ THEIR_MEDIANS = {
     "guidellm": {"ttft": 0.02206779, "e2e": 0.06995082},
     "aiperf": {"ttft": 0.05465387, "e2e": 0.07355294},
 }
-"""What each says itself of those that were answered, in seconds. vLLM's says it only where it has a tokenizer: medians of
+"""What each says itself of those that were answered, in seconds. vLLM's only with a tokenizer: these are medians of
 its lists."""
 KEY = "k-secret-123"
 
