@@ -38,8 +38,8 @@ def vast_workload():
 def load(concurrency):
     return Load(Kind.HTTP, "/", {"n": "{n}"}, concurrency=concurrency, warmup_s=0)
 
-def test_1(vast_benchmark): vast_benchmark(load(1), seconds=0.3)
-def test_2(vast_benchmark): vast_benchmark(load(2), seconds=0.3)
+def test_1(vast_benchmark): vast_benchmark(load(1), seconds=1)
+def test_2(vast_benchmark): vast_benchmark(load(2), seconds=1)
 """
 
 
@@ -76,7 +76,7 @@ def test_a_slower_server_is_suspected_in_the_report_and_the_run_stays_green(
 ) -> None:
     market = rent_from({"machines": [{"count": 2}]})
     assert start("--vast-baseline=save:main").rest() == 0
-    suite.path.joinpath("measured.py").write_text(SERVER.format(pause=2))
+    suite.path.joinpath("measured.py").write_text(SERVER.format(pause=0.2))
     run = start("-W", "error", "--vast-baseline=compare:main")
     assert run.rest() == 0
     assert run.output.count("suspected, against baseline 'main'") == 2
