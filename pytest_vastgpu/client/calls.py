@@ -343,6 +343,14 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def was_unfair(self, why: str) -> None:
+        """Report that a measurement has seen the host to be no fair place, so that its record keeps it.
+
+        :param why: In a sentence.
+        """
+        raise NotImplementedError
+
+    @_call
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
         raise NotImplementedError

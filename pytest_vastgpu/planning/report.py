@@ -230,7 +230,10 @@ def _facts(plan: Plan, wording: Wording) -> Iterator[tuple[str, str]]:
     if plan.unknown:
         yield "not known", f"what {count(plan.unknown, 'test')} will need: that is known only when they run"
     if plan.own:
-        yield "not known", f"what {count(plan.own, 'test')} will rent of their own while they run"
+        yield (
+            "not known",
+            f"what {count(plan.own, 'test')} will rent by vast_instance_factory or vast_compare while they run",
+        )
 
 
 def _at_worst(plan: Plan, *, of_run: bool) -> str:

@@ -76,7 +76,7 @@ def in_words(figure: Figure) -> str:
 
 def interval(figure: Figure) -> str:
     """Its interval in the unit of its value: ``12.0 to 12.7``; empty where it is exact."""
-    if figure.exact or math.isnan(figure.value):
+    if figure.low == figure.high or math.isnan(figure.value):
         return ""
     factor, _ = scale(figure.value, figure.unit)
     low, high = (number(edge / factor, _doubt(figure) / factor) for edge in (figure.low, figure.high))

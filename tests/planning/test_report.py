@@ -74,7 +74,8 @@ at worst    2.27 USD to set aside when collection ends (2 instances of at most 2
             each workload, lasts 2 h, but nothing is rented that the budget does
             not cover
 not known   what 1 test will need: that is known only when they run
-not known   what 1 test will rent by vast_instance_factory while they run
+not known   what 1 test will rent by vast_instance_factory or vast_compare while
+            they run
 """
 
 

@@ -13,6 +13,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.hostcheck.fair import SLOWED
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
@@ -91,11 +92,14 @@ class HostsInMemory:
         }
         wrong = self.errors(side)
         hot = self.throttles(machine, self._counts[lease.label, "window"])
-        gpus = [GpuSeen(0, None, None, None, None, {"too hot": 0.5})] if hot else []
+        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5})] if hot else []
         return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, gpus=gpus)
 
     def fairness(self, label: str) -> Fairness:
         return self.looks.get(int(label.split()[0]), Fairness())
+
+    def was_unfair(self, label: str, why: str) -> None:
+        pass
 
     def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
         machine = next((each for each in self.machines if each not in other_than), None)

@@ -74,7 +74,7 @@ class Bench:
         if why := self._leases.apart(baseline, candidate):
             raise ConfigurationError(
                 f"baseline and candidate cannot be compared on one host: {why}; have both use the same, and bring what "
-                "differs with args=, files= or setup="
+                "differs by arguments, env=, files= or setup="
             )
         most_s = limit_s(self._plan, self._settings.max_lifetime)
         told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price)

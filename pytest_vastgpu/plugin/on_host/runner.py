@@ -35,7 +35,7 @@ MODULES = {
 """The distributions, with their modules: what a distribution says of its files depends on how it was installed."""
 OWN = (
     *("__init__.py", "errors.py", "model.py", "option_values.py", "settings.py"),
-    *("client", "core", "diagnosis", "plugin", "reporting", "servers"),
+    *("client", "core", "diagnosis", "hostcheck", "measuring", "plugin", "reporting", "servers"),
     *("local/__init__.py", "local/client.py", "local/embed.py"),
 )
 """What a worker needs of this package: the plugin, and all that tests and conftest files may import from it. None of it

@@ -51,6 +51,8 @@ TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
 WARM_LOOK_S = 1.0
 """Pause between two checks whether an instance has been warm, and unused, for too long."""
+_GONE_LOOK_S = 0.05
+"""Pause between two checks whether everything is gone."""
 _PULSE_S = 0.05
 """Pause between two checks whether a waiting test process is still connected."""
 
@@ -350,7 +352,10 @@ class InstancePool:
         # Bring-ups give back what they have rented. One that is stuck in a wait is not waited for.
         self._join(threads, self._clock.monotonic() + self._timeouts.call_off_s)
         destroyers += self._destroy(rental for rental in self.registry.alive() if rental not in ready)
-        self._join(destroyers, ends)
+        # Once everything is gone, a thread that goes on does nothing any more that matters.
+        while self.waits_for() and any(map(threading.Thread.is_alive, destroyers)) and self._clock.monotonic() < ends:
+            self._join(destroyers, min(ends, self._clock.monotonic() + _GONE_LOOK_S))
+        self._join(destroyers, min(ends, self._clock.monotonic() + self._timeouts.leave_s))
 
     # ---------------------------------------------------------------- plumbing
 
