@@ -6,6 +6,7 @@ import ast
 import base64
 import itertools
 import json
+import operator
 import random
 import statistics
 import sys
@@ -31,6 +32,7 @@ from tests.support.asked import asked
 from tests.support.looks import PATIENCE_S
 from tests.support.looks import is_running
 from tests.support.looks import refusing
+from tests.support.looks import until
 
 ROLE = 'data: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}\n\n'
 STOP = 'data: {"choices": [{"text": "", "finish_reason": "length"}]}\n\n'
@@ -273,14 +275,16 @@ def test_a_command_that_does_not_end_is_ended_with_all_that_it_has_started(tmp_p
     load = shell(f"sleep 600 & echo $! > {tmp_path}/pid; wait", timeout_s=0.2, warmup_s=0)
     found = drive(load)
     assert {each["error"] for each in found["seen"]} == {"timeout"}
-    assert not is_running(int((tmp_path / "pid").read_text()))
+    child = int((tmp_path / "pid").read_text())
+    assert not until(lambda: is_running(child), operator.not_)  # what is killed takes a moment to end
 
 
 def test_the_gpus_watch_runs_beside_and_is_ended(tmp_path: Path) -> None:
     watch = f"echo $$ > {tmp_path}/pid; echo 'GPU 0, 5 MiB'; exec sleep 600"
     found = drive(shell(f"until [ -s {tmp_path}/pid ]; do :; done", warmup_s=0), gpu_command=watch)
     assert (found["gpu"], len(found["gpu_at"])) == (["GPU 0, 5 MiB"], 1)
-    assert not is_running(int((tmp_path / "pid").read_text()))
+    child = int((tmp_path / "pid").read_text())
+    assert not until(lambda: is_running(child), operator.not_)  # what is killed takes a moment to end
 
 
 def test_it_tells_how_late_and_how_busy_it_was() -> None:
