@@ -262,6 +262,7 @@ def test_a_server_that_is_gone_is_not_asked_thousands_of_times() -> None:
         found = drive(http_load("/", concurrency=2, warmup_s=0), port, 0.3)
     assert {each["error"] for each in found["seen"]} == {"Connection refused"}
     assert len(found["seen"]) < 20
+    assert max(each["pause"] for each in found["seen"]) >= 0.05  # which is told: so few errors are much of the time
 
 
 def test_a_command_is_run_and_its_output_is_told_if_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
