@@ -13,6 +13,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.hostcheck.fair import SLOWED
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
@@ -71,6 +72,10 @@ class HostsInMemory:
     throttles: Callable[[int, int], bool] = lambda _machine, _window: False
     apart_: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
+    asked: list[Workload] = field(default_factory=list)
+    """The workloads that were rented for."""
+    gpu: str = ""
+    """The GPU of every machine; empty: none has any."""
     told: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
@@ -91,7 +96,7 @@ class HostsInMemory:
         }
         wrong = self.errors(side)
         hot = self.throttles(machine, self._counts[lease.label, "window"])
-        gpus = [GpuSeen(0, None, None, None, None, {"too hot": 0.5})] if hot else []
+        gpus = [GpuSeen(0, None, None, None, None, {next(iter(SLOWED.values())): 0.5})] if hot else []
         return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, gpus=gpus)
 
     def fairness(self, label: str) -> Fairness:
@@ -102,6 +107,7 @@ class HostsInMemory:
         if machine is None:
             raise NoOffers("no offers: all were excluded")
         self.calls.append(f"rent {machine}")
+        self.asked.append(workload)
         return self._lease(f"{machine} no. {self._count(str(machine), 'rent')}")
 
     def serve(self, label: str, workload: Workload) -> Lease:
@@ -146,7 +152,7 @@ class HostsInMemory:
 
     def _lease(self, label: str) -> Lease:
         machine = int(label.split()[0])
-        offer = make_offer(machine_id=machine, num_gpus=0, gpu_name="", price_usd_h=0.36)
+        offer = make_offer(machine_id=machine, num_gpus=int(bool(self.gpu)), gpu_name=self.gpu, price_usd_h=0.36)
         return Lease(label, 100 + self._count("", "lease"), offer, "http://127.0.0.1:9", {}, {"booting": 60.0})
 
     def _count(self, label: str, what: str) -> int:
