@@ -343,6 +343,14 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def was_unfair(self, why: str) -> None:
+        """Report that a measurement has seen the host to be no fair place, so that its record keeps it.
+
+        :param why: In a sentence.
+        """
+        raise NotImplementedError
+
+    @_call
     def logs(self) -> str:
         """The server's log so far (of a huge one, the end)."""
         raise NotImplementedError
@@ -385,6 +393,10 @@ class Leases(Protocol):
         :param exclusive: Whether to rent a fresh instance that no other test gets.
         :raises pytest_vastgpu.errors.VastGpuError: if no instance is available; the text is for people.
         """
+        ...
+
+    def acquire_alone(self, test: str, workload: Workload) -> Lease:
+        """As :meth:`acquire` of a shared instance, which no other test uses until this one is done."""
         ...
 
     def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
@@ -463,7 +475,7 @@ class RunControl(Leases, Protocol):
 
 SLOW = frozenset(
     (
-        *("collected", "opened", "acquire", "acquire_several", "acquire_another", "apart"),
+        *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
         *("run", "address", "fairness", "serve", "logs", "fate"),
     )
 )

@@ -109,7 +109,10 @@ class VastInstance(InstanceCalls):
         __tracebackhide__ = True
         from pytest_vastgpu.client.measure import measure  # few tests need it
 
-        return measure(self.run, self._lease, load, seconds)
+        measured = measure(self.run, self._lease, load, seconds)
+        if measured.unfair:
+            self.was_unfair(measured.unfair)
+        return measured
 
     def close(self) -> None:
         """Give the instance back now. Only for an instance from ``vast_instance_factory``; idempotent."""

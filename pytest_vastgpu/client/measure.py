@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import math
 import secrets
 import shlex
+import statistics
 import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -22,12 +24,15 @@ from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
+from pytest_vastgpu.measuring import others
 from pytest_vastgpu.measuring import seen
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 
+Run = Callable[[str, float, str], ProbeResult]
+"""Runs a command on the instance: its text, seconds, and what it reads from standard input."""
 LONGEST_S = 3600
 MARGIN_S = 60.0
 """For the start of Python on a busy host, and the way of the answer."""
@@ -56,19 +61,43 @@ exit {NO_PYTHON}
 in the home directory, or is installed, takes the place of the standard library."""
 
 
-def measure(run: Callable[[str, float, str], ProbeResult], lease: Lease, load: Load, seconds: float) -> Measurement:
+def measure(run: Run, lease: Lease, load: Load, seconds: float) -> Measurement:
     """See :meth:`~pytest_vastgpu.client.instance.VastInstance.measure`."""
     __tracebackhide__ = True
     wrong = isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds)
     if wrong or not 0 < seconds <= LONGEST_S:
         raise ConfigurationError(f"measure(…, seconds={seconds!r:.40}): give seconds above 0, {LONGEST_S} at most")
+    KNOWN.add("instance key", lease.api_key)  # a server that refuses a request may print what came with it
     for name, value in load.headers.items():
         if looks_secret(name):
             KNOWN.add(name, value.rpartition(" ")[2])  # of "Bearer …": a report has the load, too
-    orders = orders_of(load, lease.port, lease.headers, seconds)
-    limit_s = load.warmup_s + seconds + load.timeout_s + MARGIN_S
-    found = _scrubbed(read(run(COMMAND, limit_s, program() + json.dumps(orders) + "\n")), lease)
+    if load.driver:
+        return _by_another(run, lease, load, seconds)
+    limit_s = load.warmup_s + seconds + load.timeout_s
+    found = _run(run, orders_of(load, lease.port, lease.headers, seconds), limit_s)
     seen.check(load, seconds, found)
+    return _measured(load, seconds, found, lease)
+
+
+def _by_another(run: Run, lease: Lease, load: Load, seconds: float) -> Measurement:
+    """Have another program make the load, once our own has warmed the server and told how long a request takes."""
+    __tracebackhide__ = True
+    key = lease.api_key if lease.headers else ""
+    others.program(load, lease.port, key, seconds, each_s=1.0, first_number=0)  # or it is refused at once
+    ours, warm_s = dataclasses.replace(load, driver="", warmup_s=0.0), max(1.0, load.warmup_s)
+    found = _run(run, orders_of(ours, lease.port, lease.headers, warm_s), warm_s + load.timeout_s)
+    seen.check(ours, warm_s, found)
+    each_s = statistics.fmean(each["end"] - each["start"] for each in found["seen"] if not each["error"])
+    orders = orders_of(load, lease.port, lease.headers, seconds)
+    plan = others.program(load, lease.port, key, seconds, each_s=each_s, first_number=orders["first_number"])
+    limit_s = others.LONGER * seconds + load.timeout_s + others.START_S
+    told = {"kind": "program", "path": plan.command, "results": plan.results, "files": plan.files, "env": plan.env}
+    counted_s, found = others.seen(load, _run(run, {**orders, **told, "limit_s": limit_s}, limit_s))
+    seen.check(load, counted_s, found)
+    return _measured(load, counted_s, found, lease)
+
+
+def _measured(load: Load, seconds: float, found: Mapping[str, Any], lease: Lease) -> Measurement:
     return measurement.of(
         load,
         seconds,
@@ -88,7 +117,7 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "path": load.path,
         "body": load.body,
         "text": load.text,
-        "headers": {**load.headers, **headers},
+        "headers": {**_typed(load.headers), **headers},
         "stream": load.streams,
         "concurrency": load.concurrency,
         "rate": load.rate,
@@ -100,6 +129,17 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "first_number": 1_000_000 + secrets.randbelow(8_000_000),
         "gpu_command": gpu.COMMAND,
     }
+
+
+def _typed(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """With a type of the body, unless the user has given one."""
+    given = any(name.lower() == "content-type" for name in headers)
+    return headers if given else {"Content-Type": "application/json", **headers}
+
+
+def _run(run: Run, orders: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
+    __tracebackhide__ = True
+    return read(run(COMMAND, limit_s + MARGIN_S, program() + json.dumps(orders) + "\n"))
 
 
 def program() -> str:
@@ -129,13 +169,3 @@ def read(result: ProbeResult) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(line[len(driver.MARK) :])))
             return found
     raise MeasurementFailed(f"the load's driver told nothing; it printed {result.stdout[-300:]!r}")
-
-
-def _scrubbed(found: dict[str, Any], lease: Lease) -> dict[str, Any]:
-    """Without what the server requires of its clients: one that refuses a request may print that again."""
-    keys = {lease.api_key, *lease.headers.values(), *(value.split(" ")[-1] for value in lease.headers.values())}
-    for reason, text in found.get("details", {}).items():
-        for key in sorted(filter(None, keys), key=len, reverse=True):
-            text = text.replace(key, "***")
-        found["details"][reason] = " ".join(text.split())
-    return found

@@ -168,11 +168,11 @@ def _faults(offer: Offer, facts: FairFacts) -> Iterator[Verdict]:
     for index, percent in facts.busy:
         if percent >= BUSY_PERCENT:
             who = ", ".join(f"{each.name} (pid {each.pid})" for each in facts.holders) or "a process outside"
-            yield _unfair("gpu_shared", f"GPU {index} is used for {percent:.0f} % while nothing is asked of it: {who}")
+            yield unfair("gpu_shared", f"GPU {index} is used for {percent:.0f} % while nothing is asked of it: {who}")
     for gpu in facts.loaded or facts.at_rest:  # some boards give lanes up at rest
         sold = offer.pcie_lanes or gpu.max_lanes
         if 0 < gpu.lanes < sold:
-            yield _unfair("pcie_narrow", f"GPU {gpu.index} has {gpu.lanes:.0f} PCIe lanes of {sold:.0f}")
+            yield unfair("pcie_narrow", f"GPU {gpu.index} has {gpu.lanes:.0f} PCIe lanes of {sold:.0f}")
     sold_tflops = offer.tflops / max(1, offer.num_gpus)
     for index, rates in enumerate(facts.memory_gb_s):
         yield from _slow(
@@ -192,7 +192,7 @@ def slowed(gpu: GpuState, counted: int = sum(SLOWED)) -> Iterator[Verdict]:
     why = [words for bit, words in SLOWED.items() if gpu.reasons & counted & bit]
     if why:
         heat = f", {gpu.celsius:.0f} °C" if gpu.celsius else ""
-        yield _unfair("gpu_throttled", f"GPU {gpu.index} is slowed down: {why[0]} ({gpu.sm_mhz:.0f} MHz{heat})")
+        yield unfair("gpu_throttled", f"GPU {gpu.index} is slowed down: {why[0]} ({gpu.sm_mhz:.0f} MHz{heat})")
 
 
 def _clocks(gpu: GpuState) -> Iterator[Verdict]:
@@ -202,7 +202,7 @@ def _clocks(gpu: GpuState) -> Iterator[Verdict]:
         ("memory_clock_low", "uses its memory", gpu.memory_mhz, gpu.max_memory_mhz, LEAST_MEMORY_CLOCK_SHARE),
     ):
         if 0 < now < most * least:
-            yield _unfair(reason, f"GPU {gpu.index} {what} at {now:.0f} of {most:.0f} MHz while it is busy")
+            yield unfair(reason, f"GPU {gpu.index} {what} at {now:.0f} of {most:.0f} MHz while it is busy")
 
 
 def _slow(reason: str, what: str, rates: Sequence[float], unit: str, sold: float, least: float) -> Iterator[Verdict]:
@@ -210,14 +210,15 @@ def _slow(reason: str, what: str, rates: Sequence[float], unit: str, sold: float
         return
     middle, spread = statistics.median(rates), 1 - min(rates) / max(rates)
     if 0 < middle < sold * least:
-        yield _unfair(reason, f"{what} {middle:.3g} {unit}, {sold:.3g} were sold")
+        yield unfair(reason, f"{what} {middle:.3g} {unit}, {sold:.3g} were sold")
     elif spread > MOST_SPREAD:
-        yield _unfair(
+        yield unfair(
             "speed_unsteady", f"{what} {min(rates):.3g} to {max(rates):.3g} {unit} from one moment to the next"
         )
 
 
-def _unfair(reason: str, evidence: str) -> Verdict:
+def unfair(reason: str, evidence: str) -> Verdict:
+    """What speaks against a host: it proves no fault, since the host does what it is asked to."""
     remedy = "measure on another host; what is measured here says more of the host than of the code"
     return Verdict(FailureClass.UNKNOWN, reason, evidence, remedy)
 

@@ -58,6 +58,7 @@ class Client:
     def __init__(self, orders: dict[str, Any]) -> None:
         self._orders = orders
         self._connection = http.client.HTTPConnection("127.0.0.1", orders["port"], timeout=orders["timeout_s"])
+        self._body = (orders["text"] or (json.dumps(orders["body"]) if orders["body"] else "")).encode()
 
     def ask(self, number: int, seen: dict[str, Any]) -> None:
         """Send one request, and note in ``seen`` what comes when.
@@ -65,9 +66,7 @@ class Client:
         :raises Failed: if it has failed.
         """
         orders, until = self._orders, time.monotonic() + self._orders["timeout_s"]
-        body = orders["text"] or (json.dumps(orders["body"]) if orders["body"] else "")
-        sent = body.replace("{n}", str(number)).encode()
-        headers = {"Content-Type": "application/json", "Accept": "*/*", **orders["headers"]}
+        sent = self._body.replace(b"{n}", str(number).encode())
         connection = self._connection
         connection.response_class = functools.partial(_Answer, until=until)  # type: ignore[assignment]
         path = orders["path"].replace("{n}", str(number))
@@ -76,7 +75,7 @@ class Client:
                 if kept:
                     connection.sock.settimeout(orders["timeout_s"])
                 try:
-                    connection.request(orders["method"], path, sent or None, headers)
+                    connection.request(orders["method"], path, sent or None, orders["headers"])
                     answer = connection.getresponse()
                     break
                 except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):

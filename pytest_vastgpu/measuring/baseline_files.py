@@ -17,6 +17,7 @@ from dataclasses import field
 from dataclasses import replace
 from typing import Any
 
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.record import from_json
@@ -107,7 +108,7 @@ def read(text: str) -> list[Stored]:
         file = None if newer else from_json(BaselineFile, found)
     except RecursionError:
         raise Unreadable("it is damaged (nested too deeply)") from None
-    except ValueError as error:
+    except (ValueError, ConfigurationError) as error:  # such as a load that can be none
         conflict = any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines())
         raise Unreadable(f"it is damaged ({'a merge was not finished' if conflict else error})") from None
     if file is None:

@@ -21,7 +21,7 @@ from pytest_vastgpu.core.text.nearest import did_you_mean
 from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
-from pytest_vastgpu.measuring.comparison import SUSPECTED_P
+from pytest_vastgpu.measuring.comparison import RULES
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
@@ -34,6 +34,8 @@ ON_ONE_HOST = 0.03
 """The same between two starts on one host."""
 WORTH = 10
 """As many saves of the history count as much as the published figure."""
+BLIND = 4.0
+"""A metric that must change by this factor to be suspected is not worth a word."""
 UNSTEADY = ("_p90", "_p99")
 """Ends of metrics that vary too much from one run to the next."""
 UNITS = frozenset({"s", "1/s", "tokens/s", "MiB"})
@@ -69,6 +71,8 @@ class Change:
     resolves: float
     """The smallest slowdown that would have been suspected in 8 of 10 cases."""
     spread: Spread
+    blind: bool
+    """Whether the numbers are so unsure that nearly nothing would be suspected."""
 
 
 def no_such(baseline: str, stored: Sequence[Stored]) -> str:
@@ -97,6 +101,8 @@ def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
     changes = _changes(entry, base, alike)
     if not changes:
         return [f"not compared: it has no metric in common with baseline {baseline!r}"]
+    if all(each.blind and each.p >= RULES.suspected_p for each in changes):
+        return [f"not compared: the numbers are too unsure: {', '.join(each.metric for each in changes)}"]
     return list(_told(entry, baseline, base, changes))
 
 
@@ -201,12 +207,13 @@ def _change(metric: str, entry: Entry, base: Sequence[Stored], alike: Sequence[S
     # Saves on one machine are several of this one; on several machines each of these counts once.
     values = next(iter(by_host.values())) if one_host else [statistics.fmean(each) for each in by_host.values()]
     before = statistics.fmean(values)
-    own = _error(now)
-    error = math.hypot(usual.sigma * math.sqrt(1 + 1 / len(values)), own)
+    figures = [each.entry.figures[metric] for each in base if _log(each.entry, metric) is not None]
+    theirs = (_error(figure) / len(figures) for figure in figures)
+    error = math.hypot(usual.sigma * math.sqrt(1 + 1 / len(values)), _error(now), *theirs)
     df = WORTH + usual.learned
     worse = (before - math.log(now.value)) * now.better if now.value else math.inf * now.better
     reach = student.quantile(0.975, df) * error
-    least = (student.quantile(1 - SUSPECTED_P / metrics, df) + student.quantile(FOUND, df)) * error
+    least = (student.quantile(1 - RULES.suspected_p / metrics, df) + student.quantile(FOUND, df)) * error
     shown = _share(now.better)
     return Change(
         metric=metric,
@@ -218,6 +225,7 @@ def _change(metric: str, entry: Entry, base: Sequence[Stored], alike: Sequence[S
         p=min(1.0, metrics * student.cdf(-worse / error, df)),
         resolves=shown(least),
         spread=usual,
+        blind=least > math.log(BLIND),
     )
 
 
@@ -233,7 +241,10 @@ def _log(entry: Entry, metric: str) -> float | None:
 
 def _error(figure: Figure) -> float:
     """Standard error of the logarithm, from the interval. 0 for an exact figure."""
-    return (figure.high - figure.low) / (2 * 1.96 * figure.value) if figure.value else 0.0
+    if not figure.value:
+        return 0.0
+    width = math.log(figure.high / figure.low) if figure.low > 0 else (figure.high - figure.low) / figure.value
+    return width / (2 * 1.96)
 
 
 def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence[Change]) -> Iterator[str]:
@@ -242,19 +253,24 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
     of = f"commit {last.commit[:9]}" if last.commit else "no commit"
     whose = "this machine" if machines == [entry.machine] else f"machine {', '.join(machines)}, not this one"
     against = f"baseline {baseline!r} ({last.when[:10]}, {of}, {whose})"
-    resolves = max(each.resolves for each in changes)
-    sees = (
-        f"a slowdown of {_percent(resolves)} is suspected in 8 of 10 cases ({_why(changes[0].spread, machines, entry)})"
-    )
-    suspects = [each for each in changes if each.p < SUSPECTED_P]
+    suspects = [each for each in changes if each.p < RULES.suspected_p]
+    clear = [each for each in changes if not each.blind]
+    told = [_sees(clear, machines, entry)] if clear else []
+    if blind := [each.metric for each in changes if each.blind and each not in suspects]:
+        told.append(f"too unsure to compare: {', '.join(blind)}")
     if suspects:
         yield f"suspected, against {against}: {'; '.join(map(_worse, suspects))}"
-        yield f"{sees}; to settle it, compare on one host: {_settles(suspects, last, baseline)}"
+        yield "; ".join([*told, f"to settle it, compare on one host: {_settles(suspects, last, baseline)}"])
     else:
-        yield f"nothing suspected, against {against}: {', '.join(map(_moved, changes))}; {sees}"
+        yield "; ".join([f"nothing suspected, against {against}: {', '.join(map(_moved, clear))}", *told])
     failed, before = (sum(each.errors.values()) for each in (entry, last.entry))
     if failed and not before:
-        yield f"{failed} of its requests failed, and none of the baseline's: the numbers are of those that did not"
+        yield f"{failed} of its requests failed, and none of the baseline's did"
+
+
+def _sees(clear: Sequence[Change], machines: Sequence[str], entry: Entry) -> str:
+    least = ", ".join(f"{each.metric} from {_percent(each.resolves)} on" for each in clear)
+    return f"in 8 of 10 cases it suspects {least} ({_why(clear[0].spread, machines, entry)})"
 
 
 def _why(usual: Spread, machines: Sequence[str], entry: Entry) -> str:

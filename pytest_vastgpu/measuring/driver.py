@@ -202,15 +202,23 @@ def drive(orders: dict[str, Any]) -> dict[str, Any]:
 
 
 def program(orders: dict[str, Any]) -> dict[str, Any]:
-    """Have another program make the load; returns what it printed, its exit code, and the files that it wrote."""
+    """Have another program make the load.
+
+    Returns its ``exit_code``, whether it was ``killed`` since its time was over, what it ``said``, the ``results`` that
+    it has written, and what clocks told when it was started: ``monotonic`` and ``epoch``, on which its own times are.
+    """
+    clocks = {"monotonic": time.monotonic(), "epoch": time.time()}
     with tempfile.TemporaryDirectory() as there:
+        for name, text in orders["files"].items():
+            Path(there, name).write_text(text, "utf-8")
         log = Path(there, "log")
         with log.open("wb") as output:
             environment = {**os.environ, **orders["env"]}
-            code, killed = run(["/bin/sh", "-c", orders["path"]], output, orders["limit_s"], cwd=there, env=environment)
-        texts = [each.read_text("utf-8", "replace") for each in sorted(Path(there).glob(orders["results"]))]
+            command = ["/bin/sh", "-c", orders["path"]]
+            code, killed = run(command, output, orders["limit_s"], cwd=there, env=environment)
+        results = [each.read_text("utf-8", "replace") for each in sorted(Path(there).glob(orders["results"]))]
         said = log.read_text("utf-8", "replace")[-4000:]
-    return {"exit_code": code, "killed": killed, "said": said, "results": texts}
+    return {"exit_code": code, "killed": killed, "said": said, "results": results, **clocks}
 
 
 def packed(found: dict[str, Any], most_chars: int = MOST_CHARS) -> str:
@@ -221,8 +229,8 @@ def packed(found: dict[str, Any], most_chars: int = MOST_CHARS) -> str:
         line = MARK + base64.b64encode(zlib.compress(json.dumps(rounded, separators=(",", ":")).encode(), 6)).decode()
         if len(line) <= most_chars:
             return line
-        if not any(each["gaps"] for each in found["seen"]):
-            return packed({"too_much": len(found["seen"])})
+        if not any(each["gaps"] for each in found.get("seen", ())):
+            return packed({"too_much": len(found.get("seen", ()))})
         found["thinned"] *= 2
         for each in found["seen"]:
             each["gaps"] = each["gaps"][random.randrange(2) :: 2]  # noqa: S311 - no secret

@@ -22,14 +22,10 @@ class Figure:
         return " ".join(filter(None, (_digits(self.value), self.unit, self.interval)))
 
     @property
-    def exact(self) -> bool:
-        """Whether it was counted or read, and so has no interval."""
-        return self.low == self.high == self.value
-
-    @property
     def interval(self) -> str:
-        """``(1.2 to 1.4)``; empty for an exact number."""
-        return "" if self.exact else f"({_digits(self.low)} to {_digits(self.high)})"
+        """``(1.2 to 1.4)``; empty where it cannot be told from the value."""
+        low, high = _digits(self.low), _digits(self.high)
+        return "" if low == high == _digits(self.value) else f"({low} to {high})"
 
     def times(self, factor: float, unit: str, better: int | None = None) -> Figure:
         """The same in another unit, or for another amount.

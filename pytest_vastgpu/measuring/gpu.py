@@ -97,7 +97,7 @@ def seen(lines: Iterable[tuple[float, str]], seconds: float) -> GpusSeen:
         return GpusSeen({}, dict.fromkeys(NAMES, why) if why else {})
     samples = [each for each in every if 0 <= each.moment < seconds]
     by_gpu = {index: [each for each in samples if each.index == index] for index in {each.index for each in samples}}
-    gpus = [_gpu(index, by_gpu[index]) for index in sorted(by_gpu)]
+    gpus = tuple(_gpu(index, by_gpu[index]) for index in sorted(by_gpu))
     series = _Series(by_gpu, intervals.for_rates(seconds, LASTS_S))
     if not series.enough:
         answers = max(map(len, by_gpu.values()), default=0)

@@ -244,6 +244,9 @@ def _problems(load: Load) -> Iterator[str]:
     for metric, limit in load.slo.items():
         if metric not in SLO or not _number(limit, 1e-9, math.inf):
             yield f"slo has {metric!r}: {limit!r:.40}; give seconds for {', '.join(SLO)}"
+    for name, value in load.headers.items():
+        if not isinstance(name, str) or not isinstance(value, str) or not (name + value).isprintable():
+            yield f"headers has {name!r:.40} with a value that is no line of text"
     if load.driver and load.driver not in DRIVERS:
         yield f"driver={load.driver!r:.40}; give one of {', '.join(map(repr, DRIVERS))}, or none for ours"
     if load.driver and load.kind not in (Kind.COMPLETIONS, Kind.CHAT):

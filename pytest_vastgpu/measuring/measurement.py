@@ -33,7 +33,6 @@ NAMES = (
     "usd_per_million_tokens",
 )
 """Every number that there can be. ``requests`` are those that were answered, ``errors`` the others."""
-MOST_REASONS = 8
 SEVERAL = 1.2
 """Tokens in a piece of a stream; a few come together from any server."""
 
@@ -62,6 +61,7 @@ class Measurement:
 
         :raises MeasurementFailed: if there is none, with the reason.
         """
+        __tracebackhide__ = True
         if metric in self.figures:
             return self.figures[metric]
         known = "no GPU was seen" if metric in gpus.NAMES else "this load does not have it"
@@ -130,10 +130,10 @@ def of(
         load,
         seconds,
         figures={name: each for name, each in told.items() if isinstance(each, Figure)},
-        errors=dict(Counter(failed).most_common(MOST_REASONS)),
+        errors=dict(Counter(failed).most_common()),
         quantiles=latencies.pictures(times),
         missing={name: each for name, each in told.items() if isinstance(each, str)},
-        notes=[*notes, *_notes(counted, done, failed)],
+        notes=(*notes, *_notes(counted, done, failed)),
         gpus=watched.gpus,
     )
 

@@ -22,6 +22,8 @@ LATE_SHARE = 0.1
 """Of a typical latency: if the driver itself is later than that, its own delay is in the numbers."""
 BUSY_SHARE = 0.8
 """Of one core: a driver that uses more cannot ask any faster, whatever the server can do."""
+SILENCE = 0.2
+"""Of the measured seconds, at their end: a server that answers nothing for so long, and has failed, has stopped."""
 AT_ONCE_S = 0.001
 AT_ONCE_SHARE = 0.01
 """Of a request's time: a stream whose pieces all come within this, and within :data:`AT_ONCE_S`, is none."""
@@ -37,7 +39,7 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
     __tracebackhide__ = True
     if "too_much" in found:
         raise MeasurementFailed(
-            f"{found['too_much']} requests are more than can be told of at once; measure for fewer seconds"
+            f"{found['too_much'] or 'these'} requests are more than can be told of at once; measure for fewer seconds"
         )
     counted = [each for each in found["seen"] if 0 <= each["start"] < seconds]
     if not counted:
@@ -54,17 +56,29 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
         raise MeasurementFailed(
             f"no request was complete within {seconds:g} s: the shortest took {shortest:.1f} s; measure for longer"
         )
-    if load.streams and 2 * sum(map(_at_once, done)) > len(done):
+    stopped = max(each["end"] for each in done)
+    usual_s = statistics.median(each["end"] - each["start"] for each in done)
+    if failed and seconds - stopped > max(SILENCE * seconds, 5 * usual_s):
+        reason = sanitize.line(found.get("details", {}).get(failed[-1]["error"], failed[-1]["error"]), 300)
+        raise MeasurementFailed(
+            f"the server stopped answering after {stopped:.1f} of {seconds:g} s: {reason}; its log may tell why"
+        )
+    if load.streams and come_at_once(done) and _p95(found.get("lag", ())) < AT_ONCE_S:
         raise MeasurementFailed(
             "streaming that is none: the tokens of an answer all came at once, so there are no times of tokens; "
             "have the server, or what is before it, pass each token on, or give the load stream=False"
         )
 
 
+def come_at_once(done: Sequence[Seen]) -> bool:
+    """Whether the tokens of most answers came all at once. A driver that is late itself sees them so."""
+    return 2 * sum(map(_at_once, done)) > len(done)
+
+
 def _many_errors(load: Load, failed: Sequence[Seen], of: int, details: Mapping[str, str]) -> str:
     reasons = Counter(each["error"] for each in failed).most_common()
     told = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
-    first = sanitize.line(details.get(reasons[0][0], ""), 300)
+    first = sanitize.line(" ".join(details.get(reasons[0][0], "").split()), 300)
     when = f", the first {min(each['start'] for each in failed):.1f} s after the warm-up"
     then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
     return f"{len(failed)} of {of} requests failed ({told}){when}: {first}{then}"

@@ -28,7 +28,7 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
-from pytest_vastgpu.plugin.measuring.report import MeasurementReport
+from pytest_vastgpu.plugin.measurements import MeasurementReport
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c

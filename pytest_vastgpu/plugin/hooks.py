@@ -92,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hosts is not None and hosts.decide(config):
         return
     if not hasattr(config, "workerinput") and any(each.startswith("save") for each in config.stash[SETTINGS].baseline):
-        from pytest_vastgpu.plugin.measuring.baselines import Saving
+        from pytest_vastgpu.plugin.baselines import Saving
 
         config.pluginmanager.register(Saving(config), "vastgpu-baselines")
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):

@@ -43,6 +43,7 @@ from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import may_ask
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.reports import ReportHooks
@@ -88,8 +89,8 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
         lead_to_own(item)
     collected = collect(session.items, certain=_tests_will_run(session))
     collected.hooks = hooks_of(config)
-    if config.stash[SETTINGS].baseline and any("vast_benchmark" in _fixtures(item) for item in session.items):
-        from pytest_vastgpu.plugin.measuring.baselines import problems
+    if config.stash[SETTINGS].baseline and any(MEASURES in getattr(item, "fixturenames", ()) for item in session.items):
+        from pytest_vastgpu.plugin.baselines import problems
 
         collected.problems += problems(config)
     config.stash[_foreseen] = set(collected.tests)
@@ -97,10 +98,6 @@ def open_leases(session: pytest.Session, *, late: bool = False) -> None:
     config.pluginmanager.register(ReportHooks(config.stash[SETTINGS].on_infra_failure), "vastgpu-reports")
     config.pluginmanager.register(_TestEnds(leases), "vastgpu-test-ends")
     config.pluginmanager.register(config.stash[_running], "vastgpu-running")
-
-
-def _fixtures(item: pytest.Item) -> Sequence[str]:
-    return getattr(item, "fixturenames", ())
 
 
 def _tests_will_run(session: pytest.Session) -> bool:
@@ -204,6 +201,8 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
             if not _is_worker(item.config):
                 items = item.session.items
                 _foresee(leases, items[items.index(item) + 1 :] if item in items else [])
+        if MEASURES in getattr(item, "fixturenames", ()):  # what others ask of the server would be in the numbers
+            return [leases.acquire_alone(item.nodeid, wanted)]
         return [leases.acquire(item.nodeid, wanted, False)]
 
     (instance,) = reported(item, lambda: granted(item, ask))

@@ -46,6 +46,8 @@ OWNING = frozenset({"vast_instance_factory", "vast_compare"})
 """The fixtures that ask for instances of a test's own."""
 ASKING = frozenset({"vast_instance", "vast_module_instance", "vast_session_instance", *OWNING})
 """The fixtures that ask for instances."""
+MEASURES = "vast_benchmark"
+"""The fixture that has the shared instance of its test alone."""
 
 
 def add_options(parser: pytest.Parser) -> None:

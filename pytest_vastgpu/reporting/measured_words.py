@@ -19,6 +19,10 @@ UNITS: Mapping[str, str] = {"1/s": "requests/s"}
 RATES = ("1/s", "tokens/s")
 _SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))}
 _WORDS = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "e2e": "end to end", "gpu": "GPU", "usd": "USD"}
+_MORE = 4
+"""Digits that a number has beyond those of others, at most."""
+_MOST = 9
+"""Digits behind the point, at most."""
 UNKNOWN = "not known"
 
 
@@ -35,14 +39,18 @@ def scale(largest: float, unit: str) -> tuple[float, str]:
     return (1.0, UNITS.get(unit, unit)) if unit not in _SCALES or not largest else _SCALES[unit][-1]
 
 
-def number(value: float) -> str:
-    """A number with about three digits that count: ``1,234``, ``12.3``, ``0.00123``."""
+def number(value: float, doubt: float = 0.0) -> str:
+    """A number with about three digits that count: ``1,234``, ``12.3``, ``0.00123``.
+
+    :param doubt: How far it may be off; one that is known better has more digits.
+    """
     if not math.isfinite(value):
         return UNKNOWN if math.isnan(value) else "∞" if value > 0 else "-∞"
     size = abs(value)
-    if size >= 100 or not size:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    places = 0 if size >= 100 or not size else 1 if size >= 10 else 2 if size >= 1 else 2 - math.floor(math.log10(size))
+    if 0 < doubt < math.inf:
+        places = max(places, min(-math.floor(math.log10(doubt)), places + _MORE))
+    return f"{value:,.{min(places, _MOST)}f}"
 
 
 def tick(value: float) -> str:
@@ -50,36 +58,43 @@ def tick(value: float) -> str:
     return f"{value:,.6g}"
 
 
-def amount(value: float, unit: str) -> str:
+def amount(value: float, unit: str, doubt: float = 0.0) -> str:
     """A number with its unit: ``12.3 ms``."""
     if math.isnan(value):
         return UNKNOWN
-    if not unit and value == round(value):
-        return f"{value:,.0f}"
     factor, name = scale(value, unit)
-    return f"{number(value / factor)} {name}".rstrip()
+    if not unit and float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{number(value / factor, doubt / factor)} {name}".rstrip()
 
 
 def in_words(figure: Figure) -> str:
     """A figure with its interval: ``12.3 ms (12.0 to 12.7)``."""
-    if figure.exact or not math.isfinite(figure.value):
-        return amount(figure.value, figure.unit)
-    return f"{amount(figure.value, figure.unit)} ({interval(figure)})"
+    within = interval(figure)
+    return f"{amount(figure.value, figure.unit, _doubt(figure))}{f' ({within})' if within else ''}"
 
 
 def interval(figure: Figure) -> str:
     """Its interval in the unit of its value: ``12.0 to 12.7``; empty where it is exact."""
-    if figure.exact:
+    if figure.low == figure.high or math.isnan(figure.value):
         return ""
     factor, _ = scale(figure.value, figure.unit)
-    return f"{number(figure.low / factor)} to {number(figure.high / factor)}"
+    low, high = (number(edge / factor, _doubt(figure) / factor) for edge in (figure.low, figure.high))
+    return f"{low} to {high}"
+
+
+def _doubt(figure: Figure) -> float:
+    return (figure.high - figure.low) / 2
 
 
 def in_short(figure: Figure) -> str:
     """A figure in a table that names the units of rates: ``123 ±3 %``, ``12.3 ms ±4 %``."""
     value = number(figure.value) if figure.unit in RATES else amount(figure.value, figure.unit)
     half = max(figure.high - figure.value, figure.value - figure.low)
-    return f"{value} ±{100 * half / figure.value:.2g} %" if half and figure.value and math.isfinite(half) else value
+    if not half or not figure.value or not math.isfinite(half):
+        return value
+    share = 100 * half / abs(figure.value)
+    return f"{value} ±{f'{share:.0f}' if share >= 10 else f'{share:.2g}'} %"
 
 
 def percent(ratio: float) -> str:
@@ -106,13 +121,9 @@ def load_line(load: Load) -> str:
     return f"{what}, {pace}{f', SLO {slo}' if slo else ''}"
 
 
-def place(record: Measured | Compared) -> str:
+def place(record: Measured) -> str:
     """Where it was measured: ``RTX 4090, machine 42``."""
-    machines = (
-        [record.machine_id] if isinstance(record, Measured) else list(dict.fromkeys(h.machine_id for h in record.hosts))
-    )
-    known = [str(each) for each in machines if each]
-    return ", ".join(filter(None, [record.gpu, f"machine{'s' * (len(known) > 1)} {', '.join(known)}" if known else ""]))
+    return ", ".join(filter(None, [record.gpu, f"machine {record.machine_id}" if record.machine_id else ""]))
 
 
 def effort(compared: Compared) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
@@ -22,15 +26,28 @@ from pytest_vastgpu.reporting.measured_words import slowdown
 from pytest_vastgpu.reporting.measured_words import tick
 
 HEIGHT = 220
+SERIES = 4
+"""Colours of lines that are in one picture; a request has no more times than that."""
 _TOP, _BOTTOM, _RIGHT = 28, HEIGHT - 40, svg.WIDTH - 12
 _WIDE = 10.0
 """Times whose longest is so many times the shortest are shown on a logarithmic axis."""
 OVER_TIME = ("output_throughput", "throughput", "e2e_p50")
 """The metric that is shown over load and over commits: the first of these that was measured."""
+OLDEST = 100
+"""So many earlier measurements are shown."""
 _MOST = 0.5
 """A picture of slowdowns reaches so far, or to twice the gate; what is beyond is at its edge."""
 _ROW = 46
 """Height of a metric in the picture of a comparison."""
+
+COLOURED = {
+    Finding.REGRESSION: ("#b3261e", "#ff8a80"),
+    Finding.IMPROVEMENT: ("#1b6e3c", "#7bd49a"),
+    Finding.NOISE: ("#5f6368", "#b0b5ba"),
+    Finding.INCONCLUSIVE: ("#8a5a00", "#f2c14e"),
+    Finding.HARDWARE: ("#6a3fa0", "#c7a6f5"),
+}
+"""The colour of a finding on light and on dark ground. A finding is named wherever it is coloured."""
 
 
 def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
@@ -49,22 +66,33 @@ def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
     x = svg.Axis(shortest if log else 0.0, longest or 1.0, left, _RIGHT, log)
     y = svg.Axis(0, 100, _BOTTOM, _TOP)
     body = [svg.left_axis(y, [(each, f"{each} %") for each in (0, 50, 90, 100)], _RIGHT)]
-    ticks = svg.Axis(x.low / factor, x.high / factor, left, _RIGHT, log)
-    body.append(svg.bottom_axis(ticks, [(each, tick(each)) for each in ticks.ticks()], _TOP, _BOTTOM))
-    body.append(svg.text(_RIGHT, HEIGHT - 6, unit, "tick", "end"))
-    for at, (name, values) in enumerate(curves.items()):
+    if log:
+        body.append(svg.bottom_axis(x, [(each, _round_time(each)) for each in x.ticks()], _TOP, _BOTTOM))
+    else:
+        scaled = svg.Axis(0.0, x.high / factor, left, _RIGHT)
+        body.append(svg.bottom_axis(scaled, [(each, tick(each)) for each in scaled.ticks()], _TOP, _BOTTOM))
+        body.append(svg.text(_RIGHT, HEIGHT - 6, unit, "tick", "end"))
+    free = left
+    for at, (name, values) in enumerate(list(curves.items())[:SERIES]):
         last = len(values) - 1
-        kind = f"series{at % 3}"
+        kind = f"series{at % SERIES}"
         body.append(svg.path(((x.at(each), y.at(100 * rank / last)) for rank, each in enumerate(values)), kind))
         for rank in (50, 90, 99):
             value = values[round(rank * last / 100)]
             told = f"{metric_name(name)} p{rank}: {amount(value, 's')}"
             body.append(svg.point(x.at(value), y.at(rank), f"{kind} dot", told))
-        body.append(svg.text(left + 90 * at, 14, f"● {metric_name(name)}", f"{kind} words", most=14))
+        legend = f"● {metric_name(name)}"
+        body.append(svg.text(free, 14, legend, f"{kind} words", most=14))
+        free += svg.wide(legend) + 10
     told = "; ".join(
         f"{metric_name(name)}: half within {amount(values[len(values) // 2], 's')}" for name, values in curves.items()
     )
     return svg.picture("How long requests took: part of all that took at most so long", HEIGHT, "".join(body), told)
+
+
+def _round_time(seconds: float) -> str:
+    factor, unit = scale(seconds, "s")
+    return f"{tick(seconds / factor)} {unit}"
 
 
 def over_load(measured: Sequence[Measured]) -> list[str]:
@@ -99,6 +127,13 @@ def _at_start(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def with_shown_history(record: Measured) -> Measured:
+    """A measurement with no more of its history than :func:`over_commits` shows: each report carries it."""
+    metric = _telling(record.measurement.figures)
+    past = [each for each in record.history if metric in each.figures][-OLDEST:]
+    return replace(record, history=[replace(each, figures={metric: each.figures[metric]}) for each in past])
+
+
 def over_commits(record: Measured) -> str:
     """One metric over the commits at which it was measured, this run's last. Empty where there is no earlier one."""
     metric = _telling(record.measurement.figures)
@@ -109,11 +144,10 @@ def over_commits(record: Measured) -> str:
     points = [(float(at), each.figures[metric], told[at]) for at, each in enumerate(past)]
     now = float(len(past))
     points.append((now, record.measurement.figures[metric], f"this run, machine {record.machine_id}"))
-    labels = [(float(at), each.commit[:7]) for at, each in enumerate(past)]
-    # The newest first: where there is no room for all, the oldest go without.
-    labels = sorted([*labels, (now, "now")])
+    # The newest first: where there is no room for all, older ones go without.
+    labels = [(now, "now"), *((float(at), each.commit[:7]) for at, each in reversed(list(enumerate(past))))]
     title = f"{_at_start(metric_name(metric))} over commits, each on the machine that was rented"
-    return _figures(title, points, labels, "")
+    return _figures(title, points, labels, "", near=True)
 
 
 def _telling(figures: Mapping[str, Figure]) -> str:
@@ -121,19 +155,26 @@ def _telling(figures: Mapping[str, Figure]) -> str:
 
 
 def _figures(
-    title: str, points: Sequence[tuple[float, Figure, str]], labels: Sequence[tuple[float, str]], under: str
+    title: str,
+    points: Sequence[tuple[float, Figure, str]],
+    labels: Sequence[tuple[float, str]],
+    under: str,
+    *,
+    near: bool = False,
 ) -> str:
     """Figures with their intervals, and a line through them.
 
     :param points: Where each is, what it is, and how it is named.
+    :param near: Whether small differences are to be seen, and not how the values compare with 0.
     """
     points = [each for each in points if math.isfinite(each[1].value)]
     if not points:
         return ""
-    highest = max(max(figure.value, _finite(figure.high, figure.value)) for _, figure, _ in points)
-    factor, unit = scale(highest, points[0][1].unit)
-    y = svg.Axis(0.0, highest * 1.05 or 1.0, _BOTTOM, _TOP)
-    scaled = svg.Axis(0.0, y.high / factor, _BOTTOM, _TOP)
+    edges = [_finite(edge, figure.value) for _, figure, _ in points for edge in (figure.low, figure.value, figure.high)]
+    factor, unit = scale(max(edges), points[0][1].unit)
+    margin = 0.5 * (max(edges) - min(edges))
+    y = svg.Axis(max(0.0, min(edges) - margin) if near else 0.0, max(edges) * 1.05 or 1.0, _BOTTOM, _TOP)
+    scaled = svg.Axis(y.low / factor, y.high / factor, _BOTTOM, _TOP)
     marks = [(each, tick(each)) for each in scaled.ticks()]
     left = svg.left_of(marks)
     x = svg.Axis(points[0][0], points[-1][0], left + 12, _RIGHT - 14)
@@ -142,7 +183,7 @@ def _figures(
         svg.bottom_axis(x, labels, _TOP, _BOTTOM),
         svg.text(4, 14, unit, "tick"),
         svg.text(_RIGHT, HEIGHT - 6, under, "tick", "end"),
-        svg.path(((x.at(at), y.at(figure.value)) for at, figure, _ in points), "series0"),
+        svg.path(_through(x, y, points), "series0"),
     ]
     for at, figure, name in points:
         place = x.at(at)
@@ -151,6 +192,12 @@ def _figures(
         body.append(svg.point(place, y.at(figure.value), "series0 dot", f"{name}: {in_words(figure)}"))
     told = "; ".join(f"{name}: {in_words(figure)}" for _, figure, name in points)
     return svg.picture(title, HEIGHT, "".join(body), told)
+
+
+def _through(x: svg.Axis, y: svg.Axis, points: Sequence[tuple[float, Figure, str]]) -> Iterator[tuple[float, float]]:
+    """A line through the mean of what is at each place."""
+    for place, group in groupby(points, key=lambda each: each[0]):
+        yield x.at(place), y.at(statistics.mean(figure.value for _, figure, _ in group))
 
 
 def against(judged: Sequence[Judged]) -> str:
@@ -194,13 +241,3 @@ def _slowdown(judged: Judged, x: svg.Axis, top: float) -> str:
 
 def _finite(value: float, otherwise: float) -> float:
     return value if math.isfinite(value) else otherwise
-
-
-COLOURED = {
-    Finding.REGRESSION: ("#b3261e", "#ff8a80"),
-    Finding.IMPROVEMENT: ("#1b6e3c", "#7bd49a"),
-    Finding.NOISE: ("#5f6368", "#b0b5ba"),
-    Finding.INCONCLUSIVE: ("#8a5a00", "#f2c14e"),
-    Finding.HARDWARE: ("#6a3fa0", "#c7a6f5"),
-}
-"""The colour of a finding on light and on dark ground. A finding is named wherever it is coloured."""

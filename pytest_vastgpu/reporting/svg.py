@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 360
-_DIGIT = 6.2
-"""About the width of a character."""
+_CHARACTER = 7.0
+"""About the width of one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Axis:
         share = (self._scaled(min(max(value, self.low), self.high)) - low) / ((high - low) or 1.0)
         return round(self.start + share * (self.end - self.start), 1)
 
-    def ticks(self, about: int = 4) -> list[float]:
+    def ticks(self, about: int = 6) -> list[float]:
         """Round values, about as many as asked for."""
         return _round_logarithms(self.low, self.high) if self.log else _round_values(self.low, self.high, about)
 
@@ -78,31 +78,36 @@ def point(x: float, y: float, kind: str, told: str, radius: float = 4.0) -> str:
     return f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}"{_kind(kind)}><title>{html.escape(told)}</title></circle>'
 
 
+def wide(words: str) -> float:
+    """About how wide words are."""
+    return len(words) * _CHARACTER
+
+
 def left_axis(y: Axis, labels: Sequence[tuple[float, str]], right: float) -> str:
     """Lines from left to right, with their values."""
+    left = left_of(labels)
     return "".join(
-        line(y_start, y.at(value), right, y.at(value), "grid")
-        + text(y_start - 6, y.at(value) + 4, label, "tick", "end")
+        line(left, y.at(value), right, y.at(value), "grid") + text(left - 6, y.at(value) + 4, label, "tick", "end")
         for value, label in labels
-        for y_start in [left_of(labels)]
     )
 
 
 def left_of(labels: Sequence[tuple[float, str]]) -> float:
     """Where the picture begins right of such labels."""
-    return 12 + math.ceil(max((len(label) for _, label in labels), default=0) * _DIGIT)
+    return 12 + math.ceil(max((wide(label) for _, label in labels), default=0))
 
 
 def bottom_axis(x: Axis, labels: Sequence[tuple[float, str]], top: float, bottom: float) -> str:
-    """Lines from top to bottom, with their values below. Labels that would touch the one before are left out."""
-    parts, free = [], -math.inf
+    """Lines from top to bottom, with their values below. A label that would touch an earlier one is left out."""
+    parts: list[str] = []
+    taken: list[tuple[float, float]] = []
     for value, label in labels:
-        half = len(label) * _DIGIT / 2
         place = x.at(value)
-        parts.append(line(place, top, place, bottom, "grid"))
-        if place - half > free and place + half <= WIDTH + 2:
-            parts.append(text(place, bottom + 16, label, "tick", "middle"))
-            free = place + half + 4
+        half = wide(label) / 2 + 3
+        if place + half > WIDTH or any(place - half < end and start < place + half for start, end in taken):
+            continue
+        taken.append((place - half, place + half))
+        parts += [line(place, top, place, bottom, "grid"), text(place, bottom + 16, label, "tick", "middle")]
     return "".join(parts)
 
 

@@ -31,6 +31,7 @@ from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.codec import encode
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.diagnosis.verdicts import prepare
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HookFailed
@@ -115,7 +116,7 @@ class AdapterProcess:
             ) from None
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, and wait a little for it."""
         if not self._closed:
             self._closed = True
             self._client.cancel()
@@ -125,8 +126,14 @@ class AdapterProcess:
                 sock.close()
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)  # also where it is stopped; what it has started ends with it
-            with suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+            # Nothing is given back before this returns, and one that a debugger holds ends when that lets it go.
+            reaping = threading.Thread(target=self._reap, name="vastgpu-adapters-end", daemon=True)
+            reaping.start()
+            reaping.join(DEFAULTS.leave_s)
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     def _again(self, dead: HookClient, why: str) -> HookClient:
         """Start another process in the place of one, if no other thread has done so."""

@@ -82,6 +82,13 @@ class Session:
         label = self._pool.acquire(self._run, test, workload, exclusive, self._caller.process, self._caller.gone)
         return self._access.lease(label)
 
+    def acquire_alone(self, test: str, workload: Workload) -> Lease:
+        """See :meth:`Leases.acquire_alone`."""
+        caller = self._caller
+        return self._access.lease(
+            self._pool.acquire(self._run, test, workload, False, caller.process, caller.gone, alone=True)
+        )
+
     def acquire_several(self, test: str, workloads: list[Workload]) -> list[Lease]:
         """See :meth:`Leases.acquire_several`."""
         caller, failures = self._caller, list[BaseException]()

@@ -72,6 +72,26 @@ def test_a_fair_place_leaves_no_trace_in_the_record(
     assert evidence(host_cache) == [(FailureClass.READY, "")]
 
 
+@slow
+def test_a_gpu_that_throttles_while_it_is_measured_is_kept_in_the_record(
+    pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
+) -> None:
+    rent_from(fleet("throttled"))
+    measuring = """
+from pytest_vastgpu import http_load
+
+def test_it(vast_instance):
+    print("found:", vast_instance.measure(http_load("/", method="GET", warmup_s=0), seconds=4).unfair)
+"""
+    pytester.makepyfile(WORKLOAD + measuring)
+    result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*no fair place to measure: GPU 0 was slowed down *", "*found: GPU 0 was slowed down *"]
+    )
+    assert evidence(host_cache) == [(FailureClass.READY, ""), (FailureClass.UNKNOWN, "gpu_throttled")]
+
+
 COMPARISON = """
 from pytest_vastgpu import command, http_load
 
@@ -95,7 +115,7 @@ def test_an_unfair_place_is_not_compared_on_and_another_one_is(
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
-            "*machine 101 is no fair place, so another host is needed*",
+            "*another host is needed: machine 101 is no fair place: GPU 0 is slowed down*",
             "*hosts: [[](101, 0, 'GPU 0 is slowed down:'), (102, 2, '')]*",
         ]
     )

@@ -18,7 +18,7 @@ def test_a_run_reports_its_measurements_before_its_costs_and_beside_them(
     rent_from({"machines": [{}]})
     pytester.makepyfile(
         f"""{WORKLOAD}
-from pytest_vastgpu.plugin.measuring.report import keep
+from pytest_vastgpu.plugin.measurements import keep
 from tests.support.measured import measured
 
 def test_it(vast_instance, request):

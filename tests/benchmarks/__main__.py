@@ -19,6 +19,7 @@ from tests.benchmarks import report
 NAMES = (
     "latency",
     "vllm_start",
+    "drivers",
     "sharing",
     "ranking",
     "host_cache",

@@ -83,7 +83,7 @@ def compared(pairs: int, budget: Mapping[str, float]) -> Iterator[dict[str, Any]
         place = Path(scratch)
         (place / "test_pairs.py").write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
-        command += ["--vast-backend=local", "--vast-budget=100", "--vast-max-lifetime=10h"]
+        command += ["--vast-backend=local", "--vast-budget=100"]
         environ = suite.environment(place / "home")
         (place / "home").mkdir()
         with subprocess.Popen(

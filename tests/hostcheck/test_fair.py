@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.hostcheck import fair
+from pytest_vastgpu.hostcheck import gpu_speed
 from pytest_vastgpu.hostcheck.fair import FairFacts
 from pytest_vastgpu.hostcheck.fair import GpuState
 from pytest_vastgpu.local.container import gpu_tools
@@ -177,6 +179,10 @@ def test_the_script_measures_with_pytorch_while_the_gpus_are_busy(tmp_path: Path
     assert 0 < found.memory_gb_s <= 200
     assert 0 < found.tflops <= 60
     assert found.notes == ()
+
+
+def test_the_program_is_one_for_old_pythons() -> None:
+    ast.parse(Path(gpu_speed.__file__).read_text(), feature_version=(3, 8))
 
 
 @pytest.mark.slow

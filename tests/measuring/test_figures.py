@@ -13,6 +13,7 @@ from pytest_vastgpu.measuring.figures import exact
     [
         (Figure(0.0123456, "s", 0.01, 0.0151), "0.01235 s (0.01 to 0.0151)"),
         (Figure(123456.7, "tokens/s", 120000.4, 130000.0), "123457 tokens/s (120000 to 130000)"),
+        (Figure(0.05, "s", 0.049999, 0.050001), "0.05 s"),
         (exact(12), "12"),
         (exact(81559, "MiB"), "81559 MiB"),
         (Figure(0, "%", 0, 3.6), "0 % (0 to 3.6)"),

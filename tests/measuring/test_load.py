@@ -84,6 +84,7 @@ def test_a_load_is_a_closed_or_an_open_loop(load: Load, pace: tuple[int, float])
         (lambda: completions(model="m", temperature=float("nan")), "its body is no JSON"),
         (lambda: completions(model="m", stop={"a"}), "its body is no JSON"),
         (lambda: shell("nvidia-smi", driver="aiperf"), "asks OpenAI-compatible servers only"),
+        (lambda: http_load("/", headers={"X-Key": "a\nb"}), "headers has 'X-Key'"),
         (lambda: shell("  "), "the command is empty"),
         (lambda: http_load("health"), "path='health' is no path"),
         (lambda: http_load("/a b"), "path='/a b' is no path"),

@@ -13,6 +13,9 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.load import completions
 from pytest_vastgpu.measuring.load import http_load
+from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import measured_of
+from pytest_vastgpu.measuring.record import to_text
 from tests.support.driven import asked
 from tests.support.driven import steady
 
@@ -201,7 +204,10 @@ def test_one_token_keeps_a_limit_of_the_time_between_tokens() -> None:
 def test_several_tokens_in_a_piece_are_said() -> None:
     requests = [asked(at / 20, ttft=0.01, gaps=GAPS, tokens=18) for at in range(200)]
     seen = measurement.of(STREAM, 10.0, requests, notes=["first"])
-    assert seen.notes == ["first", "a piece of the stream holds 3.0 tokens: itl is between pieces, tpot between tokens"]
+    assert seen.notes == (
+        "first",
+        "a piece of the stream holds 3.0 tokens: itl is between pieces, tpot between tokens",
+    )
     assert seen["itl_p50"].value == pytest.approx(0.02)
     assert seen["tpot_p50"].value == pytest.approx(0.1 / 17)
 
@@ -222,6 +228,16 @@ def test_no_number_is_infinite_or_none() -> None:
     assert all(map(math.isfinite, [*numbers, *(value for each in seen.quantiles.values() for value in each)]))
 
 
+def test_it_goes_through_json() -> None:
+    requests = [asked(at / 20, ttft=0.01, gaps=GAPS, tokens=18, error="timeout" * (at % 5 == 0)) for at in range(200)]
+    seen = measurement.of(STREAM, 10.0, requests, gpu=watch(), usd_h=1.0)
+    assert seen.notes
+    assert seen.gpus
+    assert seen.missing
+    record = Measured(seen)
+    assert measured_of(to_text(record)) == record
+
+
 def test_foreign_text_is_made_safe() -> None:
     requests = [*steady(10), asked(5.0, error="\x1b[31mHTTP 500\n::error::")]
     seen = measurement.of(HTTP, 10.0, requests)
@@ -232,9 +248,8 @@ def test_foreign_text_is_made_safe() -> None:
 
 
 def test_it_prints_a_line_for_each_number_and_each_reason() -> None:
-    shown = str(measurement.of(HTTP, 2.0, steady(2, at_a_time=1))).splitlines()
-    assert shown[0] == "requests    20"
-    assert shown[2].startswith("throughput  10 1/s (")
+    shown = str(measurement.of(HTTP, 2.0, steady(2))).splitlines()
+    assert shown[:4] == ["requests    20", "errors      0", "throughput  10 1/s", "e2e_p50     0.1 s"]
     assert shown[-2:] == [
         "no e2e_p90: 20 are too few, about 36 are needed: measure for 4 s",
         "no e2e_p99: 20 are too few, about 381 are needed: measure for 39 s",

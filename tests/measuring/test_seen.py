@@ -49,7 +49,7 @@ def test_what_means_nothing_is_refused(load: Load, requests: list[dict[str, Any]
     ("load", "requests"),
     [
         (LOAD, steady(10.0, **STREAMED)),
-        (dataclasses.replace(WHOLE, most_errors=0.5), some(5, 5)),
+        (dataclasses.replace(WHOLE, most_errors=0.5), [*some(5, 5), asked(9.8)]),
         (WHOLE, some(99, 1)),
         (LOAD, steady(10.0, ttft=1.0, tokens=8)),  # a server that makes several tokens in a step
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.002,) * 4)),  # much to read, little to say

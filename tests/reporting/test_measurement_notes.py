@@ -23,5 +23,5 @@ def test_the_table_has_the_notes_of_the_measurement_and_of_the_record() -> None:
 
 def test_the_page_says_why_a_number_is_missing() -> None:
     told = page("run", [], Kept([("t.py::test_a", RECORD)], []))
-    assert "<p>no e2e_p99: 100 are too few, about 381 are needed: measure for 39 s</p>" in told
+    assert "no e2e_p99: 100 are too few, about 381 are needed: measure for 39 s</p>" in told
     assert "<p>the driver was late</p><p>a baseline suspects</p>" in told

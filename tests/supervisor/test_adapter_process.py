@@ -23,6 +23,7 @@ from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.supervisor.adapter_process import AdapterProcess
 from pytest_vastgpu.supervisor.callbacks import HookClient
 from tests.supervisor.conftest import WITHIN_S
+from tests.support.debugger import debugged
 from tests.support.looks import is_running
 from tests.support.looks import until
 
@@ -234,3 +235,18 @@ def test_a_keeper_that_is_struck_down_takes_its_process_along(start: Start, tmp_
     until(lambda: is_running(worker), lambda running: not running)
     with pytest.raises(HookFailed, match="has died"):
         probed(adapters, "")
+
+
+def test_a_keeper_that_a_debugger_holds_keeps_no_end_waiting() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    adapters = AdapterProcess(lambda: HookClient(WITHIN_S, lambda _: None, WITHIN_S), nothing, list)
+    os.close(nothing)
+    closing = threading.Thread(target=adapters.close, daemon=True)
+    try:
+        with debugged(adapters.pid):
+            closing.start()
+            closing.join(WITHIN_S)
+            assert not closing.is_alive()
+    finally:
+        adapters.close()
+    until(lambda: is_running(adapters.pid), lambda running: not running)

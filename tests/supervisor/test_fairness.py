@@ -52,3 +52,19 @@ def test_what_a_look_says_and_records(
     assert note in found.notes[-1]
     assert [attempt.verdict for attempt, _ in recorded] == ([found.verdict] if unfair else [])
     rental.give_back()
+
+
+def test_what_a_measurement_has_seen_is_recorded(tmp_path: Path) -> None:
+    life = Life(tmp_path, [Script()], any_key())
+    rental = life.bring_up()
+    registry = RentalRegistry(3600.0, lambda _: None, life.clock)
+    registry.started(rental)
+    recorded = list[tuple[str, str]]()
+
+    def record(attempt: Attempt, _: Workload) -> None:
+        assert attempt.verdict is not None
+        recorded.append((attempt.verdict.reason, attempt.verdict.evidence))
+
+    InstanceAccess(registry, record).was_unfair(rental.label, "GPU 0 was slowed down in 40% of the time: too hot")
+    assert recorded == [("gpu_throttled", "GPU 0 was slowed down in 40% of the time: too hot")]
+    rental.give_back()

@@ -96,7 +96,7 @@ class HostsInMemory:
         }
         wrong = self.errors(side)
         hot = self.throttles(machine, self._counts[lease.label, "window"])
-        gpus = [GpuSeen(0, None, None, None, None, {next(iter(SLOWED.values())): 0.5})] if hot else []
+        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5})] if hot else []
         return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, gpus=gpus)
 
     def fairness(self, label: str) -> Fairness:

@@ -48,7 +48,8 @@ def measured(load: Load = LOAD, throughput: float = 123.4, *, commits: int = 0) 
         Past(f"{at:x}bcdef0123456789", f"2026-11-{at + 1:02}T08:00:00Z", _scaled(figures, 1 - at / 100), 40 + at)
         for at in range(commits)
     )
-    times_by_kind = {"ttft": times(0.0123, 1.3), "e2e": times(1.234, 0.4)}
+    kinds = {"ttft": (0.0123, 1.3), "itl": (0.0101, 0.3), "tpot": (0.011, 0.2), "e2e": (1.234, 0.4)}
+    times_by_kind = {name: times(*each) for name, each in kinds.items()}
     throttled = GpuSeen(0, 8123.0, 97.0, 320.0, 1980.0, {"power cap": 0.02})
     found = Measurement(
         load,

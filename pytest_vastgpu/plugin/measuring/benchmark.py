@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,11 @@ from pytest_vastgpu.measuring.workload_facts import cpu_of
 from pytest_vastgpu.measuring.workload_facts import kind_of
 from pytest_vastgpu.measuring.workload_facts import machine_facts
 from pytest_vastgpu.measuring.workload_facts import workload_facts
-from pytest_vastgpu.plugin.measuring.baselines import PROPERTY
-from pytest_vastgpu.plugin.measuring.baselines import name_for
-from pytest_vastgpu.plugin.measuring.baselines import stored_in
-from pytest_vastgpu.plugin.measuring.report import keep
+from pytest_vastgpu.plugin.baselines import PROPERTY
+from pytest_vastgpu.plugin.baselines import name_for
+from pytest_vastgpu.plugin.baselines import stored_in
+from pytest_vastgpu.plugin.measurements import keep
+from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import add
 from pytest_vastgpu.reporting.sentences import workload_line
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.measuring.load import Load
     from pytest_vastgpu.measuring.measurement import Measurement
+    from pytest_vastgpu.model import Fairness
     from pytest_vastgpu.model import Workload
 
 
@@ -43,13 +46,22 @@ class Benchmark:
     """
 
     def __init__(self, item: pytest.Item, instance: VastInstance, workload: Workload) -> None:
+        if _in_worker(item.config) and MEASURES not in getattr(item, "fixturenames", ()):
+            raise ConfigurationError(
+                "in a worker of xdist, name vast_benchmark among the arguments of the test, or of one of its fixtures: "
+                "a test that asks for it only while it runs does not have the instance alone"
+            )
         self._item = item
         self._instance = instance
         self._workload = workload
         self._seen: list[tuple[str, object]] = []
+        self._compares, self._saves = (name_for(what, item.config) for what in ("compare", "save"))
+        self._fairness: Fairness | None = None
 
     def __call__(self, load: Load, seconds: float = 10.0, *, name: str = "") -> Measurement:
         """Measure the test's instance as its ``measure`` does. The result is part of the run's report.
+
+        With ``--vast-baseline`` it first looks whether the host is a fair place, once in a test.
 
         :param load: What is asked, and how fast.
         :param seconds: How long; the load's warm-up comes before.
@@ -64,19 +76,25 @@ class Benchmark:
             raise ConfigurationError(
                 f"this test has measured that load {named}: give this measurement a name= of its own"
             )
+        if self._fairness is None and (self._compares or self._saves):
+            self._fairness = self._instance.fairness()
         measurement = self._instance.measure(load, seconds)
         self._seen.append(which)
         self._keep(measurement, name)
         return measurement
 
     def _keep(self, measurement: Measurement, name: str) -> None:
-        config = self._item.config
-        entry = self._entry(measurement, name)
         notes, history = [], []
-        if compared := name_for("compare", config):
-            notes = baselines.compare(entry, compared, stored_in(config))
-            history = baselines.history(entry, compared, stored_in(config))
-        if name_for("save", config):
+        entry = self._entry(measurement, name)
+        if unfair := (self._fairness and self._fairness.unfair) or measurement.unfair:
+            whats = {"compared": self._compares, "kept as a baseline": self._saves}
+            undone = " and not ".join(what for what, baseline in whats.items() if baseline)
+            notes += [f"hardware: {unfair}; so it is not {undone}"] if undone else []
+        elif self._compares:
+            notes = baselines.compare(entry, self._compares, stored_in(self._item.config))
+        if self._compares:
+            history = baselines.history(entry, self._compares, stored_in(self._item.config))
+        if self._saves and not unfair:
             add(self._item, [(PROPERTY, json.dumps(to_json(entry)))])
         keep(
             self._item,
@@ -100,7 +118,8 @@ class Benchmark:
         kept = Entry(
             test=self._item.nodeid,
             workload={},
-            load=measurement.load,
+            # Other headers than those with telling names may be secret, too.
+            load=replace(measurement.load, headers=dict.fromkeys(measurement.load.headers, "-")),
             kind=kind_of(offer, self._instance.gpu, cpu),
             machine=platform.node() or "this machine" if local else str(offer.machine_id),
             figures={metric: figure for metric, figure in measurement.figures.items() if is_number(figure)},
@@ -112,6 +131,10 @@ class Benchmark:
         )
         harmless = {**to_json(kept), "workload": to_json(workload)}
         return from_json(Entry, sanitize.clean(harmless))
+
+
+def _in_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 def _cpu_info() -> str:

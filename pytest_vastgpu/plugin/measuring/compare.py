@@ -16,8 +16,8 @@ from pytest_vastgpu.measuring.plan import ComparisonPlan
 from pytest_vastgpu.measuring.plan import check_time
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting
+from pytest_vastgpu.plugin.measurements import keep
 from pytest_vastgpu.plugin.measuring.bench import Bench
-from pytest_vastgpu.plugin.measuring.report import keep
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.reporting.measurements import compared_lines
 from pytest_vastgpu.servers.workloads import require_workload

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -157,9 +158,10 @@ class Gateways:
         self._group._gateways_to_join.clear()
         for gateway in ours:
             if not gateway.spec.via:
-                with contextlib.suppress(OSError):
-                    gateway._io.kill()
-                    gateway._io.wait()
+                io: Any = gateway._io  # that of a process
+                with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # a debugger may hold it
+                    io.kill()
+                    io.popen.wait(DEFAULTS.leave_s)
 
     def _terminate(self, within_s: float) -> None:
         # One by one: execnet itself waits for no other once it meets one that has crashed.

@@ -17,6 +17,7 @@ from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.standing_still import listeners
 from pytest_vastgpu.servers.system_probes import LISTENERS
@@ -80,9 +81,17 @@ class InstanceAccess:
             return Fairness(notes=(f"the host was not looked at: {seen.stderr.strip() or seen.failure.value}",))
         found = fair.judge(rental.offer, rental.workload, seen.stdout)
         if found.verdict is not None:
-            rental.tell(f"no fair place to measure: {found.unfair}")
-            self._record(rental.attempt(found.verdict), rental.workload)
+            self._unfair(rental, found.verdict)
         return found
+
+    def was_unfair(self, label: str, why: str) -> None:
+        """See :meth:`Leases.was_unfair`."""
+        self._unfair(self._registry[label], fair.unfair("gpu_throttled", why))
+
+    def _unfair(self, rental: Rental, verdict: Verdict) -> None:
+        """Keep in the machine's record what speaks against it: once for an instance, whatever is said of it again."""
+        rental.tell(f"no fair place to measure: {verdict.evidence}")
+        self._record(rental.attempt(verdict), rental.workload)
 
     def converse(
         self, asked: PipeRequest, local: socket.socket, tell: Callable[[str], None], show: Callable[[str], None]

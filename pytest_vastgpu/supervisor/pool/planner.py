@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -46,6 +47,8 @@ class LeaseRequest:
     """When it began to wait, on the clock."""
     other_than: frozenset[int] = frozenset()
     """Machines that an exclusive instance must not be on."""
+    alone: bool = False
+    """Whether no other test may use the shared instance at the same time."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Hold:
     run: str
     test: str
     since: float
+    alone: bool = False
+    """Whether no other test may."""
 
 
 @dataclass(eq=False)
@@ -179,11 +184,9 @@ class PoolPlanner:
             slot = self._to_hand_out(ask)
         if slot is not None and slot.phase is SlotPhase.READY:
             slot.served.add((ask.process, ask.test))
-            slot.holds.append(Hold(ask.process, ask.run, ask.test, self._clock()))
+            slot.holds.append(Hold(ask.process, ask.run, ask.test, self._clock(), ask.alone))
             return slot
-        if ask.lacks_room and placement.hopeless(
-            self._places(), {other.process for other in self.asks if other.lacks_room}
-        ):
+        if ask.lacks_room and self._hopeless:
             raise self._no_room(ask)
         return None
 
@@ -306,13 +309,13 @@ class PoolPlanner:
         """The ready instances that a waiting test may get, and that are worth a look before.
 
         One that was found ready while a test waited is not looked at again until that test has got its answer: what
-        other tests do with the instance must not keep it waiting for ever.
+        other tests do with the instance must not keep it waiting for ever. One that a test has alone is left alone.
         """
         return [
             slot
             for slot in self.slots.values()
             if slot.phase is SlotPhase.READY
-            if self._waiting_for(slot)
+            if self._waiting_for(slot) and not any(hold.alone for hold in slot.holds)
             if not any(ask in self.asks for ask in slot.ready_for)
         ]
 
@@ -389,11 +392,39 @@ class PoolPlanner:
                 self._used.append(Use(hold.test, slot.label, hold.since, slot.unused_since, hold.run))
 
     def _to_hand_out(self, ask: LeaseRequest) -> Slot | None:
-        """The shared instance for a request: the one that an earlier try of the test had, if it is still there."""
-        places = self._places()
+        """The shared instance for a request: the one that an earlier try of the test had, if it is still there.
+
+        None is handed out before one that a test waits for to have it alone: it would never be unused.
+        """
+        earlier = self.asks[: self.asks.index(ask)]
+        if any(each.alone and each.workload == ask.workload and each.run in self.runs for each in earlier):
+            return None
+        places = [place for place in self._places() if self._is_free(self.slots[place.number], ask)]
         known = [place for place in places if (ask.process, ask.test) in self.slots[place.number].served]
         place = placement.to_hand_out(known, ask.workload) or placement.to_hand_out(places, ask.workload)
         return self.slots[place.number] if place else None
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether no test that waits for room will ever get any."""
+        waiting = {ask.process for ask in self.asks if ask.lacks_room or self._waits_for_others(ask)}
+        places = [
+            replace(place, users=tuple(hold.process for hold in self.slots[place.number].holds))
+            for place in self._places()
+        ]
+        return placement.hopeless(places, waiting)
+
+    def _waits_for_others(self, ask: LeaseRequest) -> bool:
+        """Whether a test waits until others are done with the shared instance that it needs."""
+        ready = any(slot.phase is SlotPhase.READY for slot in self._shared_by(ask.workload))
+        return ready and not ask.exclusive and self._to_hand_out(ask) is None
+
+    @staticmethod
+    def _is_free(slot: Slot, ask: LeaseRequest) -> bool:
+        """Whether what other tests do with an instance lets a request have it, too."""
+        return not any(
+            (ask.alone or hold.alone) and (hold.process, hold.test) != (ask.process, ask.test) for hold in slot.holds
+        )
 
     @property
     def _pending(self) -> Counter[Workload]:

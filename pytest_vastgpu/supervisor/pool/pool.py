@@ -51,6 +51,8 @@ TELL_AFTER_S = 1.0
 """A test that waits for longer than this is reported."""
 WARM_LOOK_S = 1.0
 """Pause between two checks whether an instance has been warm, and unused, for too long."""
+_GONE_LOOK_S = 0.05
+"""Pause between two checks whether everything is gone."""
 _PULSE_S = 0.05
 """Pause between two checks whether a waiting test process is still connected."""
 
@@ -243,19 +245,21 @@ class InstancePool:
         process: str,
         gone: Callable[[], bool],
         other_than: frozenset[int] = frozenset(),
+        alone: bool = False,
     ) -> str:
         """Wait for an instance for a test; returns its label. See :meth:`Leases.acquire`.
 
         :param process: The process that runs the test.
         :param gone: Whether that process has hung up, so that it no longer waits for the answer.
         :param other_than: Machines that an exclusive instance must not be on.
+        :param alone: Whether no other test may use a shared instance at the same time.
         """
         self._check({test: workload})
         tell_at = self._clock.monotonic() + TELL_AFTER_S
         with self._changed:
             workload = self._own_hosts.of(run, workload)
             since = self._clock.monotonic()
-            ask = LeaseRequest(process, test, workload, exclusive, run, since=since, other_than=other_than)
+            ask = LeaseRequest(process, test, workload, exclusive, run, since=since, other_than=other_than, alone=alone)
             self._planner.ask(ask)
         try:
             while (label := self._next(ask)) is None:
@@ -348,7 +352,10 @@ class InstancePool:
         # Bring-ups give back what they have rented. One that is stuck in a wait is not waited for.
         self._join(threads, self._clock.monotonic() + self._timeouts.call_off_s)
         destroyers += self._destroy(rental for rental in self.registry.alive() if rental not in ready)
-        self._join(destroyers, ends)
+        # Once everything is gone, a thread that goes on does nothing any more that matters.
+        while self.waits_for() and any(map(threading.Thread.is_alive, destroyers)) and self._clock.monotonic() < ends:
+            self._join(destroyers, min(ends, self._clock.monotonic() + _GONE_LOOK_S))
+        self._join(destroyers, min(ends, self._clock.monotonic() + self._timeouts.leave_s))
 
     # ---------------------------------------------------------------- plumbing
 

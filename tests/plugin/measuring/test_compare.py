@@ -15,8 +15,8 @@ from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.plugin import leases
+from pytest_vastgpu.plugin.measurements import COMPARISON
 from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
-from pytest_vastgpu.plugin.measuring.report import COMPARISON
 from tests.support.compared import NARROW
 from tests.support.compared import TEST
 from tests.support.compared import HostsInMemory

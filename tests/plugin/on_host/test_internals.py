@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
+from typing import cast
 
 import execnet
 import pytest
@@ -48,5 +50,6 @@ def test_execnet_has_what_is_used_of_its_inside() -> None:
         assert gateway._rinfo().version_info
         assert gateway._rinfo() is gateway._rinfo()
         assert callable(gateway._io.kill)
+        assert callable(cast(Any, gateway._io).popen.wait)
     finally:
         group.terminate(timeout=10)

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from pathlib import PurePosixPath
@@ -24,6 +25,7 @@ from pytest_vastgpu.plugin.on_host.about import About
 from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.runner import Runner
+from tests.support.debugger import debugged
 from tests.support.looks import until
 
 LEASE = cast(Any, SimpleNamespace(label="a-label"))
@@ -95,6 +97,19 @@ def test_a_worker_that_cannot_be_told_to_end_keeps_no_other_from_its_end(
     other.remote_exec(f"{takes_long}; atexit.register(time.sleep, 0.3)").waitclose()
     gateways.end(10.0)
     assert (tmp_path / "ended").exists()
+
+
+def test_a_wrapper_that_a_debugger_holds_keeps_no_end_waiting() -> None:
+    host = replace(HOST, about=replace(HOST.about, python=sys.executable))
+    gateways = Gateways(host, shlex.join([sys.executable, str(proxy.__file__)]))
+    gateways.connect()
+    wrapper = next(iter(cast(Any, gateways)._group))._io.popen
+    leaving = threading.Thread(target=gateways.abandon, daemon=True)
+    with debugged(wrapper.pid):
+        leaving.start()
+        leaving.join(30)
+        assert not leaving.is_alive()
+    wrapper.wait()
 
 
 SLOW_LINE = """

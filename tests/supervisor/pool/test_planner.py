@@ -44,8 +44,10 @@ class Stage:
         self.rented += [slot.workload for slot in starts]
         self.going += ends
 
-    def ask(self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False) -> LeaseRequest:
-        ask = LeaseRequest(process, test, workload, exclusive, "run")
+    def ask(
+        self, test: str, workload: Workload, process: str = "w1", exclusive: bool = False, alone: bool = False
+    ) -> LeaseRequest:
+        ask = LeaseRequest(process, test, workload, exclusive, "run", alone=alone)
         self.planner.ask(ask)
         self.plan()
         return ask
@@ -305,6 +307,39 @@ def test_who_used_what_and_for_how_long_is_known() -> None:
     assert stage.planner.uses() == [Use("t1", slot.label, 1, 4, "run"), Use("t2", slot.label, 3, 4, "run")]
 
 
+def test_a_test_that_measures_has_a_shared_instance_alone() -> None:
+    stage = Stage(t1=A, t2=A, t3=A, t4=A)
+    first = stage.ask("t1", A, "w1")
+    slot = stage.arrive()
+    assert stage.served(first) is slot
+    alone = stage.ask("t2", A, "w2", alone=True)
+    later = stage.ask("t3", A, "w3")
+    assert stage.served(alone) is None, "another test uses it"
+    assert stage.served(later) is None, "or it would never be unused"
+    stage.over("t1", "w1")
+    assert stage.served(later) is None
+    assert stage.served(alone) is slot
+    assert stage.planner.about_to_be_shared() == [], "nobody looks at it meanwhile"
+    assert stage.served(later) is None
+    stage.lets_go("t2", "w2")
+    assert stage.planner.about_to_be_shared() == [slot]
+    assert stage.served(later) is slot
+    assert stage.rented == [A], "and none is rented beside"
+
+
+def test_tests_that_wait_for_each_other_because_one_has_an_instance_alone_do_not_wait_for_ever() -> None:
+    stage = Stage(limit=2, workers=2, t1=A, t2=A)
+    own = stage.ask("t2", B, "w2", exclusive=True)
+    stage.arrive(next(slot for slot in stage.coming if slot.workload == B))
+    assert stage.served(own)
+    alone = stage.ask("t1", A, "w1", alone=True)
+    stage.arrive()
+    assert stage.served(alone)
+    assert stage.served(stage.ask("t2", A, "w2")) is None
+    with pytest.raises(VastGpuError, match="held by a test that waits for one more itself"):
+        stage.served(stage.ask("t1", C, "w1", exclusive=True))
+
+
 @dataclass
 class Worker:
     """Runs tests one after another; each asks for its instances one after another."""
@@ -326,9 +361,12 @@ def _play(seed: int) -> None:
     known = {test: workload if luck.random() < 0.9 else None for test, workload in tests.items()}
     stage = Stage(limit, count, **known)
     workers = [Worker(f"w{number}", []) for number in range(count)]
+    alone = {test for test in tests if luck.random() < 0.3}
     for test, workload in tests.items():
         more = [] if plain else [(luck.choice([A, B]), True) for _ in range(luck.choice([0, 0, 0, 1, 2]))]
-        luck.choice(workers).tests.append((test, [(workload, False), *more]))
+        order = [(workload, False), *more]
+        luck.shuffle(order)
+        luck.choice(workers).tests.append((test, order))
     passed = errors = 0
     stage.plan()
     for _ in range(20_000):
@@ -358,7 +396,8 @@ def _play(seed: int) -> None:
                     passed -= 1
             elif worker.wants:
                 workload, exclusive = worker.wants.pop(0)
-                worker.ask = stage.ask(worker.running, workload, worker.name, exclusive)
+                own_use = not exclusive and worker.running in alone
+                worker.ask = stage.ask(worker.running, workload, worker.name, exclusive, own_use)
             elif worker.running:
                 stage.over(worker.running, worker.name)
                 worker.running = ""
@@ -368,6 +407,7 @@ def _play(seed: int) -> None:
                 worker.wants = list(wants)
         alive = stage.planner.slots.values()
         assert limit is None or len(alive) <= limit
+        assert all(len(slot.holds) == 1 for slot in alive if any(hold.alone for hold in slot.holds))
         for workload in (A, B, C):
             shared = [slot for slot in alive if slot.workload == workload and slot.owner is None]
             assert len([slot for slot in shared if slot.phase is not SlotPhase.ENDING]) <= (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ class Scene:
             self._record_lost,
             lambda _workload, _offer: True,
             self.told.append,
-            DEFAULTS,
+            replace(DEFAULTS, leave_s=0.1),
             life.clock,
         )
         self.provisioner = _OnTheClock(
@@ -212,6 +213,21 @@ def test_what_the_end_of_the_run_gives_back_is_not_called_lost(scene_of: Callabl
     mark = rental.mark()
     scene.pool.close()
     assert scene.pool.losses.fate(rental.label, mark) is None
+
+
+def test_a_thread_that_goes_on_once_everything_is_gone_keeps_no_end_waiting(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    goes_on = threading.Event()
+    monkeypatch.setattr(scene.rent("one").cost, "settle", goes_on.wait)  # the last step, after it is seen to be gone
+    closing = threading.Thread(target=scene.pool.close, daemon=True)
+    closing.start()
+    try:
+        closing.join(30)
+        assert not closing.is_alive()
+    finally:
+        goes_on.set()
 
 
 def test_requests_without_an_answer_keep_no_other_test_waiting(

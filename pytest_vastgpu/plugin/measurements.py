@@ -7,6 +7,7 @@ only where there are any.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from datetime import datetime
@@ -35,15 +36,23 @@ _MARKUP: Mapping[str, Mapping[str, bool]] = {
 """How the terminal shows a finding."""
 
 
+def _by_number(test: str) -> list[tuple[int, str]]:
+    """Sorts ``test[2]`` before ``test[16]``."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", test)]
+
+
 def keep(item: pytest.Item, record: Measured | Compared) -> None:
     """Keep what a test has measured for the run's report. A test that is tried again starts without it."""
     from pytest_vastgpu.measuring.record import Measured
     from pytest_vastgpu.measuring.record import to_json
     from pytest_vastgpu.plugin.reports import add
+    from pytest_vastgpu.reporting.pictures import with_shown_history
 
+    if isinstance(record, Measured):
+        record = with_shown_history(record)
     # Made safe here: the controller does not know every secret of a worker.
-    text = json.dumps(sanitize.clean(to_json(record)))
-    add(item, [(MEASUREMENT if isinstance(record, Measured) else COMPARISON, text)])
+    name = MEASUREMENT if isinstance(record, Measured) else COMPARISON
+    add(item, [(name, json.dumps(sanitize.clean(to_json(record))))])
 
 
 class MeasurementReport:
@@ -85,7 +94,8 @@ class MeasurementReport:
             [(test, compared_of(text)) for test, text in self._of(COMPARISON)],
         )
         reporter.write_sep("-", f"vastgpu: {kept}")
-        for line in measured_lines(kept.measured, reporter._tw.fullwidth, all_metrics=reporter.verbosity > 0):
+        width = reporter.config.get_terminal_writer().fullwidth
+        for line in measured_lines(kept.measured, width, all_metrics=reporter.verbosity > 0):
             reporter.write_line(line)
         for each in kept.compared:
             for line, finding in compared_lines(*each):
@@ -94,7 +104,8 @@ class MeasurementReport:
             reporter.write_line(f"vastgpu: {self._write_files(kept, directory)}")
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
-        return [(test, text) for test, kept in self._kept.items() for key, text in kept if key == kind]
+        tests = sorted(self._kept, key=_by_number)  # they ended in any order
+        return [(test, text) for test in tests for key, text in self._kept[test] if key == kind]
 
     def _write_files(self, kept: Kept, directory: Path) -> str:
         """Returns a sentence on where they are."""

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-import pytest_vastgpu.client.measure
-import pytest_vastgpu.plugin.measuring.benchmark  # noqa: F401 - as above
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.measuring.baseline_files import document
+from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
+from pytest_vastgpu.plugin.measuring import benchmark
 from tests.measuring.test_baseline_files import COMMIT
 from tests.measuring.test_baseline_files import ENTRY
 from tests.measuring.test_baseline_files import WHEN
@@ -53,10 +56,18 @@ class Machines(Notes):
     """Gives instances on the machine that a test names."""
 
     machine = 42
+    found = Fairness()
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         lease = super().acquire(test, workload, exclusive)
         return Lease(lease.label, lease.instance_id, make_offer(machine_id=self.machine), lease.endpoint, {})
+
+    def acquire_alone(self, test: str, workload: Workload) -> Lease:
+        self._note("alone", test)
+        return self.acquire(test, workload, exclusive=False)
+
+    def fairness(self, label: str) -> Fairness:
+        return self.found
 
 
 @pytest.fixture
@@ -159,6 +170,43 @@ def test_only_what_passed_is_kept_and_of_several_tries_the_last(pytester: pytest
     assert [each["name"] for each in json.loads(path.read_text())["benchmarks"]] == [
         "test_flaky (completions, concurrency 4)"
     ]
+
+
+HOT = "GPU 0 was slowed down in 40 % of the samples: too hot"
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_on_a_host_that_is_no_fair_place_nothing_is_compared_and_nothing_kept(
+    pytester: pytest.Pytester, machines: Machines, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    pytester.makepyfile(ONE)
+    Run(pytester, "--vast-baseline=save:main")
+    speed(monkeypatch, 1)
+    if when == "before":
+        machines.found = Fairness(Verdict(FailureClass.INFRA_FATAL, "too_hot", HOT))
+    else:
+        monkeypatch.setattr(Measurement, "unfair", HOT)
+    run = Run(pytester, "--vast-baseline=compare:main,save:main")
+    assert run.notes == [f"hardware: {HOT}; so it is not compared and not kept as a baseline"]
+    assert len(list(KEPT.iterdir())) == 1
+    assert run.result.ret == 0
+
+
+def test_a_test_that_measures_has_its_instance_alone(
+    pytester: pytest.Pytester, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(
+        f"{ONE}\n@pytest.fixture\ndef through_a_fixture(vast_benchmark): return vast_benchmark\n"
+        "def test_through(through_a_fixture): pass\ndef test_other(vast_instance): pass\n"
+    )
+    Run(pytester)
+    assert [call for call in machines.calls if call.startswith("alone")] == ["alone test_it", "alone test_through"]
+    pytester.makepyfile(f"{HEAD}\ndef test_it(request): request.getfixturevalue('vast_benchmark')(LOAD)\n")
+    Run(pytester).result.assert_outcomes(passed=1)  # nothing else runs in this process
+    monkeypatch.setattr(benchmark, "_in_worker", lambda _: True)
+    result = Run(pytester).result
+    result.assert_outcomes(errors=0, failed=1)
+    result.stdout.fnmatch_lines("*ConfigurationError: in a worker of xdist, name vast_benchmark among the arguments *")
 
 
 def test_a_test_measures_several_loads_and_one_twice_only_under_names(
