@@ -102,6 +102,8 @@ class HostsInMemory:
     def fairness(self, label: str) -> Fairness:
         return self.looks.get(int(label.split()[0]), Fairness())
 
+    def was_unfair(self, label: str, why: str) -> None: ...
+
     def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
         machine = next((each for each in self.machines if each not in other_than), None)
         if machine is None:
