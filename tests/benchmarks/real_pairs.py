@@ -6,7 +6,7 @@ slower side waits for a share of each answer's time before it passes it on. The 
 
 The local market's second host is the same CPU: what it confirms is that a slowdown is no accident of one instance, and
 nothing about other machines. Run it on a machine that does nothing else: with the default of six rounds it takes up to
-half an hour for each ten pairs. ``--pairs 1 --rounds 3`` shows that it works.
+half an hour for each ten pairs. ``--pairs 1 --rounds 3 --seconds 1`` shows that it works.
 """
 
 from __future__ import annotations
