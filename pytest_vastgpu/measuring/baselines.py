@@ -102,7 +102,7 @@ def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
     if not changes:
         return [f"not compared: it has no metric in common with baseline {baseline!r}"]
     if all(each.blind and each.p >= RULES.suspected_p for each in changes):
-        return [f"not compared: the numbers are too unsure: {', '.join(each.metric for each in changes)}"]
+        return [f"not compared: too unsure is {', '.join(each.metric for each in changes)}; measure for longer"]
     return list(_told(entry, baseline, base, changes))
 
 

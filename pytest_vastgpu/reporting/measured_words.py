@@ -91,7 +91,10 @@ def in_short(figure: Figure) -> str:
     """A figure in a table that names the units of rates: ``123 ±3 %``, ``12.3 ms ±4 %``."""
     value = number(figure.value) if figure.unit in RATES else amount(figure.value, figure.unit)
     half = max(figure.high - figure.value, figure.value - figure.low)
-    return f"{value} ±{100 * half / figure.value:.2g} %" if half and figure.value and math.isfinite(half) else value
+    if not half or not figure.value or not math.isfinite(half):
+        return value
+    share = 100 * half / abs(figure.value)
+    return f"{value} ±{f'{share:.0f}' if share >= 10 else f'{share:.2g}'} %"
 
 
 def percent(ratio: float) -> str:

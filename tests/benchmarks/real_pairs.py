@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ MODEL = HERE.parents[1] / "conftest_examples/quickstart/quickstart-30k.gguf"
 SERVER_OF_WHEEL = HERE.parents[1] / "pytest_vastgpu/servers/xllamacpp_server.py"
 DELAY = 0.05
 GATE = 0.05
+LOOK_S = 0.5
+"""Between two looks for what the run has found."""
 WRONG = {"the same": {"regression"}, "slower": {"noise", "improvement"}}
 """Findings that are not true. *inconclusive* claims nothing."""
 
@@ -52,8 +55,8 @@ def served(delay):
         files={files!r}, ready_path="/health", gpus=0, disk_gb=8,
     )
 
-@pytest.mark.parametrize("number", range({pairs}))
 @pytest.mark.parametrize("kind", ["the same", "slower"])
+@pytest.mark.parametrize("number", range({pairs}))
 def test_pair(vast_compare, kind, number):
     candidate = served({delay} if kind == "slower" else 0)
     result = vast_compare(baseline=served(0), candidate=candidate, load=LOAD, **{budget!r})
@@ -86,19 +89,22 @@ def compared(pairs: int, budget: Mapping[str, float]) -> Iterator[dict[str, Any]
         command += ["--vast-backend=local", "--vast-budget=100"]
         environ = suite.environment(place / "home")
         (place / "home").mkdir()
-        with subprocess.Popen(
-            command, cwd=place, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        ) as run:
-            assert run.stdout is not None
-            said, told = list[str](), 0
-            for line in run.stdout:
-                said.append(line)
+        told, said = 0, place / "said"
+        with (
+            said.open("w") as out,
+            subprocess.Popen(
+                command, cwd=place, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            ) as run,
+        ):
+            over = False
+            while not over:
+                over = run.poll() is not None
                 lines = _lines(place / "found.jsonl")
                 yield from (json.loads(each) for each in lines[told:])
                 told = len(lines)
-        yield from (json.loads(each) for each in _lines(place / "found.jsonl")[told:])
+                time.sleep(LOOK_S)
         if run.returncode:
-            raise report.Failed(f"exit code {run.returncode}\n{''.join(said)}")
+            raise report.Failed(f"exit code {run.returncode}\n{said.read_text(encoding='utf-8')}")
 
 
 def _lines(path: Path) -> list[str]:

@@ -171,9 +171,9 @@ RULES: Mapping[str, Callable[[Comparison], bool]] = {
 """``mean:5%`` is pytest-benchmark's ``--benchmark-compare-fail``."""
 
 
-def equal(number: int, noise: Noise) -> list[Comparison]:
+def equal(number: int, noise: Noise, seed: int = 1) -> list[Comparison]:
     """Of a version with itself."""
-    return list(comparisons(number, noise))
+    return list(comparisons(number, noise, seed=seed))
 
 
 def slower(number: int, noise: Noise, metrics: Sequence[str] = METRICS) -> list[Comparison]:

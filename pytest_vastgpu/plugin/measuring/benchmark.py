@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.measuring.load import Load
     from pytest_vastgpu.measuring.measurement import Measurement
-    from pytest_vastgpu.model import Fairness
     from pytest_vastgpu.model import Workload
+
+_looked = pytest.StashKey[dict[int, str]]()
+"""Why the hosts of instances are no fair places, by the instance's id; empty: they are."""
 
 
 class Benchmark:
@@ -56,12 +58,11 @@ class Benchmark:
         self._workload = workload
         self._seen: list[tuple[str, object]] = []
         self._compares, self._saves = (name_for(what, item.config) for what in ("compare", "save"))
-        self._fairness: Fairness | None = None
 
     def __call__(self, load: Load, seconds: float = 10.0, *, name: str = "") -> Measurement:
         """Measure the test's instance as its ``measure`` does. The result is part of the run's report.
 
-        With ``--vast-baseline`` it first looks whether the host is a fair place, once in a test.
+        With ``--vast-baseline`` it first looks whether the host is a fair place, once for an instance.
 
         :param load: What is asked, and how fast.
         :param seconds: How long; the load's warm-up comes before.
@@ -76,17 +77,22 @@ class Benchmark:
             raise ConfigurationError(
                 f"this test has measured that load {named}: give this measurement a name= of its own"
             )
-        if self._fairness is None and (self._compares or self._saves):
-            self._fairness = self._instance.fairness()
+        unfair = self._host_unfair() if self._compares or self._saves else ""
         measurement = self._instance.measure(load, seconds)
         self._seen.append(which)
-        self._keep(measurement, name)
+        self._keep(measurement, name, unfair or measurement.unfair)
         return measurement
 
-    def _keep(self, measurement: Measurement, name: str) -> None:
+    def _host_unfair(self) -> str:
+        looked = self._item.config.stash.setdefault(_looked, {})
+        if self._instance.id not in looked:
+            looked[self._instance.id] = self._instance.fairness().unfair
+        return looked[self._instance.id]
+
+    def _keep(self, measurement: Measurement, name: str, unfair: str) -> None:
         notes, history = [], []
         entry = self._entry(measurement, name)
-        if unfair := (self._fairness and self._fairness.unfair) or measurement.unfair:
+        if unfair:
             whats = {"compared": self._compares, "kept as a baseline": self._saves}
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
             notes += [f"hardware: {unfair}; so it is not {undone}"] if undone else []
