@@ -31,7 +31,6 @@ from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
-from tests.support.looks import sleeper
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
@@ -210,14 +209,14 @@ def answer_with_two_tokens(request: Asked) -> None:
 
 
 def test_another_driver_makes_the_load_once_ours_has_warmed_the_server(tmp_path: Path) -> None:
-    """It is found where the server, here one that sleeps, finds its programs."""
+    """It has the server's environment, and so is found where the server's programs are."""
     path = programs(tmp_path / "bin", python3=f'exec {sys.executable} "$@"')
     told = f'echo "$OPENAI_API_KEY" > {tmp_path}/key; exec cp {RECORDED} results/vllm.json'
     theirs = programs(tmp_path / "theirs", vllm=told)
     (tmp_path / ".vastgpu").mkdir()
     load = completions(model="tiny", driver="vllm bench serve", most_errors=0.5, **{**FAST, "warmup_s": 0.0})
-    with asked(answer_with_two_tokens) as server, sleeper({"PATH": f"{theirs}:/bin"}) as pid:
-        (tmp_path / ".vastgpu" / "pid").write_text(f"{pid}\n")
+    (tmp_path / ".vastgpu" / "env.sh").write_text(f"export PATH={theirs}:$PATH OPENAI_API_KEY=another")
+    with asked(answer_with_two_tokens) as server:
         found = measure(here(f"{path}:/usr/bin:/bin", tmp_path), lease(server.port), load, 1.0)
     assert found.load == load
     assert found["tpot_p50"].value > 0.005  # which is theirs: our server takes no time
