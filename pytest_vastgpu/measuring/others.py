@@ -33,7 +33,7 @@ key=${KEY}
 [ ! -r ~/.vastgpu/env.sh ] || . ~/.vastgpu/env.sh
 export {KEY}="$key"
 """
-"""Goes before the command: it has the server's environment, such as ``PATH`` to a vLLM of its own, and a token of the hub."""
+"""Goes before the command: it has the server's environment, such as ``PATH`` to a vLLM of its own, or a hub's token."""
 LONGER = 3
 """One that ends after so many requests may take so many times as long."""
 SAID_CHARS = 400
