@@ -13,6 +13,7 @@ from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.measuring.comparison import Judged
@@ -50,7 +51,7 @@ class Bench:
         self.item = item
         self.measured: list[HostMeasured] = []
         self.usd = 0.0
-        self.notes: list[str] = []
+        self._said: list[str] = []
         self._leases = leases
         self._sides = sides
         self._load = load
@@ -94,23 +95,31 @@ class Bench:
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:
                 self._measure()
+            except MeasurementFailed:  # a side fails there
+                raise
             except VastGpuError as failed:
-                self.notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
+                self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged(gates)
         return judged
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences."""
+        notes = list(self._said)
+        for each in self.measured:
+            notes += filter(None, (each.again, each.stopped))
+            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        return notes
 
     def record(self, judged: Sequence[Judged]) -> Compared:
         """What was found, with all that is behind it."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
-        notes = [*self.notes, *self._settles(judged)]
         missing = self._missing
-        notes += [
+        lacks = [
             f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
         ]
-        for each in self.measured:
-            notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        notes = [*self.notes, *lacks, *self._settles(judged)]
         names = self._names
         return Compared(
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
@@ -183,7 +192,7 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return machine
-        self.notes.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
         return instance.id
 
     def _rent(self) -> VastInstance:
