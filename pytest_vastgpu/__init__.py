@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import Verdict
     from pytest_vastgpu.model import Workload
     from pytest_vastgpu.model import WorkloadFields
+    from pytest_vastgpu.plugin.measuring.benchmark import Benchmark
     from pytest_vastgpu.plugin.measuring.compare import Compare
     from pytest_vastgpu.plugin.measuring.compare import Comparison
     from pytest_vastgpu.plugin.measuring.compare import VastBenchmarkWarning
@@ -63,6 +64,7 @@ _HOMES = {
     "Adapter": "servers.base",
     "Answer": "servers.http_probe",
     "Attempt": "model",
+    "Benchmark": "plugin.measuring.benchmark",
     "Compare": "plugin.measuring.compare",
     "Comparison": "plugin.measuring.compare",
     "ConfigurationError": "errors",
@@ -114,6 +116,7 @@ __all__ = [
     "Adapter",
     "Answer",
     "Attempt",
+    "Benchmark",
     "Compare",
     "Comparison",
     "ConfigurationError",

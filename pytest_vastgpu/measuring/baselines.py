@@ -102,7 +102,7 @@ def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
     if not changes:
         return [f"not compared: it has no metric in common with baseline {baseline!r}"]
     if all(each.blind and each.p >= RULES.suspected_p for each in changes):
-        return [f"not compared: the numbers are too unsure: {', '.join(each.metric for each in changes)}"]
+        return [f"not compared: too unsure is {', '.join(each.metric for each in changes)}; measure for longer"]
     return list(_told(entry, baseline, base, changes))
 
 
@@ -243,7 +243,8 @@ def _error(figure: Figure) -> float:
     """Standard error of the logarithm, from the interval. 0 for an exact figure."""
     if not figure.value:
         return 0.0
-    width = math.log(figure.high / figure.low) if figure.low > 0 else (figure.high - figure.low) / figure.value
+    apart = (figure.high - figure.low) / figure.value
+    width = math.log(figure.high / figure.low) if 0 < figure.low <= figure.high else abs(apart)
     return width / (2 * 1.96)
 
 

@@ -27,7 +27,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
 """
 SUITE = """
-import pytest
+import pytest, time
+from pathlib import Path
 from pytest_vastgpu import command
 from pytest_vastgpu.measuring.load import Kind, Load
 
@@ -38,8 +39,14 @@ def vast_workload():
 def load(concurrency):
     return Load(Kind.HTTP, "/", {"n": "{n}"}, concurrency=concurrency, warmup_s=0)
 
-def test_1(vast_benchmark): vast_benchmark(load(1), seconds=0.3)
-def test_2(vast_benchmark): vast_benchmark(load(2), seconds=0.3)
+@pytest.fixture(autouse=True)
+def alone(vast_benchmark, request):
+    begun = time.monotonic()
+    yield
+    Path(f"{request.node.name}.times").write_text(f"{begun} {time.monotonic()}")
+
+def test_1(vast_benchmark): vast_benchmark(load(1), seconds=1)
+def test_2(vast_benchmark): vast_benchmark(load(2), seconds=1)
 """
 
 
@@ -58,8 +65,13 @@ def test_what_workers_measure_is_compared_there_and_saved_by_the_controller(
     suite: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
     rent_from({"machines": [{"count": 2}]})
-    run = start("-n", "1", "--vast-baseline=compare:main,save:main")
+    run = start("-n", "2", "--vast-baseline=compare:main,save:main")
     assert run.rest() == 0
+    (_, first_ends), (second_begins, _) = sorted(
+        tuple(map(float, path.read_text().split())) for path in suite.path.glob("*.times")
+    )
+    assert first_ends <= second_begins, "each had the instance alone"
+    assert run.output.count(": renting machine ") == 1
     assert run.output.count("not compared: nothing is kept as baseline 'main'") == 2  # one for each test
     (kept,) = files()
     assert "vastgpu: baseline 'main' is saved, 2 measurements: commit .vastgpu/baselines/" in run.output
@@ -76,7 +88,7 @@ def test_a_slower_server_is_suspected_in_the_report_and_the_run_stays_green(
 ) -> None:
     market = rent_from({"machines": [{"count": 2}]})
     assert start("--vast-baseline=save:main").rest() == 0
-    suite.path.joinpath("measured.py").write_text(SERVER.format(pause=2))
+    suite.path.joinpath("measured.py").write_text(SERVER.format(pause=0.2))
     run = start("-W", "error", "--vast-baseline=compare:main")
     assert run.rest() == 0
     assert run.output.count("suspected, against baseline 'main'") == 2

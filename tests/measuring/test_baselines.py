@@ -132,7 +132,7 @@ def test_a_metric_that_is_too_unsure_is_told_as_such_and_gets_no_number() -> Non
     assert told.count("ttft_p50") == 1
     only = {"ttft_p50": unsure}
     (told,) = compare(replace(entry(), figures=only), "main", [stored(replace(entry(), figures=only))])
-    assert told == "not compared: the numbers are too unsure: ttft_p50"
+    assert told == "not compared: too unsure is ttft_p50; measure for longer"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pytest_vastgpu.measuring import baselines
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import is_number
 from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.measuring.workload_facts import cpu_of
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.measuring.load import Load
     from pytest_vastgpu.measuring.measurement import Measurement
-    from pytest_vastgpu.model import Fairness
     from pytest_vastgpu.model import Workload
+
+_looked = pytest.StashKey[dict[int, str]]()
+"""Why the hosts of instances are no fair places, by the instance's id; empty: they are."""
 
 
 class Benchmark:
@@ -56,12 +60,11 @@ class Benchmark:
         self._workload = workload
         self._seen: list[tuple[str, object]] = []
         self._compares, self._saves = (name_for(what, item.config) for what in ("compare", "save"))
-        self._fairness: Fairness | None = None
 
     def __call__(self, load: Load, seconds: float = 10.0, *, name: str = "") -> Measurement:
         """Measure the test's instance as its ``measure`` does. The result is part of the run's report.
 
-        With ``--vast-baseline`` it first looks whether the host is a fair place, once in a test.
+        With ``--vast-baseline`` it first looks whether the host is a fair place, once for an instance.
 
         :param load: What is asked, and how fast.
         :param seconds: How long; the load's warm-up comes before.
@@ -76,25 +79,31 @@ class Benchmark:
             raise ConfigurationError(
                 f"this test has measured that load {named}: give this measurement a name= of its own"
             )
-        if self._fairness is None and (self._compares or self._saves):
-            self._fairness = self._instance.fairness()
+        unfair = self._host_unfair() if self._compares or self._saves else ""
         measurement = self._instance.measure(load, seconds)
         self._seen.append(which)
-        self._keep(measurement, name)
+        self._keep(measurement, name, unfair or measurement.unfair)
         return measurement
 
-    def _keep(self, measurement: Measurement, name: str) -> None:
-        notes, history = [], []
-        entry = self._entry(measurement, name)
-        if unfair := (self._fairness and self._fairness.unfair) or measurement.unfair:
+    def _host_unfair(self) -> str:
+        looked = self._item.config.stash.setdefault(_looked, {})
+        if self._instance.id not in looked:
+            looked[self._instance.id] = self._instance.fairness().unfair
+        return looked[self._instance.id]
+
+    def _keep(self, measurement: Measurement, name: str, unfair: str) -> None:
+        config = self._item.config
+        notes, history = list[str](), list[Past]()
+        entry = self._entry(measurement, name) if self._compares or self._saves else None
+        if entry is not None and unfair:
             whats = {"compared": self._compares, "kept as a baseline": self._saves}
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
-            notes += [f"hardware: {unfair}; so it is not {undone}"] if undone else []
-        elif self._compares:
-            notes = baselines.compare(entry, self._compares, stored_in(self._item.config))
-        if self._compares:
-            history = baselines.history(entry, self._compares, stored_in(self._item.config))
-        if self._saves and not unfair:
+            notes = [f"hardware: {unfair}; so it is not {undone}"]
+        elif entry is not None and self._compares:
+            notes = baselines.compare(entry, self._compares, stored_in(config))
+        if entry is not None and self._compares:
+            history = baselines.history(entry, self._compares, stored_in(config))
+        if entry is not None and self._saves and not unfair:
             add(self._item, [(PROPERTY, json.dumps(to_json(entry)))])
         keep(
             self._item,
@@ -115,6 +124,7 @@ class Benchmark:
         local = config.stash[SETTINGS].backend == "local"
         cpu = cpu_of(_cpu_info(), offer.cpu_cores) if local else ""
         workload = workload_facts(self._workload, str(config.rootpath))
+        took = measurement.quantiles.get("e2e", ())  # without end where requests failed
         kept = Entry(
             test=self._item.nodeid,
             workload={},
@@ -127,7 +137,7 @@ class Benchmark:
             seconds=measurement.seconds,
             errors=measurement.errors,
             facts=machine_facts(offer, cpu),
-            quantiles=measurement.quantiles.get("e2e", ()),
+            quantiles=took if all(map(math.isfinite, took)) else (),
         )
         harmless = {**to_json(kept), "workload": to_json(workload)}
         return from_json(Entry, sanitize.clean(harmless))
