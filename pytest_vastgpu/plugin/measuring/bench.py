@@ -13,6 +13,7 @@ from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.measuring.comparison import Judged
@@ -50,7 +51,7 @@ class Bench:
         self.item = item
         self.measured: list[HostMeasured] = []
         self.usd = 0.0
-        self.notes: list[str] = []
+        self._said: list[str] = []
         self._leases = leases
         self._sides = sides
         self._load = load
@@ -87,34 +88,45 @@ class Bench:
 
         :raises ConfigurationError: if a gate says nothing.
         """
-        _check(gates, {name: way for each in self.measured for name, way in each.better.items()})
+        _check(gates, self._better, self._missing)
         judged = self._judged(gates)
         if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
             suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:
                 self._measure()
+            except MeasurementFailed:  # a side fails there
+                raise
             except VastGpuError as failed:
-                self.notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
+                self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged(gates)
         return judged
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences."""
+        notes = list(self._said)
+        for each in self.measured:
+            notes += filter(None, (each.again, each.stopped))
+            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        return notes
 
     def record(self, judged: Sequence[Judged]) -> Compared:
         """What was found, with all that is behind it."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
-        notes = [*self.notes, *self._settles(judged)]
-        for each in self.measured:
-            notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        missing = self._missing
+        lacks = [
+            f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
+        ]
+        notes = [*self.notes, *lacks, *self._settles(judged)]
         names = self._names
         return Compared(
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
         )
 
     def _judged(self, gates: Mapping[str, float]) -> list[Judged]:
-        better = {name: way for each in self.measured for name, way in each.better.items()}
-        return judge([each.host for each in self.measured], gates, better)
+        return judge([each.host for each in self.measured], gates, self._better)
 
     def _settles(self, judged: Sequence[Judged]) -> list[str]:
         """What would settle what is open: rounds, hosts, time and money."""
@@ -132,6 +144,14 @@ class Bench:
         ]
 
     # ---------------------------------------------------------------- hosts
+
+    @property
+    def _better(self) -> Mapping[str, int]:
+        return {name: way for each in self.measured for name, way in each.better.items()}
+
+    @property
+    def _missing(self) -> Mapping[str, str]:
+        return {name: why for each in self.measured for name, why in each.missing.items()}
 
     @property
     def _fair(self) -> list[HostMeasured]:
@@ -172,7 +192,7 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return machine
-        self.notes.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
         return instance.id
 
     def _rent(self) -> VastInstance:
@@ -208,16 +228,21 @@ def _for_both(one: Workload, other: Workload) -> Workload:
     )
 
 
-def _check(gates: Mapping[str, float], better: Mapping[str, int]) -> None:
+def _check(gates: Mapping[str, float], better: Mapping[str, int], missing: Mapping[str, str]) -> None:
     """Check what is gated.
 
     :param better: The metrics that there are; none: not known, since no host was a fair place.
+    :param missing: Why others are not to be had.
     :raises ConfigurationError: one line.
     """
     known = ", ".join(sorted(better))
     if not gates:
         raise ConfigurationError(f"nothing is gated: name a metric and the slowdown that counts; there are {known}")
     for metric, gate in gates.items():
+        if better and metric not in better and metric in missing:
+            raise ConfigurationError(
+                f"{metric}={gate!r:.20}: it has no value here: {missing[metric]}; there are {known}"
+            )
         if better and metric not in better:
             raise ConfigurationError(f"{metric}={gate!r:.20}: there is no metric of that name; there are {known}")
         if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 < gate < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Protocol
 
 import pytest
@@ -54,6 +55,11 @@ class Comparison:
     def hosts(self) -> list[HostRounds]:
         """What was measured on each host, in order."""
         return [each.host for each in self._bench.measured]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences."""
+        return self._bench.notes
 
     @property
     def seconds(self) -> float:

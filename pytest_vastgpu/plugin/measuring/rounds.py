@@ -47,9 +47,13 @@ class HostMeasured:
     """Seconds of all rounds."""
     better: dict[str, int] = field(default_factory=dict)
     """Each metric that can be gated, and whether more of it is better (1) or less (-1)."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why a number was not to be had in a window, by the metric's name."""
     failed: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     """Requests that failed, by side."""
     asked: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
+    again: str = ""
+    """Which window was measured again, and why, in a sentence; empty: none."""
     stopped: str = ""
     """Why it has fewer rounds than planned, in a sentence; empty: it has not."""
 
@@ -117,9 +121,10 @@ def _round(
         where = f"in round {number} on machine {instance.offer.machine_id}"
         _start(instance, side, sides[side], where, {each for each, seen in values.items() if seen})
         for _ in range(windows):
-            measured = _window(instance, side, load, plan.seconds, where)
+            measured = _window(instance, found, side, load, plan.seconds, where)
             found.unfair = found.unfair or measured.unfair
             gated = {name: figure for name, figure in measured.figures.items() if figure.better}
+            found.missing |= measured.missing
             found.better |= {name: figure.better for name, figure in gated.items()}
             values[side].append({name: figure.value for name, figure in gated.items()})
             found.failed[side] += sum(measured.errors.values())
@@ -138,7 +143,9 @@ def _start(instance: VastInstance, side: str, workload: Workload, where: str, st
         raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
 
 
-def _window(instance: VastInstance, side: str, load: Load, seconds: float, where: str) -> Measurement:
+def _window(
+    instance: VastInstance, found: HostMeasured, side: str, load: Load, seconds: float, where: str
+) -> Measurement:
     try:
         return instance.measure(load, seconds)
     except MeasurementFailed as failed:
@@ -146,6 +153,9 @@ def _window(instance: VastInstance, side: str, load: Load, seconds: float, where
         became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
         if fate is not None and fate.excuses:
             raise HostLost(f"machine {instance.offer.machine_id}{became}") from failed
+        if fate is None and not found.again:  # a moment's standstill shall not cost all that was measured before
+            found.again = f"a window of the {NAMES[side]} was measured again {where}, once: {failed}"
+            return _window(instance, found, side, load, seconds, where)
         raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
 
 
