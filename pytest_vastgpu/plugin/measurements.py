@@ -7,6 +7,7 @@ only where there are any.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from datetime import datetime
@@ -33,6 +34,11 @@ _MARKUP: Mapping[str, Mapping[str, bool]] = {
     "hardware": {"yellow": True},
 }
 """How the terminal shows a finding."""
+
+
+def _by_number(test: str) -> list[tuple[int, str]]:
+    """Sorts ``test[2]`` before ``test[16]``."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", test)]
 
 
 def keep(item: pytest.Item, record: Measured | Compared) -> None:
@@ -98,7 +104,8 @@ class MeasurementReport:
             reporter.write_line(f"vastgpu: {self._write_files(kept, directory)}")
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
-        return [(test, text) for test, kept in self._kept.items() for key, text in kept if key == kind]
+        tests = sorted(self._kept, key=_by_number)  # they ended in any order
+        return [(test, text) for test in tests for key, text in self._kept[test] if key == kind]
 
     def _write_files(self, kept: Kept, directory: Path) -> str:
         """Returns a sentence on where they are."""

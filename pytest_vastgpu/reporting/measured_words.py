@@ -71,7 +71,12 @@ def amount(value: float, unit: str, doubt: float = 0.0) -> str:
 def in_words(figure: Figure) -> str:
     """A figure with its interval: ``12.3 ms (12.0 to 12.7)``."""
     within = interval(figure)
-    return f"{amount(figure.value, figure.unit, _doubt(figure))}{f' ({within})' if within else ''}"
+    return f"{middle(figure)}{f' ({within})' if within else ''}"
+
+
+def middle(figure: Figure) -> str:
+    """Its value with its unit, in as many digits as its interval: ``12.3 ms``."""
+    return amount(figure.value, figure.unit, _doubt(figure))
 
 
 def interval(figure: Figure) -> str:
@@ -91,7 +96,10 @@ def in_short(figure: Figure) -> str:
     """A figure in a table that names the units of rates: ``123 ±3 %``, ``12.3 ms ±4 %``."""
     value = number(figure.value) if figure.unit in RATES else amount(figure.value, figure.unit)
     half = max(figure.high - figure.value, figure.value - figure.low)
-    return f"{value} ±{100 * half / figure.value:.2g} %" if half and figure.value and math.isfinite(half) else value
+    if not half or not figure.value or not math.isfinite(half):
+        return value
+    share = 100 * half / abs(figure.value)
+    return f"{value} ±{f'{share:.0f}' if share >= 10 else f'{share:.2g}'} %"
 
 
 def percent(ratio: float) -> str:

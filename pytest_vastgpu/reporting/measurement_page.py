@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.measuring.record import Measured
-from pytest_vastgpu.reporting.measured_words import amount
 from pytest_vastgpu.reporting.measured_words import effort
 from pytest_vastgpu.reporting.measured_words import interval
 from pytest_vastgpu.reporting.measured_words import load_line
 from pytest_vastgpu.reporting.measured_words import metric_name
+from pytest_vastgpu.reporting.measured_words import middle
 from pytest_vastgpu.reporting.measured_words import place
 from pytest_vastgpu.reporting.measurements import JUDGED
 from pytest_vastgpu.reporting.measurements import Kept
@@ -51,7 +50,15 @@ p {{ margin: 0.3em 0 }} .faint, figcaption {{ color: var(--faint) }} figcaption 
 figure {{ margin: 12px 0 }} svg {{ width: 100%; max-width: 520px; display: block }}
 table {{ border-collapse: collapse; margin: 10px 0; font-variant-numeric: tabular-nums; max-width: 100% }}
 th, td {{ text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--rule); vertical-align: top }}
-th {{ font-weight: 600 }} svg text {{ font: 12px system-ui, sans-serif; fill: var(--ink) }}
+th {{ font-weight: 600 }} td {{ overflow-wrap: normal }}
+@media (max-width: 640px) {{ .many th {{ display: none }} .many td {{ display: block; border: 0; padding: 1px 0 }}
+  .many td::before {{ content: attr(data-of); display: inline-block; width: 8em; color: var(--faint);
+    font-weight: 400 }}
+  .many td:empty {{ display: none }}
+  .many td:first-child {{ border-top: 1px solid var(--rule); padding-top: 6px;
+    font-weight: 600 }} }}
+svg text {{ font: 12px system-ui, sans-serif; fill: var(--ink); paint-order: stroke; stroke: var(--ground);
+  stroke-width: 3px; stroke-linejoin: round }}
 svg .tick {{ fill: var(--faint); font-size: 11px }} .grid {{ stroke: var(--rule) }} .zero {{ stroke: var(--ink) }}
 .gate {{ stroke: var(--ink); stroke-width: 2; stroke-dasharray: 2 3 }} {_CLASSES}
 polyline {{ fill: none; stroke: var(--own); stroke-width: 2 }} .interval {{ stroke: var(--own); stroke-width: 3 }}
@@ -59,6 +66,9 @@ polyline {{ fill: none; stroke: var(--own); stroke-width: 2 }} .interval {{ stro
 svg .words {{ fill: var(--own); font-weight: 600 }}
 """
 """Colours by :func:`light-dark`: the reader's own setting decides."""
+_NAMES = frozenset(finding.value for finding in COLOURED)
+_FEW = 3
+"""Columns for which a telephone has room."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Nothing is loaded and nothing runs, whatever a text has in it."""
 
@@ -90,10 +100,7 @@ def _section(heading: str, body: str, sentences: Sequence[str] = ()) -> str:
 
 def _measured(record: Measured) -> str:
     found = record.measurement
-    rows = [
-        [metric_name(metric), amount(figure.value, figure.unit), interval(figure)]
-        for metric, figure in found.figures.items()
-    ]
+    rows = [[metric_name(metric), middle(figure), interval(figure)] for metric, figure in found.figures.items()]
     failed = errors(record)
     pictures = distribution(found.quantiles) + over_commits(record)
     return (
@@ -118,27 +125,25 @@ def _compared(record: Compared) -> str:
     return (
         _faint([*sides, *facts])
         + f'<div class="pictures">{against(record.judged)}</div>'
-        + _table(
-            JUDGED,
-            rows,
-            {judged.finding.value: f"{judged.finding.value} words" for judged in record.judged},
-        )
+        + _table(JUDGED, rows)
         + "".join(f"<p>{_safe(each)}</p>" for each in why)
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kinds: Mapping[str, str] | None = None) -> str:
-    """:param kinds: Classes of cells, by their text."""
-    given = kinds or {}
-    lines = [
-        "".join(
-            f'<td class="{given[cell]}">{_safe(cell)}</td>' if cell in given else f"<td>{_safe(cell)}</td>"
-            for cell in row
-        )
-        for row in rows
-    ]
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; where there is no room for many columns, each row is a block with a line for each cell.
+
+    A cell that is a finding has its colour.
+    """
     head = "".join(f"<th>{_safe(cell)}</th>" for cell in header)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    lines = "".join(f"<tr>{''.join(map(_cell, header, row))}</tr>" for row in rows)
+    kind = ' class="many"' if len(header) > _FEW else ""
+    return f"<table{kind}><tr>{head}</tr>{lines}</table>"
+
+
+def _cell(heading: str, text: str) -> str:
+    kind = f' class="{text} words"' if text in _NAMES else ""
+    return f'<td data-of="{_safe(heading)}"{kind}>{_safe(text)}</td>'
 
 
 def _faint(texts: Iterable[str]) -> str:

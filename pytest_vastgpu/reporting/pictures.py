@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.reporting import svg
 from pytest_vastgpu.reporting.measured_words import amount
@@ -63,9 +67,12 @@ def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
     x = svg.Axis(shortest if log else 0.0, longest or 1.0, left, _RIGHT, log)
     y = svg.Axis(0, 100, _BOTTOM, _TOP)
     body = [svg.left_axis(y, [(each, f"{each} %") for each in (0, 50, 90, 100)], _RIGHT)]
-    ticks = svg.Axis(x.low / factor, x.high / factor, left, _RIGHT, log)
-    body.append(svg.bottom_axis(ticks, [(each, tick(each)) for each in ticks.ticks()], _TOP, _BOTTOM))
-    body.append(svg.text(_RIGHT, HEIGHT - 6, unit, "tick", "end"))
+    if log:
+        body.append(svg.bottom_axis(x, [(each, _round_time(each)) for each in x.ticks()], _TOP, _BOTTOM))
+    else:
+        scaled = svg.Axis(0.0, x.high / factor, left, _RIGHT)
+        body.append(svg.bottom_axis(scaled, [(each, tick(each)) for each in scaled.ticks()], _TOP, _BOTTOM))
+        body.append(svg.text(_RIGHT, HEIGHT - 6, unit, "tick", "end"))
     free = left
     for at, (name, values) in enumerate(list(curves.items())[:SERIES]):
         last = len(values) - 1
@@ -82,6 +89,11 @@ def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
         f"{metric_name(name)}: half within {amount(values[len(values) // 2], 's')}" for name, values in curves.items()
     )
     return svg.picture("How long requests took: part of all that took at most so long", HEIGHT, "".join(body), told)
+
+
+def _round_time(seconds: float) -> str:
+    factor, unit = scale(seconds, "s")
+    return f"{tick(seconds / factor)} {unit}"
 
 
 def over_load(measured: Sequence[Measured]) -> list[str]:
@@ -129,14 +141,23 @@ def over_commits(record: Measured) -> str:
     past = [each for each in record.history if metric in each.figures]
     if not past:
         return ""
-    told = [f"{each.commit[:12] or 'unknown commit'}, {each.when}, machine {each.machine_id}" for each in past]
-    points = [(float(at), each.figures[metric], told[at]) for at, each in enumerate(past)]
-    now = float(len(past))
-    points.append((now, record.measurement.figures[metric], f"this run, machine {record.machine_id}"))
+    seen = [
+        *((each.figures[metric], each.commit[:7] or each.when[:10], _told(each)) for each in past),
+        (record.measurement.figures[metric], "now", f"this run{_machine(record.machine_id)}"),
+    ]
+    points = [(float(at), figure, told) for at, (figure, _, told) in enumerate(seen)]
     # The newest first: where there is no room for all, older ones go without.
-    labels = [(now, "now"), *((float(at), each.commit[:7]) for at, each in reversed(list(enumerate(past))))]
+    labels = [(float(at), name) for at, (_, name, _) in reversed(list(enumerate(seen)))]
     title = f"{_at_start(metric_name(metric))} over commits, each on the machine that was rented"
     return _figures(title, points, labels, "", near=True)
+
+
+def _told(past: Past) -> str:
+    return f"{past.commit[:12] or 'no commit'}, {past.when}{_machine(past.machine_id)}"
+
+
+def _machine(machine_id: int) -> str:
+    return f", machine {machine_id}" if machine_id else ""
 
 
 def _telling(figures: Mapping[str, Figure]) -> str:
@@ -172,7 +193,7 @@ def _figures(
         svg.bottom_axis(x, labels, _TOP, _BOTTOM),
         svg.text(4, 14, unit, "tick"),
         svg.text(_RIGHT, HEIGHT - 6, under, "tick", "end"),
-        svg.path(((x.at(at), y.at(figure.value)) for at, figure, _ in points), "series0"),
+        svg.path(_through(x, y, points), "series0"),
     ]
     for at, figure, name in points:
         place = x.at(at)
@@ -181,6 +202,12 @@ def _figures(
         body.append(svg.point(place, y.at(figure.value), "series0 dot", f"{name}: {in_words(figure)}"))
     told = "; ".join(f"{name}: {in_words(figure)}" for _, figure, name in points)
     return svg.picture(title, HEIGHT, "".join(body), told)
+
+
+def _through(x: svg.Axis, y: svg.Axis, points: Sequence[tuple[float, Figure, str]]) -> Iterator[tuple[float, float]]:
+    """A line through the mean of what is at each place."""
+    for place, group in groupby(points, key=lambda each: each[0]):
+        yield x.at(place), y.at(statistics.mean(figure.value for _, figure, _ in group))
 
 
 def against(judged: Sequence[Judged]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 360
-_CHARACTER = 6.2
+_CHARACTER = 7.0
 """About the width of one."""
 
 
@@ -34,7 +34,7 @@ class Axis:
         share = (self._scaled(min(max(value, self.low), self.high)) - low) / ((high - low) or 1.0)
         return round(self.start + share * (self.end - self.start), 1)
 
-    def ticks(self, about: int = 4) -> list[float]:
+    def ticks(self, about: int = 6) -> list[float]:
         """Round values, about as many as asked for."""
         return _round_logarithms(self.low, self.high) if self.log else _round_values(self.low, self.high, about)
 

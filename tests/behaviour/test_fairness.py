@@ -106,6 +106,7 @@ def test_it(vast_compare):
 """
 
 
+@slow
 def test_an_unfair_place_is_not_compared_on_and_another_one_is(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:

@@ -85,7 +85,7 @@ def test_a_server_is_measured_from_within_and_a_failure_is_one_line(
     result.stdout.fnmatch_lines(
         [
             '>       vast_instance.measure(completions(model="wrong", **FAST), seconds=0.2)',
-            "E       *MeasurementFailed: * requests failed (HTTP 404: *), the first *: HTTP 404: no model Bearer <instance key>",
+            "E       *MeasurementFailed: * failed (HTTP 404: *), the first *: HTTP 404: no model Bearer <instance key>",
             '>       vast_instance.measure(completions(model="lost", **FAST), seconds=0.5)',
             "E       *MeasurementFailed: * requests failed (*",
         ]

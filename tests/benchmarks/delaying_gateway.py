@@ -14,6 +14,9 @@ import time
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 
+SPIN_S = 0.0003
+"""The end of a pause is waited for awake: sleep is not that exact."""
+
 
 def main(port: int, share: float, command: list[str]) -> None:
     with socket.socket() as free:
@@ -23,7 +26,6 @@ def main(port: int, share: float, command: list[str]) -> None:
 
     class Gateway(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        owed_s = 0.0
 
         def passed_on(self) -> None:
             begun = time.perf_counter()
@@ -37,11 +39,11 @@ def main(port: int, share: float, command: list[str]) -> None:
                 status, body = 503, b"{}"
             finally:
                 connection.close()
-            # What one pause takes too long, the next one makes up for.
-            Gateway.owed_s += (time.perf_counter() - begun) * share
-            pausing = time.perf_counter()
-            time.sleep(max(0.0, Gateway.owed_s))
-            Gateway.owed_s -= time.perf_counter() - pausing
+            now = time.perf_counter()
+            ends = now + (now - begun) * share
+            time.sleep(max(0.0, ends - now - SPIN_S))
+            while time.perf_counter() < ends:
+                pass
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

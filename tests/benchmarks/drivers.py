@@ -20,7 +20,7 @@ from tests.benchmarks import suite
 TURNS = 5
 SECONDS = 10.0
 OURS, THEIRS = "", "vllm bench serve"
-RATES = {"throughput": "s for each request", "token_throughput": "s for each token"}
+RATES = {"throughput": "s for each request", "output_throughput": "s for each token"}
 TIMES = ("ttft_p50", "ttft_p90", "tpot_p50", "itl_p50", "e2e_p50", "e2e_p90")
 GOAL_RATIO = 1.05
 

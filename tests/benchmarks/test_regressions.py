@@ -19,7 +19,7 @@ def test_equal_sides_are_green_and_slower_ones_red() -> None:
 
 @pytest.mark.parametrize("noise", [Noise(start=0.02), Noise(window=0.06)])
 def test_noisier_hosts_make_no_more_of_equal_sides_red(noise: Noise) -> None:
-    assert sum(each.red for each in regressions.equal(100, noise)) <= 1
+    assert sum(each.red for each in regressions.equal(100, noise, seed=11)) <= 1  # 1 to 6 of 1,000, by the seed
 
 
 def test_rules_without_a_second_host_err() -> None:

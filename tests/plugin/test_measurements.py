@@ -63,7 +63,7 @@ def reporting(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_the_report_is_the_same_with_workers_and_without(pytester: pytest.Pytester, workers: int) -> None:
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_inprocess(f"-n{workers}", "-p", "no:randomly", "--junitxml=run.xml")
@@ -117,6 +117,23 @@ def test_a_test_that_is_tried_again_counts_with_its_last_try(pytester: pytest.Py
     assert found["measurement"]["figures"]["throughput"]["value"] == 2.0
 
 
+def test_tests_are_in_an_order_that_people_expect(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from conftest import *
+        @pytest.mark.parametrize("n", [16, 2, 1])
+        def test_it(request, n): keep(request.node, measured())
+        """
+    )
+    pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=3)
+    assert [each["test"].partition("::")[2] for each in written(pytester)["measurements"]] == [
+        "test_it[1]",
+        "test_it[2]",
+        "test_it[16]",
+    ]
+
+
 def test_a_run_that_keeps_nothing_says_nothing_and_writes_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_inprocess()
@@ -132,10 +149,9 @@ def test_files_that_cannot_be_written_are_said_and_the_table_is_there(pytester: 
     assert result.ret == 0
 
 
-def test_what_runs_the_tests_loads_nothing_of_measuring_before_it_is_needed() -> None:
-    code = "import sys; from pytest_vastgpu.plugin import controller, leases; print(*sorted(sys.modules), sep='\\n')"
+def test_what_collects_measurements_loads_nothing_of_measuring_before_there_are_any() -> None:
+    code = "import sys, pytest_vastgpu.plugin.measurements; print(*sorted(sys.modules), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()
     assert "pytest_vastgpu.plugin.measurements" in loaded
-    heavy = ("pytest_vastgpu.measuring", "pytest_vastgpu.reporting.measure", "pytest_vastgpu.reporting.pictures")
-    assert [name for name in loaded if name.startswith(heavy)] == []
+    assert [name for name in loaded if name.startswith(("pytest_vastgpu.measuring", "pytest_vastgpu.reporting"))] == []

@@ -58,6 +58,7 @@ def test_an_interval_has_the_unit_of_its_value_and_what_is_exact_has_none() -> N
     assert in_words(Figure(154.23, "1/s", 154.21, 154.25)) == "154.23 requests/s (154.21 to 154.25)"
     assert in_words(Figure(154.2, "1/s", 90.0, math.inf)) == "154 requests/s (90.0 to ∞)"
     assert in_short(Figure(0.9, "s", 0.81, 0.95)) == "900 ms ±10 %"
+    assert in_short(Figure(4.0, "1/s", 1.0, 14.0)) == "4.00 ±250 %"
     assert in_short(Figure(9.5, "1/s", 9.5, 9.5)) == "9.50"
 
 
