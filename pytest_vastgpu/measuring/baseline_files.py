@@ -108,7 +108,7 @@ def read(text: str) -> list[Stored]:
         file = None if newer else from_json(BaselineFile, found)
     except RecursionError:
         raise Unreadable("it is damaged (nested too deeply)") from None
-    except (ValueError, ConfigurationError) as error:  # such as a load that can be none
+    except (ValueError, OverflowError, ConfigurationError) as error:  # such as a load that can be none
         conflict = any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines())
         raise Unreadable(f"it is damaged ({'a merge was not finished' if conflict else error})") from None
     if file is None:

@@ -243,7 +243,8 @@ def _error(figure: Figure) -> float:
     """Standard error of the logarithm, from the interval. 0 for an exact figure."""
     if not figure.value:
         return 0.0
-    width = math.log(figure.high / figure.low) if figure.low > 0 else (figure.high - figure.low) / figure.value
+    apart = (figure.high - figure.low) / figure.value
+    width = math.log(figure.high / figure.low) if 0 < figure.low <= figure.high else abs(apart)
     return width / (2 * 1.96)
 
 

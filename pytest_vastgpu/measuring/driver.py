@@ -9,7 +9,7 @@ What it saw is, by name:
   clock that never jumps: ``start``; ``first`` and ``last``, of the pieces of a stream that hold text (None: none came);
   ``end``; ``due``, in an open loop: when it should have been sent. ``gaps`` are the seconds between such pieces.
   ``tokens`` is the server's own count, or that of the pieces: ``counted`` is ``usage``, ``pieces`` or empty (none).
-  ``error`` is a reason that can be counted; empty: success.
+  ``error`` is a reason that can be counted; empty: success. ``pause``: seconds that a closed loop waits then.
 - ``details``: the first full text of each reason.
 - ``lag``: how late a thread that does nothing else was woken, time after time: so late all else was seen here, too.
 - ``cpu_s``: what this program used in the time that counts. ``thinned``: one gap of so many is left.
@@ -78,9 +78,11 @@ class Load:
     def _loop(self) -> None:
         failed, more = 0, True
         while more:
-            failed = failed + 1 if self.ask(next(self._numbers))["error"] else 0
+            seen = self.ask(next(self._numbers))
+            failed = failed + 1 if seen["error"] else 0
             if failed:
-                time.sleep(max(0.0, min(0.05 * failed, LONGEST_PAUSE_S, self._ends - time.monotonic())))
+                seen["pause"] = max(0.0, min(0.05 * failed, LONGEST_PAUSE_S, self._ends - time.monotonic()))
+                time.sleep(seen["pause"])
             more = time.monotonic() < self._ends
 
     def open(self) -> None:

@@ -28,6 +28,11 @@ KEY = "OPENAI_API_KEY"
 PROMPTS = "prompts.jsonl"
 CONFIG = "config.json"
 RESULTS = "results"
+AS_SERVER = """\
+theirs=$(tr '\\0' '\\n' 2>/dev/null <"/proc/$(cat ~/.vastgpu/pid 2>/dev/null)/environ" | sed -n 's/^PATH=//p')
+PATH=$PATH${theirs:+:$theirs}
+"""
+"""Goes before the command: what the server finds is found, too, such as vLLM in an environment of its own."""
 LONGER = 3
 """One that ends after so many requests may take so many times as long."""
 SAID_CHARS = 400
@@ -61,7 +66,7 @@ def program(load: Load, port: int, key: str, seconds: float, *, each_s: float, f
     files = {PROMPTS: "".join(json.dumps({column: text}) + "\n" for text in texts)}
     if config:
         files[CONFIG] = json.dumps(config)
-    return Program(command, f"{RESULTS}/{_RESULTS[load.driver]}", files, {KEY: key})
+    return Program(f"{AS_SERVER}{command}", f"{RESULTS}/{_RESULTS[load.driver]}", files, {KEY: key})
 
 
 def seen(load: Load, found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:

@@ -34,11 +34,13 @@ class Estimate:
         """Of each host's rounds, two at least. Hosts count alike, and one may be noisier than another (Welch)."""
         means, squares, shares = [], 0.0, 0.0
         for rounds in hosts:
-            means.append(statistics.mean(rounds))
-            square = max(statistics.stdev(rounds), STEADIEST) ** 2 / len(rounds)
+            mean = statistics.fmean(rounds)
+            means.append(mean)
+            variance = sum((each - mean) ** 2 for each in rounds) / (len(rounds) - 1)
+            square = max(variance, STEADIEST**2) / len(rounds)
             squares += square
             shares += square**2 / (len(rounds) - 1)
-        return cls(statistics.mean(means), math.sqrt(squares) / len(means), squares**2 / shares)
+        return cls(statistics.fmean(means), math.sqrt(squares) / len(means), squares**2 / shares)
 
     def above(self, truth: float) -> float:
         """One-sided p-value: how likely a mean as high as this one, or higher, is where ``truth`` is true."""

@@ -18,6 +18,8 @@ from pytest_vastgpu.measuring.load import Load
 
 Seen = Mapping[str, Any]
 """Of one request."""
+LOST_SHARE = 0.1
+"""Of a closed loop's time: a server that is gone refuses few requests, since the loop waits after each."""
 LATE_SHARE = 0.1
 """Of a typical latency: if the driver itself is later than that, its own delay is in the numbers."""
 BUSY_SHARE = 0.8
@@ -48,8 +50,9 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
             f"no request began in {seconds:g} s, since those of the warm-up took {longest:.1f} s; measure for longer"
         )
     failed = [each for each in counted if each["error"]]
-    if len(failed) == len(counted) or len(failed) > load.most_errors * len(counted):
-        raise MeasurementFailed(_many_errors(load, failed, len(counted), found.get("details", {})))
+    lost = _lost(load, seconds, failed)
+    if len(failed) > load.most_errors * len(counted) or len(failed) == len(counted) or lost > load.most_errors:
+        raise MeasurementFailed(_many_errors(load, failed, len(counted), lost, found.get("details", {})))
     done = [each for each in found["seen"] if not each["error"]]
     if not any(0 <= each["end"] <= seconds for each in done):
         shortest = min(each["end"] - each["start"] for each in done)
@@ -75,13 +78,23 @@ def come_at_once(done: Sequence[Seen]) -> bool:
     return 2 * sum(map(_at_once, done)) > len(done)
 
 
-def _many_errors(load: Load, failed: Sequence[Seen], of: int, details: Mapping[str, str]) -> str:
+def _lost(load: Load, seconds: float, failed: Sequence[Seen]) -> float:
+    """The share of a closed loop's time that went by with errors; 0 if that is little."""
+    if not load.concurrency:
+        return 0.0
+    lost = sum(min(each["end"] + each.get("pause", 0.0), seconds) - each["start"] for each in failed)
+    share = lost / (load.concurrency * seconds)
+    return share if share > LOST_SHARE else 0.0
+
+
+def _many_errors(load: Load, failed: Sequence[Seen], of: int, lost: float, details: Mapping[str, str]) -> str:
     reasons = Counter(each["error"] for each in failed).most_common()
     told = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
     first = sanitize.line(" ".join(details.get(reasons[0][0], "").split()), 300)
     when = f", the first {min(each['start'] for each in failed):.1f} s after the warm-up"
     then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
-    return f"{len(failed)} of {of} requests failed ({told}){when}: {first}{then}"
+    time = f", and {lost:.0%} of the time went by with that" if lost else ""
+    return f"{len(failed)} of {of} requests failed ({told}){time}{when}: {first}{then}"
 
 
 def _at_once(seen: Seen) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from statistics import NormalDist
 
@@ -14,6 +15,7 @@ def cdf(t: float, df: float) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@functools.lru_cache(maxsize=256)
 def quantile(p: float, df: float) -> float:
     """The value that a share ``p`` (above 0, below 1) of the distribution with ``df`` degrees of freedom is below."""
     if p < 0.5:

@@ -71,7 +71,12 @@ def amount(value: float, unit: str, doubt: float = 0.0) -> str:
 def in_words(figure: Figure) -> str:
     """A figure with its interval: ``12.3 ms (12.0 to 12.7)``."""
     within = interval(figure)
-    return f"{amount(figure.value, figure.unit, _doubt(figure))}{f' ({within})' if within else ''}"
+    return f"{middle(figure)}{f' ({within})' if within else ''}"
+
+
+def middle(figure: Figure) -> str:
+    """Its value with its unit, in as many digits as its interval: ``12.3 ms``."""
+    return amount(figure.value, figure.unit, _doubt(figure))
 
 
 def interval(figure: Figure) -> str:

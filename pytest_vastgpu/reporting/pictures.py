@@ -15,6 +15,7 @@ from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.reporting import svg
 from pytest_vastgpu.reporting.measured_words import amount
@@ -140,14 +141,23 @@ def over_commits(record: Measured) -> str:
     past = [each for each in record.history if metric in each.figures]
     if not past:
         return ""
-    told = [f"{each.commit[:12] or 'unknown commit'}, {each.when}, machine {each.machine_id}" for each in past]
-    points = [(float(at), each.figures[metric], told[at]) for at, each in enumerate(past)]
-    now = float(len(past))
-    points.append((now, record.measurement.figures[metric], f"this run, machine {record.machine_id}"))
+    seen = [
+        *((each.figures[metric], each.commit[:7] or each.when[:10], _told(each)) for each in past),
+        (record.measurement.figures[metric], "now", f"this run{_machine(record.machine_id)}"),
+    ]
+    points = [(float(at), figure, told) for at, (figure, _, told) in enumerate(seen)]
     # The newest first: where there is no room for all, older ones go without.
-    labels = [(now, "now"), *((float(at), each.commit[:7]) for at, each in reversed(list(enumerate(past))))]
+    labels = [(float(at), name) for at, (_, name, _) in reversed(list(enumerate(seen)))]
     title = f"{_at_start(metric_name(metric))} over commits, each on the machine that was rented"
     return _figures(title, points, labels, "", near=True)
+
+
+def _told(past: Past) -> str:
+    return f"{past.commit[:12] or 'no commit'}, {past.when}{_machine(past.machine_id)}"
+
+
+def _machine(machine_id: int) -> str:
+    return f", machine {machine_id}" if machine_id else ""
 
 
 def _telling(figures: Mapping[str, Figure]) -> str:

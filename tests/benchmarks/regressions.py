@@ -293,9 +293,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=TABLES, help="this table only")
     arguments = parser.parse_args(argv)
     for name in [arguments.only] if arguments.only else TABLES:
-        lines = [[str(cell) for cell in line] for line in TABLES[name](arguments.number)]
         sys.stdout.write(f"Of {arguments.number:,} comparisons, by {name}:\n\n")
-        sys.stdout.writelines(f"| {' | '.join(line)} |\n" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+        for at, line in enumerate(TABLES[name](arguments.number)):
+            sys.stdout.write(f"| {' | '.join(map(str, line))} |\n" + "| --- " * len(line) * (not at) + "|\n" * (not at))
+            sys.stdout.flush()
         sys.stdout.write("\n")
     return 0
 

@@ -31,6 +31,7 @@ from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
+from tests.support.looks import sleeper
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
@@ -38,7 +39,7 @@ FAST: dict[str, Any] = {"warmup_s": 0.05, "timeout_s": 30.0}
 Run = Callable[[str, float, str], ProbeResult]
 
 
-def here(path: Path | str = os.environ["PATH"]) -> Run:
+def here(path: Path | str = os.environ["PATH"], home: Path = Path("/nowhere")) -> Run:
     """Commands run here; no program is found but those of ``path``, and what it is told is not in its environment."""
 
     def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
@@ -46,7 +47,7 @@ def here(path: Path | str = os.environ["PATH"]) -> Run:
         done = subprocess.run(
             ["/bin/sh", "-c", command],
             input=stdin,
-            env={"PATH": str(path)},
+            env={"PATH": str(path), "HOME": str(home)},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -209,11 +210,15 @@ def answer_with_two_tokens(request: Asked) -> None:
 
 
 def test_another_driver_makes_the_load_once_ours_has_warmed_the_server(tmp_path: Path) -> None:
+    """It is found where the server, here one that sleeps, finds its programs."""
+    path = programs(tmp_path / "bin", python3=f'exec {sys.executable} "$@"')
     told = f'echo "$OPENAI_API_KEY" > {tmp_path}/key; exec cp {RECORDED} results/vllm.json'
-    path = programs(tmp_path / "bin", python3=f'exec {sys.executable} "$@"', vllm=told)
+    theirs = programs(tmp_path / "theirs", vllm=told)
+    (tmp_path / ".vastgpu").mkdir()
     load = completions(model="tiny", driver="vllm bench serve", most_errors=0.5, **{**FAST, "warmup_s": 0.0})
-    with asked(answer_with_two_tokens) as server:
-        found = measure(here(f"{path}:/usr/bin:/bin"), lease(server.port), load, 1.0)
+    with asked(answer_with_two_tokens) as server, sleeper({"PATH": f"{theirs}:/bin"}) as pid:
+        (tmp_path / ".vastgpu" / "pid").write_text(f"{pid}\n")
+        found = measure(here(f"{path}:/usr/bin:/bin", tmp_path), lease(server.port), load, 1.0)
     assert found.load == load
     assert found["tpot_p50"].value > 0.005  # which is theirs: our server takes no time
     assert server.asked

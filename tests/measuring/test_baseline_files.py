@@ -112,6 +112,7 @@ OURS = ("benchmarks", 0, "extra_info", "vastgpu")
         (changed(*OURS, "kind", to=None), "kind"),
         (changed(*OURS, "load", "concurrency", to="four"), "concurrency is 'four'"),
         (changed(*OURS, "load", "timeout_s", to=-1), "timeout_s"),
+        (changed(*OURS, "seconds", to=10**400), "too large"),
         (changed(*OURS, "figures", "throughput", "value", to=float("nan")), "NaN is no number"),
         (
             changed(*OURS, "figures", "throughput", "value", to="1").replace('"value": "1"', '"value": 1e999'),

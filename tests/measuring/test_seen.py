@@ -23,12 +23,24 @@ def some(good: int, bad: int, error: str = "HTTP 503") -> list[dict[str, Any]]:
     return [asked(0.1 * number, 0.1, error=error if number >= good else "") for number in range(good + bad)]
 
 
+def stopped(start: float) -> list[dict[str, Any]]:
+    """A server that is gone from some moment on: the loop waits longer and longer."""
+    pauses = (0.05, 0.5, 1.0, 1.0)
+    begun = (start, start + 0.05, start + 0.55, start + 1.55)
+    return [asked(at, 0.0, error="Connection refused", pause=each) for at, each in zip(begun, pauses, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("load", "requests", "said"),
     [
         (WHOLE, some(0, 4), "4 of 4 requests failed (HTTP 503: 4), the first 0.0 s after the warm-up: HTTP 503: busy"),
         (WHOLE, some(9, 1), "1 of 10 requests failed (HTTP 503: 1), the first 0.9 s after the warm-up"),
         (WHOLE, some(9, 1), "mend the server, or allow more than most_errors=0.01"),
+        (
+            WHOLE,
+            [*steady(8.0, 0.001), *stopped(8.0)],
+            "(Connection refused: 4), and 20% of the time went by with that, the first 8.0",
+        ),
         (WHOLE, [asked(-2.0, 30.0)], "no request began in 10 s, since those of the warm-up took 30.0 s"),
         (WHOLE, [], "no request began in 10 s"),
         (WHOLE, [asked(0.5, 12.0), asked(0.6, 11.0)], "no request was complete within 10 s: the shortest took 11.0 s"),
@@ -51,6 +63,11 @@ def test_what_means_nothing_is_refused(load: Load, requests: list[dict[str, Any]
         (LOAD, steady(10.0, **STREAMED)),
         (dataclasses.replace(WHOLE, most_errors=0.5), [*some(5, 5), asked(9.8)]),
         (WHOLE, some(99, 1)),
+        (WHOLE, [*steady(10.0, 0.001), asked(5.0, 0.0, error="HTTP 503", pause=0.05)]),
+        (
+            dataclasses.replace(WHOLE, concurrency=32),
+            [*steady(10.0, 0.1, at_a_time=32), asked(1.0, 60.0, error="timeout")],
+        ),
         (LOAD, steady(10.0, ttft=1.0, tokens=8)),  # a server that makes several tokens in a step
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.002,) * 4)),  # much to read, little to say
         (LOAD, steady(10.0, ttft=0.0001, gaps=(0.0001,) * 15)),  # a tiny model

@@ -45,6 +45,7 @@ class Teller:
     def tell(self):
         for number in range({EVENTS}):
             self.progress.tell(Event("", None, f"event {{number}}"))
+            self.progress.tell(Event("", None, f"detail {{number}}", detail=True))
             time.sleep(0.002)
 
     @pytest.hookimpl(trylast=True)
@@ -119,6 +120,11 @@ def test_without_capturing_nothing_is_lost(pytester: pytest.Pytester) -> None:
     lines = run(pytester, "--capture=no")
     assert told(lines) == WHOLE
     assert sum("captured" in line for line in lines) == 60
+
+
+def test_what_is_a_detail_is_shown_only_to_those_who_want_to_see_more(pytester: pytest.Pytester) -> None:
+    assert not any("vastgpu detail" in line for line in run(pytester))
+    assert sum("vastgpu detail" in line for line in run(pytester, "-v")) == EVENTS
 
 
 @pytest.mark.parametrize("options", [["-q"], pytest.param(["-q", "-n2"], marks=pytest.mark.slow)], ids=" ".join)

@@ -202,6 +202,8 @@ def test_one_metric_is_drawn_over_commits_with_this_run_as_the_last() -> None:
         "this run, machine 42: 1,974 tokens/s (1,913 to 2,036)",
     ]
     assert "now" in texts(picture)
+    uncommitted = replace(measured(commits=1).history[0], commit="", machine_id=0)
+    assert "2026-11-01" in texts(over_commits(replace(measured(), history=(uncommitted,))))
     well_drawn(over_commits(measured(commits=100)))
     assert "now" in texts(over_commits(measured(commits=100)))
     assert over_commits(measured()) == ""

@@ -239,6 +239,8 @@ def test_another_model_costs_its_transfer(tmp_path: Path) -> None:
     assert rental.cost.bill.transfer_usd == pytest.approx(0.20), "the image is there"
     relaunch(context(life), replace(rental.workload, args=("--fast",)), name="b")
     assert rental.cost.bill.transfer_usd == pytest.approx(0.20)
+    relaunch(context(life), replace(rental.workload, model="a", model_gb=4.0), name="a")
+    assert rental.cost.bill.transfer_usd == pytest.approx(0.20), "that model was there before"
 
 
 def test_an_instance_that_is_lost_on_the_way_is_told_so(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ class HostsInMemory:
     throttles: Callable[[int, int], bool] = lambda _machine, _window: False
     apart_: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
+    asked: list[Workload] = field(default_factory=list)
+    """The workloads that were rented for."""
+    gpu: str = ""
+    """The GPU of every machine; empty: none has any."""
     told: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
@@ -98,14 +102,14 @@ class HostsInMemory:
     def fairness(self, label: str) -> Fairness:
         return self.looks.get(int(label.split()[0]), Fairness())
 
-    def was_unfair(self, label: str, why: str) -> None:
-        pass
+    def was_unfair(self, label: str, why: str) -> None: ...
 
     def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
         machine = next((each for each in self.machines if each not in other_than), None)
         if machine is None:
             raise NoOffers("no offers: all were excluded")
         self.calls.append(f"rent {machine}")
+        self.asked.append(workload)
         return self._lease(f"{machine} no. {self._count(str(machine), 'rent')}")
 
     def serve(self, label: str, workload: Workload) -> Lease:
@@ -150,7 +154,7 @@ class HostsInMemory:
 
     def _lease(self, label: str) -> Lease:
         machine = int(label.split()[0])
-        offer = make_offer(machine_id=machine, num_gpus=0, gpu_name="", price_usd_h=0.36)
+        offer = make_offer(machine_id=machine, num_gpus=int(bool(self.gpu)), gpu_name=self.gpu, price_usd_h=0.36)
         return Lease(label, 100 + self._count("", "lease"), offer, "http://127.0.0.1:9", {}, {"booting": 60.0})
 
     def _count(self, label: str, what: str) -> int:

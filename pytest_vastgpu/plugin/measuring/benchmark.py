@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pytest_vastgpu.measuring import baselines
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import is_number
 from pytest_vastgpu.measuring.record import Measured
+from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.measuring.workload_facts import cpu_of
@@ -90,17 +92,18 @@ class Benchmark:
         return looked[self._instance.id]
 
     def _keep(self, measurement: Measurement, name: str, unfair: str) -> None:
-        notes, history = [], []
-        entry = self._entry(measurement, name)
-        if unfair:
+        config = self._item.config
+        notes, history = list[str](), list[Past]()
+        entry = self._entry(measurement, name) if self._compares or self._saves else None
+        if entry is not None and unfair:
             whats = {"compared": self._compares, "kept as a baseline": self._saves}
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
-            notes += [f"hardware: {unfair}; so it is not {undone}"] if undone else []
-        elif self._compares:
-            notes = baselines.compare(entry, self._compares, stored_in(self._item.config))
-        if self._compares:
-            history = baselines.history(entry, self._compares, stored_in(self._item.config))
-        if self._saves and not unfair:
+            notes = [f"hardware: {unfair}; so it is not {undone}"]
+        elif entry is not None and self._compares:
+            notes = baselines.compare(entry, self._compares, stored_in(config))
+        if entry is not None and self._compares:
+            history = baselines.history(entry, self._compares, stored_in(config))
+        if entry is not None and self._saves and not unfair:
             add(self._item, [(PROPERTY, json.dumps(to_json(entry)))])
         keep(
             self._item,
@@ -121,6 +124,7 @@ class Benchmark:
         local = config.stash[SETTINGS].backend == "local"
         cpu = cpu_of(_cpu_info(), offer.cpu_cores) if local else ""
         workload = workload_facts(self._workload, str(config.rootpath))
+        took = measurement.quantiles.get("e2e", ())  # without end where requests failed
         kept = Entry(
             test=self._item.nodeid,
             workload={},
@@ -133,7 +137,7 @@ class Benchmark:
             seconds=measurement.seconds,
             errors=measurement.errors,
             facts=machine_facts(offer, cpu),
-            quantiles=measurement.quantiles.get("e2e", ()),
+            quantiles=took if all(map(math.isfinite, took)) else (),
         )
         harmless = {**to_json(kept), "workload": to_json(workload)}
         return from_json(Entry, sanitize.clean(harmless))

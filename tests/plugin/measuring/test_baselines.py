@@ -156,6 +156,17 @@ def test_nothing_secret_is_kept(pytester: pytest.Pytester, machines: Machines) -
     assert "sesame" not in path.read_text()
 
 
+def test_what_has_no_end_is_kept_as_far_as_it_is_a_number(pytester: pytest.Pytester, machines: Machines) -> None:
+    unending = 'quantiles={"e2e": (0.1, float("inf"))}'
+    more = '"e2e_p99": Figure(float("inf"), "s", 1, float("inf"), -1)'
+    pytester.makepyfile(ONE.replace("value, 1)})", f"value, 1), {more}}}, {unending})"))
+    assert Run(pytester, "--vast-baseline=save").result.ret == 0
+    (path,) = KEPT.iterdir()
+    (kept,) = json.loads(path.read_text())["benchmarks"]
+    assert list(kept["extra_info"]["vastgpu"]["figures"]) == ["throughput"]
+    assert kept["stats"]["max"] == 0.1  # of ten a second
+
+
 def test_only_what_passed_is_kept_and_of_several_tries_the_last(pytester: pytest.Pytester, machines: Machines) -> None:
     pytester.makeconftest(RERUNS)
     pytester.makepyfile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -372,3 +373,18 @@ def test_what_only_warns_is_not_red_where_all_warnings_are_errors(
 ) -> None:
     hosts.seconds = slower(0.10, 1)
     run("-W", filters).assert_outcomes(**outcome)
+
+
+def test_the_host_has_what_either_side_needs_and_the_second_one_the_same_gpu(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.seconds, hosts.gpu = slower(0.10), "RTX 4090"
+    sides = """
+A = command("baseline", gpu_ram_gb=8, disk_gb=50, cuda=12.4)
+B = command("candidate", gpu_ram_gb=20, compute_cap=8.0, disk_gb=20, expected_use_s=7000)
+def test_it"""
+    run(test=COMPARES.replace("\ndef test_it", sides)).assert_outcomes(failed=1)
+    first, second = hosts.asked
+    assert (first.gpu_ram_gb, first.disk_gb, first.cuda, first.compute_cap) == (20, 50, 12.4, 8.0)
+    assert (first.expected_use_s, first.gpu_name) == (7000, "")
+    assert second == replace(first, gpu_name="RTX 4090")
