@@ -87,7 +87,7 @@ class Bench:
 
         :raises ConfigurationError: if a gate says nothing.
         """
-        _check(gates, {name: way for each in self.measured for name, way in each.better.items()})
+        _check(gates, self._better, self._missing)
         judged = self._judged(gates)
         if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
             suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
@@ -104,6 +104,10 @@ class Bench:
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
         notes = [*self.notes, *self._settles(judged)]
+        missing = self._missing
+        notes += [
+            f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
+        ]
         for each in self.measured:
             notes += [each.stopped] if each.stopped else []
             notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
@@ -113,8 +117,7 @@ class Bench:
         )
 
     def _judged(self, gates: Mapping[str, float]) -> list[Judged]:
-        better = {name: way for each in self.measured for name, way in each.better.items()}
-        return judge([each.host for each in self.measured], gates, better)
+        return judge([each.host for each in self.measured], gates, self._better)
 
     def _settles(self, judged: Sequence[Judged]) -> list[str]:
         """What would settle what is open: rounds, hosts, time and money."""
@@ -132,6 +135,14 @@ class Bench:
         ]
 
     # ---------------------------------------------------------------- hosts
+
+    @property
+    def _better(self) -> Mapping[str, int]:
+        return {name: way for each in self.measured for name, way in each.better.items()}
+
+    @property
+    def _missing(self) -> Mapping[str, str]:
+        return {name: why for each in self.measured for name, why in each.missing.items()}
 
     @property
     def _fair(self) -> list[HostMeasured]:
@@ -208,16 +219,21 @@ def _for_both(one: Workload, other: Workload) -> Workload:
     )
 
 
-def _check(gates: Mapping[str, float], better: Mapping[str, int]) -> None:
+def _check(gates: Mapping[str, float], better: Mapping[str, int], missing: Mapping[str, str]) -> None:
     """Check what is gated.
 
     :param better: The metrics that there are; none: not known, since no host was a fair place.
+    :param missing: Why others are not to be had.
     :raises ConfigurationError: one line.
     """
     known = ", ".join(sorted(better))
     if not gates:
         raise ConfigurationError(f"nothing is gated: name a metric and the slowdown that counts; there are {known}")
     for metric, gate in gates.items():
+        if better and metric not in better and metric in missing:
+            raise ConfigurationError(
+                f"{metric}={gate!r:.20}: it has no value here: {missing[metric]}; there are {known}"
+            )
         if better and metric not in better:
             raise ConfigurationError(f"{metric}={gate!r:.20}: there is no metric of that name; there are {known}")
         if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 < gate < 1:

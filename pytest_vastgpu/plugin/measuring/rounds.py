@@ -47,6 +47,8 @@ class HostMeasured:
     """Seconds of all rounds."""
     better: dict[str, int] = field(default_factory=dict)
     """Each metric that can be gated, and whether more of it is better (1) or less (-1)."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why a number was not to be had in a window, by the metric's name."""
     failed: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     """Requests that failed, by side."""
     asked: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
@@ -120,6 +122,7 @@ def _round(
             measured = _window(instance, side, load, plan.seconds, where)
             found.unfair = found.unfair or measured.unfair
             gated = {name: figure for name, figure in measured.figures.items() if figure.better}
+            found.missing |= measured.missing
             found.better |= {name: figure.better for name, figure in gated.items()}
             values[side].append({name: figure.value for name, figure in gated.items()})
             found.failed[side] += sum(measured.errors.values())

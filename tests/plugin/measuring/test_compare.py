@@ -170,6 +170,7 @@ WRONG_CALLS = {
 WRONG_GATES = {
     "": "nothing is gated: name a metric and the slowdown that counts; there are e2e_p50, throughput",
     "through=0.05": "through=0.05: there is no metric of that name; there are e2e_p50, throughput",
+    "e2e_p99=0.05": "e2e_p99=0.05: it has no value here: it takes 381 requests, and there were 100; there are e2e_p50",
     "requests=0.05": "requests=0.05: there is no metric of that name",
     "throughput=5": "throughput=5: give the slowdown that counts, such as 0.05 for 5 %",
     "throughput=True": "throughput=True: give the slowdown",
@@ -388,3 +389,11 @@ def test_it"""
     assert (first.gpu_ram_gb, first.disk_gb, first.cuda, first.compute_cap) == (20, 50, 12.4, 8.0)
     assert (first.expected_use_s, first.gpu_name) == (7000, "")
     assert second == replace(first, gpu_name="RTX 4090")
+
+
+def test_a_metric_that_some_windows_lack_says_why(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.missing = lambda window: {"e2e_p50": "it takes 8 requests, and there were 3"} if window > 8 else {}
+    result = run()
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: noise, e2e_p50: inconclusive"])
+    assert "e2e_p50, where it has no value: it takes 8 requests, and there were 3" in text_of(result)
