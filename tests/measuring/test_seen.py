@@ -72,6 +72,8 @@ def test_what_means_nothing_is_refused(load: Load, requests: list[dict[str, Any]
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.002,) * 4)),  # much to read, little to say
         (LOAD, steady(10.0, ttft=0.0001, gaps=(0.0001,) * 15)),  # a tiny model
         (LOAD, [*steady(10.0, ttft=1.0, gaps=(0.0,) * 20)[:2], *steady(10.0, **STREAMED)]),
+        # Another driver, which may have been late itself: nobody knows
+        (dataclasses.replace(LOAD, driver="aiperf"), steady(10.0, ttft=1.0, gaps=(0.0,) * 20)),
     ],
 )
 def test_what_means_something_is_not(load: Load, requests: list[dict[str, Any]]) -> None:
