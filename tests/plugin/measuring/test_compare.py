@@ -295,9 +295,10 @@ def test_without_a_second_host_a_suspicion_stays_one(
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", "a key")
     hosts.seconds, hosts.machines = slower(0.10), (1,)
-    result = run("--vast-backend=vast")
+    result = run("--vast-backend=vast", test=f"{COMPARES}    result.judge(throughput=0.05)\n")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*no second host has confirmed it: no offers: all were excluded"])
+    assert sum("a second host must confirm it" in line for line in hosts.told) == 1, "it is asked for once"
     assert hosts.rented == ["rent 1", "give back 1"]
 
 
