@@ -288,6 +288,11 @@ def test_where_no_machine_works_it_is_no_failure_of_the_test(run: Callable[..., 
 
     hosts.acquire_another = acquire_another  # type: ignore[method-assign,assignment]
     run().assert_outcomes(errors=1)
+    catches = (
+        "    with pytest.raises(pytest.fail.Exception):\n        vast_compare(baseline=A, candidate=B, load=LOAD)\n"
+    )
+    test = f"{TEST}def test_it(vast_compare):\n{catches}    assert False\n"
+    run(test=test).assert_outcomes(failed=1)
 
 
 def test_without_a_second_host_a_suspicion_stays_one(
