@@ -276,7 +276,7 @@ def _sees(clear: Sequence[Change], machines: Sequence[str], entry: Entry) -> str
 
 def _why(usual: Spread, machines: Sequence[str], entry: Entry) -> str:
     what = "starts on one machine" if list(machines) == [entry.machine] else "machines of a kind"
-    source = f"learned from {usual.learned} saves" if usual.learned else "published, nothing learned yet"
+    source = f"learned from {usual.learned} pairs of saves" if usual.learned else "published, nothing learned yet"
     return f"{what} differ by {_percent(usual.sigma)}, {source}"
 
 

@@ -50,9 +50,8 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
             f"no request began in {seconds:g} s, since those of the warm-up took {longest:.1f} s; measure for longer"
         )
     failed = [each for each in counted if each["error"]]
-    lost = _lost(load, seconds, failed)
-    if len(failed) > load.most_errors * len(counted) or len(failed) == len(counted) or lost > load.most_errors:
-        raise MeasurementFailed(_many_errors(load, failed, len(counted), lost, found.get("details", {})))
+    if len(failed) == len(counted) or len(failed) > load.most_errors * len(counted):
+        raise MeasurementFailed(_many_errors(load, failed, len(counted), 0.0, found.get("details", {})))
     done = [each for each in found["seen"] if not each["error"]]
     if not any(0 <= each["end"] <= seconds for each in done):
         shortest = min(each["end"] - each["start"] for each in done)
@@ -66,6 +65,8 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
         raise MeasurementFailed(
             f"the server stopped answering after {stopped:.1f} of {seconds:g} s: {reason}; its log may tell why"
         )
+    if (lost := _lost(load, seconds, failed)) > load.most_errors:
+        raise MeasurementFailed(_many_errors(load, failed, len(counted), lost, found.get("details", {})))
     if load.streams and come_at_once(done) and _p95(found.get("lag", ())) < AT_ONCE_S:
         raise MeasurementFailed(
             "streaming that is none: the tokens of an answer all came at once, so there are no times of tokens; "
