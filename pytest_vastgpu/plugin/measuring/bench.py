@@ -58,6 +58,8 @@ class Bench:
         self._plan = plan
         self._settings = item.config.stash[SETTINGS]
         self._spare = SPARE_HOSTS
+        self._asked_second = False
+        """Whether a second host was asked for: once, however often it is judged."""
         self._machines: list[int] = []
         """Those that were rented."""
         self._gpu = self._kind = ""
@@ -90,7 +92,8 @@ class Bench:
         """
         _check(gates, self._better, self._missing)
         judged = self._judged(gates)
-        if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
+        if needs_second_host(judged) and self._plan.hosts > 1 and not self._asked_second:
+            self._asked_second = True
             suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:

@@ -288,6 +288,11 @@ def test_where_no_machine_works_it_is_no_failure_of_the_test(run: Callable[..., 
 
     hosts.acquire_another = acquire_another  # type: ignore[method-assign,assignment]
     run().assert_outcomes(errors=1)
+    catches = (
+        "    with pytest.raises(pytest.fail.Exception):\n        vast_compare(baseline=A, candidate=B, load=LOAD)\n"
+    )
+    test = f"{TEST}def test_it(vast_compare):\n{catches}    assert False\n"
+    run(test=test).assert_outcomes(failed=1)
 
 
 def test_without_a_second_host_a_suspicion_stays_one(
@@ -295,9 +300,10 @@ def test_without_a_second_host_a_suspicion_stays_one(
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", "a key")
     hosts.seconds, hosts.machines = slower(0.10), (1,)
-    result = run("--vast-backend=vast")
+    result = run("--vast-backend=vast", test=f"{COMPARES}    result.judge(throughput=0.05)\n")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*no second host has confirmed it: no offers: all were excluded"])
+    assert sum("a second host must confirm it" in line for line in hosts.told) == 1, "it is asked for once"
     assert hosts.rented == ["rent 1", "give back 1"]
 
 
