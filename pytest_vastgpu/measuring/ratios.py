@@ -96,11 +96,14 @@ class Ratios:
 
 
 def medians(windows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The logarithm of each metric: its median over windows, so that no single one counts that met an outlier."""
+    """The logarithm of each metric: its median over windows, so that no single one counts that met an outlier.
+
+    ``inf`` is a value, the worst: a window without it would leave its side the better ones.
+    """
     values: dict[str, list[float]] = {}
     for window in windows:
         for metric, value in window.items():
-            if value >= 0 and math.isfinite(value):
+            if value >= 0:
                 values.setdefault(metric, []).append(math.log(value) if value else -math.inf)
     return {metric: statistics.median(found) for metric, found in values.items()}
 

@@ -191,9 +191,14 @@ def test_a_round_has_the_median_of_its_windows() -> None:
     assert found.candidate == {"ttft_p50": pytest.approx(math.log(2))}
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("bad", [math.nan, -1.0])
 def test_what_is_no_number_is_left_out(bad: float) -> None:
     assert round_of([{"ttft_p50": bad}, {"ttft_p50": 1.0}], [{"ttft_p50": bad}]) == Round({"ttft_p50": 0.0}, {})
+
+
+def test_a_window_whose_percentile_has_no_end_is_the_worst_of_its_round() -> None:
+    windows = [{"ttft_p99": value} for value in (math.inf, 1.0, math.inf, 3.0, 2.0)]
+    assert round_of(windows, windows[:3]) == Round({"ttft_p99": math.log(3.0)}, {"ttft_p99": math.inf})
 
 
 def rounds(windows: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> HostRounds:
