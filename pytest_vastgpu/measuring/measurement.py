@@ -49,6 +49,10 @@ class Measurement:
     """How often a request failed, by reason."""
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Seconds by kind of time (``ttft``, ``e2e``, …): those that 0 %, 1 %, …, 100 % of all stay below."""
+    unbounded: Mapping[str, Figure] = field(default_factory=dict)
+    """Those of the missing quantiles of which the upper end of the interval alone is not known: it is ``inf``, and so
+    is the value where it lies among requests that failed. A comparison counts them, or a side would lose what is worst.
+    """
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a number is not among the figures, by the metric's name."""
     notes: Sequence[str] = ()
