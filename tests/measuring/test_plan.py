@@ -20,10 +20,9 @@ def test_both_sides_have_as_many_windows_that_are_the_first_after_a_start(blocks
     starts = ComparisonPlan(blocks=blocks).starts
     a, b = ([windows for side, windows in starts if side == each] for each in "AB")
     assert (len(a), sum(a)) == (len(b), sum(b)) == (len(a), 2 * blocks)
-    places = {
-        side: [at for at, each in enumerate(ComparisonPlan(blocks=blocks).windows) if each == side] for side in "AB"
-    }
-    assert sum(places["A"]) == sum(places["B"]), "what changes steadily meets both sides alike"
+    windows = ComparisonPlan(blocks=blocks).windows
+    at_a, at_b = (sum(at for at, each in enumerate(windows) if each == side) for side in "AB")
+    assert at_a == at_b, "what changes steadily meets both sides alike"
 
 
 def test_a_third_host_is_not_to_be_had() -> None:
