@@ -18,6 +18,7 @@ from pytest_vastgpu.measuring.comparison import resolves
 from pytest_vastgpu.measuring.comparison import resolving_rounds
 from pytest_vastgpu.measuring.comparison import round_of
 from pytest_vastgpu.measuring.comparison import would_settle
+from pytest_vastgpu.measuring.ratios import same_share
 
 GATES = {"ttft_p50": 0.05}
 SPREAD = (-1.3, 1.3, -0.4, 0.4, -0.9, 0.9)
@@ -105,7 +106,11 @@ def test_each_host_must_see_half_of_the_gate() -> None:
     assert two(0.06, 0.026, 0.02).finding is Finding.REGRESSION
     killed = two(0.06, 0.024, 0.02)
     assert killed.finding is Finding.INCONCLUSIVE
-    assert killed.why == "the hosts disagree: 6.0 % worse on machine 1 and 2.4 % worse on machine 2"
+    assert (
+        killed.why
+        == "the hosts disagree, only a further one can tell: 6.0 % worse on machine 1 and 2.4 % worse on machine 2"
+    )
+    assert would_settle([killed]) == (6, 1), "the same once more is no way to settle it"
     assert killed.hosts == {1: pytest.approx(0.06), 2: pytest.approx(0.024)}
 
 
@@ -214,6 +219,51 @@ def test_a_metric_that_one_side_lacks_has_no_number() -> None:
     some = one(rounds([({"ttft_p50": 1.0}, {})] + [({"ttft_p50": 1.0}, {"ttft_p50": 1.001})] * 5))
     assert some.finding is Finding.NOISE
     assert some.why == "no value in 1 of 6 rounds"
+
+
+def test_a_time_without_end_is_the_worst_and_not_missing() -> None:
+    """As a p99 is where more than one in a hundred requests fail. Without them, the candidate would be the quicker."""
+    half = round_of([{"e2e_p99": 1.0}] * 4, [*[{"e2e_p99": 0.9}] * 2, *[{"e2e_p99": math.inf}] * 2])
+    assert half.candidate == {"e2e_p99": math.inf}
+    dice = random.Random(1)
+    quick = [({"e2e_p99": 1.0}, {"e2e_p99": 0.9 + dice.random() / 100}) for _ in range(3)]
+    seen = rounds([*quick, *[({"e2e_p99": 1.0}, {"e2e_p99": math.inf})] * 3])
+    (judged,) = judge([seen], {"e2e_p99": 0.05}, {})
+    assert judged.finding is Finding.INCONCLUSIVE
+    assert judged.rounds == 6
+    assert judged.slowdown > 0
+    assert judged.why.endswith("without end in 3 of 6 rounds, taken as twice the most that was seen")
+    both = rounds([({"e2e_p99": math.inf}, {"e2e_p99": math.inf}), *quick])
+    assert judge([both], {"e2e_p99": 0.05}, {})[0].rounds == 4
+
+
+@pytest.mark.parametrize(
+    ("failed", "of", "same"),
+    [
+        ((0, 0), (400, 400), True),
+        ((0, 4), (400, 400), True),  # 1 %
+        ((7, 13), (240, 240), True),  # 2.5 %, which chance does in one of six cases
+        ((0, 20), (400, 400), False),
+        ((400, 0), (400, 400), False),
+        ((30, 30), (30, 30), True),
+    ],
+)
+def test_sides_do_the_same_work_where_they_fail_equally_often(
+    failed: Sequence[float], of: Sequence[float], same: bool
+) -> None:
+    assert same_share(failed, of, looks=6) is same
+
+
+def test_equal_sides_that_fail_now_and_then_are_rarely_taken_for_different() -> None:
+    """With 3 % errors and 240 requests of each side in a round, looked at after each of six rounds."""
+    dice, wrong = random.Random(1), 0
+    for _ in range(200):
+        failed, same = [0, 0], []
+        for number in range(1, 7):
+            failed = [count + sum(dice.random() < 0.03 for _ in range(240)) for count in failed]
+            same.append(same_share(failed, [240 * number] * 2, looks=6))
+        wrong += not all(same)
+    assert wrong <= 2
 
 
 @pytest.mark.parametrize(("metric", "better", "lacks"), [("e2e_p50", -1, True), ("goodput", 1, False)])

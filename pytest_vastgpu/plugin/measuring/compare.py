@@ -85,7 +85,8 @@ class Comparison:
         What is inconclusive, and what the hardware is to blame for, warns; with ``--vast-benchmark-strict`` it fails.
 
         :param gates: The slowdown that counts, by the metric's name: ``throughput=0.05`` is 5 % less,
-            ``ttft_p50=0.10`` is 10 % more time to the first token. Several are judged together (Holm).
+            ``ttft_p50=0.10`` is 10 % more time to the first token. Several are judged together (Holm), also with those
+            of earlier calls.
         :raises AssertionError: for a regression.
         """
         __tracebackhide__ = True
