@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Protocol
@@ -26,6 +27,9 @@ class VastInstance(InstanceCalls):
     The fixtures ``vast_instance`` and ``vast_instance_factory`` make it. One from ``vast_module_instance`` or
     ``vast_session_instance`` leads to the instance of the test that runs, and so changes from test to test.
     """
+
+    on_measured: Callable[[Measurement], None] | None = None
+    """Takes what :meth:`measure` has found, for the run's report."""
 
     def __repr__(self) -> str:
         return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
@@ -112,6 +116,8 @@ class VastInstance(InstanceCalls):
         measured = measure(self.run, self._lease, load, seconds)
         if measured.unfair:
             self.was_unfair(measured.unfair)
+        if self.on_measured is not None:
+            self.on_measured(measured)
         return measured
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ import itertools
 import json
 import os
 import random
+import select
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from typing import Any
 from pytest_vastgpu.measuring.asking import Client
 from pytest_vastgpu.measuring.asking import Command
 from pytest_vastgpu.measuring.asking import Failed
+from pytest_vastgpu.measuring.asking import guarded
 from pytest_vastgpu.measuring.asking import kill
 from pytest_vastgpu.measuring.asking import run
 from pytest_vastgpu.measuring.asking import start
@@ -240,11 +242,22 @@ def packed(found: dict[str, Any], most_chars: int = MOST_CHARS) -> str:
             each["gaps"] = each["gaps"][random.randrange(2) :: 2]  # noqa: S311 - no secret
 
 
+def leave_when_alone() -> None:
+    """End this program once nobody reads its output any more: the connection is gone, and no one would end it."""
+    output = select.poll()
+    output.register(1, 0)  # the other end is closed: that is always told
+    output.poll()
+    os._exit(1)
+
+
 def main() -> None:
-    """Read the orders, carry them out, print what was seen."""
-    gc.disable()  # nothing here is in a circle, and its pauses would be seen as the server's
-    sys.setswitchinterval(0.0005)  # a thread whose bytes have come waits at most so long for the others
-    sys.stdout.write("\n" + packed(drive(json.loads(sys.stdin.readline()))) + "\n")
+    """Read the orders, carry them out, print what was seen. Whatever it has started ends with it."""
+    with guarded():
+        threading.Thread(target=leave_when_alone, daemon=True).start()
+        gc.disable()  # nothing here is in a circle, and its pauses would be seen as the server's
+        sys.setswitchinterval(0.0005)  # a thread whose bytes have come waits at most so long for the others
+        sys.stdout.write("\n" + packed(drive(json.loads(sys.stdin.readline()))) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def _many_errors(load: Load, failed: Sequence[Seen], of: int, lost: float, detai
     first = sanitize.line(" ".join(details.get(reasons[0][0], "").split()), 300)
     when = f", the first {min(map(requests.began, failed)):.1f} s after the warm-up"
     then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
-    time = f", and {lost:.0%} of the time went by with that" if lost else ""
+    time = f", and {lost:.0%} of the time went by with that" if lost and len(failed) < of else ""
     return f"{len(failed)} of {of} requests failed ({told}){time}{when}: {first}{then}"
 
 

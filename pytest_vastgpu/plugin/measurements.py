@@ -13,14 +13,20 @@ from datetime import UTC
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from pytest_vastgpu.core.text import sanitize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_vastgpu.client.instance import VastInstance
+    from pytest_vastgpu.measuring.measurement import Measurement
     from pytest_vastgpu.measuring.record import Compared
     from pytest_vastgpu.measuring.record import Measured
+    from pytest_vastgpu.model import Workload
     from pytest_vastgpu.reporting.measurements import Kept
 
 MEASUREMENT = "vast_measurement"
@@ -53,6 +59,32 @@ def keep(item: pytest.Item, record: Measured | Compared) -> None:
     # Made safe here: the controller does not know every secret of a worker.
     name = MEASUREMENT if isinstance(record, Measured) else COMPARISON
     add(item, [(name, json.dumps(sanitize.clean(to_json(record))))])
+
+
+def keeps_for(item: pytest.Item, instance: VastInstance, workload: Workload) -> Callable[[Measurement], None]:
+    """What keeps each measurement of an instance for the run's report."""
+
+    def kept(measurement: Measurement) -> None:
+        keep(item, measured_on(instance, workload, measurement))
+
+    return kept
+
+
+def measured_on(instance: VastInstance, workload: Workload, measurement: Measurement, **more: Any) -> Measured:
+    """A measurement, and where it was made.
+
+    :param more: Further fields.
+    """
+    from pytest_vastgpu.measuring.record import Measured
+    from pytest_vastgpu.reporting.sentences import workload_line
+
+    return Measured(
+        measurement,
+        workload=workload_line(workload),
+        gpu=instance.gpu,
+        machine_id=instance.offer.machine_id,
+        **more,
+    )
 
 
 class MeasurementReport:

@@ -14,8 +14,11 @@ from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.errors import VastGpuError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_vastgpu.client.calls import Lease
     from pytest_vastgpu.client.calls import Leases
+    from pytest_vastgpu.measuring.measurement import Measurement
 
 WIDE = frozenset({"vast_module_instance", "vast_session_instance"})
 """The fixtures that give such a handle."""
@@ -76,6 +79,10 @@ class InstanceOfRunningTest(VastInstance):
     @property
     def _lease(self) -> Lease:  # type: ignore[override] # read only: it follows the test
         return self._running.instance()._lease
+
+    @property
+    def on_measured(self) -> Callable[[Measurement], None] | None:  # type: ignore[override] # as above
+        return self._running.instance().on_measured
 
     def __repr__(self) -> str:
         return f"<VastInstance of the running test; the last one was {self._running.last!r}>"

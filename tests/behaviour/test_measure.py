@@ -88,6 +88,9 @@ def test_a_server_is_measured_from_within_and_a_failure_is_one_line(
             "E       *MeasurementFailed: * failed (HTTP 404: *), the first *: HTTP 404: no model Bearer <instance key>",
             '>       vast_instance.measure(completions(model="lost", **FAST), seconds=0.5)',
             "E       *MeasurementFailed: * requests failed (*",
+            "*- vastgpu: 5 measurements -*",
+            "*test_1_every_load*",
+            "*test_2_no_process_list_shows_the_key*",
         ]
     )
     result.stdout.no_fnmatch_line("*client/measure.py*")
