@@ -19,6 +19,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
@@ -151,7 +152,8 @@ def program() -> str:
 def read(result: ProbeResult) -> dict[str, Any]:
     """What the driver has seen.
 
-    :raises MeasurementFailed: if it did not run, or did not end.
+    :raises LoadNotRun: if the connection broke, or no answer came in time.
+    :raises MeasurementFailed: if it did not run for another reason, such as an instance without Python.
     """
     __tracebackhide__ = True
     last = result.stderr.strip().splitlines()[-1:]
@@ -163,7 +165,8 @@ def read(result: ProbeResult) -> dict[str, Any]:
         )
     if not result.ok:
         why = "it did not end in time" if result.failure is ProbeFailure.TIMEOUT else f"exit code {result.exit_code}"
-        raise MeasurementFailed(f"the load did not run on the instance: {last[0] if last else why}")
+        kind = MeasurementFailed if result.failure is ProbeFailure.COMMAND else LoadNotRun
+        raise kind(f"the load did not run on the instance: {last[0] if last else why}")
     for line in result.stdout.splitlines():
         if line.startswith(driver.MARK):
             found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(line[len(driver.MARK) :])))

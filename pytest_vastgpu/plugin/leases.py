@@ -34,7 +34,6 @@ from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
@@ -314,13 +313,13 @@ def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
     try:
         return do()
     except VastGpuError as error:
-        problem, excused = str(error), isinstance(error, ProvisioningFailed) and error.machines_failed
+        problem, excused = str(error), error.machines_failed
     except Cancelled:
         problem, excused = "the run is ending", False
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
     if excused:
-        blame_machines(item)
+        blame_machines(item, problem)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
 

@@ -16,9 +16,10 @@ from tests.support.looks import alive
 
 SERVER = """
 import http.server, sys, time
+SECONDS = float(sys.argv[1])
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        time.sleep(float(sys.argv[1]))
+        time.sleep(SECONDS)
         self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
@@ -36,11 +37,11 @@ def compared(vast_compare, candidate, **plan):
 """
 SLOWER = f"""{TESTS}
 def test_slower(vast_compare):
-    compared(vast_compare, served(0.2)).assert_no_regression(throughput=0.2, e2e_p50=0.2)
+    compared(vast_compare, served(0.2)).assert_no_regression(throughput=0.2)
 """
 SAME = f"""{TESTS}
 def test_same(vast_compare):
-    compared(vast_compare, served(0.05)).assert_no_regression(throughput=0.5, e2e_p50=0.5)
+    compared(vast_compare, served(0.05)).assert_no_regression(throughput=0.5)
 """
 ENDS = f"""{TESTS}
 def test_ends(vast_compare):
@@ -66,14 +67,14 @@ def test_a_slowdown_is_red_and_the_same_is_green(
     pytester.makepyfile(test_it=SLOWER + SAME.replace(TESTS, "") + ENDS.replace(TESTS, ""))
     run = start(AGGRESSIVE, "-v", *workers)
     assert run.rest() == pytest.ExitCode.TESTS_FAILED
-    assert "AssertionError: throughput: regression, e2e_p50: regression" in run.output
+    assert "AssertionError: throughput: regression" in run.output
     assert "another host" not in run.output
     assert "test_it.py::test_same PASSED" in run.output or "PASSED test_it.py::test_same" in run.output
-    assert "the candidate did not start in round 1 on machine 1" in run.output
+    assert "the candidate did not start in round 1 on machine" in run.output
     assert "comparing command 'exec python3 server.py 0.05' (A) with command 'exec python3 server.py 0.2' (B)" in (
         run.output
     )
-    assert alive(market) == []
+    assert not alive(market)
 
 
 def test_sides_that_cannot_share_a_host_rent_nothing(
@@ -103,4 +104,4 @@ def test_ctrl_c_ends_a_comparison_and_everything_is_given_back(
     os.kill(run.process.pid, signal.SIGINT)
     assert run.rest() == pytest.ExitCode.INTERRUPTED
     assert time.monotonic() - began < 60, "50 rounds take minutes"
-    assert alive(market) == []
+    assert not alive(market)

@@ -17,6 +17,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
@@ -26,7 +27,6 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
@@ -43,7 +43,7 @@ def test_values_arrive_as_they_were_sent(connect: Connect) -> None:
     lease = calls.acquire("a::test", SERVER, False)
     assert (lease.label, lease.offer, lease.headers) == ("a::test", make_offer(gpu_name="RTX 4090"), {"A": "b"})
     ran = ProbeResult("l", ProbeFailure.NONE, 0, "echo \udcff ü", "", 2.0)
-    assert calls.run("l", "echo \udcff ü", 2) == ran
+    assert calls.run("l", "echo \udcff ü", 2, "") == ran
     assert calls.cost("inf") == float("inf")
     summary = control(connect("control")).close(0.0).summary
     assert summary is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -69,6 +70,8 @@ class HostsInMemory:
     """Requests of a window that fail, of 100."""
     looks: dict[int, Fairness] = field(default_factory=dict)
     """What is seen of machines before anything is measured there."""
+    missing: Callable[[int], Mapping[str, str]] = lambda _window: {}
+    """Numbers that a window does not have, with the reason."""
     throttles: Callable[[int, int], bool] = lambda _machine, _window: False
     apart_: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
@@ -88,16 +91,19 @@ class HostsInMemory:
         side, machine = self._serves[lease.label], lease.offer.machine_id
         self.calls.append("window")
         took_s = self.seconds(machine, side, self._count(lease.label, "window")) * self._noise.lognormvariate(0, 0.01)
-        done = 100.0
+        wrong = self.errors(side)
+        done = 100.0 - wrong
         figures = {
             "requests": Figure(done, "", done, done),
             "throughput": Figure(1 / took_s, "1/s", 0, 100, 1),
             "e2e_p50": Figure(took_s, "s", 0, 1, -1),
         }
-        wrong = self.errors(side)
-        hot = self.throttles(machine, self._counts[lease.label, "window"])
-        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5})] if hot else []
-        return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, gpus=gpus)
+        window = self._counts[lease.label, "window"]
+        hot = self.throttles(machine, window)
+        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5}, 50)] if hot else []
+        missing = {"e2e_p99": "it takes 381 requests, and there were 100", **self.missing(window)}
+        figures = {name: figure for name, figure in figures.items() if name not in missing}
+        return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, missing=missing, gpus=gpus)
 
     def fairness(self, label: str) -> Fairness:
         return self.looks.get(int(label.split()[0]), Fairness())

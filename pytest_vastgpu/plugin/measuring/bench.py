@@ -12,9 +12,12 @@ from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import HostsLost
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NoOffers
-from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import judge
 from pytest_vastgpu.measuring.comparison import needs_second_host
@@ -57,8 +60,14 @@ class Bench:
         self._plan = plan
         self._settings = item.config.stash[SETTINGS]
         self._spare = SPARE_HOSTS
+        self._instance: VastInstance | None = None
+        """What is rented now."""
         self._machines: list[int] = []
         """Those that were rented."""
+        self._gates: dict[str, float] = {}
+        """All that were asked for: they are judged together, however many calls that takes."""
+        self._confirms = plan.hosts > 1
+        """Whether a second host may still be rented. It is tried once."""
         self._gpu = self._kind = ""
         self._usd_h = self._settings.max_price
         self._rented = _for_both(sides["A"], sides["B"])
@@ -77,8 +86,13 @@ class Bench:
                 "differs by arguments, env=, files= or setup="
             )
         most_s = limit_s(self._plan, self._settings.max_lifetime)
-        told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price)
+        told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
         here = "; on the local market a second host is this same machine" if self._is_local else ""
+        workers = getattr(self.item.config, "workerinput", {}).get("workercount", 1)
+        if self._is_local and workers > 1:
+            shared = f"{workers} workers share this machine's CPU, and what they do meanwhile is in the numbers"
+            here += f"; {shared}: compare with -n 0"
+            self.notes.append(shared)
         self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {told}{here}")
         self._measure()
 
@@ -87,34 +101,43 @@ class Bench:
 
         :raises ConfigurationError: if a gate says nothing.
         """
-        _check(gates, {name: way for each in self.measured for name, way in each.better.items()})
-        judged = self._judged(gates)
-        if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
+        _check(gates, self._better, self._missing)
+        self._gates |= gates
+        judged = self._judged()
+        if needs_second_host(judged) and self._confirms:
+            self._confirms = False
             suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:
                 self._measure()
-            except VastGpuError as failed:
+            except (NoOffers, BudgetSpent, HostsLost, MarketError, ProvisioningFailed) as failed:
+                if isinstance(failed, ProvisioningFailed) and failed.attempts and not failed.machines_failed:
+                    raise  # what was rented there does not start for a fault of its own
+                self._give_back()
                 self.notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
-            judged = self._judged(gates)
-        return judged
+            judged = self._judged()
+        return [each for each in judged if each.metric in gates]
 
     def record(self, judged: Sequence[Judged]) -> Compared:
         """What was found, with all that is behind it."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
         notes = [*self.notes, *self._settles(judged)]
+        missing = self._missing
+        notes += [
+            f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
+        ]
         for each in self.measured:
             notes += [each.stopped] if each.stopped else []
+            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
             notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
         names = self._names
         return Compared(
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
         )
 
-    def _judged(self, gates: Mapping[str, float]) -> list[Judged]:
-        better = {name: way for each in self.measured for name, way in each.better.items()}
-        return judge([each.host for each in self.measured], gates, better)
+    def _judged(self) -> list[Judged]:
+        return judge([each.host for each in self.measured], self._gates, self._better)
 
     def _settles(self, judged: Sequence[Judged]) -> list[str]:
         """What would settle what is open: rounds, hosts, time and money."""
@@ -127,6 +150,8 @@ class Bench:
         takes = f"about {spoken(seconds)} and {seconds * self._usd_h / HOUR_S:.2f} USD"
         if needs_second_host(judged):
             return [f"a second host would settle it: {takes}"]
+        if hosts == 1:
+            return [f"a third host would tell, which another run may rent: {takes}"]
         return [
             f"{rounds} rounds on each of up to {hosts} hosts would settle it: {takes}, vast_compare(rounds={rounds})"
         ]
@@ -134,17 +159,36 @@ class Bench:
     # ---------------------------------------------------------------- hosts
 
     @property
+    def _better(self) -> Mapping[str, int]:
+        return {name: way for each in self.measured for name, way in each.better.items()}
+
+    @property
+    def _missing(self) -> Mapping[str, str]:
+        return {name: why for each in self.measured for name, why in each.missing.items()}
+
+    @property
     def _fair(self) -> list[HostMeasured]:
         return [each for each in self.measured if not each.unfair]
+
+    @property
+    def _most_usd(self) -> float:
+        """What all hosts may cost: the spare ones too, each until the end of its life."""
+        settings, hosts = self._settings, self._plan.hosts + SPARE_HOSTS
+        return min(settings.budget, hosts * settings.max_price * settings.max_lifetime / HOUR_S)
 
     @property
     def _is_local(self) -> bool:
         return bool(self._settings.backend == "local")
 
     def _measure(self) -> None:
-        """Measure on one more host; on another one where that is lost, or is no fair place."""
+        """Measure on one more host; on another one where that is lost, or is no fair place.
+
+        What fails otherwise is the test's failure: the host goes back with the test, which shows its log or keeps it.
+
+        :raises HostsLost: if the last one that may be rented is lost.
+        """
         while True:
-            instance = self._rent()
+            instance = self._instance = self._rent()
             machine = instance.offer.machine_id
             found = HostMeasured(self._counts_as(instance))
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
@@ -154,18 +198,29 @@ class Bench:
                     measure_host(instance, found, self._sides, self._load, self._plan, limit, self._leases.tell)
             except HostLost as lost:
                 if not self._spare:
-                    raise VastGpuError(str(lost)) from lost
+                    raise HostsLost(str(lost)) from lost
                 why = str(lost).splitlines()[0]
             else:
                 self.measured.append(found)
                 why = f"machine {machine} is no fair place: {found.unfair}" if found.unfair else ""
-            self.usd += instance.cost_so_far
-            instance.close()
             if not why or not self._spare:
+                self._give_back(drops=False)
                 return
-            drop(self.item, instance)
+            self._give_back()
             self._spare -= 1
             self._leases.tell(f"another host is needed: {why}")
+
+    def _give_back(self, *, drops: bool = True) -> None:
+        """Give the host back, if there is one.
+
+        :param drops: Whether what becomes of it says nothing of the test.
+        """
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            self.usd += instance.cost_so_far
+            instance.close()
+            if drops:
+                drop(self.item, instance)
 
     def _counts_as(self, instance: VastInstance) -> int:
         """As which machine it counts; the one machine of the local market counts once more."""
@@ -208,16 +263,21 @@ def _for_both(one: Workload, other: Workload) -> Workload:
     )
 
 
-def _check(gates: Mapping[str, float], better: Mapping[str, int]) -> None:
+def _check(gates: Mapping[str, float], better: Mapping[str, int], missing: Mapping[str, str]) -> None:
     """Check what is gated.
 
     :param better: The metrics that there are; none: not known, since no host was a fair place.
+    :param missing: Why others are not to be had.
     :raises ConfigurationError: one line.
     """
     known = ", ".join(sorted(better))
     if not gates:
         raise ConfigurationError(f"nothing is gated: name a metric and the slowdown that counts; there are {known}")
     for metric, gate in gates.items():
+        if better and metric not in better and metric in missing:
+            raise ConfigurationError(
+                f"{metric}={gate!r:.20}: it has no value here: {missing[metric]}; there are {known}"
+            )
         if better and metric not in better:
             raise ConfigurationError(f"{metric}={gate!r:.20}: there is no metric of that name; there are {known}")
         if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 < gate < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Protocol
 
 import pytest
@@ -56,6 +57,11 @@ class Comparison:
         return [each.host for each in self._bench.measured]
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences."""
+        return self._bench.notes
+
+    @property
     def seconds(self) -> float:
         """Seconds of all rounds so far, starts of servers included."""
         return sum(each.seconds for each in self._bench.measured)
@@ -79,7 +85,8 @@ class Comparison:
         What is inconclusive, and what the hardware is to blame for, warns; with ``--vast-benchmark-strict`` it fails.
 
         :param gates: The slowdown that counts, by the metric's name: ``throughput=0.05`` is 5 % less,
-            ``ttft_p50=0.10`` is 10 % more time to the first token. Several are judged together (Holm).
+            ``ttft_p50=0.10`` is 10 % more time to the first token. Several are judged together (Holm), also with those
+            of earlier calls.
         :raises AssertionError: for a regression.
         """
         __tracebackhide__ = True
