@@ -45,7 +45,8 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
     if not counted:
         longest = max((each["end"] - each["start"] for each in found["seen"]), default=0.0)
         raise MeasurementFailed(
-            f"no request began in {seconds:g} s, since those of the warm-up took {longest:.1f} s; measure for longer"
+            f"no request began in {seconds:g} s: those of the warm-up took up to {longest:.1f} s, or the instance was "
+            "too busy to send one; measure for longer"
         )
     failed = [each for each in counted if each["error"]]
     if len(failed) == len(counted) or len(failed) > load.most_errors * len(counted):

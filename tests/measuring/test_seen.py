@@ -43,7 +43,7 @@ def stopped(start: float) -> list[dict[str, Any]]:
             [*steady(8.0, 0.001), *stopped(8.0)],
             "(Connection refused: 4), and 20% of the time went by with that, the first 8.0",
         ),
-        (WHOLE, [asked(-2.0, 30.0)], "no request began in 10 s, since those of the warm-up took 30.0 s"),
+        (WHOLE, [asked(-2.0, 30.0)], "no request began in 10 s: those of the warm-up took up to 30.0 s"),
         (WHOLE, [], "no request began in 10 s"),
         (WHOLE, [asked(0.5, 12.0), asked(0.6, 11.0)], "no request was complete within 10 s: the shortest took 11.0 s"),
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.0,) * 20), "streaming that is none"),
