@@ -100,7 +100,7 @@ class HostsInMemory:
         }
         window = self._counts[lease.label, "window"]
         hot = self.throttles(machine, window)
-        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5}, 50)] if hot else []
+        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5} if hot else {}, 50)]
         missing = {"e2e_p99": "it takes 381 requests, and there were 100", **self.missing(window)}
         figures = {name: figure for name, figure in figures.items() if name not in missing}
         return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, missing=missing, gpus=gpus)

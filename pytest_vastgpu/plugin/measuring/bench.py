@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,8 +89,8 @@ class Bench:
         most_s = limit_s(self._plan, self._settings.max_lifetime)
         told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
         here = "; on the local market a second host is this same machine" if self._is_local else ""
-        workers = getattr(self.item.config, "workerinput", {}).get("workercount", 1)
-        if self._is_local and workers > 1:
+        workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+        if self._is_local and workers != "1":
             shared = f"{workers} workers share this machine's CPU, and what they do meanwhile is in the numbers"
             here += f"; {shared}: compare with -n 0"
             self.notes.append(shared)
@@ -122,19 +123,25 @@ class Bench:
         """What was found, with all that is behind it."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
-        notes = [*self.notes, *self._settles(judged)]
+        notes = [*self.told, *self._settles(judged)]
         missing = self._missing
         notes += [
             f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
         ]
-        for each in self.measured:
-            notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
         names = self._names
         return Compared(
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
         )
+
+    @property
+    def told(self) -> list[str]:
+        """What must be known of its hosts, in sentences."""
+        notes = [*self.notes]
+        for each in self.measured:
+            notes += [each.stopped] if each.stopped else []
+            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
+            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        return notes
 
     def _judged(self) -> list[Judged]:
         return judge([each.host for each in self.measured], self._gates, self._better)

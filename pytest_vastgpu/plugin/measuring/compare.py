@@ -56,6 +56,13 @@ class Comparison:
         return [each.host for each in self._bench.measured]
 
     @property
+    def notes(self) -> list[str]:
+        """What must be known to read it, in sentences: what could not be looked at on a host, which rounds do not
+        count, and why there are fewer than planned.
+        """
+        return self._bench.told
+
+    @property
     def seconds(self) -> float:
         """Seconds of all rounds so far, starts of servers included."""
         return sum(each.seconds for each in self._bench.measured)
