@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.hostcheck import gpu_speed
 from pytest_vastgpu.hostcheck.facts import NOTES
 from pytest_vastgpu.hostcheck.facts import REPORT
@@ -220,7 +221,7 @@ def _slow(reason: str, what: str, rates: Sequence[float], unit: str, sold: float
 def unfair(reason: str, evidence: str) -> Verdict:
     """What speaks against a host: it proves no fault, since the host does what it is asked to."""
     remedy = "measure on another host; what is measured here says more of the host than of the code"
-    return Verdict(FailureClass.UNKNOWN, reason, evidence, remedy)
+    return Verdict(FailureClass.UNKNOWN, reason, sanitize.line(evidence), remedy)
 
 
 def _why(speed: dict[str, Any], code: int | None) -> str:
@@ -230,7 +231,7 @@ def _why(speed: dict[str, Any], code: int | None) -> str:
         return "there is no python3"
     if code == 124:
         return f"PyTorch gave no answer within {SPEED_LIMIT_S} s"
-    return str(speed.get("why") or f"the check ended with exit code {code}")[:300]
+    return sanitize.line(str(speed.get("why") or f"the check ended with exit code {code}"), 300)
 
 
 def _json(text: str) -> dict[str, Any]:

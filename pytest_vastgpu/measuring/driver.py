@@ -49,7 +49,9 @@ MOST_CHARS = 6000000
 MOST_AT_A_TIME = 4096
 """Requests under way in an open loop; those beyond it wait, which is seen as lateness."""
 LONGEST_PAUSE_S = 1.0
-"""After errors in a row: a server that is gone refuses thousands of requests a second."""
+"""After errors in a row: a server that is gone refuses thousands of requests a second. One alone costs nothing."""
+GRACE_S = 0.1
+"""After the end an open loop still sends what was due before: so late any thread may be woken."""
 BEAT_S = 0.02
 
 
@@ -81,7 +83,7 @@ class Load:
             seen = self.ask(next(self._numbers))
             failed = failed + 1 if seen["error"] else 0
             if failed:
-                seen["pause"] = max(0.0, min(0.05 * failed, LONGEST_PAUSE_S, self._ends - time.monotonic()))
+                seen["pause"] = max(0.0, min(0.05 * (failed - 1), LONGEST_PAUSE_S, self._ends - time.monotonic()))
                 time.sleep(seen["pause"])
             more = time.monotonic() < self._ends
 
@@ -116,7 +118,7 @@ class Load:
             seen["due"] = due
         seen["start"] = time.monotonic()
         try:
-            if due is None or seen["start"] < self._ends:
+            if due is None or seen["start"] < self._ends + GRACE_S:
                 self._local.client.ask(number, seen)
             else:
                 seen["error"] = "not sent"

@@ -114,7 +114,7 @@ def seen(lines: Iterable[tuple[float, str]], seconds: float) -> GpusSeen:
         "gpu_memory_peak": exact(max(peaks), "MiB", -1) if peaks else None,
         "gpu_utilisation": used and used.times(1 / len(gpus), "%"),
         "gpu_power": power,
-        "energy": power and power.times(seconds, "J", -1),
+        "energy": power and power.times(seconds, "J"),
         "gpu_clock": series.total(_value("clock"), "MHz", only=slowest),
         "gpu_throttled": series.share(_throttled),
     }
@@ -209,8 +209,7 @@ class _Series:
             if not all(known):
                 return None
             totals.append(math.fsum(map(statistics.fmean, known)))
-        found = intervals.mean(totals)
-        return Figure(found.value, unit, found.low, found.high)
+        return intervals.mean(totals, unit)
 
     def share(self, of: Callable[[_Sample], float | None]) -> Figure | None:
         """The percentage of samples, of all GPUs, in which something was so."""

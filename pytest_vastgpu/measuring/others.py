@@ -28,11 +28,12 @@ KEY = "OPENAI_API_KEY"
 PROMPTS = "prompts.jsonl"
 CONFIG = "config.json"
 RESULTS = "results"
-AS_SERVER = """\
-theirs=$(tr '\\0' '\\n' 2>/dev/null <"/proc/$(cat ~/.vastgpu/pid 2>/dev/null)/environ" | sed -n 's/^PATH=//p')
-PATH=$PATH${theirs:+:$theirs}
+AS_SERVER = f"""\
+key=${KEY}
+[ ! -r ~/.vastgpu/env.sh ] || . ~/.vastgpu/env.sh
+export {KEY}="$key"
 """
-"""Goes before the command: what the server finds is found, too, such as vLLM in an environment of its own."""
+"""Goes before the command: it has the server's environment, such as ``PATH`` to a vLLM of its own, or a hub's token."""
 LONGER = 3
 """One that ends after so many requests may take so many times as long."""
 SAID_CHARS = 400

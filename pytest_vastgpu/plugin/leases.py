@@ -319,7 +319,7 @@ def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
     if excused:
-        blame_machines(item)
+        blame_machines(item, problem)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
 

@@ -117,7 +117,7 @@ class Session:
     def cost(self, label: str) -> float:
         return cast(float, label) if label == "no number" else float(label)
 
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult:
+    def run(self, label: str, command: str, timeout_s: float, stdin: str) -> ProbeResult:
         return ProbeResult(label, ProbeFailure.NONE, 0, command, "", timeout_s)
 
     def failed(self, label: str) -> None:
@@ -195,7 +195,7 @@ def call(address: RpcAddress) -> socket.socket:
 class OfInstance(Protocol):
     """Calls of an instance as they travel: with its label."""
 
-    def run(self, label: str, command: str, timeout_s: float) -> ProbeResult: ...
+    def run(self, label: str, command: str, timeout_s: float, stdin: str) -> ProbeResult: ...
 
     def logs(self, label: str) -> str: ...
 

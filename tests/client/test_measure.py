@@ -32,7 +32,6 @@ from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
-from tests.support.looks import sleeper
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
@@ -136,12 +135,15 @@ def test_a_load_that_did_not_run_is_told_from_a_driver_that_failed(failure: Prob
     assert isinstance(caught.value, LoadNotRun) is (failure is not ProbeFailure.COMMAND)
 
 
-def test_modules_that_lie_about_take_no_place_of_the_standard_librarys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_image_has_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is called as one of the standard library, and what is printed at each login."""
     (tmp_path / "json.py").write_text("raise SystemExit('mine')")
     monkeypatch.chdir(tmp_path)
-    assert measure(here(), lease(), shell("true", **FAST), 0.1)["requests"].value > 0
+
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        return here()(f"echo Welcome; {command}", timeout_s, stdin)
+
+    assert measure(run, lease(), shell("true", **FAST), 0.1)["requests"].value > 0
 
 
 def test_the_instances_key_is_in_no_message() -> None:
@@ -189,13 +191,6 @@ def test_a_driver_that_tells_nothing_is_said(result: ProbeResult, said: str) -> 
     assert said in str(caught.value)
 
 
-def test_what_the_image_prints_at_each_login_does_no_harm() -> None:
-    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
-        return here()(f"echo Welcome; {command}", timeout_s, stdin)
-
-    assert measure(run, lease(), shell("true", **FAST), 0.1)["requests"].value > 0
-
-
 def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:
     told: list[dict[str, Any]] = []
     requests = [asked_once(at / 20, ttft=0.01, gaps=(0.01,) * 3) for at in range(200)]
@@ -221,14 +216,14 @@ def answer_with_two_tokens(request: Asked) -> None:
 
 
 def test_another_driver_makes_the_load_once_ours_has_warmed_the_server(tmp_path: Path) -> None:
-    """It is found where the server, here one that sleeps, finds its programs."""
+    """It has the server's environment, and so is found where the server's programs are."""
     path = programs(tmp_path / "bin", python3=f'exec {sys.executable} "$@"')
     told = f'echo "$OPENAI_API_KEY" > {tmp_path}/key; exec cp {RECORDED} results/vllm.json'
     theirs = programs(tmp_path / "theirs", vllm=told)
     (tmp_path / ".vastgpu").mkdir()
     load = completions(model="tiny", driver="vllm bench serve", most_errors=0.5, **{**FAST, "warmup_s": 0.0})
-    with asked(answer_with_two_tokens) as server, sleeper({"PATH": f"{theirs}:/bin"}) as pid:
-        (tmp_path / ".vastgpu" / "pid").write_text(f"{pid}\n")
+    (tmp_path / ".vastgpu" / "env.sh").write_text(f"export PATH={theirs}:$PATH OPENAI_API_KEY=another")
+    with asked(answer_with_two_tokens) as server:
         found = measure(here(f"{path}:/usr/bin:/bin", tmp_path), lease(server.port), load, 1.0)
     assert found.load == load
     assert found["tpot_p50"].value > 0.005  # which is theirs: our server takes no time
@@ -236,6 +231,7 @@ def test_another_driver_makes_the_load_once_ours_has_warmed_the_server(tmp_path:
     assert (tmp_path / "key").read_text() == f"{KEY}\n"
 
 
+@pytest.mark.slow
 def test_another_driver_that_is_not_there_is_said(tmp_path: Path) -> None:
     path = programs(tmp_path / "bin", python3=f'exec {sys.executable} "$@"')
     load = completions(model="tiny", driver="aiperf", **FAST)

@@ -43,7 +43,7 @@ def test_values_arrive_as_they_were_sent(connect: Connect) -> None:
     lease = calls.acquire("a::test", SERVER, False)
     assert (lease.label, lease.offer, lease.headers) == ("a::test", make_offer(gpu_name="RTX 4090"), {"A": "b"})
     ran = ProbeResult("l", ProbeFailure.NONE, 0, "echo \udcff ü", "", 2.0)
-    assert calls.run("l", "echo \udcff ü", 2) == ran
+    assert calls.run("l", "echo \udcff ü", 2, "") == ran
     assert calls.cost("inf") == float("inf")
     summary = control(connect("control")).close(0.0).summary
     assert summary is not None

@@ -129,6 +129,13 @@ def test_why_no_speed_was_measured_is_said(speed: str, why: str) -> None:
     assert (found.memory_gb_s, found.tflops) == (0.0, 0.0)
 
 
+def test_what_a_host_says_steers_no_terminal() -> None:
+    found = judged(printed(busy="0, 34", users="77, \x1b[2Jminer, 900"))
+    broken = judged('{"why": "PyTorch cannot be imported: \\u001b[2J"}\n@@ speed 0\n@@ end 0\n')
+    assert "miner (pid 77)" in found.unfair
+    assert "\x1b" not in found.unfair + broken.notes[-1]
+
+
 def test_without_a_need_for_gpus_nothing_is_looked_at() -> None:
     hot = printed(at_rest=state(reasons=0x40))
     found = fair.judge(OFFER, Workload("command", gpus=0), hot)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import HostRounds
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import Round
 from pytest_vastgpu.measuring.comparison import judge
 from pytest_vastgpu.measuring.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparison import resolves
+from pytest_vastgpu.measuring.comparison import resolving_rounds
 from pytest_vastgpu.measuring.comparison import round_of
 from pytest_vastgpu.measuring.comparison import would_settle
 from pytest_vastgpu.measuring.ratios import same_share
@@ -150,6 +153,11 @@ def test_several_gated_metrics_are_corrected_by_holm() -> None:
     assert [each.finding for each in several([0.04] * 8)] == [Finding.INCONCLUSIVE] * 8
 
 
+def test_improvements_are_corrected_by_holm_too() -> None:
+    assert several([-0.04])[0].finding is Finding.IMPROVEMENT
+    assert Finding.IMPROVEMENT not in {each.finding for each in several([-0.04] * 8)}
+
+
 def test_an_unfair_host_does_not_count() -> None:
     throttled = HostRounds(1, host(0.3).rounds, "throttled for its temperature")
     judged = one(throttled)
@@ -158,6 +166,7 @@ def test_an_unfair_host_does_not_count() -> None:
     assert judged.rounds == 0
     assert math.isnan(judged.slowdown)
     assert would_settle([judged]) == (6, 2)
+    assert one(throttled, host(0.3, machine=2, rounds=1)).finding is Finding.INCONCLUSIVE
     assert one(throttled, host(0.0, machine=2)).finding is Finding.NOISE
     assert one(throttled, host(0.06, machine=2)).confirm
     assert one(throttled, host(0.06, machine=2), host(0.06, machine=3)).finding is Finding.REGRESSION
@@ -190,6 +199,11 @@ def test_a_round_has_the_median_of_its_windows() -> None:
 @pytest.mark.parametrize("bad", [math.nan, -1.0])
 def test_what_is_no_number_is_left_out(bad: float) -> None:
     assert round_of([{"ttft_p50": bad}, {"ttft_p50": 1.0}], [{"ttft_p50": bad}]) == Round({"ttft_p50": 0.0}, {})
+
+
+def test_a_window_whose_percentile_has_no_end_is_the_worst_of_its_round() -> None:
+    windows = [{"ttft_p99": value} for value in (math.inf, 1.0, math.inf, 3.0, 2.0)]
+    assert round_of(windows, windows[:3]) == Round({"ttft_p99": math.log(3.0)}, {"ttft_p99": math.inf})
 
 
 def rounds(windows: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> HostRounds:
@@ -288,6 +302,19 @@ def test_what_is_open_says_how_many_rounds_would_settle_it() -> None:
     assert settled.finding is Finding.NOISE
     assert settled.resolves <= 0.05
     assert one(host(0.0, 0.08, rounds=needed - 1)).resolves > 0.045  # no fewer would
+
+
+def test_what_could_be_seen_allows_for_both_steps_and_for_several_metrics() -> None:
+    both = (3.707 + student.quantile(0.93, 6)) / math.sqrt(10)  # t of 0.005 with 6 degrees of freedom
+    alone = (1.310 + student.quantile(0.93, 30)) / math.sqrt(31)  # t of 0.10 with 30
+    assert resolves(1.0, 5, metrics=2) == pytest.approx(both, abs=1e-3)
+    assert resolves(1.0, 31, metrics=1) == pytest.approx(alone, abs=1e-3)
+
+
+def test_rounds_that_settle_it_also_say_noise() -> None:
+    """23 rounds have an error of 0.08 / √23, t of 0.975 and 0.8 with 22 degrees are 2.074 and 0.858: 0.0489."""
+    assert resolving_rounds(0.08, 6, 0.05, metrics=1) == 23
+    assert resolves(0.08, 21, metrics=1) < 0.05
 
 
 def test_what_is_open_though_it_is_worse_says_how_rarely_chance_does_that() -> None:

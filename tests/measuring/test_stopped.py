@@ -10,7 +10,7 @@ from pytest_vastgpu.measuring import seen
 from tests.support.driven import asked
 from tests.support.driven import steady
 
-LOAD = http_load("/")
+LOAD = http_load("/", concurrency=8)
 HUNG = asked(6.0, 60.0, error="timeout")
 
 
@@ -25,7 +25,7 @@ def test_a_server_that_hangs_gives_no_numbers() -> None:
 
 
 def test_a_single_failure_is_no_end() -> None:
-    seen.check(LOAD, 10.0, {"seen": [*until(10.0), HUNG]})
+    seen.check(http_load("/", concurrency=8), 10.0, {"seen": [*until(10.0), HUNG]})
 
 
 def test_a_server_that_takes_long_has_not_stopped() -> None:

@@ -54,7 +54,7 @@ class Bench:
         self.item = item
         self.measured: list[HostMeasured] = []
         self.usd = 0.0
-        self.notes: list[str] = []
+        self._said: list[str] = []
         self._leases = leases
         self._sides = sides
         self._load = load
@@ -93,7 +93,7 @@ class Bench:
         if self._is_local and workers != "1":
             shared = f"{workers} workers share this machine's CPU, and what they do meanwhile is in the numbers"
             here += f"; {shared}: compare with -n 0"
-            self.notes.append(shared)
+            self._said.append(shared)
         self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {told}{here}")
         self._measure()
 
@@ -115,33 +115,33 @@ class Bench:
                 if isinstance(failed, ProvisioningFailed) and failed.attempts and not failed.machines_failed:
                     raise  # what was rented there does not start for a fault of its own
                 self._give_back()
-                self.notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
+                self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged()
         return [each for each in judged if each.metric in gates]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences."""
+        notes = list(self._said)
+        for each in self.measured:
+            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
+            notes += [each.stopped] if each.stopped else []
+            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        return notes
 
     def record(self, judged: Sequence[Judged]) -> Compared:
         """What was found, with all that is behind it."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
-        notes = [*self.told, *self._settles(judged)]
         missing = self._missing
-        notes += [
+        lacks = [
             f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
         ]
+        notes = [*self.notes, *lacks, *self._settles(judged)]
         names = self._names
         return Compared(
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
         )
-
-    @property
-    def told(self) -> list[str]:
-        """What must be known of its hosts, in sentences."""
-        notes = [*self.notes]
-        for each in self.measured:
-            notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
-        return notes
 
     def _judged(self) -> list[Judged]:
         return judge([each.host for each in self.measured], self._gates, self._better)
@@ -234,7 +234,7 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return machine
-        self.notes.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
         return instance.id
 
     def _rent(self) -> VastInstance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Protocol
 
 import pytest
@@ -56,11 +57,11 @@ class Comparison:
         return [each.host for each in self._bench.measured]
 
     @property
-    def notes(self) -> list[str]:
-        """What must be known to read it, in sentences: what could not be looked at on a host, which rounds do not
-        count, and why there are fewer than planned.
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences: what could not be looked at on a host, which windows and rounds
+        count no more, and why there are fewer than planned.
         """
-        return self._bench.told
+        return self._bench.notes
 
     @property
     def seconds(self) -> float:

@@ -28,8 +28,6 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 NAMES = {"A": "baseline", "B": "candidate"}
-TRIES = 2
-"""Of a start or a window that fails for no fault of a side, such as a connection that breaks."""
 UNFAIR_ROUNDS = 3
 """One in so many rounds, or more, that do not count make a host no fair place."""
 _monotonic = time.monotonic  # bound now: a test may replace it later
@@ -65,8 +63,10 @@ class HostMeasured:
     """Requests that failed, by side."""
     left_out: list[str] = field(default_factory=list)
     """Why a round does not count, in a sentence for each such round."""
-    notes: tuple[str, ...] = ()
-    """What could not be looked at on the host, in sentences."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at on the host, and which windows were measured again, in sentences."""
+    again: bool = False
+    """Whether a window of a server that lives, and could be asked, was measured again: once."""
     stopped: str = ""
     """Why it has fewer rounds than planned, in a sentence; empty: it has not."""
 
@@ -97,7 +97,7 @@ def measure_host(
     :raises MeasurementFailed: if a side cannot be measured, or the time is over before two rounds are.
     """
     seen = instance.fairness()
-    found.unfair, found.notes = seen.unfair, seen.notes
+    found.unfair, found.notes = seen.unfair, list(seen.notes)
     if found.unfair:  # what it would measure says nothing, and costs the same
         return
     rounds = _Rounds(instance, found, sides, load, plan, now, now() + limit_s)
@@ -209,9 +209,8 @@ class _Rounds:
                 return
 
     def _window(self, side: str, where: str) -> Measurement:
-        machine, attempt = f"machine {self._instance.offer.machine_id}", 0
+        machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
         while True:
-            attempt += 1
             try:
                 return self._instance.measure(self._load, self._plan.seconds)
             except MeasurementFailed as failed:
@@ -220,10 +219,15 @@ class _Rounds:
                 became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
                 if fate is not None and fate.excuses:
                     raise HostLost(f"{machine}{became}") from failed
-                if fate is not None or not isinstance(failed, LoadNotRun):
+                breaks = isinstance(failed, LoadNotRun)
+                if breaks and broken:
+                    raise HostLost(f"{machine}: {failed}, twice in a row") from failed
+                if fate is not None or (found.again and not breaks):
                     raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
-                if attempt == TRIES:
-                    raise HostLost(f"{machine}: {failed}, {TRIES} times in a row") from failed
+                # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
+                broken, found.again = breaks, found.again or not breaks
+                found.notes.append(f"a window of the {NAMES[side]} was measured again {where}: {failed}")
+                self._check_time(self._load.warmup_s + self._plan.seconds)
 
     def _is_over(self, failed: Exception) -> None:
         """Blame no host that has reached the end of its time.

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import unittest
 from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import suppress
@@ -174,7 +175,7 @@ class Collector:
 
     def pytest_exception_interact(self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[Any]) -> None:
         """Note what cannot be collected."""
-        if call.excinfo is None:
+        if call.excinfo is None or call.excinfo.errisinstance(unittest.SkipTest):  # pytest 8 calls that an error, too
             return
         error: BaseException = call.excinfo.value
         cause = error.__cause__ or getattr(error, "cause", None)

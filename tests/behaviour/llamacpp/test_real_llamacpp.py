@@ -167,3 +167,39 @@ def test_a_model_that_takes_long_to_load_shows_how_far_it_is(
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*warming: weights*", "*: ready after *"])
+
+
+@pytest.mark.slow
+def test_it_is_measured_token_by_token_and_as_a_whole(
+    pytester: pytest.Pytester, rent_from: RentFrom, tmp_path: Path
+) -> None:
+    rent_from({"this_machine": True})
+    write_suite(
+        pytester,
+        good(tmp_path),
+        """
+import pytest
+from pytest_vastgpu import MeasurementFailed, chat, completions, http_load
+
+PACE = {"max_tokens": 8, "concurrency": 2, "warmup_s": 0.5, "ignore_eos": True}
+
+@pytest.mark.parametrize("load", [completions(model=MODEL, **PACE), chat(model=MODEL, **PACE)])
+def test_stream(vast_instance, load):
+    seen = vast_instance.measure(load, seconds=5)
+    tokens = seen["output_throughput"].value / seen["throughput"].value
+    assert 4 < tokens < 16  # about the eight that were asked for: a request may lie half in the time that counts
+    assert not any("does not tell how many tokens" in note for note in seen.notes)
+    assert seen["errors"].value == 0
+
+def test_whole(vast_instance):
+    seen = vast_instance.measure(completions(model=MODEL, stream=False, **PACE), seconds=5)
+    assert seen["output_throughput"].value > 0
+    with pytest.raises(MeasurementFailed, match="there is no ttft_p50"):
+        seen["ttft_p50"]
+
+def test_no_such_path(vast_instance):
+    with pytest.raises(MeasurementFailed, match="HTTP 404"):
+        vast_instance.measure(http_load("/v1/nothing", {"a": 1}, warmup_s=0.1), seconds=0.5)
+""",
+    )
+    pytester.runpytest_inprocess().assert_outcomes(passed=4)

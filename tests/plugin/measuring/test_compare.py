@@ -331,7 +331,7 @@ def test_a_host_whose_connection_breaks_twice_in_a_row_is_replaced(
     hosts.seconds = breaks_off({1: (10, 11)})
     run().assert_outcomes(passed=1, warnings=0)
     assert hosts.rented == GIVEN_BACK_FIRST
-    words = "another host is needed: machine 1: the load did not run on the instance: the connection broke, 2 times in"
+    words = "another host is needed: machine 1: the load did not run on the instance: the connection broke, twice"
     assert any(line.startswith(words) for line in hosts.told)
 
 
@@ -434,6 +434,11 @@ def test_where_no_machine_works_it_is_no_failure_of_the_test(run: Callable[..., 
 
     hosts.acquire_another = acquire_another  # type: ignore[method-assign,assignment]
     run().assert_outcomes(errors=1)
+    catches = (
+        "    with pytest.raises(pytest.fail.Exception):\n        vast_compare(baseline=A, candidate=B, load=LOAD)\n"
+    )
+    test = f"{TEST}def test_it(vast_compare):\n{catches}    assert False\n"
+    run(test=test).assert_outcomes(failed=1)
 
 
 def test_without_a_second_host_a_suspicion_stays_one(
@@ -441,9 +446,10 @@ def test_without_a_second_host_a_suspicion_stays_one(
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", "a key")
     hosts.seconds, hosts.machines = slower(0.10), (1,)
-    result = run("--vast-backend=vast")
+    result = run("--vast-backend=vast", test=f"{COMPARES}    result.judge(throughput=0.05)\n")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*no second host has confirmed it: no offers: all were excluded"])
+    assert sum("a second host must confirm it" in line for line in hosts.told) == 1, "it is asked for once"
     assert hosts.rented == ["rent 1", "give back 1"]
 
 
@@ -558,3 +564,39 @@ def test_a_metric_that_some_windows_lack_says_why(run: Callable[..., Any], hosts
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: noise, e2e_p50: inconclusive"])
     assert "e2e_p50, where it has no value: it takes 8 requests, and there were 3" in text_of(result)
+
+
+def test_one_window_of_a_server_that_lives_is_measured_again_and_no_more(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    stands_still = {10}
+
+    def seconds(_machine: int, _side: str, window: int) -> float:
+        if window in stands_still:
+            raise MeasurementFailed("no request began in 10 s")
+        return 0.1
+
+    hosts.seconds = seconds
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1)
+    words = "a window of the candidate was measured again in round 2 on machine 1: no request began in 10 s"
+    assert words in text_of(result)
+    assert hosts.calls.count("window") == 6 * 8 + 1
+    stands_still |= {30}
+    hosts.machines = (4,)
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert "failed in round 4 on machine 4: no request began in 10 s" in text_of(result)
+
+
+def test_a_side_that_fails_on_the_second_host_is_no_suspicion_any_more(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    def start(machine: int, side: str, _start: int) -> None:
+        if machine == 2 and side == "candidate":
+            raise failed("out_of_memory", FailureClass.WORKLOAD_FATAL)
+
+    hosts.seconds, hosts.start = slower(0.10), start
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert "the candidate did not start in round 1 on machine 2, where the baseline did" in text_of(result)

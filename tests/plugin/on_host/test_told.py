@@ -232,7 +232,8 @@ def test_what_tests_print_does_not_steer_the_terminal_and_is_the_same_in_junit_f
     assert told["sections"] == [("Captured stdout", "#x1B[2J")]
     assert told["longrepr"][:4] == ["#x1B[2J", "#x1B]0;title#x07", ODD[2], ODD[3]]
     assert not any(character in "".join(told["longrepr"][4:]) for character in "\x08\x0c\x00\x7f\x1b")
-    assert [bin_xml_escape(text) for text in told["longrepr"]] == [bin_xml_escape(text) for text in ODD]
+    in_file = [bin_xml_escape(text).replace("\x7f", "#x7F") for text in (*told["longrepr"], *ODD)]  # pytest 8 leaves it
+    assert in_file[: len(ODD)] == in_file[len(ODD) :]
     assert (told["user_properties"], end["workeroutput"]) == (ODD, ODD)
 
 
