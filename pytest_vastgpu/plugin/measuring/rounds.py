@@ -180,10 +180,15 @@ class _Rounds:
                 found.failed[side] += sum(measured.errors.values())
                 found.answered[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
         _check_work(found, self._plan.rounds)
-        if why := _slowed(windows):
+        if slowed := _slowed(windows):
+            why = "; ".join(slowed.values())
+            if len(slowed) == 1:
+                why += f", and only while the {next(iter(slowed))} ran"
             found.left_out.append(f"round {number} does not count: {why}")
             if len(found.left_out) * UNFAIR_ROUNDS >= self._plan.rounds and number > 1:
                 found.unfair = f"in {len(found.left_out)} of {number} rounds it throttled: {why}"
+                if len(slowed) > 1:  # or a side may be what heats it
+                    self._instance.was_unfair(found.unfair)
             return
         baseline, candidate = ([values_of(each) for each in windows[side]] for side in NAMES)
         found.rounds.append(round_of(baseline, candidate))
@@ -212,7 +217,7 @@ class _Rounds:
         machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
         while True:
             try:
-                return self._instance.measure(self._load, self._plan.seconds)
+                return self._instance.measure(self._load, self._plan.seconds, blames=False)
             except MeasurementFailed as failed:
                 self._is_over(failed)
                 fate = self._instance.fate(self._instance.mark)
@@ -245,12 +250,10 @@ def values_of(measured: Measurement) -> Mapping[str, float]:
     return {name: figure.value for name, figure in {**measured.unbounded, **measured.figures}.items() if figure.better}
 
 
-def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> str:
-    """Why a round does not count, in a sentence; empty: it does."""
-    sides = {side: gpu.together(each.gpus for each in measured) for side, measured in windows.items()}
-    unfair = {side: why for side, seen in sides.items() if (why := gpu.unfair(seen))}
-    only = f", and only while the {NAMES[next(iter(unfair))]} ran" if len(unfair) == 1 else ""
-    return "; ".join(dict.fromkeys(unfair.values())) + only
+def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
+    """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
+    sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
+    return {name: why for name, why in sides.items() if why}
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:

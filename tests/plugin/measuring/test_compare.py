@@ -513,6 +513,7 @@ def test_a_round_in_which_the_host_throttles_does_not_count_and_the_others_do(
     assert hosts.rented == ["rent 1", "give back 1"]
     hot = "machine 1: round 2 does not count: GPU 0 was slowed down in 12% of the samples: its hardware is too hot"
     assert f"{hot}, and only while the candidate ran" in text_of(result)
+    assert hosts.blamed == []
     assert any(line.endswith("] 5") for line in result.outlines)
 
 
@@ -526,6 +527,16 @@ def test_a_host_that_throttles_in_a_third_of_its_rounds_does_not_count_and_measu
     assert hosts.rented == GIVEN_BACK_FIRST
     assert hosts.calls.index("give back 1") - hosts.calls.index("rent 1") - 1 == 3 * (8 + 6), "three rounds"
     assert "machine 1 does not count: in 2 of 3 rounds it throttled: GPU 0" in text_of(result)
+    assert [why[:40] for why in hosts.blamed] == ["in 2 of 3 rounds it throttled: GPU 0 was"]
+
+
+def test_a_machine_that_only_one_side_heats_is_not_blamed(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.throttles = lambda _machine, window: (window - 1) % 8 in (1, 2, 4, 7)
+    result = run("-s", test=f"{COMPARES}    print(result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "throughput: hardware" in text_of(result)
+    assert "its hardware is too hot, and only while the candidate ran" in text_of(result)
+    assert hosts.blamed == []
 
 
 @pytest.mark.parametrize(

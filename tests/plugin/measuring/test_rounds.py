@@ -51,7 +51,7 @@ class Host:
         if self.now >= self.dies:
             raise failed("instance_gone", FailureClass.RUNTIME_LOST)
 
-    def measure(self, load: Load, seconds: float) -> Measurement:
+    def measure(self, load: Load, seconds: float, *, blames: bool) -> Measurement:
         self.now += load.warmup_s + seconds
         return Measurement(load, seconds, {"throughput": Figure(2, "1/s", 1, 3, 1), "requests": Figure(9, "", 9, 9)})
 
