@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 from typing import cast
@@ -42,6 +43,7 @@ class Host:
         self.now = 1000.0
         self.start_s: Callable[[str], float] = lambda _side: 60.0
         self.dies = math.inf
+        self.unbounded: Mapping[str, Figure] = {}
 
     def fairness(self) -> Fairness:
         return Fairness()
@@ -53,7 +55,8 @@ class Host:
 
     def measure(self, load: Load, seconds: float, *, blames: bool) -> Measurement:
         self.now += load.warmup_s + seconds
-        return Measurement(load, seconds, {"throughput": Figure(2, "1/s", 1, 3, 1), "requests": Figure(9, "", 9, 9)})
+        figures = {"throughput": Figure(2, "1/s", 1, 3, 1), "requests": Figure(9, "", 9, 9)}
+        return Measurement(load, seconds, figures, unbounded=self.unbounded)
 
 
 def measured(limit: float, host: Host | None = None, **plan: Any) -> tuple[HostMeasured, list[str]]:
@@ -89,6 +92,13 @@ def test_no_round_begins_that_might_end_too_late(limit: float, rounds: int) -> N
 def test_fewer_than_two_rounds_are_an_error() -> None:
     with pytest.raises(MeasurementFailed, match=r"stopped after 1 of 6 rounds: .* two rounds are the least"):
         measured(2 * ROUND_S - 1)
+
+
+def test_a_time_that_has_no_end_is_not_missing() -> None:
+    host = Host()
+    host.unbounded = {"e2e_p99": Figure(math.inf, "s", math.inf, math.inf, -1)}
+    found, _ = measured(1e9, host, rounds=2)
+    assert found.rounds[0].candidate == {"throughput": math.log(2), "e2e_p99": math.inf}
 
 
 @pytest.mark.parametrize("limit", [1.0, ROUND_S / 2, ROUND_S - 1])
