@@ -30,6 +30,7 @@ from pytest_vastgpu.client.measure import measure
 from pytest_vastgpu.client.measure import orders_of
 from pytest_vastgpu.client.measure import program
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.model import ProbeFailure
@@ -136,6 +137,16 @@ def test_an_instance_without_python_is_said(tmp_path: Path, scripts: dict[str, s
     with pytest.raises(MeasurementFailed, match=r"Python 3\.8 or newer.*apt-get install -y python3") as caught:
         measure(run, lease(), shell("true"), 1.0)
     assert there in str(caught.value)
+
+
+@pytest.mark.parametrize("failure", [each for each in ProbeFailure if each is not ProbeFailure.NONE])
+def test_a_load_that_did_not_run_is_told_from_a_driver_that_failed(failure: ProbeFailure) -> None:
+    def run(_command: str, _timeout_s: float, _stdin: str) -> ProbeResult:
+        return ProbeResult("", failure, 1 if failure is ProbeFailure.COMMAND else None, "", "Socket is closed", 0.0)
+
+    with pytest.raises(MeasurementFailed, match="the load did not run on the instance: Socket is closed") as caught:
+        measure(run, lease(), http_load("/"), 1.0)
+    assert isinstance(caught.value, LoadNotRun) is (failure is not ProbeFailure.COMMAND)
 
 
 def test_what_the_image_has_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

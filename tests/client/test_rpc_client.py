@@ -109,7 +109,7 @@ def test_every_error_arrives_as_itself(connect: Connect, host: Host, kind: type[
 @pytest.mark.parametrize(
     ("error", "expected", "text"),
     [
-        (BudgetSpent("the budget is spent"), VastGpuError, "^the budget is spent$"),
+        (BudgetSpent("the budget is spent"), BudgetSpent, "^the budget is spent$"),
         (Cancelled(), Cancelled, "^$"),
         (KeyError("x"), VastGpuError, r"^KeyError: 'x' \(a defect of pytest-vastgpu: please report it\)$"),
         (RecursionError("deep"), VastGpuError, r"^RecursionError: deep \(a defect"),

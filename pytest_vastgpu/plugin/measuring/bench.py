@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,7 +54,7 @@ class Bench:
         self.item = item
         self.measured: list[HostMeasured] = []
         self.usd = 0.0
-        self.notes: list[str] = []
+        self._said: list[str] = []
         self._leases = leases
         self._sides = sides
         self._load = load
@@ -88,11 +89,11 @@ class Bench:
         most_s = limit_s(self._plan, self._settings.max_lifetime)
         told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
         here = "; on the local market a second host is this same machine" if self._is_local else ""
-        workers = getattr(self.item.config, "workerinput", {}).get("workercount", 1)
-        if self._is_local and workers > 1:
+        workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+        if self._is_local and workers != "1":
             shared = f"{workers} workers share this machine's CPU, and what they do meanwhile is in the numbers"
             here += f"; {shared}: compare with -n 0"
-            self.notes.append(shared)
+            self._said.append(shared)
         self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {told}{here}")
         self._measure()
 
@@ -114,23 +115,29 @@ class Bench:
                 if isinstance(failed, ProvisioningFailed) and failed.attempts and not failed.machines_failed:
                     raise  # what was rented there does not start for a fault of its own
                 self._give_back()
-                self.notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
+                self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged()
         return [each for each in judged if each.metric in gates]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What one must know to read it, in sentences."""
+        notes = list(self._said)
+        for each in self.measured:
+            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
+            notes += [each.stopped] if each.stopped else []
+            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        return notes
 
     def record(self, judged: Sequence[Judged]) -> Compared:
         """What was found, with all that is behind it."""
         hosts = tuple(each.host for each in self.measured)
         seconds = sum(each.seconds for each in self.measured)
-        notes = [*self.notes, *self._settles(judged)]
         missing = self._missing
-        notes += [
+        lacks = [
             f"{each.metric}, where it has no value: {missing[each.metric]}" for each in judged if each.metric in missing
         ]
-        for each in self.measured:
-            notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+        notes = [*self.notes, *lacks, *self._settles(judged)]
         names = self._names
         return Compared(
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
@@ -227,7 +234,7 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return machine
-        self.notes.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
         return instance.id
 
     def _rent(self) -> VastInstance:

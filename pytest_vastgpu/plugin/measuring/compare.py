@@ -58,7 +58,9 @@ class Comparison:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What one must know to read it, in sentences."""
+        """What one must know to read it, in sentences: what could not be looked at on a host, which windows and rounds
+        count no more, and why there are fewer than planned.
+        """
         return self._bench.notes
 
     @property

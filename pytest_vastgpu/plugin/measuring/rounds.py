@@ -28,8 +28,6 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 NAMES = {"A": "baseline", "B": "candidate"}
-TRIES = 2
-"""Of a start or a window that fails for no fault of a side, such as a connection that breaks."""
 UNFAIR_ROUNDS = 3
 """One in so many rounds, or more, that do not count make a host no fair place."""
 _monotonic = time.monotonic  # bound now: a test may replace it later
@@ -65,8 +63,10 @@ class HostMeasured:
     """Requests that failed, by side."""
     left_out: list[str] = field(default_factory=list)
     """Why a round does not count, in a sentence for each such round."""
-    notes: tuple[str, ...] = ()
-    """What could not be looked at on the host, in sentences."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at on the host, and which windows were measured again, in sentences."""
+    again: bool = False
+    """Whether a window of a server that lives, and could be asked, was measured again: once."""
     stopped: str = ""
     """Why it has fewer rounds than planned, in a sentence; empty: it has not."""
 
@@ -97,7 +97,7 @@ def measure_host(
     :raises MeasurementFailed: if a side cannot be measured, or the time is over before two rounds are.
     """
     seen = instance.fairness()
-    found.unfair, found.notes = seen.unfair, seen.notes
+    found.unfair, found.notes = seen.unfair, list(seen.notes)
     if found.unfair:  # what it would measure says nothing, and costs the same
         return
     rounds = _Rounds(instance, found, sides, load, plan, now, now() + limit_s)
@@ -180,10 +180,15 @@ class _Rounds:
                 found.failed[side] += sum(measured.errors.values())
                 found.answered[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
         _check_work(found, self._plan.rounds)
-        if why := _slowed(windows):
+        if slowed := _slowed(windows):
+            why = "; ".join(slowed.values())
+            if len(slowed) == 1:
+                why += f", and only while the {next(iter(slowed))} ran"
             found.left_out.append(f"round {number} does not count: {why}")
             if len(found.left_out) * UNFAIR_ROUNDS >= self._plan.rounds and number > 1:
                 found.unfair = f"in {len(found.left_out)} of {number} rounds it throttled: {why}"
+                if len(slowed) > 1:  # or a side may be what heats it
+                    self._instance.was_unfair(found.unfair)
             return
         baseline, candidate = ([values_of(each) for each in windows[side]] for side in NAMES)
         found.rounds.append(round_of(baseline, candidate))
@@ -209,21 +214,25 @@ class _Rounds:
                 return
 
     def _window(self, side: str, where: str) -> Measurement:
-        machine, attempt = f"machine {self._instance.offer.machine_id}", 0
+        machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
         while True:
-            attempt += 1
             try:
-                return self._instance.measure(self._load, self._plan.seconds)
+                return self._instance.measure(self._load, self._plan.seconds, blames=False)
             except MeasurementFailed as failed:
                 self._is_over(failed)
                 fate = self._instance.fate(self._instance.mark)
                 became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
                 if fate is not None and fate.excuses:
                     raise HostLost(f"{machine}{became}") from failed
-                if fate is not None or not isinstance(failed, LoadNotRun):
+                breaks = isinstance(failed, LoadNotRun)
+                if breaks and broken:
+                    raise HostLost(f"{machine}: {failed}, twice in a row") from failed
+                if fate is not None or (found.again and not breaks):
                     raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
-                if attempt == TRIES:
-                    raise HostLost(f"{machine}: {failed}, {TRIES} times in a row") from failed
+                # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
+                broken, found.again = breaks, found.again or not breaks
+                found.notes.append(f"a window of the {NAMES[side]} was measured again {where}: {failed}")
+                self._check_time(self._load.warmup_s + self._plan.seconds)
 
     def _is_over(self, failed: Exception) -> None:
         """Blame no host that has reached the end of its time.
@@ -241,12 +250,10 @@ def values_of(measured: Measurement) -> Mapping[str, float]:
     return {name: figure.value for name, figure in {**measured.unbounded, **measured.figures}.items() if figure.better}
 
 
-def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> str:
-    """Why a round does not count, in a sentence; empty: it does."""
-    sides = {side: gpu.together(each.gpus for each in measured) for side, measured in windows.items()}
-    unfair = {side: why for side, seen in sides.items() if (why := gpu.unfair(seen))}
-    only = f", and only while the {NAMES[next(iter(unfair))]} ran" if len(unfair) == 1 else ""
-    return "; ".join(dict.fromkeys(unfair.values())) + only
+def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
+    """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
+    sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
+    return {name: why for name, why in sides.items() if why}
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:
