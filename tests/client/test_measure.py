@@ -39,12 +39,8 @@ from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
-<<<<<<< HEAD
-=======
 from tests.support.looks import is_running
-from tests.support.looks import sleeper
 from tests.support.looks import until
->>>>>>> numbers
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
