@@ -24,6 +24,14 @@ from typing import Any
 MARK = "VASTGPU_LOAD"
 """An environment variable of all that is started here."""
 _OURS = f"{os.getpid()}-{time.monotonic()}"
+MOST_BYTES = 1 << 26
+"""Of an answer that is read for what it says. Of others, the rest is read and forgotten."""
+MOST_LINE_BYTES = 1 << 20
+"""Of a stream."""
+MOST_TOKENS = 10000000
+"""Of an answer: who tells of more does not count."""
+FORMS = {"completions": ("OpenAI", "choices"), "chat": ("OpenAI", "choices"), "kserve": ("KServe", "outputs")}
+"""By the kind of load: whose protocol its answers have, and what they hold at least."""
 
 
 class Failed(Exception):
@@ -42,7 +50,10 @@ class _Stamped(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(max(0.001, self._until - time.monotonic()))
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:  # although there may be something to read: a server can go on for ever
+            raise socket.timeout
+        self._sock.settimeout(left_s)
         count = self._raw.readinto(buffer)
         self.at = time.monotonic()
         return count or 0
@@ -89,7 +100,7 @@ class Client:
                     connection.close()
                     if not kept:  # a server may close a connection that it has kept, just when it is used again
                         raise
-            (_read_stream if orders["stream"] else _read_whole)(_accepted(answer), seen)
+            (_read_stream if orders["stream"] else _read_whole)(_accepted(answer), seen, orders["kind"])
         except socket.timeout:  # noqa: UP041 - in Python 3.8 it is a class of its own
             connection.close()
             raise Failed("timeout", f"no complete answer within {orders['timeout_s']:g} s") from None
@@ -115,31 +126,68 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _read_whole(answer: Any, seen: dict[str, Any]) -> None:
-    body = answer.read()
+def _no_answer(kind: str, text: bytes) -> Failed:
+    protocol = FORMS[kind][0]
+    return Failed(f"no answer of {protocol}'s form", f"that is no answer of {protocol}'s form: {_text(text[:500])}")
+
+
+def _too_long(most: int, what: str) -> Failed:
+    return Failed("too long", f"{what} is longer than {most >> 20} MiB")
+
+
+def _read_whole(answer: Any, seen: dict[str, Any], kind: str) -> None:
+    parts, size = [], 0
+    while True:
+        data = answer.read(1 << 16)
+        if not data:
+            break
+        size += len(data)
+        if size <= MOST_BYTES:
+            parts.append(data)
+        elif kind in FORMS:
+            raise _too_long(MOST_BYTES, "the answer")
+    if answer.length:  # which read() finds by itself, but for a part
+        raise http.client.IncompleteRead(b"", answer.length)
+    body = b"".join(parts)
     try:
-        used = json.loads(body)["usage"]["completion_tokens"]
-    except (ValueError, KeyError, TypeError):
-        return  # no OpenAI-compatible server
-    if isinstance(used, int):
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    told = told if isinstance(told, dict) else {}
+    if kind in FORMS and not (isinstance(told.get(FORMS[kind][1]), list) and told[FORMS[kind][1]]):
+        raise _no_answer(kind, body)
+    _count(told, seen)
+
+
+def _count(told: dict[str, Any], seen: dict[str, Any]) -> bool:
+    """Take in how many tokens the server says that it has made; returns False if that has no form."""
+    usage = told.get("usage") or {}
+    used = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    if type(used) is int and 0 <= used <= MOST_TOKENS:
         seen["tokens"], seen["counted"] = used, "usage"
+    return isinstance(usage, dict)
 
 
-def _read_stream(answer: Any, seen: dict[str, Any]) -> None:
+def _read_stream(answer: Any, seen: dict[str, Any], kind: str) -> None:
     """Read server-sent events; a piece came when the last of its bytes did, however late it is looked at here."""
-    rest, done, began, ended = b"", False, b"", 0.0
+    rest, done, began, ended, size = b"", False, b"", 0.0, 0
     while True:
         data = answer.read1(1 << 16)
         if not data:
             break
         began = began or data[:500]
+        size += len(data)
+        if size > MOST_BYTES:
+            raise _too_long(MOST_BYTES, "the stream")
         *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > MOST_LINE_BYTES:
+            raise _too_long(MOST_LINE_BYTES, "a line of the stream")
         for line in lines:
             if line.startswith(b"data:"):
-                done = _piece(line[5:].strip(), answer.stamped.at, seen) or done
+                done = _piece(line[5:].strip(), answer.stamped.at, seen, kind) or done
                 ended = ended or (answer.stamped.at if done else 0.0)
     if rest.startswith(b"data:"):
-        done = _piece(rest[5:].strip(), answer.stamped.at, seen) or done
+        done = _piece(rest[5:].strip(), answer.stamped.at, seen, kind) or done
     if not seen["pieces"] and b"data:" not in began:
         raise Failed("no stream", f"the answer is no stream of events: {_text(began)}")
     if not done:
@@ -152,25 +200,28 @@ def _read_stream(answer: Any, seen: dict[str, Any]) -> None:
         seen["tokens"], seen["counted"] = seen["pieces"], "pieces"
 
 
-def _piece(text: bytes, now: float, seen: dict[str, Any]) -> bool:
+def _piece(text: bytes, now: float, seen: dict[str, Any], kind: str) -> bool:
     """Take in one event; returns whether the server says that the answer is complete."""
     if text == b"[DONE]":
         return True
     try:
         piece = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Failed("no JSON", f"a piece of the stream is no JSON: {_text(text)}") from None
     if not isinstance(piece, dict):
-        return False
+        raise _no_answer(kind, text)
     if piece.get("error"):
         raise Failed("error in the stream", json.dumps(piece["error"]))
-    used = (piece.get("usage") or {}).get("completion_tokens")
-    if isinstance(used, int):
-        seen["tokens"], seen["counted"] = used, "usage"
+    choices = piece.get("choices") or []
+    if not _count(piece, seen) or not isinstance(choices, list):
+        raise _no_answer(kind, text)
     done = False
-    for choice in piece.get("choices") or ():
+    for choice in choices:
+        # The first piece of a chat has its role, and no token yet.
+        said = (choice.get("delta") or choice) if isinstance(choice, dict) else None
+        if not isinstance(said, dict):
+            raise _no_answer(kind, text)
         done = done or bool(choice.get("finish_reason"))
-        said = choice.get("delta") or choice  # the first piece of a chat has its role, and no token yet
         if any(said.get(key) for key in ("content", "text", "reasoning_content", "reasoning", "tool_calls")):
             seen["pieces"] += 1
             if seen["first"] is None:

@@ -132,6 +132,8 @@ class Load:
             seen["error"] = type(error).__name__
             self.details.setdefault(seen["error"], f"{type(error).__name__}: {error}")
         seen["end"] = time.monotonic()
+        if seen["error"]:
+            seen["gaps"] = []  # they count for nothing, and may be millions
         for name in ("start", "first", "last", "end"):
             if seen[name] is not None:
                 seen[name] -= self._begins

@@ -8,11 +8,13 @@ import itertools
 import json
 import operator
 import random
+import socket
 import statistics
 import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from types import SimpleNamespace
@@ -21,8 +23,10 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu import Load
+from pytest_vastgpu import chat
 from pytest_vastgpu import completions
 from pytest_vastgpu import http_load
+from pytest_vastgpu import kserve
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.measure import orders_of
 from pytest_vastgpu.measuring import asking
@@ -37,6 +41,7 @@ from tests.support.looks import until
 ROLE = 'data: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}\n\n'
 STOP = 'data: {"choices": [{"text": "", "finish_reason": "length"}]}\n\n'
 DONE = "data: [DONE]\n\n"
+FORMLESS = "no answer of OpenAI's form"
 
 
 def text(said: str, key: str = "text") -> str:
@@ -48,7 +53,12 @@ def usage(tokens: int) -> str:
     return f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': tokens}})}\n\n"
 
 
+INFER = kserve("add", [{"name": "x"}])
 STREAM = (text("A"), text(" ship"), STOP, usage(3), DONE)
+
+
+def used(tokens: object) -> str:
+    return f'"usage": {{"completion_tokens": {tokens}}}'
 
 
 def drive(load: Load, port: int = 1, seconds: float = 0.1, **more: object) -> dict[str, Any]:
@@ -227,7 +237,7 @@ def test_a_piece_came_when_its_bytes_did() -> None:
         return part.encode()
 
     seen: dict[str, Any] = {"first": None, "last": None, "gaps": [], "tokens": 0, "counted": "", "pieces": 0}
-    asking._read_stream(SimpleNamespace(read1=read1, stamped=stamped), seen)
+    asking._read_stream(SimpleNamespace(read1=read1, stamped=stamped), seen, "chat")
     assert (seen["first"], seen["last"], seen["gaps"]) == (1.0, 3.0, [2.0, 0.0])
 
 
@@ -241,6 +251,17 @@ def test_a_piece_came_when_its_bytes_did() -> None:
         (lambda request: request.stream([usage(0), DONE]), "no token", "the answer held no token"),
         (lambda request: request.stream(["data: {oops\n\n"]), "no JSON", "{oops"),
         (lambda request: request.stream(['data: {"error": {"code": 1}}\n\n']), "error in the stream", '{"code": 1}'),
+        (lambda request: request.stream(['data: {"choices": "abc"}\n\n']), FORMLESS, '{"choices": "abc"}'),
+        (lambda request: request.stream(['data: {"choices": [1]}\n\n']), FORMLESS, '{"choices": [1]}'),
+        (lambda request: request.stream(['data: {"choices": [{"delta": [1]}]}\n\n']), FORMLESS, "[1]"),
+        (lambda request: request.stream(['data: {"usage": [5]}\n\n']), FORMLESS, '{"usage": [5]}'),
+        (lambda request: request.stream(["data: [1]\n\n"]), FORMLESS, "OpenAI's form: [1]"),
+        (lambda request: request.stream([f"data: {'[' * 100_000}\n\n"]), "no JSON", "[["),
+        (
+            lambda request: request.stream(["data: ", *["x" * 100_000] * 11]),
+            "too long",
+            "a line of the stream is longer",
+        ),
     ],
 )
 def test_what_is_no_answer_is_an_error_with_a_reason(answer: Any, error: str, detail: str) -> None:
@@ -250,20 +271,73 @@ def test_what_is_no_answer_is_an_error_with_a_reason(answer: Any, error: str, de
 
 
 def test_an_answer_as_a_whole_has_the_servers_count_of_tokens_if_it_tells() -> None:
-    counted = once(lambda request: request.reply('{"usage": {"completion_tokens": 5}}'), stream(stream=False))
+    counted = once(lambda request: request.reply(f'{{"choices": [{{}}], {used(5)}}}'), stream(stream=False))
     silent = once(lambda request: request.reply("[1]"), http_load("/", warmup_s=0))
     assert (counted["error"], counted["tokens"], counted["counted"], counted["first"]) == ("", 5, "usage", None)
     assert (silent["error"], silent["tokens"], silent["counted"]) == ("", 0, "")
 
 
-def test_an_answer_that_never_ends_is_over_when_its_time_is() -> None:
+@pytest.mark.parametrize("tokens", ["-4", "true", "9" * 400, "1e3", '"5"', "null"])
+def test_a_number_of_tokens_that_none_can_be_does_not_count(tokens: str) -> None:
+    whole = once(lambda request: request.reply(f'{{"choices": [{{}}], {used(tokens)}}}'), stream(stream=False))
+    pieces = once(lambda request: request.stream([text("A"), text("B"), f"data: {{{used(tokens)}}}\n\n", DONE]))
+    assert (whole["error"], whole["tokens"], whole["counted"]) == ("", 0, "")
+    assert (pieces["error"], pieces["tokens"], pieces["counted"]) == ("", 2, "pieces")
+
+
+@pytest.mark.parametrize("body", ["<html>", '{"error": {"code": 1}}', '{"choices": []}', "[1]", "", "[" * 100_000])
+@pytest.mark.parametrize(
+    ("load", "whose"), [(stream(stream=False), "OpenAI"), (chat(model="m", stream=False), "OpenAI"), (INFER, "KServe")]
+)
+def test_an_answer_as_a_whole_that_is_no_answer_is_an_error(load: Load, whose: str, body: str) -> None:
+    seen = once(lambda request: request.reply(body), load)
+    assert seen["error"] == f"no answer of {whose}'s form"
+    assert body[:20] in seen["detail"]
+    assert once(lambda request: request.reply(body), http_load("/"))["error"] == ""
+
+
+def test_an_answer_that_breaks_off_is_an_error() -> None:
+    def cut(request: Asked) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        request.close_connection = True
+
+    assert once(cut, http_load("/"))["error"] == "IncompleteRead"
+
+
+def test_an_answer_that_is_not_read_for_what_it_says_may_be_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_BYTES", 1 << 21)
+    for load, error in ((http_load("/"), ""), (INFER, "too long"), (stream(stream=False), "too long")):
+        assert once(lambda request: request.reply(" " * (3 << 20)), load)["error"] == error
+    events = [f": {'x' * 100_000}\n\n"] * 25
+    assert once(lambda request: request.stream(events))["detail"] == "the stream is longer than 2 MiB"
+
+
+def forever(*said: str) -> Callable[[Asked], None]:
+    """An answer that goes on and on."""
+    return lambda request: request.stream(itertools.chain.from_iterable(itertools.repeat(said)))
+
+
+def go_on(request: Asked) -> None:
+    while True:
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
+@pytest.mark.parametrize("load", [stream(timeout_s=0.1), http_load("/", timeout_s=0.1)])
+@pytest.mark.parametrize("answer", [forever(": ping\n\n"), forever(text("A")), forever("x\n" * 100), go_on])
+def test_an_answer_that_never_ends_is_over_when_its_time_is(answer: Callable[[Asked], None], load: Load) -> None:
     """Although there is always something to read."""
-
-    def forever(request: Asked) -> None:
-        request.stream(itertools.repeat(": ping\n\n"))
-
-    seen = once(forever, stream(timeout_s=0.1))
+    seen = once(answer, load)
     assert (seen["error"], seen["detail"]) == ("timeout", "no complete answer within 0.1 s")
+    assert seen["gaps"] == []  # of which there were thousands
+
+
+def test_bytes_that_are_there_when_the_time_is_over_do_not_prolong_it() -> None:
+    """However many: none of them is read."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb", buffering=0) as raw:
+        theirs.sendall(b"x" * 1000)
+        with pytest.raises(TimeoutError):
+            asking._Stamped(raw, ours, time.monotonic()).readinto(bytearray(10))
 
 
 def test_a_kept_connection_that_the_server_closes_is_no_error() -> None:
