@@ -22,12 +22,14 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring import answers
 from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring import others
 from pytest_vastgpu.measuring import seen
+from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import ProbeFailure
@@ -95,13 +97,20 @@ _numbers = Numbers()
 def measure(run: Run, lease: Lease, load: Load, seconds: float) -> Measurement:
     """See :meth:`~pytest_vastgpu.client.instance.VastInstance.measure`."""
     __tracebackhide__ = True
+    if not isinstance(load, Load):
+        raise ConfigurationError(
+            f"measure({load!r:.40}, …): a load is of another type than {type(load).__name__}; completions(model=…) and "
+            "others make one"
+        )
     wrong = isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds)
     if wrong or not 0 < seconds <= LONGEST_S:
         raise ConfigurationError(f"measure(…, seconds={seconds!r:.40}): give seconds above 0, {LONGEST_S} at most")
     KNOWN.add("instance key", lease.api_key)  # a server that refuses a request may print what came with it
     for name, value in load.headers.items():
         if looks_secret(name):
-            KNOWN.add(name, value.rpartition(" ")[2])  # of "Bearer …": a report has the load, too
+            KNOWN.add_long(name, value.rpartition(" ")[2])  # of "Bearer …"
+    if load.kind is Kind.COMMAND:
+        KNOWN.add_command(load.path)  # a report has the load
     if load.driver:
         return _by_another(run, lease, load, seconds)
     limit_s = load.warmup_s + seconds + load.timeout_s
@@ -177,7 +186,7 @@ def _run(run: Run, orders: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
 
 def program() -> str:
     """The driver's modules, as the line that :data:`COMMAND` reads."""
-    modules = (asking, driver)
+    modules = (answers, asking, driver)  # each after those that it needs
     return json.dumps([(each.__name__, Path(str(each.__file__)).read_text("utf-8")) for each in modules]) + "\n"
 
 

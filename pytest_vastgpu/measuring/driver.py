@@ -37,9 +37,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pytest_vastgpu.measuring.answers import Failed
 from pytest_vastgpu.measuring.asking import Client
 from pytest_vastgpu.measuring.asking import Command
-from pytest_vastgpu.measuring.asking import Failed
 from pytest_vastgpu.measuring.asking import guarded
 from pytest_vastgpu.measuring.asking import kill
 from pytest_vastgpu.measuring.asking import run

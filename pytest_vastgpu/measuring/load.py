@@ -24,6 +24,10 @@ DRIVERS = ("vllm bench serve", "guidellm", "aiperf")
 SLO = ("ttft", "tpot", "e2e")
 MOST_AT_A_TIME = 1024
 """Requests under way in a closed loop: so many threads the driver has."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""Of HTTP: a method, or the name of a header."""
+_SAID = {"text": "body"}
+"""What a field is called where a user gives it."""
 PROMPT = "Request {n}: write a story about a ship."
 
 
@@ -149,6 +153,9 @@ def kserve(model: str, inputs: Sequence[Mapping[str, object]], *, version: str =
     :param version: Of the model; empty: the server chooses.
     :raises ConfigurationError: for a value that no load can have; one line.
     """
+    for name, value in (("model", model), ("version", version)):
+        if not _is_text(value) or (name == "model" and not value):
+            raise ConfigurationError(f"load kserve: {name}={value!r:.40}; give the {name} as the server lists it")
     below = f"/versions/{quote(version, safe='')}" if version else ""
     return _load(Kind.KSERVE, f"/v2/models/{quote(model, safe='')}{below}/infer", {"inputs": list(inputs)}, pace)
 
@@ -203,6 +210,12 @@ def _openai(
 
 
 def _load(kind: Kind, path: str, body: Mapping[str, object], pace: Mapping[str, Any], **http: Any) -> Load:
+    asked = {name: pace[name] for name in ("concurrency", "rate") if name in pace}
+    if asked and not any(asked.values()):
+        given = " and ".join(f"{name}={value!r:.40}" for name, value in asked.items())
+        raise ConfigurationError(
+            f"load {kind.value}: {given} asks nothing; give concurrency=1 or more, or rate= above 0, requests a second"
+        )
     alone = {} if pace.get("concurrency") or not pace.get("rate") else {"concurrency": 0}
     one = {} if pace.get("concurrency") or pace.get("rate") else {"concurrency": 1}
     return Load(kind, path, body, **{**pace, **alone, **one, **http})
@@ -210,11 +223,23 @@ def _load(kind: Kind, path: str, body: Mapping[str, object], pace: Mapping[str, 
 
 def _problems(load: Load) -> Iterator[str]:
     """What is wrong with a load, with what to give instead."""
+    for name in ("path", "text", "method"):
+        if not _is_text(value := getattr(load, name)):
+            yield f"{_SAID.get(name, name)}={value!r:.80} is no text that can be sent"
+            return
     if load.kind is Kind.COMMAND:
-        if not load.path.strip():
-            yield "the command is empty"
+        if not load.path.strip() or "\0" in load.path:
+            yield "the command is empty" if not load.path.strip() else "the command holds a null character"
     elif not re.fullmatch(r"/[!-~]*", load.path):
         yield f"path={load.path!r:.80} is no path of a URL; give one that begins with / and has no spaces"
+    if not _TOKEN.fullmatch(load.method):
+        yield f"method={load.method!r:.40} is no method of HTTP; give one such as 'PUT'"
+    for name in ("slo", "headers", "body"):
+        if not isinstance(value := getattr(load, name), Mapping):
+            yield f"{name}={value!r:.40}; give a dict"
+            return
+    if isinstance(load.seed, bool) or not isinstance(load.seed, int):
+        yield f"seed={load.seed!r:.40}; give a whole number"
     if not _whole(load.concurrency, 0, MOST_AT_A_TIME):
         yield f"concurrency={load.concurrency!r:.40}; give a whole number from 1 to {MOST_AT_A_TIME}"
     if not _number(load.rate, 0, 100_000):
@@ -229,9 +254,13 @@ def _problems(load: Load) -> Iterator[str]:
     for metric, limit in load.slo.items():
         if metric not in SLO or not _number(limit, 1e-9, math.inf):
             yield f"slo has {metric!r}: {limit!r:.40}; give seconds for {', '.join(SLO)}"
+        elif metric != "e2e" and not load.streams:
+            yield f"slo has {metric!r}, which no answer of this load has, since it is no stream; give e2e"
     for name, value in load.headers.items():
-        if not isinstance(name, str) or not isinstance(value, str) or not (name + value).isprintable():
-            yield f"headers has {name!r:.40} with a value that is no line of text"
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            yield f"headers has {name!r:.40}, which is no name of a header"
+        elif not isinstance(value, str) or not re.fullmatch(r"[\t -~\xa0-\xff]*", value):
+            yield f"headers has {name!r:.40} with a value that is no line of text in Latin-1"
     if load.driver and load.driver not in DRIVERS:
         yield f"driver={load.driver!r:.40}; give one of {', '.join(map(repr, DRIVERS))}, or none for ours"
     if load.driver and load.kind not in (Kind.COMPLETIONS, Kind.CHAT):
@@ -240,6 +269,11 @@ def _problems(load: Load) -> Iterator[str]:
         json.dumps(load.body, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         yield f"its body is no JSON: {error}"
+
+
+def _is_text(value: object) -> bool:
+    """Half of a character (a lone surrogate) cannot be sent."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
 
 def _number(value: object, least: float, most: float) -> bool:

@@ -103,8 +103,11 @@ def compared_of(text: str) -> Compared:
 def to_json(value: object) -> Any:
     """A value of this package's dataclasses in the types of JSON: an object with a key for each field.
 
-    JSON has no numbers without end: they are the texts ``inf``, ``-inf`` and ``nan``.
+    JSON has no numbers without end: they are the texts ``inf``, ``-inf`` and ``nan``. Headers of a load are there by
+    name alone: what they hold may be secret, whatever they are called.
     """
+    if isinstance(value, Load):
+        value = dataclasses.replace(value, headers=dict.fromkeys(value.headers, "-"))
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Enum):

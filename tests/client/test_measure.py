@@ -173,6 +173,25 @@ def test_a_key_in_a_loads_headers_is_hidden_in_every_report() -> None:
     assert KNOWN(repr(load.headers)) == "{'X-Api-Key': '<X-Api-Key>', 'Authorization': 'Bearer <Authorization>'}"
 
 
+def test_a_dummy_key_hides_no_other_text_and_a_commands_password_is_hidden() -> None:
+    failed = ProbeResult("", ProbeFailure.COMMAND, 1, "", "", 0.0)
+    command = shell("bench --passwd s3kr3t-in-arg-4")
+    for load in (http_load("/", headers={"Authorization": "Bearer test"}), command):
+        with pytest.raises(MeasurementFailed):
+            measure(lambda *_: failed, lease(), load, 1)
+    assert KNOWN("test_speed.py::test_speed") == "test_speed.py::test_speed"
+    assert "s3kr3t" not in KNOWN(command.path)
+
+
+@pytest.mark.parametrize("load", ["completions", None, {"kind": "http"}])
+def test_what_is_no_load_is_a_usage_error(load: Any) -> None:
+    def never(*asked_for: object) -> ProbeResult:
+        raise AssertionError(asked_for)
+
+    with pytest.raises(ConfigurationError, match=r"a load is of another type than .*; completions\(model=…\) and"):
+        measure(never, lease(), load, 1)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "10", 100_000])
 def test_seconds_that_no_measurement_can_have_are_a_usage_error(seconds: float) -> None:
     def never(*asked_for: object) -> ProbeResult:

@@ -29,6 +29,7 @@ from pytest_vastgpu import http_load
 from pytest_vastgpu import kserve
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.measure import orders_of
+from pytest_vastgpu.measuring import answers
 from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
 from tests.support.asked import Asked
@@ -78,18 +79,18 @@ def once(answer: Any, load: Load | None = None) -> dict[str, Any]:
     return {**seen, "detail": made.details.get(seen["error"], "")}
 
 
-@pytest.mark.parametrize("module", [asking, driver])
+@pytest.mark.parametrize("module", [answers, asking, driver])
 def test_it_needs_python_3_8_and_the_standard_library(module: ModuleType) -> None:
     source = Path(str(module.__file__)).read_text("utf-8")
     tree = ast.parse(source, feature_version=(3, 8))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     foreign = {name for name in modules if name and name.split(".")[0] not in sys.stdlib_module_names}
-    assert foreign <= {asking.__name__}
+    assert foreign <= {answers.__name__, asking.__name__}
     assert source.isascii()  # whatever encoding the instance's Python reads its input in
 
 
-@pytest.mark.parametrize("module", [asking, driver])
+@pytest.mark.parametrize("module", [answers, asking, driver])
 def test_it_asks_no_clock_that_can_be_set(module: ModuleType) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
     asked_for = {
@@ -237,7 +238,7 @@ def test_a_piece_came_when_its_bytes_did() -> None:
         return part.encode()
 
     seen: dict[str, Any] = {"first": None, "last": None, "gaps": [], "tokens": 0, "counted": "", "pieces": 0}
-    asking._read_stream(SimpleNamespace(read1=read1, stamped=stamped), seen, "chat")
+    answers._read_stream(SimpleNamespace(read1=read1, stamped=stamped), seen, "chat")
     assert (seen["first"], seen["last"], seen["gaps"]) == (1.0, 3.0, [2.0, 0.0])
 
 
@@ -305,7 +306,7 @@ def test_an_answer_that_breaks_off_is_an_error() -> None:
 
 
 def test_an_answer_that_is_not_read_for_what_it_says_may_be_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "MOST_BYTES", 1 << 21)
+    monkeypatch.setattr(answers, "MOST_BYTES", 1 << 21)
     for load, error in ((http_load("/"), ""), (INFER, "too long"), (stream(stream=False), "too long")):
         assert once(lambda request: request.reply(" " * (3 << 20)), load)["error"] == error
     events = [f": {'x' * 100_000}\n\n"] * 25

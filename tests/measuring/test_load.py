@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
+from typing import cast
 
 import pytest
 
@@ -105,6 +107,26 @@ def test_a_load_is_a_closed_or_an_open_loop(load: Load, pace: tuple[int, float])
         (lambda: completions(model="m", stop={"a"}), "its body is no JSON"),
         (lambda: shell("nvidia-smi", driver="aiperf"), "asks OpenAI-compatible servers only"),
         (lambda: http_load("/", headers={"X-Key": "a\nb"}), "headers has 'X-Key'"),
+        (lambda: http_load("/", headers={"X A:": "a"}), "headers has 'X A:', which is no name of a header"),
+        (lambda: http_load("/", headers={"X-Key": "—"}), "headers has 'X-Key' with a value that is no line"),
+        (lambda: http_load("/", headers=cast("Any", ["X-Key"])), "headers=['X-Key']; give a dict"),
+        (lambda: http_load("/", method="GE T"), "method='GE T' is no method of HTTP"),
+        (lambda: http_load("/", "\ud800"), "body='\\ud800' is no text that can be sent"),
+        (lambda: http_load(cast("str", 5)), "path=5 is no text"),
+        (lambda: shell("echo \ud800"), "is no text that can be sent"),
+        (lambda: shell("echo \0"), "the command holds a null character"),
+        (lambda: kserve("\ud800", [INPUT]), "load kserve: model='\\ud800'; give the model"),
+        (lambda: kserve("", [INPUT]), "load kserve: model=''"),
+        (lambda: kserve("add", [INPUT], version=cast("str", 3)), "load kserve: version=3; give the version"),
+        (lambda: shell("true", seed=cast("int", [1])), "seed=[1]; give a whole number"),
+        (lambda: shell("true", seed=cast("int", None)), "seed=None; give a whole number"),
+        (lambda: shell("true", slo=cast("Any", [1])), "slo=[1]; give a dict"),
+        (lambda: shell("true", slo={"ttft": 1}), "slo has 'ttft', which no answer of this load has"),
+        (lambda: completions(model="m", stream=False, slo={"tpot": 1}), "slo has 'tpot', which no answer of"),
+        (lambda: shell("true", rate=0), "rate=0 asks nothing; give concurrency=1 or more, or rate= above 0"),
+        (lambda: shell("true", concurrency=0), "concurrency=0 asks nothing"),
+        (lambda: shell("true", concurrency=0, rate=0.0), "concurrency=0 and rate=0.0 asks nothing"),
+        (lambda: shell("true", concurrency=cast("int", None)), "concurrency=None asks nothing"),
         (lambda: shell("  "), "the command is empty"),
         (lambda: http_load("health"), "path='health' is no path"),
         (lambda: http_load("/a b"), "path='/a b' is no path"),

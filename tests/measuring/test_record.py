@@ -11,6 +11,7 @@ from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import Round
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import completions
+from pytest_vastgpu.measuring.load import http_load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.measuring.record import Measured
@@ -48,6 +49,14 @@ def test_a_measurement_travels_whole() -> None:
 
 def test_a_comparison_travels_whole() -> None:
     assert compared_of(to_text(COMPARED)) == COMPARED
+
+
+def test_what_headers_hold_is_in_no_record() -> None:
+    load = http_load("/", headers={"X-Custom": "sekret", "Authorization": "Bearer test"})
+    measured = Measured(Measurement(load, 1.0, {}), machine_id=7)
+    assert "sekret" not in to_text(measured)
+    assert "test" not in to_text(measured)
+    assert measured_of(to_text(measured)).measurement.load.headers == {"X-Custom": "-", "Authorization": "-"}
 
 
 def test_a_record_of_an_older_or_newer_version_is_read() -> None:

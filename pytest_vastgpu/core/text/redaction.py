@@ -46,7 +46,8 @@ _LOOKS_SECRET = re.compile(
     | (?<=Bearer\ )(?![<*])\S+ | (?<=Basic\ )[A-Za-z0-9+/=]{8,}
     | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)
     | (?i:(?<=api_key=)|(?<=api-key=)|(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key':\ ')|(?<=Signature=)
-      |(?<=--api-key\ )|(?<=api_key':\ \[')|(?<=api_key":\ ")|(?<=token":\ ")|(?<=password":\ ")|(?<=secret":\ "))
+      |(?<=--api-key\ )|(?<=--password\ )|(?<=--token\ )|(?<=--hf-token\ )|(?<=--auth-token\ )|(?<=--secret\ )
+      |(?<=api_key':\ \[')|(?<=api_key":\ ")|(?<=token":\ ")|(?<=password":\ ")|(?<=secret":\ "))
       (?![<*])[^\s&'",)]+
     | (?<=_KEY=)(?![<*])[^\s&'",)]+ | (?<=_KEY":\ ")(?![<*])[^\s&'",)]+
     | (?<![0-9A-Za-z:/])[0-9a-f]{64}(?![0-9A-Za-z])
@@ -170,6 +171,18 @@ class Redactor:
         for words in ([word for word in workload.args if isinstance(word, str)], *commands):
             for name, value in _secret_options(words):
                 self.add(name, value)
+
+    def add_long(self, name: str, value: str) -> None:
+        """Add a secret, unless it is so short (``test``, ``EMPTY``) that other texts hold it by chance: they would be
+        other texts without it.
+        """
+        if len(value) >= LONG_VALUE_CHARS:
+            self.add(name, value)
+
+    def add_command(self, command: str) -> None:
+        """Add the long secrets of a shell command, such as ``--password VALUE``."""
+        for name, value in _secret_options(_words(command)):
+            self.add_long(name, value)
 
     def forget(self) -> None:
         """Forget all secrets."""

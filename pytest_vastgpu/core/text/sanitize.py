@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pytest_vastgpu.core.text.layout import columns
 from pytest_vastgpu.core.text.layout import cut_middle
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.core.text.redaction import without_lookalikes
 
 LINE_CHARS = 2000
 """Most characters of a text that is shown as one line; a longer one loses its middle."""
@@ -82,14 +83,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def clean(value: object) -> object:
-    """A JSON value with every text in it made safe and bounded. Texts keep their lines."""
+    """A JSON value with every text in it made safe and bounded. Texts keep their lines.
+
+    Its keys are names. One that is as a known secret is only called so: whoever reads the document needs it.
+    """
     if isinstance(value, str):
         return _harmless(cut_middle(KNOWN(str(value)), TEXT_CHARS))
     if isinstance(value, Mapping):
-        return {clean(key): clean(each) for key, each in value.items()}
+        return {_name(key): clean(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [clean(each) for each in value]
     return value
+
+
+def _name(key: object) -> object:
+    return _harmless(cut_middle(without_lookalikes(key), TEXT_CHARS)) if isinstance(key, str) else key
 
 
 def _harmless(text: str) -> str:

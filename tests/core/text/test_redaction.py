@@ -44,6 +44,8 @@ def without() -> Redactor:
         ("Authorization: Bearer s3cr3t!", "Authorization: Bearer <removed>"),
         ("use hf_0123456789xyz now", "use <removed> now"),
         ("vllm serve m --api-key topsecret --port 1", "vllm serve m --api-key <removed> --port 1"),
+        ("mysql --password topsecret -v", "mysql --password <removed> -v"),
+        ("it takes --token t0p and --secret s3c", "it takes --token <removed> and --secret <removed>"),
         ("args: {'api_key': ['topsecret'], 'port': 1}", "args: {'api_key': ['<removed>'], 'port': 1}"),
         ('{"api_key": "topsecret"}', '{"api_key": "<removed>"}'),
         ("VLLM_API_KEY=topsecret", "VLLM_API_KEY=<removed>"),
@@ -83,6 +85,13 @@ def test_a_secret_that_is_part_of_another_gives_nothing_of_it_away() -> None:
     redactor.add("short", "abc")
     redactor.add("long", "abcdef")
     assert redactor("abcdef") == "<long>"
+
+
+def test_long_secrets_of_a_command_are_known_and_words_that_any_text_has_are_not() -> None:
+    redactor = Redactor()
+    redactor.add_command("bench --password 'correct horse' --api-key test")
+    redactor.add_long("Authorization", "test")
+    assert redactor("a test of correct horse") == "a test of <--password>"
 
 
 def test_each_line_of_a_private_key_is_secret_by_itself() -> None:

@@ -54,6 +54,12 @@ def test_what_is_harmless_stays_as_it_is(text: str, shown: str) -> None:
     assert sanitize.block(text) == shown
 
 
+def test_a_key_of_a_document_is_no_secret_though_it_reads_like_one() -> None:
+    KNOWN.add("key", "workload")
+    document = sanitize.clean({"workload": {"said": "workload"}, "hf_0123456789xyz": 1})
+    assert document == {"workload": {"said": "<key>"}, "<removed>": 1}
+
+
 def test_a_long_text_keeps_its_start_and_its_end_and_no_half_of_a_secret() -> None:
     KNOWN.add("key", "0123456789abcdef")
     text = sanitize.line("start" + "x" * 90 + "0123456789abcdef" + "x" * 90 + "end", 200)
