@@ -64,7 +64,7 @@ def _read_whole(answer: Any, seen: dict[str, Any], kind: str) -> None:
         raise http.client.IncompleteRead(b"", answer.length)
     body = b"".join(parts)
     try:
-        told = json.loads(body)
+        told = json.loads(body) if size <= MOST_BYTES else None
     except (ValueError, RecursionError):
         told = None
     told = told if isinstance(told, dict) else {}

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.figures import Figure
@@ -100,7 +101,15 @@ def quantiles(points: Iterable[tuple[float, float]], levels: Sequence[float], bl
     """
     placed = [(block, value) for moment, value in points if (block := blocks.at(moment)) is not None]
     ordered = sorted(value for _, value in placed)
-    return [_quantile(placed, ordered, level, blocks.count) for level in levels]
+    found, needed = list[Figure | TooFew](), dict[float, int]()
+    for level in levels:
+        each = _quantile(placed, ordered, level, blocks.count)
+        if isinstance(each, TooFew) and each.needed:
+            # Where values are too few for the least count, how dependent they are is not known from this level.
+            needed[level] = max([each.needed, *(count for lower, count in needed.items() if 0.5 <= lower < level)])
+            each = replace(each, needed=needed[level])
+        found.append(each)
+    return found
 
 
 def _quantile(

@@ -11,8 +11,13 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.intervals import TooFew
 from pytest_vastgpu.measuring.requests import Seen
 from pytest_vastgpu.measuring.seen import come_at_once
+from pytest_vastgpu.measuring.seen import is_at_once
 
 LEVELS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+TOGETHER_S = 1e-5
+"""Pieces of a stream that came so close together were read at once: there is no time between them."""
+MOST_AT_ONCE = 0.1
+"""Of the answers of several tokens: where more came all at once, the rest say nothing of the times between tokens."""
 TIMES = ("ttft", "itl", "tpot", "e2e")
 
 Points = Sequence[tuple[float, float]]
@@ -34,12 +39,25 @@ def times(counted: Sequence[Seen], done: Sequence[Seen]) -> dict[str, Points | s
         found["ttft"] = [(requests.began(each), _or_never(each, requests.ttft(each))) for each in counted]
         several = [each for each in counted if each["error"] or requests.tpot(each) is not None]
         if any(not each["error"] for each in several):
-            found["itl"] = [gap for each in done for gap in requests.gaps(each)]
+            found["itl"] = between = [gap for each in done for gap in requests.gaps(each)]
             found["tpot"] = [(requests.began(each), _or_never(each, requests.tpot(each))) for each in several]
+            found |= _unseen(between, [each for each in several if not each["error"]])
         else:
             found |= dict.fromkeys(("itl", "tpot"), "answers have one token, or come in one piece")
     found["e2e"] = [(requests.began(each), _or_never(each, requests.e2e(each))) for each in counted]
     return found
+
+
+def _unseen(gaps: Points, several: Sequence[Seen]) -> dict[str, str]:
+    """Which times between tokens say nothing, since too many tokens came together; and why, in a sentence."""
+    at_once = sum(is_at_once(each) or each["last"] - each["first"] < TOGETHER_S for each in several)
+    if at_once > MOST_AT_ONCE * len(several):
+        why = f"the tokens of {at_once} of {len(several)} answers came all at once: the server or the driver was late"
+        return dict.fromkeys(("itl", "tpot"), why)
+    together = sum(gap < TOGETHER_S for _, gap in gaps)
+    if 2 * together > len(gaps):
+        return {"itl": f"{together} of {len(gaps)} pieces of streams came together with the one before"}
+    return {}
 
 
 def _or_never(request: Seen, value: float | None) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring.answers import MOST_TOKENS
 from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
 
@@ -127,7 +128,10 @@ def _record(start: float, end: float, tokens: int, error: str, first: float | No
     known = {"last": last, "gaps": gaps, "pieces": 0 if first is None else 1 + len(gaps), **more}
     if error:
         known, first = {"last": None, "gaps": [], "pieces": 0}, None
-    return {"start": start, "first": first, "end": end, "tokens": tokens, "counted": "usage", "error": error, **known}
+    counted = {"tokens": tokens, "counted": "usage"}
+    if not 0 <= tokens <= MOST_TOKENS:  # the server has told so
+        counted = {"tokens": known["pieces"], "counted": "pieces"}
+    return {"start": start, "first": first, "end": end, **counted, "error": error, **known}
 
 
 def _vllm(load: Load, url: str, key: str, seconds: float, count: int) -> tuple[str, dict[str, Any], str]:

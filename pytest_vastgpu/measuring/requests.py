@@ -96,7 +96,10 @@ def rate(
     inside = [each for each in done if each["end"] > 0 and each[moment] < seconds]
     if len(inside) < LEAST:
         needed = seconds * LEAST / max(1, len(inside))
-        return f"{len(inside)} requests were answered in {seconds:g} s: measure for {needed:.0f} s or longer"
+        return (
+            f"{LEAST} answered requests are needed that were under way in these {seconds:g} s, and there are "
+            f"{len(inside)}, those of the warm-up too: measure for {needed:.0f} s or longer"
+        )
     lasts = math.fsum(each["end"] - each["start"] for each in inside) / len(inside)
     blocks = intervals.for_rates(seconds, lasts)
     amounts = [0.0] * blocks.count

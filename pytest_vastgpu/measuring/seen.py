@@ -75,7 +75,7 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
 
 def come_at_once(done: Sequence[Seen]) -> bool:
     """Whether the tokens of most answers came all at once. A driver that is late itself sees them so."""
-    return 2 * sum(map(_at_once, done)) > len(done)
+    return 2 * sum(map(is_at_once, done)) > len(done)
 
 
 def _lost(load: Load, seconds: float, failed: Sequence[Seen]) -> float:
@@ -97,7 +97,7 @@ def _many_errors(load: Load, failed: Sequence[Seen], of: int, lost: float, detai
     return f"{len(failed)} of {of} requests failed ({told}){time}{when}: {first}{then}"
 
 
-def _at_once(seen: Seen) -> bool:
+def is_at_once(seen: Seen) -> bool:
     """Whether a stream's text came all at once. A few pieces may come so from any server, unless they hold more tokens:
     one more is the token that ends an answer.
     """

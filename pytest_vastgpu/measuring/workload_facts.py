@@ -32,6 +32,19 @@ def workload_facts(workload: Workload, root: str) -> dict[str, object]:
     return {key: _below(value, root) for key, value in facts.items() if value}
 
 
+def other_model(asked: object, workload: Workload) -> str:
+    """What to know, in a sentence, where a load asks for another model than the workload's; empty: it does not.
+
+    :param asked: The model's name in the load; None: it has none.
+    """
+    if not asked or not workload.model or asked == workload.model:
+        return ""
+    return (
+        f"the load asks for model {str(asked)!r:.100}, and the workload's is {workload.model!r}: a server that ignores "
+        "the name has measured the latter"
+    )
+
+
 def kind_of(offer: Offer, gpu: str, cpu: str) -> str:
     """The kind of a machine; numbers of different kinds are never compared.
 

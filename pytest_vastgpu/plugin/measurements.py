@@ -76,13 +76,16 @@ def measured_on(instance: VastInstance, workload: Workload, measurement: Measure
     :param more: Further fields.
     """
     from pytest_vastgpu.measuring.record import Measured
+    from pytest_vastgpu.measuring.workload_facts import other_model
     from pytest_vastgpu.reporting.sentences import workload_line
 
+    notes = [other_model(measurement.load.body.get("model"), workload), *more.pop("notes", ())]
     return Measured(
         measurement,
         workload=workload_line(workload),
         gpu=instance.gpu,
         machine_id=instance.offer.machine_id,
+        notes=[note for note in notes if note],
         **more,
     )
 

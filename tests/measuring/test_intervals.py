@@ -105,6 +105,15 @@ def test_values_that_depend_on_each_other_count_for_fewer() -> None:
     assert bunched.needed > 1000
 
 
+def test_a_higher_quantile_never_needs_fewer_values_than_a_lower_one() -> None:
+    points = [(at / 90, at % 10 / 10 + 5 * (at >= 80)) for at in range(90)]  # the last tenth is slow
+    half, ninety, most = intervals.quantiles(points, [0.5, 0.9, 0.99], Blocks(0, 1, 7))
+    assert isinstance(half, Figure)
+    assert isinstance(ninety, TooFew)
+    assert isinstance(most, TooFew)
+    assert most.needed >= ninety.needed > 381  # which is what a p99 needs of independent ones
+
+
 def test_a_quantile_among_what_never_came_is_none() -> None:
     blocks = Blocks(0, 1, 7)
     dice = random.Random(1)

@@ -161,7 +161,9 @@ def test_a_p99_of_too_few_requests_is_missing_and_says_what_it_needs() -> None:
 
 def test_a_rate_of_two_requests_is_missing_and_says_what_it_needs() -> None:
     seen = measurement.of(HTTP, 2.0, [asked(0.0, 1.0), asked(1.0, 1.0)])
-    with pytest.raises(MeasurementFailed, match="no throughput: 2 requests were answered in 2 s: measure for 3 s"):
+    with pytest.raises(
+        MeasurementFailed, match=r"no throughput: 3 answered requests are .* and there are 2, .* for 3 s"
+    ):
         seen["throughput"]
 
 
@@ -212,6 +214,33 @@ def test_goodput_is_what_keeps_every_limit(slo: dict[str, float], good: float) -
     requests = [asked(at / 10 - 2, ttft=0.04 + 0.02 * (at % 2), gaps=GAPS) for at in range(120)]
     seen = measurement.of(completions(model="m", slo=slo), 10.0, requests)
     assert seen["goodput"].value == pytest.approx(good, rel=0.02)
+
+
+def test_times_between_tokens_that_came_together_are_no_numbers() -> None:
+    """A server, or a driver, that is late now and then: a time of 0 s would be its lateness."""
+    bursts = measurement.of(STREAM, 10.0, steady(10.0, ttft=0.02, gaps=(0.0, 0.0, 0.01) * 4))
+    assert (
+        bursts.missing["itl_p50"]
+        == bursts.missing["itl_p90"]
+        == ("960 of 1440 pieces of streams came together with the one before")
+    )
+    assert bursts["tpot_p50"].value == pytest.approx(0.04 / 12)
+    well, late = steady(10.0, ttft=0.02, gaps=(0.01,) * 6), steady(10.0, ttft=0.08, gaps=(0.0,) * 6)
+    some = measurement.of(STREAM, 10.0, [*well[:100], *late[100:]])
+    assert some.missing["itl_p50"] == some.missing["tpot_p90"]
+    assert some.missing["tpot_p50"].startswith("the tokens of 20 of 100 answers came all at once")
+    assert some["ttft_p50"].low > 0
+    short = measurement.of(STREAM, 10.0, steady(10.0, ttft=0.08, gaps=(0.0,), tokens=2))
+    assert "tpot_p50" in short.missing
+    few = measurement.of(STREAM, 10.0, [*well[:115], *late[115:]])
+    assert few["tpot_p50"].low > 0
+    assert few["itl_p50"].low > 0
+
+
+def test_a_request_of_the_warm_up_is_told_where_it_counts_for_a_rate() -> None:
+    seen = measurement.of(HTTP, 1.0, [asked(-0.5, 1.0), asked(0.5, 1.0)])
+    assert seen["requests"].value == 1
+    assert "in these 1 s, and there are 2, those of the warm-up too" in seen.missing["throughput"]
 
 
 def test_without_an_slo_there_is_no_goodput() -> None:

@@ -69,6 +69,15 @@ def test_the_results_of_each_become_a_measurement(driver: str) -> None:
     assert told["throughput"].value > 0
 
 
+@pytest.mark.parametrize("tokens", [-4, 10**400])
+def test_a_number_of_tokens_that_none_can_be_does_not_count(tokens: int) -> None:
+    told = json.loads((DATA / RECORDED["vllm bench serve"]).read_text())
+    told["output_lens"] = [tokens for _ in told["output_lens"]]
+    _, found = others.seen(load("vllm bench serve"), ended("vllm bench serve", json.dumps(told)))
+    done = [each for each in found["seen"] if not each["error"]]
+    assert [(each["tokens"], each["counted"]) for each in done] == [(each["pieces"], "pieces") for each in done]
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_each_asks_what_the_load_says(driver: str) -> None:
     """With prompts of its own numbers, and no key where a process list shows it."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pytest_vastgpu.measuring.workload_facts import cpu_of
 from pytest_vastgpu.measuring.workload_facts import kind_of
 from pytest_vastgpu.measuring.workload_facts import machine_facts
+from pytest_vastgpu.measuring.workload_facts import other_model
 from pytest_vastgpu.measuring.workload_facts import workload_facts
 from pytest_vastgpu.model import Workload
 from tests.support.factories import make_offer
@@ -57,3 +58,13 @@ def test_a_cpu_is_told_by_its_name_and_cores() -> None:
         cpu_of("processor: 0\nmodel name\t: AMD  EPYC 7763\nflags: x\nmodel name\t: other\n", 16) == "16x AMD EPYC 7763"
     )
     assert cpu_of("", 2.5).startswith("2.5x ")
+
+
+def test_a_load_that_asks_for_another_model_is_told() -> None:
+    vllm = Workload("vllm", model="org/model")
+    assert other_model("org/modle", vllm).startswith(
+        "the load asks for model 'org/modle', and the workload's is 'org/model': a server that ignores the name"
+    )
+    assert not other_model("org/model", vllm)
+    assert not other_model(None, vllm)  # of no such protocol
+    assert not other_model("any", Workload("command"))

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
+from typing import cast
 
 import pytest
 
 import pytest_vastgpu.plugin.measurements
 import pytest_vastgpu.reporting.measurement_page  # noqa: F401 - the same
+from pytest_vastgpu.measuring.load import completions
+from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin.measurements import measured_on
 from tests.plugin.test_test_ends import RERUNS
+from tests.support.factories import make_offer
 
 CONFTEST = """
 import pathlib
@@ -155,3 +162,11 @@ def test_what_collects_measurements_loads_nothing_of_measuring_before_there_are_
     loaded = done.stdout.splitlines()
     assert "pytest_vastgpu.plugin.measurements" in loaded
     assert [name for name in loaded if name.startswith(("pytest_vastgpu.measuring", "pytest_vastgpu.reporting"))] == []
+
+
+def test_a_load_that_asks_for_another_model_is_told_in_the_report() -> None:
+    instance = cast("Any", SimpleNamespace(gpu="RTX 4090", offer=make_offer()))
+    of = Measurement(completions(model="org/modle"), 1.0, {})
+    kept = measured_on(instance, Workload("vllm", model="org/model"), of, notes=["another"])
+    assert [note[:23] for note in kept.notes] == ["the load asks for model", "another"]
+    assert not measured_on(instance, Workload("vllm", model="org/modle"), of).notes
