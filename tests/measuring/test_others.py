@@ -69,7 +69,7 @@ def test_the_results_of_each_become_a_measurement(driver: str) -> None:
     assert told["throughput"].value > 0
 
 
-@pytest.mark.parametrize("tokens", [-4, 10**400])
+@pytest.mark.parametrize("tokens", [-4, 10**400], ids=["negative", "of 401 digits"])
 def test_a_number_of_tokens_that_none_can_be_does_not_count(tokens: int) -> None:
     told = json.loads((DATA / RECORDED["vllm bench serve"]).read_text())
     told["output_lens"] = [tokens for _ in told["output_lens"]]
