@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Protocol
@@ -26,6 +27,16 @@ class VastInstance(InstanceCalls):
     The fixtures ``vast_instance`` and ``vast_instance_factory`` make it. One from ``vast_module_instance`` or
     ``vast_session_instance`` leads to the instance of the test that runs, and so changes from test to test.
     """
+
+    _serves: Workload | None = None
+    _tell: Callable[[Measurement, Workload], None] | None = None
+
+    def tell_measured(self, serves: Workload, tell: Callable[[Measurement, Workload], None]) -> None:
+        """Have each measurement told, with the workload that is then served.
+
+        :param serves: What is served now.
+        """
+        self._serves, self._tell = serves, tell
 
     def __repr__(self) -> str:
         return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
@@ -94,12 +105,13 @@ class VastInstance(InstanceCalls):
     def serve(self, workload: Workload) -> Lease:
         __tracebackhide__ = True
         self._lease = super().serve(workload)
+        self._serves = workload
         return self._lease
 
     serve.__doc__ = InstanceCalls.serve.__doc__
 
     def measure(self, load: Load, seconds: float = 10.0) -> Measurement:
-        """Measure the server under a load that is made on the instance itself.
+        """Measure the server under a load that is made on the instance itself. The run's report has the result, too.
 
         :param load: What is asked, and how fast: :func:`~pytest_vastgpu.completions` and its like.
         :param seconds: How long; the load's warm-up comes before.
@@ -112,6 +124,8 @@ class VastInstance(InstanceCalls):
         measured = measure(self.run, self._lease, load, seconds)
         if measured.unfair:
             self.was_unfair(measured.unfair)
+        if self._tell is not None and self._serves is not None:
+            self._tell(measured, self._serves)
         return measured
 
     def close(self) -> None:

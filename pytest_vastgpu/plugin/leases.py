@@ -43,6 +43,7 @@ from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import may_ask
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.marks import marked
+from pytest_vastgpu.plugin.measurements import report_measured
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
@@ -206,6 +207,7 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
         return [leases.acquire(item.nodeid, wanted, False)]
 
     (instance,) = reported(item, lambda: granted(item, ask))
+    report_measured(item, instance, wanted)
     item.config.stash[_running].takes(item, instance)
     return instance
 
@@ -252,6 +254,8 @@ def owned(request: pytest.FixtureRequest) -> InstanceFactory:
             usable(partial(require_workload, each, "the argument of vast_instance_factory"))
         wanted = [whole(item, workload) for workload in workloads]
         instances = reported(item, lambda: granted(item, lambda leases: leases.acquire_several(item.nodeid, wanted)))
+        for instance, workload in zip(instances, wanted, strict=True):
+            report_measured(item, instance, workload)
         return instances if len(workloads) > 1 else instances[0]
 
     return rent  # type: ignore[return-value] # one workload makes one instance, several make a list

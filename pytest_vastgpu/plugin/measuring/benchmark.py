@@ -27,10 +27,11 @@ from pytest_vastgpu.measuring.workload_facts import workload_facts
 from pytest_vastgpu.plugin.baselines import PROPERTY
 from pytest_vastgpu.plugin.baselines import name_for
 from pytest_vastgpu.plugin.baselines import stored_in
+from pytest_vastgpu.plugin.carried import Carried
+from pytest_vastgpu.plugin.carried import carry
 from pytest_vastgpu.plugin.measurements import keep
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
-from pytest_vastgpu.plugin.reports import add
 from pytest_vastgpu.reporting.sentences import workload_line
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Benchmark:
         if entry is not None and self._compares:
             history = baselines.history(entry, self._compares, stored_in(config))
         if entry is not None and self._saves and not unfair:
-            add(self._item, [(PROPERTY, json.dumps(to_json(entry)))])
+            carry(self._item, Carried(entry, PROPERTY, json.dumps(to_json(entry))))
         keep(
             self._item,
             Measured(

@@ -321,9 +321,8 @@ def test_what_was_found_is_kept_for_the_report_also_of_a_test_that_fails(
     run: Callable[..., Any], hosts: HostsInMemory, pytester: pytest.Pytester
 ) -> None:
     pytester.makeconftest(
-        "def pytest_runtest_logreport(report):\n"
-        "    print(*(text for name, text in report.user_properties if report.when == 'teardown' and "
-        f"name == {COMPARISON!r}))\n"
+        "from pytest_vastgpu.plugin.carried import carried\n"
+        f"def pytest_runtest_logreport(report): print(*carried(report, {COMPARISON!r}))\n"
     )
     hosts.seconds = slower(0.10)
     result = run("-s")
