@@ -172,11 +172,10 @@ def _numbered(new: Path, name: Callable[[int], str]) -> Path:
         path = new.with_name(name(number))
         try:
             path.hardlink_to(new)
-        except FileExistsError:
-            continue
-        except OSError:  # not every file system has hard links; without them there is a moment for another run
-            if path.exists():
+        except OSError:
+            if path.exists():  # another run was quicker
                 continue
+            # Not every file system has hard links; without them there is a moment for another run.
             new.rename(path)
         return path
 
