@@ -19,9 +19,12 @@
     │   ├── OfferRefused          this offer is not rented out to us, for a reason of its host or of the request
     │   └── CreateUnsettled       a create after which an instance may exist that no caller was given
     ├── NoOffers                  nothing on the market is admitted by the policy
+    ├── BudgetSpent               renting one more instance could exceed the budget
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
     ├── MeasurementFailed         there is no number that means something
+    │   └── LoadNotRun            the load did not run, or its result did not come back: nothing is known of the server
+    ├── HostsLost                 hosts failed by their own fault while they were measured
     ├── HookFailed                a hook or an adapter of a conftest file or plugin raised an exception
     ├── SupervisorGone            the process that owns the rented instances has ended, or was never reached
     └── LocalMarketError          the local market cannot do what it was asked
@@ -43,6 +46,11 @@ class VastGpuError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(sanitize.block(message))
+
+    @property
+    def machines_failed(self) -> bool:
+        """Whether machines failed by their own fault, which says nothing about workload or tests."""
+        return False
 
 
 class ConfigurationError(VastGpuError):
@@ -158,6 +166,10 @@ class NoOffers(VastGpuError):
     """No offer is admitted. The text counts what each condition removed, and names the nearest relaxation."""
 
 
+class BudgetSpent(VastGpuError):
+    """Renting one more instance could exceed the budget."""
+
+
 class HostCacheError(VastGpuError):
     """The host cache can be neither read nor set aside, or cannot be written."""
 
@@ -176,7 +188,7 @@ class ProvisioningFailed(VastGpuError):
 
     @property
     def machines_failed(self) -> bool:
-        """Whether every attempted machine failed by its own fault, which says nothing about workload or tests."""
+        """Whether every attempted machine failed by its own fault."""
         classes = {attempt.verdict.failure_class for attempt in self.attempts if attempt.verdict}
         return bool(self.attempts) and all(each.blames_machine for each in classes)
 
@@ -187,6 +199,20 @@ class LocalMarketError(VastGpuError):
 
 class MeasurementFailed(VastGpuError):
     """There is no number that means something: the server failed under the load, or the load did not run."""
+
+
+class LoadNotRun(MeasurementFailed):
+    """The load did not run on the instance, or its result did not come back: the connection broke, or no answer came in
+    time. It says nothing of the server.
+    """
+
+
+class HostsLost(VastGpuError):
+    """Hosts failed by their own fault while they were measured, and no further one is rented."""
+
+    @property
+    def machines_failed(self) -> bool:
+        return True
 
 
 class HookFailed(VastGpuError):

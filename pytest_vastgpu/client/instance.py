@@ -28,15 +28,11 @@ class VastInstance(InstanceCalls):
     ``vast_session_instance`` leads to the instance of the test that runs, and so changes from test to test.
     """
 
-    _serves: Workload | None = None
-    _tell: Callable[[Measurement, Workload], None] | None = None
+    on_measured: Callable[[Measurement], None] | None = None
+    """Takes what :meth:`measure` has found, for the run's report."""
 
-    def tell_measured(self, serves: Workload, tell: Callable[[Measurement, Workload], None]) -> None:
-        """Have each measurement told, with the workload that is then served.
-
-        :param serves: What is served now.
-        """
-        self._serves, self._tell = serves, tell
+    serves: Workload | None = None
+    """What :meth:`serve` has started last; None: it serves what it was rented for."""
 
     def __repr__(self) -> str:
         return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
@@ -105,16 +101,17 @@ class VastInstance(InstanceCalls):
     def serve(self, workload: Workload) -> Lease:
         __tracebackhide__ = True
         self._lease = super().serve(workload)
-        self._serves = workload
+        self.serves = workload
         return self._lease
 
     serve.__doc__ = InstanceCalls.serve.__doc__
 
-    def measure(self, load: Load, seconds: float = 10.0) -> Measurement:
+    def measure(self, load: Load, seconds: float = 10.0, *, blames: bool = True) -> Measurement:
         """Measure the server under a load that is made on the instance itself. The run's report has the result, too.
 
         :param load: What is asked, and how fast: :func:`~pytest_vastgpu.completions` and its like.
         :param seconds: How long; the load's warm-up comes before.
+        :param blames: Whether the machine's record keeps what has spoken against the host meanwhile.
         :raises MeasurementFailed: if there is no number that means something, with the reason.
         :raises ConfigurationError: for ``seconds`` that no measurement can have.
         """
@@ -122,10 +119,10 @@ class VastInstance(InstanceCalls):
         from pytest_vastgpu.client.measure import measure  # few tests need it
 
         measured = measure(self.run, self._lease, load, seconds)
-        if measured.unfair:
+        if blames and measured.unfair:
             self.was_unfair(measured.unfair)
-        if self._tell is not None and self._serves is not None:
-            self._tell(measured, self._serves)
+        if self.on_measured is not None:
+            self.on_measured(measured)
         return measured
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import math
 import secrets
 import shlex
 import statistics
+import threading
 import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.measuring import asking
 from pytest_vastgpu.measuring import driver
@@ -34,6 +36,10 @@ from pytest_vastgpu.model import ProbeResult
 Run = Callable[[str, float, str], ProbeResult]
 """Runs a command on the instance: its text, seconds, and what it reads from standard input."""
 LONGEST_S = 3600
+FIRST, NUMBERS = 1_000_000, 8_000_000
+"""Of requests. Those of the last measurement may go on for a million, and still have seven digits."""
+TAKEN = 100_000
+"""Numbers that are kept for a measurement whose count is not known yet."""
 MARGIN_S = 60.0
 """For the start of Python on a busy host, and the way of the answer."""
 NO_PYTHON = 97
@@ -59,6 +65,31 @@ exit {NO_PYTHON}
 """
 """Finds a Python on the instance, and has it run the modules that come on standard input. ``-I -S``: nothing that lies
 in the home directory, or is installed, takes the place of the standard library."""
+
+
+class Numbers:
+    """The numbers of requests, all of one length: none comes twice until eight million are used up. Each process
+    begins somewhere else, for a server may know the requests of others.
+    """
+
+    def __init__(self) -> None:
+        self._used = secrets.randbelow(NUMBERS)
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """The first of :data:`TAKEN` numbers, for one measurement."""
+        with self._lock:
+            first, self._used = self._used, (self._used + TAKEN) % NUMBERS
+        return FIRST + first
+
+    def give_back(self, first: int, count: int) -> None:
+        """So many were used; the rest is for the next, if no other measurement has taken numbers meanwhile."""
+        with self._lock:
+            if self._used == (first - FIRST + TAKEN) % NUMBERS:
+                self._used = (first - FIRST + count) % NUMBERS
+
+
+_numbers = Numbers()
 
 
 def measure(run: Run, lease: Lease, load: Load, seconds: float) -> Measurement:
@@ -125,8 +156,7 @@ def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float)
         "timeout_s": load.timeout_s,
         "warmup_s": load.warmup_s,
         "seconds": seconds,
-        # Of one length, and others each time, so that no cache of an earlier measurement answers
-        "first_number": 1_000_000 + secrets.randbelow(8_000_000),
+        "first_number": _numbers.take(),  # so that no cache of an earlier measurement answers
         "gpu_command": gpu.COMMAND,
     }
 
@@ -139,7 +169,10 @@ def _typed(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 def _run(run: Run, orders: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
     __tracebackhide__ = True
-    return read(run(COMMAND, limit_s + MARGIN_S, program() + json.dumps(orders) + "\n"))
+    found = read(run(COMMAND, limit_s + MARGIN_S, program() + json.dumps(orders) + "\n"))
+    if "seen" in found:
+        _numbers.give_back(orders["first_number"], len(found["seen"]))
+    return found
 
 
 def program() -> str:
@@ -151,7 +184,8 @@ def program() -> str:
 def read(result: ProbeResult) -> dict[str, Any]:
     """What the driver has seen.
 
-    :raises MeasurementFailed: if it did not run, or did not end.
+    :raises LoadNotRun: if the connection broke, or no answer came in time.
+    :raises MeasurementFailed: if it did not run for another reason, such as an instance without Python.
     """
     __tracebackhide__ = True
     last = result.stderr.strip().splitlines()[-1:]
@@ -163,7 +197,8 @@ def read(result: ProbeResult) -> dict[str, Any]:
         )
     if not result.ok:
         why = "it did not end in time" if result.failure is ProbeFailure.TIMEOUT else f"exit code {result.exit_code}"
-        raise MeasurementFailed(f"the load did not run on the instance: {last[0] if last else why}")
+        kind = MeasurementFailed if result.failure is ProbeFailure.COMMAND else LoadNotRun
+        raise kind(f"the load did not run on the instance: {last[0] if last else why}")
     for line in result.stdout.splitlines():
         if line.startswith(driver.MARK):
             found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(line[len(driver.MARK) :])))

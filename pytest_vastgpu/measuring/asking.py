@@ -5,6 +5,7 @@ Part of the program of :mod:`pytest_vastgpu.measuring.driver`: Python 3.8 and it
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import io
@@ -16,7 +17,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+MARK = "VASTGPU_LOAD"
+"""An environment variable of all that is started here."""
+_OURS = f"{os.getpid()}-{time.monotonic()}"
 
 
 class Failed(Exception):
@@ -200,10 +207,52 @@ class Command:
 
 
 def start(command: list[str], output: Any, **more: Any) -> Any:
-    """Start a command in a group of its own, so that all of it can be ended."""
+    """Start a command in a group of its own, so that all of it can be ended. See :func:`guarded`, too."""
+    more["env"] = {**(more.get("env") or os.environ), MARK: _OURS}
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **more
     )
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Have a process of its own end all that :func:`start` has started, once this one is through or gone, however it
+    went: killed, too. Only while this process has one thread.
+    """
+    reads, writes = os.pipe()
+    guard = os.fork()
+    if not guard:
+        try:
+            os.setsid()
+            os.close(writes)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for each in range(3):  # who waits for the end of our output does not wait for this
+                os.dup2(nothing, each)
+            os.read(reads, 1)
+            end_marked()
+        finally:
+            os._exit(0)
+    os.close(reads)
+    try:
+        yield
+    finally:
+        os.close(writes)
+        os.waitpid(guard, 0)
+
+
+def end_marked() -> None:
+    """End every process that :func:`start` has started, and those that they have, in whichever group they are."""
+    mark = f"{MARK}={_OURS}".encode()
+    for _ in range(100):  # one that hangs in a driver cannot be ended
+        found = False
+        for each in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended, or is not ours
+                if mark in each.read_bytes().split(b"\0"):
+                    os.kill(int(each.parent.name), signal.SIGKILL)
+                    found = True
+        if not found:
+            return
+        time.sleep(0.02)
 
 
 def run(command: list[str], output: Any, limit_s: float, **more: Any) -> tuple[int, bool]:

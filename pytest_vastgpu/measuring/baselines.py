@@ -23,6 +23,8 @@ from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
 from pytest_vastgpu.measuring.comparison import RULES
 from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.figures import amount
+from pytest_vastgpu.measuring.figures import percent
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
 
@@ -287,27 +289,28 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
 
 
 def _sees(clear: Sequence[Change], machines: Sequence[str], entry: Entry) -> str:
-    least = ", ".join(f"{each.metric} from {_percent(each.resolves)} on" for each in clear)
+    least = ", ".join(f"{each.metric} from {percent(each.resolves, 0)} on" for each in clear)
     return f"in 8 of 10 cases it suspects {least} ({_why(clear[0].spread, machines, entry)})"
 
 
 def _why(usual: Spread, machines: Sequence[str], entry: Entry) -> str:
     what = "starts on one machine" if list(machines) == [entry.machine] else "machines of a kind"
     source = f"learned from {usual.learned} pairs of saves" if usual.learned else "published, nothing learned yet"
-    return f"{what} differ by {_percent(usual.sigma)}, {source}"
+    return f"{what} differ by {percent(usual.sigma, 0)}, {source}"
 
 
 def _worse(change: Change) -> str:
     word = "lower" if change.now.better > 0 else "higher"
     return (
-        f"{change.metric} is {_percent(change.slower)} {word} ({_percent(change.low)} to {_percent(change.high)}): "
-        f"{change.now.value:.4g} {change.now.unit}, was {change.before:.4g}"
+        f"{change.metric} is {percent(change.slower, 0)} {word} "
+        f"({percent(change.low, 0)} to {percent(change.high, 0)}): "
+        f"{amount(change.now.value, change.now.unit)}, was {amount(change.before, change.now.unit)}"
     )
 
 
 def _moved(change: Change) -> str:
     lower = (change.slower > 0) is (change.now.better > 0)
-    return f"{change.metric} {_percent(abs(change.slower))} {'lower' if lower else 'higher'}"
+    return f"{change.metric} {percent(abs(change.slower), 0)} {'lower' if lower else 'higher'}"
 
 
 def _settles(suspects: Sequence[Change], last: Stored, baseline: str) -> str:
@@ -319,10 +322,6 @@ def _settles(suspects: Sequence[Change], last: Stored, baseline: str) -> str:
         f"vast_compare(baseline=<the workload of {then}>, candidate=<this one>, load=<this load>)"
         f".assert_no_regression({gates})"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
 
 
 def _past(stored: Stored) -> Past:

@@ -54,13 +54,14 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Round:
-    """One round on one host: both sides were started afresh, and measured in A B B A blocks. :func:`round_of` makes it.
+    """One round on one host: both sides were started afresh, and measured in turn. :func:`round_of` makes it.
 
     A round is what counts as one observation: windows of the same start are not independent.
     """
 
     baseline: Mapping[str, float]
-    """Each metric's logarithm, the median over its windows, by the metric's name; -inf: the metric was 0."""
+    """Each metric's logarithm, the median over its windows, by the metric's name; -inf: the metric was 0.
+    inf: it had no end."""
     candidate: Mapping[str, float]
 
 
@@ -106,7 +107,9 @@ class Judged:
 
 
 def round_of(baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mapping[str, float]]) -> Round:
-    """One round, of the metrics of each side's windows, by name. What is negative or no number is left out."""
+    """One round, of the metrics of each side's windows, by name; inf: without end. What is negative or no number is
+    left out.
+    """
     return Round(medians(baseline), medians(candidate))
 
 
@@ -206,7 +209,7 @@ class _Tested:
         elif confirm:
             settles, why = (self._rounds, 1), f"suspected, a second host would tell: {each}"
         elif any(map(self._is_sure, self._hosts.values())):
-            settles, why = (self._rounds, 2), f"the hosts disagree: {each}"
+            settles, why = (self._rounds, 1), f"the hosts disagree, only a further one can tell: {each}"
         elif high < self._gate:
             finding, why = Finding.NOISE, ""
         else:

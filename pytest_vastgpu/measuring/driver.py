@@ -25,6 +25,7 @@ import itertools
 import json
 import os
 import random
+import select
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from typing import Any
 from pytest_vastgpu.measuring.asking import Client
 from pytest_vastgpu.measuring.asking import Command
 from pytest_vastgpu.measuring.asking import Failed
+from pytest_vastgpu.measuring.asking import guarded
 from pytest_vastgpu.measuring.asking import kill
 from pytest_vastgpu.measuring.asking import run
 from pytest_vastgpu.measuring.asking import start
@@ -49,7 +51,9 @@ MOST_CHARS = 6000000
 MOST_AT_A_TIME = 4096
 """Requests under way in an open loop; those beyond it wait, which is seen as lateness."""
 LONGEST_PAUSE_S = 1.0
-"""After errors in a row: a server that is gone refuses thousands of requests a second."""
+"""After errors in a row: a server that is gone refuses thousands of requests a second. One alone costs nothing."""
+GRACE_S = 0.1
+"""After the end an open loop still sends what was due before: so late any thread may be woken."""
 BEAT_S = 0.02
 
 
@@ -81,7 +85,7 @@ class Load:
             seen = self.ask(next(self._numbers))
             failed = failed + 1 if seen["error"] else 0
             if failed:
-                seen["pause"] = max(0.0, min(0.05 * failed, LONGEST_PAUSE_S, self._ends - time.monotonic()))
+                seen["pause"] = max(0.0, min(0.05 * (failed - 1), LONGEST_PAUSE_S, self._ends - time.monotonic()))
                 time.sleep(seen["pause"])
             more = time.monotonic() < self._ends
 
@@ -116,7 +120,7 @@ class Load:
             seen["due"] = due
         seen["start"] = time.monotonic()
         try:
-            if due is None or seen["start"] < self._ends:
+            if due is None or seen["start"] < self._ends + GRACE_S:
                 self._local.client.ask(number, seen)
             else:
                 seen["error"] = "not sent"
@@ -238,11 +242,22 @@ def packed(found: dict[str, Any], most_chars: int = MOST_CHARS) -> str:
             each["gaps"] = each["gaps"][random.randrange(2) :: 2]  # noqa: S311 - no secret
 
 
+def leave_when_alone() -> None:
+    """End this program once nobody reads its output any more: the connection is gone, and no one would end it."""
+    output = select.poll()
+    output.register(1, 0)  # the other end is closed: that is always told
+    output.poll()
+    os._exit(1)
+
+
 def main() -> None:
-    """Read the orders, carry them out, print what was seen."""
-    gc.disable()  # nothing here is in a circle, and its pauses would be seen as the server's
-    sys.setswitchinterval(0.0005)  # a thread whose bytes have come waits at most so long for the others
-    sys.stdout.write("\n" + packed(drive(json.loads(sys.stdin.readline()))) + "\n")
+    """Read the orders, carry them out, print what was seen. Whatever it has started ends with it."""
+    with guarded():
+        threading.Thread(target=leave_when_alone, daemon=True).start()
+        gc.disable()  # nothing here is in a circle, and its pauses would be seen as the server's
+        sys.setswitchinterval(0.0005)  # a thread whose bytes have come waits at most so long for the others
+        sys.stdout.write("\n" + packed(drive(json.loads(sys.stdin.readline()))) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

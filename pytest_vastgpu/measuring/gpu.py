@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ LASTS_S = 0.5
 REASONS: Mapping[int, str] = {0x4: "it is at its power limit", **SLOWED}
 """Why clocks were below what the load asked for, by NVML's bit. Idle and the owner's settings are no throttling."""
 UNFAIR_SHARE = 0.05
-"""Of the samples: a slowdown by hardware also shows for a moment when clocks change."""
+UNFAIR_SAMPLES = 5
+"""Of the samples, and so many: a slowdown by hardware also shows for a moment when clocks change."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class GpuSeen:
     """The mean clock of its multiprocessors."""
     throttled: Mapping[str, float] = field(default_factory=dict)
     """The share of samples with it, by reason of :data:`REASONS`."""
+    samples: int = 0
+    """How many have told whether it is throttled."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def seen(lines: Iterable[tuple[float, str]], seconds: float) -> GpusSeen:
         "gpu_memory_peak": exact(max(peaks), "MiB", -1) if peaks else None,
         "gpu_utilisation": used and used.times(1 / len(gpus), "%"),
         "gpu_power": power,
-        "energy": power and power.times(seconds, "J", -1),
+        "energy": power and power.times(seconds, "J"),
         "gpu_clock": series.total(_value("clock"), "MHz", only=slowest),
         "gpu_throttled": series.share(_throttled),
     }
@@ -122,9 +126,25 @@ def unfair(gpus: Iterable[GpuSeen]) -> str:
     """What says that the host was no fair place while it was measured, in a sentence; empty: nothing."""
     for gpu in gpus:
         for reason, share in gpu.throttled.items():
-            if reason in SLOWED.values() and share >= UNFAIR_SHARE:
+            if reason in SLOWED.values() and share >= UNFAIR_SHARE and share * gpu.samples >= UNFAIR_SAMPLES - 0.5:
                 return f"GPU {gpu.index} was slowed down in {share:.0%} of the samples: {reason}"
     return ""
+
+
+def together(several: Iterable[Iterable[GpuSeen]]) -> list[GpuSeen]:
+    """How often each GPU was throttled in several measurements of a host. The other numbers are of each alone."""
+    found: dict[int, Counter[str]] = {}
+    samples = Counter[int]()
+    for gpu in (gpu for measured in several for gpu in measured):
+        samples[gpu.index] += gpu.samples
+        counts = found.setdefault(gpu.index, Counter())
+        for why, share in gpu.throttled.items():
+            counts[why] += round(share * gpu.samples)
+    return [
+        GpuSeen(at, None, None, None, None, {why: count / samples[at] for why, count in found[at].items()}, samples[at])
+        for at in sorted(found)
+        if samples[at]
+    ]
 
 
 def _samples(lines: Iterable[tuple[float, str]]) -> list[_Sample]:
@@ -156,6 +176,7 @@ def _gpu(index: int, samples: Sequence[_Sample]) -> GpuSeen:
         power_w=means["power"],
         clock_mhz=means["clock"],
         throttled={why: share for why, share in shares.items() if share},
+        samples=len(masks),
     )
 
 
@@ -188,8 +209,7 @@ class _Series:
             if not all(known):
                 return None
             totals.append(math.fsum(map(statistics.fmean, known)))
-        found = intervals.mean(totals)
-        return Figure(found.value, unit, found.low, found.high)
+        return intervals.mean(totals, unit)
 
     def share(self, of: Callable[[_Sample], float | None]) -> Figure | None:
         """The percentage of samples, of all GPUs, in which something was so."""

@@ -13,9 +13,11 @@ import statistics
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
-"""Student's t, the quantile for 97.5 %, for 1 to 6 degrees of freedom."""
+from pytest_vastgpu.measuring import student
+from pytest_vastgpu.measuring.figures import Figure
+
 NORMAL = 1.96
 RATE_BLOCKS = 5
 """More would make intervals narrower, and wrong where speed drifts over a second of ten: with 10 blocks, 77 % of them
@@ -26,20 +28,14 @@ LEAST_BLOCKS = 3
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class TooFew:
     """So few values that nothing sure can be said."""
 
     needed: int
     """About how many would do, as dependent as they are; 0: more would not help."""
+    unbounded: Figure | None = field(default=None, compare=False)
+    """The quantile all the same, if only the upper end of its interval is not known; both are ``inf`` then, or that end
+    alone is."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +85,16 @@ def for_quantiles(seconds: float) -> Blocks:
     return Blocks(0.0, seconds, QUANTILE_BLOCKS)
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """The mean of the values of blocks, seven at most. An amount that cannot be below 0 is not."""
+def mean(values: Sequence[float], unit: str, better: int = 0) -> Figure:
+    """The mean of the values of blocks, two at least. An amount that cannot be below 0 is not."""
     middle = statistics.fmean(values)
-    half = T975[len(values) - 2] * statistics.stdev(values) / math.sqrt(len(values))
+    half = student.quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     low = middle - half
-    return Estimate(middle, max(0.0, low) if min(values) >= 0 else low, middle + half)
+    return Figure(middle, unit, max(0.0, low) if min(values) >= 0 else low, middle + half, better)
 
 
-def quantiles(
-    points: Iterable[tuple[float, float]], levels: Sequence[float], blocks: Blocks
-) -> list[Estimate | TooFew]:
-    """Quantiles of values, each with its moment in the run. ``inf`` is a value: what never came.
+def quantiles(points: Iterable[tuple[float, float]], levels: Sequence[float], blocks: Blocks) -> list[Figure | TooFew]:
+    """Quantiles of times in seconds, each with its moment in the run. ``inf`` is a value: what never came.
 
     :param levels: Each between 0 and 1: 0.99 is p99.
     """
@@ -111,7 +105,7 @@ def quantiles(
 
 def _quantile(
     placed: Sequence[tuple[int, float]], ordered: Sequence[float], level: float, blocks: int
-) -> Estimate | TooFew:
+) -> Figure | TooFew:
     count = len(ordered)
     # Below the first, even the largest value seen is too often below the quantile; below the second, values that are
     # independent have no interval here.
@@ -120,25 +114,24 @@ def _quantile(
         return TooFew(least)
     value = interpolated(ordered, level)
     if math.isinf(value):
-        return TooFew(0)
+        return TooFew(0, Figure(value, "s", value, value, -1))
     below, sizes = [0] * blocks, [0] * blocks
     for block, each in placed:
         sizes[block] += 1
         below[block] += each <= value
     share = sum(below) / count
     residuals = sum((inside - share * size) ** 2 for inside, size in zip(below, sizes, strict=True))
-    between = T975[blocks - 2] * math.sqrt(residuals * blocks / (blocks - 1)) / count
+    between = student.quantile(0.975, blocks - 1) * math.sqrt(residuals * blocks / (blocks - 1)) / count
     # Blocks can be alike by chance: never surer than as many independent values would be.
     half = max(between, NORMAL * math.sqrt(level * (1 - level) / count))
+    low = min(value, ordered[max(0, math.floor(count * (level - half)) - 1)])
+    unbounded = Figure(value, "s", low, math.inf, -1)
     rank = math.ceil(count * (level + half))
     if rank > count:
         # ``half`` shrinks with the root of the count.
-        return TooFew(max(count + 1, math.ceil(count * (half / (1 - level)) ** 2)))
+        return TooFew(max(count + 1, math.ceil(count * (half / (1 - level)) ** 2)), unbounded)
     high = ordered[rank - 1]
-    if math.isinf(high):
-        return TooFew(0)
-    low = ordered[max(0, math.floor(count * (level - half)) - 1)]
-    return Estimate(value, min(low, value), max(high, value))
+    return TooFew(0, unbounded) if math.isinf(high) else Figure(value, "s", low, max(high, value), -1)
 
 
 def interpolated(ordered: Sequence[float], level: float) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pytest_vastgpu.measuring import intervals
 from pytest_vastgpu.measuring import requests
 from pytest_vastgpu.measuring.figures import Figure
-from pytest_vastgpu.measuring.intervals import Estimate
-from pytest_vastgpu.measuring.seen import Seen
+from pytest_vastgpu.measuring.intervals import TooFew
+from pytest_vastgpu.measuring.requests import Seen
 from pytest_vastgpu.measuring.seen import come_at_once
 
 LEVELS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -32,12 +32,12 @@ def times(counted: Sequence[Seen], done: Sequence[Seen]) -> dict[str, Points | s
         found |= dict.fromkeys(("ttft", "itl", "tpot"), "the load's driver was too late to see tokens one by one")
     elif streamed:
         found["ttft"] = [(requests.began(each), _or_never(each, requests.ttft(each))) for each in counted]
-        several = [each for each in counted if each["error"] or each["tokens"] > 1]
-        if any(each["tokens"] > 1 for each in answered):
+        several = [each for each in counted if each["error"] or requests.tpot(each) is not None]
+        if any(not each["error"] for each in several):
             found["itl"] = [gap for each in done for gap in requests.gaps(each)]
             found["tpot"] = [(requests.began(each), _or_never(each, requests.tpot(each))) for each in several]
         else:
-            found |= dict.fromkeys(("itl", "tpot"), "answers have one token")
+            found |= dict.fromkeys(("itl", "tpot"), "answers have one token, or come in one piece")
     found["e2e"] = [(requests.began(each), _or_never(each, requests.e2e(each))) for each in counted]
     return found
 
@@ -46,9 +46,10 @@ def _or_never(request: Seen, value: float | None) -> float:
     return math.inf if request["error"] or value is None else value
 
 
-def figures(found: dict[str, Points | str], seconds: float) -> dict[str, Figure | str]:
-    """Each quantile of each time; or, in a sentence, why it is not known."""
+def figures(found: dict[str, Points | str], seconds: float) -> tuple[dict[str, Figure | str], dict[str, Figure]]:
+    """Each quantile of each time; or, in a sentence, why it is not known. And those whose interval alone is not."""
     told: dict[str, Figure | str] = {}
+    unbounded: dict[str, Figure] = {}
     blocks = intervals.for_quantiles(seconds)
     for name, points in found.items():
         if isinstance(points, str):
@@ -56,11 +57,11 @@ def figures(found: dict[str, Points | str], seconds: float) -> dict[str, Figure 
             continue
         inside = [point for point in points if blocks.at(point[0]) is not None]
         for level, each in zip(LEVELS, intervals.quantiles(inside, list(LEVELS.values()), blocks), strict=True):
-            if isinstance(each, Estimate):
-                told[f"{name}_{level}"] = Figure(each.value, "s", each.low, each.high, -1)
-            else:
-                told[f"{name}_{level}"] = _too_few(inside, each.needed, seconds)
-    return told
+            metric = f"{name}_{level}"
+            told[metric] = _too_few(inside, each.needed, seconds) if isinstance(each, TooFew) else each
+            if isinstance(each, TooFew) and each.unbounded is not None:
+                unbounded[metric] = each.unbounded
+    return told, unbounded
 
 
 def _too_few(points: Points, needed: int, seconds: float) -> str:

@@ -88,7 +88,10 @@ class Load:
 
 
 class Pace(TypedDict, total=False):
-    """How fast, and what counts: every load takes these. See the fields of :class:`Load`."""
+    """How fast, and what counts: every load takes these. See the fields of :class:`Load`.
+
+    Without ``concurrency`` and ``rate``, one request is under way at any time.
+    """
 
     concurrency: int
     rate: float
@@ -106,15 +109,7 @@ def completions(
     model: str,
     max_tokens: int = 64,
     stream: bool = True,
-    concurrency: int = 0,
-    rate: float = 0.0,
-    warmup_s: float = 2.0,
-    timeout_s: float = 60.0,
-    slo: Mapping[str, float] | None = None,
-    seed: int = 1,
-    most_errors: float = 0.01,
-    driver: str = "",
-    **body: object,
+    **more: Any,
 ) -> Load:
     """OpenAI's completions, streamed.
 
@@ -122,14 +117,12 @@ def completions(
     :param model: The model's name as the server lists it.
     :param max_tokens: Of an answer. Where the server knows ``ignore_eos``, give that as well: all are equally long.
     :param stream: False: the answer comes as a whole, and has no times of tokens.
-    :param concurrency: Requests under way at any time; 1 if neither this nor ``rate`` is given.
-    :param body: Further fields of the request, such as ``temperature``.
+    :param more: How fast, and what counts, as for every load: see :class:`Pace`. All else are further fields of the
+        request, such as ``temperature``.
     :raises ConfigurationError: for a value that no load can have; one line.
     """
-    pace: Pace = {"concurrency": concurrency, "rate": rate, "warmup_s": warmup_s, "timeout_s": timeout_s}
-    pace |= {"slo": slo or {}, "seed": seed, "most_errors": most_errors, "driver": driver}
     asked = {"prompt": prompt, "max_tokens": max_tokens}
-    return _openai(Kind.COMPLETIONS, "/v1/completions", model, asked, stream, body, pace)
+    return _openai(Kind.COMPLETIONS, "/v1/completions", model, asked, stream, more)
 
 
 def chat(
@@ -138,25 +131,15 @@ def chat(
     model: str,
     max_tokens: int = 64,
     stream: bool = True,
-    concurrency: int = 0,
-    rate: float = 0.0,
-    warmup_s: float = 2.0,
-    timeout_s: float = 60.0,
-    slo: Mapping[str, float] | None = None,
-    seed: int = 1,
-    most_errors: float = 0.01,
-    driver: str = "",
-    **body: object,
+    **more: Any,
 ) -> Load:
     """OpenAI's chat completions, streamed; the rest as for :func:`completions`.
 
     :param prompt: What the user says, or all messages.
     """
-    pace: Pace = {"concurrency": concurrency, "rate": rate, "warmup_s": warmup_s, "timeout_s": timeout_s}
-    pace |= {"slo": slo or {}, "seed": seed, "most_errors": most_errors, "driver": driver}
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     asked = {"messages": messages, "max_tokens": max_tokens}
-    return _openai(Kind.CHAT, "/v1/chat/completions", model, asked, stream, body, pace)
+    return _openai(Kind.CHAT, "/v1/chat/completions", model, asked, stream, more)
 
 
 def kserve(model: str, inputs: Sequence[Mapping[str, object]], *, version: str = "", **pace: Unpack[Pace]) -> Load:
@@ -187,7 +170,7 @@ def http_load(
         ``Content-Type`` says what it is.
     :raises ConfigurationError: for a value that no load can have; one line.
     """
-    text = body if isinstance(body, str) else ""
+    text = body if isinstance(body, str) else "{}" if body == {} else ""  # an empty object is a body, too
     fields = {} if body is None or isinstance(body, str) else body
     method = method or ("GET" if body is None else "POST")
     return _load(Kind.HTTP, path, fields, pace, method=method, text=text, headers=headers or {})
@@ -204,8 +187,10 @@ def shell(command: str, **pace: Unpack[Pace]) -> Load:
 
 
 def _openai(
-    kind: Kind, path: str, model: str, asked: Mapping[str, object], stream: bool, body: Mapping[str, object], pace: Pace
+    kind: Kind, path: str, model: str, asked: Mapping[str, object], stream: bool, more: Mapping[str, Any]
 ) -> Load:
+    pace = {name: value for name, value in more.items() if name in Pace.__annotations__}
+    body = {name: value for name, value in more.items() if name not in pace}
     for name in body:
         for meant in get_close_matches(name, Pace.__annotations__, 1, 0.8):
             raise ConfigurationError(
@@ -217,7 +202,7 @@ def _openai(
     return _load(kind, path, {"model": model, **asked, "stream": stream, **streamed, **body}, pace)
 
 
-def _load(kind: Kind, path: str, body: Mapping[str, object], pace: Pace, **http: Any) -> Load:
+def _load(kind: Kind, path: str, body: Mapping[str, object], pace: Mapping[str, Any], **http: Any) -> Load:
     alone = {} if pace.get("concurrency") or not pace.get("rate") else {"concurrency": 0}
     one = {} if pace.get("concurrency") or pace.get("rate") else {"concurrency": 1}
     return Load(kind, path, body, **{**pace, **alone, **one, **http})

@@ -19,7 +19,7 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import exact
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
-from pytest_vastgpu.measuring.seen import Seen
+from pytest_vastgpu.measuring.requests import Seen
 
 NAMES = (
     "requests",
@@ -49,6 +49,9 @@ class Measurement:
     """How often a request failed, by reason."""
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Seconds by kind of time (``ttft``, ``e2e``, …): those that 0 %, 1 %, …, 100 % of all stay below."""
+    unbounded: Mapping[str, Figure] = field(default_factory=dict)
+    """Missing quantiles of which the upper end of the interval alone is not known: it is ``inf``, and so is the value
+    where it lies among requests that failed. A comparison counts them, or a side would lose its worst windows."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a number is not among the figures, by the metric's name."""
     notes: Sequence[str] = ()
@@ -108,16 +111,17 @@ def of(
     :param notes: What must be known beside to read the numbers.
     """
     every = list(seen)
-    counted = [each for each in every if 0 <= requests.began(each) < seconds]
+    counted = requests.counted(every, seconds)
     done = [each for each in every if not each["error"]]
     failed = [sanitize.line(each["error"], 200) for each in counted if each["error"]]
     times = latencies.times(counted, done)
+    quantiles, unbounded = latencies.figures(times, seconds)
     watched = gpus.seen(gpu, seconds)
     told: dict[str, Figure | str] = {
         "requests": exact(len(counted) - len(failed)),
         "errors": exact(len(failed)),
         **_rates(load, seconds, done),
-        **latencies.figures(times, seconds),
+        **quantiles,
         **watched.figures,
         **watched.missing,
     }
@@ -132,6 +136,7 @@ def of(
         figures={name: each for name, each in told.items() if isinstance(each, Figure)},
         errors=dict(Counter(failed).most_common()),
         quantiles=latencies.pictures(times),
+        unbounded=unbounded,
         missing={name: each for name, each in told.items() if isinstance(each, str)},
         notes=(*notes, *_notes(counted, done, failed)),
         gpus=watched.gpus,

@@ -11,9 +11,13 @@ from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
 
-BLOCK = "ABBA"
-"""The sides of a block's windows: what changes steadily on a host meets both alike. A is the baseline."""
+PAIR = (("A", 1), ("B", 2), ("A", 1), ("B", 1), ("A", 2), ("B", 1))
+"""Two blocks: A B B A, and B A A B. What changes steadily on a host meets both sides alike, and so does what only the
+first window after a start of a server shows: of each side three in four. A is the baseline."""
+LONE = (("A", 1), ("B", 1), ("B", 1), ("A", 1))
+"""One block more: there each window is the first after a start, or A would have two of them and B one."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
+_MOST = {"hosts": 2}
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,9 @@ class ComparisonPlan:
     rounds: int = 6
     """On each host. A round starts both sides afresh, and counts as one observation."""
     hosts: int = 2
-    """Most hosts. The second one is rented only where a slowdown is suspected."""
+    """Most hosts, 1 or 2. The second one is rented only where a slowdown is suspected."""
     blocks: int = 2
-    """A B B A blocks in a round."""
+    """Blocks of four windows in a round, in turn A B B A and B A A B."""
     seconds: float = 10.0
     """Length of a window, without the load's warm-up."""
     minutes: float = 60.0
@@ -40,11 +44,13 @@ class ComparisonPlan:
             if not usable or not math.isfinite(value) or value <= least:
                 above = f"of at least {least + 1}" if whole else "above 0"
                 raise ConfigurationError(f"vast_compare({each.name}={value!r:.40}): give {kind} {above}")
+            if value > _MOST.get(each.name, math.inf):
+                raise ConfigurationError(f"vast_compare({each.name}={value!r:.40}): give {_MOST[each.name]} at most")
 
     @property
     def windows(self) -> str:
-        """The sides of a round's windows, in order: ``ABBAABBA``."""
-        return BLOCK * self.blocks
+        """The sides of a round's windows, in order: ``ABBABAAB``."""
+        return "".join(side * windows for side, windows in self.starts)
 
     @property
     def starts(self) -> Sequence[tuple[str, int]]:
@@ -52,30 +58,26 @@ class ComparisonPlan:
 
         One server runs at a time, so that each has all of the GPU's memory.
         """
-        found: list[tuple[str, int]] = []
-        for side in self.windows:
-            if found and found[-1][0] == side:
-                found[-1] = (side, found[-1][1] + 1)
-            else:
-                found.append((side, 1))
-        return found
+        return PAIR * (self.blocks // 2) + LONE * (self.blocks % 2)
 
     def load_s(self, warmup_s: float) -> float:
         """Seconds of load on one host."""
         return self.rounds * len(self.windows) * (self.seconds + warmup_s)
 
-    def told(self, warmup_s: float, limit_s: float, usd_h: float) -> str:
+    def told(self, warmup_s: float, limit_s: float, usd_h: float, most_usd: float) -> str:
         """What a comparison will take, in a sentence.
 
-        :param limit_s: Most seconds on one host.
+        :param limit_s: Most seconds of rounds on one host.
         :param usd_h: Most that a host may cost.
+        :param most_usd: Most that all hosts together may cost, from their creation to their end.
         """
-        blocks = "A B B A block" if self.blocks == 1 else f"{self.blocks} A B B A blocks"
-        more = "; a second one only where a slowdown is suspected" if self.hosts > 1 else ""
+        order = " ".join(self.windows[:8]) + (" …" if len(self.windows) > 8 else "")
+        more = "a second host only where a slowdown is suspected; " if self.hosts > 1 else ""
         return (
-            f"{self.rounds} rounds of {blocks} of {self.seconds:g} s windows: {spoken(self.load_s(warmup_s))} of load "
-            f"and {self.rounds * len(self.starts)} starts of a server on a host, at most {spoken(limit_s)} and "
-            f"{usd_h * limit_s / HOUR_S:.2f} USD once it is ready{more}"
+            f"{self.rounds} rounds of {len(self.windows)} windows of {self.seconds:g} s ({order}): "
+            f"{spoken(self.load_s(warmup_s))} of load and {self.rounds * len(self.starts)} starts of a server on a "
+            f"host, at most {spoken(limit_s)} and {usd_h * limit_s / HOUR_S:.2f} USD once it is ready; {more}all hosts "
+            f"together, with the time until they are ready, at most {most_usd:.2f} USD"
         )
 
 

@@ -12,11 +12,17 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from pytest_vastgpu.measuring import student
 
 STEADIEST = 0.001
 """No host repeats a round more exactly, whatever two or three rounds say: standard deviation of a ratio's logarithm."""
+
+DIFFERENT_SHARE = 0.01
+DIFFERENT_P = 0.01
+"""Where a larger share of one side's requests fails than of the other's, by more than the former, and by chance only
+with a probability below the latter, the sides do not do the same work."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +69,30 @@ class Ratios:
 
     @classmethod
     def of(cls, rounds: Mapping[int, Sequence[tuple[float, float]]], more_is_better: bool) -> Ratios:
-        """Of the logarithms of baseline and candidate, by machine id. NaN: no value. -inf: the metric was 0."""
+        """Of the logarithms of baseline and candidate, by machine id. NaN: no value. -inf: the metric was 0. inf: it
+        had no end, such as a time that most requests never came to.
+        """
         finite = [side for found in rounds.values() for both in found for side in both if math.isfinite(side)]
-        # 0 has no ratio. Half of the least that was seen understates the difference, and never invents one.
-        least = min(finite, default=math.nan) - math.log(2) if more_is_better else math.nan
         sign = -1 if more_is_better else 1
-        hosts, lacks, zeros = {}, 0, 0
+        # The worst value has no ratio. One that is twice as bad as all that was seen understates the difference, and
+        # never invents one.
+        worst = sign * math.inf
+        instead = max((sign * side for side in finite), default=math.nan) + math.log(2)
+        hosts, lacks, worsts = {}, 0, 0
         for machine, found in rounds.items():
             hosts[machine] = ratios = list[float]()
             for both in found:
-                zeros += -math.inf in both
-                baseline, candidate = (least if side == -math.inf else side for side in both)
+                worsts += worst in both
+                baseline, candidate = (instead if side == worst else sign * side for side in both)
                 if math.isfinite(candidate - baseline):
-                    ratios.append(sign * (candidate - baseline))
+                    ratios.append(candidate - baseline)
                 else:
                     lacks += 1
         count = sum(map(len, rounds.values()))
         notes = [f"no value in {lacks} of {count} rounds"] if lacks else []
-        if zeros and more_is_better:
-            notes.append(f"0 in {zeros} of {count} rounds, taken as half of the least that was seen")
+        if worsts:
+            seen, taken = ("0", "half of the least") if more_is_better else ("without end", "twice the most")
+            notes.append(f"{seen} in {worsts} of {count} rounds, taken as {taken} that was seen")
         return cls(
             more_is_better, {machine: each for machine, each in hosts.items() if len(each) > 1}, "; ".join(notes)
         )
@@ -96,11 +107,14 @@ class Ratios:
 
 
 def medians(windows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The logarithm of each metric: its median over windows, so that no single one counts that met an outlier."""
+    """The logarithm of each metric: its median over windows, so that no single one counts that met an outlier.
+
+    ``inf`` is a value, the worst: a window without it would leave its side the better ones.
+    """
     values: dict[str, list[float]] = {}
     for window in windows:
         for metric, value in window.items():
-            if value >= 0 and math.isfinite(value):
+            if value >= 0:
                 values.setdefault(metric, []).append(math.log(value) if value else -math.inf)
     return {metric: statistics.median(found) for metric, found in values.items()}
 
@@ -112,3 +126,18 @@ def holm(values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, values[at] * (len(values) - rank)))
         corrected[at] = least
     return corrected
+
+
+def same_share(failed: Sequence[float], of: Sequence[float], looks: int) -> bool:
+    """Whether two sides fail equally often, as far as can be told.
+
+    :param failed: How many of each side failed, and
+    :param of: out of how many.
+    :param looks: How often that is asked as more and more are seen: chance has so many tries.
+    """
+    one, other = (bad / max(1.0, count) for bad, count in zip(failed, of, strict=True))
+    if abs(one - other) <= DIFFERENT_SHARE:
+        return True
+    both = sum(failed) / sum(of)
+    error = math.sqrt(both * (1 - both) * sum(1 / max(1.0, count) for count in of))
+    return error > 0 and 2 * (1 - NormalDist().cdf(abs(one - other) / error)) >= DIFFERENT_P / looks

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from pytest_vastgpu.measuring import intervals
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.intervals import Blocks
-from pytest_vastgpu.measuring.seen import Seen
 
+Seen = Mapping[str, Any]
+"""Of one request."""
 LEAST = 3
 """Requests without which a rate says nothing."""
 
@@ -26,6 +28,11 @@ def began(request: Seen) -> float:
     """When it was sent; in an open loop when it should have been: one that had to wait for it waits, too."""
     due = request.get("due")
     return float(request["start"] if due is None else due)
+
+
+def counted(seen: Iterable[Seen], seconds: float) -> list[Seen]:
+    """Those that belong to the measured seconds. One that should have been sent in them does, if it was not, too."""
+    return [each for each in seen if 0 <= began(each) < seconds]
 
 
 def e2e(request: Seen) -> float:
@@ -40,8 +47,8 @@ def ttft(request: Seen) -> float | None:
 
 
 def tpot(request: Seen) -> float | None:
-    """Time per token after the first one; None for fewer than two tokens."""
-    if request["first"] is None or request["tokens"] < 2:
+    """Time per token after the first one; None for fewer than two tokens, or pieces: it cannot be seen."""
+    if request["first"] is None or min(request["tokens"], request["pieces"]) < 2:
         return None
     return float(request["last"] - request["first"]) / float(request["tokens"] - 1)
 
@@ -115,5 +122,4 @@ def token_rate(done: Iterable[Seen], seconds: float) -> Figure | str:
 
 def per_second(amounts: Sequence[float], blocks: Blocks, unit: str) -> Figure:
     """What was done in each block, as a rate."""
-    found = intervals.mean([amount * blocks.count / blocks.seconds for amount in amounts])
-    return Figure(found.value, unit, found.low, found.high, 1)
+    return intervals.mean([amount * blocks.count / blocks.seconds for amount in amounts], unit, 1)

@@ -14,10 +14,10 @@ from typing import Any
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring import requests
 from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.requests import Seen
 
-Seen = Mapping[str, Any]
-"""Of one request."""
 LOST_SHARE = 0.1
 """Of a closed loop's time: a server that is gone refuses few requests, since the loop waits after each."""
 LATE_SHARE = 0.1
@@ -29,8 +29,6 @@ SILENCE = 0.2
 AT_ONCE_S = 0.001
 AT_ONCE_SHARE = 0.01
 """Of a request's time: a stream whose pieces all come within this, and within :data:`AT_ONCE_S`, is none."""
-ONE_PIECE_TOKENS = 16
-"""So many tokens in a stream of one piece: more than any server makes in one step."""
 
 
 def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
@@ -43,11 +41,12 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
         raise MeasurementFailed(
             f"{found['too_much'] or 'these'} requests are more than can be told of at once; measure for fewer seconds"
         )
-    counted = [each for each in found["seen"] if 0 <= each["start"] < seconds]
+    counted = requests.counted(found["seen"], seconds)
     if not counted:
         longest = max((each["end"] - each["start"] for each in found["seen"]), default=0.0)
         raise MeasurementFailed(
-            f"no request began in {seconds:g} s, since those of the warm-up took {longest:.1f} s; measure for longer"
+            f"no request began in {seconds:g} s: those of the warm-up took up to {longest:.1f} s, or the instance was "
+            "too busy to send one; measure for longer"
         )
     failed = [each for each in counted if each["error"]]
     if len(failed) == len(counted) or len(failed) > load.most_errors * len(counted):
@@ -67,7 +66,7 @@ def check(load: Load, seconds: float, found: Mapping[str, Any]) -> None:
         )
     if (lost := _lost(load, seconds, failed)) > load.most_errors:
         raise MeasurementFailed(_many_errors(load, failed, len(counted), lost, found.get("details", {})))
-    if load.streams and come_at_once(done) and _p95(found.get("lag", ())) < AT_ONCE_S:
+    if load.streams and not load.driver and come_at_once(done) and _p95(found.get("lag", ())) < AT_ONCE_S:
         raise MeasurementFailed(
             "streaming that is none: the tokens of an answer all came at once, so there are no times of tokens; "
             "have the server, or what is before it, pass each token on, or give the load stream=False"
@@ -92,24 +91,24 @@ def _many_errors(load: Load, failed: Sequence[Seen], of: int, lost: float, detai
     reasons = Counter(each["error"] for each in failed).most_common()
     told = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
     first = sanitize.line(" ".join(details.get(reasons[0][0], "").split()), 300)
-    when = f", the first {min(each['start'] for each in failed):.1f} s after the warm-up"
+    when = f", the first {min(map(requests.began, failed)):.1f} s after the warm-up"
     then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
-    time = f", and {lost:.0%} of the time went by with that" if lost else ""
+    time = f", and {lost:.0%} of the time went by with that" if lost and len(failed) < of else ""
     return f"{len(failed)} of {of} requests failed ({told}){time}{when}: {first}{then}"
 
 
 def _at_once(seen: Seen) -> bool:
-    """Whether a stream's text came all at once."""
-    if seen["pieces"] == 1:
-        return bool(seen["tokens"] >= ONE_PIECE_TOKENS)
-    took = seen["end"] - seen["start"]
-    spread = seen["last"] - seen["first"] if seen["pieces"] > 3 else took
-    return bool(spread < min(AT_ONCE_S, AT_ONCE_SHARE * took))
+    """Whether a stream's text came all at once. A few pieces may come so from any server, unless they hold more tokens:
+    one more is the token that ends an answer.
+    """
+    if seen["pieces"] <= 3 and seen["tokens"] <= seen["pieces"] + 1:
+        return False
+    return bool(seen["last"] - seen["first"] < min(AT_ONCE_S, AT_ONCE_SHARE * (seen["end"] - seen["start"])))
 
 
 def notes(seconds: float, found: Mapping[str, Any]) -> Iterator[str]:
     """What must be known to read the numbers: sentences."""
-    done = [each for each in found["seen"] if not each["error"] and 0 <= each["start"] < seconds]
+    done = [each for each in requests.counted(found["seen"], seconds) if not each["error"]]
     typical = statistics.median((each["first"] or each["end"]) - each["start"] for each in done)
     sent_late = [each["start"] - each["due"] for each in done if "due" in each]
     late = max(_p95(found.get("lag", ())), _p95(sent_late))

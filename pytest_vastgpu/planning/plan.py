@@ -17,6 +17,7 @@ from enum import StrEnum
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.calls import Warm
 from pytest_vastgpu.core.text.durations import HOUR_S
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import WorkloadNames
@@ -26,7 +27,6 @@ from pytest_vastgpu.selection.search import Survey
 from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.settings import Settings
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool.kinds import of_one_kind
 from pytest_vastgpu.supervisor.pool.planner import PoolPlanner
 

@@ -19,8 +19,6 @@ SHOWN = 10
 class Carried:
     """Something that a test has found."""
 
-    of: object
-    """What it is about."""
     name: str
     text: str
     properties: Sequence[tuple[str, object]] = ()
@@ -31,9 +29,8 @@ _carried = pytest.StashKey[list[Carried]]()
 
 
 def carry(item: pytest.Item, found: Carried) -> None:
-    """Have something travel. It takes the place of what the test has found of the same thing under the same name."""
-    others = [each for each in item.stash.get(_carried, ()) if each.of is not found.of or each.name != found.name]
-    item.stash[_carried] = [*others, found]
+    """Have something travel."""
+    item.stash.setdefault(_carried, []).append(found)
 
 
 def drop_carried(item: pytest.Item) -> None:

@@ -34,7 +34,6 @@ from pytest_vastgpu.core.environment import IMAGE_LOGIN
 from pytest_vastgpu.core.environment import image_login
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
@@ -43,7 +42,7 @@ from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import may_ask
 from pytest_vastgpu.plugin.collection import with_whole_paths
 from pytest_vastgpu.plugin.marks import marked
-from pytest_vastgpu.plugin.measurements import report_measured
+from pytest_vastgpu.plugin.measurements import keeps_for
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
@@ -207,8 +206,8 @@ def shared(request: pytest.FixtureRequest, default: Workload | None) -> VastInst
         return [leases.acquire(item.nodeid, wanted, False)]
 
     (instance,) = reported(item, lambda: granted(item, ask))
-    report_measured(item, instance, wanted)
     item.config.stash[_running].takes(item, instance)
+    instance.on_measured = keeps_for(item, instance, wanted)
     return instance
 
 
@@ -255,7 +254,7 @@ def owned(request: pytest.FixtureRequest) -> InstanceFactory:
         wanted = [whole(item, workload) for workload in workloads]
         instances = reported(item, lambda: granted(item, lambda leases: leases.acquire_several(item.nodeid, wanted)))
         for instance, workload in zip(instances, wanted, strict=True):
-            report_measured(item, instance, workload)
+            instance.on_measured = keeps_for(item, instance, workload)
         return instances if len(workloads) > 1 else instances[0]
 
     return rent  # type: ignore[return-value] # one workload makes one instance, several make a list
@@ -318,13 +317,13 @@ def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
     try:
         return do()
     except VastGpuError as error:
-        problem, excused = str(error), isinstance(error, ProvisioningFailed) and error.machines_failed
+        problem, excused = str(error), error.machines_failed
     except Cancelled:
         problem, excused = "the run is ending", False
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":
         pytest.skip(problem)
     if excused:
-        blame_machines(item)
+        blame_machines(item, problem)
     # Outside the handler: otherwise pytest would also show the handled exception.
     pytest.fail(problem, pytrace=False)
 

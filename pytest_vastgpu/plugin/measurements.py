@@ -13,6 +13,7 @@ from datetime import UTC
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ from pytest_vastgpu.plugin.carried import carried
 from pytest_vastgpu.plugin.carried import carry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_vastgpu.client.instance import VastInstance
     from pytest_vastgpu.measuring.measurement import Measurement
     from pytest_vastgpu.measuring.record import Compared
@@ -48,36 +51,44 @@ def _by_number(test: str) -> list[tuple[int, str]]:
 
 
 def keep(item: pytest.Item, record: Measured | Compared) -> None:
-    """Keep what a test has measured for the run's report. A test that is tried again starts without it.
-
-    A record takes the place of an earlier one of the same measurement.
-    """
+    """Keep what a test has measured for the run's report. A test that is tried again starts without it."""
     from pytest_vastgpu.measuring.record import Measured
     from pytest_vastgpu.measuring.record import to_json
     from pytest_vastgpu.reporting.measurements import properties
     from pytest_vastgpu.reporting.pictures import with_shown_history
 
-    of, name = (record.measurement, MEASUREMENT) if isinstance(record, Measured) else (record, COMPARISON)
+    name = MEASUREMENT if isinstance(record, Measured) else COMPARISON
     if isinstance(record, Measured):
         record = with_shown_history(record)
     # Made safe here: the controller does not know every secret of a worker.
     text = json.dumps(sanitize.clean(to_json(record)))
-    carry(item, Carried(of, name, text, [(f"vast_{key}", sanitize.clean(value)) for key, value in properties(record)]))
+    carry(item, Carried(name, text, [(f"vast_{key}", sanitize.clean(value)) for key, value in properties(record)]))
 
 
-def report_measured(item: pytest.Item, instance: VastInstance, serves: Workload) -> None:
-    """Have what a test measures on an instance in the run's report.
+def keeps_for(item: pytest.Item, instance: VastInstance, workload: Workload) -> Callable[[Measurement], None]:
+    """What keeps each measurement of an instance for the run's report."""
 
-    :param serves: What the instance serves now.
+    def kept(measurement: Measurement) -> None:
+        keep(item, measured_on(instance, instance.serves or workload, measurement))
+
+    return kept
+
+
+def measured_on(instance: VastInstance, workload: Workload, measurement: Measurement, **more: Any) -> Measured:
+    """A measurement, and where it was made.
+
+    :param more: Further fields.
     """
+    from pytest_vastgpu.measuring.record import Measured
+    from pytest_vastgpu.reporting.sentences import workload_line
 
-    def tell(measurement: Measurement, workload: Workload) -> None:
-        from pytest_vastgpu.measuring.record import Measured
-        from pytest_vastgpu.reporting.sentences import workload_line
-
-        keep(item, Measured(measurement, workload_line(workload), instance.gpu, instance.offer.machine_id))
-
-    instance.tell_measured(serves, tell)
+    return Measured(
+        measurement,
+        workload=workload_line(workload),
+        gpu=instance.gpu,
+        machine_id=instance.offer.machine_id,
+        **more,
+    )
 
 
 class MeasurementReport:

@@ -31,8 +31,8 @@ LOG_LINES = 40
 
 _held = pytest.StashKey[list[VastInstance]]()
 """The instances that this try of a test has used."""
-_machines = pytest.StashKey[bool]()
-"""Whether machines are to blame for the failure of this try of a test."""
+_machines = pytest.StashKey[str]()
+"""The failure for which machines are to blame, in this try of a test; empty: none."""
 _added = pytest.StashKey[list[tuple[str, object]]]()
 """What was added to the test's JUnit properties in this try."""
 
@@ -52,15 +52,18 @@ def drop(item: pytest.Item, instance: VastInstance) -> None:
     held[:] = [each for each in held if each is not instance]
 
 
-def blame_machines(item: pytest.Item) -> None:
-    """Note that machines are to blame for the failure of a test that is about to follow: it becomes an error."""
-    item.stash[_machines] = True
+def blame_machines(item: pytest.Item, problem: str) -> None:
+    """Note that machines are to blame for a failure of a test that is about to follow: it becomes an error.
+
+    :param problem: The text of that failure. A test that catches it may fail for another reason.
+    """
+    item.stash[_machines] = problem
 
 
 def forget(item: pytest.Item) -> None:
     """Take back what an earlier try of a test has held: the test is tried again."""
     item.stash.setdefault(_held, []).clear()
-    item.stash[_machines] = False
+    item.stash[_machines] = ""
     added = {id(each) for each in item.stash.get(_added, ())}
     item.user_properties[:] = [each for each in item.user_properties if id(each) not in added]
     item.stash[_added] = []
@@ -113,7 +116,8 @@ class ReportHooks:
             load(report, item)
         if held:
             self._explain(item, call, report, held)
-        if report.failed and report.when == "call" and item.stash.get(_machines, False):
+        problem = item.stash.get(_machines, "")
+        if problem and report.failed and report.when == "call" and call.excinfo and str(call.excinfo.value) == problem:
             report.when = "setup"  # pytest calls that an error
         hide_secrets(report)
         return report

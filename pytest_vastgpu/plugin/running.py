@@ -14,9 +14,10 @@ from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.errors import VastGpuError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_vastgpu.client.calls import Lease
     from pytest_vastgpu.client.calls import Leases
-    from pytest_vastgpu.measuring.load import Load
     from pytest_vastgpu.measuring.measurement import Measurement
 
 WIDE = frozenset({"vast_module_instance", "vast_session_instance"})
@@ -79,11 +80,9 @@ class InstanceOfRunningTest(VastInstance):
     def _lease(self) -> Lease:  # type: ignore[override] # read only: it follows the test
         return self._running.instance()._lease
 
-    def measure(self, load: Load, seconds: float = 10.0) -> Measurement:
-        __tracebackhide__ = True
-        return self._running.instance().measure(load, seconds)  # the report has it with the test that runs
-
-    measure.__doc__ = VastInstance.measure.__doc__
+    @property
+    def on_measured(self) -> Callable[[Measurement], None] | None:  # type: ignore[override] # as above
+        return self._running.instance().on_measured
 
     def __repr__(self) -> str:
         return f"<VastInstance of the running test; the last one was {self._running.last!r}>"

@@ -13,10 +13,8 @@ from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.reporting.measured_words import effort
-from pytest_vastgpu.reporting.measured_words import interval
 from pytest_vastgpu.reporting.measured_words import load_line
 from pytest_vastgpu.reporting.measured_words import metric_name
-from pytest_vastgpu.reporting.measured_words import middle
 from pytest_vastgpu.reporting.measured_words import place
 from pytest_vastgpu.reporting.measurements import JUDGED
 from pytest_vastgpu.reporting.measurements import Kept
@@ -102,7 +100,7 @@ def _section(heading: str, body: str, sentences: Sequence[str] = ()) -> str:
 
 def _measured(record: Measured) -> str:
     found = record.measurement
-    rows = [[metric_name(metric), middle(figure), interval(figure)] for metric, figure in found.figures.items()]
+    rows = [[metric_name(metric), figure.middle, figure.interval] for metric, figure in found.figures.items()]
     failed = errors(record)
     pictures = distribution(found.quantiles) + over_commits(record)
     return (

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.layout import fitted
 from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.figures import UNKNOWN
+from pytest_vastgpu.measuring.figures import difference
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.measuring.record import to_json
-from pytest_vastgpu.reporting.measured_words import UNKNOWN
 from pytest_vastgpu.reporting.measured_words import effort
 from pytest_vastgpu.reporting.measured_words import in_short
-from pytest_vastgpu.reporting.measured_words import in_words
 from pytest_vastgpu.reporting.measured_words import load_line
 from pytest_vastgpu.reporting.measured_words import metric_name
-from pytest_vastgpu.reporting.measured_words import percent
 from pytest_vastgpu.reporting.measured_words import place
 from pytest_vastgpu.reporting.sentences import count
 
@@ -139,7 +138,7 @@ def _row(test: str, record: Measured, metrics: Sequence[str], cell: Callable[[Me
 
 def _with_reason(found: Measurement, metric: str) -> str:
     if metric in found.figures:
-        return in_words(found.figures[metric])
+        return str(found.figures[metric])
     return f"{UNKNOWN}: {found.missing[metric]}" if metric in found.missing else UNKNOWN
 
 
@@ -180,11 +179,11 @@ def judged_cells(judged: Judged) -> list[str]:
     known = judged.rounds > 0
     return [
         metric_name(judged.metric),
-        percent(judged.slowdown) if known else UNKNOWN,
-        f"{percent(judged.low)} to {percent(judged.high)}" if known else "",
-        percent(judged.gate),
+        difference(judged.slowdown) if known else UNKNOWN,
+        f"{difference(judged.low)} to {difference(judged.high)}" if known else "",
+        difference(judged.gate),
         judged.finding.value,
-        f"from {percent(judged.resolves)}" if known else "",
+        f"from {difference(judged.resolves)}" if known else "",
     ]
 
 

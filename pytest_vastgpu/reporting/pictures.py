@@ -14,15 +14,14 @@ from itertools import groupby
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.figures import amount
+from pytest_vastgpu.measuring.figures import difference
+from pytest_vastgpu.measuring.figures import scale
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
 from pytest_vastgpu.reporting import svg
-from pytest_vastgpu.reporting.measured_words import amount
-from pytest_vastgpu.reporting.measured_words import in_words
 from pytest_vastgpu.reporting.measured_words import metric_name
-from pytest_vastgpu.reporting.measured_words import percent
-from pytest_vastgpu.reporting.measured_words import scale
 from pytest_vastgpu.reporting.measured_words import slowdown
 from pytest_vastgpu.reporting.measured_words import tick
 
@@ -199,8 +198,8 @@ def _figures(
         place = x.at(at)
         low, high = (y.at(_finite(edge, figure.value)) for edge in (figure.low, figure.high))
         body.append(svg.line(place, low, place, high, "series0 interval"))
-        body.append(svg.point(place, y.at(figure.value), "series0 dot", f"{name}: {in_words(figure)}"))
-    told = "; ".join(f"{name}: {in_words(figure)}" for _, figure, name in points)
+        body.append(svg.point(place, y.at(figure.value), "series0 dot", f"{name}: {figure}"))
+    told = "; ".join(f"{name}: {figure}" for _, figure, name in points)
     return svg.picture(title, HEIGHT, "".join(body), told)
 
 
@@ -236,8 +235,8 @@ def against(judged: Sequence[Judged]) -> str:
 def _slowdown(judged: Judged, x: svg.Axis, top: float) -> str:
     kind, middle, gate = judged.finding.value, top + 30, x.at(100 * judged.gate)
     low, high = 100 * _finite(judged.low, -math.inf), 100 * _finite(judged.high, math.inf)
-    told = f"{metric_name(judged.metric)}: {slowdown(judged)}, gate {percent(judged.gate)}"
-    hosts = {f"machine {machine}: {percent(each)}": each for machine, each in judged.hosts.items()}
+    told = f"{metric_name(judged.metric)}: {slowdown(judged)}, gate {difference(judged.gate)}"
+    hosts = {f"machine {machine}: {difference(each)}": each for machine, each in judged.hosts.items()}
     return "".join(
         [
             svg.text(x.start, top + 14, f"{metric_name(judged.metric)}: {kind}", f"{kind} words"),

@@ -95,6 +95,7 @@ def test_a_slower_server_is_suspected_in_the_report_and_the_run_stays_green(
     assert run.output.count("to settle it, compare on one host: vast_compare(baseline=<the workload of ") == 2
     found = json.loads((run.directory / "measurements.json").read_text())
     assert "suspected, against baseline 'main'" in json.dumps(found)
+    assert "vastgpu: 2 measurements" in run.output  # each once, though the instance tells of it, too
     assert alive(market) == set()
 
 

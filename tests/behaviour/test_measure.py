@@ -46,7 +46,7 @@ SUITE = """
 import pytest
 from pytest_vastgpu import chat, command, completions, http_load, kserve, shell
 
-FAST = {"warmup_s": 0.1, "timeout_s": 30}
+FAST = {"warmup_s": 0.0, "timeout_s": 30}
 
 @pytest.fixture
 def vast_workload():
@@ -59,18 +59,18 @@ def test_1_every_load(vast_instance):
         http_load("/health", **FAST),
         shell("cat .vastgpu/work/server.py", **FAST),
     ):
-        assert vast_instance.measure(load, seconds=0.5)["requests"].value > 0
+        assert vast_instance.measure(load, seconds=1)["requests"].value > 0
 
 def test_2_no_process_list_shows_the_key(vast_instance):
     key = vast_instance.api_key
     look = f"! cat /proc/[0-9]*/cmdline | grep -q '[{key[0]}]{key[1:]}'"  # which is not in this command itself
-    vast_instance.measure(shell(look, **FAST), seconds=0.2)
+    vast_instance.measure(shell(look, **FAST), seconds=1)
 
 def test_3_wrong(vast_instance):
-    vast_instance.measure(completions(model="wrong", **FAST), seconds=0.2)
+    vast_instance.measure(completions(model="wrong", **FAST), seconds=1)
 
 def test_4_lost(vast_instance):
-    vast_instance.measure(completions(model="lost", **FAST), seconds=0.5)
+    vast_instance.measure(completions(model="lost", **FAST), seconds=1)
 """
 
 
@@ -84,10 +84,13 @@ def test_a_server_is_measured_from_within_and_a_failure_is_one_line(
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(
         [
-            '>       vast_instance.measure(completions(model="wrong", **FAST), seconds=0.2)',
+            '>       vast_instance.measure(completions(model="wrong", **FAST), seconds=1)',
             "E       *MeasurementFailed: * failed (HTTP 404: *), the first *: HTTP 404: no model Bearer <instance key>",
-            '>       vast_instance.measure(completions(model="lost", **FAST), seconds=0.5)',
+            '>       vast_instance.measure(completions(model="lost", **FAST), seconds=1)',
             "E       *MeasurementFailed: * requests failed (*",
+            "*- vastgpu: 5 measurements -*",
+            "*test_1_every_load*",
+            "*test_2_no_process_list_shows_the_key*",
         ]
     )
     result.stdout.no_fnmatch_line("*client/measure.py*")

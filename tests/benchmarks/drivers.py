@@ -69,7 +69,8 @@ def rows(quick: bool) -> list[report.Row]:
     for driver, numbers, _ in told:
         seen[driver].append(numbers)
     notes = sorted({note for _, _, said in told for note in said})
-    return [row(name, seen[OURS], seen[THEIRS], notes) for name in (*RATES, *TIMES) if name in seen[OURS][0]]
+    known = set.intersection(*(set(numbers) for _, numbers, _ in told))  # too few requests have no p90
+    return [row(name, seen[OURS], seen[THEIRS], notes) for name in (*RATES, *TIMES) if name in known]
 
 
 def row(name: str, ours: list[dict[str, float]], theirs: list[dict[str, float]], notes: list[str]) -> report.Row:

@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--pairs", type=int, default=20, metavar="N", help="of each kind (default: 20)")
     parser.add_argument("--rounds", type=int, default=6, metavar="N", help="on each host (default: 6)")
-    parser.add_argument("--blocks", type=int, default=1, metavar="N", help="A B B A blocks of a round (default: 1)")
+    parser.add_argument("--blocks", type=int, default=1, metavar="N", help="four windows each, in a round (default: 1)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of a window (default: 2)")
     given = parser.parse_args(argv)
     sys.stdout.write("{cpu}, {cores} cores, Python {python}, {date}, load {load} before\n".format(**report.machine()))

@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.regressions`` simulates 1,000 comparisons of a version with itself, and 1,000 with one that
 is 5 % slower, for each kind of noise, and judges them as ``vast_compare`` does: six rounds on a host, a second
-host only where one is needed. Each round is two blocks A B B A of windows. The logarithm of a window's time is the sum
-of
+host only where one is needed. Each round has eight windows, A B B A B A A B. The logarithm of a window's time is the
+sum of
 
 - the host's own speed: a standard deviation of 8 %, or of 22 %;
 - what the start of the side's server in this round has brought: 1 %;
@@ -38,6 +38,7 @@ from pytest_vastgpu.measuring.comparison import Rules
 from pytest_vastgpu.measuring.comparison import judge
 from pytest_vastgpu.measuring.comparison import needs_second_host
 from pytest_vastgpu.measuring.comparison import round_of
+from pytest_vastgpu.measuring.plan import ComparisonPlan
 from pytest_vastgpu.measuring.ratios import Estimate
 
 METRICS = ("throughput", "ttft_p50", "e2e_p50")
@@ -46,7 +47,7 @@ GATE = 0.05
 GATES = dict.fromkeys(METRICS, GATE)
 TYPICAL = math.exp(0.03)
 """Half of all windows of equal hosts take longer: what a fixed threshold starts from."""
-BLOCKS = "ABBA" * 2
+PLAN = ComparisonPlan()
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Noise:
     """Between the two states."""
     clock_changes: float = 0.1
     """How likely the state changes from a window to the next."""
+    first: float = 0.0
+    """By how much slower the first window after each start of a server is."""
     by_host: float = 0.0
     """How differently hosts take the same slowdown."""
 
@@ -92,12 +95,12 @@ def simulate(dice: random.Random, machine: int, noise: Noise, slower: Mapping[st
     for _ in range(rounds):
         starts = dict[str, float]()
         windows = {"A": list[dict[str, float]](), "B": list[dict[str, float]]()}
-        for before, side in zip(" " + BLOCKS, BLOCKS, strict=False):
-            if side not in starts or (noise.restarts and side != before):
+        for side, is_first in _windows():
+            if side not in starts or (noise.restarts and is_first):
                 starts[side] = speed + taken * (side == "B") + dice.gauss(0, noise.start)
             lasting = noise.correlation * lasting + fresh * dice.gauss(0, 1)
             slow_clock ^= dice.random() < noise.clock_changes
-            common = starts[side] + each * lasting + noise.clocks * slow_clock
+            common = starts[side] + each * lasting + noise.clocks * slow_clock + noise.first * is_first
             if dice.random() < noise.outliers:
                 common += math.log1p(noise.outlier * dice.random())
             window = {
@@ -108,6 +111,12 @@ def simulate(dice: random.Random, machine: int, noise: Noise, slower: Mapping[st
             windows[side].append({metric: 1 / t if metric in BETTER else t for metric, t in window.items()})
         found.append(round_of(windows["A"], windows["B"]))
     return Host(HostRounds(machine, found), times["A"], times["B"])
+
+
+def _windows() -> Iterator[tuple[str, bool]]:
+    """The side of each window of a round, and whether it is the first after a start of its server."""
+    for side, windows in PLAN.starts:
+        yield from ((side, not at) for at in range(windows))
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,9 @@ SETTINGS: Mapping[str, Noise] = {
     "starts differ by 2 %, noise of 6 %": Noise(start=0.02, window=0.06),
     "each window has any clock": Noise(clock_changes=0.5),
     "clock changes after 100 windows": Noise(clock_changes=0.01),
+    "first window after a start 8 % slower": Noise(first=0.08),
+    "first window after a start 8 % quicker": Noise(first=-0.08),
+    "quiet, first window after a start 8 % slower": Noise(start=0.002, window=0.005, outliers=0, clocks=0, first=0.08),
     "hosts take the slowdown differently, by 2 %": Noise(by_host=0.02),
 }
 
@@ -207,7 +219,7 @@ def by_rounds(number: int) -> Iterator[Sequence[object]]:
     )
     metric = METRICS[1]
     for rounds in (3, 4, 6, 8, 12, 20):
-        minutes = rounds * len(BLOCKS) * 10 / 60
+        minutes = rounds * len(PLAN.windows) * 10 / 60
         same = list(comparisons(number, Noise(), rounds=rounds, gates={metric: GATE}))
         sees = statistics.median(each.judged[0].resolves for each in same)
         small = comparisons(number, Noise(), {metric: sees}, rounds, seed=3, gates={metric: sees})

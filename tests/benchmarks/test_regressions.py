@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_vastgpu.measuring.comparison import Finding
 from tests.benchmarks import regressions
 from tests.benchmarks.regressions import METRICS
 from tests.benchmarks.regressions import RULES
@@ -20,6 +21,16 @@ def test_equal_sides_are_green_and_slower_ones_red() -> None:
 @pytest.mark.parametrize("noise", [Noise(start=0.02), Noise(window=0.06)])
 def test_noisier_hosts_make_no_more_of_equal_sides_red(noise: Noise) -> None:
     assert sum(each.red for each in regressions.equal(100, noise, seed=11)) <= 1  # 1 to 6 of 1,000, by the seed
+
+
+QUIET = Noise(start=0.002, window=0.005, outliers=0, clocks=0, first=0.08)
+
+
+@pytest.mark.parametrize("noise", [Noise(first=0.08), Noise(first=-0.08), QUIET])
+def test_what_only_the_first_window_after_a_start_shows_meets_both_sides_alike(noise: Noise) -> None:
+    same = [judged.finding for each in regressions.equal(60, noise) for judged in each.judged]
+    assert same.count(Finding.REGRESSION) + same.count(Finding.IMPROVEMENT) <= 1
+    assert sum(each.red for each in regressions.slower(60, noise)) >= 54
 
 
 def test_rules_without_a_second_host_err() -> None:

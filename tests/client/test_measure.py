@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import operator
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,12 @@ from pytest_vastgpu import completions
 from pytest_vastgpu import http_load
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.measure import COMMAND
 from pytest_vastgpu.client.measure import measure
+from pytest_vastgpu.client.measure import orders_of
+from pytest_vastgpu.client.measure import program
 from pytest_vastgpu.core.text.redaction import KNOWN
+from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.model import ProbeFailure
@@ -31,10 +39,13 @@ from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.factories import make_offer
+from tests.support.looks import is_running
+from tests.support.looks import until
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
-FAST: dict[str, Any] = {"warmup_s": 0.05, "timeout_s": 30.0}
+FAST: dict[str, Any] = {"warmup_s": 0.0, "timeout_s": 30.0}
+"""The first request counts, however late it is sent on a busy machine."""
 Run = Callable[[str, float, str], ProbeResult]
 
 
@@ -84,7 +95,7 @@ def python_3_8() -> str:
 
 def measured(run: Run) -> Measurement:
     with asked(answer_with_two_tokens) as server:
-        found = measure(run, lease(server.port), completions(model="m", **FAST), 0.3)
+        found = measure(run, lease(server.port), completions(model="m", **FAST), 0.5)
     assert {each.headers["Authorization"] for each in server.asked} == {f"Bearer {KEY}"}
     return found
 
@@ -109,7 +120,7 @@ def test_a_python_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
     """As on an image that has one of its own beside the system's."""
     old = '[ "$1" = -V ] && echo Python 3.6.9; exit 1'
     path = programs(tmp_path / "bin", python3=old, python3_11=f'exec {sys.executable} "$@"')
-    found = measure(here(path), lease(), shell("true", **FAST), 0.1)
+    found = measure(here(path), lease(), shell("/bin/sleep 0.1", **FAST), 1.0)
     assert found["requests"].value > 0
 
 
@@ -124,6 +135,16 @@ def test_an_instance_without_python_is_said(tmp_path: Path, scripts: dict[str, s
     assert there in str(caught.value)
 
 
+@pytest.mark.parametrize("failure", [each for each in ProbeFailure if each is not ProbeFailure.NONE])
+def test_a_load_that_did_not_run_is_told_from_a_driver_that_failed(failure: ProbeFailure) -> None:
+    def run(_command: str, _timeout_s: float, _stdin: str) -> ProbeResult:
+        return ProbeResult("", failure, 1 if failure is ProbeFailure.COMMAND else None, "", "Socket is closed", 0.0)
+
+    with pytest.raises(MeasurementFailed, match="the load did not run on the instance: Socket is closed") as caught:
+        measure(run, lease(), http_load("/"), 1.0)
+    assert isinstance(caught.value, LoadNotRun) is (failure is not ProbeFailure.COMMAND)
+
+
 def test_what_the_image_has_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is called as one of the standard library, and what is printed at each login."""
     (tmp_path / "json.py").write_text("raise SystemExit('mine')")
@@ -132,7 +153,7 @@ def test_what_the_image_has_does_no_harm(tmp_path: Path, monkeypatch: pytest.Mon
     def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
         return here()(f"echo Welcome; {command}", timeout_s, stdin)
 
-    assert measure(run, lease(), shell("true", **FAST), 0.1)["requests"].value > 0
+    assert measure(run, lease(), shell("/bin/sleep 0.1", **FAST), 1.0)["requests"].value > 0
 
 
 def test_the_instances_key_is_in_no_message() -> None:
@@ -140,7 +161,7 @@ def test_the_instances_key_is_in_no_message() -> None:
         asked(lambda request: request.reply(f"wrong key {request.headers['Authorization']}", 401)) as server,
         pytest.raises(MeasurementFailed, match=r"HTTP 401: wrong key Bearer <instance key>") as caught,
     ):
-        measure(here(), lease(server.port), http_load("/", **FAST), 0.1)
+        measure(here(), lease(server.port), http_load("/", **FAST), 0.5)
     assert KEY not in str(caught.value)
 
 
@@ -199,6 +220,50 @@ def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:
     assert "its hardware is too hot" in measured.unfair
 
 
+def test_no_number_of_a_request_comes_twice() -> None:
+    """Whether a measurement tells how many it had, or fails; two at the same time, too."""
+    begun: list[int] = []
+
+    def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        begun.append(json.loads(stdin.splitlines()[-1])["first_number"])
+        if len(begun) == 2:
+            return ProbeResult("", ProbeFailure.TRANSPORT, None, "", "", 0.0)
+        if len(begun) == 3:
+            measure(run, lease(), http_load("/"), 10.0)
+        found = {"seen": [asked_once(at / 20) for at in range(200)], "gpu": [], "gpu_at": []}
+        return ProbeResult("", ProbeFailure.NONE, 0, driver.packed(found), "", 0.0)
+
+    measure(run, lease(), http_load("/"), 10.0)
+    with pytest.raises(MeasurementFailed):
+        measure(run, lease(), http_load("/"), 10.0)
+    measure(run, lease(), http_load("/"), 10.0)
+    measure(run, lease(), http_load("/"), 10.0)
+    used = sorted((first - begun[0]) % 8_000_000 for first in begun)
+    assert used[:2] == [0, 200]
+    assert all(after - before >= 200 for before, after in itertools.pairwise(used))
+    assert all(1_000_000 <= first < 9_000_000 for first in begun)
+
+
+@pytest.mark.parametrize("how", ["killed", "alone"])
+def test_what_the_driver_has_started_ends_with_it(how: str, tmp_path: Path) -> None:
+    """It is killed as a command whose time is over, or the connection breaks, and nobody reads what it tells."""
+    load = shell(f"echo $$ > {tmp_path}/pid; exec sleep 600", timeout_s=600.0)
+    orders = {**orders_of(load, 1, {}, 600.0), "gpu_command": f"echo $$ > {tmp_path}/watch; exec sleep 600"}
+    command = ["/bin/sh", "-c", COMMAND]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, start_new_session=True) as run:  # type: ignore[call-overload]
+        run.stdin.write(f"{program()}{json.dumps(orders)}\n".encode())
+        run.stdin.flush()
+        files = [tmp_path / "pid", tmp_path / "watch"]
+        assert until(lambda: all(each.exists() and each.read_text().endswith("\n") for each in files), bool)
+        if how == "killed":
+            os.killpg(run.pid, signal.SIGKILL)
+        else:
+            run.stdout.close()
+        for each in files:
+            assert not until(partial(is_running, int(each.read_text())), operator.not_)
+
+
 def answer_with_two_tokens(request: Asked) -> None:
     events = [f"data: {json.dumps({'choices': [{'text': text}]})}\n\n" for text in ("A", " ship")]
     request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])
@@ -210,7 +275,7 @@ def test_another_driver_makes_the_load_once_ours_has_warmed_the_server(tmp_path:
     told = f'echo "$OPENAI_API_KEY" > {tmp_path}/key; exec cp {RECORDED} results/vllm.json'
     theirs = programs(tmp_path / "theirs", vllm=told)
     (tmp_path / ".vastgpu").mkdir()
-    load = completions(model="tiny", driver="vllm bench serve", most_errors=0.5, **{**FAST, "warmup_s": 0.0})
+    load = completions(model="tiny", driver="vllm bench serve", most_errors=0.5, **FAST)
     (tmp_path / ".vastgpu" / "env.sh").write_text(f"export PATH={theirs}:$PATH OPENAI_API_KEY=another")
     with asked(answer_with_two_tokens) as server:
         found = measure(here(f"{path}:/usr/bin:/bin", tmp_path), lease(server.port), load, 1.0)

@@ -17,6 +17,7 @@ from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.rpc_client import RpcClient
 from pytest_vastgpu.core import messages
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import SupervisorGone
 from pytest_vastgpu.errors import VastGpuError
@@ -26,7 +27,6 @@ from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.rpc_server import RpcServer
 from tests.client.conftest import SERVER
 from tests.client.conftest import WITHIN_S
@@ -109,7 +109,7 @@ def test_every_error_arrives_as_itself(connect: Connect, host: Host, kind: type[
 @pytest.mark.parametrize(
     ("error", "expected", "text"),
     [
-        (BudgetSpent("the budget is spent"), VastGpuError, "^the budget is spent$"),
+        (BudgetSpent("the budget is spent"), BudgetSpent, "^the budget is spent$"),
         (Cancelled(), Cancelled, "^$"),
         (KeyError("x"), VastGpuError, r"^KeyError: 'x' \(a defect of pytest-vastgpu: please report it\)$"),
         (RecursionError("deep"), VastGpuError, r"^RecursionError: deep \(a defect"),

@@ -90,7 +90,7 @@ def test_a_metric_that_is_down_to_nothing_is_suspected() -> None:
     before = replace(entry(), figures={"goodput": Figure(8, "1/s", 7, 9, 1)})
     now = replace(entry(), figures={"goodput": Figure(0, "1/s", 0, 0, 1)})
     (told, _) = compare(now, "main", [stored(before)])
-    assert "goodput is 100 % lower (100 % to 100 %): 0 1/s, was 8" in told
+    assert "goodput is 100 % lower (100 % to 100 %): 0 requests/s, was 8.00 requests/s" in told
     assert compare(before, "main", [stored(now)]) == ["not compared: it has no metric in common with baseline 'main'"]
 
 
@@ -99,7 +99,8 @@ def test_the_suspicion_names_what_is_compared_how_sure_it_is_and_what_settles_it
     suspicion, settles = compare(entry(2.0, machine="2"), "main", kept)
     assert suspicion == (
         "suspected, against baseline 'main' (2026-11-01, commit 9f3c2a1b7, machine 1, not this one): throughput is "
-        "50 % lower (36 % to 61 %): 5 1/s, was 10; time0_p50 is 100 % higher (55 % to 157 %): 0.2 s, was 0.1"
+        "50 % lower (36 % to 61 %): 5.00 requests/s, was 10.0 requests/s; time0_p50 is 100 % higher (55 % to 157 %): "
+        "200 ms, was 100 ms"
     )
     assert settles == (
         "in 8 of 10 cases it suspects throughput from 26 % on, time0_p50 from 36 % on (machines of a kind differ by "

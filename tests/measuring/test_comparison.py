@@ -7,14 +7,18 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import HostRounds
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import Round
 from pytest_vastgpu.measuring.comparison import judge
 from pytest_vastgpu.measuring.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparison import resolves
+from pytest_vastgpu.measuring.comparison import resolving_rounds
 from pytest_vastgpu.measuring.comparison import round_of
 from pytest_vastgpu.measuring.comparison import would_settle
+from pytest_vastgpu.measuring.ratios import same_share
 
 GATES = {"ttft_p50": 0.05}
 SPREAD = (-1.3, 1.3, -0.4, 0.4, -0.9, 0.9)
@@ -102,7 +106,11 @@ def test_each_host_must_see_half_of_the_gate() -> None:
     assert two(0.06, 0.026, 0.02).finding is Finding.REGRESSION
     killed = two(0.06, 0.024, 0.02)
     assert killed.finding is Finding.INCONCLUSIVE
-    assert killed.why == "the hosts disagree: 6.0 % worse on machine 1 and 2.4 % worse on machine 2"
+    assert (
+        killed.why
+        == "the hosts disagree, only a further one can tell: 6.0 % worse on machine 1 and 2.4 % worse on machine 2"
+    )
+    assert would_settle([killed]) == (6, 1), "the same once more is no way to settle it"
     assert killed.hosts == {1: pytest.approx(0.06), 2: pytest.approx(0.024)}
 
 
@@ -145,6 +153,11 @@ def test_several_gated_metrics_are_corrected_by_holm() -> None:
     assert [each.finding for each in several([0.04] * 8)] == [Finding.INCONCLUSIVE] * 8
 
 
+def test_improvements_are_corrected_by_holm_too() -> None:
+    assert several([-0.04])[0].finding is Finding.IMPROVEMENT
+    assert Finding.IMPROVEMENT not in {each.finding for each in several([-0.04] * 8)}
+
+
 def test_an_unfair_host_does_not_count() -> None:
     throttled = HostRounds(1, host(0.3).rounds, "throttled for its temperature")
     judged = one(throttled)
@@ -153,6 +166,7 @@ def test_an_unfair_host_does_not_count() -> None:
     assert judged.rounds == 0
     assert math.isnan(judged.slowdown)
     assert would_settle([judged]) == (6, 2)
+    assert one(throttled, host(0.3, machine=2, rounds=1)).finding is Finding.INCONCLUSIVE
     assert one(throttled, host(0.0, machine=2)).finding is Finding.NOISE
     assert one(throttled, host(0.06, machine=2)).confirm
     assert one(throttled, host(0.06, machine=2), host(0.06, machine=3)).finding is Finding.REGRESSION
@@ -182,9 +196,14 @@ def test_a_round_has_the_median_of_its_windows() -> None:
     assert found.candidate == {"ttft_p50": pytest.approx(math.log(2))}
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("bad", [math.nan, -1.0])
 def test_what_is_no_number_is_left_out(bad: float) -> None:
     assert round_of([{"ttft_p50": bad}, {"ttft_p50": 1.0}], [{"ttft_p50": bad}]) == Round({"ttft_p50": 0.0}, {})
+
+
+def test_a_window_whose_percentile_has_no_end_is_the_worst_of_its_round() -> None:
+    windows = [{"ttft_p99": value} for value in (math.inf, 1.0, math.inf, 3.0, 2.0)]
+    assert round_of(windows, windows[:3]) == Round({"ttft_p99": math.log(3.0)}, {"ttft_p99": math.inf})
 
 
 def rounds(windows: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> HostRounds:
@@ -200,6 +219,51 @@ def test_a_metric_that_one_side_lacks_has_no_number() -> None:
     some = one(rounds([({"ttft_p50": 1.0}, {})] + [({"ttft_p50": 1.0}, {"ttft_p50": 1.001})] * 5))
     assert some.finding is Finding.NOISE
     assert some.why == "no value in 1 of 6 rounds"
+
+
+def test_a_time_without_end_is_the_worst_and_not_missing() -> None:
+    """As a p99 is where more than one in a hundred requests fail. Without them, the candidate would be the quicker."""
+    half = round_of([{"e2e_p99": 1.0}] * 4, [*[{"e2e_p99": 0.9}] * 2, *[{"e2e_p99": math.inf}] * 2])
+    assert half.candidate == {"e2e_p99": math.inf}
+    dice = random.Random(1)
+    quick = [({"e2e_p99": 1.0}, {"e2e_p99": 0.9 + dice.random() / 100}) for _ in range(3)]
+    seen = rounds([*quick, *[({"e2e_p99": 1.0}, {"e2e_p99": math.inf})] * 3])
+    (judged,) = judge([seen], {"e2e_p99": 0.05}, {})
+    assert judged.finding is Finding.INCONCLUSIVE
+    assert judged.rounds == 6
+    assert judged.slowdown > 0
+    assert judged.why.endswith("without end in 3 of 6 rounds, taken as twice the most that was seen")
+    both = rounds([({"e2e_p99": math.inf}, {"e2e_p99": math.inf}), *quick])
+    assert judge([both], {"e2e_p99": 0.05}, {})[0].rounds == 4
+
+
+@pytest.mark.parametrize(
+    ("failed", "of", "same"),
+    [
+        ((0, 0), (400, 400), True),
+        ((0, 4), (400, 400), True),  # 1 %
+        ((7, 13), (240, 240), True),  # 2.5 %, which chance does in one of six cases
+        ((0, 20), (400, 400), False),
+        ((400, 0), (400, 400), False),
+        ((30, 30), (30, 30), True),
+    ],
+)
+def test_sides_do_the_same_work_where_they_fail_equally_often(
+    failed: Sequence[float], of: Sequence[float], same: bool
+) -> None:
+    assert same_share(failed, of, looks=6) is same
+
+
+def test_equal_sides_that_fail_now_and_then_are_rarely_taken_for_different() -> None:
+    """With 3 % errors and 240 requests of each side in a round, looked at after each of six rounds."""
+    dice, wrong = random.Random(1), 0
+    for _ in range(200):
+        failed, same = [0, 0], []
+        for number in range(1, 7):
+            failed = [count + sum(dice.random() < 0.03 for _ in range(240)) for count in failed]
+            same.append(same_share(failed, [240 * number] * 2, looks=6))
+        wrong += not all(same)
+    assert wrong <= 2
 
 
 @pytest.mark.parametrize(("metric", "better", "lacks"), [("e2e_p50", -1, True), ("goodput", 1, False)])
@@ -238,6 +302,19 @@ def test_what_is_open_says_how_many_rounds_would_settle_it() -> None:
     assert settled.finding is Finding.NOISE
     assert settled.resolves <= 0.05
     assert one(host(0.0, 0.08, rounds=needed - 1)).resolves > 0.045  # no fewer would
+
+
+def test_what_could_be_seen_allows_for_both_steps_and_for_several_metrics() -> None:
+    both = (3.707 + student.quantile(0.93, 6)) / math.sqrt(10)  # t of 0.005 with 6 degrees of freedom
+    alone = (1.310 + student.quantile(0.93, 30)) / math.sqrt(31)  # t of 0.10 with 30
+    assert resolves(1.0, 5, metrics=2) == pytest.approx(both, abs=1e-3)
+    assert resolves(1.0, 31, metrics=1) == pytest.approx(alone, abs=1e-3)
+
+
+def test_rounds_that_settle_it_also_say_noise() -> None:
+    """23 rounds have an error of 0.08 / √23, t of 0.975 and 0.8 with 22 degrees are 2.074 and 0.858: 0.0489."""
+    assert resolving_rounds(0.08, 6, 0.05, metrics=1) == 23
+    assert resolves(0.08, 21, metrics=1) < 0.05
 
 
 def test_what_is_open_though_it_is_worse_says_how_rarely_chance_does_that() -> None:

@@ -146,6 +146,20 @@ def test_what_can_no_more_be_sent_is_said() -> None:
     assert found["seen"] == []
     load = driver.Load(orders_of(http_load("/", rate=1.0), 1, {}, 0.0), 0.0)
     assert load.ask(1, 0.0)["error"] == "not sent"
+    with refusing() as port:  # one that is due just before the end, and is a moment late, is sent
+        load = driver.Load(orders_of(http_load("/", rate=1.0), port, {}, 0.0), time.monotonic())
+        assert load.ask(1, 0.0)["error"] == "Connection refused"
+
+
+def test_a_single_error_costs_a_closed_loop_no_time() -> None:
+    every = itertools.count()
+
+    def answer(request: Asked) -> None:
+        request.reply(status=200 if next(every) % 2 else 503)
+
+    with asked(answer) as server:
+        found = drive(http_load("/", warmup_s=0), server.port)
+    assert {each["pause"] for each in found["seen"] if each["error"]} == {0.0}
 
 
 def test_times_are_seconds_since_the_warm_up_was_over() -> None:
@@ -175,6 +189,13 @@ def test_the_request_is_the_template_with_its_number_and_the_servers_headers() -
     assert (request.method, request.path, request.text) == ("PUT", "/do/7?x=1", "<n>7</n>")
     assert (request.headers["Content-Type"], request.headers["Authorization"]) == ("text/xml", "Bearer k-123456")
     assert seen["error"] == ""
+
+
+def test_an_empty_object_is_a_body() -> None:
+    with asked(lambda request: request.reply()) as server:
+        drive(http_load("/", {}, warmup_s=0), server.port)
+        drive(http_load("/", warmup_s=0), server.port)
+        assert {(each.method, each.text) for each in server.asked} == {("POST", "{}"), ("GET", "")}
 
 
 def test_a_stream_is_read_piece_by_piece_and_counted_by_the_server() -> None:

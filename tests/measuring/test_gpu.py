@@ -48,7 +48,7 @@ def test_one_gpu_gives_its_memory_use_power_energy_clock_and_throttling() -> Non
             "gpu_throttled": 50,
         }
     )
-    assert seen.figures["energy"].better == -1
+    assert not seen.figures["energy"].better  # in the same time, who does more uses more
     power = seen.figures["gpu_power"]
     assert power.low < 150
     assert power.high > 250
@@ -153,6 +153,31 @@ def test_a_moment_of_slowdown_makes_no_host_unfair() -> None:
     assert not gpu.unfair(gpu.seen(lines, 10).gpus)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "hot", "unfair"),
+    [
+        (2, 1, ""),  # a tenth of the samples
+        (10, 4, ""),
+        (10, 5, "10%"),
+        (60, 14, ""),  # less than a twentieth
+    ],
+)
+def test_few_samples_make_no_host_unfair_however_large_their_share(seconds: float, hot: int, unfair: str) -> None:
+    cool = watch("0, 1000, 40, 100, 1500, 0x0", seconds=seconds)
+    lines = [(at, line.replace("0x0", "0x40") if number < hot else line) for number, (at, line) in enumerate(cool)]
+    told = gpu.unfair(gpu.seen(lines, seconds).gpus)
+    assert unfair in told
+    assert bool(told) is bool(unfair)
+
+
+def test_several_measurements_of_a_host_count_together() -> None:
+    hot, cool = (gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}", seconds=2), 2).gpus for mask in ("0x40", "0x0"))
+    (seen,) = gpu.together([hot, cool, cool, cool])
+    assert (seen.samples, seen.throttled) == (40, {"its hardware is too hot": 0.25})
+    assert gpu.unfair(gpu.together([hot, *[cool] * 20])) == ""
+    assert gpu.together([[], []]) == []
+
+
 def watched(path: str, home: Path, gpus: int = 1) -> Lines:
     """Three answers of the command, run here, each in a second of its own."""
     command = ["/bin/sh", "-c", gpu.COMMAND]
@@ -171,7 +196,7 @@ def test_the_command_tells_of_every_gpu_again_and_again(tmp_path: Path) -> None:
     (tmp_path / simulated_gpus.LOAD).write_text("50")
     seen = gpu.seen(watched(f"{tmp_path}:{os.environ['PATH']}", tmp_path, gpus=2), 3)
     assert [(each.index, each.memory_peak_mib, each.utilisation) for each in seen.gpus] == [(0, 2, 50), (1, 2, 50)]
-    assert gpu.unfair(seen.gpus) == "GPU 1 was slowed down in 100% of the samples: its hardware is too hot"
+    assert [each.throttled for each in seen.gpus] == [{}, {"its hardware is too hot": 1.0}]
 
 
 @pytest.mark.parametrize(("known", "reasons"), [("throttle", "0x40"), ("event", "0x40"), ("nothing", "P0")])

@@ -9,8 +9,8 @@ import statistics
 import pytest
 
 from pytest_vastgpu.measuring import intervals
+from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.intervals import Blocks
-from pytest_vastgpu.measuring.intervals import Estimate
 from pytest_vastgpu.measuring.intervals import TooFew
 
 RUNS = 100
@@ -46,8 +46,8 @@ def test_nine_of_ten_intervals_hold_the_truth_where_the_usual_ones_hold_it_in_ha
         amounts = [0.0] * blocks.count
         for start, takes in asked:
             blocks.spread(start, start + takes, amounts)
-        found: dict[str, Estimate | TooFew] = {
-            "rate": intervals.mean([each * blocks.count / 10 for each in amounts]),
+        found: dict[str, Figure | TooFew] = {
+            "rate": intervals.mean([each * blocks.count / 10 for each in amounts], "1/s"),
             **dict(
                 zip(("p50", "p90"), intervals.quantiles(asked, [0.5, 0.9], intervals.for_quantiles(10.0)), strict=True)
             ),
@@ -98,7 +98,7 @@ def test_values_that_depend_on_each_other_count_for_fewer() -> None:
     dice = random.Random(1)
     spread = [(dice.random() * 10, dice.random()) for _ in range(1000)]
     [alone] = intervals.quantiles(spread, [0.99], blocks)
-    assert isinstance(alone, Estimate)
+    assert isinstance(alone, Figure)
     slow = [(moment, value + 5 * (moment > 9)) for moment, value in spread]
     [bunched] = intervals.quantiles(slow, [0.99], blocks)
     assert isinstance(bunched, TooFew)
@@ -110,8 +110,8 @@ def test_a_quantile_among_what_never_came_is_none() -> None:
     dice = random.Random(1)
     points = [(at / 1000, math.inf if at % 20 == 0 else dice.random()) for at in range(1000)]
     half, ninety, most = intervals.quantiles(points, [0.5, 0.9, 0.99], blocks)
-    assert isinstance(half, Estimate)
-    assert isinstance(ninety, Estimate)
+    assert isinstance(half, Figure)
+    assert isinstance(ninety, Figure)
     assert math.isfinite(ninety.high)
     assert most == TooFew(0)
 

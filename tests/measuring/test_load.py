@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -38,6 +39,25 @@ def test_a_chat_takes_a_sentence_or_all_messages() -> None:
 def test_an_answer_as_a_whole_is_no_stream_and_has_no_options_of_one() -> None:
     load = completions(model="m", stream=False)
     assert (load.streams, "stream_options" in load.body) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        functools.partial(completions, model="m"),
+        functools.partial(chat, model="m"),
+        functools.partial(kserve, "m", [INPUT]),
+        functools.partial(http_load, "/"),
+        functools.partial(shell, "true"),
+    ],
+)
+def test_every_load_takes_the_same_pace(made: Callable[..., Load]) -> None:
+    pace = {"rate": 2.0, "warmup_s": 1.0, "timeout_s": 9.0, "slo": {"e2e": 1.0}, "seed": 3, "most_errors": 0.5}
+    load = made(**pace)
+    assert {name: getattr(load, name) for name in pace} == pace
+    assert not set(load.body) & set(pace)
+    assert made(concurrency=4).concurrency == 4
+    assert made().warmup_s == Load(load.kind, "/").warmup_s
 
 
 def test_a_kserve_load_infers_by_model_and_version() -> None:

@@ -10,6 +10,8 @@ import pytest
 from pytest_vastgpu import Load
 from pytest_vastgpu import MeasurementFailed
 from pytest_vastgpu import completions
+from pytest_vastgpu import http_load
+from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring import seen
 from tests.support.driven import asked
 from tests.support.driven import steady
@@ -41,12 +43,14 @@ def stopped(start: float) -> list[dict[str, Any]]:
             [*steady(8.0, 0.001), *stopped(8.0)],
             "(Connection refused: 4), and 20% of the time went by with that, the first 8.0",
         ),
-        (WHOLE, [asked(-2.0, 30.0)], "no request began in 10 s, since those of the warm-up took 30.0 s"),
+        (WHOLE, [asked(-2.0, 30.0)], "no request began in 10 s: those of the warm-up took up to 30.0 s"),
         (WHOLE, [], "no request began in 10 s"),
         (WHOLE, [asked(0.5, 12.0), asked(0.6, 11.0)], "no request was complete within 10 s: the shortest took 11.0 s"),
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.0,) * 20), "streaming that is none"),
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.00002,) * 20), "give the load stream=False"),
         (LOAD, steady(10.0, ttft=1.0, tokens=64), "streaming that is none"),
+        (LOAD, steady(10.0, ttft=1.0, tokens=8), "streaming that is none"),  # a proxy that holds answers back
+        (LOAD, steady(10.0, ttft=1.0, gaps=(0.0,), tokens=8), "streaming that is none"),
     ],
 )
 def test_what_means_nothing_is_refused(load: Load, requests: list[dict[str, Any]], said: str) -> None:
@@ -68,14 +72,31 @@ def test_what_means_nothing_is_refused(load: Load, requests: list[dict[str, Any]
             dataclasses.replace(WHOLE, concurrency=32),
             [*steady(10.0, 0.1, at_a_time=32), asked(1.0, 60.0, error="timeout")],
         ),
-        (LOAD, steady(10.0, ttft=1.0, tokens=8)),  # a server that makes several tokens in a step
+        (LOAD, steady(10.0, ttft=1.0, gaps=(0.1,), tokens=8)),  # a server that makes several tokens in a step
+        (LOAD, steady(10.0, ttft=1.0, tokens=2)),  # of which one ends the answer
         (LOAD, steady(10.0, ttft=1.0, gaps=(0.002,) * 4)),  # much to read, little to say
         (LOAD, steady(10.0, ttft=0.0001, gaps=(0.0001,) * 15)),  # a tiny model
         (LOAD, [*steady(10.0, ttft=1.0, gaps=(0.0,) * 20)[:2], *steady(10.0, **STREAMED)]),
+        # Another driver, which may have been late itself: nobody knows
+        (dataclasses.replace(LOAD, driver="aiperf"), steady(10.0, ttft=1.0, gaps=(0.0,) * 20)),
     ],
 )
 def test_what_means_something_is_not(load: Load, requests: list[dict[str, Any]]) -> None:
     seen.check(load, 10.0, {"seen": requests})
+
+
+def test_an_open_loop_that_asks_for_more_than_can_be_sent_gives_no_numbers() -> None:
+    """What was due in the measured seconds counts, in what is refused and in what is told, though it was sent later."""
+    load = http_load("/", rate=1000)
+    sent = [asked(at / 1000, due=at / 1000) for at in range(1000)]
+    unsent = [asked(10.0 + at / 1e6, 0.0, due=at / 1000, error="not sent") for at in range(1000, 10_000)]
+    with pytest.raises(MeasurementFailed, match=r"9000 of 10000 requests failed \(not sent: 9000\), the first 1\.0 s"):
+        seen.check(load, 10.0, {"seen": [*sent, *unsent]})
+    late = [asked(10.0 + at / 100, 0.01, due=9.0 + at / 1000) for at in range(500)]
+    found = {"seen": [*sent, *late, *unsent[:2]]}
+    seen.check(load, 10.0, found)
+    assert measurement.of(load, 10.0, found["seen"])["requests"].value == 1500
+    assert "driver was late itself" in "".join(seen.notes(10.0, found))
 
 
 def test_errors_of_the_warm_up_do_not_count() -> None:

@@ -10,7 +10,7 @@ from pytest_vastgpu.measuring import seen
 from tests.support.driven import asked
 from tests.support.driven import steady
 
-LOAD = http_load("/")
+LOAD = http_load("/", concurrency=8)
 HUNG = asked(6.0, 60.0, error="timeout")
 
 

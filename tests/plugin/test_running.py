@@ -41,7 +41,7 @@ class Item:
 
 
 def test_a_handle_follows_the_tests() -> None:
-    running = Running()
+    running, told = Running(), list[object]()
     handle = InstanceOfRunningTest(LEASES, running)
     with pytest.raises(VastGpuError, match="no test has used the instance yet"):
         _ = handle.endpoint
@@ -50,6 +50,9 @@ def test_a_handle_follows_the_tests() -> None:
     first.getfixturevalue("vast_instance")
     assert (handle.endpoint, handle.id, handle.api_key) == ("http://1", 1, "key 1")
     running.pytest_runtest_teardown()
+    assert running.last is not None
+    running.last.on_measured = told.append
+    assert handle.on_measured == told.append
     assert handle.endpoint == "http://1"  # of the last one, for the teardown of fixtures
     running.pytest_runtest_setup(cast(Any, second))
     assert (handle.endpoint, handle.endpoint) == ("http://2", "http://2")  # it asks late, and once

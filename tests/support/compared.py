@@ -80,6 +80,8 @@ class HostsInMemory:
     gpu: str = ""
     """The GPU of every machine; empty: none has any."""
     told: list[str] = field(default_factory=list)
+    blamed: list[str] = field(default_factory=list)
+    """What machines' records have got."""
     calls: list[str] = field(default_factory=list)
     """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
     _noise: random.Random = field(default_factory=lambda: random.Random(1))
@@ -91,16 +93,16 @@ class HostsInMemory:
         side, machine = self._serves[lease.label], lease.offer.machine_id
         self.calls.append("window")
         took_s = self.seconds(machine, side, self._count(lease.label, "window")) * self._noise.lognormvariate(0, 0.01)
-        done = 100.0
+        wrong = self.errors(side)
+        done = 100.0 - wrong
         figures = {
             "requests": Figure(done, "", done, done),
             "throughput": Figure(1 / took_s, "1/s", 0, 100, 1),
             "e2e_p50": Figure(took_s, "s", 0, 1, -1),
         }
-        wrong = self.errors(side)
         window = self._counts[lease.label, "window"]
         hot = self.throttles(machine, window)
-        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5})] if hot else []
+        gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5} if hot else {}, 50)]
         missing = {"e2e_p99": "it takes 381 requests, and there were 100", **self.missing(window)}
         figures = {name: figure for name, figure in figures.items() if name not in missing}
         return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, missing=missing, gpus=gpus)
@@ -108,7 +110,8 @@ class HostsInMemory:
     def fairness(self, label: str) -> Fairness:
         return self.looks.get(int(label.split()[0]), Fairness())
 
-    def was_unfair(self, label: str, why: str) -> None: ...
+    def was_unfair(self, label: str, why: str) -> None:
+        self.blamed.append(why)
 
     def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:
         machine = next((each for each in self.machines if each not in other_than), None)

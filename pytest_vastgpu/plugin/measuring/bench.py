@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,12 @@ from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.errors import HostsLost
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NoOffers
-from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.comparison import judge
 from pytest_vastgpu.measuring.comparison import needs_second_host
@@ -58,8 +61,14 @@ class Bench:
         self._plan = plan
         self._settings = item.config.stash[SETTINGS]
         self._spare = SPARE_HOSTS
+        self._instance: VastInstance | None = None
+        """What is rented now."""
         self._machines: list[int] = []
         """Those that were rented."""
+        self._gates: dict[str, float] = {}
+        """All that were asked for: they are judged together, however many calls that takes."""
+        self._confirms = plan.hosts > 1
+        """Whether a second host may still be rented. It is tried once."""
         self._gpu = self._kind = ""
         self._usd_h = self._settings.max_price
         self._rented = _for_both(sides["A"], sides["B"])
@@ -78,8 +87,13 @@ class Bench:
                 "differs by arguments, env=, files= or setup="
             )
         most_s = limit_s(self._plan, self._settings.max_lifetime)
-        told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price)
+        told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
         here = "; on the local market a second host is this same machine" if self._is_local else ""
+        workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+        if self._is_local and workers != "1":
+            shared = f"{workers} workers share this machine's CPU, and what they do meanwhile is in the numbers"
+            here += f"; {shared}: compare with -n 0"
+            self._said.append(shared)
         self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {told}{here}")
         self._measure()
 
@@ -89,25 +103,29 @@ class Bench:
         :raises ConfigurationError: if a gate says nothing.
         """
         _check(gates, self._better, self._missing)
-        judged = self._judged(gates)
-        if needs_second_host(judged) and len(self._fair) < self._plan.hosts:
+        self._gates |= gates
+        judged = self._judged()
+        if needs_second_host(judged) and self._confirms:
+            self._confirms = False
             suspects = ", ".join(f"{each.metric} {each.slowdown:+.1%}" for each in judged if each.confirm)
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:
                 self._measure()
-            except MeasurementFailed:  # a side fails there
-                raise
-            except VastGpuError as failed:
+            except (NoOffers, BudgetSpent, HostsLost, MarketError, ProvisioningFailed) as failed:
+                if isinstance(failed, ProvisioningFailed) and failed.attempts and not failed.machines_failed:
+                    raise  # what was rented there does not start for a fault of its own
+                self._give_back()
                 self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
-            judged = self._judged(gates)
-        return judged
+            judged = self._judged()
+        return [each for each in judged if each.metric in gates]
 
     @property
     def notes(self) -> Sequence[str]:
         """What one must know to read it, in sentences."""
         notes = list(self._said)
         for each in self.measured:
-            notes += filter(None, (each.again, each.stopped))
+            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
+            notes += [each.stopped] if each.stopped else []
             notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
         return notes
 
@@ -125,8 +143,8 @@ class Bench:
             names["A"], names["B"], self._load, judged, hosts, self._gpu, seconds, self.usd, notes=tuple(notes)
         )
 
-    def _judged(self, gates: Mapping[str, float]) -> list[Judged]:
-        return judge([each.host for each in self.measured], gates, self._better)
+    def _judged(self) -> list[Judged]:
+        return judge([each.host for each in self.measured], self._gates, self._better)
 
     def _settles(self, judged: Sequence[Judged]) -> list[str]:
         """What would settle what is open: rounds, hosts, time and money."""
@@ -139,6 +157,8 @@ class Bench:
         takes = f"about {spoken(seconds)} and {seconds * self._usd_h / HOUR_S:.2f} USD"
         if needs_second_host(judged):
             return [f"a second host would settle it: {takes}"]
+        if hosts == 1:
+            return [f"a third host would tell, which another run may rent: {takes}"]
         return [
             f"{rounds} rounds on each of up to {hosts} hosts would settle it: {takes}, vast_compare(rounds={rounds})"
         ]
@@ -158,13 +178,24 @@ class Bench:
         return [each for each in self.measured if not each.unfair]
 
     @property
+    def _most_usd(self) -> float:
+        """What all hosts may cost: the spare ones too, each until the end of its life."""
+        settings, hosts = self._settings, self._plan.hosts + SPARE_HOSTS
+        return min(settings.budget, hosts * settings.max_price * settings.max_lifetime / HOUR_S)
+
+    @property
     def _is_local(self) -> bool:
         return bool(self._settings.backend == "local")
 
     def _measure(self) -> None:
-        """Measure on one more host; on another one where that is lost, or is no fair place."""
+        """Measure on one more host; on another one where that is lost, or is no fair place.
+
+        What fails otherwise is the test's failure: the host goes back with the test, which shows its log or keeps it.
+
+        :raises HostsLost: if the last one that may be rented is lost.
+        """
         while True:
-            instance = self._rent()
+            instance = self._instance = self._rent()
             machine = instance.offer.machine_id
             found = HostMeasured(self._counts_as(instance))
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
@@ -174,18 +205,29 @@ class Bench:
                     measure_host(instance, found, self._sides, self._load, self._plan, limit, self._leases.tell)
             except HostLost as lost:
                 if not self._spare:
-                    raise VastGpuError(str(lost)) from lost
+                    raise HostsLost(str(lost)) from lost
                 why = str(lost).splitlines()[0]
             else:
                 self.measured.append(found)
                 why = f"machine {machine} is no fair place: {found.unfair}" if found.unfair else ""
-            self.usd += instance.cost_so_far
-            instance.close()
             if not why or not self._spare:
+                self._give_back(drops=False)
                 return
-            drop(self.item, instance)
+            self._give_back()
             self._spare -= 1
             self._leases.tell(f"another host is needed: {why}")
+
+    def _give_back(self, *, drops: bool = True) -> None:
+        """Give the host back, if there is one.
+
+        :param drops: Whether what becomes of it says nothing of the test.
+        """
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            self.usd += instance.cost_so_far
+            instance.close()
+            if drops:
+                drop(self.item, instance)
 
     def _counts_as(self, instance: VastInstance) -> int:
         """As which machine it counts; the one machine of the local market counts once more."""

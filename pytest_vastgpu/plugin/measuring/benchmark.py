@@ -16,7 +16,6 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring import baselines
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import is_number
-from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.measuring.record import to_json
@@ -30,9 +29,9 @@ from pytest_vastgpu.plugin.baselines import stored_in
 from pytest_vastgpu.plugin.carried import Carried
 from pytest_vastgpu.plugin.carried import carry
 from pytest_vastgpu.plugin.measurements import keep
+from pytest_vastgpu.plugin.measurements import measured_on
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
-from pytest_vastgpu.reporting.sentences import workload_line
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
@@ -81,7 +80,11 @@ class Benchmark:
                 f"this test has measured that load {named}: give this measurement a name= of its own"
             )
         unfair = self._host_unfair() if self._compares or self._saves else ""
-        measurement = self._instance.measure(load, seconds)
+        reported, self._instance.on_measured = self._instance.on_measured, None  # it is reported here, with its name
+        try:
+            measurement = self._instance.measure(load, seconds)
+        finally:
+            self._instance.on_measured = reported
         self._seen.append(which)
         self._keep(measurement, name, unfair or measurement.unfair)
         return measurement
@@ -105,18 +108,10 @@ class Benchmark:
         if entry is not None and self._compares:
             history = baselines.history(entry, self._compares, stored_in(config))
         if entry is not None and self._saves and not unfair:
-            carry(self._item, Carried(entry, PROPERTY, json.dumps(to_json(entry))))
+            carry(self._item, Carried(PROPERTY, json.dumps(to_json(entry))))
         keep(
             self._item,
-            Measured(
-                measurement=measurement,
-                workload=workload_line(self._workload),
-                gpu=self._instance.gpu,
-                machine_id=self._instance.offer.machine_id,
-                name=name,
-                notes=notes,
-                history=history,
-            ),
+            measured_on(self._instance, self._workload, measurement, name=name, notes=notes, history=history),
         )
 
     def _entry(self, measurement: Measurement, name: str) -> Entry:

@@ -58,7 +58,9 @@ class Comparison:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What one must know to read it, in sentences."""
+        """What one must know to read it, in sentences: what could not be looked at on a host, which windows and rounds
+        count no more, and why there are fewer than planned.
+        """
         return self._bench.notes
 
     @property
@@ -85,7 +87,8 @@ class Comparison:
         What is inconclusive, and what the hardware is to blame for, warns; with ``--vast-benchmark-strict`` it fails.
 
         :param gates: The slowdown that counts, by the metric's name: ``throughput=0.05`` is 5 % less,
-            ``ttft_p50=0.10`` is 10 % more time to the first token. Several are judged together (Holm).
+            ``ttft_p50=0.10`` is 10 % more time to the first token. Several are judged together (Holm), also with those
+            of earlier calls.
         :raises AssertionError: for a regression.
         """
         __tracebackhide__ = True

@@ -12,25 +12,33 @@ from dataclasses import field
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
+from pytest_vastgpu.errors import LoadNotRun
+from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring.comparison import HostRounds
 from pytest_vastgpu.measuring.comparison import Round
 from pytest_vastgpu.measuring.comparison import round_of
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.ratios import same_share
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 NAMES = {"A": "baseline", "B": "candidate"}
-ERRORS = 0.01
-"""Where a larger share of one side's requests fails than of the other's, the sides do not do the same work."""
+UNFAIR_ROUNDS = 3
+"""One in so many rounds, or more, that do not count make a host no fair place."""
 _monotonic = time.monotonic  # bound now: a test may replace it later
 
 
 class HostLost(Exception):
     """The host is at fault for the end of a comparison on it, so that what it has measured does not count."""
+
+
+class _TimeOver(Exception):
+    """A round would not end within the limit."""
 
 
 @dataclass
@@ -47,13 +55,18 @@ class HostMeasured:
     """Seconds of all rounds."""
     better: dict[str, int] = field(default_factory=dict)
     """Each metric that can be gated, and whether more of it is better (1) or less (-1)."""
+    answered: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
+    """Requests that were answered, by side."""
     missing: dict[str, str] = field(default_factory=dict)
     """Why a number was not to be had in a window, by the metric's name."""
     failed: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     """Requests that failed, by side."""
-    asked: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
-    again: str = ""
-    """Which window was measured again, and why, in a sentence; empty: none."""
+    left_out: list[str] = field(default_factory=list)
+    """Why a round does not count, in a sentence for each such round."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at on the host, and which windows were measured again, in sentences."""
+    again: bool = False
+    """Whether a window of a server that lives, and could be asked, was measured again: once."""
     stopped: str = ""
     """Why it has fewer rounds than planned, in a sentence; empty: it has not."""
 
@@ -83,92 +96,178 @@ def measure_host(
     :raises HostLost: for a fault of the host.
     :raises MeasurementFailed: if a side cannot be measured, or the time is over before two rounds are.
     """
-    found.unfair = instance.fairness().unfair
+    seen = instance.fairness()
+    found.unfair, found.notes = seen.unfair, list(seen.notes)
     if found.unfair:  # what it would measure says nothing, and costs the same
         return
+    rounds = _Rounds(instance, found, sides, load, plan, now, now() + limit_s)
     begun = now()
     for number in range(1, plan.rounds + 1):
         began = now()
-        found.rounds.append(_round(instance, found, sides, load, plan, number))
-        found.round_s = max(found.round_s, now() - began)
+        try:
+            rounds.measure(number)
+        except _TimeOver:
+            over = f"round {number} would have taken longer"
+        else:
+            over = ""
+            found.round_s = max(found.round_s, now() - began)
         found.seconds = now() - begun
         if found.unfair:
             return
         left = plan.rounds - number
-        usd = left * found.round_s * instance.offer.price_usd_h / HOUR_S
-        to_go = f"; about {spoken(left * found.round_s)} and {usd:.4f} USD to go" if left else ""
-        tell(f"round {number} of {plan.rounds} on machine {instance.offer.machine_id}: {spoken(now() - began)}{to_go}")
-        if left and found.seconds + found.round_s > limit_s:
-            found.stopped = (
-                f"stopped after {number} of {plan.rounds} rounds: one takes {spoken(found.round_s)}, and "
-                f"{spoken(limit_s)} is the limit (minutes=, --vast-max-lifetime)"
-            )
+        if not over:
+            usd = left * found.round_s * instance.offer.price_usd_h / HOUR_S
+            to_go = f"; about {spoken(left * found.round_s)} and {usd:.4f} USD to go" if left else ""
+            took = spoken(now() - began)
+            tell(f"round {number} of {plan.rounds} on machine {instance.offer.machine_id}: {took}{to_go}")
+            if left and found.seconds + found.round_s > limit_s:
+                over, number = f"one takes {spoken(found.round_s)}", number + 1
+        if over:
+            limit = f"{spoken(limit_s)} is the limit (minutes=, --vast-max-lifetime)"
+            found.stopped = f"stopped after {number - 1} of {plan.rounds} rounds: {over}, and {limit}"
             break
-    if len(found.rounds) < 2:
+    if len(found.rounds) < 2 and found.left_out:
+        found.unfair = found.left_out[-1]
+    elif len(found.rounds) < 2:
         raise MeasurementFailed(f"the comparison {found.stopped}; two rounds are the least that says anything")
 
 
-def _round(
-    instance: VastInstance,
-    found: HostMeasured,
-    sides: Mapping[str, Workload],
-    load: Load,
-    plan: ComparisonPlan,
-    number: int,
-) -> Round:
-    values: dict[str, list[Mapping[str, float]]] = {side: [] for side in NAMES}
-    for side, windows in plan.starts:
-        where = f"in round {number} on machine {instance.offer.machine_id}"
-        _start(instance, side, sides[side], where, {each for each, seen in values.items() if seen})
-        for _ in range(windows):
-            measured = _window(instance, found, side, load, plan.seconds, where)
-            found.unfair = found.unfair or measured.unfair
-            gated = {name: figure for name, figure in measured.figures.items() if figure.better}
-            found.missing |= measured.missing
-            found.better |= {name: figure.better for name, figure in gated.items()}
-            values[side].append({name: figure.value for name, figure in gated.items()})
-            found.failed[side] += sum(measured.errors.values())
-            found.asked[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
-    _same_work(found)
-    return round_of(values["A"], values["B"])
+class _Rounds:
+    """The rounds on a host.
+
+    :param ends: When its time is over, on the clock of ``now``.
+    """
+
+    def __init__(
+        self,
+        instance: VastInstance,
+        found: HostMeasured,
+        sides: Mapping[str, Workload],
+        load: Load,
+        plan: ComparisonPlan,
+        now: Callable[[], float],
+        ends: float,
+    ) -> None:
+        self._instance = instance
+        self._found = found
+        self._sides = sides
+        self._load = load
+        self._plan = plan
+        self._now = now
+        self._ends = ends
+        self._start_s = 0.0
+        """Seconds of the longest start."""
+
+    def measure(self, number: int) -> None:
+        """Measure a round. One in which the host throttled does not count.
+
+        :raises _TimeOver: if it would not end within the limit.
+        """
+        found, where = self._found, f"in round {number} on machine {self._instance.offer.machine_id}"
+        windows: dict[str, list[Measurement]] = {side: [] for side in NAMES}
+        for side, several in self._plan.starts:
+            self._check_time(self._start_s + several * (self._load.warmup_s + self._plan.seconds))
+            began = self._now()
+            self._start(side, where, {each for each, seen in windows.items() if seen})
+            self._start_s = max(self._start_s, self._now() - began)
+            for _ in range(several):
+                self._check_time(self._load.warmup_s + self._plan.seconds)
+                windows[side].append(self._window(side, where))
+        for side, each in windows.items():
+            for measured in each:
+                found.better |= {name: figure.better for name, figure in measured.figures.items() if figure.better}
+                found.missing |= measured.missing
+                found.failed[side] += sum(measured.errors.values())
+                found.answered[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
+        _check_work(found, self._plan.rounds)
+        if slowed := _slowed(windows):
+            why = "; ".join(slowed.values())
+            if len(slowed) == 1:
+                why += f", and only while the {next(iter(slowed))} ran"
+            found.left_out.append(f"round {number} does not count: {why}")
+            if len(found.left_out) * UNFAIR_ROUNDS >= self._plan.rounds and number > 1:
+                found.unfair = f"in {len(found.left_out)} of {number} rounds it throttled: {why}"
+                if len(slowed) > 1:  # or a side may be what heats it
+                    self._instance.was_unfair(found.unfair)
+            return
+        baseline, candidate = ([values_of(each) for each in windows[side]] for side in NAMES)
+        found.rounds.append(round_of(baseline, candidate))
+
+    def _check_time(self, takes_s: float) -> None:
+        if self._now() + takes_s > self._ends:
+            raise _TimeOver
+
+    def _start(self, side: str, where: str, started: set[str]) -> None:
+        for last in (False, True):
+            try:
+                self._instance.serve(self._sides[side])
+            except MarketError as failed:
+                if last:
+                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}") from failed
+            except ProvisioningFailed as failed:
+                self._is_over(failed)
+                if failed.machines_failed:
+                    raise HostLost(str(failed)) from failed
+                other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
+                raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
+            else:
+                return
+
+    def _window(self, side: str, where: str) -> Measurement:
+        machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
+        while True:
+            try:
+                return self._instance.measure(self._load, self._plan.seconds, blames=False)
+            except MeasurementFailed as failed:
+                self._is_over(failed)
+                fate = self._instance.fate(self._instance.mark)
+                became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
+                if fate is not None and fate.excuses:
+                    raise HostLost(f"{machine}{became}") from failed
+                breaks = isinstance(failed, LoadNotRun)
+                if breaks and broken:
+                    raise HostLost(f"{machine}: {failed}, twice in a row") from failed
+                if fate is not None or (found.again and not breaks):
+                    raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
+                # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
+                broken, found.again = breaks, found.again or not breaks
+                found.notes.append(f"a window of the {NAMES[side]} was measured again {where}: {failed}")
+                self._check_time(self._load.warmup_s + self._plan.seconds)
+
+    def _is_over(self, failed: Exception) -> None:
+        """Blame no host that has reached the end of its time.
+
+        :raises _TimeOver: if it has.
+        """
+        if self._now() >= self._ends:
+            raise _TimeOver from failed
 
 
-def _start(instance: VastInstance, side: str, workload: Workload, where: str, started: set[str]) -> None:
-    try:
-        instance.serve(workload)
-    except ProvisioningFailed as failed:
-        if failed.machines_failed:
-            raise HostLost(str(failed)) from failed
-        other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
-        raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
+def values_of(measured: Measurement) -> Mapping[str, float]:
+    """The numbers of a window that can be gated. Those without an upper end are there as well, ``inf`` being the worst:
+    a window without its worst number would leave its side the better ones.
+    """
+    return {name: figure.value for name, figure in {**measured.unbounded, **measured.figures}.items() if figure.better}
 
 
-def _window(
-    instance: VastInstance, found: HostMeasured, side: str, load: Load, seconds: float, where: str
-) -> Measurement:
-    try:
-        return instance.measure(load, seconds)
-    except MeasurementFailed as failed:
-        fate = instance.fate(instance.mark)
-        became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
-        if fate is not None and fate.excuses:
-            raise HostLost(f"machine {instance.offer.machine_id}{became}") from failed
-        if fate is None and not found.again:  # a moment's standstill shall not cost all that was measured before
-            found.again = f"a window of the {NAMES[side]} was measured again {where}, once: {failed}"
-            return _window(instance, found, side, load, seconds, where)
-        raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
+def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
+    """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
+    sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
+    return {name: why for name, why in sides.items() if why}
 
 
-def _same_work(found: HostMeasured) -> None:
+def _check_work(found: HostMeasured, looks: int) -> None:
     """Check that no side refuses work that the other does.
 
+    :param looks: How often that is asked of a host.
     :raises MeasurementFailed: if one does.
     """
-    shares = {side: found.failed[side] / max(1.0, found.asked[side]) for side in NAMES}
-    if abs(shares["A"] - shares["B"]) <= ERRORS:
+    asked = {side: found.failed[side] + found.answered[side] for side in NAMES}
+    if same_share(list(found.failed.values()), list(asked.values()), looks):
         return
-    told: Sequence[str] = [
-        f"{NAMES[side]} {found.failed[side]:.0f} of {found.asked[side]:.0f} ({shares[side]:.1%})" for side in NAMES
+    told = [
+        f"{name} {found.failed[side]:.0f} of {asked[side]:.0f} ({found.failed[side] / asked[side]:.1%})"
+        for side, name in NAMES.items()
     ]
     raise MeasurementFailed(
         f"not as many requests fail on both sides ({', '.join(told)}), so they do not do the same work, and no number "

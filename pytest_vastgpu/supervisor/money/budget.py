@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
@@ -29,10 +29,6 @@ GOING_S = 60.0 + Timeouts.destroy_within_s
 minute at most), then it is destroyed and verified gone."""
 ROUNDING_USD_H = 0.001
 """Prices that differ by no more count as equal: this is the smallest step of bids on the market."""
-
-
-class BudgetSpent(VastGpuError):
-    """Renting one more instance could exceed the budget."""
 
 
 @dataclass(frozen=True)

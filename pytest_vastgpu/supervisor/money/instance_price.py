@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
@@ -13,7 +14,6 @@ from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.reporting.costs import EarlierPrice
 from pytest_vastgpu.supervisor.money.budget import ROUNDING_USD_H
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import beyond_budget
 from pytest_vastgpu.supervisor.money.budget import incredible
 from pytest_vastgpu.supervisor.money.budget import too_dear

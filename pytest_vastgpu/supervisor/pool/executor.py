@@ -11,6 +11,7 @@ from functools import partial
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -28,7 +29,6 @@ from pytest_vastgpu.selection.admission import admit
 from pytest_vastgpu.selection.requirements import OfferRequirements
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.settings import Settings
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 from pytest_vastgpu.supervisor.pool.losses import Losses
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase

@@ -15,12 +15,12 @@ from dataclasses import field
 from dataclasses import replace
 
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.costs import Use
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.demand import Demands
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase

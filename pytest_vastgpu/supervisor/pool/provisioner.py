@@ -14,6 +14,7 @@ from dataclasses import field
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
 from pytest_vastgpu.errors import OfferRefused
@@ -34,7 +35,6 @@ from pytest_vastgpu.selection.pricing import transfer_usd
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool.kinds import of_one_kind
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
 from pytest_vastgpu.supervisor.rental.bringup import relaunch

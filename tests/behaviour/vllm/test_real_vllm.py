@@ -152,3 +152,24 @@ def test_2_loses_its_engine(vast_instance):
     result.stdout.fnmatch_lines(["*warming: weights*", "*: ready after *", "*vastgpu server log (*", "*EngineDead*"])
     assert [machine.successes for machine in renting.known(host_cache).values()] == [1]
     assert_nobody_blamed(host_cache)
+
+
+@pytest.mark.slow
+def test_it_is_measured_by_our_driver_and_by_its_own(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+    rent_from({"this_machine": True})
+    write_suite(
+        pytester,
+        """
+import pytest
+from pytest_vastgpu import completions
+
+@pytest.mark.parametrize("driver", ["", "vllm bench serve"])
+def test_it(vast_instance, driver):
+    load = completions(model=MODEL, max_tokens=8, ignore_eos=True, concurrency=2, warmup_s=1, driver=driver)
+    seen = vast_instance.measure(load, seconds=3)
+    assert seen["requests"].value > 0
+    assert seen["errors"].value == 0
+    assert seen["output_throughput"].value > 0
+""",
+    )
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)

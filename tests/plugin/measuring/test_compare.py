@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +13,16 @@ import pytest
 
 from pytest_vastgpu.client import measure
 from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.errors import BudgetSpent
+from pytest_vastgpu.errors import LoadNotRun
+from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
 from pytest_vastgpu.plugin.measurements import COMPARISON
 from pytest_vastgpu.plugin.measurements import MEASUREMENT
@@ -106,7 +115,9 @@ def test_what_is_not_settled_is_red_only_if_that_is_wanted(
 
 
 def test_what_would_settle_it_is_told(run: Callable[..., Any], hosts: HostsInMemory) -> None:
-    hosts.seconds = lambda _machine, side, window: 0.1 * (1.3 if side == "candidate" and window % 16 < 8 else 1)
+    hosts.seconds = lambda _machine, side, window: (
+        0.1 if side == "baseline" else 0.092 if (window - 1) % 16 < 8 else 0.108
+    )
     result = run()
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
@@ -118,7 +129,17 @@ def test_a_round_starts_both_afresh_one_at_a_time_and_measures_a_b_b_a(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
     run(test=COMPARES.replace("load=LOAD", "load=LOAD, rounds=2, blocks=1"))
-    one_round = ["baseline", "window", "candidate", "window", "window", "baseline", "window"]
+    a, b = ["baseline", "window"], ["candidate", "window"]
+    one_round = [*a, *b, *b, *a]
+    assert hosts.calls == ["rent 1", *one_round, *one_round, "give back 1", "done"]
+
+
+def test_two_blocks_start_each_side_three_times_and_have_it_as_often_first(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    run(test=COMPARES.replace("load=LOAD", "load=LOAD, rounds=2"))
+    a, b = ["baseline", "window"], ["candidate", "window"]
+    one_round = [*a, *b, "window", *a, *b, *a, "window", *b]
     assert hosts.calls == ["rent 1", *one_round, *one_round, "give back 1", "done"]
 
 
@@ -131,9 +152,10 @@ def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., An
     hosts.tell = lambda text: hosts.calls.append(f"told {text}")  # type: ignore[method-assign]
     run("--vast-max-price=0.5", "--vast-max-lifetime=1860")
     assert hosts.calls[0] == (
-        "told comparing command 'baseline' (A) with command 'candidate' (B): 6 rounds of 2 A B B A blocks of 10 s "
-        "windows: 8 min 48 s of load and 30 starts of a server on a host, at most 30 min and 0.25 USD once it is "
-        "ready; a second one only where a slowdown is suspected; on the local market a second host is this same machine"
+        "told comparing command 'baseline' (A) with command 'candidate' (B): 6 rounds of 8 windows of 10 s "
+        "(A B B A B A A B): 8 min 48 s of load and 36 starts of a server on a host, at most 30 min and 0.25 USD once "
+        "it is ready; a second host only where a slowdown is suspected; all hosts together, with the time until they "
+        "are ready, at most 0.78 USD; on the local market a second host is this same machine"
     )
     assert hosts.calls[1] == "rent 1"
 
@@ -164,6 +186,7 @@ WRONG_CALLS = {
     "baseline=A, candidate=B, load=LOAD, rounds=1": "vast_compare(rounds=1): give a whole number of at least 2",
     "baseline=A, candidate=B, load=LOAD, rounds=2.5": "vast_compare(rounds=2.5): give a whole number",
     "baseline=A, candidate=B, load=LOAD, hosts=0": "vast_compare(hosts=0): give a whole number of at least 1",
+    "baseline=A, candidate=B, load=LOAD, hosts=3": "vast_compare(hosts=3): give 2 at most",
     "baseline=A, candidate=B, load=LOAD, seconds=0": "vast_compare(seconds=0): give a number above 0",
     "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
     "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
@@ -239,6 +262,13 @@ def test_sides_of_which_one_refuses_work_are_not_compared(run: Callable[..., Any
     assert words in text_of(result)
 
 
+def test_a_few_requests_more_that_fail_are_chance(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    """Of six looks, the first has p = 0.008: in one of 20 comparisons of equal sides there is such a one."""
+    wrong = [7]
+    hosts.errors = lambda side: wrong.pop() if side == "candidate" and wrong else 0
+    run().assert_outcomes(passed=1, warnings=0)
+
+
 def breaks_down(*machines: int) -> Callable[[int, str, int], None]:
     def start(machine: int, _side: str, start: int) -> None:
         if machine in machines and start == 7:
@@ -283,12 +313,140 @@ def test_hosts_that_break_down_are_no_failure_of_the_test(
     assert hosts.rented == ["rent 1", "give back 1", "rent 2"]
 
 
+def breaks_off(windows: Mapping[int, Sequence[int]]) -> Callable[[int, str, int], float]:
+    """A connection that breaks in these windows, by machine."""
+
+    def seconds(machine: int, _side: str, window: int) -> float:
+        if window in windows.get(machine, ()):
+            raise LoadNotRun("the load did not run on the instance: the connection broke")
+        return 0.1
+
+    return seconds
+
+
+def test_a_connection_that_breaks_once_costs_a_window_and_nothing_else(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.seconds = breaks_off({1: (10, 20, 30)})
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == ["rent 1", "give back 1"]
+    assert hosts.calls.count("window") == 48 + 3
+
+
+def test_a_host_whose_connection_breaks_twice_in_a_row_is_replaced(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.seconds = breaks_off({1: (10, 11)})
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == GIVEN_BACK_FIRST
+    words = "another host is needed: machine 1: the load did not run on the instance: the connection broke, twice"
+    assert any(line.startswith(words) for line in hosts.told)
+
+
+@pytest.mark.parametrize(("options", "outcome"), [([], "errors"), (["--vast-on-infra-failure=skip"], "skipped")])
+def test_hosts_whose_connections_break_are_no_failure_of_the_test(
+    run: Callable[..., Any], hosts: HostsInMemory, options: list[str], outcome: str
+) -> None:
+    hosts.seconds = breaks_off({1: (10, 11), 2: (10, 11)})
+    run(*options).assert_outcomes(**{outcome: 1})
+
+
+@pytest.mark.parametrize(("starts", "rented"), [((7,), 1), ((7, 8), 2)])
+def test_a_market_that_does_not_answer_is_asked_once_more(
+    run: Callable[..., Any], hosts: HostsInMemory, starts: Sequence[int], rented: int
+) -> None:
+    def start(machine: int, _side: str, start: int) -> None:
+        if machine == 1 and start in starts:
+            raise MarketUnreachable("no answer from the market")
+
+    hosts.start = start
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == GIVEN_BACK_FIRST[: 2 * rented]
+
+
+def test_a_candidate_that_does_not_start_on_the_second_host_is_the_test_s_failure(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    def start(machine: int, side: str, _start: int) -> None:
+        if (machine, side) == (2, "candidate"):
+            raise failed("bad_argument", FailureClass.WORKLOAD_FATAL)
+
+    hosts.start, hosts.seconds = start, slower(0.10)
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert "the candidate did not start in round 1 on machine 2, where the baseline did" in text_of(result)
+    assert hosts.rented == ["rent 1", "give back 1", "rent 2"]
+
+
+def test_a_second_host_is_tried_once_and_goes_back_at_once_where_it_is_lost(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.seconds, hosts.start = slower(0.10), breaks_down(2, 3)
+    test = f"{COMPARES}    result.assert_no_regression(e2e_p50=0.05)\n    result.judge(throughput=0.02)\n"
+    result = run(test=test)
+    result.assert_outcomes(passed=1, warnings=2)
+    assert "no second host has confirmed it: not ready: ssh_lost" in text_of(result)
+    assert hosts.rented == [f"{what} {at}" for at in (1, 2, 3) for what in ("rent", "give back")]
+    assert hosts.calls[-2:] == ["give back 3", "done"]
+
+
+@pytest.mark.parametrize(
+    "error", [BudgetSpent("no"), MarketUnreachable("no"), failed("gone", FailureClass.INFRA_FATAL)]
+)
+def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    rent = hosts.acquire_another
+
+    def another(test: str, workload: Workload, other_than: list[int]) -> Lease:
+        if other_than:
+            raise error
+        return rent(test, workload, other_than)
+
+    monkeypatch.setattr(hosts, "acquire_another", another)
+    hosts.seconds = slower(0.10)
+    result = run()
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "no second host has confirmed it: no" in text_of(result)
+
+
+def test_the_gates_of_several_calls_are_judged_together(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = slower(0.02)
+    test = COMPARES.partition("    result.")[0]
+    for gates in ("throughput=0.5", "e2e_p50=0.5", "throughput=0.5, e2e_p50=0.5"):
+        test += f"    print('p =', *(each.p for each in result.judge({gates})))\n"
+    said = [line.partition("p = ")[2].split() for line in run("-s", test=test).outlines if "p = " in line]
+    assert [len(each) for each in said] == [1, 1, 2]
+    assert said[1][0] == said[2][1]
+    assert float(said[0][0]) < float(said[2][0]), "alone it was not corrected"
+
+
+def test_what_could_not_be_looked_at_on_a_host_is_said(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.looks[1] = Fairness(notes=("the GPU's speed was not measured: there is no PyTorch",))
+    test = f"{COMPARES}    print(result.notes)\n"
+    assert "machine 1: the GPU's speed was not measured: there is no PyTorch" in text_of(run("-s", test=test))
+
+
+def test_workers_that_share_the_cpu_of_the_local_market_are_said(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    shared = "2 workers share this machine's CPU, and what they do meanwhile is in the numbers"
+    assert shared in text_of(run("-s", test=f"{COMPARES}    print(result.notes)\n"))
+    assert f"{shared}: compare with -n 0" in hosts.told[0]
+
+
 def test_where_no_machine_works_it_is_no_failure_of_the_test(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     def acquire_another(*_: object) -> None:
         raise failed("gpu_gone", FailureClass.INFRA_FATAL)
 
     hosts.acquire_another = acquire_another  # type: ignore[method-assign,assignment]
     run().assert_outcomes(errors=1)
+    catches = (
+        "    with pytest.raises(pytest.fail.Exception):\n        vast_compare(baseline=A, candidate=B, load=LOAD)\n"
+    )
+    test = f"{TEST}def test_it(vast_compare):\n{catches}    assert False\n"
+    run(test=test).assert_outcomes(failed=1)
 
 
 def test_without_a_second_host_a_suspicion_stays_one(
@@ -296,9 +454,10 @@ def test_without_a_second_host_a_suspicion_stays_one(
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", "a key")
     hosts.seconds, hosts.machines = slower(0.10), (1,)
-    result = run("--vast-backend=vast")
+    result = run("--vast-backend=vast", test=f"{COMPARES}    result.judge(throughput=0.05)\n")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*no second host has confirmed it: no offers: all were excluded"])
+    assert sum("a second host must confirm it" in line for line in hosts.told) == 1, "it is asked for once"
     assert hosts.rented == ["rent 1", "give back 1"]
 
 
@@ -354,14 +513,40 @@ def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[...
     assert hosts.calls.count("window") == 0
 
 
-def test_a_host_that_throttles_meanwhile_does_not_count_and_measures_no_further_round(
+def test_a_round_in_which_the_host_throttles_does_not_count_and_the_others_do(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
-    hosts.throttles = lambda machine, window: machine == 1 and window == 10
+    hosts.throttles = lambda _machine, window: window == 10
+    hosts.seconds = lambda _machine, _side, window: 0.3 if window == 10 else 0.1
+    result = run("-s", test=f"{COMPARES}    print(result.notes, len(result.hosts[0].rounds))\n")
+    result.assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == ["rent 1", "give back 1"]
+    hot = "machine 1: round 2 does not count: GPU 0 was slowed down in 12% of the samples: its hardware is too hot"
+    assert f"{hot}, and only while the candidate ran" in text_of(result)
+    assert hosts.blamed == []
+    assert any(line.endswith("] 5") for line in result.outlines)
+
+
+def test_a_host_that_throttles_in_a_third_of_its_rounds_does_not_count_and_measures_no_further_round(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.throttles = lambda machine, window: machine == 1 and window > 8
     hosts.seconds = slower(0.10, 1)
-    run().assert_outcomes(passed=1, warnings=0)
+    result = run("-s", test=f"{COMPARES}    print(result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
     assert hosts.rented == GIVEN_BACK_FIRST
-    assert hosts.calls.index("give back 1") - hosts.calls.index("rent 1") - 1 == 2 * (8 + 5), "two rounds"
+    assert hosts.calls.index("give back 1") - hosts.calls.index("rent 1") - 1 == 3 * (8 + 6), "three rounds"
+    assert "machine 1 does not count: in 2 of 3 rounds it throttled: GPU 0" in text_of(result)
+    assert [why[:40] for why in hosts.blamed] == ["in 2 of 3 rounds it throttled: GPU 0 was"]
+
+
+def test_a_machine_that_only_one_side_heats_is_not_blamed(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.throttles = lambda _machine, window: (window - 1) % 8 in (1, 2, 4, 7)
+    result = run("-s", test=f"{COMPARES}    print(result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "throughput: hardware" in text_of(result)
+    assert "its hardware is too hot, and only while the candidate ran" in text_of(result)
+    assert hosts.blamed == []
 
 
 @pytest.mark.parametrize(
@@ -415,7 +600,7 @@ def test_one_window_of_a_server_that_lives_is_measured_again_and_no_more(
     hosts.seconds = seconds
     result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
     result.assert_outcomes(passed=1)
-    words = "a window of the candidate was measured again in round 2 on machine 1, once: no request began in 10 s"
+    words = "a window of the candidate was measured again in round 2 on machine 1: no request began in 10 s"
     assert words in text_of(result)
     assert hosts.calls.count("window") == 6 * 8 + 1
     stands_still |= {30}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 from typing import cast
@@ -16,16 +19,19 @@ from pytest_vastgpu.measuring.load import http_load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.plan import ComparisonPlan
 from pytest_vastgpu.measuring.plan import limit_s
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin.measuring.rounds import HostLost
 from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
 from pytest_vastgpu.plugin.measuring.rounds import measure_host
+from tests.support.compared import failed
 from tests.support.factories import make_offer
 
 LOAD = http_load("/", warmup_s=2)
 SIDES = {"A": Workload("command", command="baseline"), "B": Workload("command", command="candidate")}
-ROUND_S = 5 * 60 + 8 * 12
-"""Five starts of a minute, eight windows with their warm-up."""
+ROUND_S = 6 * 60 + 8 * 12
+"""Six starts of a minute, eight windows with their warm-up."""
 
 
 class Host:
@@ -35,20 +41,27 @@ class Host:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.start_s: Callable[[str], float] = lambda _side: 60.0
+        self.dies = math.inf
+        self.unbounded: Mapping[str, Figure] = {}
 
     def fairness(self) -> Fairness:
         return Fairness()
 
-    def serve(self, _workload: Workload) -> None:
-        self.now += 60
+    def serve(self, workload: Workload) -> None:
+        self.now += self.start_s(workload.command)
+        if self.now >= self.dies:
+            raise failed("instance_gone", FailureClass.RUNTIME_LOST)
 
-    def measure(self, load: Load, seconds: float) -> Measurement:
+    def measure(self, load: Load, seconds: float, *, blames: bool) -> Measurement:
         self.now += load.warmup_s + seconds
-        return Measurement(load, seconds, {"throughput": Figure(2, "1/s", 1, 3, 1), "requests": Figure(9, "", 9, 9)})
+        figures = {"throughput": Figure(2, "1/s", 1, 3, 1), "requests": Figure(9, "", 9, 9)}
+        return Measurement(load, seconds, figures, unbounded=self.unbounded)
 
 
-def measured(limit: float, **plan: Any) -> tuple[HostMeasured, list[str]]:
-    host, told, found = Host(), list[str](), HostMeasured(7)
+def measured(limit: float, host: Host | None = None, **plan: Any) -> tuple[HostMeasured, list[str]]:
+    host = host or Host()
+    told, found = list[str](), HostMeasured(7)
     clock = SimpleNamespace(now=lambda: host.now)
     measure_host(
         cast(VastInstance, host), found, SIDES, LOAD, ComparisonPlan(**plan), limit, told.append, now=clock.now
@@ -59,9 +72,9 @@ def measured(limit: float, **plan: Any) -> tuple[HostMeasured, list[str]]:
 def test_each_round_says_how_long_it_took_and_what_is_to_go() -> None:
     found, told = measured(1e9, rounds=3)
     assert told == [
-        "round 1 of 3 on machine 7: 6 min 36 s; about 13 min 12 s and 0.7920 USD to go",
-        "round 2 of 3 on machine 7: 6 min 36 s; about 6 min 36 s and 0.3960 USD to go",
-        "round 3 of 3 on machine 7: 6 min 36 s",
+        "round 1 of 3 on machine 7: 7 min 36 s; about 15 min 12 s and 0.9120 USD to go",
+        "round 2 of 3 on machine 7: 7 min 36 s; about 7 min 36 s and 0.4560 USD to go",
+        "round 3 of 3 on machine 7: 7 min 36 s",
     ]
     assert (found.seconds, found.round_s, found.stopped) == (3 * ROUND_S, ROUND_S, "")
     assert found.better == {"throughput": 1}, "what is neither better nor worse is no metric to gate"
@@ -72,13 +85,45 @@ def test_no_round_begins_that_might_end_too_late(limit: float, rounds: int) -> N
     found, told = measured(limit)
     assert len(found.host.rounds) == len(told) == rounds
     assert found.seconds <= limit
-    assert found.stopped.startswith(f"stopped after {rounds} of 6 rounds: one takes 6 min 36 s, and ")
+    assert found.stopped.startswith(f"stopped after {rounds} of 6 rounds: one takes 7 min 36 s, and ")
     assert "is the limit (minutes=, --vast-max-lifetime)" in found.stopped
 
 
 def test_fewer_than_two_rounds_are_an_error() -> None:
     with pytest.raises(MeasurementFailed, match=r"stopped after 1 of 6 rounds: .* two rounds are the least"):
         measured(2 * ROUND_S - 1)
+
+
+def test_a_time_that_has_no_end_is_not_missing() -> None:
+    host = Host()
+    host.unbounded = {"e2e_p99": Figure(math.inf, "s", math.inf, math.inf, -1)}
+    found, _ = measured(1e9, host, rounds=2)
+    assert found.rounds[0].candidate == {"throughput": math.log(2), "e2e_p99": math.inf}
+
+
+@pytest.mark.parametrize("limit", [1.0, ROUND_S / 2, ROUND_S - 1])
+def test_the_first_round_ends_within_the_limit_too(limit: float) -> None:
+    host = Host()
+    with pytest.raises(MeasurementFailed, match=r"after 0 of 6 rounds: round 1 would have taken longer, and .* limit"):
+        measured(limit, host)
+    assert host.now <= 1000 + max(limit, 72), "the first start shows how long one takes"
+
+
+def test_a_round_that_becomes_slow_ends_within_the_limit_and_does_not_count() -> None:
+    host = Host()
+    host.start_s = lambda _side: 60 if host.now < 1000 + 2 * ROUND_S else 600
+    found, told = measured(4 * ROUND_S, host)
+    assert len(found.rounds) == len(told) == 2
+    assert host.now <= 1000 + 4 * ROUND_S
+    assert found.stopped.startswith("stopped after 2 of 6 rounds: round 3 would have taken longer, and 30 min 24 s is")
+
+
+@pytest.mark.parametrize(("limit", "error"), [(400, MeasurementFailed), (4000, HostLost)])
+def test_a_host_that_ends_with_its_life_is_not_at_fault(limit: float, error: type[Exception]) -> None:
+    host = Host()
+    host.dies, host.start_s = 1000 + 460, lambda _side: 460
+    with pytest.raises(error):
+        measured(limit, host)
 
 
 def test_the_limit_is_the_plans_or_the_end_of_the_hosts_life() -> None:

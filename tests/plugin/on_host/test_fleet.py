@@ -44,7 +44,7 @@ class Leases:
         self.calls.append(("acquire", name))
         return SimpleNamespace(label=name, mark=None)
 
-    def run(self, label: str, command: str, timeout_s: float) -> Any:
+    def run(self, label: str, command: str, timeout_s: float, stdin: str) -> Any:
         self.commands.append(command)
         about = {"python": self.python, "version": "3", "implementation": "", "work": "/", "plugins": {}}
         return SimpleNamespace(stdout=json.dumps(about))

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.supervisor.money.budget import GOING_S
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import too_dear
 from tests.support.factories import make_offer
 from tests.support.quick import only

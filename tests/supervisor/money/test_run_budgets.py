@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.supervisor.money.budget import GOING_S
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets
 
 HOUR_S = 3600.0

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.model import Offer
@@ -19,7 +20,6 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.supervisor.money.budget import Budget
-from pytest_vastgpu.supervisor.money.budget import BudgetSpent
 from pytest_vastgpu.supervisor.pool import placement
 from pytest_vastgpu.supervisor.pool.placement import SlotPhase
 from pytest_vastgpu.supervisor.pool.placement import SlotView

@@ -1,0 +1,30 @@
+"""How much a comparison measures."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring.plan import ComparisonPlan
+
+
+def test_two_blocks_are_a_b_b_a_and_b_a_a_b() -> None:
+    assert ComparisonPlan(blocks=2).windows == "ABBABAAB"
+    assert ComparisonPlan(blocks=1).windows == "ABBA"
+    assert ComparisonPlan(blocks=5).windows == "ABBABAAB" * 2 + "ABBA"
+
+
+@pytest.mark.parametrize("blocks", range(1, 8))
+def test_both_sides_have_as_many_windows_that_are_the_first_after_a_start(blocks: int) -> None:
+    """Or what only such a window shows would be a difference of the sides."""
+    starts = ComparisonPlan(blocks=blocks).starts
+    a, b = ([windows for side, windows in starts if side == each] for each in "AB")
+    assert (len(a), sum(a)) == (len(b), sum(b)) == (len(a), 2 * blocks)
+    windows = ComparisonPlan(blocks=blocks).windows
+    at_a, at_b = (sum(at for at, each in enumerate(windows) if each == side) for side in "AB")
+    assert at_a == at_b, "what changes steadily meets both sides alike"
+
+
+def test_a_third_host_is_not_to_be_had() -> None:
+    with pytest.raises(ConfigurationError, match=r"vast_compare\(hosts=3\): give 2 at most"):
+        ComparisonPlan(hosts=3)
