@@ -31,6 +31,9 @@ class VastInstance(InstanceCalls):
     on_measured: Callable[[Measurement], None] | None = None
     """Takes what :meth:`measure` has found, for the run's report."""
 
+    serves: Workload | None = None
+    """What :meth:`serve` has started last; None: it serves what it was rented for."""
+
     def __repr__(self) -> str:
         return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
 
@@ -98,12 +101,13 @@ class VastInstance(InstanceCalls):
     def serve(self, workload: Workload) -> Lease:
         __tracebackhide__ = True
         self._lease = super().serve(workload)
+        self.serves = workload
         return self._lease
 
     serve.__doc__ = InstanceCalls.serve.__doc__
 
     def measure(self, load: Load, seconds: float = 10.0, *, blames: bool = True) -> Measurement:
-        """Measure the server under a load that is made on the instance itself.
+        """Measure the server under a load that is made on the instance itself. The run's report has the result, too.
 
         :param load: What is asked, and how fast: :func:`~pytest_vastgpu.completions` and its like.
         :param seconds: How long; the load's warm-up comes before.

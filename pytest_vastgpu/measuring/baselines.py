@@ -77,6 +77,18 @@ class Change:
     """Whether the numbers are so unsure that nearly nothing would be suspected."""
 
 
+@dataclass(frozen=True)
+class Against:
+    """A measurement against a baseline."""
+
+    base: Sequence[Stored] = ()
+    """The baseline's measurements."""
+    changes: Sequence[Change] = ()
+    """Every metric that both have."""
+    why: str = ""
+    """Why there is nothing to compare with; empty: there is."""
+
+
 def no_such(baseline: str, stored: Sequence[Stored]) -> str:
     """What is wrong with a name under which nothing was saved; empty: there is something."""
     names = sorted({each.baseline for each in stored})
@@ -96,22 +108,27 @@ def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
 
     :param stored: Of all names, in any order.
     """
-    alike, why = _alike(entry, baseline, stored)
-    if not alike:
-        return [f"not compared: {why}; --vast-baseline=save:{baseline} keeps what is measured now"]
-    base = _base(entry, alike)
-    changes = _changes(entry, base, alike)
+    found = against(entry, baseline, stored)
+    if found.why:
+        return [f"not compared: {found.why}; --vast-baseline=save:{baseline} keeps what is measured now"]
+    changes = found.changes
     if not changes:
         return [f"not compared: it has no metric in common with baseline {baseline!r}"]
     if all(each.blind and each.p >= RULES.suspected_p for each in changes):
         return [f"not compared: too unsure is {', '.join(each.metric for each in changes)}; measure for longer"]
-    return list(_told(entry, baseline, base, changes))
+    return list(_told(entry, baseline, found.base, changes))
 
 
-def changes_of(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[Change]:
-    """Every metric that both have; empty where nothing is alike."""
-    alike, _ = _alike(entry, baseline, stored)
-    return _changes(entry, _base(entry, alike), alike) if alike else []
+def against(entry: Entry, baseline: str, stored: Sequence[Stored]) -> Against:
+    """What has changed since a baseline.
+
+    :param stored: Of all names, in any order.
+    """
+    alike, why = _alike(entry, baseline, stored)
+    if not alike:
+        return Against(why=why)
+    base = _base(entry, alike)
+    return Against(base, _changes(entry, base, alike))
 
 
 def spread(metric: str, alike: Sequence[Stored], *, one_host: bool) -> Spread:

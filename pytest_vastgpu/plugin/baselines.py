@@ -7,9 +7,15 @@ measured comes in the reports of their tests.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +32,7 @@ from pytest_vastgpu.measuring.baseline_files import read
 from pytest_vastgpu.measuring.baseline_files import slug
 from pytest_vastgpu.measuring.baselines import no_such
 from pytest_vastgpu.measuring.record import from_json
+from pytest_vastgpu.plugin.carried import carried
 from pytest_vastgpu.plugin.git import NoRepository
 from pytest_vastgpu.plugin.git import commit_info
 from pytest_vastgpu.plugin.options import SETTINGS
@@ -33,7 +40,7 @@ from pytest_vastgpu.plugin.options import SETTINGS
 DIRECTORY = Path(".vastgpu", "baselines")
 """Below the tests' root directory. In it is one for each kind of machine."""
 PROPERTY = "vast_baseline"
-"""Name of the property of a test that carries an entry to be saved."""
+"""Name under which an entry that is to be saved travels with the report of its test."""
 LARGEST_BYTES = 32 << 20
 _stored = pytest.StashKey[list[Stored]]()
 
@@ -79,16 +86,21 @@ class Saving:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._entries: list[Entry] = []
+        self._passed: dict[tuple[str, object], bool] = {}
+        """How the call of each test, in each worker, has ended last."""
         self._lost = 0
         """Measurements of tests that did not pass."""
         self._told: list[tuple[str, bool]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A phase of a test is over, here or in a worker."""
-        if report.when != "call":
+        test = (report.nodeid, getattr(report, "node", None))
+        if report.when == "call":
+            self._passed[test] = report.passed
+        if report.when != "teardown":
             return
-        texts = [str(text) for name, text in report.user_properties if name == PROPERTY]
-        if report.passed:
+        texts = carried(report, PROPERTY)
+        if self._passed.pop(test, False):
             self._entries += [from_json(Entry, json.loads(text)) for text in texts]
         else:
             self._lost += len(texts)
@@ -135,12 +147,37 @@ def save(root: Path, baseline: str, entries: list[Entry]) -> list[Path]:
         directory = root / DIRECTORY / slug(kind)
         directory.mkdir(parents=True, exist_ok=True)
         text = document(of_machine, baseline, when, commit)
-        number = 1 + max((int(path.name[:4]) for path in directory.glob("[0-9][0-9][0-9][0-9]_*.json")), default=0)
-        path = directory / file_name(number, baseline, commit, machine)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-        paths.append(path)
+        with _whole(directory, text) as new:
+            paths.append(_numbered(new, partial(file_name, baseline=baseline, commit=commit, machine=machine)))
     return paths
+
+
+@contextmanager
+def _whole(directory: Path, text: str) -> Iterator[Path]:
+    """A file with all of the text, for the time of the block: who reads baselines meanwhile does not see it."""
+    new = directory / f".{os.getpid()}-{secrets.token_hex(4)}.new"
+    try:
+        new.write_text(text, encoding="utf-8")
+        yield new
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _numbered(new: Path, name: Callable[[int], str]) -> Path:
+    """Give a file the next number beside it that no other run takes at this moment; returns its path."""
+    taken = (int(path.name[:4]) for path in new.parent.glob("[0-9][0-9][0-9][0-9]_*.json"))
+    number = max(taken, default=0)
+    while True:
+        number += 1
+        path = new.with_name(name(number))
+        try:
+            path.hardlink_to(new)
+        except OSError:
+            if path.exists():  # another run was quicker
+                continue
+            # Not every file system has hard links; without them there is a moment for another run.
+            new.rename(path)
+        return path
 
 
 def _all(root: Path) -> list[Stored]:

@@ -178,6 +178,8 @@ class Controller:
         finally:
             self._give_back()
             self._progress.close()
+            if self._summary is not None and self._summary.cost_file:
+                self._measured.write_files(Path(self._summary.cost_file).parent)
             if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -255,8 +257,7 @@ class Controller:
         """Write the table, the kept instances, and what could not be destroyed."""
         if self._summary is not None:
             self._told = self._bad_news()
-            costs = self._summary.cost_file
-            self._measured.write(terminalreporter, Path(costs).parent if costs else None)
+            self._measured.write(terminalreporter)
             summarise(terminalreporter, self._summary)
             for line in self._told:
                 terminalreporter.write_line(line, red=True, bold=True)

@@ -1,6 +1,6 @@
 """What tests have measured, on its way to the report of the run, and that report.
 
-It travels as properties of a test, as JSON: so it reaches the controller of pytest-xdist, too. The records are loaded
+It travels with the report of a test, as JSON: so it reaches the controller of pytest-xdist, too. The records are loaded
 only where there are any.
 """
 
@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.plugin.carried import Carried
+from pytest_vastgpu.plugin.carried import carried
+from pytest_vastgpu.plugin.carried import carry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +33,9 @@ if TYPE_CHECKING:
     from pytest_vastgpu.reporting.measurements import Kept
 
 MEASUREMENT = "vast_measurement"
-"""Name of the property with a :class:`~pytest_vastgpu.measuring.record.Measured`."""
+"""Name under which a :class:`~pytest_vastgpu.measuring.record.Measured` travels."""
 COMPARISON = "vast_comparison"
-"""Name of the property with a :class:`~pytest_vastgpu.measuring.record.Compared`."""
+"""Name under which a :class:`~pytest_vastgpu.measuring.record.Compared` travels."""
 _MARKUP: Mapping[str, Mapping[str, bool]] = {
     "regression": {"red": True, "bold": True},
     "improvement": {"green": True},
@@ -51,21 +54,22 @@ def keep(item: pytest.Item, record: Measured | Compared) -> None:
     """Keep what a test has measured for the run's report. A test that is tried again starts without it."""
     from pytest_vastgpu.measuring.record import Measured
     from pytest_vastgpu.measuring.record import to_json
-    from pytest_vastgpu.plugin.reports import add
+    from pytest_vastgpu.reporting.measurements import properties
     from pytest_vastgpu.reporting.pictures import with_shown_history
 
+    name = MEASUREMENT if isinstance(record, Measured) else COMPARISON
     if isinstance(record, Measured):
         record = with_shown_history(record)
     # Made safe here: the controller does not know every secret of a worker.
-    name = MEASUREMENT if isinstance(record, Measured) else COMPARISON
-    add(item, [(name, json.dumps(sanitize.clean(to_json(record))))])
+    text = json.dumps(sanitize.clean(to_json(record)))
+    carry(item, Carried(name, text, [(f"vast_{key}", sanitize.clean(value)) for key, value in properties(record)]))
 
 
 def keeps_for(item: pytest.Item, instance: VastInstance, workload: Workload) -> Callable[[Measurement], None]:
     """What keeps each measurement of an instance for the run's report."""
 
     def kept(measurement: Measurement) -> None:
-        keep(item, measured_on(instance, workload, measurement))
+        keep(item, measured_on(instance, instance.serves or workload, measurement))
 
     return kept
 
@@ -96,7 +100,11 @@ class MeasurementReport:
     def __init__(self, *, in_each: bool = False) -> None:
         self._in_each = in_each
         self._kept: dict[str, list[tuple[str, str]]] = {}
-        """The properties of each test."""
+        """Names and texts of each test."""
+        self._records: Kept | None = None
+        """They are read once."""
+        self._files = ""
+        """Where the files are, in a sentence; empty: there are none."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -104,27 +112,24 @@ class MeasurementReport:
         if report.when != "teardown":
             return
         name = f"{report.nodeid} [{report.node.gateway.id}]" if self._in_each else report.nodeid
-        self._kept[name] = [
-            (key, str(text)) for key, text in report.user_properties if key in (MEASUREMENT, COMPARISON)
-        ]
+        self._kept[name] = [(key, text) for key in (MEASUREMENT, COMPARISON) for text in carried(report, key)]
 
-    def write(self, reporter: pytest.TerminalReporter, directory: Path | None) -> None:
-        """Write tables on the terminal, and all numbers and pictures into files.
+    def write_files(self, directory: Path) -> None:
+        """Write all numbers and pictures into files, also in a run without a terminal.
 
-        :param directory: Of the run; None: it is not known, since the supervisor has died.
+        :param directory: Of the run.
         """
+        if any(self._kept.values()):
+            self._files = self._write_files(self._read(), directory)
+
+    def write(self, reporter: pytest.TerminalReporter) -> None:
+        """Write tables on the terminal, and where the files are."""
         if not any(self._kept.values()):
             return
-        from pytest_vastgpu.measuring.record import compared_of
-        from pytest_vastgpu.measuring.record import measured_of
-        from pytest_vastgpu.reporting.measurements import Kept
         from pytest_vastgpu.reporting.measurements import compared_lines
         from pytest_vastgpu.reporting.measurements import measured_lines
 
-        kept = Kept(
-            [(test, measured_of(text)) for test, text in self._of(MEASUREMENT)],
-            [(test, compared_of(text)) for test, text in self._of(COMPARISON)],
-        )
+        kept = self._read()
         reporter.write_sep("-", f"vastgpu: {kept}")
         width = reporter.config.get_terminal_writer().fullwidth
         for line in measured_lines(kept.measured, width, all_metrics=reporter.verbosity > 0):
@@ -132,8 +137,21 @@ class MeasurementReport:
         for each in kept.compared:
             for line, finding in compared_lines(*each):
                 reporter.write_line(line, **_MARKUP.get(finding, {}))
-        if directory is not None:
-            reporter.write_line(f"vastgpu: {self._write_files(kept, directory)}")
+        if self._files:
+            reporter.write_line(f"vastgpu: {self._files}")
+
+    def _read(self) -> Kept:
+        if self._records is not None:
+            return self._records
+        from pytest_vastgpu.measuring.record import compared_of
+        from pytest_vastgpu.measuring.record import measured_of
+        from pytest_vastgpu.reporting.measurements import Kept
+
+        self._records = Kept(
+            [(test, measured_of(text)) for test, text in self._of(MEASUREMENT)],
+            [(test, compared_of(text)) for test, text in self._of(COMPARISON)],
+        )
+        return self._records
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
         tests = sorted(self._kept, key=_by_number)  # they ended in any order

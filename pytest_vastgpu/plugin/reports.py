@@ -18,6 +18,9 @@ from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin.carried import drop_carried
+from pytest_vastgpu.plugin.carried import load
+from pytest_vastgpu.plugin.carried import properties_of
 from pytest_vastgpu.plugin.redacted_reports import hide_in
 from pytest_vastgpu.plugin.redacted_reports import hide_secrets
 from pytest_vastgpu.reporting.sentences import offer_line
@@ -64,6 +67,7 @@ def forget(item: pytest.Item) -> None:
     added = {id(each) for each in item.stash.get(_added, ())}
     item.user_properties[:] = [each for each in item.user_properties if id(each) not in added]
     item.stash[_added] = []
+    drop_carried(item)
 
 
 def add(item: pytest.Item, properties: Iterable[tuple[str, object]]) -> None:
@@ -105,7 +109,11 @@ class ReportHooks:
         if held and call.when == "teardown":
             with suppress(VastGpuError):  # see below
                 add_costs(item, held)
+        if call.when == "teardown":
+            add(item, properties_of(item))
         report = yield
+        if call.when == "teardown":
+            load(report, item)
         if held:
             self._explain(item, call, report, held)
         problem = item.stash.get(_machines, "")

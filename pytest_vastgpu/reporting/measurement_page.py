@@ -19,6 +19,7 @@ from pytest_vastgpu.reporting.measured_words import place
 from pytest_vastgpu.reporting.measurements import JUDGED
 from pytest_vastgpu.reporting.measurements import Kept
 from pytest_vastgpu.reporting.measurements import errors
+from pytest_vastgpu.reporting.measurements import few
 from pytest_vastgpu.reporting.measurements import judged_cells
 from pytest_vastgpu.reporting.measurements import notes
 from pytest_vastgpu.reporting.measurements import title
@@ -77,17 +78,18 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
     :param facts: Sentences about the run.
     """
     over = "".join(over_load([record for _, record in kept.measured]))
+    measured, more = few(kept.measured)
     parts = [
         *(_section(title(*each), _compared(each[1]), each[1].notes) for each in kept.compared),
         *([_section("Over load", f'<div class="pictures">{over}</div>')] if over else []),
-        *(_section(title(*each), _measured(each[1]), notes(each[1])) for each in kept.measured),
+        *(_section(title(*each), _measured(each[1]), notes(each[1])) for each in measured),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_safe(heading)}</title><style>{STYLE}</style></head><body>\n"
-        f"<h1>{_safe(f'{heading}: {kept}')}</h1>\n{_faint(facts)}{''.join(parts)}</body></html>\n"
+        f"<h1>{_safe(f'{heading}: {kept}')}</h1>\n{_faint([*facts, *more])}{''.join(parts)}</body></html>\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -32,6 +33,10 @@ TELLING = (
     *("usd_per_million_tokens", "gpu_memory_peak", "gpu_power"),
 )
 """The metrics that the terminal shows without ``-v``, the most important first."""
+MOST = 10
+"""Of one test so many measurements are shown, on the terminal and the page; the JSON has all."""
+PROPERTIES = ("throughput", "output_throughput", "ttft_p50", "e2e_p50", "errors")
+"""The metrics that a JUnit file shows."""
 BLOCKS = 3
 """Up to so many measurements have a line for each number; more have a row each."""
 _SHORT = {"throughput": "requests/s", "output_throughput": "tokens/s"}
@@ -66,6 +71,37 @@ def document(head: Mapping[str, object], kept: Kept) -> dict[str, object]:
     }
 
 
+def few(measured: Sequence[tuple[str, Measured]]) -> tuple[list[tuple[str, Measured]], list[str]]:
+    """Those measurements that are shown, and a sentence for each test that has more of them."""
+    shown, numbers = list[tuple[str, Measured]](), Counter[str]()
+    for test, record in measured:
+        numbers[test] += 1
+        if numbers[test] <= MOST:
+            shown.append((test, record))
+    told = [
+        f"{test}: the first {MOST} of its {number:,} measurements are shown; {NAME} has all"
+        for test, number in numbers.items()
+        if number > MOST
+    ]
+    return shown, told
+
+
+def properties(record: Measured | Compared) -> list[tuple[str, object]]:
+    """What a JUnit file shows of a record: names and values."""
+    if isinstance(record, Compared):
+        return [
+            pair
+            for each in record.judged
+            for pair in (
+                (f"{each.metric}_finding", each.finding.value),
+                *([(f"{each.metric}_slowdown", f"{each.slowdown:.4g}")] if each.rounds else []),
+            )
+        ]
+    figures = record.measurement.figures
+    values = [(metric, f"{figures[metric].value:.6g}") for metric in PROPERTIES if metric in figures]
+    return [("load", title(load_line(record.measurement.load), record)), *values]
+
+
 def title(test: str, record: Measured | Compared) -> str:
     """The test, and which of its measurements it is."""
     return f"{test}, {record.name}" if record.name else test
@@ -77,6 +113,7 @@ def measured_lines(measured: Sequence[tuple[str, Measured]], width: int, *, all_
     :param width: Of the terminal, in characters: rows go without what has no room.
     :param all_metrics: Whether every metric is shown, in blocks, and not only the telling ones.
     """
+    measured, more = few(measured)
     present = list(dict.fromkeys(metric for _, record in measured for metric in record.measurement.figures))
     shown = [metric for metric in (present if all_metrics else TELLING) if metric in present and metric != "errors"]
     if len(measured) <= BLOCKS or all_metrics:
@@ -89,7 +126,7 @@ def measured_lines(measured: Sequence[tuple[str, Measured]], width: int, *, all_
         expendable = ["on", "load", *reversed(metrics[1:])]
         lines = fitted(header, [_row(*each, shown, _short) for each in measured], width, expendable)
     told = [f"{_cell(title(*each))}: {sanitize.line(note)}" for each in measured for note in notes(each[1])]
-    return [*lines, *told]
+    return [*lines, *dict.fromkeys(told), *map(sanitize.line, more)]
 
 
 def _row(test: str, record: Measured, metrics: Sequence[str], cell: Callable[[Measurement, str], str]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -30,7 +31,8 @@ def pytest_terminal_summary(terminalreporter, config):
     if report := config.pluginmanager.get_plugin("report"):
         run = pathlib.Path("run")
         run.mkdir()
-        report.write(terminalreporter, run)
+        report.write_files(run)
+        report.write(terminalreporter)
 """
 
 TESTS = """
@@ -83,8 +85,69 @@ def test_the_report_is_the_same_with_workers_and_without(pytester: pytest.Pytest
     page = pytester.path.joinpath("run/measurements.html").read_text(encoding="utf-8")
     assert all(test in page for test in tests)
     # The controller knows no secret of a worker.
-    told = [result.stdout.str(), page, json.dumps(found), pytester.path.joinpath("run.xml").read_text()]
+    told = [result.stdout.str(), page, json.dumps(found)]
     assert all("the token is" in text and "s3cr3t" not in text for text in told)
+
+
+def properties(pytester: pytest.Pytester) -> list[tuple[str, str]]:
+    """What the JUnit file shows, of all tests."""
+    tree = ET.parse(pytester.path / "run.xml")  # noqa: S314 - our own
+    return [(each.attrib["name"], each.attrib["value"]) for each in tree.iter("property")]
+
+
+def test_a_junit_file_shows_a_few_short_properties(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(TESTS)
+    pytester.runpytest_inprocess("-p", "no:randomly", "-k", "measures or compares", "--junitxml=run.xml")
+    load = "completions, 4 at a time, SLO TTFT ≤ 200 ms"
+    assert properties(pytester) == [
+        *[("vast_load", load), ("vast_throughput", "123.4"), ("vast_output_throughput", "1974.4")],
+        *[("vast_ttft_p50", "0.0123"), ("vast_e2e_p50", "1.234")],
+        *[("vast_throughput_finding", "regression"), ("vast_throughput_slowdown", "0.08")],
+        *[("vast_output_throughput_finding", "improvement"), ("vast_output_throughput_slowdown", "-0.06")],
+        *[("vast_ttft_p50_finding", "noise"), ("vast_ttft_p50_slowdown", "0.004")],
+        *[("vast_e2e_p99_finding", "inconclusive"), ("vast_e2e_p99_slowdown", "0.05")],
+        ("vast_goodput_finding", "hardware"),
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_properties_of_a_tests_own_are_left_alone_whatever_their_names(pytester: pytest.Pytester, workers: int) -> None:
+    pytester.makepyfile(
+        """
+        from conftest import *
+        def test_it(record_property, request):
+            record_property("vast_measurement", "mine")
+            record_property("vast_comparison", '{"baseline": 3}')
+            keep(request.node, measured())
+        """
+    )
+    pytester.runpytest_inprocess(f"-n{workers}", "--junitxml=run.xml", "-o", "junit_family=xunit1").assert_outcomes(
+        passed=1
+    )
+    assert (len(written(pytester)["measurements"]), written(pytester)["comparisons"]) == (1, [])
+    assert properties(pytester)[:2] == [("vast_measurement", "mine"), ("vast_comparison", '{"baseline": 3}')]
+
+
+def test_a_test_that_measures_hundreds_of_times_has_a_short_report(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from conftest import *
+        def test_often(request):
+            for number in range(100):
+                keep(request.node, measured(throughput=1.0 + number))
+        def test_once(request): keep(request.node, measured())
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "--junitxml=run.xml")
+    result.stdout.fnmatch_lines("*- vastgpu: 101 measurements -*")
+    told = "test_often: the first 10 of its 100 measurements are shown; measurements.json has all"
+    result.stdout.fnmatch_lines(f"*{told}")
+    about = [line for line in result.outlines if "::test_often" in line]
+    assert len(about) == 10 + len(["a note, once", "how many are shown"])
+    assert len(written(pytester)["measurements"]) == 101
+    page = pytester.path.joinpath("run/measurements.html").read_text(encoding="utf-8")
+    assert (page.count("<section>"), told in page) == (11 + ("Over load" in page), True)
+    assert [name for name, _ in properties(pytester)].count("vast_load") == 11
 
 
 @pytest.mark.slow

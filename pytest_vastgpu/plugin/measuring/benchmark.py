@@ -26,11 +26,12 @@ from pytest_vastgpu.measuring.workload_facts import workload_facts
 from pytest_vastgpu.plugin.baselines import PROPERTY
 from pytest_vastgpu.plugin.baselines import name_for
 from pytest_vastgpu.plugin.baselines import stored_in
+from pytest_vastgpu.plugin.carried import Carried
+from pytest_vastgpu.plugin.carried import carry
 from pytest_vastgpu.plugin.measurements import keep
 from pytest_vastgpu.plugin.measurements import measured_on
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
-from pytest_vastgpu.plugin.reports import add
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
@@ -107,7 +108,7 @@ class Benchmark:
         if entry is not None and self._compares:
             history = baselines.history(entry, self._compares, stored_in(config))
         if entry is not None and self._saves and not unfair:
-            add(self._item, [(PROPERTY, json.dumps(to_json(entry)))])
+            carry(self._item, Carried(PROPERTY, json.dumps(to_json(entry))))
         keep(
             self._item,
             measured_on(self._instance, self._workload, measurement, name=name, notes=notes, history=history),

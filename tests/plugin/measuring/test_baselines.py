@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,17 @@ import pytest
 
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.measuring.baseline_files import document
+from pytest_vastgpu.measuring.baseline_files import file_name
+from pytest_vastgpu.measuring.baseline_files import read
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.plugin import baselines
 from pytest_vastgpu.plugin import leases
+from pytest_vastgpu.plugin.carried import carried
+from pytest_vastgpu.plugin.measurements import MEASUREMENT
 from pytest_vastgpu.plugin.measuring import benchmark
 from tests.measuring.test_baseline_files import COMMIT
 from tests.measuring.test_baseline_files import ENTRY
@@ -85,16 +93,11 @@ class Run:
     """A run of pytest in this process, and what its tests have noted."""
 
     def __init__(self, pytester: pytest.Pytester, *options: str) -> None:
-        self.noted: list[tuple[str, Any]] = []
+        self.measured: list[Any] = []
         self.result = pytester.runpytest_inprocess("-p", "no:randomly", *options, plugins=[self])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" and report.passed:
-            self.noted += report.user_properties
-
-    @property
-    def measured(self) -> list[Any]:
-        return [json.loads(str(text)) for name, text in self.noted if name == "vast_measurement"]
+        self.measured += [json.loads(text) for text in carried(report, MEASUREMENT)]
 
     @property
     def notes(self) -> list[str]:
@@ -141,6 +144,57 @@ def test_saving_goes_on_with_the_history_and_one_run_may_do_both(
     second = Run(pytester, "--vast-baseline=compare,save")
     assert second.notes[0].startswith("nothing suspected, against baseline 'baseline'")
     assert sorted(path.name for path in KEPT.iterdir()) == ["0001_baseline_42.json", "0002_baseline_43.json"]
+
+
+def test_two_runs_that_save_at_once_both_keep_what_they_have_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+    chosen: set[int] = set()
+
+    def at_once(*given: Any, **named: Any) -> str:
+        if threading.get_ident() not in chosen:  # it has chosen its number
+            chosen.add(threading.get_ident())
+            both.wait(60)
+        return file_name(*given, **named)
+
+    monkeypatch.setattr(baselines, "file_name", at_once)
+    with ThreadPoolExecutor(2) as runs:
+        saved = [runs.submit(baselines.save, tmp_path, "main", [ENTRY]) for _ in range(2)]
+    paths = [path for each in saved for path in each.result()]
+    assert sorted(path.name[:5] for path in paths) == ["0001_", "0002_"]
+    assert sorted(paths) == sorted(paths[0].parent.iterdir())
+    assert all(len(read(path.read_text())) == 1 for path in paths)
+
+
+def test_a_save_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "document", lambda *_: "no text that a file can have: \ud800")
+    with pytest.raises(UnicodeEncodeError):
+        baselines.save(tmp_path, "main", [ENTRY])
+    (kind,) = tmp_path.joinpath(".vastgpu/baselines").iterdir()
+    assert list(kind.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_keeps_baselines_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(new: Path, _: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(new))
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    paths = [path for _ in range(2) for path in baselines.save(tmp_path, "main", [ENTRY])]
+    assert [path.name[:5] for path in paths] == ["0001_", "0002_"]
+    assert sorted(paths[0].parent.iterdir()) == paths
+
+
+def test_a_test_with_subtests_is_kept_once_and_its_own_properties_are_no_baselines(
+    pytester: pytest.Pytester, machines: Machines
+) -> None:
+    pytester.makepyfile(
+        f"{HEAD}\ndef test_it(vast_benchmark, subtests, record_property):\n"
+        "    vast_benchmark(LOAD)\n    record_property('vast_baseline', 'mine')\n    with subtests.test(): pass\n"
+    )
+    assert Run(pytester, "--vast-baseline=save").result.ret == 0
+    (path,) = KEPT.iterdir()
+    assert len(json.loads(path.read_text())["benchmarks"]) == 1
 
 
 def test_nothing_secret_is_kept(pytester: pytest.Pytester, machines: Machines) -> None:

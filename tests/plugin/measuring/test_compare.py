@@ -25,6 +25,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
 from pytest_vastgpu.plugin.measurements import COMPARISON
+from pytest_vastgpu.plugin.measurements import MEASUREMENT
 from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
 from tests.support.compared import NARROW
 from tests.support.compared import TEST
@@ -480,13 +481,15 @@ def test_what_was_found_is_kept_for_the_report_also_of_a_test_that_fails(
     run: Callable[..., Any], hosts: HostsInMemory, pytester: pytest.Pytester
 ) -> None:
     pytester.makeconftest(
+        "from pytest_vastgpu.plugin.carried import carried\n"
         "def pytest_runtest_logreport(report):\n"
-        "    print(*(text for name, text in report.user_properties if report.when == 'teardown' and "
-        f"name == {COMPARISON!r}))\n"
+        f"    print(*carried(report, {COMPARISON!r}))\n"
+        f"    print(len(carried(report, {MEASUREMENT!r})), 'windows')\n"
     )
     hosts.seconds = slower(0.10)
     result = run("-s")
     (kept,) = [json.loads(line) for line in result.outlines if line.startswith('{"baseline"')]
+    assert {line for line in result.outlines if line.endswith(" windows")} == {"0 windows"}
     assert [each["finding"] for each in kept["judged"]] == ["regression", "regression"]
     assert [(each["machine_id"], len(each["rounds"])) for each in kept["hosts"]] == [(1, 6), (2, 6)]
     assert (kept["baseline"], kept["candidate"], kept["usd"]) == ("command 'baseline'", "command 'candidate'", 0.5)
