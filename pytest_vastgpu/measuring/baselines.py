@@ -36,6 +36,8 @@ ON_ONE_HOST = 0.03
 """The same between two starts on one host."""
 WORTH = 10
 """As many saves of the history count as much as the published figure."""
+LEAST_PAIRS = 5
+"""Of saves, before anything is learned of them: one wild save is in two pairs, and their median does not heed it."""
 BLIND = 4.0
 """A metric that must change by this factor to be suspected is not worth a word."""
 UNSTEADY = ("_p90", "_p99")
@@ -89,13 +91,21 @@ class Against:
     """Why there is nothing to compare with; empty: there is."""
 
 
-def no_such(baseline: str, stored: Sequence[Stored]) -> str:
-    """What is wrong with a name under which nothing was saved; empty: there is something."""
+def no_such(baseline: str, stored: Sequence[Stored], where: str) -> str:
+    """What is wrong with a name under which nothing was saved; empty: there is something.
+
+    :param where: The directory that was looked in.
+    """
     names = sorted({each.baseline for each in stored})
     if baseline in names:
         return ""
-    others = f"; there is {', '.join(names)}{did_you_mean(baseline, names)}" if names else ""
-    return f"no baseline {baseline!r} is kept here{others}; --vast-baseline=save:{baseline} keeps one"
+    others = f"there is {', '.join(names)}{did_you_mean(baseline, names)}" if names else "nothing is kept there"
+    return f"no baseline {baseline!r} is kept in {where}: {others}; --vast-baseline=save:{baseline} keeps one"
+
+
+def worth_keeping(entry: Entry) -> bool:
+    """Whether a later measurement can be compared with it at all."""
+    return any(_log(entry, metric) is not None for metric in _comparable(entry))
 
 
 def history(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[Past]:
@@ -143,7 +153,7 @@ def spread(metric: str, alike: Sequence[Stored], *, one_host: bool) -> Spread:
     seen = [(machine, value) for machine, value in logs if value is not None]
     steps = [abs(after - before) for (one, before), (other, after) in pairwise(seen) if (one == other) is one_host]
     usual = ON_ONE_HOST if one_host else BETWEEN_HOSTS
-    if not steps:
+    if len(steps) < LEAST_PAIRS:
         return Spread(usual, 0)
     # The median of an absolute normal variable is 0.6745 of its deviation, and each step is between two of them.
     learned = statistics.median(steps) / 0.6745 / math.sqrt(2)
@@ -205,13 +215,16 @@ def _base(entry: Entry, alike: Sequence[Stored]) -> list[Stored]:
     return [each for each in base if each.entry.machine == entry.machine] or base
 
 
-def _changes(entry: Entry, base: Sequence[Stored], alike: Sequence[Stored]) -> list[Change]:
-    metrics = [
+def _comparable(entry: Entry) -> list[str]:
+    return [
         metric
         for metric, figure in entry.figures.items()
-        if figure.better and figure.unit in UNITS and not metric.endswith(UNSTEADY)
-        if figure.value >= 0 and any(_log(each.entry, metric) is not None for each in base)
+        if figure.better and figure.unit in UNITS and not metric.endswith(UNSTEADY) and figure.value >= 0
     ]
+
+
+def _changes(entry: Entry, base: Sequence[Stored], alike: Sequence[Stored]) -> list[Change]:
+    metrics = [metric for metric in _comparable(entry) if any(_log(each.entry, metric) is not None for each in base)]
     return [_change(metric, entry, base, alike, len(metrics)) for metric in metrics]
 
 
