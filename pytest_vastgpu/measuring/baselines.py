@@ -296,6 +296,10 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
         yield "; ".join([*told, f"to settle it, compare on one host: {_settles(suspects, last, baseline)}"])
     else:
         yield "; ".join([f"nothing suspected, against {against}: {', '.join(map(_moved, clear))}", *told])
+    if wild := [
+        each.metric for each in changes if each.high < 0 and not 1 / BLIND < each.now.value / each.before < BLIND
+    ]:
+        yield f"better by more than {BLIND:g} times: {', '.join(wild)}; was the baseline, or this, no usual run?"
     failed, before = (sum(each.errors.values()) for each in (entry, last.entry))
     if failed and not before:
         yield f"{failed} of its requests failed, and none of the baseline's did"

@@ -120,6 +120,14 @@ def test_where_nothing_is_suspected_it_says_what_it_could_have_seen() -> None:
     )
 
 
+def test_what_is_better_beyond_all_measure_is_doubted() -> None:
+    """Such as after a baseline of a server that stood still."""
+    kept = [stored(entry(500.0))]
+    *_, told = compare(entry(), "main", kept)
+    assert told == "better by more than 4 times: throughput, time0_p50; was the baseline, or this, no usual run?"
+    assert len(compare(entry(0.7, machine="1"), "main", [stored(entry())])) == 1
+
+
 def test_what_was_learned_is_told_with_how_much_it_rests_on() -> None:
     kept = [stored(entry(machine=machine), day) for day, machine in enumerate("123456", 1)]
     (told,) = compare(entry(machine="7"), "main", kept)
